@@ -1,0 +1,34 @@
+"""What every test runs under: eight CPU devices, strict array ranks, compiled programs kept between runs."""
+
+import os
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_DEVICES_FLAG = "--xla_force_host_platform_device_count"
+
+# All of this is read when jax is imported.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if _DEVICES_FLAG not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES_FLAG}=8".strip()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+  """The root of the checkout."""
+  return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+  """The folder of real videos beside the checkout; a test that needs it is skipped where it is absent."""
+  folder = REPOSITORY.parent / "shared" / "data"
+  if not folder.is_dir():
+    pytest.skip("the folder of real videos, ../shared/data, is not beside the repository")
+  return folder

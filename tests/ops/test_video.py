@@ -1,0 +1,114 @@
+"""Value ranges and layouts, against numbers worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax.ops import video
+
+
+def _clips(*shape: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_to_model_range_by_hand():
+  # 51 / 127.5 - 1 = -0.6; 204 / 127.5 - 1 = 0.6.
+  found = jax.jit(video.to_model_range)(jnp.array([0, 51, 204, 255], jnp.uint8))
+  np.testing.assert_allclose(found, [-1.0, -0.6, 0.6, 1.0], atol=1e-6)
+  assert found.dtype == jnp.float32
+  assert video.to_model_range(np.zeros(3, np.uint8), jnp.bfloat16).dtype == jnp.bfloat16
+
+
+def test_every_value_survives_the_round_trip():
+  every = np.arange(256, dtype=np.uint8)
+  np.testing.assert_array_equal(jax.jit(lambda x: video.to_uint8(video.to_model_range(x)))(every), every)
+
+
+def test_to_uint8_rounds_and_clips():
+  # (-0.6 + 1) * 127.5 = 51; one value up is 2 / 255 away, so -0.6 + 0.6 * 2 / 255 is nearer to 52.
+  values = jnp.array([-3.0, -1.0, -0.6, -0.6 + 1.2 / 255, 1.0, 1.7, jnp.inf, -jnp.inf, jnp.nan])
+  np.testing.assert_array_equal(video.to_uint8(values), [0, 0, 51, 52, 255, 255, 255, 0, 0])
+
+
+def test_conversions_refuse_the_other_range():
+  with pytest.raises(TypeError, match="converted already"):
+    video.to_model_range(np.zeros((2, 2), np.float32))
+  with pytest.raises(TypeError, match="floating"):
+    video.to_uint8(np.zeros((2, 2), np.uint8))
+  with pytest.raises(TypeError, match="floating dtype"):
+    video.to_model_range(np.zeros((2, 2), np.uint8), jnp.int32)
+
+
+def test_contact_sheet_places_every_frame():
+  clips = _clips(2, 3, 4, 5, 3)
+  sheet = video.contact_sheet(clips, gap=1)
+  assert sheet.shape == (1 + 2 * 5, 1 + 3 * 6, 3)
+  assert sheet.dtype == np.uint8
+  seen = np.zeros(sheet.shape[:2], bool)
+  for row in range(2):
+    for column in range(3):
+      place = (slice(1 + 5 * row, 5 + 5 * row), slice(1 + 6 * column, 6 + 6 * column))
+      np.testing.assert_array_equal(sheet[place], clips[row, column])
+      seen[place] = True
+  assert (sheet[~seen] == 255).all()
+
+
+def test_contact_sheet_zooms_and_takes_grey():
+  clips = _clips(1, 2, 3, 3, 1)
+  sheet = video.contact_sheet(clips, gap=2, zoom=2)
+  assert sheet.shape == (2 + 8, 2 + 2 * 8, 3)
+  np.testing.assert_array_equal(sheet[2:8:2, 10:16:2, 0], clips[0, 1, :, :, 0])
+  np.testing.assert_array_equal(sheet[3:8:2, 11:16:2, 2], clips[0, 1, :, :, 0])
+
+
+def test_contact_sheet_labels_stand_above_their_columns():
+  clips = np.zeros((1, 3, 32, 32, 3), np.uint8)
+  plain = video.contact_sheet(clips)
+  labelled = video.contact_sheet(clips, column_labels=["1", "", "3"])
+  strip = labelled[: len(labelled) - len(plain)]
+  np.testing.assert_array_equal(labelled[len(strip) :], plain)
+  inked = (strip < 128).any(axis=(0, 2))
+  assert inked[2:34].any() and not inked[36:68].any() and inked[70:102].any()
+
+
+@pytest.mark.parametrize("bad", [{"gap": -1}, {"zoom": 0}, {"column_labels": ["a"]}])
+def test_contact_sheet_refuses(bad):
+  with pytest.raises(ValueError, match="contact_sheet"):
+    video.contact_sheet(np.zeros((1, 2, 4, 4, 3), np.uint8), **bad)
+
+
+def test_layouts_refuse_what_is_no_uint8_picture():
+  with pytest.raises(TypeError, match="uint8"):
+    video.contact_sheet(np.zeros((1, 2, 4, 4, 3), np.float32))
+  with pytest.raises(ValueError, match="channels"):
+    video.contact_sheet(np.zeros((1, 2, 4, 4, 2), np.uint8))
+  with pytest.raises(ValueError, match="N, T, H, W, C"):
+    video.contact_sheet(np.zeros((2, 4, 4, 3), np.uint8))
+
+
+def test_add_border_by_hand():
+  framed = video.add_border(np.full((1, 1, 2, 1), 7, np.uint8), colour=(1, 2, 3), width=1)
+  outside, inside = [1, 2, 3], [7, 7, 7]
+  np.testing.assert_array_equal(framed[0], [[outside] * 4, [outside, inside, inside, outside], [outside] * 4])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_side_by_side_panels(channels):
+  conditioning, prediction, truth = _clips(2, 3, 4, channels), _clips(3, 3, 4, channels), _clips(3, 3, 4, channels) // 2
+  shown = video.side_by_side(conditioning, prediction, truth, gap=1)
+  assert shown.shape == (5, 3, 14, 3)
+  left, middle, right = shown[:, :, :4], shown[:, :, 5:9], shown[:, :, 10:]
+  for panel in (left, middle, right):
+    np.testing.assert_array_equal(panel[:2], np.broadcast_to(conditioning, (2, 3, 4, 3)))
+  np.testing.assert_array_equal(left[2:], np.broadcast_to(conditioning[1], (3, 3, 4, 3)))
+  np.testing.assert_array_equal(middle[2:], np.broadcast_to(prediction, (3, 3, 4, 3)))
+  np.testing.assert_array_equal(right[2:], np.broadcast_to(truth, (3, 3, 4, 3)))
+  assert (shown[:, :, [4, 9]] == 255).all()
+
+
+def test_side_by_side_refuses_unequal_shapes():
+  with pytest.raises(ValueError, match="side_by_side"):
+    video.side_by_side(_clips(2, 4, 4, 3), _clips(3, 4, 4, 3), _clips(2, 4, 4, 3))
+  with pytest.raises(ValueError, match="one size"):
+    video.side_by_side(_clips(2, 4, 4, 3), _clips(3, 8, 4, 3), _clips(3, 8, 4, 3))

@@ -1,0 +1,6 @@
+"""`python -m vidgen_jax COMMAND` is `vidgen COMMAND`."""
+
+from vidgen_jax.cli import main
+
+if __name__ == "__main__":
+  main()

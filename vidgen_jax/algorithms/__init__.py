@@ -1,0 +1,9 @@
+"""Networks and losses bound into updates, one algorithm a paper."""
+
+from vidgen_jax.algorithms.base import Algorithm, SampleOptions
+from vidgen_jax.algorithms.trivd import Trivd, TrivdConfig
+
+ALGORITHMS = {"trivd": (TrivdConfig, Trivd)}
+"""Config type and class by the name that experiments use."""
+
+__all__ = ["ALGORITHMS", "Algorithm", "SampleOptions", "Trivd", "TrivdConfig"]

@@ -1,0 +1,72 @@
+"""What an algorithm must offer to be trained, sampled and exported."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flax import linen as nn
+
+from vidgen_jax.core.state import Nets
+from vidgen_jax.core.update import Update
+from vidgen_jax.types import Batch, PRNGKey, Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+  """How clips are sampled.
+
+  Attributes:
+    num_frames: length of the whole clip, the given frames included; may exceed the trained length.
+    truncation: latents are drawn from a normal distribution cut at +-truncation; 0 gives the constant 0, None no cut.
+  """
+
+  num_frames: int
+  truncation: float | None = None
+
+
+class Algorithm(Protocol):
+  """Networks and losses, bound into updates. Implementations are frozen dataclasses without arrays."""
+
+  @property
+  def phases(self) -> tuple[str, ...]:
+    """Names of the training phases, in order."""
+
+  @property
+  def microbatches(self) -> int:
+    """K: the pipeline delivers [K, B, T, H, W, C] for every train step."""
+
+  @property
+  def ema_nets(self) -> tuple[str, ...]:
+    """Nets whose parameters are averaged."""
+
+  @property
+  def conditioning_frames(self) -> int:
+    """Leading frames of a clip that are given, not generated."""
+
+  def networks(self) -> Mapping[str, nn.Module]:
+    """Trained networks by name."""
+
+  def frozen_networks(self) -> Mapping[str, nn.Module]:
+    """Networks that losses use and nothing trains; {} normally."""
+
+  def init(self, key: PRNGKey, batch: Batch) -> Nets:
+    """Fresh nets for micro-batches of this shape: video uint8 [B, T, H, W, C]."""
+
+  def phase_at(self, step: int) -> str:
+    """The phase of the train step that follows `step` completed ones; called on the host."""
+
+  def updates(self, phase: str) -> tuple[Update, ...]:
+    """The updates of a train step, in order."""
+
+  def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
+    """Generated frames [B, num_frames - conditioning_frames, H, W, C] in [-1, 1].
+
+    Args:
+      nets: with standing statistics for `options.num_frames`.
+      batch: video uint8 [B, >= conditioning_frames, H, W, C], of which the leading frames are used; label int32 [B].
+      key: of the latents.
+      options: length and truncation.
+    """
+
+  def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
+    """One forward pass in train mode whose 'batch_stats' are the batch's own moments (see `standing_statistics`)."""

@@ -1,0 +1,364 @@
+"""TrIVD-GAN-FP: video prediction with several discriminators (paper 004)."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vidgen_jax.algorithms.base import SampleOptions
+from vidgen_jax.algorithms.decompositions import DECOMPOSITIONS, View, look
+from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer
+from vidgen_jax.core.state import NetState, Nets
+from vidgen_jax.core.update import LossOutput, Update, num_microbatches
+from vidgen_jax.errors import UserError
+from vidgen_jax.models.trivd import Discriminator, Generator
+from vidgen_jax.nn.norm import BATCH_STATS
+from vidgen_jax.nn.recurrent import RECURRENT_UNITS
+from vidgen_jax.nn.spectral import SPECTRAL_STATS
+from vidgen_jax.ops import losses, penalties
+from vidgen_jax.ops.video import to_model_range
+from vidgen_jax.types import Batch, PRNGKey, Variables, Video
+
+GENERATOR = "generator"
+HEADS = {"mixed_projection": losses.mixed_projection, "projection": losses.projection}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrivdConfig:
+  """Settings of TrIVD-GAN-FP; the defaults are the paper's (Kinetics-600, channel multiplier 48).
+
+  Attributes:
+    conditioning_frames: Tc, leading frames that are given.
+    channels: of the frames: 3, or 1 for grey.
+    num_classes: 1 for unconditional training (a constant dummy class, appendix A).
+    decomposition: a name in `DECOMPOSITIONS`.
+    frames_per_clip: K, frames drawn for frame discriminators.
+    frames_from: what they are drawn from: the 'predicted' frames, or the whole 'video'.
+    downsampling: s, of downsampled and cropped views.
+    head: 'mixed_projection' (eq. 15) or 'projection'.
+    recurrent_unit: a name in `RECURRENT_UNITS`.
+    generator_channels: ch of the generator.
+    generator_multipliers: widths of its stages over ch, coarsest first.
+    generator_blocks: residual blocks in a stage.
+    discriminator_channels: ch of the discriminators and of the encoder.
+    discriminator_multipliers: widths of their blocks over ch, finest first.
+    temporal_blocks: blocks with 3x3x3 convolutions in discriminators of clips.
+    downsample_time: halves time too in those blocks.
+    latent_features: of z.
+    class_features: of the class vector beside z.
+    spectral_norm: on all kernels.
+    orthogonal_penalty: weight of the generator's orthogonality penalty (E.2).
+    discriminator_steps: discriminator updates per generator update (E.1).
+    generator_optimizer: Adam of the generator.
+    discriminator_optimizer: Adam of the discriminators.
+    compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
+    remat: recomputes activations in the backward pass.
+    unroll: unrolls the recurrences (for CPUs).
+  """
+
+  conditioning_frames: int = 5
+  channels: int = 3
+  num_classes: int = 1
+  decomposition: str = "stronger"
+  frames_per_clip: int = 8
+  frames_from: Literal["predicted", "video"] = "predicted"
+  downsampling: int = 2
+  head: str = "mixed_projection"
+  recurrent_unit: str = "tsru_p"
+  generator_channels: int = 48
+  generator_multipliers: tuple[int, ...] = (8, 4, 2)
+  generator_blocks: int = 2
+  discriminator_channels: int = 48
+  discriminator_multipliers: tuple[int, ...] = (2, 4, 8, 16, 16)
+  temporal_blocks: int = 2
+  downsample_time: bool = False
+  latent_features: int = 128
+  class_features: int = 128
+  spectral_norm: bool = True
+  orthogonal_penalty: float = 1e-4
+  discriminator_steps: int = 2
+  generator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4))
+  discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=5e-4))
+  compute_dtype: Literal["float32", "bfloat16"] = "float32"
+  remat: bool = False
+  unroll: bool = False
+
+  def __post_init__(self) -> None:
+    """Raises UserError for values that do not fit together."""
+    for name, choices in {"decomposition": DECOMPOSITIONS, "recurrent_unit": RECURRENT_UNITS, "head": HEADS}.items():
+      if getattr(self, name) not in choices:
+        raise UserError(f"algorithm.{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
+    if len(self.discriminator_multipliers) < len(self.generator_multipliers):
+      raise UserError("algorithm.discriminator_multipliers must have at least as many entries as generator_multipliers")
+
+
+@dataclass(frozen=True)
+class Trivd:
+  """The `Algorithm` of paper 004: one generator (with encoder), one net per discriminator."""
+
+  config: TrivdConfig
+
+  @property
+  def phases(self) -> tuple[str, ...]:
+    """A single phase."""
+    return ("main",)
+
+  @property
+  def microbatches(self) -> int:
+    """One per discriminator step and one for the generator, with fresh clips each."""
+    return num_microbatches(self.updates("main"))
+
+  @property
+  def ema_nets(self) -> tuple[str, ...]:
+    """The generator."""
+    return (GENERATOR,)
+
+  @property
+  def conditioning_frames(self) -> int:
+    """Tc."""
+    return self.config.conditioning_frames
+
+  @property
+  def views(self) -> tuple[View, ...]:
+    """What the discriminators look at."""
+    return DECOMPOSITIONS[self.config.decomposition]
+
+  @property
+  def _dtype(self) -> jnp.dtype:
+    return jnp.dtype(self.config.compute_dtype)
+
+  def generator(self, *, bn_momentum: float = 0.9) -> Generator:
+    """The generator module."""
+    c = self.config
+    stages = len(c.generator_multipliers)
+    return Generator(
+      stage_widths=tuple(c.generator_channels * m for m in c.generator_multipliers),
+      encoder_widths=tuple(c.discriminator_channels * m for m in c.discriminator_multipliers[:stages]),
+      recurrent_unit=c.recurrent_unit,
+      blocks_per_stage=c.generator_blocks,
+      num_classes=c.num_classes,
+      class_features=c.class_features,
+      channels=c.channels,
+      bn_momentum=bn_momentum,
+      spectral_norm=c.spectral_norm,
+      unroll=c.unroll,
+      remat=c.remat,
+      dtype=self._dtype,
+    )
+
+  def discriminator(self, view: View) -> Discriminator:
+    """The discriminator module of a view."""
+    c = self.config
+    return Discriminator(
+      widths=tuple(c.discriminator_channels * m for m in c.discriminator_multipliers),
+      num_temporal_blocks=c.temporal_blocks if view.on == "video" else 0,
+      downsample_time=c.downsample_time,
+      num_classes=c.num_classes,
+      spectral_norm=c.spectral_norm,
+      remat=c.remat,
+      dtype=self._dtype,
+    )
+
+  def networks(self) -> Mapping[str, nn.Module]:
+    """The generator, and the discriminators by name."""
+    return {GENERATOR: self.generator()} | {view.net: self.discriminator(view) for view in self.views}
+
+  def frozen_networks(self) -> Mapping[str, nn.Module]:
+    """None."""
+    return {}
+
+  def init(self, key: PRNGKey, batch: Batch) -> Nets:
+    """Fresh nets; see `Algorithm.init`.
+
+    Raises:
+      UserError: if the clips are too short for the conditioning frames and the drawn ones.
+    """
+    num_frames, tc = batch["video"].shape[1], self.conditioning_frames
+    available = num_frames - (tc if self.config.frames_from == "predicted" else 0)
+    if num_frames <= tc:
+      raise UserError(f"data.num_frames={num_frames} leaves nothing to predict after conditioning_frames={tc}")
+    if any(view.on == "frames" for view in self.views) and self.config.frames_per_clip > available:
+      raise UserError(f"algorithm.frames_per_clip={self.config.frames_per_clip} exceeds the {available} frames to draw from")
+    video, label = to_model_range(batch["video"]), self._label(batch)
+    latent = jnp.zeros((video.shape[0], self.config.latent_features))
+    keys = iter(jax.random.split(key, 1 + len(self.views)))
+    arguments = {"num_frames": num_frames - tc, "train": False}
+    nets = {GENERATOR: _net_state(self.generator().init(next(keys), video[:, :tc], latent, label, **arguments))}
+    for view in self.views:
+      seen = self._look(view, video, key)
+      nets[view.net] = _net_state(self.discriminator(view).init(next(keys), seen, label, train=False))
+    return nets
+
+  def phase_at(self, step: int) -> str:
+    """Always 'main'."""
+    del step
+    return "main"
+
+  def updates(self, phase: str) -> tuple[Update, ...]:
+    """Discriminator updates, then one generator update (E.1)."""
+    del phase
+    c = self.config
+    discriminators = tuple(view.net for view in self.views)
+    return (
+      Update(
+        name="disc",
+        trains=discriminators,
+        refreshes=discriminators,
+        loss_fn=self.discriminator_loss,
+        optimizer=make_optimizer(c.discriminator_optimizer),
+        learning_rate=make_learning_rate(c.discriminator_optimizer),
+        repeats=c.discriminator_steps,
+      ),
+      Update(
+        name="gen",
+        trains=(GENERATOR,),
+        refreshes=(GENERATOR,),
+        loss_fn=self.generator_loss,
+        optimizer=make_optimizer(c.generator_optimizer),
+        learning_rate=make_learning_rate(c.generator_optimizer),
+      ),
+    )
+
+  def discriminator_loss(
+    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
+  ) -> tuple[jax.Array, LossOutput]:
+    """The sum over discriminators of the hinge loss (eq. 13); see `LossFn`."""
+    del frozen, step
+    fake_key, real_view_key, fake_view_key = jax.random.split(key, 3)
+    label = self._label(batch)
+    real = to_model_range(batch["video"])
+    fake, _ = self._fake_video(nets[GENERATOR], batch, fake_key)
+    total, refreshed, metrics = jnp.zeros(()), {}, {}
+    for i, view in enumerate(self.views):
+      seen = (
+        self._look(view, real, jax.random.fold_in(real_view_key, i)),
+        self._look(view, fake, jax.random.fold_in(fake_view_key, i)),
+      )
+      (on_real, on_fake), refreshed[view.net] = self._judge(view, nets[view.net], seen, label)
+      loss = losses.hinge_discriminator_loss(on_real, on_fake)
+      total = total + loss
+      metrics |= {
+        f"{view.net}/loss": loss,
+        f"{view.net}/real": jnp.mean(on_real),
+        f"{view.net}/fake": jnp.mean(on_fake),
+      }
+    return total, LossOutput(nets=refreshed, metrics=metrics)
+
+  def generator_loss(
+    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
+  ) -> tuple[jax.Array, LossOutput]:
+    """The sum over discriminators of -mean D(fake) (eq. 14), and the orthogonality penalty; see `LossFn`."""
+    del frozen, step
+    fake_key, view_key = jax.random.split(key)
+    label = self._label(batch)
+    fake, generator = self._fake_video(nets[GENERATOR], batch, fake_key)
+    total, metrics = jnp.zeros(()), {}
+    for i, view in enumerate(self.views):
+      seen = self._look(view, fake, jax.random.fold_in(view_key, i))
+      (on_fake,), _ = self._judge(view, nets[view.net], (seen,), label)
+      loss = losses.hinge_generator_loss(on_fake)
+      total = total + loss
+      metrics[f"{view.net}/loss"] = loss
+    orthogonality = penalties.orthogonality(nets[GENERATOR].params)
+    metrics["orthogonality"] = orthogonality
+    total = total + self.config.orthogonal_penalty * orthogonality
+    return total, LossOutput(nets={GENERATOR: generator}, metrics=metrics)
+
+  def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
+    """Predicted frames; see `Algorithm.sample`."""
+    conditioning = to_model_range(batch["video"][:, : self.conditioning_frames])
+    latent = self.latent(key, conditioning.shape[0], truncation=options.truncation)
+    return self.generator().apply(
+      nets[GENERATOR].collections,
+      conditioning,
+      latent,
+      self._label(batch),
+      num_frames=options.num_frames - self.conditioning_frames,
+      train=False,
+    )
+
+  def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
+    """The generator with this batch's own statistics, for clips of any length; see `Algorithm.batch_moments`."""
+    # Dropped, not overwritten: statistics are per time step, and the sampled length may differ from the trained one.
+    kept = {name: value for name, value in nets[GENERATOR].variables.items() if name != BATCH_STATS}
+    net = nets[GENERATOR].replace(variables=kept)
+    _, net = self._generate(net, batch, key, options=options, module=self.generator(bn_momentum=0.0))
+    return {**nets, GENERATOR: net}
+
+  def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
+    """z, [batch_size, latent_features]; see `SampleOptions.truncation`."""
+    shape = (batch_size, self.config.latent_features)
+    if truncation is None:
+      return jax.random.normal(key, shape)
+    if truncation == 0:
+      return jnp.zeros(shape)
+    return jax.random.truncated_normal(key, -truncation, truncation, shape)
+
+  def _generate(
+    self, net: NetState, batch: Batch, key: PRNGKey, *, options: SampleOptions, module: Generator
+  ) -> tuple[Video, NetState]:
+    """A forward pass in train mode: (predicted frames, the net with refreshed variables)."""
+    tc = self.conditioning_frames
+    conditioning = to_model_range(batch["video"][:, :tc])
+    latent = self.latent(key, conditioning.shape[0], truncation=options.truncation)
+    return _apply_mutable(
+      functools.partial(module.apply, num_frames=options.num_frames - tc, train=True),
+      net,
+      conditioning,
+      latent,
+      self._label(batch),
+    )
+
+  def _fake_video(self, net: NetState, batch: Batch, key: PRNGKey) -> tuple[Video, NetState]:
+    """Clips of real conditioning frames and generated ones, as long as the batch's, and the refreshed generator."""
+    num_frames = batch["video"].shape[1]
+    options = SampleOptions(num_frames=num_frames)
+    predicted, net = self._generate(net, batch, key, options=options, module=self.generator())
+    conditioning = to_model_range(batch["video"][:, : self.conditioning_frames])
+    return jnp.concatenate([conditioning, predicted], axis=1), net
+
+  def _look(self, view: View, video: Video, key: PRNGKey) -> Video:
+    first = self.conditioning_frames if self.config.frames_from == "predicted" else 0
+    return look(
+      view,
+      video,
+      key,
+      first_frame=first,
+      num_frames=self.config.frames_per_clip,
+      factor=self.config.downsampling,
+    )
+
+  def _judge(
+    self, view: View, net: NetState, videos: tuple[Video, ...], label: jax.Array
+  ) -> tuple[tuple[jax.Array, ...], NetState]:
+    """One call of a discriminator on all `videos`, so that its power iteration advances once.
+
+    The sets are interleaved clip by clip, so that every device keeps the clips it has.
+    """
+    count, batch = len(videos), label.shape[0]
+    stacked = jnp.stack(videos, axis=1).reshape(count * batch, *videos[0].shape[1:])
+    apply = functools.partial(self.discriminator(view).apply, train=True)
+    scores, net = _apply_mutable(apply, net, stacked, jnp.repeat(label, count))
+    head = HEADS[self.config.head]
+    own, by_class = (x.reshape(batch, count, -1) for x in (scores.unconditional, scores.conditional))
+    return tuple(head(own[:, i], by_class[:, i]) for i in range(count)), net
+
+  def _label(self, batch: Batch) -> jax.Array:
+    return batch["label"] if self.config.num_classes > 1 else jnp.zeros_like(batch["label"])
+
+
+def _net_state(collections: Variables) -> NetState:
+  return NetState(
+    params=collections["params"],
+    variables={name: value for name, value in collections.items() if name in (BATCH_STATS, SPECTRAL_STATS)},
+  )
+
+
+def _apply_mutable(apply, net: NetState, *inputs: jax.Array) -> tuple:  # noqa: ANN001
+  """Applies a module with all its variables mutable: (output, the net with the variables it left)."""
+  output, variables = apply(net.collections, *inputs, mutable=[BATCH_STATS, SPECTRAL_STATS])
+  return output, net.replace(variables={**net.variables, **variables})

@@ -1,0 +1,193 @@
+"""`vidgen COMMAND [--flag=value ...]`: runs one command, and turns the user's mistakes into one line.
+
+A command is a module with three names:
+
+- `SUMMARY: str`: what the command does and needs; its first line stands in the list of commands.
+- `define_flags(flag_values: flags.FlagValues) -> None`: defines its flags in `flag_values`.
+- `run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None`: runs it; None is success.
+
+Modules are imported only when their command runs, so `vidgen data` never loads the models.
+
+Exit status: 0 success; 2 a mistake the user can mend, told in one line on stderr; 130 interrupted; otherwise what `run`
+returned. Anything else is a defect of this package and keeps its traceback.
+"""
+
+import ast
+import dataclasses
+import errno
+import importlib
+import importlib.util
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from absl import flags
+from absl import logging as absl_logging
+from tqdm import tqdm
+
+import vidgen_jax
+from vidgen_jax.errors import UserError
+from vidgen_jax.flag_parsing import before_separator, did_you_mean, parse_flags
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+  """Where a command lives.
+
+  Attributes:
+    module: the importable name of its module.
+    arguments: how its positional arguments are written in the usage line; '' if it takes none.
+  """
+
+  module: str
+  arguments: str = ""
+
+
+COMMANDS: dict[str, Command] = {
+  "train": Command(module="vidgen_jax.train"),
+  "sample": Command(module="vidgen_jax.sample"),
+  "evaluate": Command(module="vidgen_jax.evaluate"),
+  "export": Command(module="vidgen_jax.export"),
+  "bench": Command(module="vidgen_jax.bench"),
+  "data": Command(module="vidgen_jax.prepare_data", arguments="ACTION NAME"),
+}
+
+_HELP_FLAGS = frozenset({"-h", "-help", "--help", "--helpshort", "--helpfull"})
+
+_DISK_REMEDIES = {
+  errno.ENOSPC: "free some space or choose another folder",
+  errno.EDQUOT: "free some space or choose another folder",
+  errno.EROFS: "choose a folder that can be written",
+  errno.EACCES: "choose a folder that may be read and written, or change its permissions",
+  errno.EPERM: "choose a folder that may be read and written, or change its permissions",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+  """Runs one command and exits with its status.
+
+  Args:
+    argv: the words after the program's name; None takes them from `sys.argv`.
+
+  Raises:
+    SystemExit: always, with the status that `dispatch` returned.
+  """
+  sys.exit(dispatch(sys.argv[1:] if argv is None else argv))
+
+
+def dispatch(argv: Sequence[str]) -> int:
+  """Runs one command and returns the exit status; what the user can mend becomes one line on stderr.
+
+  Args:
+    argv: the words after the program's name: COMMAND, flags and positional arguments in any order.
+
+  Returns:
+    The exit status, as the module's docstring lists it.
+  """
+  try:
+    return _dispatch(list(argv))
+  except UserError as error:
+    message = str(error)
+  except KeyboardInterrupt:
+    sys.stderr.write("\nvidgen: interrupted\n")
+    return 130
+  except OSError as error:
+    if error.errno not in _DISK_REMEDIES:
+      raise
+    message = f"{error.filename or 'cannot write'}: {error.strerror}; {_DISK_REMEDIES[error.errno]}"
+  sys.stderr.write(f"vidgen: error: {' '.join(message.split())}\n")
+  return 2
+
+
+def _dispatch(argv: list[str]) -> int:
+  if not argv or argv[0] in _HELP_FLAGS or argv[0] == "help":
+    sys.stdout.write(_list_commands())
+    return 0
+  if argv[0] == "--version":
+    sys.stdout.write(f"vidgen_jax {vidgen_jax.__version__}\n")
+    return 0
+  name, *words = argv
+  if name not in COMMANDS:
+    raise UserError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; the commands are {', '.join(COMMANDS)}")
+  command = COMMANDS[name]
+  module = importlib.import_module(command.module)
+  flag_values = flags.FlagValues()
+  # Flags may stand behind positional arguments: `vidgen data build shape_motion --num_clips=8`.
+  flag_values.set_gnu_getopt(True)
+  flags.DEFINE_bool("verbose", False, "Also log what the libraries say (orbax, grain, ...).", flag_values=flag_values)
+  module.define_flags(flag_values)
+  if _HELP_FLAGS.intersection(before_separator(words)):
+    sys.stdout.write(_describe_command(name, module, flag_values))
+    return 0
+  arguments = parse_flags(words, flag_values, command=name)
+  if arguments and not command.arguments:
+    raise UserError(f"vidgen {name} takes no arguments, got {arguments[0]!r}; flags are written --name=value")
+  _log_to_stderr(verbose=flag_values.verbose)
+  status = module.run(flag_values, arguments)
+  return 0 if status is None else status
+
+
+def _list_commands() -> str:
+  width = max(map(len, COMMANDS))
+  lines = [f"  {name:<{width}}  {_summary_line(command.module)}".rstrip() for name, command in COMMANDS.items()]
+  return (
+    f"{vidgen_jax.__doc__}\n\nusage: vidgen COMMAND [--flag=value ...]\n\ncommands:\n"
+    + "\n".join(lines)
+    + "\n\n`vidgen COMMAND --help` says what a command needs.\n"
+  )
+
+
+def _summary_line(module_name: str) -> str:
+  """The first line of a module's SUMMARY, read from its source: importing the models takes seconds."""
+  spec = importlib.util.find_spec(module_name)
+  if spec is None or spec.origin is None:
+    return ""
+  for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    if any(isinstance(target, ast.Name) and target.id == "SUMMARY" for target in targets):
+      return ast.literal_eval(node.value).strip().splitlines()[0]
+  return ""
+
+
+def _describe_command(name: str, module: ModuleType, flag_values: flags.FlagValues) -> str:
+  width = min(shutil.get_terminal_size((100, 24)).columns, 120)
+  usage = f"usage: vidgen {name} {COMMANDS[name].arguments}".rstrip()
+  text = f"{usage} [--flag=value ...]\n\n{module.SUMMARY.strip()}\n\nflags:\n"
+  for flag in dict.fromkeys(flag_values[flag_name] for flag_name in flag_values):
+    head = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    default = "" if flag.default is None else f" (default: {flag.default_as_str})"
+    text += f"  {head}\n{flags.text_wrap((flag.help or '') + default, width, '      ')}\n"
+  return text
+
+
+class _StderrHandler(logging.Handler):
+  """One line a record, written around the progress bar; INFO of other packages only where asked for."""
+
+  def __init__(self):
+    super().__init__()
+    self.verbose = False
+    self.setFormatter(logging.Formatter("%(levelname).1s %(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    self.addFilter(self._is_wanted)
+
+  def _is_wanted(self, record: logging.LogRecord) -> bool:
+    own = Path(record.pathname).is_relative_to(Path(__file__).parent)
+    return own or self.verbose or record.levelno >= logging.WARNING
+
+  def emit(self, record: logging.LogRecord) -> None:
+    try:
+      tqdm.write(self.format(record), file=sys.stderr)
+    except (OSError, ValueError):
+      self.handleError(record)
+
+
+_STDERR_HANDLER = _StderrHandler()
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+  _STDERR_HANDLER.verbose = verbose
+  absl_logging.set_verbosity(absl_logging.INFO)
+  logging.getLogger().addHandler(_STDERR_HANDLER)

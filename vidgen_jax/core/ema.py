@@ -1,0 +1,53 @@
+"""Exponential moving averages of parameters."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from vidgen_jax.core.state import Nets
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+  """How weights are averaged.
+
+  Attributes:
+    decay: weight of the old average.
+    start_step: until this many train steps are completed the average equals the live weights (paper 004: 20,000).
+    warmup: uses min(decay, (1 + n) / (10 + n)) after n averaged steps, for short runs.
+  """
+
+  decay: float = 0.9999
+  start_step: int = 20_000
+  warmup: bool = False
+
+
+def update_ema(ema: Nets, nets: Nets, step: jax.Array, config: EmaConfig) -> Nets:
+  """Moves the averages one step on.
+
+  Args:
+    ema: averages after `step - 1` train steps.
+    nets: live nets after `step` train steps; a superset of ema's names.
+    step: int32[], completed train steps, at least 1.
+    config: decay and start.
+
+  Returns:
+    Averages with the live nets' other variables (spectral vectors, batch statistics), which are not averaged:
+    evaluation replaces them by standing statistics.
+  """
+  since_start = (step - config.start_step).astype(jnp.float32)
+  decay = jnp.float32(config.decay)
+  if config.warmup:
+    decay = jnp.minimum(decay, (1.0 + since_start) / (10.0 + since_start))
+  decay = jnp.where(since_start <= 0, 0.0, decay)
+
+  def average(old: jax.Array, new: jax.Array) -> jax.Array:
+    return decay * old + (1.0 - decay) * new
+
+  return {
+    name: net.replace(
+      params=jax.tree.map(average, net.params, nets[name].params), variables=nets[name].variables
+    )
+    for name, net in ema.items()
+  }

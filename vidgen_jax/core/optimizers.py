@@ -1,0 +1,44 @@
+"""Optimizers and learning rates from plain settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import optax
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+  """Adam with a learning rate that may be warmed up.
+
+  Attributes:
+    learning_rate: after the warm-up.
+    warmup_steps: train steps over which the rate grows linearly from zero; 0 for none.
+    b1: decay of the first moment.
+    b2: decay of the second moment.
+    eps: added to the root of the second moment.
+    clip_norm: gradients are scaled down to this global norm; 0 for no clipping.
+  """
+
+  learning_rate: float
+  warmup_steps: int = 0
+  b1: float = 0.0
+  b2: float = 0.999
+  eps: float = 1e-8
+  clip_norm: float = 0.0
+
+
+def make_optimizer(config: AdamConfig) -> optax.GradientTransformation:
+  """Adam's direction, without the learning rate and its sign (see `Update.learning_rate`)."""
+  adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+  return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
+
+
+def make_learning_rate(config: AdamConfig) -> Callable[[int], float]:
+  """The learning rate of a train step, given the number of completed ones."""
+
+  def learning_rate(step: int) -> float:
+    if step < config.warmup_steps:
+      return config.learning_rate * (step + 1) / config.warmup_steps
+    return config.learning_rate
+
+  return learning_rate

@@ -1,0 +1,149 @@
+"""The train step: every update of a phase, one after the other."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from vidgen_jax import loops
+from vidgen_jax.core.ema import EmaConfig, update_ema
+from vidgen_jax.core.state import NetState, Nets, TrainState
+from vidgen_jax.core.update import LossOutput, Update
+from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+  """How a train step is carried out.
+
+  Attributes:
+    accumulate: parts into which a micro-batch is cut; their gradients are averaged before the optimizer steps. Batch
+      statistics and mixed-projection pairs then span a part instead of the whole micro-batch.
+    unroll: unrolls the loops over repeats and parts (for CPUs; see `RecurrentUnit.unroll`).
+  """
+
+  accumulate: int = 1
+  unroll: bool = False
+
+
+def train_step(
+  state: TrainState,
+  batch: Batch,
+  learning_rates: Mapping[str, jax.Array],
+  frozen: Mapping[str, NetState],
+  *,
+  updates: tuple[Update, ...],
+  ema: EmaConfig,
+  config: StepConfig,
+) -> tuple[TrainState, Metrics]:
+  """Runs all updates once, then moves the averages.
+
+  Args:
+    state: before the step.
+    batch: micro-batches, stacked on the leading axis: video [K, B, T, H, W, C], label [K, B].
+    learning_rates: float32[] by update name.
+    frozen: nets that losses use but nothing trains.
+    updates: of the current phase, in order.
+    ema: of the averages.
+    config: of the loops.
+
+  Returns:
+    (state after the step, metrics by '{update}/{name}', averaged over repeats).
+  """
+  nets, opt_states, metrics = dict(state.nets), dict(state.opt_states), {}
+  step_key = jax.random.fold_in(state.key, state.step)
+  consumed = 0
+  for index, update in enumerate(updates):
+    key = jax.random.fold_in(step_key, index)
+    part = jax.tree.map(lambda x, a=consumed, n=update.repeats: lax.slice_in_dim(x, a, a + n), batch)
+    consumed += update.repeats
+
+    def repeat(carry, inputs, update=update, key=key, untouched=nets):
+      i, microbatch = inputs
+      touched, opt_state, metrics = _apply_update(
+        update, untouched | carry[0], carry[1], frozen, microbatch, jax.random.fold_in(key, i), state.step,
+        learning_rates, config,
+      )
+      return ({name: touched[name] for name in carry[0]}, opt_state), metrics
+
+    touched = {name: nets[name] for name in (*update.trains, *update.refreshes)}
+    carry = (touched, opt_states[update.name])
+    inputs = (jnp.arange(update.repeats), part)
+    carry, stacked = loops.scan(repeat, carry, inputs, length=update.repeats, unroll=config.unroll)
+    touched, opt_states[update.name] = carry
+    nets = nets | touched
+    metrics |= {f"{update.name}/{name}": jnp.mean(values) for name, values in stacked.items()}
+  step = state.step + 1
+  averages = update_ema(state.ema, nets, step, ema)
+  return state.replace(step=step, nets=nets, opt_states=opt_states, ema=averages), metrics
+
+
+def _apply_update(
+  update: Update,
+  nets: Nets,
+  opt_state: optax.OptState,
+  frozen: Mapping[str, NetState],
+  batch: Batch,
+  key: PRNGKey,
+  step: jax.Array,
+  learning_rates: Mapping[str, jax.Array],
+  config: StepConfig,
+) -> tuple[Nets, optax.OptState, Metrics]:
+  params = {name: nets[name].params for name in update.trains}
+  grads, variables, metrics = _gradients(update, params, nets, frozen, batch, key, step, config)
+  directions, opt_state = update.optimizer.update(grads, opt_state, params)
+  rate = -learning_rates[update.name]
+  params = optax.apply_updates(params, jax.tree.map(lambda d: rate * d, directions))
+  metrics = metrics | {"grad_norm": optax.global_norm(grads)}
+  nets = dict(nets)
+  for name in update.refreshes:
+    nets[name] = nets[name].replace(variables=variables[name])
+  for name in update.trains:
+    nets[name] = nets[name].replace(params=params[name])
+  return nets, opt_state, metrics
+
+
+def _gradients(
+  update: Update,
+  params: Mapping[str, Params],
+  nets: Nets,
+  frozen: Mapping[str, NetState],
+  batch: Batch,
+  key: PRNGKey,
+  step: jax.Array,
+  config: StepConfig,
+) -> tuple[Mapping[str, Params], Mapping[str, Mapping], Metrics]:
+  """Gradients, refreshed variables and metrics, averaged over the parts of the micro-batch."""
+  variables = {name: nets[name].variables for name in update.refreshes}
+
+  def one_part(variables, part: Batch, key: PRNGKey):
+    current = nets | {name: nets[name].replace(variables=value) for name, value in variables.items()}
+
+    def loss_fn(params: Mapping[str, Params]) -> tuple[jax.Array, LossOutput]:
+      trained = {name: current[name].replace(params=value) for name, value in params.items()}
+      return update.loss_fn(current | trained, frozen, part, key, step)
+
+    (loss, output), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    variables = {name: output.nets[name].variables if name in output.nets else variables[name] for name in variables}
+    return grads, variables, {"loss": loss} | output.metrics
+
+  if config.accumulate == 1:
+    return one_part(variables, batch, key)
+
+  def split(x: jax.Array) -> jax.Array:
+    # Strided parts: every device keeps its own clips, so cutting the batch moves no data.
+    parts = x.reshape(x.shape[0] // config.accumulate, config.accumulate, *x.shape[1:])
+    return jnp.swapaxes(parts, 0, 1)
+
+  def body(variables, inputs):
+    i, part = inputs
+    grads, variables, metrics = one_part(variables, part, jax.random.fold_in(key, i))
+    return variables, (grads, metrics)
+
+  inputs = (jnp.arange(config.accumulate), jax.tree.map(split, batch))
+  variables, results = loops.scan(body, variables, inputs, length=config.accumulate, unroll=config.unroll)
+  grads, metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), results)
+  return grads, variables, metrics

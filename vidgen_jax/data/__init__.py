@@ -1,0 +1,1 @@
+"""From files to batches: TFDS builders with ArrayRecord, and the Grain pipeline that reads them. No TensorFlow."""

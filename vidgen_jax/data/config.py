@@ -1,0 +1,56 @@
+"""What the pipeline needs to know: which data set, and which part of each clip."""
+
+import dataclasses
+
+from vidgen_jax.errors import UserError
+
+DEFAULT_DATA_DIR = "~/.cache/vidgen_jax/data"
+"""Where built data sets live unless a flag or the config says otherwise."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+  """A data set and the windows that are cut from its clips.
+
+  Attributes:
+    name: name of a built data set, as given to `vidgen data build`.
+    num_frames: T, frames of a window.
+    resolution: H = W of a window, in pixels; the smallest side is resized to it, then a square is cut out.
+    data_dir: folder that holds the built data sets; `~` is expanded.
+    train_split: split that `train_batches` reads.
+    eval_split: split that `eval_batches` reads.
+    channels: 3 for RGB, 1 for luma.
+    frame_stride: distance between the frames of a window, in frames of the clip.
+    random_flip: mirrors half of the training windows left to right.
+    num_threads: threads that read and decode, per process.
+    prefetch: batches that the reading threads may be ahead of the training loop.
+    workers: extra reading processes; 0 reads in this process, which is right below about ten cores.
+  """
+
+  name: str
+  num_frames: int
+  resolution: int
+  data_dir: str = DEFAULT_DATA_DIR
+  train_split: str = "train"
+  eval_split: str = "test"
+  channels: int = 3
+  frame_stride: int = 1
+  random_flip: bool = False
+  num_threads: int = 2
+  prefetch: int = 2
+  workers: int = 0
+
+  def __post_init__(self):
+    for field in ("num_frames", "resolution", "frame_stride", "num_threads", "prefetch"):
+      value = getattr(self, field)
+      if value < 1:
+        raise UserError(f"data.{field} must be at least 1, got {value}")
+    if self.workers < 0:
+      raise UserError(f"data.workers must be 0 or more, got {self.workers}")
+    if self.channels not in (1, 3):
+      raise UserError(f"data.channels must be 1 (luma) or 3 (RGB), got {self.channels}")
+
+  @property
+  def clip_length(self) -> int:
+    """Frames that a clip must have so that a window fits: (T - 1) stride + 1."""
+    return (self.num_frames - 1) * self.frame_stride + 1

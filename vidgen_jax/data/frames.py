@@ -1,0 +1,77 @@
+"""One frame: to and from its JPEG or PNG bytes, and its size.
+
+A frame in memory is a `PIL.Image.Image`, because Pillow decodes, resizes and encodes without holding Python's lock.
+"""
+
+import dataclasses
+import io
+
+from PIL import Image
+
+from vidgen_jax.errors import UserError
+
+ENCODINGS = ("jpeg", "png")
+"""`png` is lossless; `jpeg` takes a tenth of the space for real scenes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrameEncoding:
+  """How frames are stored.
+
+  Attributes:
+    encoding: 'jpeg' or 'png'.
+    quality: JPEG quality, 1..100; the chroma is never subsampled, since small frames have none to spare.
+  """
+
+  encoding: str = "jpeg"
+  quality: int = 95
+
+  def __post_init__(self):
+    if self.encoding not in ENCODINGS:
+      raise UserError(f"--encoding must be one of {', '.join(ENCODINGS)}, got {self.encoding!r}")
+    if not 1 <= self.quality <= 100:
+      raise UserError(f"--quality must be in 1..100, got {self.quality}")
+
+  def encode(self, frame: Image.Image) -> bytes:
+    """Encodes one RGB frame."""
+    buffer = io.BytesIO()
+    if self.encoding == "png":
+      frame.save(buffer, "PNG")
+    else:
+      frame.save(buffer, "JPEG", quality=self.quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def decode_frame(data: bytes, *, channels: int) -> Image.Image:
+  """Decodes one stored frame.
+
+  Args:
+    data: JPEG or PNG bytes.
+    channels: 3 for RGB, 1 for luma (ITU-R 601-2: 0.299 R + 0.587 G + 0.114 B).
+
+  Returns:
+    An image of mode 'RGB' or 'L', values 0..255.
+  """
+  image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+  return image.convert("RGB" if channels == 3 else "L")
+
+
+def resize_smallest_side(image: Image.Image, size: int) -> Image.Image:
+  """Resizes so that the smallest side has `size` pixels; the aspect ratio is kept.
+
+  A whole factor n is a mean over n x n pixels (so 64 -> 32 is 2 x 2 mean pooling); any other factor is a triangle
+  filter, which is antialiased when it shrinks.
+
+  Args:
+    image: any size.
+    size: pixels of the smallest side of the result, >= 1.
+  """
+  width, height = image.size
+  smallest = min(width, height)
+  if smallest == size:
+    return image
+  if smallest % size == 0:
+    return image.reduce(smallest // size)
+  scale = size / smallest
+  target = (max(size, round(width * scale)), max(size, round(height * scale)))
+  return image.resize(target, Image.Resampling.BILINEAR)

@@ -1,0 +1,173 @@
+"""Wiring: from a config to an algorithm, a mesh and compiled functions."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vidgen_jax.algorithms import ALGORITHMS, Algorithm, SampleOptions
+from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.core.standing_statistics import standing_statistics
+from vidgen_jax.core.state import Nets, TrainState
+from vidgen_jax.core.step import train_step
+from vidgen_jax.core.update import Update, num_microbatches
+from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.types import Batch, Metrics
+
+StepFn = Callable[[TrainState, Batch, dict[str, jax.Array]], tuple[TrainState, Metrics]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+  """A config, and what follows from it. Holds no arrays."""
+
+  config: ExperimentConfig
+  algorithm: Algorithm
+  mesh: jax.sharding.Mesh
+
+  @property
+  def num_frames(self) -> int:
+    """Length of training clips."""
+    return self.config.data.num_frames
+
+  @functools.cached_property
+  def updates(self) -> tuple[Update, ...]:
+    """All updates of all phases, once each."""
+    found = {update.name: update for phase in self.algorithm.phases for update in self.algorithm.updates(phase)}
+    return tuple(found.values())
+
+  def batch_shape(self) -> Batch:
+    """ShapeDtypeStructs of a global batch of micro-batches: video [K, B, T, H, W, C], label [K, B]."""
+    data = self.config.data
+    lead = (self.algorithm.microbatches, self.config.train.batch_size)
+    sharding = meshes.batch_sharding(self.mesh, microbatches=True)
+    video = (*lead, data.num_frames, data.resolution, data.resolution, data.channels)
+    return {
+      "video": jax.ShapeDtypeStruct(video, jnp.uint8, sharding=sharding),
+      "label": jax.ShapeDtypeStruct(lead, jnp.int32, sharding=sharding),
+    }
+
+  def _init(self, root: jax.Array) -> TrainState:
+    # Parameters do not depend on the number of clips: two stand for all, whatever the devices.
+    shapes = {name: (2, *leaf.shape[2:]) for name, leaf in self.batch_shape().items()}
+    batch = {"video": jnp.zeros(shapes["video"], jnp.uint8), "label": jnp.zeros(shapes["label"], jnp.int32)}
+    init_key, run_key = jax.random.split(root)
+    nets = self.algorithm.init(init_key, batch)
+    opt_states = {
+      update.name: update.optimizer.init({name: nets[name].params for name in update.trains}) for update in self.updates
+    }
+    ema = {name: nets[name] for name in self.algorithm.ema_nets}
+    return TrainState(step=jnp.zeros((), jnp.int32), key=run_key, nets=nets, opt_states=opt_states, ema=ema)
+
+  @functools.cached_property
+  def abstract_state(self) -> TrainState:
+    """The state's shapes and shardings."""
+    shapes = jax.eval_shape(self._init, jax.random.key(0))
+    shardings = meshes.state_sharding(shapes, self.mesh, self.config.mesh)
+    return jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
+    )
+
+  def init_state(self) -> TrainState:
+    """A fresh state, each device holding its share only."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+    return jax.jit(self._init, out_shardings=shardings)(jax.random.key(self.config.train.seed))
+
+  def step_fn(self, phase: str) -> StepFn:
+    """The jitted train step of a phase; it donates the state."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+    step = functools.partial(
+      train_step, updates=self.algorithm.updates(phase), ema=self.config.ema, config=self.config.step
+    )
+
+    def run(state: TrainState, batch: Batch, learning_rates: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+      return step(state, batch, learning_rates, {})
+
+    return jax.jit(run, donate_argnums=0, out_shardings=(shardings, meshes.replicated(self.mesh)))
+
+  def learning_rates(self, step: int, phase: str) -> dict[str, jax.Array]:
+    """The learning rates after `step` completed steps, on the devices."""
+    rates = {update.name: np.float32(update.learning_rate(step)) for update in self.algorithm.updates(phase)}
+    return jax.device_put(rates, meshes.replicated(self.mesh))
+
+  def compile_step(self, phase: str) -> Any:
+    """The compiled train step of a phase, with its cost and memory analyses."""
+    rates = self.learning_rates(0, phase)
+    return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), rates).compile()
+
+  def clips_per_step(self, phase: str) -> int:
+    """Real clips that a train step consumes, over all devices."""
+    return num_microbatches(self.algorithm.updates(phase)) * self.config.train.batch_size
+
+  def options(self, *, num_frames: int = 0, truncation: float = -1.0) -> SampleOptions:
+    """Sampling options; 0 frames means the trained length, a negative truncation none."""
+    return SampleOptions(
+      num_frames=num_frames or self.num_frames, truncation=None if truncation < 0 else truncation
+    )
+
+  @functools.cached_property
+  def _batch_moments(self) -> Callable:
+    return jax.jit(self.algorithm.batch_moments, static_argnames="options")
+
+  @functools.cached_property
+  def _sample(self) -> Callable:
+    def sample(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
+      return to_uint8(self.algorithm.sample(nets, batch, key, options=options))
+
+    return jax.jit(sample, static_argnames="options", out_shardings=meshes.replicated(self.mesh))
+
+  def with_standing_statistics(
+    self, nets: Nets, batches: Iterable[Batch], key: jax.Array, *, options: SampleOptions
+  ) -> Nets:
+    """Nets whose batch statistics are pooled over `batches` (see `standing_statistics`), for clips of this length.
+
+    Args:
+      nets: usually `state.ema`.
+      batches: micro-batches on the devices.
+      key: of the latents.
+      options: the length counts; latents are not truncated while statistics are taken.
+    """
+    options = SampleOptions(num_frames=options.num_frames)
+    moments = functools.partial(self._batch_moments, options=options)
+    return standing_statistics(moments, nets, batches, key)
+
+  def sample(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
+    """Generated frames, uint8 [B, num_frames - Tc, H, W, C], on every device; see `Algorithm.sample`."""
+    return self._sample(nets, batch, key, options=options)
+
+  def put_batch(self, local_batch: Batch, *, microbatches: bool) -> Batch:
+    """This process's share of a batch (host arrays) as part of a global array."""
+    return meshes.global_batch(local_batch, meshes.batch_sharding(self.mesh, microbatches=microbatches))
+
+  def microbatches(self, local_batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """The first `count` micro-batches out of stacked batches, on the devices."""
+    for batch in local_batches:
+      for k in range(len(batch["label"])):
+        if count == 0:
+          return
+        yield self.put_batch({name: value[k] for name, value in batch.items()}, microbatches=False)
+        count -= 1
+
+
+def build(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) -> Experiment:
+  """Makes the experiment of a config.
+
+  Raises:
+    UserError: if the devices do not divide the batches or the mesh.
+  """
+  mesh = meshes.make_mesh(config.mesh, devices=devices)
+  batches = {
+    "config.train.batch_size": config.train.batch_size,
+    "config.evaluation.batch_size": config.evaluation.batch_size,
+    "config.evaluation.standing_batch_size": config.evaluation.standing_batch_size,
+  }
+  for name, batch_size in batches.items():
+    meshes.local_batch_size(batch_size, mesh, name=name)
+  meshes.local_batch_size(config.train.batch_size // config.step.accumulate, mesh, name="config.train.batch_size / accumulate")
+  algorithm = ALGORITHMS[config.algorithm_name][1](config.algorithm)
+  return Experiment(config=config, algorithm=algorithm, mesh=mesh)

@@ -1,0 +1,83 @@
+"""What happens now and then during training: writing metrics, pictures and scores."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import logging
+
+from vidgen_jax import scoring
+from vidgen_jax.core.state import TrainState
+from vidgen_jax.experiment import Experiment
+from vidgen_jax.observe.pictures import save_prediction_pictures
+from vidgen_jax.observe.progress import Progress
+from vidgen_jax.observe.writers import MetricWriter
+
+NUM_PICTURED_CLIPS = 8
+HOOK_STREAM = 1
+"""Folded into the root key for the hooks' latents, so that hooks never change what is trained."""
+
+
+class Hooks:
+  """Writes metrics, contact sheets, GIFs and scores of fixed validation clips."""
+
+  def __init__(self, experiment: Experiment, workdir: Path, writer: MetricWriter, progress: Progress) -> None:
+    """Pictures go to `workdir/pictures`."""
+    self._experiment = experiment
+    self._workdir = workdir
+    self._writer = writer
+    self._progress = progress
+    self._sums: dict[str, float] = {}
+    self._count = 0
+
+  def metrics(self, step: int, values: dict[str, float]) -> None:
+    """Takes a step's metrics; writes their mean since the last writing every `train.log_every` steps."""
+    train = self._experiment.config.train
+    self._progress.update(step, values)
+    self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
+    self._count += 1
+    if step % train.log_every == 0 or step == train.num_steps:
+      means = {name: total / self._count for name, total in self._sums.items()}
+      rate = self._progress.steps_per_second()
+      self._writer.write_scalars(step, means | ({"steps_per_second": rate} if rate else {}))
+      self._sums, self._count = {}, 0
+
+  def due(self, step: int) -> bool:
+    """Whether `run` has anything to do after `step` completed steps."""
+    return self._due(step, "picture_every") or self._due(step, "evaluate_every")
+
+  def run(self, step: int, state: TrainState) -> None:
+    """Draws and scores the averaged generator's predictions, as far as each is due."""
+    config, experiment = self._experiment.config.evaluation, self._experiment
+    options = experiment.options()
+    # The same latents at every visit: pictures of different steps are then comparable.
+    key = jax.random.fold_in(jax.random.key(experiment.config.train.seed), HOOK_STREAM)
+    nets = scoring.prepare_nets(
+      experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
+    )
+    if self._due(step, "picture_every"):
+      self._draw(step, nets, key)
+    if self._due(step, "evaluate_every"):
+      result = scoring.evaluate(experiment, nets, key, options=options, num_clips=config.training_clips, samples=1)
+      means = {name: value for name, value in result.means().items() if not name.endswith("_best")}
+      logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+      self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
+    self._writer.flush()
+
+  def _draw(self, step: int, nets: dict, key: jax.Array) -> None:
+    experiment = self._experiment
+    tc = experiment.algorithm.conditioning_frames
+    options = experiment.options()
+    clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=NUM_PICTURED_CLIPS)
+    batch = next(clips)
+    prediction = scoring.predict(experiment, nets, batch, key, options=options)
+    if jax.process_index() == 0:
+      given, truth = np.split(batch["video"][:NUM_PICTURED_CLIPS], [tc], axis=1)
+      pictures = save_prediction_pictures(
+        self._workdir / "pictures", step, given, prediction[:NUM_PICTURED_CLIPS], truth
+      )
+      self._writer.write_images(step, {"predictions": pictures.sheet})
+
+  def _due(self, step: int, field: str) -> bool:
+    every = getattr(self._experiment.config.train, field)
+    return bool(every) and (step % every == 0 or step == self._experiment.config.train.num_steps)

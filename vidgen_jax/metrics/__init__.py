@@ -1,0 +1,1 @@
+"""Scores of generated video, each with the protocol it was computed under."""

@@ -1,0 +1,112 @@
+"""Best of l samples: what a stochastic predictor can do if it may try l times (protocol of SAVP, section 4.3).
+
+For every clip and every metric on its own, the sample whose mean over the clip is best is kept. Samples are fed one at
+a time, so that only scores are held, never l videos.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class BestOf:
+  """Scores over all samples seen."""
+
+  best: dict[str, np.ndarray]
+  """Per metric [B] or [B, T], as it was given: those of each clip's best sample."""
+  mean: dict[str, np.ndarray]
+  """Per metric, the mean over samples, the same shape; NaN scores are left out."""
+  num_samples: int
+
+
+class BestOfSamples:
+  """Keeps the best scores of each clip while samples come in.
+
+  Args:
+    higher_is_better: the metrics and their direction: {"psnr": True, "centroid_error": False}.
+  """
+
+  def __init__(self, higher_is_better: Mapping[str, bool]):
+    if not higher_is_better:
+      raise ValueError("higher_is_better names no metric")
+    self._sign = {name: 1.0 if higher else -1.0 for name, higher in higher_is_better.items()}
+    self._best: dict[str, np.ndarray] = {}
+    self._sum: dict[str, np.ndarray] = {}
+    self._count: dict[str, np.ndarray] = {}
+    self._num_samples = 0
+
+  def add(self, scores: Mapping[str, np.ndarray]) -> None:
+    """Takes one sample's scores.
+
+    Args:
+      scores: for each metric [B] or [B, T], the same clips in the same order every time. NaN means "no score": such
+        frames are left out of the clip's mean, and a sample with nothing else loses against every other.
+
+    Raises:
+      ValueError: if the metrics are not those of the constructor, or a shape changed between samples.
+    """
+    if set(scores) != set(self._sign):
+      raise ValueError(f"expected scores for {sorted(self._sign)}, got {sorted(scores)}")
+    for name, given in scores.items():
+      given = np.asarray(given, np.float64)
+      if given.ndim not in (1, 2):
+        raise ValueError(f"scores of {name!r} must be [B] or [B, T], got shape {given.shape}")
+      known = np.isfinite(given)
+      if self._num_samples == 0:
+        self._best[name], self._sum[name], self._count[name] = given, np.where(known, given, 0.0), known.astype(int)
+        continue
+      if given.shape != self._best[name].shape:
+        raise ValueError(f"scores of {name!r} changed shape: {self._best[name].shape}, then {given.shape}")
+      better = self._rank(name, given) > self._rank(name, self._best[name])
+      self._best[name] = np.where(better.reshape(-1, *[1] * (given.ndim - 1)), given, self._best[name])
+      self._sum[name] = self._sum[name] + np.where(known, given, 0.0)
+      self._count[name] = self._count[name] + known
+    self._num_samples += 1
+
+  def result(self) -> BestOf:
+    """What the samples so far amount to.
+
+    Raises:
+      ValueError: before the first sample.
+    """
+    if not self._num_samples:
+      raise ValueError("no sample was added")
+    mean = {
+      name: np.where(self._count[name] > 0, self._sum[name] / np.maximum(self._count[name], 1), np.nan)
+      for name in self._sign
+    }
+    return BestOf(best=dict(self._best), mean=mean, num_samples=self._num_samples)
+
+  def _rank(self, name: str, scores: np.ndarray) -> np.ndarray:
+    """Mean over the clip with its direction taken out: [B], larger is better, -inf without a score."""
+    frames = scores.reshape(len(scores), -1)
+    known = np.isfinite(frames)
+    count = known.sum(axis=1)
+    mean = np.where(known, frames, 0.0).sum(axis=1) / np.maximum(count, 1)
+    return np.where(count > 0, self._sign[name] * mean, -np.inf)
+
+
+def best_of_samples(
+  score_sample: Callable[[int], Mapping[str, np.ndarray]], num_samples: int, higher_is_better: Mapping[str, bool]
+) -> BestOf:
+  """Draws, scores and forgets one sample after another.
+
+  Args:
+    score_sample: from the sample's number, 0..num_samples - 1, to its scores; see `BestOfSamples.add`.
+    num_samples: l.
+    higher_is_better: the metrics and their direction.
+
+  Returns:
+    The best and the mean scores of each clip.
+
+  Raises:
+    ValueError: if `num_samples` < 1, or as `BestOfSamples.add` does.
+  """
+  if num_samples < 1:
+    raise ValueError(f"num_samples must be at least 1, got {num_samples=}")
+  kept = BestOfSamples(higher_is_better)
+  for index in range(num_samples):
+    kept.add(score_sample(index))
+  return kept.result()

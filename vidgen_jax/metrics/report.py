@@ -1,0 +1,120 @@
+"""Scores together with everything they depend on. A number without its protocol is useless: see `Score`."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable
+
+from vidgen_jax.errors import UserError
+
+_IN_EVERY_ROW = ("subject", "metric", "value", "unit")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+  """One number and what it was computed on. None means that the field does not apply (a baseline has no EMA)."""
+
+  metric: str
+  """"psnr", "ssim", "centroid_error", "fvd", ..."""
+  value: float
+  subject: str
+  """What was scored: "model", or a baseline's name: "copy_last"."""
+  protocol: str
+  """How frames, clips and samples were brought to one number: "frame_mean", "frame_mean, best of 10", ..."""
+  split: str
+  num_clips: int
+  """Real clips."""
+  unit: str = ""
+  num_generated: int | None = None
+  """Generated clips, where they are not `num_clips` times `samples`."""
+  samples: int = 1
+  """l, the samples drawn for each clip."""
+  weights: str | None = None
+  """"ema" or "raw"."""
+  batch_norm: str | None = None
+  """"standing" or "batch"."""
+  truncation: float | None = None
+  """Half-width at which the latent is cut, in standard deviations."""
+  seed: int | None = None
+  step: int | None = None
+  """Train step of the checkpoint."""
+  extractor: str | None = None
+  """The feature network of a metric that has one."""
+  extractor_hash: str | None = None
+  """Hash of its weights."""
+  interval: tuple[float, float] | None = None
+  """95 % confidence interval of `value`."""
+
+  def to_json(self) -> str:
+    """One line of JSON with every field; a value that is not finite becomes null, which JSON can say."""
+    fields = dataclasses.asdict(self)
+    if not math.isfinite(self.value):
+      fields["value"] = None
+    return json.dumps(fields, allow_nan=False)
+
+
+class ScoreTable:
+  """Collects scores, shows them to people and writes them for programs."""
+
+  def __init__(self, scores: Iterable[Score] = ()):
+    self._scores = list(scores)
+
+  @property
+  def scores(self) -> tuple[Score, ...]:
+    """The scores in the order they came."""
+    return tuple(self._scores)
+
+  def add(self, score: Score) -> None:
+    """Appends one score."""
+    self._scores.append(score)
+
+  def text(self) -> str:
+    """An aligned table, one row per score.
+
+    Fields that all scores share stand once, in the lines above the table; fields that apply to none are left out.
+    """
+    if not self._scores:
+      return "(no scores)"
+    shared, columns = [], list(_IN_EVERY_ROW)
+    for field in dataclasses.fields(Score):
+      if field.name in _IN_EVERY_ROW:
+        continue
+      cells = {_cell(getattr(score, field.name)) for score in self._scores}
+      if len(cells) > 1:
+        columns.append(field.name)
+      elif cells != {"-"}:
+        shared.append(f"{field.name}: {cells.pop()}")
+    rows = [columns, *([_cell(getattr(score, name)) for name in columns] for score in self._scores)]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+    numeric = [not isinstance(getattr(self._scores[0], name), str) for name in columns]
+    lines = ["  ".join(_pad(*cell) for cell in zip(row, widths, numeric, strict=True)).rstrip() for row in rows]
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([*shared, "", lines[0], rule, *lines[1:]] if shared else [lines[0], rule, *lines[1:]])
+
+  def write_json_lines(self, path: str | os.PathLike[str]) -> None:
+    """Appends every score to a file, one JSON object a line.
+
+    Raises:
+      UserError: if the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with path.open("a", encoding="utf-8") as file:
+        file.write("".join(score.to_json() + "\n" for score in self._scores))
+    except OSError as error:
+      raise UserError(f"scores file {path} cannot be written: {error.strerror}; choose another folder") from error
+
+
+def _cell(value: object) -> str:
+  if value is None or value == "":
+    return "-"
+  if isinstance(value, tuple):
+    return " .. ".join(_cell(part) for part in value)
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _pad(cell: str, width: int, numeric: bool) -> str:
+  return cell.rjust(width) if numeric else cell.ljust(width)

@@ -1,0 +1,7 @@
+"""TrIVD-GAN-FP and DVD-GAN-FP (paper 004): encoder, generator, discriminators."""
+
+from vidgen_jax.models.trivd.discriminator import Discriminator, ProjectionScores
+from vidgen_jax.models.trivd.encoder import Encoder
+from vidgen_jax.models.trivd.generator import Generator
+
+__all__ = ["Discriminator", "Encoder", "Generator", "ProjectionScores"]

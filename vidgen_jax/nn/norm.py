@@ -1,0 +1,82 @@
+"""Batch normalisation with statistics per time step, plain and conditional."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from vidgen_jax.nn.spectral import Dense
+
+BATCH_STATS = "batch_stats"
+"""The variable collection that holds running (or standing) means and variances."""
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation of video features, independently for each time step (paper 004, appendix A).
+
+  Statistics are float32 means over batch and space. Under `jax.jit` with the batch sharded over a mesh these are
+  means over all devices, so the layer is cross-replica without naming an axis.
+
+  Attributes:
+    momentum: weight of the old running statistics; 0 makes `batch_stats` the moments of the current batch, which is
+      what standing statistics are pooled from.
+    affine: learns a scale and an offset per channel; False where a conditional layer supplies them.
+    epsilon: added to the variance.
+    dtype: of the result.
+  """
+
+  momentum: float = 0.9
+  affine: bool = True
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Normalises [B, T, H, W, C]; statistics have the shape [T, C]."""
+    shape = (x.shape[1], x.shape[-1])
+    running_mean = self.variable(BATCH_STATS, "mean", jnp.zeros, shape, jnp.float32)
+    running_var = self.variable(BATCH_STATS, "var", jnp.ones, shape, jnp.float32)
+    if train:
+      x32 = x.astype(jnp.float32)
+      mean = jnp.mean(x32, axis=(0, 2, 3))
+      var = jnp.maximum(jnp.mean(jnp.square(x32), axis=(0, 2, 3)) - jnp.square(mean), 0.0)
+      if self.is_mutable_collection(BATCH_STATS) and not self.is_initializing():
+        running_mean.value = self.momentum * running_mean.value + (1.0 - self.momentum) * mean
+        running_var.value = self.momentum * running_var.value + (1.0 - self.momentum) * var
+    else:
+      mean, var = running_mean.value, running_var.value
+    scale = lax.rsqrt(var + self.epsilon)
+    if self.affine:
+      scale = scale * self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)[None]
+    offset = -mean * scale
+    if self.affine:
+      offset = offset + self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)[None]
+    expand = (None, slice(None), None, None, slice(None))
+    return (x.astype(jnp.float32) * scale[expand] + offset[expand]).astype(self.dtype)
+
+
+class ConditionalBatchNorm(nn.Module):
+  """Batch normalisation whose scale and offset are affine in a condition: scale = 1 + W c (BigGAN; paper 004, E.2).
+
+  Attributes as in `BatchNorm`; `spectral_norm` concerns the two maps of the condition.
+  """
+
+  momentum: float = 0.9
+  spectral_norm: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, condition: jax.Array, *, train: bool) -> jax.Array:
+    """Normalises [B, T, H, W, C] given a condition [B, D], or [B, T, D] for one per frame."""
+    features = x.shape[-1]
+    if condition.ndim == 2:
+      condition = condition[:, None]
+    gains = {
+      name: Dense(features, use_bias=False, spectral_norm=self.spectral_norm, name=name)(condition, train=train)
+      for name in ("scale", "offset")
+    }
+    normalised = BatchNorm(momentum=self.momentum, affine=False, dtype=jnp.float32)(x, train=train)
+    expand = (slice(None), slice(None), None, None, slice(None))
+    return (normalised * (1.0 + gains["scale"][expand]) + gains["offset"][expand]).astype(self.dtype)

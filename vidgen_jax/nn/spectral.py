@@ -1,0 +1,156 @@
+"""Spectral normalisation of kernels, and the linear layers that carry it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+SPECTRAL_STATS = "spectral_stats"
+"""The variable collection that holds the left singular vector of every normalised kernel."""
+
+EPSILON = 1e-12
+
+
+def _unit(vector: jax.Array) -> jax.Array:
+  return vector * lax.rsqrt(jnp.sum(jnp.square(vector)) + EPSILON)
+
+
+def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """One power iteration towards the first singular value (Miyato et al. 2018, algorithm 1).
+
+  Args:
+    kernel: [..., out] float32; every axis but the last is an input axis.
+    u: [out], the previous estimate of the singular vector on the output side.
+
+  Returns:
+    (sigma, u): the scalar estimate, differentiable in `kernel` only, and the new unit vector [out].
+  """
+  matrix = kernel.reshape(-1, kernel.shape[-1])
+  fixed = lax.stop_gradient(matrix)
+  v = _unit(fixed @ u)
+  u = _unit(v @ fixed)
+  return v @ (matrix @ u), u
+
+
+def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral_norm: bool, train: bool) -> jax.Array:
+  """Declares an orthogonally initialised kernel in `module` and divides it by its largest singular value.
+
+  To be called once a forward pass, outside of any recurrence: the spec of paper 004 asks for one power iteration
+  per training step, not one per unrolled frame. In training the iteration's vector is written back to the
+  collection 'spectral_stats'; otherwise the stored vector is used and left alone.
+
+  Args:
+    module: the linen module that owns the parameter, inside its compact method.
+    name: the parameter's name; the singular vector is called `{name}_u`.
+    shape: [..., in, out].
+    spectral_norm: False returns the raw kernel and declares no variable.
+    train: whether to advance the power iteration.
+
+  Returns:
+    float32 kernel of that shape.
+  """
+  kernel = module.param(name, nn.initializers.orthogonal(), tuple(shape), jnp.float32)
+  if not spectral_norm:
+    return kernel
+  u = module.variable(
+    SPECTRAL_STATS, f"{name}_u", lambda: _unit(jax.random.normal(module.make_rng("params"), (shape[-1],), jnp.float32))
+  )
+  sigma, new_u = power_iteration(kernel, u.value)
+  if train and module.is_mutable_collection(SPECTRAL_STATS) and not module.is_initializing():
+    u.value = new_u
+  return kernel / sigma
+
+
+def convolve(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int] | None = None) -> jax.Array:
+  """SAME convolution, channels last.
+
+  Args:
+    x: [N, H, W, C], or [B, T, H, W, C]. A 2-D kernel is applied to every frame of the latter.
+    kernel: [kh, kw, in, out] or [kt, kh, kw, in, out]; cast to x's dtype.
+    strides: one per spatial axis of the kernel; all 1 by default.
+
+  Returns:
+    The convolved array, of x's rank and dtype.
+  """
+  kernel = kernel.astype(x.dtype)
+  spatial = kernel.ndim - 2
+  frames = x.reshape(-1, *x.shape[-3:]) if spatial == 2 and x.ndim == 5 else x
+  letters = "THW"[-spatial:]
+  numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+  y = lax.conv_general_dilated(
+    frames, kernel, tuple(strides or (1,) * spatial), padding="SAME", dimension_numbers=numbers
+  )
+  return y.reshape(*x.shape[:-3], *y.shape[-3:])
+
+
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+  """Adds a bias [C] to the last axis of [..., C], in x's dtype."""
+  return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Conv(nn.Module):
+  """SAME convolution with bias; a 2-D kernel on [B, T, H, W, C] works frame by frame.
+
+  Attributes:
+    features: output channels.
+    kernel_size: (kh, kw) or (kt, kh, kw).
+    use_bias: adds a learned bias per channel.
+    spectral_norm: divides the kernel by its first singular value.
+    dtype: of the computation; parameters stay float32.
+  """
+
+  features: int
+  kernel_size: tuple[int, ...] = (3, 3)
+  use_bias: bool = True
+  spectral_norm: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Maps [..., H, W, C] to [..., H, W, features]."""
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    kernel = kernel_param(self, "kernel", shape, spectral_norm=self.spectral_norm, train=train)
+    y = convolve(x.astype(self.dtype), kernel)
+    if self.use_bias:
+      y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
+    return y
+
+
+class Dense(nn.Module):
+  """Linear map of the last axis; attributes as in `Conv`."""
+
+  features: int
+  use_bias: bool = True
+  spectral_norm: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Maps [..., C] to [..., features]."""
+    kernel = kernel_param(
+      self, "kernel", (x.shape[-1], self.features), spectral_norm=self.spectral_norm, train=train
+    )
+    y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+    if self.use_bias:
+      y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
+    return y
+
+
+class Embed(nn.Module):
+  """A learned vector per class; attributes as in `Conv`."""
+
+  num_classes: int
+  features: int
+  spectral_norm: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, label: jax.Array, *, train: bool) -> jax.Array:
+    """Maps int [...] in [0, num_classes) to [..., features]."""
+    table = kernel_param(
+      self, "embedding", (self.num_classes, self.features), spectral_norm=self.spectral_norm, train=train
+    )
+    return jnp.take(table.astype(self.dtype), label, axis=0)

@@ -1,0 +1,172 @@
+"""Clips as files that people open: PNG sheets and animated GIFs. A file appears whole or not at all."""
+
+import math
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from vidgen_jax.observe.files import written_whole
+from vidgen_jax.ops.video import add_border, as_rgb, contact_sheet, side_by_side
+
+CONDITIONING_COLOUR = (0, 160, 0)
+"""Border of the frames that the model was given."""
+
+PREDICTED_COLOUR = (200, 200, 200)
+"""Border of all others."""
+
+_PALETTE = 256
+_SHOWN_SIDE = 64
+"""Frames smaller than this are enlarged, by a whole factor, so that their pixels can be seen."""
+
+
+class PredictionPictures(NamedTuple):
+  """What `save_prediction_pictures` wrote."""
+
+  sheet_path: pathlib.Path
+  gif_path: pathlib.Path
+  sheet: np.ndarray
+  """uint8[H, W, 3], the contact sheet, for `MetricWriter.write_images`."""
+
+
+def save_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+  """Writes one picture.
+
+  Args:
+    path: the .png file; its folder is created.
+    picture: uint8[H, W, C] with C 1 or 3.
+
+  Raises:
+    TypeError, ValueError: see `vidgen_jax.ops.video.as_rgb`.
+    UserError: if the file cannot be written.
+  """
+  image = Image.fromarray(as_rgb(picture))
+  with written_whole(path) as temporary:
+    image.save(temporary, format="PNG")
+
+
+def save_gif(
+  path: str | os.PathLike[str],
+  videos: np.ndarray,
+  *,
+  fps: float = 8.0,
+  columns: int | None = None,
+  gap: int = 2,
+  zoom: int = 1,
+) -> None:
+  """Writes clips, laid out in a grid and played side by side, as one GIF that repeats for ever.
+
+  A frame with at most 256 colours keeps every one exactly. The others share a palette of 256 in which a colour weighs
+  the same however many pixels have it, so that a small object on a large ground keeps its own.
+
+  Args:
+    path: the .gif file; its folder is created.
+    videos: uint8[N, T, H, W, C] with C 1 or 3.
+    fps: frames per second; GIF counts in 1/100 s, and most viewers play at 50 at most.
+    columns: clips in a row; by default the grid is about square.
+    gap: pixels between and around the clips.
+    zoom: every pixel becomes a square of zoom x zoom.
+
+  Raises:
+    TypeError, ValueError: see `vidgen_jax.ops.video.contact_sheet`; ValueError if `fps` is not in (0, 50].
+    UserError: if the file cannot be written.
+  """
+  if not 0 < fps <= 50:
+    raise ValueError(f"save_gif needs fps in (0, 50], got {fps=}")
+  frames = _palette_images(_grid(videos, columns, gap, zoom))
+  with written_whole(path) as temporary:
+    frames[0].save(
+      temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(100 / fps) * 10, loop=0
+    )
+
+
+def save_prediction_pictures(
+  folder: str | os.PathLike[str],
+  step: int,
+  conditioning: np.ndarray,
+  prediction: np.ndarray,
+  truth: np.ndarray,
+  *,
+  fps: float = 8.0,
+) -> PredictionPictures:
+  """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of some clips.
+
+  The sheet has two rows for each clip, the truth above the prediction; the frames that the model was given have a green
+  border. The GIF shows conditioning | prediction | truth of every clip; see `vidgen_jax.ops.video.side_by_side`.
+
+  Args:
+    folder: it is created if it is missing.
+    step: completed train steps, for the files' names.
+    conditioning: uint8[N, Tc, H, W, C] with C 1 or 3.
+    prediction: uint8[N, Tp, H, W, C].
+    truth: uint8[N, Tp, H, W, C].
+    fps: of the GIF.
+
+  Returns:
+    Both paths and the sheet.
+
+  Raises:
+    TypeError, ValueError: if the arrays are not uint8 video or do not fit each other.
+    UserError: if a file cannot be written.
+  """
+  panels = np.stack([side_by_side(*clip) for clip in zip(conditioning, prediction, truth, strict=True)])
+  zoom = max(1, _SHOWN_SIDE // truth.shape[2])
+  given, predicted = conditioning.shape[1], truth.shape[1]
+  rows = np.stack([np.concatenate([conditioning, rest], axis=1) for rest in (truth, prediction)], axis=1)
+  rows = as_rgb(rows.reshape(-1, *rows.shape[2:])).repeat(zoom, axis=2).repeat(zoom, axis=3)
+  framed = [
+    add_border(rows[:, :given], colour=CONDITIONING_COLOUR),
+    add_border(rows[:, given:], colour=PREDICTED_COLOUR),
+  ]
+  labels = [f"given {index}" for index in range(1, given + 1)] + [f"+{index}" for index in range(1, predicted + 1)]
+  sheet = contact_sheet(np.concatenate(framed, axis=1), column_labels=labels)
+  folder = pathlib.Path(folder)
+  sheet_path, gif_path = folder / f"contact_sheet_{step:08d}.png", folder / f"prediction_{step:08d}.gif"
+  save_png(sheet_path, sheet)
+  save_gif(gif_path, panels, fps=fps, columns=1 if len(panels) < 4 else 2, gap=4, zoom=zoom)
+  return PredictionPictures(sheet_path, gif_path, sheet)
+
+
+def _grid(videos: np.ndarray, columns: int | None, gap: int, zoom: int) -> np.ndarray:
+  """The grid as one video, uint8[T, h, w, 3]; places without a clip are left white."""
+  videos = as_rgb(videos)
+  if videos.ndim != 5 or 0 in videos.shape:
+    raise ValueError(f"save_gif needs non-empty videos [N, T, H, W, C], got shape {videos.shape}")
+  columns = columns or math.ceil(math.sqrt(len(videos)))
+  missing = -len(videos) % columns
+  videos = np.concatenate([videos, np.full((missing, *videos.shape[1:]), 255, np.uint8)])
+  videos = videos.reshape(-1, columns, *videos.shape[1:])
+  return np.stack([contact_sheet(videos[:, :, time], gap=gap, zoom=zoom) for time in range(videos.shape[2])])
+
+
+def _palette_images(frames: np.ndarray) -> list[Image.Image]:
+  """uint8[T, H, W, 3] as palette images: exact where 256 colours suffice, else dithered with a palette for all."""
+  packed = frames.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+  distinct = [np.unique(frame, return_inverse=True) for frame in packed]
+  rich = [colours for colours, _ in distinct if len(colours) > _PALETTE]
+  palette = _common_palette(np.unique(np.concatenate(rich))) if rich else None
+  images = []
+  for frame, (colours, index) in zip(frames, distinct, strict=True):
+    if len(colours) > _PALETTE:
+      images.append(Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
+      continue
+    image = Image.fromarray(index.reshape(frame.shape[:2]).astype(np.uint8), mode="P")
+    image.putpalette(_unpack(colours).tobytes())
+    images.append(image)
+  return images
+
+
+def _common_palette(colours: np.ndarray) -> Image.Image:
+  """An image whose palette suits the packed colours uint32[n], each region of colours having the same weight."""
+  # One colour from each 8x8x8 cell: k-means over all of them takes seconds. Without k-means, median cut puts a lone
+  # colour into one entry with others that are far away.
+  _, first = np.unique(colours >> 3 & 0x1F1F1F, return_index=True)
+  samples = Image.fromarray(_unpack(colours[first])[None])
+  return samples.quantize(_PALETTE, method=Image.Quantize.MEDIANCUT, kmeans=1)
+
+
+def _unpack(colours: np.ndarray) -> np.ndarray:
+  """uint32[n], 0xRRGGBB, as uint8[n, 3]."""
+  return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)

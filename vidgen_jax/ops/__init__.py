@@ -1,0 +1,1 @@
+"""Pure functions on arrays: losses, penalties, resampling, warping, video ranges."""

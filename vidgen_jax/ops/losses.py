@@ -1,0 +1,52 @@
+"""Adversarial losses and discriminator outputs."""
+
+import jax
+import jax.numpy as jnp
+
+
+def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+  """mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; paper 004, eq. 13).
+
+  Args:
+    real: outputs of the discriminator on real clips, any shape.
+    fake: outputs on generated clips, any shape.
+
+  Returns:
+    float32 scalar.
+  """
+  real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
+  return jnp.mean(jax.nn.relu(1.0 + fake)) + jnp.mean(jax.nn.relu(1.0 - real))
+
+
+def hinge_generator_loss(fake: jax.Array) -> jax.Array:
+  """-mean D(fake) (paper 004, eq. 14); float32 scalar."""
+  return -jnp.mean(fake.astype(jnp.float32))
+
+
+def mixed_projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
+  """Outputs of the mixed projection discriminator (paper 004, eq. 15).
+
+  o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t']: every clip's own score is paired with the class score of
+  every clip of the batch (of all devices).
+
+  Args:
+    unconditional: r_x, [B, T].
+    conditional: r_xy, [B, T].
+
+  Returns:
+    [B, B, T].
+  """
+  return unconditional[:, None, :] + jnp.sum(conditional, axis=1)[None, :, None]
+
+
+def projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
+  """Outputs of the projection discriminator (Miyato & Koyama 2018): o[b] = sum over t of r_x[b, t] + r_xy[b, t].
+
+  Args:
+    unconditional: r_x, [B, T].
+    conditional: r_xy, [B, T].
+
+  Returns:
+    [B].
+  """
+  return jnp.sum(unconditional + conditional, axis=1)

@@ -1,0 +1,83 @@
+"""Changing the resolution of video, and choosing parts of it."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def upsample_nearest(video: jax.Array, factor: int) -> jax.Array:
+  """Repeats every pixel of [..., H, W, C] `factor` times along both axes."""
+  *lead, height, width, channels = video.shape
+  video = jnp.broadcast_to(
+    video[..., :, None, :, None, :], (*lead, height, factor, width, factor, channels)
+  )
+  return video.reshape(*lead, height * factor, width * factor, channels)
+
+
+def average_pool(video: jax.Array, factor: int) -> jax.Array:
+  """Means over disjoint `factor` x `factor` windows of [..., H, W, C].
+
+  Raises:
+    ValueError: if height or width is no multiple of the factor.
+  """
+  *lead, height, width, channels = video.shape
+  if height % factor or width % factor:
+    raise ValueError(f"average_pool needs {height=} and {width=} to be multiples of {factor=}")
+  video = video.reshape(*lead, height // factor, factor, width // factor, factor, channels)
+  return jnp.mean(video, axis=(-4, -2))
+
+
+def average_pool_time(video: jax.Array, factor: int) -> jax.Array:
+  """Means over disjoint windows of `factor` frames of [B, T, H, W, C]; a remainder of frames is dropped."""
+  batch, frames = video.shape[:2]
+  kept = frames // factor
+  windows = video[:, : kept * factor].reshape(batch, kept, factor, *video.shape[2:])
+  return jnp.mean(windows, axis=2)
+
+
+def adaptive_max_pool(images: jax.Array, size: int) -> jax.Array:
+  """Maxima over a `size` x `size` grid of windows that covers [B, H, W, C].
+
+  Window i spans rows floor(i H / size) to ceil((i + 1) H / size), so any resolution is accepted; columns likewise.
+  """
+  _, height, width, _ = images.shape
+
+  def windows(length: int) -> list[tuple[int, int]]:
+    return [(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
+
+  rows = jnp.stack([jnp.max(images[:, a:b], axis=1) for a, b in windows(height)], axis=1)
+  return jnp.stack([jnp.max(rows[:, :, a:b], axis=2) for a, b in windows(width)], axis=2)
+
+
+def random_crop(key: jax.Array, video: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Cuts a window of `size` = (height, width) out of each clip of [B, T, H, W, C], the same for all its frames.
+
+  The places are drawn independently and uniformly for every clip.
+
+  Raises:
+    ValueError: if the window is larger than the frames.
+  """
+  batch, frames, height, width, channels = video.shape
+  if size[0] > height or size[1] > width:
+    raise ValueError(f"a crop of {size} does not fit into frames of {height}x{width}")
+  limits = jnp.array([height - size[0] + 1, width - size[1] + 1])
+  offsets = jax.random.randint(key, (batch, 2), 0, limits[None])
+
+  def crop(clip: jax.Array, offset: jax.Array) -> jax.Array:
+    return lax.dynamic_slice(clip, (0, offset[0], offset[1], 0), (frames, *size, channels))
+
+  return jax.vmap(crop)(video, offsets)
+
+
+def random_frames(key: jax.Array, video: jax.Array, num_frames: int) -> jax.Array:
+  """Draws `num_frames` different frames of each clip of [B, T, H, W, C], kept in temporal order.
+
+  Raises:
+    ValueError: if the clips have fewer frames.
+  """
+  batch, frames = video.shape[:2]
+  if num_frames > frames:
+    raise ValueError(f"cannot draw {num_frames} different frames from clips of {frames}")
+  chosen = jnp.argsort(jax.random.uniform(key, (batch, frames)), axis=1)[:, :num_frames]
+  chosen = jnp.sort(chosen, axis=1)
+  return jnp.take_along_axis(video, chosen[:, :, None, None, None], axis=1)

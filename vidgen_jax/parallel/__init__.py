@@ -1,0 +1,1 @@
+"""Meshes, shardings, multi-host start-up."""

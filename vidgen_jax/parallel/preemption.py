@@ -1,0 +1,32 @@
+"""Noticing that the process was asked to stop."""
+
+import signal
+from types import FrameType
+
+
+class StopSignals:
+  """While in use, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT interrupts at once."""
+
+  SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+  def __init__(self) -> None:
+    """Notes nothing until it is entered."""
+    self._previous: dict[int, object] = {}
+    self.received: signal.Signals | None = None
+    """The first signal that came; None so far."""
+
+  def __enter__(self) -> "StopSignals":
+    """Takes the signals over."""
+    self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    """Gives the signals back."""
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  def _note(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    if self.received is not None and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.received = self.received or signal.Signals(number)

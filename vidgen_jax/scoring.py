@@ -1,0 +1,167 @@
+"""Predictions on evaluation clips, and their scores beside the trivial baselines'."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax.core.state import Nets
+from vidgen_jax.data import pipeline
+from vidgen_jax.experiment import Experiment
+from vidgen_jax.metrics import baselines
+from vidgen_jax.metrics.best_of import BestOf, BestOfSamples
+from vidgen_jax.metrics.psnr import frame_psnr
+from vidgen_jax.metrics.ssim import frame_ssim
+from vidgen_jax.metrics.trajectory import centroid_error
+
+DIRECTIONS = {"psnr": True, "ssim": True}
+TRACKING_DIRECTIONS = {"centroid_error": False, "presence": True}
+"""Metrics, and whether higher is better. Per frame [B, T] the first two, per clip [B] the others."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+  """Scores over all clips: of the model's samples and of each baseline."""
+
+  model: BestOf
+  baselines: dict[str, BestOf]
+  num_clips: int
+
+  def means(self) -> dict[str, float]:
+    """The model's means over clips and samples, and its best-of-l means as '{metric}_best'."""
+    means = {name: float(np.nanmean(values)) for name, values in self.model.mean.items()}
+    return means | {f"{name}_best": float(np.nanmean(values)) for name, values in self.model.best.items()}
+
+
+def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
+  """Evaluation clips on the host, in batches of `evaluation.batch_size`; the last may be short.
+
+  Every process gets all clips, in the same order.
+
+  Args:
+    experiment: names the data set and split.
+    num_frames: length of the clips.
+    num_clips: 0 for all.
+  """
+  data = dataclasses.replace(experiment.config.data, num_frames=num_frames)
+  return pipeline.eval_batches(data, batch_size=experiment.config.evaluation.batch_size, num_clips=num_clips or None)
+
+
+def prepare_nets(
+  experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_batches: int
+) -> Nets:
+  """Nets ready for sampling: with standing statistics from training clips.
+
+  Args:
+    experiment: names the data set.
+    nets: averages or live weights.
+    key: of the latents and of the clips' order.
+    options: of the sampling to come.
+    num_batches: forward passes of `evaluation.standing_batch_size` clips.
+  """
+  config = experiment.config
+  local = config.evaluation.standing_batch_size // jax.process_count()
+  # Only the leading frames condition the generator: no more are decoded than the shortest clip must have.
+  data = dataclasses.replace(config.data, num_frames=experiment.algorithm.conditioning_frames)
+  batches = pipeline.train_batches(
+    data,
+    batch_size=local,
+    microbatches=1,
+    seed=config.train.seed + 1,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  return experiment.with_standing_statistics(
+    nets, experiment.microbatches(iter(batches), num_batches), key, options=options
+  )
+
+
+def predict(
+  experiment: Experiment, nets: Nets, batch: dict[str, np.ndarray], key: jax.Array, *, options: SampleOptions
+) -> np.ndarray:
+  """Predicted frames for host clips, uint8 [B, num_frames - Tc, H, W, C].
+
+  A short batch is filled up with repeats to `evaluation.batch_size`, so that one program serves all batches.
+  """
+  size, given = experiment.config.evaluation.batch_size, len(batch["label"])
+  padded = {name: np.take(value, np.arange(size) % given, axis=0) for name, value in batch.items()}
+  padded["video"] = padded["video"][:, : experiment.algorithm.conditioning_frames]
+  start, stop = _process_share(size)
+  local = {name: value[start:stop] for name, value in padded.items()}
+  sampled = experiment.sample(nets, experiment.put_batch(local, microbatches=False), key, options=options)
+  return np.asarray(sampled)[:given]
+
+
+def evaluate(
+  experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_clips: int, samples: int
+) -> Evaluation:
+  """Scores predictions on evaluation clips, one sample after the other.
+
+  Args:
+    experiment: names data, batch size and whether an object is tracked.
+    nets: with standing statistics.
+    key: folded with the batch and the sample.
+    options: length and truncation.
+    num_clips: 0 for all.
+    samples: l predictions per clip.
+  """
+  tracking = experiment.config.evaluation.object_tracking
+  tc = experiment.algorithm.conditioning_frames
+  model, others, count = [], [], 0
+  for i, batch in enumerate(evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)):
+    given, truth = batch["video"][:, :tc], batch["video"][:, tc:]
+    kept = BestOfSamples(DIRECTIONS | (TRACKING_DIRECTIONS if tracking else {}))
+    for j in range(samples):
+      sample_key = jax.random.fold_in(jax.random.fold_in(key, i), j)
+      kept.add(score(predict(experiment, nets, batch, sample_key, options=options), truth, tracking=tracking))
+    model.append(kept.result())
+    others.append(score_baselines(given, truth, tracking=tracking))
+    count += len(truth)
+  names = others[0].keys()
+  return Evaluation(
+    model=_concatenate(model),
+    baselines={name: _concatenate([other[name] for other in others]) for name in names},
+    num_clips=count,
+  )
+
+
+def score(prediction: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[str, np.ndarray]:
+  """Scores of one sample; metrics and shapes as in `DIRECTIONS`. Both arguments uint8 [B, T, H, W, C]."""
+  scores = {
+    "psnr": np.asarray(frame_psnr(prediction, truth, data_range=255)),
+    "ssim": np.asarray(frame_ssim(prediction, truth, data_range=255)),
+  }
+  if tracking:
+    track = centroid_error(prediction, truth)
+    scores |= {"centroid_error": np.asarray(track.error), "presence": np.asarray(track.presence)}
+  return scores
+
+
+def score_baselines(given: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[str, BestOf]:
+  """Scores of copying the last given frame, of black and, where an object is tracked, of extrapolating its motion."""
+  length = truth.shape[1]
+  results = {
+    "copy_last": score(baselines.copy_last(given, length), truth, tracking=tracking),
+    "black": score(baselines.black(given, length), truth, tracking=tracking),
+  }
+  if tracking and given.shape[1] > 1:
+    results["linear_extrapolation"] = {
+      "centroid_error": np.asarray(baselines.linear_extrapolation_error(given, truth).error)
+    }
+  return {name: BestOf(best=scores, mean=scores, num_samples=1) for name, scores in results.items()}
+
+
+def _process_share(size: int) -> tuple[int, int]:
+  local = size // jax.process_count()
+  return jax.process_index() * local, (jax.process_index() + 1) * local
+
+
+def _concatenate(parts: list[BestOf]) -> BestOf:
+  def join(field: str) -> dict[str, np.ndarray]:
+    dictionaries = [getattr(part, field) for part in parts]
+    return {name: np.concatenate([d[name] for d in dictionaries]) for name in dictionaries[0]}
+
+  return BestOf(best=join("best"), mean=join("mean"), num_samples=parts[0].num_samples)

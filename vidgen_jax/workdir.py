@@ -1,0 +1,99 @@
+"""A run's folder: which config it belongs to, and its weights."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+from absl import logging
+
+from vidgen_jax import config as configs
+from vidgen_jax import experiment as experiments
+from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.core.state import Nets
+from vidgen_jax.errors import UserError
+from vidgen_jax.experiment import Experiment
+from vidgen_jax.observe.files import disk_errors, written_whole
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+  """Weights of a run."""
+
+  experiment: Experiment
+  nets: Nets
+  """Averages or live weights of the nets that are averaged (the generator), with the last batch statistics."""
+  step: int
+  weights: str
+  """'ema' or 'raw'."""
+  class_names: tuple[str, ...]
+
+
+def claim(workdir: str, config: ExperimentConfig) -> None:
+  """Makes the folder, or checks that it belongs to this config.
+
+  Raises:
+    UserError: if it belongs to another one, naming the fields that differ, or cannot be written.
+  """
+  path, plain = Path(workdir) / CONFIG_FILE, configs.to_dict(config)
+  if path.exists():
+    changed = configs.differences(_read(path), plain)
+    if changed:
+      listed = "; ".join(f"config.{name} was {old!r}, is {new!r}" for name, (old, new) in list(changed.items())[:5])
+      raise UserError(f"--workdir={workdir} belongs to a different config ({listed}); choose another folder")
+  if jax.process_index() == 0:
+    with disk_errors(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+      temporary.write_text(json.dumps(plain, indent=2) + "\n")
+
+
+def load_config(workdir: str) -> ExperimentConfig:
+  """The config of a run.
+
+  Raises:
+    UserError: if the folder holds none.
+  """
+  path = Path(workdir) / CONFIG_FILE
+  if not path.exists():
+    raise UserError(f"--workdir={workdir} holds no {CONFIG_FILE}: no run was started there")
+  return configs.from_dict(_read(path))
+
+
+def load_trained(workdir: str, *, config: ExperimentConfig | None = None, step: int | None = None, weights: str = "ema") -> Trained:
+  """Reads a checkpoint for sampling, scoring or export.
+
+  Args:
+    workdir: of the run.
+    config: replaces the run's own (with changed evaluation settings); None takes the latter.
+    step: of the checkpoint; None for the latest.
+    weights: 'ema' or 'raw'.
+
+  Raises:
+    UserError: if there is no such checkpoint.
+  """
+  experiment = experiments.build(config or load_config(workdir))
+  with Checkpointer(workdir) as checkpointer:
+    restored = checkpointer.restore(experiment.abstract_state, step=step)
+  if restored is None:
+    raise UserError(f"--workdir={workdir} holds no checkpoint yet")
+  logging.info("weights: %s of step %d from %s", weights, restored.step, workdir)
+  names = experiment.algorithm.ema_nets
+  nets = restored.state.ema if weights == "ema" else {name: restored.state.nets[name] for name in names}
+  return Trained(
+    experiment=experiment,
+    nets=nets,
+    step=restored.step,
+    weights=weights,
+    class_names=tuple(restored.meta.get("class_names", ())),
+  )
+
+
+def _read(path: Path) -> dict:
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise UserError(f"{path} is damaged: {error}") from error
