@@ -10,8 +10,8 @@ import pytest
 PACKAGE = "vidgen_jax"
 ROOT = Path(__file__).resolve().parents[1]
 
-# A module may import smaller numbers, and its own package. A new module needs a line here. Layer 4 is the wiring, which has
-# an order of its own, written behind the point.
+# A module may import smaller numbers, and its own package. A new module needs a line here. Layer 4 is the wiring, which
+# has an order of its own, written behind the point.
 LAYERS = {
   "__init__": 0,
   "errors": 0,
@@ -29,6 +29,7 @@ LAYERS = {
   "observe": 3,
   "config": 4,
   "flag_parsing": 4,
+  "presets": 4,
   "experiment": 4.1,
   "scoring": 4.2,
   "workdir": 4.2,

@@ -98,7 +98,9 @@ class Checkpointer:
   def latest_meta(self) -> Mapping[str, Any] | None:
     """The latest readable meta data; None if there is no checkpoint."""
     for step in reversed(self.steps()):
-      restored = self._try(step, lambda step: self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())))
+      restored = self._try(
+        step, lambda step: self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+      )
       if restored is not None:
         return restored[META]
     return None
@@ -151,7 +153,7 @@ class Checkpointer:
   def _try(self, step: int, read: Callable[[int], Any]) -> Any | None:
     try:
       return read(step)
-    except Exception as error:  # noqa: BLE001  (orbax, tensorstore and json raise many kinds on damaged files)
+    except Exception as error:  # orbax, tensorstore and json raise many kinds on damaged files
       if jax.process_count() > 1:
         raise
       first_line = (str(error).strip() or type(error).__name__).splitlines()[0]

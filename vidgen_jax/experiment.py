@@ -106,9 +106,7 @@ class Experiment:
 
   def options(self, *, num_frames: int = 0, truncation: float = -1.0) -> SampleOptions:
     """Sampling options; 0 frames means the trained length, a negative truncation none."""
-    return SampleOptions(
-      num_frames=num_frames or self.num_frames, truncation=None if truncation < 0 else truncation
-    )
+    return SampleOptions(num_frames=num_frames or self.num_frames, truncation=None if truncation < 0 else truncation)
 
   @functools.cached_property
   def _batch_moments(self) -> Callable:
@@ -168,6 +166,8 @@ def build(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) 
   }
   for name, batch_size in batches.items():
     meshes.local_batch_size(batch_size, mesh, name=name)
-  meshes.local_batch_size(config.train.batch_size // config.step.accumulate, mesh, name="config.train.batch_size / accumulate")
+  meshes.local_batch_size(
+    config.train.batch_size // config.step.accumulate, mesh, name="config.train.batch_size / accumulate"
+  )
   algorithm = ALGORITHMS[config.algorithm_name][1](config.algorithm)
   return Experiment(config=config, algorithm=algorithm, mesh=mesh)

@@ -33,7 +33,7 @@ class Hooks:
   def metrics(self, step: int, values: dict[str, float]) -> None:
     """Takes a step's metrics; writes their mean since the last writing every `train.log_every` steps."""
     train = self._experiment.config.train
-    self._progress.update(step, values)
+    self._progress.update(step, metrics=values)
     self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
     self._count += 1
     if step % train.log_every == 0 or step == train.num_steps:

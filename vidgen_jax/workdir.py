@@ -63,7 +63,9 @@ def load_config(workdir: str) -> ExperimentConfig:
   return configs.from_dict(_read(path))
 
 
-def load_trained(workdir: str, *, config: ExperimentConfig | None = None, step: int | None = None, weights: str = "ema") -> Trained:
+def load_trained(
+  workdir: str, *, config: ExperimentConfig | None = None, step: int | None = None, weights: str = "ema"
+) -> Trained:
   """Reads a checkpoint for sampling, scoring or export.
 
   Args:

@@ -45,7 +45,7 @@ def test_rates_leave_the_compiling_step_out():
     assert progress.steps_per_second() is None
     for step in (2, 3):
       clock.now += 0.5
-      progress.update(step, {"psnr": 20.123456, "loss": 1.0})
+      progress.update(step, metrics={"psnr": 20.123456, "loss": 1.0})
     assert progress.steps_per_second() == pytest.approx(2.0)
     # 7 steps left at 2 steps/s are 3.5 s; Python rounds halves to the even second.
     assert progress.describe() == "2 steps/s, 32 clips/s, 0:04 left, psnr 20.12, loss 1"
@@ -65,7 +65,7 @@ def test_long_times_and_chosen_metrics():
   progress = Progress(3727, shown=["b", "absent", "a"], clock=clock, stream=io.StringIO(), interval_s=1e9)
   progress.update(1)
   clock.now += 1.0
-  progress.update(2, {"a": 1.0, "b": 2.0, "c": 3.0})
+  progress.update(2, metrics={"a": 1.0, "b": 2.0, "c": 3.0})
   assert progress.describe() == "1 steps/s, 1:02:05 left, b 2, a 1"
 
 
@@ -75,7 +75,7 @@ def test_plain_lines_come_every_interval_and_at_the_end(lines):
   with Progress(50, initial_step=8, interval_s=10.0, clock=clock, stream=stream) as progress:
     for step in range(9, 15):
       clock.now += 4.0
-      progress.update(step, {"loss": step})
+      progress.update(step, metrics={"loss": step})
   # Updates at 4, 8, 12 (line), 16, 20, 24 (line) seconds; the last line is not said twice.
   assert [line.split(",")[0] for line in lines] == ["step 11/50 (22 %) 0.25 steps/s", "step 14/50 (28 %) 0.25 steps/s"]
   assert stream.getvalue() == "" and not any("\r" in line for line in lines)
@@ -83,7 +83,7 @@ def test_plain_lines_come_every_interval_and_at_the_end(lines):
 
 def test_the_last_step_is_said(lines):
   with Progress(4, interval_s=1e9, stream=io.StringIO()) as progress:
-    progress.update(4, {"loss": 0.5})
+    progress.update(4, metrics={"loss": 0.5})
   assert lines == ["step 4/4 (100 %) loss 0.5"]
 
 
@@ -98,7 +98,7 @@ def test_a_terminal_gets_a_bar_and_log_lines_above_it(monkeypatch):
     with Progress(20, initial_step=10) as progress:
       progress.update(11)
       logging.info("saved a checkpoint")
-      progress.update(20, {"psnr": 21.5})
+      progress.update(20, metrics={"psnr": 21.5})
   finally:
     python_logging.root.removeHandler(logging.get_absl_handler())
     logging.set_verbosity(level)

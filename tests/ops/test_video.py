@@ -17,7 +17,7 @@ def test_to_model_range_by_hand():
   found = jax.jit(video.to_model_range)(jnp.array([0, 51, 204, 255], jnp.uint8))
   np.testing.assert_allclose(found, [-1.0, -0.6, 0.6, 1.0], atol=1e-6)
   assert found.dtype == jnp.float32
-  assert video.to_model_range(np.zeros(3, np.uint8), jnp.bfloat16).dtype == jnp.bfloat16
+  assert video.to_model_range(np.zeros(3, np.uint8), dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
 def test_every_value_survives_the_round_trip():
@@ -37,7 +37,7 @@ def test_conversions_refuse_the_other_range():
   with pytest.raises(TypeError, match="floating"):
     video.to_uint8(np.zeros((2, 2), np.uint8))
   with pytest.raises(TypeError, match="floating dtype"):
-    video.to_model_range(np.zeros((2, 2), np.uint8), jnp.int32)
+    video.to_model_range(np.zeros((2, 2), np.uint8), dtype=jnp.int32)
 
 
 def test_contact_sheet_places_every_frame():

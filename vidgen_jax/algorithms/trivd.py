@@ -1,9 +1,9 @@
 """TrIVD-GAN-FP: video prediction with several discriminators (paper 004)."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flax import linen as nn
 from vidgen_jax.algorithms.base import SampleOptions
 from vidgen_jax.algorithms.decompositions import DECOMPOSITIONS, View, look
 from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer
-from vidgen_jax.core.state import NetState, Nets
+from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.models.trivd import Discriminator, Generator
@@ -182,7 +182,9 @@ class Trivd:
     if num_frames <= tc:
       raise UserError(f"data.num_frames={num_frames} leaves nothing to predict after conditioning_frames={tc}")
     if any(view.on == "frames" for view in self.views) and self.config.frames_per_clip > available:
-      raise UserError(f"algorithm.frames_per_clip={self.config.frames_per_clip} exceeds the {available} frames to draw from")
+      raise UserError(
+        f"algorithm.frames_per_clip={self.config.frames_per_clip} exceeds the {available} frames to draw from"
+      )
     video, label = to_model_range(batch["video"]), self._label(batch)
     latent = jnp.zeros((video.shape[0], self.config.latent_features))
     keys = iter(jax.random.split(key, 1 + len(self.views)))
@@ -358,7 +360,7 @@ def _net_state(collections: Variables) -> NetState:
   )
 
 
-def _apply_mutable(apply, net: NetState, *inputs: jax.Array) -> tuple:  # noqa: ANN001
+def _apply_mutable(apply: Callable[..., Any], net: NetState, *inputs: jax.Array) -> tuple[Any, NetState]:
   """Applies a module with all its variables mutable: (output, the net with the variables it left)."""
   output, variables = apply(net.collections, *inputs, mutable=[BATCH_STATS, SPECTRAL_STATS])
   return output, net.replace(variables={**net.variables, **variables})

@@ -46,8 +46,6 @@ def update_ema(ema: Nets, nets: Nets, step: jax.Array, config: EmaConfig) -> Net
     return decay * old + (1.0 - decay) * new
 
   return {
-    name: net.replace(
-      params=jax.tree.map(average, net.params, nets[name].params), variables=nets[name].variables
-    )
+    name: net.replace(params=jax.tree.map(average, net.params, nets[name].params), variables=nets[name].variables)
     for name, net in ema.items()
   }

@@ -10,7 +10,7 @@ from jax import lax
 
 from vidgen_jax import loops
 from vidgen_jax.core.ema import EmaConfig, update_ema
-from vidgen_jax.core.state import NetState, Nets, TrainState
+from vidgen_jax.core.state import Nets, NetState, TrainState
 from vidgen_jax.core.update import LossOutput, Update
 from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
 
@@ -64,8 +64,15 @@ def train_step(
     def repeat(carry, inputs, update=update, key=key, untouched=nets):
       i, microbatch = inputs
       touched, opt_state, metrics = _apply_update(
-        update, untouched | carry[0], carry[1], frozen, microbatch, jax.random.fold_in(key, i), state.step,
-        learning_rates, config,
+        update,
+        untouched | carry[0],
+        carry[1],
+        frozen,
+        microbatch,
+        jax.random.fold_in(key, i),
+        state.step,
+        learning_rates,
+        config,
       )
       return ({name: touched[name] for name in carry[0]}, opt_state), metrics
 

@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import optax
 
-from vidgen_jax.core.state import NetState, Nets
+from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.types import Batch, Metrics, PRNGKey
 
 

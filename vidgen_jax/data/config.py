@@ -1,6 +1,7 @@
 """What the pipeline needs to know: which data set, and which part of each clip."""
 
 import dataclasses
+from typing import Literal
 
 from vidgen_jax.errors import UserError
 
@@ -19,6 +20,8 @@ class DataConfig:
     data_dir: folder that holds the built data sets; `~` is expanded.
     train_split: split that `train_batches` reads.
     eval_split: split that `eval_batches` reads.
+    eval_window: where `eval_batches` cuts its windows in time: 'centre', or 'random': drawn once and for all, the same
+      at every evaluation.
     channels: 3 for RGB, 1 for luma.
     frame_stride: distance between the frames of a window, in frames of the clip.
     random_flip: mirrors half of the training windows left to right.
@@ -33,6 +36,7 @@ class DataConfig:
   data_dir: str = DEFAULT_DATA_DIR
   train_split: str = "train"
   eval_split: str = "test"
+  eval_window: Literal["centre", "random"] = "centre"
   channels: int = 3
   frame_stride: int = 1
   random_flip: bool = False
@@ -47,6 +51,8 @@ class DataConfig:
         raise UserError(f"data.{field} must be at least 1, got {value}")
     if self.workers < 0:
       raise UserError(f"data.workers must be 0 or more, got {self.workers}")
+    if self.eval_window not in ("centre", "random"):
+      raise UserError(f"data.eval_window must be centre or random, got {self.eval_window!r}")
     if self.channels not in (1, 3):
       raise UserError(f"data.channels must be 1 (luma) or 3 (RGB), got {self.channels}")
 

@@ -140,4 +140,3 @@ def _frames_per_second(stream: av.VideoStream) -> float:
 
 def _one_line(error: Exception) -> str:
   return " ".join(str(error).split()) or type(error).__name__
-

@@ -14,6 +14,9 @@ from vidgen_jax.data import sources, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
+EVALUATION_SEED = 0
+"""Of the windows of `eval_window='random'`: evaluation never depends on a run's seed."""
+
 
 class ClipSource:
   """The records of one split that are long enough for a window.
@@ -132,7 +135,7 @@ def eval_batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """The evaluation clips, once, always the same: middle window, middle square, in the order of the records.
+  """The evaluation clips, once, always the same: `config.eval_window`, middle square, in the order of the records.
 
   Args:
     config: what to read.
@@ -149,8 +152,8 @@ def eval_batches(
     UserError: if the data set or the split is missing, or has only clips that are too short.
   """
   source = ClipSource(config, config.eval_split)
-  clips = grain.MapDataset.source(source)[:num_clips][process_index::process_count]
-  clips = clips.map(transforms.CentreWindow(config))
+  clips = grain.MapDataset.source(source).random_map(transforms.EvaluationWindow(config), seed=EVALUATION_SEED)
+  clips = clips[:num_clips][process_index::process_count]
   stream = clips.to_iter_dataset(_read_options(config, batch_size)).batch(batch_size, drop_remainder=False)
   return iter(stream)
 

@@ -60,6 +60,8 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
   """
 
   VERSION = tfds.core.Version(VERSION)
+  # TFDS would look beside this file for download checksums, with a package (importlib_resources) that it does not require.
+  code_path = None
 
   def __init__(
     self,
@@ -138,7 +140,9 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Iter
     raise UserError(f"--name must consist of letters, digits, '_' and '-', got {name!r}")
   final = dataset_directory(name, data_dir)
   if final.exists() and not overwrite:
-    raise UserError(f"data set {name!r} is already built at {final}; pass --overwrite to build it again, or another --name")
+    raise UserError(
+      f"data set {name!r} is already built at {final}; pass --overwrite to build it again, or another --name"
+    )
   staging = staging_directory(name, data_dir)
   with user_errors_for_writing(Path(data_dir).expanduser()):
     staging.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,9 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
   """
   directory = records.dataset_directory(name, data_dir)
   if not (directory / records.MANIFEST).is_file():
-    raise UserError(f"data set {name!r} is not in {Path(data_dir).expanduser()}; build it with: {build_command(name, data_dir)}")
+    raise UserError(
+      f"data set {name!r} is not in {Path(data_dir).expanduser()}; build it with: {build_command(name, data_dir)}"
+    )
   try:
     manifest = json.loads((directory / records.MANIFEST).read_text())
     builder = tfds.builder_from_directory(directory)
@@ -69,7 +71,7 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
   )
 
 
-def open_split(info: DatasetInfo, split: str) -> tfds.core.data_sources.BaseDataSource:
+def open_split(info: DatasetInfo, split: str) -> Sequence[Mapping[str, Any]]:
   """Random access to the records of one split: `source[i]` is a dict as in `records.Clip`, `label` an int.
 
   Raises:

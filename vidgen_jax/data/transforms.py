@@ -68,19 +68,18 @@ class RandomWindow(grain.transforms.RandomMap):
 
 
 @dataclasses.dataclass(frozen=True)
-class CentreWindow(grain.transforms.Map):
-  """Evaluation: the window in the middle of the clip, the square in the middle of the frame."""
+class EvaluationWindow(grain.transforms.RandomMap):
+  """Evaluation: the square in the middle of the frame, at the time that `config.eval_window` says."""
 
   config: DataConfig
 
-  def map(self, element: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Record -> {'video': uint8[T, H, W, C], 'label': int32[]}."""
     frames = element["frames"]
-    start = (len(frames) - self.config.clip_length) // 2
-    return {
-      "video": decode_window(frames, start=start, config=self.config),
-      "label": np.int32(element["label"]),
-    }
+    last = len(frames) - self.config.clip_length
+    start = last // 2 if self.config.eval_window == "centre" else int(rng.integers(last + 1))
+    video = decode_window(frames, start=start, config=self.config)
+    return {"video": video, "label": np.int32(element["label"])}
 
 
 @dataclasses.dataclass(frozen=True)

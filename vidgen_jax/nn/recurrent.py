@@ -109,9 +109,7 @@ class RecurrentUnit(nn.Module):
     """
     k, total = self.kernel_size, self.features + input_features
     kernels = {
-      name: kernel_param(
-        self, f"kernel_{name}", (k, k, total, width), spectral_norm=self.spectral_norm, train=train
-      )
+      name: kernel_param(self, f"kernel_{name}", (k, k, total, width), spectral_norm=self.spectral_norm, train=train)
       for name, width in gates.items()
     }
     biases = [self.param(f"bias_{name}", nn.initializers.zeros, (width,), jnp.float32) for name, width in gates.items()]

@@ -130,9 +130,7 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Maps [..., C] to [..., features]."""
-    kernel = kernel_param(
-      self, "kernel", (x.shape[-1], self.features), spectral_norm=self.spectral_norm, train=train
-    )
+    kernel = kernel_param(self, "kernel", (x.shape[-1], self.features), spectral_norm=self.spectral_norm, train=train)
     y = x.astype(self.dtype) @ kernel.astype(self.dtype)
     if self.use_bias:
       y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))

@@ -82,7 +82,7 @@ class Progress:
     elif self._enabled and self._step not in (self._initial, self._logged_step):
       self._log()
 
-  def update(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
+  def update(self, step: int, *, metrics: Mapping[str, float] | None = None) -> None:
     """Reports that `step` steps are completed.
 
     Args:

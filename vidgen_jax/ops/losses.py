@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-  """mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; paper 004, eq. 13).
+  """Mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; paper 004, eq. 13).
 
   Args:
     real: outputs of the discriminator on real clips, any shape.

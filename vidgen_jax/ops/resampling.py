@@ -8,9 +8,7 @@ from jax import lax
 def upsample_nearest(video: jax.Array, factor: int) -> jax.Array:
   """Repeats every pixel of [..., H, W, C] `factor` times along both axes."""
   *lead, height, width, channels = video.shape
-  video = jnp.broadcast_to(
-    video[..., :, None, :, None, :], (*lead, height, factor, width, factor, channels)
-  )
+  video = jnp.broadcast_to(video[..., :, None, :, None, :], (*lead, height, factor, width, factor, channels))
   return video.reshape(*lead, height * factor, width * factor, channels)
 
 

@@ -17,7 +17,7 @@ GROUND = (255, 255, 255)
 _LABEL_SIZE = 10
 
 
-def to_model_range(video: jax.typing.ArrayLike, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+def to_model_range(video: jax.typing.ArrayLike, *, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
   """Maps uint8 video onto the models' range.
 
   Args:

@@ -83,5 +83,7 @@ def local_batch_size(batch_size: int, mesh: Mesh, *, name: str) -> int:
     UserError: naming the config field `name`, if the devices do not divide the batch.
   """
   if batch_size < 1 or batch_size % mesh.size:
-    raise UserError(f"{name}={batch_size} is not divisible by the {mesh.size} devices; choose a multiple of {mesh.size}")
+    raise UserError(
+      f"{name}={batch_size} is not divisible by the {mesh.size} devices; choose a multiple of {mesh.size}"
+    )
   return batch_size // jax.process_count()

@@ -67,8 +67,6 @@ class Discriminator(nn.Module):
       )(x, train)
     features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(2, 3))
     unconditional = Dense(1, spectral_norm=self.spectral_norm, name="output")(features, train=train)[..., 0]
-    embed = Embed(
-      self.num_classes, features.shape[-1], spectral_norm=self.spectral_norm, name="class_embedding"
-    )
+    embed = Embed(self.num_classes, features.shape[-1], spectral_norm=self.spectral_norm, name="class_embedding")
     conditional = jnp.einsum("btc,bc->bt", features, embed(label, train=train))
     return ProjectionScores(unconditional=unconditional, conditional=conditional)

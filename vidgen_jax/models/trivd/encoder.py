@@ -37,9 +37,9 @@ class Encoder(nn.Module):
     states = []
     x = frames.astype(self.dtype)
     for i, width in enumerate(self.widths):
-      x = block_type(
-        width, preactivation=i > 0, spectral_norm=self.spectral_norm, dtype=self.dtype, name=f"block_{i}"
-      )(x, train)
+      x = block_type(width, preactivation=i > 0, spectral_norm=self.spectral_norm, dtype=self.dtype, name=f"block_{i}")(
+        x, train
+      )
       folded = fold_time(x)
       features = self.state_features[len(self.widths) - 1 - i]
       conv = Conv(features, spectral_norm=self.spectral_norm, dtype=self.dtype, name=f"state_{i}")

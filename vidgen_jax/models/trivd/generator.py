@@ -98,8 +98,6 @@ class Generator(nn.Module):
     block_type = nn.remat(GeneratorBlock, static_argnums=(3,)) if self.remat else GeneratorBlock
     for j in range(self.blocks_per_stage):
       last = j == self.blocks_per_stage - 1
-      block = block_type(
-        width, upsample=last, bn_momentum=self.bn_momentum, **shared, name=f"stage_{i}_block_{j}"
-      )
+      block = block_type(width, upsample=last, bn_momentum=self.bn_momentum, **shared, name=f"stage_{i}_block_{j}")
       x = block(x, condition, train)
     return x

@@ -1,0 +1,197 @@
+"""`vidgen data`: builds data sets, and shows what is in them."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from vidgen_jax.data import config as data_config
+from vidgen_jax.data import records, sources, transforms
+from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
+from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.errors import UserError
+from vidgen_jax.ops import video as video_ops
+
+SUMMARY = """Builds data sets and shows what is in them.
+
+  vidgen data build shape_motion --num_clips=8000
+      Circles and squares that move up or left, generated from --seed.
+  vidgen data build video_folder --source=FOLDER --name=NAME
+      Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes; both
+      may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
+  vidgen data inspect NAME
+      Sizes, classes and frame rates, and a contact sheet.
+
+A build that was interrupted continues where it was when the same command is given again. manifest.json beside the records lists
+every source file, or why it was skipped.
+"""
+
+USAGE = "vidgen data build shape_motion|video_folder [flags], or vidgen data inspect NAME [flags]"
+
+_BUILDERS = {
+  "shape_motion": (ShapeMotionOptions, build_shape_motion),
+  "video_folder": (VideoFolderOptions, build_video_folder),
+}
+_INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags of `vidgen data`."""
+  defaults = {field.name: field.default for field in dataclasses.fields(VideoFolderOptions)}
+
+  def define(kind, name, default, text):
+    getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=flag_values)
+
+  define("string", "name", None, "build: name of the data set; the builder's name by default")
+  define("string", "data_dir", data_config.DEFAULT_DATA_DIR, "folder of all data sets")
+  define("integer", "seed", 0, "build: of the generated clips, or of the division into training and testing")
+  define("bool", "overwrite", False, "build: replace a data set of that name")
+  define("integer", "num_clips", 8000, "build shape_motion: clips in all; every fifth is for testing")
+  define("string", "source", None, "build video_folder: folder or zip to read")
+  define("integer", "size", 0, "build video_folder: pixels of the stored frames' smallest side; 0 keeps the size")
+  define("string", "encoding", defaults["encoding"], "build video_folder: jpeg or png (lossless)")
+  define("integer", "quality", defaults["quality"], "build video_folder: JPEG quality, 1..100")
+  define(
+    "float", "test_fraction", defaults["test_fraction"], "build video_folder: part of every class that is for testing"
+  )
+  define(
+    "string", "split_group", defaults["split_group"], "build video_folder: file, or pair: 2 n and 2 n + 1 on one side"
+  )
+  define("integer", "min_frames", defaults["min_frames"], "build video_folder: a shorter video is skipped")
+  define("integer", "clip_frames", 0, "build video_folder: cut videos into clips of that many frames; 0 does not cut")
+  define("float", "fps", 0.0, "build video_folder: frames per second to note for frame strips; 0 for unknown")
+  define("integer", "num_threads", 0, "build video_folder: files decoded at a time; 0 for one per core")
+  define("string", "split", "train", "inspect: split to show")
+  define("integer", "clips", 8, "inspect: rows of the contact sheet")
+  define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")
+  define("integer", "resolution", 64, "inspect: pixels of a frame on the contact sheet")
+  define("string", "output", None, "inspect: where the contact sheet goes; NAME_contact_sheet.png by default")
+
+
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Runs `vidgen data`.
+
+  Args:
+    flag_values: parsed flags, as defined by `define_flags`.
+    arguments: ['build', builder] or ['inspect', name].
+
+  Raises:
+    UserError: if the arguments, a flag, or the files are at fault.
+  """
+  match arguments:
+    case ["build", builder]:
+      build(builder, flag_values)
+    case ["inspect", name]:
+      inspect(name, flag_values)
+    case _:
+      raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
+
+
+def build(builder: str, flag_values: flags.FlagValues) -> None:
+  """Builds a data set and says where it is.
+
+  Args:
+    builder: 'shape_motion' or 'video_folder'.
+    flag_values: parsed flags.
+
+  Raises:
+    UserError: if the builder is unknown, a flag is not for it, or the build fails.
+  """
+  if builder not in _BUILDERS:
+    raise UserError(f"there is no builder {builder!r}; choose one of {', '.join(_BUILDERS)}")
+  options_type, build_dataset = _BUILDERS[builder]
+  fields = [field.name for field in dataclasses.fields(options_type)]
+  _check_flags(flag_values, allowed=fields, what=f"build {builder}")
+  values = {field: flag_values[field].value for field in fields}
+  values["name"] = values["name"] or builder
+  if "source" in values and not values["source"]:
+    raise UserError("build video_folder needs --source=FOLDER")
+  build_dataset(options_type(**values))
+  _describe(sources.load_info(values["name"], values["data_dir"]))
+
+
+def inspect(name: str, flag_values: flags.FlagValues) -> None:
+  """Describes a data set and writes a contact sheet of it: rows are clips, columns are frames.
+
+  Args:
+    name: name of the data set.
+    flag_values: parsed flags.
+
+  Raises:
+    UserError: if the data set or the split is missing, or the sheet cannot be written.
+  """
+  _check_flags(flag_values, allowed=_INSPECT_FLAGS, what="inspect")
+  for flag in ("clips", "frames", "resolution"):
+    if flag_values[flag].value < 1:
+      raise UserError(f"--{flag} must be at least 1, got {flag_values[flag].value}")
+  info = sources.load_info(name, flag_values["data_dir"].value)
+  _describe(info)
+  output = Path(flag_values["output"].value or f"{name}_contact_sheet.png")
+  videos = sample_videos(
+    info,
+    flag_values["split"].value,
+    num_clips=flag_values["clips"].value,
+    num_frames=flag_values["frames"].value,
+    resolution=flag_values["resolution"].value,
+  )
+  try:
+    Image.fromarray(video_ops.contact_sheet(videos)).save(output)
+  except (OSError, ValueError) as error:
+    raise UserError(f"cannot write --output {output}: {error}") from error
+  _write_line(f"contact sheet: {output}")
+
+
+def sample_videos(
+  info: sources.DatasetInfo, split: str, *, num_clips: int, num_frames: int, resolution: int
+) -> np.ndarray:
+  """The first clips of a split, each as a few frames that are evenly spread from its first to its last.
+
+  Args:
+    info: the data set.
+    split: which split to read.
+    num_clips: N; fewer where the split has fewer.
+    num_frames: T; a shorter clip repeats frames.
+    resolution: H = W in pixels.
+
+  Returns:
+    uint8[N, T, H, W, 3].
+
+  Raises:
+    UserError: if the data set has no such split.
+  """
+  source = sources.open_split(info, split)
+  videos = []
+  for index in range(min(num_clips, len(source))):
+    frames = source[index]["frames"]
+    places = np.linspace(0, len(frames) - 1, num_frames).round().astype(int)
+    videos.append(transforms.decode_squares([frames[place] for place in places], resolution=resolution))
+  return np.stack(videos)
+
+
+def _check_flags(flag_values: flags.FlagValues, *, allowed: list[str] | tuple[str, ...], what: str) -> None:
+  """A flag that would be ignored is an error."""
+  fields = [field.name for options, _ in _BUILDERS.values() for field in dataclasses.fields(options)]
+  for flag in sorted({*fields, *_INSPECT_FLAGS} - set(allowed)):
+    if flag_values[flag].present:
+      raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
+
+
+def _describe(info: sources.DatasetInfo) -> None:
+  _write_line(f"{info.name}: {info.directory}")
+  for split, labels in info.labels.items():
+    lengths = info.num_frames[split]
+    counts = np.bincount(labels, minlength=len(info.class_names))
+    classes = ", ".join(f"{name} {count}" for name, count in zip(info.class_names, counts, strict=True))
+    _write_line(f"  {split}: {len(labels)} clips of {lengths.min()}..{lengths.max()} frames ({classes})")
+  _write_line(f"  frames per second: {', '.join(f'{rate:g}' if rate else 'unknown' for rate in info.fps)}")
+  skipped = [entry for entry in info.manifest["sources"] if entry["status"] == "skipped"]
+  if skipped:
+    _write_line(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
+    _write_line(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
+
+
+def _write_line(text: str) -> None:
+  sys.stdout.write(text + "\n")
