@@ -41,14 +41,13 @@ class Checkpointer:
     """
     self._folder = epath.Path(workdir).resolve() / "checkpoints"
     policies = ocp.checkpoint_managers
-    preservation = policies.LatestN(keep) if keep else policies.PreserveAll()
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
         save_decision_policy=policies.AnySavePolicy(
           [policies.FixedIntervalPolicy(every), policies.PreemptionCheckpointingPolicy()]
         ),
-        preservation_policy=preservation,
+        preservation_policy=policies.LatestN(keep),
         step_prefix="step",
         enable_async_checkpointing=True,
       ),

@@ -114,6 +114,8 @@ def _dispatch(argv: list[str]) -> int:
   if name not in COMMANDS:
     raise UserError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; the commands are {', '.join(COMMANDS)}")
   command = COMMANDS[name]
+  # First the log: absl gives the root logger a handler of its own where it has none, and orbax logs on import.
+  _log_to_stderr(verbose=False)
   module = importlib.import_module(command.module)
   flag_values = flags.FlagValues()
   # Flags may stand behind positional arguments: `vidgen data build shape_motion --num_clips=8`.

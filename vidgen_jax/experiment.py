@@ -11,7 +11,7 @@ import numpy as np
 
 from vidgen_jax.algorithms import ALGORITHMS, Algorithm, SampleOptions
 from vidgen_jax.config import ExperimentConfig
-from vidgen_jax.core.standing_statistics import standing_statistics
+from vidgen_jax.core.standing_statistics import STATISTICS, standing_statistics
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.step import train_step
 from vidgen_jax.core.update import Update, num_microbatches
@@ -79,16 +79,27 @@ class Experiment:
     return jax.jit(self._init, out_shardings=shardings)(jax.random.key(self.config.train.seed))
 
   def step_fn(self, phase: str) -> StepFn:
-    """The jitted train step of a phase; it donates the state."""
+    """The jitted train step of a phase; it donates the state.
+
+    Split parameters are gathered when a loss uses them, and only the batch is split in the computation: left to itself,
+    the partitioner also splits channels, which moved far more data and, with jax 0.10.2, changed the numbers.
+    """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
     step = functools.partial(
-      train_step, updates=self.algorithm.updates(phase), ema=self.config.ema, config=self.config.step
+      train_step,
+      updates=self.algorithm.updates(phase),
+      ema=self.config.ema,
+      config=self.config.step,
+      gather=self._gather,
     )
 
     def run(state: TrainState, batch: Batch, learning_rates: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
       return step(state, batch, learning_rates, {})
 
     return jax.jit(run, donate_argnums=0, out_shardings=(shardings, meshes.replicated(self.mesh)))
+
+  def _gather(self, nets: Nets) -> Nets:
+    return jax.lax.with_sharding_constraint(nets, meshes.replicated(self.mesh))
 
   def learning_rates(self, step: int, phase: str) -> dict[str, jax.Array]:
     """The learning rates after `step` completed steps, on the devices."""
@@ -110,12 +121,15 @@ class Experiment:
 
   @functools.cached_property
   def _batch_moments(self) -> Callable:
-    return jax.jit(self.algorithm.batch_moments, static_argnames="options")
+    def batch_moments(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> Nets:
+      return self.algorithm.batch_moments(self._gather(nets), batch, key, options=options)
+
+    return jax.jit(batch_moments, static_argnames="options")
 
   @functools.cached_property
   def _sample(self) -> Callable:
     def sample(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
-      return to_uint8(self.algorithm.sample(nets, batch, key, options=options))
+      return to_uint8(self.algorithm.sample(self._gather(nets), batch, key, options=options))
 
     return jax.jit(sample, static_argnames="options", out_shardings=meshes.replicated(self.mesh))
 
@@ -133,6 +147,20 @@ class Experiment:
     options = SampleOptions(num_frames=options.num_frames)
     moments = functools.partial(self._batch_moments, options=options)
     return standing_statistics(moments, nets, batches, key)
+
+  def with_batch_statistics(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> Nets:
+    """Nets whose batch statistics are those of the very clips that `sample` makes of the same arguments.
+
+    Sampling with them is what a forward pass in train mode gives.
+    """
+    moments = self._batch_moments(nets, batch, key, options=options)
+    # The pass has advanced the power iterations as well, which would change the kernels that `sample` uses.
+    return {
+      name: net.replace(variables=net.variables | {STATISTICS: moments[name].variables[STATISTICS]})
+      if STATISTICS in moments[name].variables
+      else net
+      for name, net in nets.items()
+    }
 
   def sample(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
     """Generated frames, uint8 [B, num_frames - Tc, H, W, C], on every device; see `Algorithm.sample`."""

@@ -14,8 +14,6 @@ from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import MetricWriter
 
 NUM_PICTURED_CLIPS = 8
-HOOK_STREAM = 1
-"""Folded into the root key for the hooks' latents, so that hooks never change what is trained."""
 
 
 class Hooks:
@@ -51,7 +49,7 @@ class Hooks:
     config, experiment = self._experiment.config.evaluation, self._experiment
     options = experiment.options()
     # The same latents at every visit: pictures of different steps are then comparable.
-    key = jax.random.fold_in(jax.random.key(experiment.config.train.seed), HOOK_STREAM)
+    key = scoring.standing_key(experiment)
     nets = scoring.prepare_nets(
       experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
     )

@@ -20,13 +20,13 @@ SUMMARY = """Builds data sets and shows what is in them.
   vidgen data build shape_motion --num_clips=8000
       Circles and squares that move up or left, generated from --seed.
   vidgen data build video_folder --source=FOLDER --name=NAME
-      Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes; both
-      may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
+      Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes;
+      both may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
   vidgen data inspect NAME
       Sizes, classes and frame rates, and a contact sheet.
 
-A build that was interrupted continues where it was when the same command is given again. manifest.json beside the records lists
-every source file, or why it was skipped.
+A build that was interrupted continues where it was when the same command is given again. manifest.json beside the
+records lists every source file, or why it was skipped.
 """
 
 USAGE = "vidgen data build shape_motion|video_folder [flags], or vidgen data inspect NAME [flags]"

@@ -10,16 +10,20 @@ import numpy as np
 from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data import pipeline
+from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.best_of import BestOf, BestOfSamples
-from vidgen_jax.metrics.psnr import frame_psnr
+from vidgen_jax.metrics.psnr import frame_psnr, pooled_psnr
 from vidgen_jax.metrics.ssim import frame_ssim
-from vidgen_jax.metrics.trajectory import centroid_error
+from vidgen_jax.metrics.trajectory import CentroidScore, centroid_error
 
-DIRECTIONS = {"psnr": True, "ssim": True}
-TRACKING_DIRECTIONS = {"centroid_error": False, "presence": True}
-"""Metrics, and whether higher is better. Per frame [B, T] the first two, per clip [B] the others."""
+DIRECTIONS = {"psnr": True, "ssim": True, "psnr_pooled": True}
+TRACKING_DIRECTIONS = {"centroid_error": False, "penalised_centroid_error": False, "presence": True}
+"""Metrics, and whether higher is better. `psnr` and `ssim` are per frame [B, T], the others per clip [B]."""
+
+HOOK_STREAM = 1
+"""Folded into the root key for standing statistics and for the hooks' latents, so that neither touches training."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Evaluation:
 
   def means(self) -> dict[str, float]:
     """The model's means over clips and samples, and its best-of-l means as '{metric}_best'."""
-    means = {name: float(np.nanmean(values)) for name, values in self.model.mean.items()}
-    return means | {f"{name}_best": float(np.nanmean(values)) for name, values in self.model.best.items()}
+    means = {name: mean_of_known(values) for name, values in self.model.mean.items()}
+    return means | {f"{name}_best": mean_of_known(values) for name, values in self.model.best.items()}
 
 
 def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
@@ -48,6 +52,34 @@ def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: in
   """
   data = dataclasses.replace(experiment.config.data, num_frames=num_frames)
   return pipeline.eval_batches(data, batch_size=experiment.config.evaluation.batch_size, num_clips=num_clips or None)
+
+
+def sampling_options(
+  experiment: Experiment, *, num_frames: int | None = None, truncation: float | None = None
+) -> SampleOptions:
+  """Sampling options, where None stands for what `config.evaluation` says.
+
+  Args:
+    experiment: gives the defaults.
+    num_frames: length of the whole clip, the given frames included; 0 for the trained length.
+    truncation: see `SampleOptions`; a negative value means none.
+
+  Raises:
+    UserError: if no frame is left to predict.
+  """
+  defaults, tc = experiment.config.evaluation, experiment.algorithm.conditioning_frames
+  options = experiment.options(
+    num_frames=defaults.num_frames if num_frames is None else num_frames,
+    truncation=defaults.truncation if truncation is None else truncation,
+  )
+  if options.num_frames <= tc:
+    raise UserError(f"num_frames={options.num_frames} leaves nothing to predict after the {tc} given frames")
+  return options
+
+
+def standing_key(experiment: Experiment) -> jax.Array:
+  """The key for `prepare_nets`: of the run's own seed, so that sampling with other seeds changes latents only."""
+  return jax.random.fold_in(jax.random.key(experiment.config.train.seed), HOOK_STREAM)
 
 
 def prepare_nets(
@@ -80,23 +112,52 @@ def prepare_nets(
 
 
 def predict(
-  experiment: Experiment, nets: Nets, batch: dict[str, np.ndarray], key: jax.Array, *, options: SampleOptions
+  experiment: Experiment,
+  nets: Nets,
+  batch: dict[str, np.ndarray],
+  key: jax.Array,
+  *,
+  options: SampleOptions,
+  batch_norm: str = "standing",
 ) -> np.ndarray:
   """Predicted frames for host clips, uint8 [B, num_frames - Tc, H, W, C].
 
   A short batch is filled up with repeats to `evaluation.batch_size`, so that one program serves all batches.
+
+  Args:
+    experiment: gives the batch size.
+    nets: with standing statistics, unless `batch_norm` is 'batch'.
+    batch: host arrays: video uint8 [B, >= Tc, H, W, C], label int32 [B].
+    key: of the latents.
+    options: length and truncation.
+    batch_norm: 'standing' normalises by the statistics in `nets`; 'batch' by those of the filled-up batch itself.
   """
   size, given = experiment.config.evaluation.batch_size, len(batch["label"])
   padded = {name: np.take(value, np.arange(size) % given, axis=0) for name, value in batch.items()}
   padded["video"] = padded["video"][:, : experiment.algorithm.conditioning_frames]
   start, stop = _process_share(size)
   local = {name: value[start:stop] for name, value in padded.items()}
-  sampled = experiment.sample(nets, experiment.put_batch(local, microbatches=False), key, options=options)
+  placed = experiment.put_batch(local, microbatches=False)
+  if batch_norm == "batch":
+    nets = experiment.with_batch_statistics(nets, placed, key, options=options)
+  sampled = experiment.sample(nets, placed, key, options=options)
   return np.asarray(sampled)[:given]
 
 
+def sample_key(key: jax.Array, batch: int, sample: int) -> jax.Array:
+  """The key of the latents of a batch's j-th sample."""
+  return jax.random.fold_in(jax.random.fold_in(key, batch), sample)
+
+
 def evaluate(
-  experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_clips: int, samples: int
+  experiment: Experiment,
+  nets: Nets,
+  key: jax.Array,
+  *,
+  options: SampleOptions,
+  num_clips: int,
+  samples: int,
+  batch_norm: str = "standing",
 ) -> Evaluation:
   """Scores predictions on evaluation clips, one sample after the other.
 
@@ -107,6 +168,7 @@ def evaluate(
     options: length and truncation.
     num_clips: 0 for all.
     samples: l predictions per clip.
+    batch_norm: see `predict`.
   """
   tracking = experiment.config.evaluation.object_tracking
   tc = experiment.algorithm.conditioning_frames
@@ -115,8 +177,10 @@ def evaluate(
     given, truth = batch["video"][:, :tc], batch["video"][:, tc:]
     kept = BestOfSamples(DIRECTIONS | (TRACKING_DIRECTIONS if tracking else {}))
     for j in range(samples):
-      sample_key = jax.random.fold_in(jax.random.fold_in(key, i), j)
-      kept.add(score(predict(experiment, nets, batch, sample_key, options=options), truth, tracking=tracking))
+      prediction = predict(
+        experiment, nets, batch, sample_key(key, i, j), options=options, batch_norm=batch_norm
+      )
+      kept.add(score(prediction, truth, tracking=tracking))
     model.append(kept.result())
     others.append(score_baselines(given, truth, tracking=tracking))
     count += len(truth)
@@ -133,11 +197,9 @@ def score(prediction: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[
   scores = {
     "psnr": np.asarray(frame_psnr(prediction, truth, data_range=255)),
     "ssim": np.asarray(frame_ssim(prediction, truth, data_range=255)),
+    "psnr_pooled": np.asarray(pooled_psnr(prediction, truth, data_range=255)),
   }
-  if tracking:
-    track = centroid_error(prediction, truth)
-    scores |= {"centroid_error": np.asarray(track.error), "presence": np.asarray(track.presence)}
-  return scores
+  return scores | (_tracking_scores(centroid_error(prediction, truth)) if tracking else {})
 
 
 def score_baselines(given: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[str, BestOf]:
@@ -148,10 +210,22 @@ def score_baselines(given: np.ndarray, truth: np.ndarray, *, tracking: bool) -> 
     "black": score(baselines.black(given, length), truth, tracking=tracking),
   }
   if tracking and given.shape[1] > 1:
-    results["linear_extrapolation"] = {
-      "centroid_error": np.asarray(baselines.linear_extrapolation_error(given, truth).error)
-    }
+    results["linear_extrapolation"] = _tracking_scores(baselines.linear_extrapolation_error(given, truth))
   return {name: BestOf(best=scores, mean=scores, num_samples=1) for name, scores in results.items()}
+
+
+def mean_of_known(values: np.ndarray) -> float:
+  """The mean of the values that are not NaN; NaN where there are none, without a warning."""
+  known = values[~np.isnan(values)]
+  return float(known.mean()) if known.size else float("nan")
+
+
+def _tracking_scores(score: CentroidScore) -> dict[str, np.ndarray]:
+  return {
+    "centroid_error": np.asarray(score.error),
+    "penalised_centroid_error": np.asarray(score.penalised_error),
+    "presence": np.asarray(score.presence),
+  }
 
 
 def _process_share(size: int) -> tuple[int, int]:

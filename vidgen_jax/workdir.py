@@ -70,14 +70,17 @@ def load_trained(
 
   Args:
     workdir: of the run.
-    config: replaces the run's own (with changed evaluation settings); None takes the latter.
+    config: replaces the run's own (other data, other settings of the evaluation); None takes the latter.
     step: of the checkpoint; None for the latest.
     weights: 'ema' or 'raw'.
 
   Raises:
-    UserError: if there is no such checkpoint.
+    UserError: if there is no such checkpoint, or `config` describes another model.
   """
-  experiment = experiments.build(config or load_config(workdir))
+  own = load_config(workdir)
+  if config is not None:
+    _check_same_model(workdir, own, config)
+  experiment = experiments.build(config or own)
   with Checkpointer(workdir) as checkpointer:
     restored = checkpointer.restore(experiment.abstract_state, step=step)
   if restored is None:
@@ -92,6 +95,13 @@ def load_trained(
     weights=weights,
     class_names=tuple(restored.meta.get("class_names", ())),
   )
+
+
+def _check_same_model(workdir: str, own: ExperimentConfig, config: ExperimentConfig) -> None:
+  changed = configs.differences(configs.to_dict(own), configs.to_dict(config))
+  for name, (old, new) in changed.items():
+    if name.startswith("algorithm") or name in ("data.resolution", "data.channels"):
+      raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")
 
 
 def _read(path: Path) -> dict:

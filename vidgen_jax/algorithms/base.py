@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import jax
 from flax import linen as nn
 
 from vidgen_jax.core.state import Nets
@@ -66,6 +67,19 @@ class Algorithm(Protocol):
       batch: video uint8 [B, >= conditioning_frames, H, W, C], of which the leading frames are used; label int32 [B].
       key: of the latents.
       options: length and truncation.
+    """
+
+  def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
+    """The latents that `sample` would draw, float32 [batch_size, D]; see `SampleOptions.truncation`."""
+
+  def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
+    """As `sample` with given latents: deterministic, which is what an export needs.
+
+    Args:
+      nets: with standing statistics for `num_frames`.
+      batch: see `sample`.
+      latent: float32 [B, D], see `latent`.
+      num_frames: length of the whole clip, the given frames included.
     """
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:

@@ -20,6 +20,7 @@ from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
 from vidgen_jax.ops import losses, penalties
+from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Variables, Video
 
@@ -272,14 +273,17 @@ class Trivd:
 
   def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
     """Predicted frames; see `Algorithm.sample`."""
-    conditioning = to_model_range(batch["video"][:, : self.conditioning_frames])
-    latent = self.latent(key, conditioning.shape[0], truncation=options.truncation)
+    latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
+    return self.predict(nets, batch, latent, num_frames=options.num_frames)
+
+  def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
+    """Predicted frames for given latents; see `Algorithm.predict`."""
     return self.generator().apply(
       nets[GENERATOR].collections,
-      conditioning,
+      to_model_range(batch["video"][:, : self.conditioning_frames]),
       latent,
       self._label(batch),
-      num_frames=options.num_frames - self.conditioning_frames,
+      num_frames=num_frames - self.conditioning_frames,
       train=False,
     )
 
@@ -293,12 +297,7 @@ class Trivd:
 
   def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
     """z, [batch_size, latent_features]; see `SampleOptions.truncation`."""
-    shape = (batch_size, self.config.latent_features)
-    if truncation is None:
-      return jax.random.normal(key, shape)
-    if truncation == 0:
-      return jnp.zeros(shape)
-    return jax.random.truncated_normal(key, -truncation, truncation, shape)
+    return draw_latent(key, (batch_size, self.config.latent_features), truncation=truncation)
 
   def _generate(
     self, net: NetState, batch: Batch, key: PRNGKey, *, options: SampleOptions, module: Generator

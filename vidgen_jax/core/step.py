@@ -1,6 +1,6 @@
 """The train step: every update of a phase, one after the other."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -29,6 +29,10 @@ class StepConfig:
   unroll: bool = False
 
 
+Gather = Callable[[Nets], Nets]
+"""Tells the compiler to hold nets whole on every device while a loss is computed (see `Experiment.step_fn`)."""
+
+
 def train_step(
   state: TrainState,
   batch: Batch,
@@ -38,6 +42,7 @@ def train_step(
   updates: tuple[Update, ...],
   ema: EmaConfig,
   config: StepConfig,
+  gather: Gather = lambda nets: nets,
 ) -> tuple[TrainState, Metrics]:
   """Runs all updates once, then moves the averages.
 
@@ -49,6 +54,7 @@ def train_step(
     updates: of the current phase, in order.
     ema: of the averages.
     config: of the loops.
+    gather: applied to the nets before a loss sees them.
 
   Returns:
     (state after the step, metrics by '{update}/{name}', averaged over repeats).
@@ -73,6 +79,7 @@ def train_step(
         state.step,
         learning_rates,
         config,
+        gather,
       )
       return ({name: touched[name] for name in carry[0]}, opt_state), metrics
 
@@ -98,13 +105,14 @@ def _apply_update(
   step: jax.Array,
   learning_rates: Mapping[str, jax.Array],
   config: StepConfig,
+  gather: Gather,
 ) -> tuple[Nets, optax.OptState, Metrics]:
   params = {name: nets[name].params for name in update.trains}
-  grads, variables, metrics = _gradients(update, params, nets, frozen, batch, key, step, config)
+  grads, variables, metrics = _gradients(update, params, nets, frozen, batch, key, step, config, gather)
   directions, opt_state = update.optimizer.update(grads, opt_state, params)
   rate = -learning_rates[update.name]
   params = optax.apply_updates(params, jax.tree.map(lambda d: rate * d, directions))
-  metrics = metrics | {"grad_norm": optax.global_norm(grads)}
+  metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
   nets = dict(nets)
   for name in update.refreshes:
     nets[name] = nets[name].replace(variables=variables[name])
@@ -122,6 +130,7 @@ def _gradients(
   key: PRNGKey,
   step: jax.Array,
   config: StepConfig,
+  gather: Gather,
 ) -> tuple[Mapping[str, Params], Mapping[str, Mapping], Metrics]:
   """Gradients, refreshed variables and metrics, averaged over the parts of the micro-batch."""
   variables = {name: nets[name].variables for name in update.refreshes}
@@ -131,7 +140,7 @@ def _gradients(
 
     def loss_fn(params: Mapping[str, Params]) -> tuple[jax.Array, LossOutput]:
       trained = {name: current[name].replace(params=value) for name, value in params.items()}
-      return update.loss_fn(current | trained, frozen, part, key, step)
+      return update.loss_fn(gather(current | trained), frozen, part, key, step)
 
     (loss, output), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
     variables = {name: output.nets[name].variables if name in output.nets else variables[name] for name in variables}

@@ -12,7 +12,7 @@ from vidgen_jax.data import frames as frames_lib
 from vidgen_jax.data.frames import FrameEncoding
 
 _PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
-# Only self-contained formats: FFmpeg would also read play lists, which name other files, and plain text, which it draws.
+# Only self-contained formats: FFmpeg would also read play lists, which name other files, and draw plain text.
 _VIDEOS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,mpegvideo,flv,asf,ogg,m4v,h264,hevc"
 
 
@@ -71,7 +71,8 @@ def _encode(frames: Iterator[Timed], size: int, encoding: FrameEncoding) -> Deco
   encoded = []
   original = stored = None
   fps = 0.0
-  for frame, fps in frames:
+  for frame, frame_rate in frames:
+    fps = frame_rate
     if original not in (None, frame.size):
       raise UnreadableVideoError(f"the size changes from {original} to {frame.size} after {len(encoded)} frames")
     original = frame.size
@@ -130,12 +131,17 @@ def _video_frames(file: BinaryIO) -> Iterator[Timed]:
         image = frame.to_image()
         yield (image.rotate(frame.rotation, expand=True) if frame.rotation else image), fps
   except (av.error.FFmpegError, EOFError) as error:
-    raise UnreadableVideoError(f"corrupt or not a video: {_one_line(error)}") from error
+    raise UnreadableVideoError(f"corrupt or not a video: {_reason(error)}") from error
 
 
 def _frames_per_second(stream: av.VideoStream) -> float:
   rate: fractions.Fraction | None = stream.average_rate or stream.guessed_rate
   return float(rate) if rate else 0.0
+
+
+def _reason(error: Exception) -> str:
+  """FFmpeg's words without its error number and without the path, which the manifest has already."""
+  return getattr(error, "strerror", None) or _one_line(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -63,13 +63,16 @@ class Source:
   def files(self) -> list[SourceFile]:
     """All files in a fixed order; hidden ones are left out.
 
-    The layouts are `<class>/<file>`, `<file>`, and both below `train/` and `test/` (and `validation/` or `val/`) folders.
+    The layouts are `<class>/<file>`, `<file>`, and both below `train/` and `test/` (and `validation/` or `val/`).
     Folders within a class folder belong to that class.
 
     Raises:
       UserError: if there are none.
     """
-    stamps = self._zip_stamps() if self._zip is not None else self._folder_stamps()
+    try:
+      stamps = self._zip_stamps() if self._zip is not None else self._folder_stamps()
+    except OSError as error:
+      raise UserError(f"--source {self.path} cannot be listed: {error}") from error
     listed = list(_interpret(stamps))
     if not listed:
       raise UserError(f"--source {self.path} holds no files")

@@ -8,7 +8,7 @@ from typing import Any
 
 import grain
 import numpy as np
-from absl import logging
+from absl import flags, logging
 
 from vidgen_jax.data import sources, transforms
 from vidgen_jax.data.config import DataConfig
@@ -101,6 +101,9 @@ def train_batches(
   stream = clips.to_iter_dataset(_read_options(config, clips_per_batch))
   stream = stream.batch(clips_per_batch, drop_remainder=True).map(transforms.StackMicrobatches(microbatches))
   if config.workers:
+    # Grain's processes read its own flags, which are unparsed unless the program was started by `absl.app`.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
   return iter(stream)
 
@@ -145,15 +148,19 @@ def eval_batches(
     process_count: number of processes.
 
   Returns:
-    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}; the last batch may be shorter. Where the clips do not
-    divide evenly, the first processes deliver one clip more.
+    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}; the last batch may be shorter. Where the clips do
+    not divide evenly, the first processes deliver one clip more.
 
   Raises:
-    UserError: if the data set or the split is missing, or has only clips that are too short.
+    UserError: if the data set or the split is missing, or has only clips that are too short, or `num_clips` < 1.
   """
+  if num_clips is not None and num_clips < 1:
+    raise UserError(f"the number of evaluation clips must be at least 1, got {num_clips}")
   source = ClipSource(config, config.eval_split)
   clips = grain.MapDataset.source(source).random_map(transforms.EvaluationWindow(config), seed=EVALUATION_SEED)
   clips = clips[:num_clips][process_index::process_count]
+  if not len(clips):
+    return iter(())
   stream = clips.to_iter_dataset(_read_options(config, batch_size)).batch(batch_size, drop_remainder=False)
   return iter(stream)
 

@@ -1,8 +1,9 @@
 """The stored form of a clip, and writing a data set so that it is either complete or not there.
 
 A data set is a folder `<data_dir>/<name>/1.0.0` with TFDS's ArrayRecord shards, `manifest.json` and, for each split,
-`num_frames-<split>.npy`: int32, the length of every clip in record order, so that short clips are known without reading
-them. Everything is written beside it, under `<data_dir>/.incomplete/<name>`, and moved into place by one rename.
+`index-<split>.npz`: 'num_frames' and 'label', both int32, of every clip in record order, so that short clips are known
+without reading them. Everything is written beside it, under `<data_dir>/.incomplete/<name>`, and moved into place by
+one rename.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import dataclasses
 import fcntl
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +62,7 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
   """
 
   VERSION = tfds.core.Version(VERSION)
-  # TFDS would look beside this file for download checksums, with a package (importlib_resources) that it does not require.
+  # TFDS would look beside this file for checksums, with a package (importlib_resources) that it does not require.
   code_path = None
 
   def __init__(
@@ -110,6 +112,11 @@ def staging_directory(name: str, data_dir: str | Path) -> Path:
   return Path(data_dir).expanduser() / ".incomplete" / name
 
 
+def index_file(split: str) -> str:
+  """Name of the file that holds the length and label of every clip of a split."""
+  return f"index-{split}.npz"
+
+
 @contextlib.contextmanager
 def user_errors_for_writing(directory: Path) -> Iterator[None]:
   """Turns a read-only folder, a full disk and the like into one line that names the folder."""
@@ -151,7 +158,10 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Iter
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError as error:
         raise UserError(f"another process is building data set {name!r} in {staging}; wait for it to end") from error
-      yield staging
+      try:
+        yield staging
+      finally:
+        _tidy(staging)
 
 
 def write_dataset(
@@ -178,19 +188,39 @@ def write_dataset(
   builder = make_builder(records)
   tfds.disable_progress_bar()
   # TFDS announces on stdout where it writes, which is not where the data set will be.
-  with contextlib.redirect_stdout(io.StringIO()):
+  with _array_record_errors_as_os_errors(), contextlib.redirect_stdout(io.StringIO()):
     builder.download_and_prepare(download_dir=staging / "downloads")
   written = records / name / VERSION
   num_clips = {}
   for split in builder.info.splits:
     source = builder.as_data_source(split=split)
-    lengths = np.array([len(source[index]["frames"]) for index in range(len(source))], np.int32)
-    np.save(written / f"num_frames-{split}.npy", lengths)
-    num_clips[split] = len(lengths)
+    facts = [(len(record["frames"]), record["label"]) for record in map(source.__getitem__, range(len(source)))]
+    num_frames, labels = np.array(facts, np.int32).T
+    np.savez(written / index_file(split), num_frames=num_frames, label=labels)
+    num_clips[split] = len(facts)
   (written / MANIFEST).write_text(json.dumps(manifest(num_clips), indent=2) + "\n")
   _replace(final, written, retired=staging / "replaced")
   shutil.rmtree(staging, ignore_errors=True)
   return final
+
+
+@contextlib.contextmanager
+def _array_record_errors_as_os_errors() -> Iterator[None]:
+  """ArrayRecord reports a full disk as "...: write() failed: No space left on device; writing <file>; ..."."""
+  try:
+    yield
+  except RuntimeError as error:
+    if (failed := re.search(r"\w+\(\) failed: ([^;]+);", str(error))) is None:
+      raise
+    raise OSError(failed[1]) from error
+
+
+def _tidy(staging: Path) -> None:
+  """Keeps the staging folder only if it holds decoded videos that the next build can use."""
+  if not any((staging / "decoded").rglob("*.npz")):
+    shutil.rmtree(staging, ignore_errors=True)
+  with contextlib.suppress(OSError):
+    staging.parent.rmdir()
 
 
 def _replace(final: Path, written: Path, *, retired: Path) -> None:

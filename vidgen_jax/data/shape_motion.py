@@ -1,15 +1,15 @@
 """Shape Motion: one circle or square on a black ground, going up or going left along a Bezier curve.
 
-The set of MoCoGAN (Tulyakov et al., CVPR 2018), generated from a seed. The distribution was read off the published 8,000
-strips, pixel for pixel:
+The set of MoCoGAN (Tulyakov et al., CVPR 2018), generated from a seed. The distribution was read off the published
+8,000 strips, pixel for pixel:
 
 - 32 frames, 64x64. Every frame is black but for one object of one colour, whose channels are uniform in 0..255.
 - The object's bounding box is 8, 10, 12 or 14 pixels wide; circle and square are equally frequent in both classes.
-- The class is the *direction*: 'up' from the bottom edge to the top edge, 'left' from the right edge to the left edge. The
-  object ends at the place across the direction where it began.
-- The path is a Bezier curve of degree 4, evaluated at t = 0, 1/31, ..., 1 and rounded down. Its three inner control points
-  are uniform over all places where the object is inside the frame, which are those with a margin of 1 pixel at the top and
-  left and 2 at the bottom and right.
+- The class is the *direction*: 'up' from the bottom edge to the top edge, 'left' from the right edge to the left edge.
+  The object ends at the place across the direction where it began.
+- The path is a Bezier curve of degree 4, evaluated at t = 0, 1/31, ..., 1 and rounded down. Its three inner control
+  points are uniform over all places where the object is inside the frame, which are those with a margin of 1 pixel at
+  the top and left and 2 at the bottom and right.
 """
 
 import dataclasses
@@ -71,8 +71,8 @@ def last_position(object_size: int) -> int:
 def object_mask(shape: str, object_size: int) -> np.ndarray:
   """The object's pixels.
 
-  The published circles were drawn off centre: a disc in the top left (size - 1)^2 pixels and one pixel more at the right
-  and at the bottom.
+  The published circles were drawn off centre: a disc in the top left (size - 1)^2 pixels and one pixel more at the
+  right and at the bottom.
 
   Args:
     shape: 'circle' or 'square'.

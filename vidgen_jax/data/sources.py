@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ class DatasetInfo:
     directory: its folder.
     class_names: names of the labels, in the order of their indices.
     num_clips: clips by split.
-    num_frames: for each split, int32: the length of every clip in record order.
+    num_frames: for each split, int32[N]: the length of every clip in record order.
+    labels: for each split, int32[N]: the label of every clip in record order.
     manifest: where the clips came from.
   """
 
@@ -32,6 +34,7 @@ class DatasetInfo:
   class_names: tuple[str, ...]
   num_clips: Mapping[str, int]
   num_frames: Mapping[str, np.ndarray]
+  labels: Mapping[str, np.ndarray]
   manifest: Mapping[str, Any]
 
   @property
@@ -55,8 +58,8 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
     manifest = json.loads((directory / records.MANIFEST).read_text())
     builder = tfds.builder_from_directory(directory)
     class_names = tuple(builder.info.features["label"].names)
-    num_frames = {split: np.load(directory / f"num_frames-{split}.npy") for split in builder.info.splits}
-  except (OSError, ValueError, KeyError, tfds.core.DatasetNotFoundError) as error:
+    indices = {split: _read_index(directory / records.index_file(split)) for split in builder.info.splits}
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile, tfds.core.DatasetNotFoundError) as error:
     raise UserError(
       f"data set {name!r} at {directory} is damaged ({_one_line(error)}); build it again with: "
       f"{build_command(name, data_dir)} --overwrite"
@@ -65,8 +68,9 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
     name=name,
     directory=directory,
     class_names=class_names,
-    num_clips={split: len(lengths) for split, lengths in num_frames.items()},
-    num_frames=num_frames,
+    num_clips={split: len(index["label"]) for split, index in indices.items()},
+    num_frames={split: index["num_frames"] for split, index in indices.items()},
+    labels={split: index["label"] for split, index in indices.items()},
     manifest=manifest,
   )
 
@@ -89,6 +93,11 @@ def build_command(name: str, data_dir: str | Path) -> str:
   """The command that builds a data set of this name."""
   kind = "shape_motion" if re.match(r"shape_motion(?!_real)", name) else "video_folder --source=FOLDER"
   return f"vidgen data build {kind} --name={name} --data_dir={data_dir}"
+
+
+def _read_index(path: Path) -> dict[str, np.ndarray]:
+  with np.load(path) as stored:
+    return {name: stored[name] for name in ("num_frames", "label")}
 
 
 def _one_line(error: Exception) -> str:

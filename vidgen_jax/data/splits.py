@@ -34,8 +34,8 @@ def group_of(path: str, grouping: str) -> str:
 def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: float, seed: int) -> dict[str, str]:
   """Divides every class by itself, so that both sides see the same mixture.
 
-  The groups of a class are ordered by a hash of seed and group, and the first of them are for testing: the nearest whole
-  number to `test_fraction` of them, but at least one on each side where there are two groups or more.
+  The groups of a class are ordered by a hash of seed and group, and the first of them are for testing: the nearest
+  whole number to `test_fraction` of them, but at least one on each side where there are two groups or more.
 
   Args:
     class_names: class by path.

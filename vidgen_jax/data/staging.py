@@ -25,7 +25,7 @@ class StagingCache:
     directory.mkdir(parents=True, exist_ok=True)
 
   def path(self, *facts: object) -> Path:
-    """The place of a video that depends on nothing but these facts: its path, its stamp, and the options of decoding."""
+    """The place of a video that depends on these facts only: its path, its stamp, and the options of decoding."""
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return self._directory / digest[:2] / f"{digest}.npz"
 
@@ -40,14 +40,17 @@ class StagingCache:
     ends = np.cumsum([len(frame) for frame in frames])
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
-      np.savez(file, data=np.frombuffer(b"".join(frames), np.uint8), ends=ends, **facts)
-    unfinished.rename(path)
+    try:
+      with unfinished.open("wb") as file:
+        np.savez(file, data=np.frombuffer(b"".join(frames), np.uint8), ends=ends, **facts)
+      unfinished.rename(path)
+    finally:
+      unfinished.unlink(missing_ok=True)
 
   def read(self, path: Path) -> DecodedVideo | None:
     """Reads a stored video; None if it is not there."""
     try:
-      with np.load(path) as stored:
+      with path.open("rb") as file, np.load(file) as stored:
         data, ends = stored["data"].tobytes(), stored["ends"].tolist()
         facts = {name: stored[name].item() for name in stored.files if name not in ("data", "ends")}
     except (FileNotFoundError, ValueError, EOFError, KeyError, zipfile.BadZipFile):

@@ -1,7 +1,7 @@
 """From a stored clip to a window of pixels: which frames, decoded, resized and cut."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -11,41 +11,41 @@ from vidgen_jax.data import frames as frames_lib
 from vidgen_jax.data.config import DataConfig
 
 
-def decode_window(
-  frames: Sequence[bytes],
+def decode_squares(
+  frames: Iterable[bytes],
   *,
-  start: int,
-  config: DataConfig,
+  resolution: int,
+  channels: int = 3,
   offset: tuple[float, float] = (0.5, 0.5),
   flip: bool = False,
 ) -> np.ndarray:
-  """Decodes one window of a clip; the frames outside it are never decoded.
+  """Decodes frames, resizes their smallest side to `resolution` and cuts the same square out of each.
 
   Args:
-    frames: JPEG or PNG bytes of every frame of the clip.
-    start: index of the window's first frame.
-    config: gives T, stride, resolution and channels.
-    offset: place of the square along height and width, in [0, 1]: 0 is top or left, 0.5 the centre. The same for all frames.
+    frames: T frames as JPEG or PNG bytes, all of one size.
+    resolution: H = W of the result in pixels.
+    channels: C: 3 for RGB, 1 for luma.
+    offset: place of the square along height and width, in [0, 1]: 0 is top or left, 0.5 the centre.
     flip: mirrors left to right.
 
   Returns:
     uint8[T, H, W, C].
   """
-  stop = start + config.clip_length
-  window = [_decode(frames[index], config, offset) for index in range(start, stop, config.frame_stride)]
-  video = np.stack(window)
+  squares = []
+  for data in frames:
+    image = frames_lib.resize_smallest_side(frames_lib.decode_frame(data, channels=channels), resolution)
+    if image.size != (resolution, resolution):
+      width, height = image.size
+      top, left = round(offset[0] * (height - resolution)), round(offset[1] * (width - resolution))
+      image = image.crop((left, top, left + resolution, top + resolution))
+    squares.append(np.asarray(image).reshape(resolution, resolution, channels))
+  video = np.stack(squares)
   return np.ascontiguousarray(video[:, :, ::-1]) if flip else video
 
 
-def _decode(data: bytes, config: DataConfig, offset: tuple[float, float]) -> np.ndarray:
-  """uint8[H, W, C] of one frame."""
-  size = config.resolution
-  image = frames_lib.resize_smallest_side(frames_lib.decode_frame(data, channels=config.channels), size)
-  if image.size != (size, size):
-    width, height = image.size
-    top, left = round(offset[0] * (height - size)), round(offset[1] * (width - size))
-    image = image.crop((left, top, left + size, top + size))
-  return np.asarray(image).reshape(size, size, config.channels)
+def window_frames(frames: Sequence[bytes], start: int, config: DataConfig) -> list[bytes]:
+  """The T frames of the window that begins at `start`; the others are never decoded."""
+  return [frames[index] for index in range(start, start + config.clip_length, config.frame_stride)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,13 @@ class RandomWindow(grain.transforms.RandomMap):
     start = int(rng.integers(len(frames) - self.config.clip_length + 1))
     offset = tuple(rng.random(2))
     flip = bool(rng.random() < 0.5) and self.config.random_flip
-    video = decode_window(frames, start=start, config=self.config, offset=offset, flip=flip)
+    video = decode_squares(
+      window_frames(frames, start, self.config),
+      resolution=self.config.resolution,
+      channels=self.config.channels,
+      offset=offset,
+      flip=flip,
+    )
     return {"video": video, "label": np.int32(element["label"])}
 
 
@@ -78,7 +84,8 @@ class EvaluationWindow(grain.transforms.RandomMap):
     frames = element["frames"]
     last = len(frames) - self.config.clip_length
     start = last // 2 if self.config.eval_window == "centre" else int(rng.integers(last + 1))
-    video = decode_window(frames, start=start, config=self.config)
+    window = window_frames(frames, start, self.config)
+    video = decode_squares(window, resolution=self.config.resolution, channels=self.config.channels)
     return {"video": video, "label": np.int32(element["label"])}
 
 

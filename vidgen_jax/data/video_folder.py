@@ -23,7 +23,8 @@ class VideoFolderOptions:
   """What to read, and how to store it.
 
   Attributes:
-    source: folder or zip: `<class>/<file>`, or files only, which makes one class; either may lie below `train/` and `test/`.
+    source: folder or zip: `<class>/<file>`, or files only, which makes one class; either may lie below `train/` and
+      `test/`.
     name: name of the data set.
     data_dir: folder of all data sets.
     size: pixels of the stored frames' smallest side; 0 keeps the size.
@@ -199,7 +200,8 @@ def _stage_all(
   with tqdm(total=len(files), desc="decoding", unit="file") as progress:
     futures = [executor.submit(_stage, source, file, cache, options) for file in files]
     try:
-      for _ in concurrent.futures.as_completed(futures):
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
         progress.update()
       return [future.result() for future in futures]
     finally:

@@ -34,10 +34,19 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Normalises [B, T, H, W, C]; statistics have the shape [T, C]."""
+    """Normalises [B, T, H, W, C]; statistics have the shape [T, C].
+
+    Raises:
+      ValueError: if the stored statistics are those of clips of another length.
+    """
     shape = (x.shape[1], x.shape[-1])
     running_mean = self.variable(BATCH_STATS, "mean", jnp.zeros, shape, jnp.float32)
     running_var = self.variable(BATCH_STATS, "var", jnp.ones, shape, jnp.float32)
+    if running_mean.value.shape != shape:
+      raise ValueError(
+        f"batch statistics have the shape {running_mean.value.shape}, but {shape[0]} frames of {shape[1]} channels came: "
+        "statistics are per time step, so pool standing statistics at the length that is sampled"
+      )
     if train:
       x32 = x.astype(jnp.float32)
       mean = jnp.mean(x32, axis=(0, 2, 3))

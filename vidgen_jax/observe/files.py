@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 from vidgen_jax.errors import UserError
@@ -51,3 +52,48 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
       # After the rename there is nothing left to remove; and a full or read-only disk must not hide the first error.
       with contextlib.suppress(OSError):
         temporary.unlink()
+
+
+@contextlib.contextmanager
+def written_whole_folder(
+  path: str | os.PathLike[str], *, overwrite: bool, marker: str
+) -> Iterator[pathlib.Path]:
+  """Gives a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
+
+  Args:
+    path: the folder that is to appear. An empty folder of that name is replaced.
+    overwrite: whether a folder that holds something may be replaced, if it holds `marker` too.
+    marker: a file by which a folder of the same kind is told from others, which are never replaced.
+
+  Yields:
+    The folder to write to.
+
+  Raises:
+    UserError: if there is a folder that must not be replaced, or the disk does not allow it.
+  """
+  path = pathlib.Path(path).expanduser().resolve()
+  _refuse_replacing(path, overwrite=overwrite, marker=marker)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
+  with disk_errors(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      temporary.mkdir()
+      yield temporary
+      if path.exists():
+        path.rename(replaced)
+      temporary.rename(path)
+    finally:
+      if replaced.exists() and not path.exists():
+        replaced.rename(path)
+      for leftover in (temporary, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _refuse_replacing(path: pathlib.Path, *, overwrite: bool, marker: str) -> None:
+  if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    return
+  if not (path / marker).is_file():
+    raise UserError(f"{path} exists and is not of this command's making (it holds no {marker}); choose another folder")
+  if not overwrite:
+    raise UserError(f"{path} exists; choose another folder or replace it with --overwrite")

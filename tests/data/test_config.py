@@ -1,0 +1,28 @@
+import pytest
+
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.errors import UserError
+
+
+def test_clip_length_counts_the_frames_between():
+  # Frames 0, 3, 6, 9, 12 of a clip: 13 frames.
+  assert DataConfig(name="x", num_frames=5, resolution=8, frame_stride=3).clip_length == 13
+  assert DataConfig(name="x", num_frames=1, resolution=8, frame_stride=3).clip_length == 1
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("num_frames", 0),
+    ("resolution", 0),
+    ("frame_stride", 0),
+    ("num_threads", 0),
+    ("prefetch", 0),
+    ("workers", -1),
+    ("channels", 4),
+    ("eval_window", "middle"),
+  ],
+)
+def test_a_bad_value_is_an_error_that_names_the_field(field, value):
+  with pytest.raises(UserError, match=rf"data\.{field}.*{value}"):
+    DataConfig(**{"name": "x", "num_frames": 8, "resolution": 32, field: value})

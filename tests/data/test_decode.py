@@ -1,0 +1,108 @@
+import io
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidgen_jax.data.decode import UnreadableVideoError, decode_video
+from vidgen_jax.data.frames import FrameEncoding
+
+PNG = FrameEncoding(encoding="png")
+LEVELS = [20, 60, 100, 140, 180, 220]
+
+
+def decode(data, *, size=0, **options):
+  return decode_video(io.BytesIO(data), size=size, encoding=PNG, **options)
+
+
+def levels(decoded):
+  """Mean grey of every frame."""
+  return [float(np.mean(Image.open(io.BytesIO(frame)))) for frame in decoded.frames]
+
+
+@pytest.mark.parametrize(
+  ("codec", "container"),
+  [("mpeg4", "mp4"), ("libx264", "mp4"), ("mpeg4", "avi"), ("mjpeg", "avi"), ("libvpx", "webm"), ("gif", "gif")],
+)
+@pytest.mark.parametrize("name", ["video.txt", "video.jpg"])
+def test_videos_are_told_by_content(tmp_path, video, codec, container, name):
+  path = video(tmp_path / name, LEVELS, codec=codec, container=container)
+  with path.open("rb") as file:
+    decoded = decode_video(file, size=0, encoding=PNG)
+  np.testing.assert_allclose(levels(decoded), LEVELS, atol=5)
+  assert decoded.fps == pytest.approx(25, rel=0.01)
+  assert (decoded.height, decoded.width) == (decoded.source_height, decoded.source_width) == (32, 48)
+
+
+def test_videos_are_resized(tmp_path, video):
+  path = video(tmp_path / "a.mp4", LEVELS, codec="mpeg4", container="mp4", size=(64, 48))
+  decoded = decode(path.read_bytes(), size=24)
+  assert (decoded.height, decoded.width, decoded.source_height, decoded.source_width) == (24, 32, 48, 64)
+  assert Image.open(io.BytesIO(decoded.frames[0])).size == (32, 24)
+
+
+@pytest.mark.parametrize("picture_format", ["PNG", "BMP", "WEBP"])
+@pytest.mark.parametrize("tall", [False, True])
+def test_strips_are_cut_along_the_long_side(strip, marked_clip, picture_format, tall):
+  frames = marked_clip(7, 5)
+  decoded = decode(strip(frames, tall=tall, picture_format=picture_format), strip_fps=12.5)
+  assert decoded.fps == 12.5
+  assert (decoded.height, decoded.width, len(decoded.frames)) == (8, 8, 5)
+  found = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in decoded.frames])
+  np.testing.assert_allclose(found.astype(int), frames, atol=6 if picture_format == "WEBP" else 0)
+
+
+def test_an_alpha_channel_is_dropped(strip, marked_clip):
+  frames = np.concatenate([marked_clip(7, 3), np.full((3, 8, 8, 1), 255, np.uint8)], axis=-1)
+  decoded = decode(strip(frames))
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(decoded.frames[2]))), frames[2, ..., :3])
+
+
+def damaged_files(strip, marked_clip):
+  png = strip(np.random.default_rng(0).integers(256, size=(6, 16, 16, 3), dtype=np.uint8))
+  return {
+    "empty": (b"", "empty file"),
+    "zeros": (bytes(5000), "corrupt or not a video"),
+    "text": (b"Just a few words.\n" * 50, "corrupt or not a video"),
+    # FFmpeg would follow a play list to other files and draw a text file.
+    "playlist": (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n", "corrupt or not a video"),
+    "half a PNG": (png[: len(png) // 2], "corrupt picture"),
+    "PNG header only": (png[:20], "corrupt"),
+    "no strip": (strip(marked_clip(0, 1, 8)[:, :, :5]), "not a strip of square frames"),
+  }
+
+
+@pytest.mark.parametrize("kind", ["empty", "zeros", "text", "playlist", "half a PNG", "PNG header only", "no strip"])
+def test_damaged_files_say_why(strip, marked_clip, kind):
+  data, reason = damaged_files(strip, marked_clip)[kind]
+  with pytest.raises(UnreadableVideoError, match=reason) as error:
+    decode(data)
+  assert "\n" not in str(error.value)
+
+
+def test_a_truncated_mp4_says_why(tmp_path, video):
+  data = video(tmp_path / "a.mp4", LEVELS, codec="mpeg4", container="mp4").read_bytes()
+  with pytest.raises(UnreadableVideoError, match=r"no video stream|corrupt or not a video"):
+    decode(data[: len(data) // 2])
+
+
+def test_sound_without_pictures_is_no_video(tmp_path):
+  with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
+    sound.setnchannels(1)
+    sound.setsampwidth(2)
+    sound.setframerate(8000)
+    sound.writeframes(bytes(8000))
+  with pytest.raises(UnreadableVideoError):
+    decode((tmp_path / "a.wav").read_bytes())
+
+
+@pytest.mark.parametrize(
+  ("name", "frames", "fps", "size"),
+  [("demo.mp4", 280, 28, (256, 340)), ("part_0.mp4", 32, 30, (256, 340)), ("test.avi", 164, 25, (240, 320))],
+)
+def test_real_clips(shared_data, name, frames, fps, size):
+  with (shared_data / "clips" / name).open("rb") as file:
+    decoded = decode_video(file, size=32, encoding=FrameEncoding(encoding="jpeg"))
+  assert (len(decoded.frames), decoded.fps) == (frames, fps)
+  assert (decoded.source_height, decoded.source_width, decoded.height) == (*size, 32)

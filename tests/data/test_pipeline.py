@@ -1,0 +1,275 @@
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import grain
+import numpy as np
+import pytest
+
+from vidgen_jax.data import pipeline, shape_motion
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.errors import UserError
+
+# Of the clips of `marked_dataset`, 3 and 14 are too short for more than 4 frames.
+TRAIN = {0, 1, 2, 4, 5, 6, 7, 8, 9, 10}
+TEST = {11, 12, 13, 15, 16}
+
+
+@pytest.fixture(scope="module")
+def config(marked_dataset):
+  return DataConfig(name="marked", data_dir=str(marked_dataset), num_frames=5, resolution=4)
+
+
+def with_changes(config, **changes):
+  return DataConfig(**{name: getattr(config, name) for name in config.__dataclass_fields__} | changes)
+
+
+def clips(batch):
+  """Which clip each video is from, flattened."""
+  return batch["video"][..., 0, 0, 0, 0].ravel().tolist()
+
+
+def starts(batch):
+  """The first frame of each window, flattened."""
+  return batch["video"][..., 0, 0, 0, 1].ravel().tolist()
+
+
+def assert_equal(first, second):
+  assert first.keys() == second.keys()
+  for name in first:
+    np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_training_batches_have_the_promised_form(config):
+  batch = next(pipeline.train_batches(config, batch_size=2, microbatches=3, seed=0))
+  assert (batch["video"].shape, batch["video"].dtype) == ((3, 2, 5, 4, 4, 3), np.uint8)
+  assert (batch["label"].shape, batch["label"].dtype) == ((3, 2), np.int32)
+  # The class of a clip is its number modulo 2, and the frames of a window follow each other.
+  np.testing.assert_array_equal(batch["label"].ravel(), np.array(clips(batch)) % 2)
+  greens = batch["video"][..., 0, 0, 1].reshape(6, 5).astype(int)
+  np.testing.assert_array_equal(np.diff(greens, axis=1), 1)
+  example = pipeline.example_batch(config, (3, 2))
+  assert {name: (a.shape, a.dtype) for name, a in batch.items()} == {n: (a.shape, a.dtype) for n, a in example.items()}
+
+
+def test_an_epoch_is_the_data_set_and_the_next_is_in_another_order(config):
+  batches = pipeline.train_batches(config, batch_size=5, microbatches=1, seed=0)
+  epochs = [clips(next(batches)) + clips(next(batches)) for _ in range(4)]
+  assert all(Counter(epoch) == Counter(TRAIN) for epoch in epochs)
+  assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+@pytest.mark.parametrize("process_count", [2, 3, 4])
+def test_processes_share_an_epoch_without_overlap(config, process_count):
+  found = []
+  for process_index in range(process_count):
+    share = len(range(process_index, 10, process_count))
+    batches = pipeline.train_batches(
+      config, batch_size=share, microbatches=1, seed=0, process_index=process_index, process_count=process_count
+    )
+    found.append([clips(next(batches)) for _ in range(3)])
+  for epoch in range(3):
+    assert Counter(clip for of_process in found for clip in of_process[epoch]) == Counter(TRAIN)
+
+
+def test_processes_draw_different_windows(config):
+  first, second = (
+    next(pipeline.train_batches(config, batch_size=5, microbatches=1, seed=0, process_index=i, process_count=2))
+    for i in range(2)
+  )
+  # Five draws out of eight starts; alike they would be if only the place in the stream decided.
+  assert starts(first) != starts(second)
+
+
+def test_windows_of_one_clip_differ_from_epoch_to_epoch(config):
+  batches = pipeline.train_batches(config, batch_size=10, microbatches=1, seed=0)
+  drawn = Counter()
+  for _ in range(12):
+    batch = next(batches)
+    drawn[dict(zip(clips(batch), starts(batch), strict=True))[7]] += 1
+  assert set(drawn) <= set(range(8))
+  assert len(drawn) >= 4
+
+
+def test_the_seed_decides_order_and_windows(config):
+  first = next(pipeline.train_batches(config, batch_size=10, microbatches=1, seed=1))
+  assert_equal(first, next(pipeline.train_batches(config, batch_size=10, microbatches=1, seed=1)))
+  other = next(pipeline.train_batches(config, batch_size=10, microbatches=1, seed=2))
+  assert clips(first) != clips(other)
+
+
+def test_the_number_of_threads_does_not_matter(config):
+  batches = [
+    pipeline.train_batches(with_changes(config, num_threads=n), batch_size=4, microbatches=1, seed=0) for n in (1, 4)
+  ]
+  for _ in range(6):
+    assert_equal(*(next(iterator) for iterator in batches))
+
+
+@pytest.mark.parametrize("consumed", [0, 1, 3, 7])
+def test_resuming_is_exact_within_an_epoch_and_beyond(config, consumed):
+  # 3 clips a batch and 10 an epoch: no batch but the tenth ends with an epoch.
+  make = lambda: pipeline.train_batches(config, batch_size=3, microbatches=1, seed=0)
+  batches = make()
+  for _ in range(consumed):
+    next(batches)
+  state = json.loads(json.dumps(batches.get_state()))
+  expected = [next(batches) for _ in range(5)]
+  resumed = make()
+  resumed.set_state(state)
+  for batch in expected:
+    assert_equal(next(resumed), batch)
+
+
+def test_the_iterator_can_be_saved_by_grain(config):
+  assert isinstance(pipeline.train_batches(config, batch_size=3, microbatches=1, seed=0), grain.DatasetIterator)
+
+
+def test_fast_forward_skips_what_was_seen(config):
+  make = lambda: pipeline.train_batches(config, batch_size=2, microbatches=2, seed=0)
+  batches = make()
+  expected = [next(batches) for _ in range(5)]
+  for seen in (0, 1, 3):
+    skipped = make()
+    pipeline.fast_forward(skipped, clips=4 * seen + 3)
+    assert_equal(next(skipped), expected[seen])
+
+
+def test_a_data_set_smaller_than_a_batch_repeats(config):
+  batch = next(pipeline.train_batches(config, batch_size=16, microbatches=2, seed=0))
+  counts = Counter(clips(batch))
+  # 32 clips out of 10: three epochs, and two clips of the fourth.
+  assert sorted(counts.values()) == [3] * 8 + [4] * 2
+
+
+def test_strides_and_channels(config):
+  strided = with_changes(config, num_frames=4, frame_stride=3, channels=1)
+  batch = next(pipeline.eval_batches(strided, batch_size=9, num_clips=None))
+  # 10 frames of 12 are spanned, so the centre window begins at frame 1: 1, 4, 7, 10.
+  assert batch["video"].shape == (5, 4, 4, 4, 1)
+  clip = np.array(sorted(TEST))
+  luma = 0.299 * clip[:, None] + 0.587 * np.array([1, 4, 7, 10]) + 0.114 * 200
+  found = np.sort(batch["video"][:, :, 0, 0, 0], axis=0)
+  np.testing.assert_allclose(found, luma, atol=1)
+
+
+def test_short_clips_are_skipped_and_counted(config, caplog):
+  pipeline.train_batches(config, batch_size=2, microbatches=1, seed=0)
+  messages = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
+  assert messages == ["marked/train: skipped 1 of 11 clips, which have fewer than 5 frames"]
+  assert pipeline.num_eval_clips(config) == 5
+  assert pipeline.num_eval_clips(with_changes(config, num_frames=4)) == 6
+
+
+def test_evaluation_reads_every_clip_once_and_always_the_same(config):
+  first = list(pipeline.eval_batches(config, batch_size=2, num_clips=None))
+  assert [len(batch["label"]) for batch in first] == [2, 2, 1]
+  assert {clip for batch in first for clip in clips(batch)} == TEST
+  # 12 frames and windows of 5: the middle one begins at (12 - 5) // 2 = 3.
+  assert {start for batch in first for start in starts(batch)} == {3}
+  for batch, again in zip(first, pipeline.eval_batches(config, batch_size=2, num_clips=None), strict=True):
+    assert_equal(batch, again)
+
+
+def test_random_evaluation_windows_are_fixed(config):
+  scattered = with_changes(config, eval_window="random")
+  (batch,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=None)
+  (again,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=None)
+  assert_equal(batch, again)
+  assert len(set(starts(batch))) > 1
+  # A clip keeps its window, whichever process reads it.
+  parts = [
+    next(pipeline.eval_batches(scattered, batch_size=9, num_clips=4, process_index=i, process_count=2)) for i in (0, 1)
+  ]
+  windows = dict(zip(clips(batch), starts(batch), strict=True))
+  for part in parts:
+    assert all(windows[clip] == start for clip, start in zip(clips(part), starts(part), strict=True))
+
+
+def test_evaluation_of_some_clips_by_several_processes(config):
+  whole = [clip for batch in pipeline.eval_batches(config, batch_size=9, num_clips=3) for clip in clips(batch)]
+  parts = [
+    [
+      clip
+      for batch in pipeline.eval_batches(config, batch_size=9, num_clips=3, process_index=i, process_count=2)
+      for clip in clips(batch)
+    ]
+    for i in range(2)
+  ]
+  assert parts == [whole[0::2], whole[1::2]]
+  assert list(pipeline.eval_batches(config, batch_size=9, num_clips=1, process_index=1, process_count=2)) == []
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"num_frames": 13}, "has no clip of 13 frames in split 'train' .*12.*data.num_frames"),
+    ({"train_split": "validation"}, "no split 'validation', only test, train"),
+    ({"name": "missing"}, "vidgen data build video_folder --source=FOLDER --name=missing"),
+    ({"name": "shape_motion"}, "vidgen data build shape_motion --name=shape_motion"),
+  ],
+)
+def test_what_cannot_be_read_is_an_error_with_a_remedy(config, changes, message):
+  with pytest.raises(UserError, match=message):
+    pipeline.train_batches(with_changes(config, **changes), batch_size=2, microbatches=1, seed=0)
+
+
+def test_more_processes_than_clips(config):
+  with pytest.raises(UserError, match="10 usable clips for 11 processes"):
+    pipeline.train_batches(config, batch_size=2, microbatches=1, seed=0, process_index=0, process_count=11)
+
+
+def test_no_evaluation_clips(config):
+  with pytest.raises(UserError, match="at least 1"):
+    pipeline.eval_batches(config, batch_size=2, num_clips=0)
+
+
+# Both read from a fresh process: TensorFlow may be loaded here by another test, and worker processes start anew.
+READ_ONE_BATCH = """
+import sys
+from vidgen_jax.data import config, pipeline
+
+if __name__ == "__main__":
+  data = config.DataConfig(name="shapes", data_dir=sys.argv[1], num_frames=4, resolution=16, workers=int(sys.argv[2]))
+  batches = pipeline.train_batches(data, batch_size=2, microbatches=1, seed=0)
+  first = next(batches)
+  state = batches.get_state()
+  second = next(batches)
+  batches.set_state(state)
+  assert (next(batches)["video"] == second["video"]).all()
+  assert not [name for name in sys.modules if name.partition(".")[0] == "tensorflow"], "TensorFlow was imported"
+  sys.stdout.write(str(int(first["video"].astype(int).sum() + second["video"].astype(int).sum())))
+"""
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+  data_dir = tmp_path_factory.mktemp("shapes")
+  shape_motion.build_shape_motion(shape_motion.ShapeMotionOptions(name="shapes", data_dir=str(data_dir), num_clips=10))
+  return data_dir
+
+
+def read_in_process(tmp_path, repository, shapes, workers):
+  (tmp_path / "read.py").write_text(READ_ONE_BATCH)
+  return subprocess.run(
+    [sys.executable, str(tmp_path / "read.py"), str(shapes), str(workers)],
+    cwd=repository,
+    env={"PYTHONPATH": str(repository), "JAX_PLATFORMS": "cpu", "PATH": ""},
+    capture_output=True,
+    text=True,
+    timeout=100,
+    check=False,
+  )
+
+
+def test_reading_needs_no_tensorflow(tmp_path, repository, shapes):
+  done = read_in_process(tmp_path, repository, shapes, 0)
+  assert (done.returncode, done.stderr) == (0, "")
+  assert int(done.stdout) > 0
+
+
+def test_worker_processes_deliver_the_same(tmp_path, repository, shapes):
+  alone, together = (read_in_process(tmp_path, repository, shapes, workers) for workers in (0, 1))
+  assert together.returncode == 0, together.stderr
+  assert together.stdout == alone.stdout

@@ -1,0 +1,99 @@
+import numpy as np
+from PIL import Image
+
+from vidgen_jax.data import transforms
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.frames import FrameEncoding
+
+PNG = FrameEncoding(encoding="png")
+
+
+def ramp_frames(num_frames, height, width):
+  """Frame t: red is the row, green the column, blue t."""
+  frames = []
+  for t in range(num_frames):
+    rows, columns = np.mgrid[:height, :width]
+    frames.append(PNG.encode(Image.fromarray(np.stack([rows, columns, np.full_like(rows, t)], -1).astype(np.uint8))))
+  return frames
+
+
+def test_the_square_lies_where_the_offset_says():
+  frames = ramp_frames(2, 4, 10)
+  # A 4x4 square in 4x10 has 6 columns of play: 0 -> column 0, 0.5 -> column 3, 1 -> column 6.
+  for offset, first in ((0.0, 0), (0.5, 3), (1.0, 6)):
+    video = transforms.decode_squares(frames, resolution=4, offset=(0.3, offset))
+    assert video.shape == (2, 4, 4, 3)
+    assert video.dtype == np.uint8
+    assert video[1, 0, :, 1].tolist() == [first, first + 1, first + 2, first + 3]
+    assert video[:, :, 0, 0].tolist() == [[0, 1, 2, 3]] * 2
+
+
+def test_flip_mirrors_columns_of_every_frame():
+  frames = ramp_frames(3, 4, 4)
+  flipped = transforms.decode_squares(frames, resolution=4, flip=True)
+  assert flipped[2, 1, :, 1].tolist() == [3, 2, 1, 0]
+  assert flipped[:, 0, 0, 2].tolist() == [0, 1, 2]
+
+
+def test_one_channel():
+  assert transforms.decode_squares(ramp_frames(2, 4, 4), resolution=2, channels=1).shape == (2, 2, 2, 1)
+
+
+def test_only_the_frames_of_the_window_are_decoded():
+  config = DataConfig(name="x", num_frames=3, resolution=4, frame_stride=2)
+  frames = ramp_frames(11, 4, 4)
+  # The centre window of 5 frames in 11 begins at 3 and uses 3, 5, 7. The others cannot be decoded at all.
+  broken = [data if index in (3, 5, 7) else b"not a picture" for index, data in enumerate(frames)]
+  record = transforms.EvaluationWindow(config).random_map({"frames": broken, "label": 1}, np.random.default_rng(0))
+  assert record["video"][:, 0, 0, 2].tolist() == [3, 5, 7]
+  assert record["label"] == 1
+  assert record["label"].dtype == np.int32
+
+
+def test_random_windows_reach_every_start_and_every_place():
+  config = DataConfig(name="x", num_frames=2, resolution=4, frame_stride=3)
+  record = {"frames": ramp_frames(7, 4, 6), "label": 0}
+  generator = np.random.default_rng(0)
+  starts, lefts = set(), set()
+  for _ in range(100):
+    video = transforms.RandomWindow(config).random_map(record, generator)["video"]
+    start, second = video[:, 0, 0, 2].tolist()
+    assert second == start + 3
+    starts.add(start)
+    lefts.add(int(video[0, 0, 0, 1]))
+  assert starts == {0, 1, 2, 3}
+  assert lefts == {0, 1, 2}
+
+
+def test_flipping_mirrors_half_of_the_windows_and_changes_nothing_else():
+  record = {"frames": ramp_frames(6, 4, 8), "label": 0}
+  videos = {}
+  for flip in (False, True):
+    config = DataConfig(name="x", num_frames=2, resolution=4, random_flip=flip)
+    generator = np.random.default_rng(1)
+    videos[flip] = [transforms.RandomWindow(config).random_map(record, generator)["video"] for _ in range(60)]
+  mirrored = 0
+  for plain, other in zip(videos[False], videos[True], strict=True):
+    if np.array_equal(other, plain[:, :, ::-1]):
+      mirrored += 1
+    else:
+      np.testing.assert_array_equal(other, plain)
+  # Binomial(60, 1/2): outside 15..45 with probability 1e-4; the seed is fixed.
+  assert 15 <= mirrored <= 45
+
+
+def test_evaluation_windows_at_random_times():
+  config = DataConfig(name="x", num_frames=2, resolution=4, eval_window="random")
+  record = {"frames": ramp_frames(6, 4, 4), "label": 0}
+  starts = {
+    int(transforms.EvaluationWindow(config).random_map(record, np.random.default_rng(seed))["video"][0, 0, 0, 2])
+    for seed in range(40)
+  }
+  assert starts == {0, 1, 2, 3, 4}
+
+
+def test_microbatches_are_consecutive_clips():
+  stacked = transforms.StackMicrobatches(3).map({"video": np.arange(12).reshape(6, 2), "label": np.arange(6)})
+  assert stacked["label"].tolist() == [[0, 1], [2, 3], [4, 5]]
+  assert stacked["video"].shape == (3, 2, 2)
+  assert stacked["video"][2, 1].tolist() == [10, 11]

@@ -1,0 +1,136 @@
+"""Batch normalisation with statistics per time step, against numpy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm, ConditionalBatchNorm
+
+EPSILON = 1e-5
+
+
+def _video(seed: int = 0, frames: int = 3) -> np.ndarray:
+  """[4, frames, 2, 5, 2] whose frames differ in mean and spread."""
+  rng = np.random.default_rng(seed)
+  places = np.arange(frames).reshape(1, -1, 1, 1, 1)
+  return ((places + 1) * rng.normal(size=(4, frames, 2, 5, 2)) + 10 * places).astype(np.float32)
+
+
+def _moments(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and (biased) variance over batch and space, [T, C]."""
+  frames, channels = video.shape[1], video.shape[-1]
+  mean, var = np.zeros((2, frames, channels))
+  for t in range(frames):
+    for c in range(channels):
+      values = video[:, t, :, :, c].astype(np.float64).ravel()
+      mean[t, c] = sum(values) / len(values)
+      var[t, c] = sum((value - mean[t, c]) ** 2 for value in values) / len(values)
+  return mean, var
+
+
+def _normalise(video: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+  expand = (None, slice(None), None, None)
+  return (video - mean[expand]) / np.sqrt(var[expand] + EPSILON)
+
+
+def _run(momentum: float, video: np.ndarray):
+  module = BatchNorm(momentum=momentum)
+  variables = module.init(jax.random.key(0), jnp.asarray(video), train=True)
+  return module.apply(variables, jnp.asarray(video), train=True, mutable=[BATCH_STATS])
+
+
+def test_every_time_step_is_normalised_by_its_own_moments():
+  video = _video()
+  output, _ = _run(0.9, video)
+  np.testing.assert_allclose(output, _normalise(video, *_moments(video)), atol=1e-4)
+  np.testing.assert_allclose(jnp.mean(output, axis=(0, 2, 3)), np.zeros((3, 2)), atol=1e-5)
+  np.testing.assert_allclose(jnp.std(output, axis=(0, 2, 3)), np.ones((3, 2)), atol=1e-4)
+
+
+def test_momentum_0_leaves_the_moments_of_the_batch():
+  video = _video()
+  _, variables = _run(0.0, video)
+  mean, var = _moments(video)
+  np.testing.assert_allclose(variables[BATCH_STATS]["mean"], mean, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(variables[BATCH_STATS]["var"], var, rtol=1e-4)
+
+
+def test_momentum_weighs_the_old_statistics():
+  video = _video()
+  _, variables = _run(0.75, video)
+  mean, var = _moments(video)
+  # From mean 0 and variance 1.
+  np.testing.assert_allclose(variables[BATCH_STATS]["mean"], 0.25 * mean, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(variables[BATCH_STATS]["var"], 0.75 + 0.25 * var, rtol=1e-4)
+
+
+def test_evaluation_uses_the_stored_statistics_scale_and_bias():
+  video = _video()
+  mean, var = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([[1.0, 4.0], [9.0, 16.0], [25.0, 36.0]])
+  variables = {
+    "params": {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([0.5, -0.5])},
+    BATCH_STATS: {"mean": jnp.asarray(mean), "var": jnp.asarray(var)},
+  }
+  output = BatchNorm().apply(variables, jnp.asarray(video), train=False)
+  expected = _normalise(video, mean, var) * [2.0, 3.0] + [0.5, -0.5]
+  np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_of_another_length_are_refused():
+  module = BatchNorm()
+  variables = module.init(jax.random.key(0), jnp.asarray(_video()), train=True)
+  for frames in (1, 4):
+    with pytest.raises(ValueError, match=r"\(3, 2\), but .* standing statistics at the length that is sampled"):
+      module.apply(variables, jnp.asarray(_video(frames=frames)), train=False)
+
+
+def test_bfloat16_keeps_statistics_and_parameters_in_float32():
+  # At an offset of 64 a bfloat16 has steps of 0.5, so moments taken in bfloat16 would be useless.
+  video = jnp.asarray(64 + np.random.default_rng(0).choice([-1.0, 1.0], size=(8, 1, 8, 8, 1)), jnp.bfloat16)
+  module = BatchNorm(momentum=0.0, dtype=jnp.bfloat16)
+  variables = module.init(jax.random.key(0), video, train=True)
+  output, stats = module.apply(variables, video, train=True, mutable=[BATCH_STATS])
+  assert output.dtype == jnp.bfloat16
+  assert {leaf.dtype for leaf in jax.tree.leaves((variables, stats))} == {jnp.dtype(jnp.float32)}
+  np.testing.assert_allclose(stats[BATCH_STATS]["var"], np.var(np.asarray(video, np.float64)), rtol=1e-3)
+
+
+def _conditional(video: np.ndarray, condition: np.ndarray):
+  rng = np.random.default_rng(1)
+  maps = {name: rng.normal(size=(3, 2)).astype(np.float32) for name in ("scale", "offset")}
+  module = ConditionalBatchNorm(momentum=0.0, spectral_norm=False)
+  params = {name: {"kernel": jnp.asarray(kernel)} for name, kernel in maps.items()}
+  output, _ = module.apply(
+    {"params": params}, jnp.asarray(video), jnp.asarray(condition), train=True, mutable=[BATCH_STATS]
+  )
+  return output, maps
+
+
+def test_the_conditional_scale_is_one_plus_a_linear_map():
+  video, condition = _video(), np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
+  output, maps = _conditional(video, condition)
+  normalised = _normalise(video, *_moments(video))
+  for b in range(4):
+    scale, offset = 1 + condition[b] @ maps["scale"], condition[b] @ maps["offset"]
+    np.testing.assert_allclose(output[b], normalised[b] * scale + offset, rtol=1e-4, atol=1e-4)
+
+
+def test_a_condition_per_frame():
+  video, condition = _video(), np.random.default_rng(2).normal(size=(4, 3, 3)).astype(np.float32)
+  output, maps = _conditional(video, condition)
+  normalised = _normalise(video, *_moments(video))
+  for b, t in np.ndindex(4, 3):
+    scale, offset = 1 + condition[b, t] @ maps["scale"], condition[b, t] @ maps["offset"]
+    np.testing.assert_allclose(output[b, t], normalised[b, t] * scale + offset, rtol=1e-4, atol=1e-4)
+
+
+def test_the_conditional_layer_has_no_gain_of_its_own():
+  video, condition = jnp.asarray(_video()), jnp.zeros((4, 3))
+  init = functools.partial(ConditionalBatchNorm().init, train=True)
+  variables = jax.eval_shape(init, jax.random.key(0), video, condition)
+  shapes = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+            for path, leaf in jax.tree.leaves_with_path(variables["params"])}
+  assert shapes == {"scale/kernel": (3, 2), "offset/kernel": (3, 2)}

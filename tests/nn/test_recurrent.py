@@ -1,0 +1,209 @@
+"""Recurrent units against numpy loops written from the equations of paper 004.
+
+The parameters are drawn with numpy into the shapes that a unit declares: no initialiser runs, and no kernel is
+orthogonal, so that spectral normalisation matters.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS, TSRU, ConvGRU
+from vidgen_jax.nn.spectral import SPECTRAL_STATS
+
+BATCH, STEPS, HEIGHT, WIDTH, FEATURES, INPUTS = 2, 3, 5, 6, 4, 2
+
+
+def _inputs(steps: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(BATCH, steps, HEIGHT, WIDTH, INPUTS)).astype(np.float32)
+  return x, rng.normal(size=(BATCH, HEIGHT, WIDTH, FEATURES)).astype(np.float32)
+
+
+@functools.cache
+def _variables(unit_type):
+  init = functools.partial(unit_type(FEATURES).init, num_steps=STEPS, train=False)
+  shapes = jax.eval_shape(init, jax.random.key(0), *_inputs())
+  rng = np.random.default_rng(1)
+  names = ("params", SPECTRAL_STATS)
+  return {name: {k: rng.normal(size=v.shape).astype(np.float32) for k, v in shapes[name].items()} for name in names}
+
+
+@functools.cache
+def _run(unit, steps: int = STEPS):
+  """(states, motion kernels or None) for the common input."""
+  apply = functools.partial(unit.apply, num_steps=STEPS, train=False, mutable=[MOTION])
+  states, changed = jax.jit(apply)(_variables(type(unit)), *_inputs(steps))
+  return np.asarray(states), changed.get(MOTION, {}).get("kernels")
+
+
+def _sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def _relu(x):
+  return np.maximum(x, 0)
+
+
+def _softmax(x, axis):
+  e = np.exp(x - x.max(axis=axis, keepdims=True))
+  return e / e.sum(axis=axis, keepdims=True)
+
+
+def _conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+  """SAME convolution of [B, H, W, C] with [k, k, in, out]."""
+  k = kernel.shape[0]
+  padded = np.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
+  out = np.zeros((*x.shape[:3], kernel.shape[-1]))
+  for i, j in np.ndindex(*x.shape[1:3]):
+    out[:, i, j] = np.einsum("bmnc,mnco->bo", padded[:, i : i + k, j : j + k], kernel)
+  return out
+
+
+def _weights(unit_type) -> dict[str, np.ndarray]:
+  """The parameters in float64, each kernel divided by v^T W u after one power iteration from the stored u."""
+  variables = _variables(unit_type)
+  weights = {name: value.astype(np.float64) for name, value in variables["params"].items()}
+  for name, u in variables[SPECTRAL_STATS].items():
+    kernel = weights[name.removesuffix("_u")]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    v = matrix @ u / np.linalg.norm(matrix @ u)
+    u = matrix.T @ v / np.linalg.norm(matrix.T @ v)
+    weights[name.removesuffix("_u")] = kernel / (v @ matrix @ u)
+  return weights
+
+
+def _conv_gru_loop(x: np.ndarray, h: np.ndarray) -> np.ndarray:
+  w, states = _weights(ConvGRU), []
+  for t in range(x.shape[1]):
+    joint = np.concatenate([h, x[:, t]], axis=-1)
+    r = _sigmoid(_conv(joint, w["kernel_r"]) + w["bias_r"])  # eq. 1
+    reset = np.concatenate([r * h, x[:, t]], axis=-1)  # eq. 2
+    c = _relu(_conv(reset, w["kernel_c"]) + w["bias_c"])  # eq. 3
+    u = _sigmoid(_conv(joint, w["kernel_u"]) + w["bias_u"])  # eq. 4
+    h = u * h + (1 - u) * c  # eq. 5
+    states.append(h)
+  return np.stack(states, axis=1)
+
+
+def _motion_kernels(w: dict[str, np.ndarray], joint: np.ndarray) -> np.ndarray:
+  """f of appendix F.1 and eq. 12: W, [B, H, W, 9]."""
+  theta = _relu(_conv(joint, w["kernel_theta"]) + w["bias_theta"])
+  pooled = np.zeros((BATCH, 4, 4, theta.shape[-1]))
+  for i, j in np.ndindex(4, 4):
+    rows = slice(i * HEIGHT // 4, -(-(i + 1) * HEIGHT // 4))
+    columns = slice(j * WIDTH // 4, -(-(j + 1) * WIDTH // 4))
+    pooled[:, i, j] = theta[:, rows, columns].max(axis=(1, 2))
+  hidden = _relu(pooled.reshape(BATCH, -1) @ w["kernel_hidden"] + w["bias_hidden"])
+  basis = _softmax((hidden @ w["kernel_basis"] + w["bias_basis"]).reshape(BATCH, 9, 9), axis=1)
+  selection = _softmax(_conv(joint, w["kernel_selection"]) + w["bias_selection"], axis=-1)
+  mixed = np.zeros((BATCH, HEIGHT, WIDTH, 9))
+  for b, i, j, q in np.ndindex(*mixed.shape):
+    mixed[b, i, j, q] = sum(selection[b, i, j, l] * basis[b, q, l] for l in range(9))  # eq. 12
+  return mixed
+
+
+def _warp(h: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+  out, padded = np.zeros_like(h, np.float64), np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  for b, i, j in np.ndindex(BATCH, HEIGHT, WIDTH):
+    for m, n in np.ndindex(3, 3):
+      out[b, i, j] += kernels[b, i, j, 3 * m + n] * padded[b, i + m, j + n]  # eq. 11
+  return out
+
+
+@functools.cache
+def _tsru_loop() -> tuple[np.ndarray, np.ndarray]:
+  x, h = _inputs()
+  w, states, motion = _weights(TSRU), [], []
+  for t in range(x.shape[1]):
+    joint = np.concatenate([h, x[:, t]], axis=-1)
+    kernels = _motion_kernels(w, joint)  # eq. 6
+    warped = _warp(h, kernels)  # eq. 7
+    c = _relu(_conv(joint, w["kernel_c"]) + w["bias_c"])  # eq. 8 with h in the place of the warped state: TSRU_p
+    u = _sigmoid(_conv(joint, w["kernel_u"]) + w["bias_u"])  # eq. 9
+    h = u * warped + (1 - u) * c  # eq. 10
+    states.append(h)
+    motion.append(kernels)
+  return np.stack(states, axis=1), np.stack(motion, axis=1)
+
+
+def test_conv_gru_against_its_equations():
+  np.testing.assert_allclose(_run(ConvGRU(FEATURES))[0], _conv_gru_loop(*_inputs()), rtol=1e-4, atol=1e-5)
+
+
+def test_tsru_against_its_equations():
+  np.testing.assert_allclose(_run(TSRU(FEATURES))[0], _tsru_loop()[0], rtol=1e-4, atol=1e-5)
+
+
+def test_motion_kernels_are_distributions_over_the_taps():
+  motion = _run(TSRU(FEATURES))[1]
+  assert motion.shape == (BATCH, STEPS, HEIGHT, WIDTH, 9)
+  np.testing.assert_allclose(jnp.sum(motion, axis=-1), np.ones((BATCH, STEPS, HEIGHT, WIDTH)), rtol=1e-5)
+  assert float(jnp.min(motion)) >= 0
+  np.testing.assert_allclose(motion, _tsru_loop()[1], rtol=1e-4, atol=1e-5)
+
+
+def test_motion_is_kept_only_on_request():
+  unit = TSRU(FEATURES)
+  apply = functools.partial(unit.apply, num_steps=STEPS, train=True, mutable=[SPECTRAL_STATS])
+  _, changed = jax.eval_shape(apply, _variables(TSRU), *_inputs())
+  assert set(changed) == {SPECTRAL_STATS}
+  assert _run(ConvGRU(FEATURES))[1] is None
+
+
+@pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
+def test_scan_unrolled_and_rematerialised_recurrences_agree(unit_type):
+  def loss(variables, x, state, *, unit):
+    states = unit.apply(variables, x, state, num_steps=STEPS, train=False)
+    return jnp.sum(jnp.square(states)), states
+
+  results = []
+  for options in ({}, {"unroll": True}, {"remat": True}):
+    differentiate = jax.value_and_grad(functools.partial(loss, unit=unit_type(FEATURES, **options)), has_aux=True)
+    (_, states), gradients = jax.jit(differentiate)(_variables(unit_type), *_inputs())
+    results.append((states, gradients["params"]))
+  np.testing.assert_allclose(results[0][0], _run(unit_type(FEATURES))[0], rtol=1e-5, atol=1e-6)
+  for other in results[1:]:
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), other, results[0])
+
+
+@pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
+def test_a_constant_input_equals_a_repeated_one(unit_type):
+  x, state = _inputs(1)
+  unit = unit_type(FEATURES)
+  apply = jax.jit(functools.partial(unit.apply, num_steps=STEPS, train=False))
+  variables = _variables(unit_type)
+  repeated = apply(variables, np.repeat(x, STEPS, axis=1), state)
+  np.testing.assert_allclose(apply(variables, x, state), repeated, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
+def test_inputs_for_some_of_the_steps_are_refused(unit_type):
+  with pytest.raises(ValueError, match="1 or 3 steps, got 2"):
+    unit_type(FEATURES).apply(_variables(unit_type), *_inputs(2), num_steps=STEPS, train=False)
+
+
+@pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
+def test_inputs_are_convolved_outside_of_the_recurrence(unit_type):
+  unit = unit_type(FEATURES, spectral_norm=False)
+  init = functools.partial(unit.init, num_steps=STEPS, train=False)
+  apply = functools.partial(unit.apply, num_steps=STEPS, train=False)
+  shapes = jax.eval_shape(init, jax.random.key(0), *_inputs())
+  jaxpr = jax.make_jaxpr(apply)({"params": shapes["params"]}, *_inputs()).jaxpr
+  (loop,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "scan")
+  outside = [equation for equation in jaxpr.eqns if equation.primitive.name == "conv_general_dilated"]
+  inside = [e for e in loop.params["jaxpr"].jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
+  # One convolution of all frames' inputs; within the loop only the state's channels are convolved.
+  assert [equation.invars[0].aval.shape[0] for equation in outside] == [BATCH * STEPS]
+  assert {equation.invars[1].aval.shape[2] for equation in inside} == {FEATURES}
+
+
+def test_bfloat16_states_with_float32_motion():
+  unit = TSRU(FEATURES, dtype=jnp.bfloat16)
+  states, motion = _run(unit)
+  assert states.dtype == jnp.bfloat16
+  assert motion.dtype == jnp.float32
+  np.testing.assert_allclose(states.astype(np.float32), _tsru_loop()[0], rtol=0.1, atol=0.1)

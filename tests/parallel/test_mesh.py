@@ -1,0 +1,48 @@
+"""Shardings by hand, on eight devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.parallel import mesh as meshes
+
+
+def test_mesh_has_data_and_fsdp_axes():
+  mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=2))
+  assert dict(mesh.shape) == {"data": 4, "fsdp": 2}
+
+
+def test_fsdp_must_divide_the_devices():
+  with pytest.raises(UserError, match=r"mesh\.fsdp=3 does not divide the 8 devices"):
+    meshes.make_mesh(meshes.MeshConfig(fsdp=3))
+
+
+def test_largest_divisible_axis_is_split_and_small_arrays_are_not():
+  config = meshes.MeshConfig(fsdp=2, fsdp_min_size=100)
+  leaves = {
+    "kernel": jax.ShapeDtypeStruct((3, 3, 16, 64), jnp.float32),
+    "odd": jax.ShapeDtypeStruct((15, 31), jnp.float32),
+    "small": jax.ShapeDtypeStruct((8,), jnp.float32),
+    "scalar": jax.ShapeDtypeStruct((), jnp.int32),
+  }
+  shardings = meshes.state_sharding(leaves, meshes.make_mesh(config), config)
+  assert shardings["kernel"].spec == PartitionSpec(None, None, None, "fsdp")
+  assert shardings["odd"].spec == shardings["small"].spec == shardings["scalar"].spec == PartitionSpec()
+
+
+def test_batches_are_split_over_all_devices_in_order():
+  mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=2))
+  local = {"label": np.arange(16).reshape(1, 16)}
+  batch = meshes.global_batch(local, meshes.batch_sharding(mesh, microbatches=True))
+  shards = sorted(batch["label"].addressable_shards, key=lambda shard: shard.index[1].start)
+  assert [shard.data.ravel().tolist() for shard in shards] == [[2 * i, 2 * i + 1] for i in range(8)]
+
+
+def test_batch_must_be_divisible_by_the_devices():
+  mesh = meshes.make_mesh(meshes.MeshConfig())
+  assert meshes.local_batch_size(16, mesh, name="config.train.batch_size") == 16
+  with pytest.raises(UserError, match=r"config\.train\.batch_size=12 is not divisible by the 8 devices"):
+    meshes.local_batch_size(12, mesh, name="config.train.batch_size")

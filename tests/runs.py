@@ -1,0 +1,56 @@
+"""A tiny run, trained once for all tests of what comes after training. Loaded as a plugin by those that need it."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments import trivd_shape_motion
+from vidgen_jax import cli
+from vidgen_jax import config as configs
+from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
+from vidgen_jax.train import train
+
+NUM_CLIPS = 40
+"""Of which every fifth, so eight, are for testing."""
+
+
+@pytest.fixture(scope="session")
+def run_config(tmp_path_factory) -> ExperimentConfig:
+  """The smoke variant on a data set of its own, without pictures and scores in between."""
+  data_dir = tmp_path_factory.mktemp("data")
+  build_shape_motion(ShapeMotionOptions(name="shape_motion", data_dir=str(data_dir), num_clips=NUM_CLIPS))
+  config = trivd_shape_motion.get_config("smoke")
+  config.data.data_dir = str(data_dir)
+  config.train.picture_every = 0
+  config.train.evaluate_every = 0
+  return configs.from_config_dict(config)
+
+
+@pytest.fixture(scope="session")
+def run_folder(run_config, tmp_path_factory) -> Path:
+  """The workdir, with checkpoints of steps 2 and 4. Tests must leave it as it is, but for what commands add."""
+  workdir = tmp_path_factory.mktemp("run")
+  train(run_config, str(workdir))
+  return workdir
+
+
+@pytest.fixture(scope="session")
+def export_folder(run_folder, tmp_path_factory) -> Path:
+  """The run's export."""
+  folder = tmp_path_factory.mktemp("exports") / "shapes"
+  assert cli.dispatch(["export", f"--workdir={run_folder}", f"--out={folder}"]) == 0
+  return folder
+
+
+@pytest.fixture
+def vidgen(capfd):
+  """Runs words that must fail with status 2 and one line of error; returns that line."""
+
+  def run(*words: object) -> str:
+    assert cli.dispatch([str(word) for word in words]) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("vidgen: error: ")]
+    assert len(errors) == 1
+    return errors[0].removeprefix("vidgen: error: ")
+
+  return run

@@ -1,0 +1,333 @@
+"""Counting FLOPs: what a loss and its gradient need, read off the shapes of its layers.
+
+Only convolutions and matrix products count, two FLOPs a multiply-add; everything else (activations, normalisation,
+optimizers) is left out, so the counts are lower bounds of what a program executes. Products with the zeros of a
+convolution's padding are not counted, as in XLA's own cost analysis, which makes the two comparable.
+
+What the gradient needs follows from reverse mode: a product f(a, b) costs its FLOPs once more for each operand that
+depends on the differentiated parameters, if f is on the way to the loss. So a discriminator update pays nothing for
+the generator's backward pass nor for gradients of the discriminators' first layers with respect to their input, and a
+generator update pays for gradients of the discriminators' inputs but not of their kernels. This is derived from the
+forward program alone, without JAX's differentiation, and is therefore a yardstick for it. Recomputed activations
+(rematerialisation) are not counted: they are no necessity but a price.
+"""
+
+import collections
+import enum
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core as jex_core
+
+Jaxpr = jex_core.Jaxpr
+
+_STOP_GRADIENT = "stop_gradient"
+_CONTRACTIONS = ("dot_general", "conv_general_dilated")
+# Where a call keeps the program it runs; its inputs are the call's inputs, in order.
+_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Part:
+  """One kind of work in a loss and its gradient.
+
+  Attributes:
+    network: class of the outermost module it happens in; '' for what is in none.
+    direction: 'forward', or 'backward' for gradients.
+    on: 'clips' where it depends on the batch or the latents; 'weights' where it does not: power iterations and
+      penalties, whose cost is the same for any batch size.
+  """
+
+  network: str
+  direction: Literal["forward", "backward"]
+  on: Literal["clips", "weights"]
+
+
+Parts = Mapping[Part, int]
+"""FLOPs by the kind of work."""
+
+
+class _Depends(enum.IntFlag):
+  NOTHING = 0
+  PARAMS = 1
+  DATA = 2
+
+
+def product_flops(equation: jex_core.JaxprEqn) -> int:
+  """FLOPs of one convolution or matrix product; 0 for any other equation."""
+  if equation.primitive.name == "dot_general":
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
+  if equation.primitive.name == "conv_general_dilated":
+    return _convolution_flops(equation)
+  return 0
+
+
+def _convolution_flops(equation: jex_core.JaxprEqn) -> int:
+  p = equation.params
+  lhs_spec, rhs_spec, out_spec = p["dimension_numbers"]
+  lhs, rhs = (variable.aval.shape for variable in equation.invars)
+  out = equation.outvars[0].aval.shape
+  taps = 1
+  for i in range(len(lhs) - 2):
+    taps *= _taps_on_input(
+      size=lhs[lhs_spec[2 + i]],
+      kernel=rhs[rhs_spec[2 + i]],
+      out=out[out_spec[2 + i]],
+      stride=p["window_strides"][i],
+      padding=p["padding"][i][0],
+      lhs_dilation=p["lhs_dilation"][i],
+      rhs_dilation=p["rhs_dilation"][i],
+    )
+  # The kernel's second axis holds the input features of one group.
+  return 2 * out[out_spec[0]] * out[out_spec[1]] * rhs[rhs_spec[1]] * taps
+
+
+def _taps_on_input(
+  *, size: int, kernel: int, out: int, stride: int, padding: int, lhs_dilation: int, rhs_dilation: int
+) -> int:
+  """Pairs of an output place and a kernel tap that meet an input element, not padding or a hole of dilation."""
+  place = np.arange(out)[:, None] * stride + np.arange(kernel)[None] * rhs_dilation - padding
+  return int(np.sum((place >= 0) & (place <= (size - 1) * lhs_dilation) & (place % lhs_dilation == 0)))
+
+
+def traced_flops(function: Callable, *arguments: Any) -> int:
+  """FLOPs of all products in a function's traced program, loops times their trips.
+
+  Args:
+    function: of arrays; gradients that it takes are part of its program.
+    *arguments: arrays or ShapeDtypeStructs.
+  """
+  return _traced(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _traced(jaxpr: Jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    inner = [_traced(sub) for sub in _subjaxprs(equation)]
+    total += product_flops(equation) + _trips(equation, has_products=any(inner)) * _once_or_longest(equation, inner)
+  return total
+
+
+def loops_over_products(function: Callable, *arguments: Any) -> bool:
+  """Whether a function's program has a loop of several trips around a product: XLA's cost analysis counts one trip."""
+
+  def search(jaxpr: Jaxpr) -> bool:
+    return any(
+      (_trips(equation, has_products=False) > 1 and _traced(sub) > 0) or search(sub)
+      for equation in jaxpr.eqns
+      for sub in _subjaxprs(equation)
+    )
+
+  return search(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _once_or_longest(equation: jex_core.JaxprEqn, inner: Sequence[int]) -> int:
+  return max(inner, default=0) if equation.primitive.name == "cond" else sum(inner)
+
+
+def _trips(equation: jex_core.JaxprEqn, *, has_products: bool) -> int:
+  if equation.primitive.name == "while" and has_products:
+    raise ValueError("cannot count FLOPs inside a while loop, whose number of trips is not known; use a scan")
+  return equation.params["length"] if equation.primitive.name == "scan" else 1
+
+
+def _subjaxprs(equation: jex_core.JaxprEqn) -> Iterator[Jaxpr]:
+  for value in equation.params.values():
+    for item in value if isinstance(value, (tuple, list)) else (value,):
+      if isinstance(item, jex_core.ClosedJaxpr):
+        yield item.jaxpr
+      elif isinstance(item, Jaxpr):
+        yield item
+
+
+def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -> Parts:
+  """FLOPs that a loss and its gradient need, by the kind of work.
+
+  Args:
+    function: (params, constants, data) -> (loss, other outputs).
+    params: pytree of arrays or ShapeDtypeStructs: what is differentiated.
+    constants: pytree: weights that are used but not differentiated.
+    data: pytree: clips, labels, random keys.
+
+  Returns:
+    Counts of every kind that occurs. The forward pass serves all outputs, the backward pass the loss alone.
+
+  Raises:
+    ValueError: if products stand inside a while loop.
+  """
+  closed = jax.make_jaxpr(function)(params, constants, data)
+  sizes = [len(jax.tree.leaves(argument)) for argument in (params, constants, data)]
+  tags = [
+    tag
+    for tag, size in zip((_Depends.PARAMS, _Depends.NOTHING, _Depends.DATA), sizes, strict=True)
+    for _ in range(size)
+  ]
+  outputs = len(closed.jaxpr.outvars)
+  counts: collections.Counter[Part] = collections.Counter()
+  for direction, wanted in (("forward", [True] * outputs), ("backward", [True] + [False] * (outputs - 1))):
+    counter = _Counter(direction)
+    counter.visit(closed.jaxpr, tags, wanted, "", 1)
+    counts.update(counter.counts)
+  return dict(counts)
+
+
+def _needs(jaxpr: Jaxpr, wanted: Sequence[bool]) -> tuple[list[bool], list[list[bool]]]:
+  """Which inputs the wanted outputs depend on, and which outputs of every equation."""
+  needed = {variable for variable, want in zip(jaxpr.outvars, wanted, strict=True) if want and _is_variable(variable)}
+  by_equation = []
+  for equation in reversed(jaxpr.eqns):
+    outputs = [variable in needed for variable in equation.outvars]
+    by_equation.append(outputs)
+    if any(outputs):
+      inputs = zip(equation.invars, _needed_inputs(equation, outputs), strict=True)
+      needed.update(variable for variable, need in inputs if need and _is_variable(variable))
+  return [variable in needed for variable in jaxpr.invars], by_equation[::-1]
+
+
+def _needed_inputs(equation: jex_core.JaxprEqn, outputs: Sequence[bool]) -> list[bool]:
+  kind = _kind(equation)
+  if kind == "call":
+    return _needs(next(_subjaxprs(equation)), outputs)[0]
+  if kind == "branches":
+    branches = [_needs(sub, outputs)[0] for sub in _subjaxprs(equation)]
+    return [True, *(any(needs) for needs in zip(*branches, strict=True))]
+  if kind == "scan":
+    return _needs(next(_subjaxprs(equation)), _wanted_of_body(equation, outputs))[0]
+  return [True] * len(equation.invars)
+
+
+def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool]) -> list[bool]:
+  """Which outputs of a loop's body are needed: what one trip hands on may be needed by the next only."""
+  consts, carry = scan.params["num_consts"], scan.params["num_carry"]
+  wanted, before = list(outputs), None
+  while wanted != before:
+    before = list(wanted)
+    inputs = _needs(next(_subjaxprs(scan)), wanted)[0]
+    wanted[:carry] = [a or b for a, b in zip(wanted[:carry], inputs[consts : consts + carry], strict=True)]
+  return wanted
+
+
+class _Counter:
+  """Follows what every value depends on, and counts the needed products in one direction."""
+
+  def __init__(self, direction: Literal["forward", "backward"]) -> None:
+    self._direction = direction
+    self.counts: collections.Counter[Part] = collections.Counter()
+
+  def visit(
+    self, jaxpr: Jaxpr, tags: Sequence[_Depends], wanted: Sequence[bool], network: str, trips: int
+  ) -> list[_Depends]:
+    """Counts a program that runs `trips` times on inputs of these dependences; 0 trips only follow the dependences.
+
+    Args:
+      jaxpr: the program.
+      tags: what each of its inputs depends on.
+      wanted: which of its outputs are needed.
+      network: the module that the program is called in; '' for none.
+      trips: how often it runs.
+
+    Returns:
+      What each of its outputs depends on.
+    """
+    known = dict(zip(jaxpr.invars, tags, strict=True))
+
+    def of(variable: Any) -> _Depends:
+      return known.get(variable, _Depends.NOTHING) if _is_variable(variable) else _Depends.NOTHING
+
+    for equation, outputs in zip(jaxpr.eqns, _needs(jaxpr, wanted)[1], strict=True):
+      inputs = [of(variable) for variable in equation.invars]
+      inside, runs = network or _outermost_scope(equation), trips if any(outputs) else 0
+      self._count(equation, inputs, inside, runs)
+      known.update(zip(equation.outvars, self._through(equation, inputs, outputs, inside, runs), strict=True))
+    return [of(variable) for variable in jaxpr.outvars]
+
+  def _count(self, equation: jex_core.JaxprEqn, inputs: list[_Depends], network: str, trips: int) -> None:
+    flops = trips * product_flops(equation)
+    if self._direction == "backward":
+      flops *= sum(bool(tag & _Depends.PARAMS) for tag in inputs)
+    if flops:
+      on = "clips" if any(tag & _Depends.DATA for tag in inputs) else "weights"
+      self.counts[Part(network=network, direction=self._direction, on=on)] += flops
+
+  def _through(
+    self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
+  ) -> list[_Depends]:
+    kind = _kind(equation)
+    if kind == "call":
+      return self.visit(next(_subjaxprs(equation)), inputs, outputs, network, trips)
+    if kind == "branches":
+      return self._through_branches(equation, inputs, outputs, network, trips)
+    if kind == "scan":
+      return self._through_scan(equation, inputs, outputs, network, trips)
+    union = _union(inputs)
+    if equation.primitive.name == _STOP_GRADIENT:
+      union &= ~_Depends.PARAMS
+    return [
+      union if jnp.issubdtype(variable.aval.dtype, jnp.inexact) else union & ~_Depends.PARAMS
+      for variable in equation.outvars
+    ]
+
+  def _through_branches(
+    self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
+  ) -> list[_Depends]:
+    """Counts the most expensive branch."""
+    counters, tags = [], []
+    for sub in _subjaxprs(equation):
+      counters.append(_Counter(self._direction))
+      tags.append(counters[-1].visit(sub, inputs[1:], outputs, network, trips))
+    self.counts.update(max((counter.counts for counter in counters), key=lambda counts: counts.total()))
+    return [inputs[0] | _union(of_branches) for of_branches in zip(*tags, strict=True)]
+
+  def _through_scan(
+    self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
+  ) -> list[_Depends]:
+    body, consts, carry = next(_subjaxprs(equation)), equation.params["num_consts"], equation.params["num_carry"]
+    wanted, tags, before = _wanted_of_body(equation, outputs), list(inputs), None
+    while tags != before:
+      before = list(tags)
+      results = self.visit(body, tags, wanted, network, 0)
+      tags[consts : consts + carry] = [
+        a | b for a, b in zip(tags[consts : consts + carry], results[:carry], strict=True)
+      ]
+    return self.visit(body, tags, wanted, network, trips * equation.params["length"])
+
+
+def _kind(equation: jex_core.JaxprEqn) -> Literal["scan", "branches", "call", "opaque"]:
+  name = equation.primitive.name
+  if name == "scan":
+    return "scan"
+  if name == "cond":
+    return "branches"
+  subs = list(_subjaxprs(equation))
+  fits = len(subs) == 1 and any(key in equation.params for key in _CALLED)
+  if fits and (len(subs[0].invars), len(subs[0].outvars)) == (len(equation.invars), len(equation.outvars)):
+    return "call"
+  if any(_traced(sub) for sub in subs):
+    raise ValueError(f"cannot count FLOPs inside {name!r}: how its inputs reach the products is not known")
+  return "opaque"
+
+
+def _union(tags: Sequence[_Depends]) -> _Depends:
+  result = _Depends.NOTHING
+  for tag in tags:
+    result |= tag
+  return result
+
+
+def _is_variable(atom: Any) -> bool:
+  return not isinstance(atom, jex_core.Literal)
+
+
+def _outermost_scope(equation: jex_core.JaxprEqn) -> str:
+  """The class of the outermost linen module, which linen leaves in the name stack: 'jvp(Generator)/...' too."""
+  first = str(equation.source_info.name_stack).split("/")[0]
+  found = re.search(r"\w+(?=\)*$)", first)
+  return found.group() if found else ""

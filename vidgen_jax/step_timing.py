@@ -1,0 +1,141 @@
+"""How long a train step takes, bare and inside the training loop."""
+
+import contextlib
+import dataclasses
+import io
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vidgen_jax.core.state import TrainState
+from vidgen_jax.experiment import Experiment
+from vidgen_jax.hooks import Hooks
+from vidgen_jax.observe.progress import Progress
+from vidgen_jax.observe.writers import create_writer
+from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.train import TrainLoop
+from vidgen_jax.types import Batch
+
+WINDOWS = 4
+"""Times that the bare step and the loop take turns, so that a machine's moods meet both."""
+
+
+@dataclass(frozen=True)
+class _CompiledExperiment(Experiment):
+  """An experiment whose train step is compiled already."""
+
+  step: Any
+
+  def compile_step(self, phase: str) -> Any:
+    """The step; it was compiled for this phase."""
+    del phase
+    return self.step
+
+
+class _NoCheckpoints:
+  """What the loop asks of a checkpointer, for runs that save nothing."""
+
+  def due(self, step: int) -> bool:
+    del step
+    return False
+
+  def preempted(self, step: int) -> bool:
+    del step
+    return False
+
+  def steps(self) -> list[int]:
+    return []
+
+  def save(self, *unused: Any) -> None:
+    del unused
+
+  def wait(self) -> None:
+    pass
+
+
+class _TimedHooks(Hooks):
+  """The loop's hooks, and the time at which they had each step's metrics."""
+
+  def __init__(self, *arguments: Any) -> None:
+    super().__init__(*arguments)
+    self.stamps: list[float] = []
+
+  def metrics(self, step: int, values: dict[str, float]) -> None:
+    super().metrics(step, values)
+    self.stamps.append(time.perf_counter())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTiming:
+  """Seconds a step.
+
+  Attributes:
+    bare: median of the compiled step alone.
+    fastest: its minimum.
+    loop: median of the training loop.
+  """
+
+  bare: float
+  fastest: float
+  loop: float
+
+
+def time_steps(
+  experiment: Experiment, compiled: Any, iterator: Iterator[Mapping[str, np.ndarray]], *, steps: int, first_step: int
+) -> StepTiming:
+  """Times the bare step on one batch that stays on the devices, and the real loop, taking turns with one state.
+
+  Both fetch the metrics of a step after the next one was started; a step's time is the distance between two fetches.
+  The loop has its input, its metrics, its progress and its writer; pictures, scores and checkpoints are off.
+
+  Args:
+    experiment: of which a fresh state is made.
+    compiled: its train step.
+    iterator: yields this process's batches.
+    steps: how many to time, of each.
+    first_step: completed train steps, which choose the phase.
+  """
+  window = math.ceil(steps / WINDOWS) + 1
+  num_steps = first_step + window
+  train = dataclasses.replace(experiment.config.train, num_steps=num_steps, picture_every=0, evaluate_every=0)
+  config = dataclasses.replace(experiment.config, train=train)
+  prepared = _CompiledExperiment(config=config, algorithm=experiment.algorithm, mesh=experiment.mesh, step=compiled)
+  batch = experiment.put_batch(next(iterator), microbatches=True)
+  rates = experiment.learning_rates(first_step, experiment.algorithm.phase_at(first_step))
+  state, _ = _bare_steps(compiled, experiment.init_state(), batch, rates, 2)
+  bare, loop = [], []
+  with (
+    tempfile.TemporaryDirectory() as workdir,
+    contextlib.closing(create_writer(workdir, is_lead=jax.process_index() == 0, resumed_step=None)) as writer,
+  ):
+    for _ in range(WINDOWS):
+      state, seconds = _bare_steps(compiled, state, batch, rates, window)
+      bare += seconds
+      progress = Progress(num_steps, initial_step=first_step, stream=io.StringIO(), interval_s=math.inf)
+      hooks = _TimedHooks(prepared, Path(workdir), writer, progress)
+      state = TrainLoop(prepared, _NoCheckpoints(), iterator, hooks, StopSignals(), {}).run(state, first_step)
+      loop += np.diff(hooks.stamps).tolist()
+  return StepTiming(bare=statistics.median(bare), fastest=min(bare), loop=statistics.median(loop))
+
+
+def _bare_steps(
+  compiled: Any, state: TrainState, batch: Batch, rates: dict[str, jax.Array], count: int
+) -> tuple[TrainState, list[float]]:
+  stamps, pending = [], None
+  for _ in range(count):
+    state, metrics = compiled(state, batch, rates)
+    jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
+    if pending is not None:
+      jax.device_get(pending)
+      stamps.append(time.perf_counter())
+    pending = metrics
+  jax.device_get(pending)
+  return state, np.diff([*stamps, time.perf_counter()]).tolist()
