@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import flops as counting
-from vidgen_jax.compilation import Compilation, compile_twice, executed_flops, peak_memory, step_arguments
+from vidgen_jax.compilation import Compilation, compile_twice, executed_flops, peak_memory
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
 from vidgen_jax.core.update import Update
@@ -149,11 +149,12 @@ def bench(
   logging.info("compiling")
   compilation = compile_twice(experiment, phase)
   logging.info("timing")
-  timing = time_steps(experiment, compilation.step, iterator, steps=steps, first_step=first_step)
+  state = experiment.init_state()
+  timing = time_steps(experiment, compilation.step, state, iterator, steps=steps, first_step=first_step)
   clips_per_second = experiment.clips_per_step(phase) / timing.bare
   logging.info("counting what was compiled")
-  executed, how = executed_flops(experiment, phase, compilation.step)
-  traced = counting.traced_flops(experiment.step_fn(phase), *step_arguments(experiment, phase))
+  executed, how = executed_flops(experiment, phase, compilation)
+  traced = counting.traced_flops(compilation.program)
   result = _time_figures(timing, clips_per_second) + _compilation_figures(compilation)
   result += _flops_figures(needed, executed, how, traced)
   result.append(_utilisation(sum(sum(parts.values()) for parts in needed.values()), timing.bare, peak_flops))
@@ -237,7 +238,7 @@ def _flops_figures(
   result = []
   for update, parts in needed.items():
     sums: dict[str, int] = {}
-    for kind, count in sorted(parts.items()):
+    for kind, count in sorted(parts.items(), key=lambda item: (item[0].on, item[0])):
       label = f"{kind.network or 'losses'} {kind.direction}" if kind.on == "clips" else "weights alone"
       sums[label] = sums.get(label, 0) + count
     result += [Measurement(name=f"  {update}: {label}", value=n / 1e9, unit="GFLOP") for label, n in sums.items()]
@@ -253,9 +254,14 @@ def _flops_figures(
   ]
 
 
+def published_peak(device_kind: str) -> float | None:
+  """FLOP/s of one device by `PEAKS`; None if its kind, such as 'NVIDIA H200', is not there."""
+  return next((peak for pattern, peak in PEAKS if re.fullmatch(pattern, device_kind)), None)
+
+
 def _utilisation(needed: float, seconds: float, peak: float | None) -> Measurement:
   kind = jax.devices()[0].device_kind
-  peak = peak or next((value for pattern, value in PEAKS if re.fullmatch(pattern, kind)), None)
+  peak = peak or published_peak(kind)
   if peak is None:
     return Measurement(name="MFU", value=None, unit="%", note=f"no peak known for {kind!r}: give --peak_tflops")
   value = 100 * needed / (seconds * peak * jax.device_count())

@@ -15,10 +15,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from vidgen_jax import experiment as experiments
 from vidgen_jax.config import ExperimentConfig
-from vidgen_jax.core.state import TrainState
 from vidgen_jax.experiment import Experiment
-from vidgen_jax.flops import loops_over_products
-from vidgen_jax.types import Batch
+from vidgen_jax.flops import Jaxpr, loops_over_products
 
 # Products that XLA hands to a library are opaque to its cost analysis.
 _LIBRARY_CALL = re.compile(r'custom_call_target="__(cudnn|cublas|onednn)')
@@ -29,21 +27,24 @@ class Compilation:
   """A compiled train step and how long it took, in seconds.
 
   Attributes:
+    program: the step as JAX traced it.
     step: the executable.
     lowering: tracing and lowering to XLA's input.
     cold: XLA's compilation, with nothing in the cache.
     cached: the same with its result in the cache; None if the backend puts nothing there.
   """
 
+  program: Jaxpr
   step: Any
   lowering: float
   cold: float
   cached: float | None
 
 
-def step_arguments(experiment: Experiment, phase: str) -> tuple[TrainState, Batch, dict[str, jax.Array]]:
-  """Arguments to lower the train step of a phase with; state and batch are shapes."""
-  return experiment.abstract_state, experiment.batch_shape(), experiment.learning_rates(0, phase)
+def trace_step(experiment: Experiment, phase: str) -> jax.stages.Traced:
+  """The train step of a phase, traced anew for abstract arguments; nothing of an earlier compilation is reused."""
+  arguments = (experiment.abstract_state, experiment.batch_shape(), experiment.learning_rates(0, phase))
+  return experiment.step_fn(phase).trace(*arguments)
 
 
 def compile_twice(experiment: Experiment, phase: str) -> Compilation:
@@ -52,14 +53,16 @@ def compile_twice(experiment: Experiment, phase: str) -> Compilation:
   with _own_compilation_cache() as folder:
     for _ in range(2):
       start = time.perf_counter()
-      lowered = experiment.step_fn(phase).lower(*step_arguments(experiment, phase))
+      traced = trace_step(experiment, phase)
+      lowered = traced.lower()
       middle = time.perf_counter()
       compiled = lowered.compile()
       seconds.append((middle - start, time.perf_counter() - middle))
       if not any(folder.iterdir()):
         break
   (lowering, cold), *again = seconds
-  return Compilation(step=compiled, lowering=lowering, cold=cold, cached=again[0][1] if again else None)
+  cached = again[0][1] if again else None
+  return Compilation(program=traced.jaxpr.jaxpr, step=compiled, lowering=lowering, cold=cold, cached=cached)
 
 
 @contextlib.contextmanager
@@ -79,7 +82,7 @@ def _own_compilation_cache() -> Iterator[Path]:
       compilation_cache.reset_cache()
 
 
-def executed_flops(experiment: Experiment, phase: str, compiled: Any) -> tuple[float | None, str]:
+def executed_flops(experiment: Experiment, phase: str, compilation: Compilation) -> tuple[float | None, str]:
   """XLA's own count of all operations of a train step, elementwise ones too, over all devices.
 
   XLA counts a loop's body once and knows nothing of what a library does. A step that has either is counted in another
@@ -88,20 +91,20 @@ def executed_flops(experiment: Experiment, phase: str, compiled: Any) -> tuple[f
   Args:
     experiment: whose step it is.
     phase: of the step.
-    compiled: the compiled step.
+    compilation: of the step.
 
   Returns:
     (FLOPs, what they were counted in); None instead of the FLOPs, and why, if there is no honest count.
   """
-  arguments = step_arguments(experiment, phase)
-  if not loops_over_products(experiment.step_fn(phase), *arguments):
-    count = _cost(compiled)
-    if count and not _LIBRARY_CALL.search(compiled.as_text()):
+  if not loops_over_products(compilation.program):
+    count = _cost(compilation.step)
+    if count and not _LIBRARY_CALL.search(compilation.step.as_text()):
       return count * experiment.mesh.size, "the compiled program"
   unrolled = experiments.build(_unrolled(experiment.config), devices=list(experiment.mesh.devices.flat))
-  if loops_over_products(unrolled.step_fn(phase), *arguments):
+  traced = trace_step(unrolled, phase)
+  if loops_over_products(traced.jaxpr.jaxpr):
     return None, "the step has loops that cannot be unrolled"
-  return _cost(unrolled.step_fn(phase).lower(*arguments)), "the unrolled program before XLA's optimisation"
+  return _cost(traced.lower()), "the unrolled program before XLA's optimisation"
 
 
 def _unrolled(config: ExperimentConfig) -> ExperimentConfig:

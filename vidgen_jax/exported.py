@@ -117,7 +117,7 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
     raise UserError(f"export {folder} runs on {', '.join(signature['platforms'])}, not on {platform}")
   try:
     program = jax_export.deserialize(bytearray((folder / PROGRAM_FILE).read_bytes()))
-    with np.load(folder / WEIGHTS_FILE) as stored:
+    with (folder / WEIGHTS_FILE).open("rb") as file, np.load(file) as stored:
       weights = {name: jax.numpy.asarray(stored[name]) for name in stored.files}
   except ImportError as error:
     raise UserError(

@@ -27,8 +27,9 @@ from jax.extend import core as jex_core
 
 Jaxpr = jex_core.Jaxpr
 
+Direction = Literal["forward", "backward"]
+
 _STOP_GRADIENT = "stop_gradient"
-_CONTRACTIONS = ("dot_general", "conv_general_dilated")
 # Where a call keeps the program it runs; its inputs are the call's inputs, in order.
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
@@ -45,7 +46,7 @@ class Part:
   """
 
   network: str
-  direction: Literal["forward", "backward"]
+  direction: Direction
   on: Literal["clips", "weights"]
 
 
@@ -98,35 +99,26 @@ def _taps_on_input(
   return int(np.sum((place >= 0) & (place <= (size - 1) * lhs_dilation) & (place % lhs_dilation == 0)))
 
 
-def traced_flops(function: Callable, *arguments: Any) -> int:
-  """FLOPs of all products in a function's traced program, loops times their trips.
+def traced_flops(jaxpr: Jaxpr) -> int:
+  """FLOPs of all products in a traced program, loops times their trips, gradients that it takes included.
 
-  Args:
-    function: of arrays; gradients that it takes are part of its program.
-    *arguments: arrays or ShapeDtypeStructs.
+  Raises:
+    ValueError: if products stand inside a while loop.
   """
-  return _traced(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def _traced(jaxpr: Jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
-    inner = [_traced(sub) for sub in _subjaxprs(equation)]
+    inner = [traced_flops(sub) for sub in _subjaxprs(equation)]
     total += product_flops(equation) + _trips(equation, has_products=any(inner)) * _once_or_longest(equation, inner)
   return total
 
 
-def loops_over_products(function: Callable, *arguments: Any) -> bool:
-  """Whether a function's program has a loop of several trips around a product: XLA's cost analysis counts one trip."""
-
-  def search(jaxpr: Jaxpr) -> bool:
-    return any(
-      (_trips(equation, has_products=False) > 1 and _traced(sub) > 0) or search(sub)
-      for equation in jaxpr.eqns
-      for sub in _subjaxprs(equation)
-    )
-
-  return search(jax.make_jaxpr(function)(*arguments).jaxpr)
+def loops_over_products(jaxpr: Jaxpr) -> bool:
+  """Whether a traced program has a loop of several trips around a product: XLA's cost analysis counts one trip."""
+  return any(
+    (_trips(equation, has_products=False) > 1 and traced_flops(sub) > 0) or loops_over_products(sub)
+    for equation in jaxpr.eqns
+    for sub in _subjaxprs(equation)
+  )
 
 
 def _once_or_longest(equation: jex_core.JaxprEqn, inner: Sequence[int]) -> int:
@@ -179,38 +171,39 @@ def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -
   return dict(counts)
 
 
-def _needs(jaxpr: Jaxpr, wanted: Sequence[bool]) -> tuple[list[bool], list[list[bool]]]:
-  """Which inputs the wanted outputs depend on, and which outputs of every equation."""
+def _needs(jaxpr: Jaxpr, wanted: Sequence[bool], direction: Direction) -> tuple[list[bool], list[list[bool]]]:
+  """Which inputs the wanted outputs (backward: their gradients) depend on, and which outputs of every equation."""
   needed = {variable for variable, want in zip(jaxpr.outvars, wanted, strict=True) if want and _is_variable(variable)}
   by_equation = []
   for equation in reversed(jaxpr.eqns):
     outputs = [variable in needed for variable in equation.outvars]
     by_equation.append(outputs)
     if any(outputs):
-      inputs = zip(equation.invars, _needed_inputs(equation, outputs), strict=True)
+      inputs = zip(equation.invars, _needed_inputs(equation, outputs, direction), strict=True)
       needed.update(variable for variable, need in inputs if need and _is_variable(variable))
   return [variable in needed for variable in jaxpr.invars], by_equation[::-1]
 
 
-def _needed_inputs(equation: jex_core.JaxprEqn, outputs: Sequence[bool]) -> list[bool]:
+def _needed_inputs(equation: jex_core.JaxprEqn, outputs: Sequence[bool], direction: Direction) -> list[bool]:
   kind = _kind(equation)
   if kind == "call":
-    return _needs(next(_subjaxprs(equation)), outputs)[0]
+    return _needs(next(_subjaxprs(equation)), outputs, direction)[0]
   if kind == "branches":
-    branches = [_needs(sub, outputs)[0] for sub in _subjaxprs(equation)]
+    branches = [_needs(sub, outputs, direction)[0] for sub in _subjaxprs(equation)]
     return [True, *(any(needs) for needs in zip(*branches, strict=True))]
   if kind == "scan":
-    return _needs(next(_subjaxprs(equation)), _wanted_of_body(equation, outputs))[0]
-  return [True] * len(equation.invars)
+    return _needs(next(_subjaxprs(equation)), _wanted_of_body(equation, outputs, direction), direction)[0]
+  stops = direction == "backward" and equation.primitive.name == _STOP_GRADIENT
+  return [not stops] * len(equation.invars)
 
 
-def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool]) -> list[bool]:
+def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool], direction: Direction) -> list[bool]:
   """Which outputs of a loop's body are needed: what one trip hands on may be needed by the next only."""
   consts, carry = scan.params["num_consts"], scan.params["num_carry"]
   wanted, before = list(outputs), None
   while wanted != before:
     before = list(wanted)
-    inputs = _needs(next(_subjaxprs(scan)), wanted)[0]
+    inputs = _needs(next(_subjaxprs(scan)), wanted, direction)[0]
     wanted[:carry] = [a or b for a, b in zip(wanted[:carry], inputs[consts : consts + carry], strict=True)]
   return wanted
 
@@ -218,7 +211,7 @@ def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool]) -> list[bo
 class _Counter:
   """Follows what every value depends on, and counts the needed products in one direction."""
 
-  def __init__(self, direction: Literal["forward", "backward"]) -> None:
+  def __init__(self, direction: Direction) -> None:
     self._direction = direction
     self.counts: collections.Counter[Part] = collections.Counter()
 
@@ -242,7 +235,7 @@ class _Counter:
     def of(variable: Any) -> _Depends:
       return known.get(variable, _Depends.NOTHING) if _is_variable(variable) else _Depends.NOTHING
 
-    for equation, outputs in zip(jaxpr.eqns, _needs(jaxpr, wanted)[1], strict=True):
+    for equation, outputs in zip(jaxpr.eqns, _needs(jaxpr, wanted, self._direction)[1], strict=True):
       inputs = [of(variable) for variable in equation.invars]
       inside, runs = network or _outermost_scope(equation), trips if any(outputs) else 0
       self._count(equation, inputs, inside, runs)
@@ -290,7 +283,7 @@ class _Counter:
     self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
   ) -> list[_Depends]:
     body, consts, carry = next(_subjaxprs(equation)), equation.params["num_consts"], equation.params["num_carry"]
-    wanted, tags, before = _wanted_of_body(equation, outputs), list(inputs), None
+    wanted, tags, before = _wanted_of_body(equation, outputs, self._direction), list(inputs), None
     while tags != before:
       before = list(tags)
       results = self.visit(body, tags, wanted, network, 0)
@@ -310,7 +303,7 @@ def _kind(equation: jex_core.JaxprEqn) -> Literal["scan", "branches", "call", "o
   fits = len(subs) == 1 and any(key in equation.params for key in _CALLED)
   if fits and (len(subs[0].invars), len(subs[0].outvars)) == (len(equation.invars), len(equation.outvars)):
     return "call"
-  if any(_traced(sub) for sub in subs):
+  if any(traced_flops(sub) for sub in subs):
     raise ValueError(f"cannot count FLOPs inside {name!r}: how its inputs reach the products is not known")
   return "opaque"
 

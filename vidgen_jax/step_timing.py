@@ -89,7 +89,13 @@ class StepTiming:
 
 
 def time_steps(
-  experiment: Experiment, compiled: Any, iterator: Iterator[Mapping[str, np.ndarray]], *, steps: int, first_step: int
+  experiment: Experiment,
+  compiled: Any,
+  state: TrainState,
+  iterator: Iterator[Mapping[str, np.ndarray]],
+  *,
+  steps: int,
+  first_step: int,
 ) -> StepTiming:
   """Times the bare step on one batch that stays on the devices, and the real loop, taking turns with one state.
 
@@ -97,8 +103,9 @@ def time_steps(
   The loop has its input, its metrics, its progress and its writer; pictures, scores and checkpoints are off.
 
   Args:
-    experiment: of which a fresh state is made.
+    experiment: whose loop is run.
     compiled: its train step.
+    state: to start from; donated.
     iterator: yields this process's batches.
     steps: how many to time, of each.
     first_step: completed train steps, which choose the phase.
@@ -110,7 +117,7 @@ def time_steps(
   prepared = _CompiledExperiment(config=config, algorithm=experiment.algorithm, mesh=experiment.mesh, step=compiled)
   batch = experiment.put_batch(next(iterator), microbatches=True)
   rates = experiment.learning_rates(first_step, experiment.algorithm.phase_at(first_step))
-  state, _ = _bare_steps(compiled, experiment.init_state(), batch, rates, 2)
+  state, _ = _bare_steps(compiled, state, batch, rates, 2)
   bare, loop = [], []
   with (
     tempfile.TemporaryDirectory() as workdir,

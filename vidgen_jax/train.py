@@ -1,5 +1,6 @@
 """`vidgen train`: the training loop."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,20 +92,23 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
       logging.info("continuing after step %d", first_step)
     logging.info("%s", parameter_table({name: net.params for name, net in state.nets.items()}))
     is_lead = jax.process_index() == 0
-    writer = create_writer(workdir, is_lead=is_lead, resumed_step=first_step if restored else None)
     clips = experiment.clips_per_step(experiment.algorithm.phase_at(first_step))
     meta = {"config": configs.to_dict(config), "class_names": list(info.class_names)}
-    with Progress(
-      config.train.num_steps,
-      initial_step=first_step,
-      clips_per_step=clips,
-      enabled=is_lead,
-      shown=[f"{update.name}/loss" for update in experiment.updates],
-    ) as progress:
+    with (
+      contextlib.closing(
+        create_writer(workdir, is_lead=is_lead, resumed_step=first_step if restored else None)
+      ) as writer,
+      Progress(
+        config.train.num_steps,
+        initial_step=first_step,
+        clips_per_step=clips,
+        enabled=is_lead,
+        shown=[f"{update.name}/loss" for update in experiment.updates],
+      ) as progress,
+    ):
       hooks = Hooks(experiment, Path(workdir), writer, progress)
       loop = TrainLoop(experiment, checkpointer, iterator, hooks, stop, meta)
       state = loop.run(state, first_step, profile_folder=f"{workdir}/profile" if profile else None)
-    writer.close()
   return state
 
 

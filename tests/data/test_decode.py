@@ -65,20 +65,29 @@ def damaged_files(strip, marked_clip):
     "empty": (b"", "empty file"),
     "zeros": (bytes(5000), "corrupt or not a video"),
     "text": (b"Just a few words.\n" * 50, "corrupt or not a video"),
-    # FFmpeg would follow a play list to other files and draw a text file.
-    "playlist": (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n", "corrupt or not a video"),
     "half a PNG": (png[: len(png) // 2], "corrupt picture"),
     "PNG header only": (png[:20], "corrupt"),
     "no strip": (strip(marked_clip(0, 1, 8)[:, :, :5]), "not a strip of square frames"),
   }
 
 
-@pytest.mark.parametrize("kind", ["empty", "zeros", "text", "playlist", "half a PNG", "PNG header only", "no strip"])
+@pytest.mark.parametrize("kind", ["empty", "zeros", "text", "half a PNG", "PNG header only", "no strip"])
 def test_damaged_files_say_why(strip, marked_clip, kind):
   data, reason = damaged_files(strip, marked_clip)[kind]
   with pytest.raises(UnreadableVideoError, match=reason) as error:
     decode(data)
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "text"), [("list.mp4", "ffconcat version 1.0\nfile real.mp4\n"), ("notes.txt", "Just a few words.\n" * 50)]
+)
+def test_neither_play_lists_nor_texts_are_videos(tmp_path, video, name, text):
+  # FFmpeg would follow the one to the real video beside it, and draw the other.
+  video(tmp_path / "real.mp4", LEVELS, codec="mpeg4", container="mp4")
+  (tmp_path / name).write_text(text)
+  with (tmp_path / name).open("rb") as file, pytest.raises(UnreadableVideoError, match="corrupt or not a video"):
+    decode_video(file, size=0, encoding=PNG)
 
 
 def test_a_truncated_mp4_says_why(tmp_path, video):

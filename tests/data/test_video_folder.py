@@ -156,9 +156,11 @@ def test_an_interrupted_build_decodes_only_what_is_missing(folder, monkeypatch):
 
 
 def test_a_killed_build_leaves_nothing_that_looks_complete_and_can_be_resumed(folder):
-  # The second record is held up for as long as it takes to kill the process in the middle of writing.
+  # The third record is held up for as long as it takes to kill the process in the middle of writing. The package that
+  # TFDS uses without requiring it is made unavailable, to see that it is not needed.
   program = (
     "import sys, time\n"
+    "sys.modules['importlib_resources'] = None\n"
     "from vidgen_jax.data import staging\n"
     "from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder\n"
     "read, reads = staging.StagingCache.read, []\n"

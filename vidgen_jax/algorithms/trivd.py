@@ -176,8 +176,10 @@ class Trivd:
     """Fresh nets; see `Algorithm.init`.
 
     Raises:
-      UserError: if the clips are too short for the conditioning frames and the drawn ones.
+      UserError: if the clips are too short for the conditioning frames and the drawn ones, or the frames cannot be
+        halved as often as the networks do.
     """
+    self._check_resolution(*batch["video"].shape[2:4])
     num_frames, tc = batch["video"].shape[1], self.conditioning_frames
     available = num_frames - (tc if self.config.frames_from == "predicted" else 0)
     if num_frames <= tc:
@@ -347,6 +349,20 @@ class Trivd:
     head = HEADS[self.config.head]
     own, by_class = (x.reshape(batch, count, -1) for x in (scores.unconditional, scores.conditional))
     return tuple(head(own[:, i], by_class[:, i]) for i in range(count)), net
+
+  def _check_resolution(self, height: int, width: int) -> None:
+    c = self.config
+    shrunk = max(c.downsampling if view.spatial != "full" else 1 for view in self.views)
+    factors = {
+      "generator_multipliers": 2 ** len(c.generator_multipliers),
+      "discriminator_multipliers": shrunk * 2 ** (len(c.discriminator_multipliers) - 1),
+    }
+    for name, factor in factors.items():
+      if height % factor or width % factor:
+        raise UserError(
+          f"data.resolution gives frames of {height}x{width}, but the {len(getattr(c, name))} entries of "
+          f"algorithm.{name} need multiples of {factor}"
+        )
 
   def _label(self, batch: Batch) -> jax.Array:
     return batch["label"] if self.config.num_classes > 1 else jnp.zeros_like(batch["label"])

@@ -27,7 +27,7 @@ class DataConfig:
     random_flip: mirrors half of the training windows left to right.
     num_threads: threads that read and decode, per process.
     prefetch: batches that the reading threads may be ahead of the training loop.
-    workers: extra reading processes; 0 reads in this process, which is right below about ten cores.
+    workers: extra reading processes; 0 reads in this process, with `num_threads` threads.
   """
 
   name: str

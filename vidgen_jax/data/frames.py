@@ -11,7 +11,7 @@ from PIL import Image
 from vidgen_jax.errors import UserError
 
 ENCODINGS = ("jpeg", "png")
-"""`png` is lossless; `jpeg` takes a tenth of the space for real scenes."""
+"""`png` is lossless; `jpeg` at quality 95 takes a third of its space for Weizmann, at 64x64."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,328 @@
+"""TrIVD-GAN-FP on networks of a few weights: losses, what they refresh, sampling, bad settings."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax.algorithms import SampleOptions, Trivd, TrivdConfig, trivd
+from vidgen_jax.core.state import NetState
+from vidgen_jax.errors import UserError
+from vidgen_jax.nn.norm import BATCH_STATS
+from vidgen_jax.nn.spectral import SPECTRAL_STATS
+
+CONFIG = TrivdConfig(
+  conditioning_frames=2,
+  channels=1,
+  num_classes=3,
+  decomposition="dvd_gan_fp",
+  frames_per_clip=2,
+  recurrent_unit="conv_gru",
+  generator_channels=2,
+  generator_multipliers=(2, 1),
+  generator_blocks=1,
+  discriminator_channels=2,
+  discriminator_multipliers=(1, 2),
+  temporal_blocks=1,
+  latent_features=3,
+  class_features=2,
+)
+FRAMES, VIDEO = "frame_disc", "downsampled_video_disc"
+
+
+def _batch(frames: int = 5, size: int = 8):
+  video = np.random.default_rng(0).integers(0, 256, (3, frames, size, size, 1), dtype=np.uint8)
+  return {"video": jnp.asarray(video), "label": jnp.array([2, 0, 1], jnp.int32)}
+
+
+def _nets(algorithm: Trivd) -> dict[str, NetState]:
+  """Nets of the shapes that `init` gives, drawn with numpy."""
+  rng = np.random.default_rng(1)
+
+  def leaf(path, shape):
+    values = rng.normal(size=shape.shape).astype(np.float32)
+    return jnp.asarray(np.abs(values) + 0.5 if getattr(path[-1], "key", "") == "var" else 0.5 * values)
+
+  return jax.tree.map_with_path(leaf, jax.eval_shape(algorithm.init, jax.random.key(0), _batch()))
+
+
+def _loss(algorithm: Trivd, name: str, nets, batch, key):
+  return getattr(algorithm, name)(nets, {}, batch, key, jnp.int32(0))
+
+
+@pytest.fixture(scope="module")
+def algorithm() -> Trivd:
+  return Trivd(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def nets(algorithm):
+  return _nets(algorithm)
+
+
+@pytest.fixture(scope="module")
+def outcomes(algorithm, nets):
+  """(loss, LossOutput) of both losses."""
+  names = ("discriminator_loss", "generator_loss")
+  key = jax.random.key(7)
+  return {name: jax.jit(functools.partial(_loss, algorithm, name))(nets, _batch(), key) for name in names}
+
+
+def test_the_updates_are_the_papers(algorithm):
+  disc, gen = algorithm.updates("main")
+  assert (disc.name, disc.trains, disc.refreshes, disc.repeats) == ("disc", (FRAMES, VIDEO), (FRAMES, VIDEO), 2)
+  assert (gen.name, gen.trains, gen.refreshes, gen.repeats) == ("gen", ("generator",), ("generator",), 1)
+  assert (disc.learning_rate(10**6), gen.learning_rate(10**6)) == pytest.approx((5e-4, 1e-4))
+  assert algorithm.microbatches == 3
+  assert algorithm.phases == (algorithm.phase_at(0),) == (algorithm.phase_at(10**6),)
+  assert algorithm.ema_nets == ("generator",)
+  assert set(algorithm.networks()) == {"generator", FRAMES, VIDEO}
+
+
+def test_initial_nets_have_the_collections_of_a_state_and_nothing_else(algorithm):
+  for decomposition in trivd.DECOMPOSITIONS:
+    config = dataclasses.replace(CONFIG, decomposition=decomposition, recurrent_unit="tsru_p")
+    shapes = jax.eval_shape(Trivd(config).init, jax.random.key(0), _batch())
+    assert set(shapes) == {"generator"} | {view.net for view in trivd.DECOMPOSITIONS[decomposition]}
+    assert set(shapes.pop("generator").variables) == {BATCH_STATS, SPECTRAL_STATS}
+    assert all(set(net.variables) == {SPECTRAL_STATS} for net in shapes.values())
+
+
+def test_losses_are_finite_float32_scalars(outcomes):
+  for loss, output in outcomes.values():
+    for value in (loss, *output.metrics.values()):
+      assert (value.shape, value.dtype) == ((), jnp.float32)
+      assert jnp.isfinite(value)
+
+
+def test_losses_refresh_only_the_nets_that_they_train(outcomes, nets):
+  for name, kept in (("discriminator_loss", {FRAMES, VIDEO}), ("generator_loss", {"generator"})):
+    refreshed = outcomes[name][1].nets
+    assert set(refreshed) == kept
+    for net in kept:
+      assert jax.tree.structure(refreshed[net].variables) == jax.tree.structure(nets[net].variables)
+      jax.tree.map(np.testing.assert_array_equal, refreshed[net].params, nets[net].params)
+      changed = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), refreshed[net].variables, nets[net].variables)
+      assert any(jax.tree.leaves(changed[SPECTRAL_STATS]))
+      assert all(jax.tree.leaves(changed.get(BATCH_STATS, True)))
+
+
+def test_a_discriminator_that_sees_real_and_fake_iterates_once(outcomes, nets):
+  kernel = np.asarray(nets[FRAMES].params["block_1"]["conv_0"]["kernel"], np.float64).reshape(-1, 4)
+  v = kernel @ np.asarray(nets[FRAMES].variables[SPECTRAL_STATS]["block_1"]["conv_0"]["kernel_u"])
+  u = kernel.T @ (v / np.linalg.norm(v))
+  refreshed = outcomes["discriminator_loss"][1].nets[FRAMES].variables[SPECTRAL_STATS]
+  np.testing.assert_allclose(refreshed["block_1"]["conv_0"]["kernel_u"], u / np.linalg.norm(u), rtol=1e-4, atol=1e-5)
+
+
+def _count_convolutions(function, *arguments) -> int:
+  def count(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+      total += equation.primitive.name == "conv_general_dilated"
+      for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "jaxpr")):
+        total += count(value.jaxpr) if hasattr(value, "jaxpr") else 0
+    return total
+
+  return count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def test_the_discriminator_update_does_not_differentiate_the_generator(algorithm, nets):
+  key, batch = jax.random.key(0), _batch()
+
+  def loss(params):
+    trained = {name: nets[name].replace(params=value) for name, value in params.items()}
+    return _loss(algorithm, "discriminator_loss", nets | trained, batch, key)[0]
+
+  (disc, _) = algorithm.updates("main")
+  own = {name: nets[name].params for name in disc.trains}
+  everything = own | {"generator": nets["generator"].params}
+  forward = _count_convolutions(loss, own)
+  generator = _count_convolutions(lambda: algorithm.sample(nets, batch, key, options=SampleOptions(num_frames=5)))
+  # Backwards every convolution of a discriminator gives two more, but the two that read the video only one.
+  discriminators = forward - generator
+  inputs = sum(2 for _ in disc.trains)
+  assert _count_convolutions(jax.grad(loss), own) == forward + 2 * discriminators - inputs
+  assert _count_convolutions(jax.grad(loss), everything) > forward + 2 * discriminators + generator
+
+
+def test_clips_are_scored_with_their_own_label(algorithm, nets):
+  # The plain head gives one output a clip, so it can be compared with each clip alone; spectral vectors stay frozen.
+  plain = Trivd(dataclasses.replace(CONFIG, head="projection"))
+  rng = np.random.default_rng(2)
+  real, fake = (jnp.asarray(rng.normal(size=(3, 2, 8, 8, 1)), jnp.float32) for _ in range(2))
+  label = _batch()["label"]
+  (view, _) = plain.views
+  judge = jax.jit(lambda label, *videos: plain._judge(view, nets[view.net], videos, label)[0])
+  together = judge(label, real, fake)
+  for outputs, videos in zip(together, (real, fake), strict=True):
+    alone = [judge(label[b : b + 1], videos[b : b + 1])[0][0] for b in range(3)]
+    np.testing.assert_allclose(outputs, alone, rtol=1e-4, atol=1e-5)
+    assert np.ptp(alone) > 0.1
+  others = judge(jnp.roll(label, 1), real, fake)
+  assert float(jnp.min(jnp.abs(others[0] - together[0]))) > 1e-3
+
+
+def test_losses_against_discriminators_called_one_by_one():
+  """The output layer's kernel is 0, so every fake frame is tanh(bias) whatever the latent; all predicted frames are
+  drawn, so no view is random: the losses can be put together by hand."""
+  algorithm = Trivd(dataclasses.replace(CONFIG, spectral_norm=False, frames_per_clip=3, orthogonal_penalty=0.25))
+  nets, batch = _nets(algorithm), _batch()
+  output = {"kernel": jnp.zeros((3, 3, 1 * 2, 1)), "bias": jnp.array([0.3])}
+  nets["generator"] = nets["generator"].replace(params=nets["generator"].params | {"output": output})
+
+  real = np.asarray(batch["video"], np.float32) / 127.5 - 1
+  fake = np.concatenate([real[:, :2], np.full((3, 3, 8, 8, 1), np.tanh(0.3), np.float32)], axis=1)
+
+  def outputs(name, module, seen):
+    scores = jax.jit(functools.partial(module.apply, train=False))(nets[name].collections, seen, batch["label"])
+    own, by_class = np.asarray(scores.unconditional), np.asarray(scores.conditional)
+    return np.array([own[b] + by_class[other].sum() for b in range(3) for other in range(3)])
+
+  discriminator_loss, generator_loss = 0.0, 0.0
+  for view in algorithm.views:
+    module = algorithm.discriminator(view)
+    sees = {FRAMES: lambda x: x[:, 2:], VIDEO: lambda x: x.reshape(3, 5, 4, 2, 4, 2, 1).mean(axis=(3, 5))}[view.net]
+    on_real, on_fake = (outputs(view.net, module, sees(x)) for x in (real, fake))
+    discriminator_loss += np.maximum(1 + on_fake, 0).mean() + np.maximum(1 - on_real, 0).mean()
+    generator_loss -= on_fake.mean()
+  for path, leaf in jax.tree.leaves_with_path(nets["generator"].params):
+    if path[-1].key.startswith("kernel"):
+      matrix = np.asarray(leaf, np.float64).reshape(-1, leaf.shape[-1])
+      generator_loss += 0.25 * np.sum((matrix.T @ matrix * (1 - np.eye(leaf.shape[-1]))) ** 2)
+
+  key = jax.random.key(3)
+  for name, expected in (("discriminator_loss", discriminator_loss), ("generator_loss", generator_loss)):
+    loss, _ = jax.jit(functools.partial(_loss, algorithm, name))(nets, batch, key)
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_view_of_real_and_fake_clips_is_drawn_with_a_key_of_its_own(monkeypatch, nets):
+  algorithm = Trivd(dataclasses.replace(CONFIG, decomposition="stronger"))
+  keys = []
+
+  def look(self, view, video, key):
+    keys.append(tuple(jax.random.key_data(key).tolist()))
+    return video
+
+  def generate(self, net, batch, key, **_):
+    keys.append(tuple(jax.random.key_data(key).tolist()))
+    return jnp.zeros((3, 3, 8, 8, 1)), net
+
+  monkeypatch.setattr(Trivd, "_look", look)
+  monkeypatch.setattr(Trivd, "_generate", generate)
+  monkeypatch.setattr(Trivd, "_judge", lambda self, view, net, videos, label: ((jnp.zeros(1),) * len(videos), net))
+  nets = {name: nets["generator"] for name in ("generator", *(view.net for view in algorithm.views))}
+  _loss(algorithm, "discriminator_loss", nets, _batch(), jax.random.key(0))
+  assert len(set(keys)) == len(keys) == 1 + 3 * 2
+
+
+def test_without_classes_every_label_is_0(algorithm):
+  unconditional = Trivd(dataclasses.replace(CONFIG, num_classes=1))
+  np.testing.assert_array_equal(unconditional._label(_batch()), [0, 0, 0])
+  np.testing.assert_array_equal(algorithm._label(_batch()), [2, 0, 1])
+
+
+def test_truncation(algorithm):
+  key = jax.random.key(0)
+  full = algorithm.latent(key, 500)
+  assert (full.shape, full.dtype) == ((500, 3), jnp.float32)
+  assert float(jnp.std(full)) == pytest.approx(1.0, abs=0.1)
+  cut = algorithm.latent(key, 500, truncation=0.8)
+  # A uniform distribution on [-0.8, 0.8] has the standard deviation 0.462, the cut normal one 0.443.
+  assert 0.75 < float(jnp.max(jnp.abs(cut))) <= 0.8
+  assert float(jnp.std(cut)) == pytest.approx(0.443, abs=0.02)
+  np.testing.assert_array_equal(algorithm.latent(key, 4, truncation=0.0), np.zeros((4, 3)))
+  with pytest.raises(ValueError, match=r"truncation=-0\.5"):
+    algorithm.latent(key, 4, truncation=-0.5)
+
+
+def test_sampling_longer_than_trained(algorithm, nets):
+  batch, key = _batch(), jax.random.key(5)
+  long, short = SampleOptions(num_frames=8), SampleOptions(num_frames=5)
+  moments = {n: jax.jit(functools.partial(algorithm.batch_moments, options=o))(nets, batch, key)
+             for n, o in ((6, long), (3, short))}
+  for frames, pooled in moments.items():
+    statistics = pooled["generator"].variables[BATCH_STATS]
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(statistics)} == {frames}
+    assert pooled[FRAMES] is not None
+  # Prediction is causal, so the first frames' moments do not depend on how many follow.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a[:3], b, rtol=1e-3, atol=1e-4),
+    *(moments[n]["generator"].variables[BATCH_STATS] for n in (6, 3)),
+  )
+  sample = jax.jit(functools.partial(algorithm.sample, options=long))
+  video = sample(moments[6], batch, key)
+  assert (video.shape, video.dtype) == ((3, 6, 8, 8, 1), jnp.float32)
+  assert float(jnp.max(jnp.abs(video))) <= 1.0
+  assert float(jnp.std(video)) > 0.01
+  latent = algorithm.latent(key, 3)
+  predict = jax.jit(functools.partial(algorithm.predict, num_frames=8))
+  np.testing.assert_allclose(predict(moments[6], batch, latent), video, rtol=1e-5, atol=1e-6)
+  # Only the conditioning frames are read.
+  shown = batch | {"video": batch["video"][:, :2]}
+  np.testing.assert_allclose(predict(moments[6], shown, latent), video, rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match="standing statistics at the length that is sampled"):
+    predict(moments[3], batch, latent)
+
+
+def test_moments_are_those_of_the_batch(algorithm, nets):
+  batch, key = _batch(), jax.random.key(5)
+  pooled = jax.jit(functools.partial(algorithm.batch_moments, options=SampleOptions(num_frames=5)))(nets, batch, key)
+  fake, _ = jax.jit(algorithm._fake_video)(nets["generator"], batch, key)
+  # Evaluated with its own moments and the spectral vectors it had, the generator repeats what it did in training.
+  own = nets["generator"].variables | {BATCH_STATS: pooled["generator"].variables[BATCH_STATS]}
+  predict = jax.jit(functools.partial(algorithm.predict, num_frames=5))
+  evaluated = predict(nets | {"generator": nets["generator"].replace(variables=own)}, batch, algorithm.latent(key, 3))
+  np.testing.assert_allclose(evaluated, fake[:, 2:], rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(fake[:, :2], np.asarray(batch["video"][:, :2], np.float32) / 127.5 - 1, atol=1e-6)
+
+
+def test_bfloat16_keeps_losses_parameters_and_statistics_in_float32():
+  algorithm = Trivd(dataclasses.replace(CONFIG, compute_dtype="bfloat16", recurrent_unit="tsru_p"))
+  nets = _nets(algorithm)
+  assert {leaf.dtype for leaf in jax.tree.leaves(nets)} == {jnp.dtype(jnp.float32)}
+  loss, output = jax.jit(functools.partial(_loss, algorithm, "generator_loss"))(nets, _batch(), jax.random.key(0))
+  assert {leaf.dtype for leaf in jax.tree.leaves((loss, output))} == {jnp.dtype(jnp.float32)}
+  assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((loss, output)))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"decomposition": "weaker"}, r"algorithm\.decomposition='weaker' is not one of dvd_gan_fp, faster, stronger"),
+    ({"recurrent_unit": "lstm"}, r"algorithm\.recurrent_unit='lstm' is not one of"),
+    ({"head": "linear"}, r"algorithm\.head='linear' is not one of mixed_projection, projection"),
+    ({"generator_multipliers": (4, 2, 1)}, r"algorithm\.discriminator_multipliers must have at least as many"),
+  ],
+)
+def test_settings_that_do_not_fit(changes, message):
+  with pytest.raises(UserError, match=message):
+    dataclasses.replace(CONFIG, **changes)
+
+
+@pytest.mark.parametrize(
+  ("changes", "batch", "message"),
+  [
+    ({}, {"frames": 2}, r"data\.num_frames=2 leaves nothing to predict after conditioning_frames=2"),
+    ({"frames_per_clip": 4}, {}, r"algorithm\.frames_per_clip=4 exceeds the 3 frames"),
+    ({"frames_per_clip": 6, "frames_from": "video"}, {}, r"algorithm\.frames_per_clip=6 exceeds the 5 frames"),
+    ({}, {"size": 10}, r"10x10, but the 2 entries of algorithm\.generator_multipliers need multiples of 4"),
+    (
+      {"discriminator_multipliers": (1, 1, 1, 1)},
+      {"size": 8},
+      r"8x8, but the 4 entries of algorithm\.discriminator_multipliers need multiples of 16",
+    ),
+  ],
+)
+def test_clips_that_do_not_fit(changes, batch, message):
+  with pytest.raises(UserError, match=message):
+    Trivd(dataclasses.replace(CONFIG, **changes)).init(jax.random.key(0), _batch(**batch))
+
+
+def test_frames_of_the_whole_video_suffice_where_they_are_drawn_from_it():
+  config = dataclasses.replace(CONFIG, frames_per_clip=5, frames_from="video")
+  assert set(jax.eval_shape(Trivd(config).init, jax.random.key(0), _batch())) == {"generator", FRAMES, VIDEO}
