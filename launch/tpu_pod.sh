@@ -5,7 +5,8 @@
 #                     [--runtime=tpu-ubuntu2204-base] [--spot] ACTION [ARGUMENTS...]
 #
 #   create              creates the slice (or finds it), copies this checkout to every worker and installs it there
-#   run ARGUMENTS...    starts `vidgen train ARGUMENTS...` on every worker, detached; the workdir should be a gs:// folder
+#   run ARGUMENTS...    starts `vidgen train --distributed ARGUMENTS...` on every worker, detached; the workdir must lie on a
+#                       file system that all workers share (Filestore, or a bucket mounted with gcsfuse)
 #   log                 follows worker 0's log
 #   fetch FROM TO       copies a gs:// folder, or a path on worker 0, to this machine
 #   delete              deletes the slice, if this checkout created it
@@ -91,12 +92,12 @@ create() {
 }
 
 run() {
-  [[ $# -gt 0 ]] || fail "run needs the arguments of vidgen train: --config=... --workdir=gs://..."
+  [[ $# -gt 0 ]] || fail "run needs the arguments of vidgen train: --config=... --workdir=/mnt/shared/..."
   # setsid and nohup: the run outlives the ssh connection. A worker that already trains is left alone.
   # shellcheck disable=SC2016  # the worker expands them
   on_workers all "$(printf '%s' \
     'cd vidgen_jax && if kill -0 "$(cat ../vidgen.pid 2>/dev/null)" 2>/dev/null; then echo already running; else' \
-    ' VIDGEN_EXTRAS=tpu,tensorboard setsid nohup bash launch/local.sh train ' "$(command_line "$@")" \
+    ' VIDGEN_EXTRAS=tpu,tensorboard setsid nohup bash launch/local.sh train --distributed ' "$(command_line "$@")" \
     ' >../vidgen.log 2>&1 </dev/null & echo $! >../vidgen.pid; fi')"
 }
 

@@ -162,9 +162,7 @@ def test_weights_are_plain_arrays_and_go_back_into_nets(export_folder):
   ("unit", "num_classes", "channels", "num_frames"), [("tsru_p", 1, 3, 5), ("conv_gru", 2, 1, 9)]
 )
 def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_frames, run_config):
-  algorithm = dataclasses.replace(
-    run_config.algorithm, recurrent_unit=unit, num_classes=num_classes, channels=channels
-  )
+  algorithm = dataclasses.replace(run_config.algorithm, recurrent_unit=unit, num_classes=num_classes, channels=channels)
   data = dataclasses.replace(run_config.data, channels=channels)
   config = dataclasses.replace(run_config, algorithm=algorithm, data=data)
   experiment = experiments.build(config, devices=jax.devices()[:1])

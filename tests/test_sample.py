@@ -200,6 +200,7 @@ def test_unknown_classes_are_answered_with_the_known_ones(text):
     ("--export={export} --input={run}", "--class is missing: what --input shows is one of up, left"),
     ("--export={export} --class=0 --input={run}/config.json", "config.json cannot be used: "),
     ("--export={export} --data_dir={run}", "data set 'shape_motion' is not in "),
+    ("--workdir={run} --class=1 --input={run}/nothing.mp4", "nothing.mp4 does not exist; give a video file"),
     ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
     ("--workdir={run} --step=3", "has no checkpoint of step 3; it has [2, 4]"),
     ("--workdir={run} --num_frames=2", "num_frames=2 leaves nothing to predict after the 2 given frames"),

@@ -130,11 +130,12 @@ class Checkpointer:
     def read(candidate: int) -> Any:
       return self._manager.restore(candidate, args=ocp.args.Composite(**items))
 
-    for candidate in [step] if step is not None else reversed(steps):
+    tried = [step] if step is not None else steps[::-1]
+    for candidate in tried:
       restored = self._try(candidate, read)
       if restored is not None:
         return Restored(step=candidate, state=restored[STATE], meta=restored[META])
-    raise UserError(f"no checkpoint in {self._folder} can be read (tried {steps}); start with another --workdir")
+    raise UserError(f"no checkpoint in {self._folder} can be read (tried {tried}); start with another --workdir")
 
   def discard_after(self, step: int) -> None:
     """Deletes checkpoints later than `step`: those that were passed over on restoring."""
@@ -156,5 +157,5 @@ class Checkpointer:
       if jax.process_count() > 1:
         raise
       first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-      logging.warning("checkpoint of step %d cannot be read, trying the one before it: %s", step, first_line[:300])
+      logging.warning("checkpoint of step %d cannot be read and is passed over: %s", step, first_line[:300])
       return None

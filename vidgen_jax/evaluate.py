@@ -15,7 +15,6 @@ from vidgen_jax import config as configs
 from vidgen_jax import scoring, workdir
 from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.config import ExperimentConfig
-from vidgen_jax.core.state import Nets
 from vidgen_jax.metrics.best_of import BestOf
 from vidgen_jax.metrics.report import Score, ScoreTable
 from vidgen_jax.observe.pictures import save_prediction_pictures
@@ -128,12 +127,20 @@ def evaluate(
   """
   experiment, nets = trained.experiment, trained.nets
   settings = experiment.config.evaluation
+  clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
+  pictured = next(clips)  # Before anything is compiled, so that a missing data set or split is told at once.
   if batch_norm == "standing":
     logging.info("standing statistics over %d batches", settings.standing_batches)
     key, passes = scoring.standing_key(experiment), settings.standing_batches
     nets = scoring.prepare_nets(experiment, nets, key, options=options, num_batches=passes)
   key = jax.random.key(seed)
-  _draw(trained, nets, key, options=options, folder=folder, batch_norm=batch_norm)
+  first = scoring.sample_key(key, 0, 0)
+  prediction = scoring.predict(experiment, nets, pictured, first, options=options, batch_norm=batch_norm)
+  if jax.process_index() == 0:
+    given, truth = np.split(pictured["video"], [experiment.algorithm.conditioning_frames], axis=1)
+    shown = (array[:NUM_PICTURED_CLIPS] for array in (given, prediction, truth))
+    pictures = save_prediction_pictures(folder, trained.step, *shown)
+    logging.info("contact sheet %s, GIF %s", pictures.sheet_path, pictures.gif_path)
   logging.info("drawing and scoring %d samples per clip", settings.samples)
   evaluation = scoring.evaluate(
     experiment,
@@ -258,19 +265,3 @@ def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
 
 def _with_known(settings: Any, changes: dict[str, Any]) -> Any:
   return dataclasses.replace(settings, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _draw(
-  trained: Trained, nets: Nets, key: jax.Array, *, options: SampleOptions, folder: Path, batch_norm: str
-) -> None:
-  """Pictures of the first clips with the first of the samples that are scored."""
-  experiment = trained.experiment
-  count = experiment.config.evaluation.num_clips
-  batch = next(scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=count))
-  first = scoring.sample_key(key, 0, 0)
-  prediction = scoring.predict(experiment, nets, batch, first, options=options, batch_norm=batch_norm)
-  if jax.process_index() == 0:
-    given, truth = np.split(batch["video"], [experiment.algorithm.conditioning_frames], axis=1)
-    shown = (array[:NUM_PICTURED_CLIPS] for array in (given, prediction, truth))
-    pictures = save_prediction_pictures(folder, trained.step, *shown)
-    logging.info("contact sheet %s, GIF %s", pictures.sheet_path, pictures.gif_path)

@@ -26,7 +26,7 @@ from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import startup
 from vidgen_jax.workdir import Trained
 
-SUMMARY = """Exports the averaged generator of a run as a folder that runs with jax and numpy alone, on CPU, CUDA and TPU.
+SUMMARY = """Exports the averaged generator of a run: a folder that runs with jax and numpy alone, on CPU, CUDA and TPU.
 
 Needs --workdir of a run and --out, the folder to make; and the run's data set, for the standing statistics.
 Example: vidgen export --workdir=runs/shapes --out=exports/shapes"""

@@ -1,6 +1,7 @@
 """`vidgen sample`: continues clips with the generator of a run or of an export."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from vidgen_jax import config as configs
 from vidgen_jax import scoring, workdir
 from vidgen_jax.clips import Clips
 from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.core.state import Nets
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.exported import load_config_json, load_export
@@ -185,18 +187,22 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
     truncation: see `scoring.sampling_options`.
 
   Raises:
-    UserError: if the length does not fit the model, or the data set is missing.
+    UserError: if the length does not fit the model; when first used, if the data set is missing.
   """
   experiment = trained.experiment
   settings = experiment.config.evaluation
   options = scoring.sampling_options(experiment, num_frames=num_frames, truncation=truncation)
-  logging.info("standing statistics over %d batches", settings.standing_batches)
-  key, passes = scoring.standing_key(experiment), settings.standing_batches
-  nets = scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
+
+  @functools.cache
+  def prepared() -> Nets:
+    # When the first clips come, not before: a mistake in what they are to be is then told at once.
+    logging.info("standing statistics over %d batches", settings.standing_batches)
+    key, passes = scoring.standing_key(experiment), settings.standing_batches
+    return scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
 
   def draw(clips: Clips, key: jax.Array) -> np.ndarray:
     batch = {"video": clips.conditioning, "label": clips.label}
-    return scoring.predict(experiment, nets, batch, key, options=options)
+    return scoring.predict(experiment, prepared(), batch, key, options=options)
 
   has_classes = getattr(experiment.config.algorithm, "num_classes", 1) > 1
   return Sampler(

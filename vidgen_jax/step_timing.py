@@ -100,7 +100,8 @@ def time_steps(
   """Times the bare step on one batch that stays on the devices, and the real loop, taking turns with one state.
 
   Both fetch the metrics of a step after the next one was started; a step's time is the distance between two fetches.
-  The loop has its input, its metrics, its progress and its writer; pictures, scores and checkpoints are off.
+  The loop has its input, its progress, and its metrics, which are written every step; pictures, scores and checkpoints
+  are off.
 
   Args:
     experiment: whose loop is run.
@@ -110,10 +111,10 @@ def time_steps(
     steps: how many to time, of each.
     first_step: completed train steps, which choose the phase.
   """
-  window = math.ceil(steps / WINDOWS) + 1
+  window = math.ceil(steps / WINDOWS) + 2
   num_steps = first_step + window
-  train = dataclasses.replace(experiment.config.train, num_steps=num_steps, picture_every=0, evaluate_every=0)
-  config = dataclasses.replace(experiment.config, train=train)
+  changes = {"num_steps": num_steps, "log_every": 1, "picture_every": 0, "evaluate_every": 0}
+  config = dataclasses.replace(experiment.config, train=dataclasses.replace(experiment.config.train, **changes))
   prepared = _CompiledExperiment(config=config, algorithm=experiment.algorithm, mesh=experiment.mesh, step=compiled)
   batch = experiment.put_batch(next(iterator), microbatches=True)
   rates = experiment.learning_rates(first_step, experiment.algorithm.phase_at(first_step))
@@ -129,7 +130,7 @@ def time_steps(
       progress = Progress(num_steps, initial_step=first_step, stream=io.StringIO(), interval_s=math.inf)
       hooks = _TimedHooks(prepared, Path(workdir), writer, progress)
       state = TrainLoop(prepared, _NoCheckpoints(), iterator, hooks, StopSignals(), {}).run(state, first_step)
-      loop += np.diff(hooks.stamps).tolist()
+      loop += _distances(hooks.stamps)
   return StepTiming(bare=statistics.median(bare), fastest=min(bare), loop=statistics.median(loop))
 
 
@@ -145,4 +146,9 @@ def _bare_steps(
       stamps.append(time.perf_counter())
     pending = metrics
   jax.device_get(pending)
-  return state, np.diff([*stamps, time.perf_counter()]).tolist()
+  return state, _distances([*stamps, time.perf_counter()])
+
+
+def _distances(stamps: list[float]) -> list[float]:
+  """Between the fetches of a window. The last fetch is left out: no step was started before it, nor input read."""
+  return np.diff(stamps[:-1]).tolist()

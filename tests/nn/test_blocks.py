@@ -56,7 +56,9 @@ def _pool(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-  ("features", "upsample"), [(3, False), (2, False), (3, True), (2, True)], ids=["same", "narrower", "up", "up-narrower"]
+  ("features", "upsample"),
+  [(3, False), (2, False), (3, True), (2, True)],
+  ids=["same", "narrower", "up", "up-narrower"],
 )
 def test_generator_block(features, upsample):
   x, condition = _draw(2, 2, 4, 3, 3), _draw(2, 4)

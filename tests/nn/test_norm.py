@@ -83,7 +83,9 @@ def test_statistics_of_another_length_are_refused():
   module = BatchNorm()
   variables = module.init(jax.random.key(0), jnp.asarray(_video()), train=True)
   for frames in (1, 4):
-    with pytest.raises(ValueError, match=r"\(3, 2\), but .* standing statistics at the length that is sampled"):
+    with pytest.raises(
+      ValueError, match=r"\(3, 2\), but the input is of .* standing statistics at the length that is sampled"
+    ):
       module.apply(variables, jnp.asarray(_video(frames=frames)), train=False)
 
 
@@ -131,6 +133,8 @@ def test_the_conditional_layer_has_no_gain_of_its_own():
   video, condition = jnp.asarray(_video()), jnp.zeros((4, 3))
   init = functools.partial(ConditionalBatchNorm().init, train=True)
   variables = jax.eval_shape(init, jax.random.key(0), video, condition)
-  shapes = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-            for path, leaf in jax.tree.leaves_with_path(variables["params"])}
+  shapes = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+    for path, leaf in jax.tree.leaves_with_path(variables["params"])
+  }
   assert shapes == {"scale/kernel": (3, 2), "offset/kernel": (3, 2)}

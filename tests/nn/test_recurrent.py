@@ -102,7 +102,7 @@ def _motion_kernels(w: dict[str, np.ndarray], joint: np.ndarray) -> np.ndarray:
   selection = _softmax(_conv(joint, w["kernel_selection"]) + w["bias_selection"], axis=-1)
   mixed = np.zeros((BATCH, HEIGHT, WIDTH, 9))
   for b, i, j, q in np.ndindex(*mixed.shape):
-    mixed[b, i, j, q] = sum(selection[b, i, j, l] * basis[b, q, l] for l in range(9))  # eq. 12
+    mixed[b, i, j, q] = sum(selection[b, i, j, n] * basis[b, q, n] for n in range(9))  # eq. 12
   return mixed
 
 

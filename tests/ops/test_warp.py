@@ -49,7 +49,7 @@ def test_combine_kernels_against_a_loop():
   basis, selection = rng.normal(size=(2, 9, 4)), rng.normal(size=(2, 3, 5, 4))
   expected = np.zeros((2, 3, 5, 9))
   for b, i, j, q in np.ndindex(*expected.shape):
-    expected[b, i, j, q] = sum(selection[b, i, j, l] * basis[b, q, l] for l in range(4))
+    expected[b, i, j, q] = sum(selection[b, i, j, n] * basis[b, q, n] for n in range(4))
   combined = combine_kernels(jnp.asarray(basis, jnp.float32), jnp.asarray(selection, jnp.float32))
   np.testing.assert_allclose(combined, expected, rtol=1e-5, atol=1e-5)
 

@@ -44,8 +44,8 @@ class BatchNorm(nn.Module):
     running_var = self.variable(BATCH_STATS, "var", jnp.ones, shape, jnp.float32)
     if running_mean.value.shape != shape:
       raise ValueError(
-        f"batch statistics have the shape {running_mean.value.shape}, but {shape[0]} frames of {shape[1]} channels came: "
-        "statistics are per time step, so pool standing statistics at the length that is sampled"
+        f"batch statistics are of [time, channel] {running_mean.value.shape}, but the input is of {shape}; "
+        "they are per time step: pool standing statistics at the length that is sampled"
       )
     if train:
       x32 = x.astype(jnp.float32)

@@ -1,0 +1,234 @@
+"""Scores: computed again with numpy, written with their protocol; and the checkpoints they are computed from."""
+
+import json
+import logging
+import math
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax import cli, evaluate, scoring, workdir
+from vidgen_jax.data import pipeline
+from vidgen_jax.errors import UserError
+from vidgen_jax.metrics.best_of import BestOf
+from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.scoring import Evaluation
+
+pytest_plugins = ("tests.runs",)
+
+COMMON = {
+  "split": "test",
+  "num_clips": 2,
+  "step": 4,
+  "weights": "ema",
+  "batch_norm": "standing",
+  "truncation": None,
+  "seed": 0,
+}
+
+
+def decibels(error):
+  return 10 * np.log10(255.0**2 / error)
+
+
+def squared_error(prediction, truth):
+  return np.square(prediction.astype(np.float64) - truth)
+
+
+@pytest.fixture(scope="module")
+def scored(run_folder):
+  """(lines of scores.jsonl by subject, metric and protocol; the folder)."""
+  path = run_folder / "scores.jsonl"
+  path.write_text('{"metric": "earlier"}\n')
+  assert cli.dispatch(["evaluate", f"--workdir={run_folder}", "--samples=2", "--num_clips=6", "--seed=3"]) == 0
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  assert lines.pop(0) == {"metric": "earlier"}  # scores are appended
+  found = {(line["subject"], line["metric"], line["protocol"]): line for line in lines}
+  assert len(found) == len(lines)
+  return found
+
+
+@pytest.fixture(scope="module")
+def predictions(run_folder):
+  """(truth [6, 3, ...], two predictions of it [2, 6, 3, ...]), drawn apart from `scoring.evaluate`."""
+  trained = workdir.load_trained(str(run_folder))
+  experiment = trained.experiment
+  options = experiment.options()
+  nets = scoring.prepare_nets(
+    experiment, trained.nets, scoring.standing_key(experiment), options=options, num_batches=2
+  )
+  (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=6)
+  filled = {name: np.concatenate([value, value[:2]]) for name, value in batch.items()}
+  placed = experiment.put_batch(filled, microbatches=False)
+  key = jax.random.fold_in(jax.random.key(3), 0)
+  drawn = [experiment.sample(nets, placed, jax.random.fold_in(key, j), options=options)[:6] for j in range(2)]
+  return batch["video"], np.stack(drawn)
+
+
+def test_psnr_is_that_of_the_samples_by_numpy(scored, predictions):
+  video, drawn = predictions
+  error = squared_error(drawn, video[None, :, 2:])
+  frames = decibels(error.mean(axis=(3, 4, 5)))
+  pooled = decibels(error.mean(axis=(2, 3, 4, 5)))
+  expected = {
+    "frame_mean, mean of 2 samples": frames.mean(),
+    "frame_mean, best of 2 samples": frames.mean(axis=2).max(axis=0).mean(),
+    "clip_mse, mean of 2 samples": pooled.mean(),
+    "clip_mse, best of 2 samples": pooled.max(axis=0).mean(),
+  }
+  for protocol, value in expected.items():
+    assert scored["model", "psnr", protocol]["value"] == pytest.approx(value, abs=1e-3), protocol
+  by_frame = [scored["model", f"psnr_frame_+{i}", "one frame, mean of 2 samples"]["value"] for i in (1, 2, 3)]
+  np.testing.assert_allclose(by_frame, frames.mean(axis=(0, 1)), atol=1e-3)
+
+
+def test_baselines_are_scored_on_the_same_clips(scored, predictions):
+  video, _ = predictions
+  given, truth = video[:, :2], video[:, 2:]
+  for subject, guess in {"copy_last": given[:, -1:], "black": np.zeros_like(given[:, -1:])}.items():
+    frames = decibels(squared_error(guess, truth).mean(axis=(2, 3, 4)))
+    assert scored[subject, "psnr", "frame_mean"]["value"] == pytest.approx(frames.mean(), abs=1e-3)
+    by_frame = [scored[subject, f"psnr_frame_+{i}", "one frame"]["value"] for i in (1, 2, 3)]
+    np.testing.assert_allclose(by_frame, frames.mean(axis=0), atol=1e-3)
+  black = scored["black", "centroid_error", "frames with both objects"]
+  assert black["value"] is None  # JSON has no NaN
+  assert scored["black", "presence", "share of frames with an object"]["value"] == 0
+  assert scored["linear_extrapolation", "centroid_error", "frames with both objects"]["value"] > 0
+  assert ("linear_extrapolation", "psnr", "frame_mean") not in scored
+
+
+def test_every_score_says_what_it_was_computed_on(scored):
+  for (subject, _, _), line in scored.items():
+    assert (line["split"], line["num_clips"]) == ("test", 6)
+    given = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
+    if subject == "model":
+      assert given == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}
+    else:
+      assert given == {"weights": None, "batch_norm": None, "seed": None, "step": None, "samples": 1}
+
+
+def test_pictures_are_left_beside_the_scores(scored, run_folder):
+  names = {path.name for path in (run_folder / "evaluation").iterdir()}
+  assert names == {"contact_sheet_00000004.png", "prediction_00000004.gif"}
+
+
+def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
+  trained = workdir.load_trained(str(run_folder))
+  experiment, algorithm = trained.experiment, trained.experiment.algorithm
+  options = experiment.options()
+  (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=8)
+  key = jax.random.key(1)
+  found = scoring.predict(experiment, trained.nets, batch, key, options=options, batch_norm="batch")
+
+  def train_mode(nets, video, label):
+    conditioning = video[:, :2].astype(np.float32) / 127.5 - 1
+    latent = algorithm.latent(key, 8)
+    output, _ = algorithm.generator().apply(
+      nets["generator"].collections,
+      conditioning,
+      latent,
+      label,
+      num_frames=3,
+      train=True,
+      mutable=["batch_stats", "spectral_stats"],
+    )
+    return to_uint8(output)
+
+  expected = np.asarray(jax.jit(train_mode)(trained.nets, batch["video"], batch["label"]))
+  np.testing.assert_allclose(found.astype(int), expected, atol=1)
+  # The running statistics of four steps are not those of the batch.
+  assert np.abs(scoring.predict(experiment, trained.nets, batch, key, options=options) - expected.astype(int)).max() > 1
+
+
+def evaluation_of(best, mean, baseline):
+  return Evaluation(
+    model=BestOf(best=best, mean=mean, num_samples=3),
+    baselines={"copy_last": BestOf(best=baseline, mean=baseline, num_samples=1)},
+    num_clips=2,
+  )
+
+
+def test_scores_and_curves_by_hand():
+  nan = math.nan
+  evaluation = evaluation_of(
+    best={"psnr": np.array([[30.0, 20.0], [22.0, 12.0]]), "presence": np.array([1.0, 1.0])},
+    mean={"psnr": np.array([[20.0, 10.0], [12.0, 6.0]]), "presence": np.array([0.5, nan])},
+    baseline={"centroid_error": np.array([nan, nan])},
+  )
+  table = evaluate.clip_scores(evaluation, COMMON)
+  rows = [(score.subject, score.metric, score.protocol, score.value, score.samples) for score in table.scores]
+  assert rows[:3] == [
+    ("model", "psnr", "frame_mean, mean of 3 samples", 12.0, 3),  # (15 + 9) / 2
+    ("model", "presence", "share of frames with an object, mean of 3 samples", 0.5, 3),
+    ("model", "psnr", "frame_mean, best of 3 samples", 21.0, 3),  # (25 + 17) / 2
+  ]
+  assert [row[:3] for row in rows[3:]] == [("copy_last", "centroid_error", "frames with both objects")]
+  assert math.isnan(rows[3][3])
+  assert table.scores[0].interval[0] >= 9
+  assert table.scores[0].interval[1] <= 15
+  assert table.scores[1].interval is None  # a single clip has a score
+  curves = list(evaluate.frame_scores(evaluation, COMMON))
+  assert [(score.metric, score.protocol, score.value) for score in curves] == [
+    ("psnr_frame_+1", "one frame, mean of 3 samples", 16.0),
+    ("psnr_frame_+2", "one frame, mean of 3 samples", 8.0),
+    ("psnr_frame_+1", "one frame, best of 3 samples", 26.0),
+    ("psnr_frame_+2", "one frame, best of 3 samples", 16.0),
+  ]
+  assert [line.split() for line in evaluate.curve_text(curves).splitlines()] == [
+    ["by", "frame", "+1", "+2"],
+    ["psnr", "model", "(mean", "of", "3", "samples)", "16", "8"],
+    ["psnr", "model", "(best", "of", "3", "samples)", "26", "16"],
+  ]
+
+
+def test_interval_is_that_of_the_central_limit_theorem():
+  clips = np.random.default_rng(0).normal(10.0, 2.0, size=400)
+  low, high = evaluate.bootstrap_interval(np.append(clips, math.nan))
+  half = 1.96 * clips.std() / math.sqrt(400)
+  assert low == pytest.approx(clips.mean() - half, abs=0.03)
+  assert high == pytest.approx(clips.mean() + half, abs=0.03)
+  assert evaluate.bootstrap_interval(np.array([3.0, 3.0])) == (3.0, 3.0)
+  assert evaluate.bootstrap_interval(np.array([3.0])) is None
+
+
+def test_means_without_any_score_are_nan_without_a_warning():
+  assert math.isnan(scoring.mean_of_known(np.array([math.nan, math.nan])))
+  assert scoring.mean_of_known(np.array([1.0, math.nan, 3.0])) == 2.0
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_path, caplog):
+  copy = tmp_path / "run"
+  shutil.copytree(run_folder, copy)
+  chunks = [path for path in (copy / "checkpoints" / "step_4" / "state").rglob("d/*") if path.is_file()]
+  assert chunks
+  for path in chunks:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with caplog.at_level(logging.WARNING):
+    trained = workdir.load_trained(str(copy))
+  assert trained.step == 2
+  assert "checkpoint of step 4 cannot be read and is passed over: " in caplog.text
+  kernel = np.asarray(trained.nets["generator"].params["output"]["kernel"])
+  expected = workdir.load_trained(str(run_folder), step=2).nets["generator"].params["output"]["kernel"]
+  np.testing.assert_array_equal(kernel, expected)
+  with pytest.raises(UserError, match=r"can be read \(tried \[4\]\)"):
+    workdir.load_trained(str(copy), step=4)
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
+    ("--workdir={run} --step=7", "has no checkpoint of step 7; it has [2, 4]"),
+    ("--workdir={run} --split=held_out", "has no split 'held_out', only test, train"),
+    ("--workdir={run} --num_frames=40", "has no clip of 40 frames in split 'test' (the longest has 32)"),
+    (
+      "--workdir={run} --config={experiment}:cpu",
+      "holds another model than --config: config.algorithm.class_features was 4, is 32",
+    ),
+  ],
+)
+def test_mistakes_are_one_line(words, message, run_folder, repository, vidgen):
+  experiment = repository / "experiments" / "trivd_shape_motion.py"
+  assert message in vidgen("evaluate", *words.format(run=run_folder, experiment=experiment).split())
