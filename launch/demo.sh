@@ -33,10 +33,10 @@ say "3/5 scores"
 vidgen evaluate --workdir="$workdir"
 
 say "4/5 export"
-vidgen export --workdir="$workdir" --output="$export_folder"
+vidgen export --workdir="$workdir" --out="$export_folder" --overwrite
 
 say "5/5 samples from the export"
-vidgen sample --export="$export_folder" --data_dir="$data" --output="$samples"
+vidgen sample --export="$export_folder" --data_dir="$data" --out="$samples" --overwrite
 
 say "done in $SECONDS s"
 printf 'contact sheet  %s\n' "$(newest "$samples" '*.png')"

@@ -17,7 +17,8 @@ from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.hooks import Hooks
-from vidgen_jax.train import NonFiniteMetricError, train
+from vidgen_jax.train import train
+from vidgen_jax.training_loop import NonFiniteMetricError
 
 pytest_plugins = ["tests.runs"]
 

@@ -92,10 +92,24 @@ class ExperimentConfig:
 
 
 FREE_ON_RESUME = (
-  "name", "train.num_steps", "train.log_every", "train.picture_every", "train.evaluate_every", "train.checkpoint_every",
-  "train.checkpoints_to_keep", "evaluation", "mesh", "step.unroll", "algorithm.unroll", "algorithm.remat", "data.data_dir",
-  "data.num_threads", "data.prefetch", "data.workers",
-)  # fmt: skip
+  "name",
+  "train.num_steps",
+  "train.log_every",
+  "train.picture_every",
+  "train.evaluate_every",
+  "train.checkpoint_every",
+  "train.checkpoints_to_keep",
+  "evaluation",
+  "mesh",
+  "step.unroll",
+  "algorithm.unroll",
+  "algorithm.remat",
+  "data.data_dir",
+  "data.num_threads",
+  "data.prefetch",
+  "data.eval_split",
+  "data.eval_window",
+)
 """Fields that may differ when a run continues: they change neither the state's layout nor what is learned."""
 
 
@@ -165,9 +179,8 @@ def _check(config: ExperimentConfig) -> None:
     if value < 1:
       raise UserError(f"config.{name}={value} must be at least 1")
   if config.train.batch_size % config.step.accumulate:
-    raise UserError(
-      f"config.step.accumulate={config.step.accumulate} does not divide config.train.batch_size={config.train.batch_size}"
-    )
+    batch_size = config.train.batch_size
+    raise UserError(f"config.step.accumulate={config.step.accumulate} does not divide {batch_size=}")
 
 
 def _defaults(cls: type) -> dict[str, Any]:

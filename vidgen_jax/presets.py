@@ -76,7 +76,7 @@ def trivd_smoke(config: ml_collections.ConfigDict) -> None:
 
 
 def trivd_paper(config: ml_collections.ConfigDict) -> None:
-  """TrIVD-GAN-FP as in paper 004, section 4.4 and appendix E: ch 120, batch 512, 700,000 steps, 5 -> 11 frames, 64x64."""
+  """TrIVD-GAN-FP as in paper 004 (4.4, E): ch 120, batch 512, 700,000 steps, 5 -> 11 frames, 64x64."""
   config.data.num_frames = 16
   config.data.resolution = 64
   config.algorithm.generator_channels = 120

@@ -177,9 +177,7 @@ def evaluate(
     given, truth = batch["video"][:, :tc], batch["video"][:, tc:]
     kept = BestOfSamples(DIRECTIONS | (TRACKING_DIRECTIONS if tracking else {}))
     for j in range(samples):
-      prediction = predict(
-        experiment, nets, batch, sample_key(key, i, j), options=options, batch_norm=batch_norm
-      )
+      prediction = predict(experiment, nets, batch, sample_key(key, i, j), options=options, batch_norm=batch_norm)
       kept.add(score(prediction, truth, tracking=tracking))
     model.append(kept.result())
     others.append(score_baselines(given, truth, tracking=tracking))

@@ -21,7 +21,7 @@ from vidgen_jax.hooks import Hooks
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import create_writer
 from vidgen_jax.parallel.preemption import StopSignals
-from vidgen_jax.train import TrainLoop
+from vidgen_jax.training_loop import TrainLoop
 from vidgen_jax.types import Batch
 
 WINDOWS = 4

@@ -25,7 +25,7 @@ def test_off_diagonal_gram_by_hand():
 def test_value_and_gradient_against_numpy(shape):
   kernel = np.random.default_rng(0).normal(size=shape)
   matrix = kernel.reshape(-1, shape[-1])
-  value, gradient = jax.value_and_grad(penalties.off_diagonal_gram)(jnp.asarray(kernel, jnp.float32))
+  value, gradient = jax.jit(jax.value_and_grad(penalties.off_diagonal_gram))(jnp.asarray(kernel, jnp.float32))
   assert float(value) == pytest.approx(np.sum(_masked_gram(matrix) ** 2), rel=1e-5)
   # d/dW ||W^T W o (1 - I)||^2 = 4 W (W^T W o (1 - I)).
   expected = (4 * matrix @ _masked_gram(matrix)).reshape(shape)
