@@ -311,6 +311,11 @@ def test_settings_that_do_not_fit(changes, message):
     ({"frames_per_clip": 4}, {}, r"algorithm\.frames_per_clip=4 exceeds the 3 frames"),
     ({"frames_per_clip": 6, "frames_from": "video"}, {}, r"algorithm\.frames_per_clip=6 exceeds the 5 frames"),
     (
+      {"downsample_time": True, "temporal_blocks": 4, "discriminator_multipliers": (1, 1, 1, 1)},
+      {"size": 16},
+      r"data\.num_frames=5 cannot be halved 3 times; set algorithm\.downsample_time=false",
+    ),
+    (
       {"generator_multipliers": (2, 1)},
       {"size": 10},
       r"10x10, but the 2 entries of algorithm\.generator_multipliers need multiples of 4",
@@ -325,6 +330,18 @@ def test_settings_that_do_not_fit(changes, message):
 def test_clips_that_do_not_fit(changes, batch, message):
   with pytest.raises(UserError, match=message):
     Trivd(dataclasses.replace(CONFIG, **changes)).init(jax.random.key(0), _batch(**batch))
+
+
+def test_time_is_halved_as_often_as_blocks_halve():
+  config = dataclasses.replace(CONFIG, downsample_time=True, temporal_blocks=4)
+  algorithm = Trivd(config)
+  nets = jax.eval_shape(algorithm.init, jax.random.key(0), _batch())
+  view = algorithm.views[1]
+  seen = jax.ShapeDtypeStruct((3, 5, 4, 4, 1), jnp.float32)
+  apply = functools.partial(algorithm.discriminator(view).apply, train=False)
+  # Two blocks, of which the first halves: 5 // 2 time steps.
+  scores = jax.eval_shape(apply, nets[view.net].collections, seen, _batch()["label"])
+  assert scores.unconditional.shape == (3, 2)
 
 
 def test_frames_of_the_whole_video_suffice_where_they_are_drawn_from_it():

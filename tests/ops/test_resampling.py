@@ -33,6 +33,11 @@ def test_average_pool_time_by_hand_drops_the_remainder():
   np.testing.assert_array_equal(resampling.average_pool_time(clip, 2)[0, :, 0, 0, 0], [2.0, 15.0])
 
 
+def test_average_pool_time_leaves_at_least_one_frame():
+  with pytest.raises(ValueError, match="at least factor=2 frames, got frames=1"):
+    resampling.average_pool_time(jnp.zeros((1, 1, 2, 2, 1)), 2)
+
+
 def test_upsample_nearest_repeats_pixels():
   images = np.random.default_rng(0).normal(size=(2, 3, 4, 5, 6)).astype(np.float32)
   expected = images.repeat(2, axis=2).repeat(2, axis=3)

@@ -188,6 +188,13 @@ class Trivd:
       raise UserError(
         f"algorithm.frames_per_clip={self.config.frames_per_clip} exceeds the {available} frames to draw from"
       )
+    # The last block halves nothing.
+    halvings = min(self.config.temporal_blocks, len(self.config.discriminator_multipliers) - 1)
+    if self.config.downsample_time and num_frames < 2**halvings:
+      raise UserError(
+        f"data.num_frames={num_frames} cannot be halved {halvings} times; "
+        "set algorithm.downsample_time=false or lower algorithm.temporal_blocks"
+      )
     video, label = to_model_range(batch["video"]), self._label(batch)
     latent = jnp.zeros((video.shape[0], self.config.latent_features))
     keys = iter(jax.random.split(key, 1 + len(self.views)))

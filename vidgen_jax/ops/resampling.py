@@ -26,8 +26,14 @@ def average_pool(video: jax.Array, factor: int) -> jax.Array:
 
 
 def average_pool_time(video: jax.Array, factor: int) -> jax.Array:
-  """Means over disjoint windows of `factor` frames of [B, T, H, W, C]; a remainder of frames is dropped."""
+  """Means over disjoint windows of `factor` frames of [B, T, H, W, C]; a remainder of frames is dropped.
+
+  Raises:
+    ValueError: if there are fewer frames than one window.
+  """
   batch, frames = video.shape[:2]
+  if frames < factor:
+    raise ValueError(f"average_pool_time needs at least {factor=} frames, got {frames=}")
   kept = frames // factor
   windows = video[:, : kept * factor].reshape(batch, kept, factor, *video.shape[2:])
   return jnp.mean(windows, axis=2)
