@@ -56,7 +56,8 @@ def test_the_run_moves_every_kind_of_array(run_folder, run_config, undisturbed):
 
 def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tmp_path):
   # 32 clips, 24 a step: step 3 ends in the third epoch, after 8 of its clips.
-  train(_with_train(run_config, num_steps=3), str(tmp_path))
+  train(_with_train(run_config, num_steps=3), str(tmp_path), profile=True)
+  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
   state = train(run_config, str(tmp_path))
   assert int(state.step) == 4
   _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, run_config))

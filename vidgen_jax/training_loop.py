@@ -63,6 +63,7 @@ class TrainLoop:
     self._stop = stop
     self._meta = meta
     self._pending: tuple[int, Metrics] | None = None
+    self._tracing = False
 
   def run(self, state: TrainState, first_step: int, *, profile_folder: str | None = None) -> TrainState:
     """Trains from `first_step` completed steps on; returns the last state, saved."""
@@ -80,7 +81,8 @@ class TrainLoop:
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()
       self._pending = (step, metrics)
-      self._profile(step - first_step, profile_folder)
+      if profile_folder is not None:
+        self._profile(step - first_step, profile_folder)
       if self._hooks.due(step):
         self._check_pending()
         self._hooks.run(step, state)
@@ -91,6 +93,7 @@ class TrainLoop:
         logging.info("stopped by %s; saved step %d, run the same command to continue", stopping, step)
         break
     self._check_pending()
+    self._stop_trace()
     self._checkpointer.wait()
     return state
 
@@ -126,11 +129,16 @@ class TrainLoop:
       return "preemption" if self._checkpointer.preempted(step) else None
     return self._stop.received.name if self._stop.received else None
 
-  def _profile(self, steps_done: int, folder: str | None) -> None:
-    if folder is None:
-      return
-    if steps_done == PROFILED_STEPS:
+  def _profile(self, steps_done: int, folder: str) -> None:
+    """Traces the steps after the first one, which compiles."""
+    if steps_done == 1:
       jax.profiler.start_trace(folder)
-    elif steps_done == 2 * PROFILED_STEPS:
+      self._tracing = True
+    elif steps_done == 1 + PROFILED_STEPS:
+      self._stop_trace()
+
+  def _stop_trace(self) -> None:
+    if self._tracing:
       jax.profiler.stop_trace()
-      logging.info("trace of %d steps written to %s", PROFILED_STEPS, folder)
+      self._tracing = False
+      logging.info("wrote a trace for TensorBoard or Perfetto")

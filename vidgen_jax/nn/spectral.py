@@ -1,5 +1,6 @@
 """Spectral normalisation of kernels, and the linear layers that carry it."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,10 +30,12 @@ def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Arr
     (sigma, u): the scalar estimate, differentiable in `kernel` only, and the new unit vector [out].
   """
   matrix = kernel.reshape(-1, kernel.shape[-1])
+  # Accelerators multiply float32 matrices in lower precision unless told otherwise.
+  product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
   fixed = lax.stop_gradient(matrix)
-  v = _unit(fixed @ u)
-  u = _unit(v @ fixed)
-  return v @ (matrix @ u), u
+  v = _unit(product(fixed, u))
+  u = _unit(product(v, fixed))
+  return product(v, product(matrix, u)), u
 
 
 def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral_norm: bool, train: bool) -> jax.Array:

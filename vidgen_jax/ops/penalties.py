@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from vidgen_jax.types import Params
 
@@ -17,7 +18,8 @@ def off_diagonal_gram(kernel: jax.Array) -> jax.Array:
   """
   matrix = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
   rows, columns = matrix.shape
-  gram = matrix @ matrix.T if rows < columns else matrix.T @ matrix
+  matrices = (matrix, matrix.T) if rows < columns else (matrix.T, matrix)
+  gram = jnp.matmul(*matrices, precision=lax.Precision.HIGHEST)
   return jnp.sum(jnp.square(gram)) - jnp.sum(jnp.square(jnp.sum(jnp.square(matrix), axis=0)))
 
 
