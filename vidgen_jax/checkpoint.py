@@ -1,6 +1,10 @@
 """Checkpoints: the only module that knows orbax."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import gc
+import logging as stdlib_logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,11 +155,33 @@ class Checkpointer:
     self._manager.close()
 
   def _try(self, step: int, read: Callable[[int], Any]) -> Any | None:
-    try:
-      return read(step)
-    except Exception as error:  # orbax, tensorstore and json raise many kinds on damaged files
-      if jax.process_count() > 1:
-        raise
-      first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-      logging.warning("checkpoint of step %d cannot be read and is passed over: %s", step, first_line[:300])
-      return None
+    with _quiet_stragglers():
+      try:
+        return read(step)
+      except Exception as error:  # orbax, tensorstore and json raise many kinds on damaged files
+        if jax.process_count() > 1:
+          raise
+        message = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    logging.warning("checkpoint of step %d cannot be read and is passed over: %s", step, message)
+    return None
+
+
+@contextlib.contextmanager
+def _quiet_stragglers() -> Iterator[None]:
+  """Keeps quiet about the arrays that orbax was still reading when one of them failed.
+
+  It closes its event loop over them; each would then print an error of its own, after the one that counts.
+  """
+  logger, hook = stdlib_logging.getLogger("asyncio"), sys.unraisablehook
+  disabled = logger.disabled
+
+  def ignore_closed_loop(unraisable: Any) -> None:
+    if "Event loop is closed" not in str(unraisable.exc_value):
+      hook(unraisable)
+
+  logger.disabled, sys.unraisablehook = True, ignore_closed_loop
+  try:
+    yield
+  finally:
+    gc.collect()
+    logger.disabled, sys.unraisablehook = disabled, hook

@@ -55,9 +55,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def written_whole_folder(
-  path: str | os.PathLike[str], *, overwrite: bool, marker: str
-) -> Iterator[pathlib.Path]:
+def written_whole_folder(path: str | os.PathLike[str], *, overwrite: bool, marker: str) -> Iterator[pathlib.Path]:
   """Gives a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
 
   Args:
