@@ -2,7 +2,7 @@
 # Shape Motion from nothing to scores: builds the data, trains TrIVD-GAN (variant `cpu`), scores it beside the copy-last
 # baseline, exports it, samples from the export, and names the pictures. Runs again from where it stopped.
 #
-#   DEMO_STEPS   train steps              (default: 900)
+#   DEMO_STEPS   train steps              (default: 700)
 #   DEMO_CLIPS   clips of the data set    (default: 2000)
 #   DEMO_DIR     where everything is kept (default: runs/demo)
 set -euo pipefail
@@ -10,7 +10,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$root/launch/setup.sh"
 cd "$root"
 
-steps="${DEMO_STEPS:-900}"
+steps="${DEMO_STEPS:-700}"
 clips="${DEMO_CLIPS:-2000}"
 folder="${DEMO_DIR:-runs/demo}"
 data="$folder/data"
@@ -30,7 +30,7 @@ vidgen train --config=experiments/trivd_shape_motion.py:cpu --workdir="$workdir"
   --config.data.data_dir="$data" --config.train.num_steps="$steps"
 
 say "3/5 scores"
-vidgen evaluate --workdir="$workdir"
+vidgen evaluate --workdir="$workdir" --num_clips=128
 
 say "4/5 export"
 vidgen export --workdir="$workdir" --out="$export_folder" --overwrite
