@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
 TOP_LEVEL = {
   ".ci",
+  ".github",
   ".gitignore",
   ".pre-commit-config.yaml",
   "BUILD_NOTES.md",
