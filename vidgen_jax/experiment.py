@@ -82,7 +82,7 @@ class Experiment:
     """The jitted train step of a phase; it donates the state.
 
     Split parameters are gathered when a loss uses them, and only the batch is split in the computation: left to itself,
-    the partitioner also splits channels, which moved far more data and, with jax 0.10.2, changed the numbers.
+    the partitioner also splits channels, which with jax 0.10.2 changed the numbers.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
     step = functools.partial(
