@@ -1,0 +1,61 @@
+"""95 % confidence intervals, by drawing as many clips again and again with replacement (Efron 1979)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+PERCENTILES = (2.5, 97.5)
+
+
+def mean_interval(values: np.ndarray, *, num_resamples: int = 1000, seed: int = 0) -> tuple[float, float] | None:
+  """The interval of a mean over clips.
+
+  Args:
+    values: [B], one score a clip; NaN ("no score") is left out.
+    num_resamples: how often clips are drawn.
+    seed: of the draws.
+
+  Returns:
+    (2.5 %, 97.5 %) percentiles of the means; None for fewer than two clips.
+  """
+  known = values[~np.isnan(values)]
+  if len(known) < 2:
+    return None
+  drawn = np.random.default_rng(seed).integers(len(known), size=(num_resamples, len(known)))
+  low, high = np.percentile(known[drawn].mean(axis=1), PERCENTILES)
+  return float(low), float(high)
+
+
+def statistic_interval(
+  statistic: Callable[..., float],
+  value: float,
+  samples: Sequence[np.ndarray],
+  *,
+  num_resamples: int = 200,
+  seed: int = 0,
+) -> tuple[float, float] | None:
+  """The interval of a statistic of whole sets, such as a distance between two of them.
+
+  A set that is drawn with repeats looks further from every other than it is: all draws of such a distance lie above its
+  value. What the draws tell is how far the value scatters, so their percentiles are shifted by the difference of their
+  mean from the value.
+
+  Args:
+    statistic: of the samples, as positional arguments.
+    value: `statistic(*samples)`.
+    samples: sets [N, ...] of independent clips, each drawn by itself.
+    num_resamples: how often; 0 for no interval.
+    seed: of the draws.
+
+  Returns:
+    (low, high) around `value`; None without resamples or if a set has fewer than two clips.
+  """
+  if not num_resamples or min(map(len, samples)) < 2:
+    return None
+  generator = np.random.default_rng(seed)
+  draws = [
+    statistic(*(sample[generator.integers(len(sample), size=len(sample))] for sample in samples))
+    for _ in range(num_resamples)
+  ]
+  low, high = np.percentile(draws, PERCENTILES) + (value - np.mean(draws))
+  return float(low), float(high)

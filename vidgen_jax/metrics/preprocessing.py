@@ -1,0 +1,127 @@
+"""How clips become the input of a feature network. Public FVDs differ as much by this as by the models they score.
+
+Facts are from public code: FVD's reference (google-research, frechet_video_distance), StyleGAN-V (metrics), VideoGPT
+(fvd.py), TGAN (calc_inception.py) and TGANv2 (c3d_ucf101.py). Each is a named protocol; the name goes into the score.
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from vidgen_jax.ops.resize import resize
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+  """Resize, cut, scale, in this order.
+
+  Attributes:
+    name: of the protocol.
+    size: (H, W) in pixels after resizing; None keeps the size.
+    method: see `vidgen_jax.ops.resize.resize_matrix`.
+    fit: 'stretch' resizes each side by itself, 'short_side' keeps the aspect ratio, the longer side being rounded up,
+      and cuts the middle `size` out.
+    crop: pixels of the square that is cut out of the middle after resizing; 0 for none.
+    scaling: 'unit': (v / 255 - mean) / std by channel, RGB; 'volume': v on [0, 255], BGR, minus a volume that belongs
+      to the weights.
+    mean: of 'unit', by channel, on [0, 1].
+    std: of 'unit', by channel, on [0, 1].
+    volume_corner: (top, left) of the part of the volume that is subtracted.
+  """
+
+  name: str
+  size: tuple[int, int] | None = None
+  method: str = "half_pixel_bilinear"
+  fit: Literal["stretch", "short_side"] = "stretch"
+  crop: int = 0
+  scaling: Literal["unit", "volume"] = "unit"
+  mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+  std: tuple[float, ...] = (0.5, 0.5, 0.5)
+  volume_corner: tuple[int, int] = (0, 0)
+
+  def __call__(self, video: jax.Array, *, volume: jax.Array | None = None) -> jax.Array:
+    """Brings clips into the network's range.
+
+    Args:
+      video: uint8[B, T, H, W, C] with C 3, or 1, which is repeated.
+      volume: float32[T, H', W', 3], BGR on [0, 255], for 'volume'.
+
+    Returns:
+      float32[B, T, H, W, 3].
+
+    Raises:
+      ValueError: if 'volume' lacks its volume, or that has another number of frames.
+    """
+    x = jnp.broadcast_to(video, (*video.shape[:-1], 3)).astype(jnp.float32)
+    if self.size is not None:
+      x = self._resize(x)
+    if self.crop:
+      x = _centre(x, self.crop, self.crop)
+    if self.scaling == "unit":
+      return (x / 255.0 - jnp.array(self.mean).reshape(1, 1, 1, 1, 3)) / jnp.array(self.std).reshape(1, 1, 1, 1, 3)
+    if volume is None or volume.shape[0] != x.shape[1]:
+      found = "none" if volume is None else f"one of {volume.shape[0]} frames"
+      raise ValueError(f"protocol {self.name} subtracts a mean volume of {x.shape[1]} frames; the weights hold {found}")
+    top, left = self.volume_corner
+    part = volume[:, top : top + x.shape[2], left : left + x.shape[3]]
+    return x[..., ::-1] - part[None]
+
+  def _resize(self, x: jax.Array) -> jax.Array:
+    height, width = self.size
+    if self.fit == "stretch":
+      return resize(x, height, width, self.method)
+    rows, columns = x.shape[2:4]
+    if rows <= columns:
+      target = (height, math.ceil(columns * height / rows))
+    else:
+      target = (math.ceil(rows * width / columns), width)
+    return _centre(resize(x, *target, self.method), height, width)
+
+
+def _centre(x: jax.Array, height: int, width: int) -> jax.Array:
+  top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+  return x[:, :, top : top + height, left : left + width]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoDistanceProtocol:
+  """A published way to compute FVD.
+
+  Attributes:
+    preprocessing: of the clips.
+    epsilon: of I3D's batch normalisation.
+    unbiased: covariances with N - 1 instead of N.
+  """
+
+  preprocessing: Preprocessing
+  epsilon: float = 1e-3
+  unbiased: bool = True
+
+
+FVD_PROTOCOLS = {
+  "reference": VideoDistanceProtocol(
+    preprocessing=Preprocessing(name="reference", size=(224, 224), method="legacy_bilinear")
+  ),
+  "torchscript": VideoDistanceProtocol(
+    preprocessing=Preprocessing(name="torchscript", size=(224, 224), method="half_pixel_bilinear"), unbiased=False
+  ),
+  "videogpt": VideoDistanceProtocol(
+    preprocessing=Preprocessing(name="videogpt", size=(224, 224), method="half_pixel_bilinear", fit="short_side"),
+    epsilon=1e-5,
+  ),
+}
+"""FVD as Unterthiner et al. 2018 publish it; as StyleGAN-V's metrics compute it; as VideoGPT's code does."""
+
+C3D_PROTOCOLS = {
+  "tgan1": Preprocessing(
+    name="tgan1", size=(128, 128), method="half_pixel_cubic", crop=112, scaling="volume", volume_corner=(8, 21 + 8)
+  ),
+  "tgan2": Preprocessing(
+    name="tgan2", size=(112, 112), method="corner_bilinear", scaling="volume", volume_corner=(8, 8)
+  ),
+}
+"""Input of C3D for the inception score on UCF-101. Both subtract a part of a 128 x 171 mean volume: TGAN the middle 112
+columns of columns 21..148, TGANv2 columns 8..119."""
