@@ -1,9 +1,13 @@
 """Reading a video file or a frame strip, whatever it is called: its kind is told by its content."""
 
+import contextlib
 import dataclasses
 import fractions
-from collections.abc import Iterator
-from typing import BinaryIO
+import functools
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Literal, NamedTuple
 
 import av
 from PIL import Image, UnidentifiedImageError
@@ -11,9 +15,17 @@ from PIL import Image, UnidentifiedImageError
 from vidgen_jax.data import frames as frames_lib
 from vidgen_jax.data.frames import FrameEncoding
 
-_PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
+"""Kinds of strips and single frames."""
+
 # Only self-contained formats: FFmpeg would also read play lists, which name other files, and draw plain text.
 _VIDEOS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,mpegvideo,flv,asf,ogg,m4v,h264,hevc"
+
+DAMAGED_PICTURE_ERRORS = (
+  *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError),
+  *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+"""What Pillow raises on damaged pictures, depending on their format and on the place of the damage."""
 
 
 class UnreadableVideoError(Exception):
@@ -41,6 +53,14 @@ class DecodedVideo:
   source_width: int
 
 
+class VideoSize(NamedTuple):
+  """Number of frames and the size of each, in pixels."""
+
+  num_frames: int
+  height: int
+  width: int
+
+
 def decode_video(file: BinaryIO, *, size: int, encoding: FrameEncoding, strip_fps: float = 0.0) -> DecodedVideo:
   """Decodes a whole file, one frame in memory at a time.
 
@@ -53,85 +73,171 @@ def decode_video(file: BinaryIO, *, size: int, encoding: FrameEncoding, strip_fp
   Raises:
     UnreadableVideoError: if the file is empty, corrupt, of unknown kind, or a picture that is no strip.
   """
+  return _encode(_frames(file, thread_type="AUTO", strip_fps=strip_fps), size, encoding)
+
+
+def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
+  """Decodes a file of the kinds that `decode_video` reads, keeps nothing, and says how large it is.
+
+  Containers may say nothing or the wrong thing about the number of their frames. Nothing is converted to RGB, which
+  is most of the work of reading.
+
+  Args:
+    file: as in `decode_video`.
+    stop: decodes at most so many frames, and counts no more; None for all.
+
+  Raises:
+    UnreadableVideoError: as `decode_video`, if the damage is met before `stop`.
+  """
+  num_frames, size = 0, (0, 0)
+  with contextlib.closing(_frames(file)) as frames:
+    for frame in frames:
+      num_frames, size = num_frames + 1, frame.size
+      if num_frames == stop:
+        break
+  return VideoSize(num_frames, height=size[1], width=size[0])
+
+
+def iterate_frames(file: BinaryIO, *, wanted: range | None = None) -> Iterator[Image.Image]:
+  """Decodes some frames of a file of the kinds that `decode_video` reads, one at a time.
+
+  Args:
+    file: as in `decode_video`.
+    wanted: which frames, ascending; None for all. Decoding ends with the last of them, and a file that is shorter gives
+      those that it has.
+
+  Yields:
+    RGB frames, upright, all of one size.
+
+  Raises:
+    UnreadableVideoError: as `decode_video`, if the damage is met on the way.
+  """
+  with contextlib.closing(_frames(file)) as frames:
+    for index, frame in enumerate(frames):
+      if wanted is None or index in wanted:
+        yield frame.image()
+      if wanted is not None and index >= wanted[-1]:
+        return
+
+
+class _Frame(NamedTuple):
+  size: tuple[int, int]
+  """(width, height)."""
+  fps: float
+  """Of the file it is from."""
+  image: Callable[[], Image.Image]
+  """Makes the RGB picture."""
+
+
+def _frames(
+  file: BinaryIO, *, thread_type: Literal["AUTO", "NONE"] = "NONE", strip_fps: float = 0.0
+) -> Iterator[_Frame]:
+  """The frames of a video or a strip, all of one size, at least one.
+
+  One thread is the faster way for short videos, and where several files are read at a time.
+  """
   if not file.read(1):
     raise UnreadableVideoError("empty file")
   file.seek(0)
   picture = _open_picture(file)
   if picture is None:
     file.seek(0)
-    return _encode(_video_frames(file), size, encoding)
-  return _encode(_strip_frames(picture, strip_fps), size, encoding)
-
-
-Timed = tuple[Image.Image, float]
-"""An RGB frame, and the frames per second of the file it is from."""
-
-
-def _encode(frames: Iterator[Timed], size: int, encoding: FrameEncoding) -> DecodedVideo:
-  encoded = []
-  original = stored = None
-  fps = 0.0
-  for frame, frame_rate in frames:
-    fps = frame_rate
-    if original not in (None, frame.size):
-      raise UnreadableVideoError(f"the size changes from {original} to {frame.size} after {len(encoded)} frames")
-    original = frame.size
-    if size:
-      frame = frames_lib.resize_smallest_side(frame, size)
-    stored = frame.size
-    encoded.append(encoding.encode(frame))
-  if not encoded:
+    frames = _video_frames(file, thread_type)
+  else:
+    frames = _strip_frames(picture, strip_fps)
+  original, count = None, 0
+  with contextlib.closing(frames):
+    for frame in frames:
+      if original not in (None, frame.size):
+        raise UnreadableVideoError(f"the size changes from {original} to {frame.size} after {count} frames")
+      original, count = frame.size, count + 1
+      yield frame
+  if not count:
     raise UnreadableVideoError("no frames")
+
+
+def _encode(frames: Iterator[_Frame], size: int, encoding: FrameEncoding) -> DecodedVideo:
+  encoded = []
+  for frame in frames:
+    image = frame.image()
+    if size:
+      image = frames_lib.resize_smallest_side(image, size)
+    encoded.append(encoding.encode(image))
   return DecodedVideo(
     frames=tuple(encoded),
-    fps=fps,
-    height=stored[1],
-    width=stored[0],
-    source_height=original[1],
-    source_width=original[0],
+    fps=frame.fps,
+    height=image.height,
+    width=image.width,
+    source_height=frame.size[1],
+    source_width=frame.size[0],
   )
 
 
 def _open_picture(file: BinaryIO) -> Image.Image | None:
   """The picture in the file, or None if it is something else."""
   try:
-    return Image.open(file, formats=_PICTURES)
+    return Image.open(file, formats=PICTURE_FORMATS)
   except UnidentifiedImageError:
     return None
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+  except DAMAGED_PICTURE_ERRORS as error:
     raise UnreadableVideoError(f"corrupt picture: {_one_line(error)}") from error
 
 
-def _strip_frames(picture: Image.Image, fps: float) -> Iterator[Timed]:
+def _strip_frames(picture: Image.Image, fps: float) -> Iterator[_Frame]:
   """Cuts a strip into square frames along its longer side."""
   side, length = sorted(picture.size)
-  if getattr(picture, "n_frames", 1) > 1:
+  try:
+    num_pages = getattr(picture, "n_frames", 1)
+  except DAMAGED_PICTURE_ERRORS as error:
+    raise UnreadableVideoError(f"corrupt picture: {_one_line(error)}") from error
+  if num_pages > 1:
     raise UnreadableVideoError(f"animated or multi-page {picture.format}, which is read neither as video nor as strip")
   if length % side:
     raise UnreadableVideoError(f"picture of {picture.width}x{picture.height} is not a strip of square frames")
-  try:
-    picture = picture.convert("RGB")
-  except (OSError, ValueError, SyntaxError) as error:
-    raise UnreadableVideoError(f"corrupt picture: {_one_line(error)}") from error
+  picture = to_rgb(picture)
   for start in range(0, length, side):
     left, top = (start, 0) if picture.width == length else (0, start)
-    yield picture.crop((left, top, left + side, top + side)), fps
+    box = (left, top, left + side, top + side)
+    yield _Frame((side, side), fps, functools.partial(picture.crop, box))
 
 
-def _video_frames(file: BinaryIO) -> Iterator[Timed]:
+def to_rgb(picture: Image.Image) -> Image.Image:
+  """Decodes a picture that has been opened.
+
+  Raises:
+    UnreadableVideoError: if it is damaged, or has more than 8 bits a channel, which Pillow would cut off.
+  """
+  if picture.mode.startswith(("I", "F")):
+    raise UnreadableVideoError(f"picture of more than 8 bits a channel (mode {picture.mode}); save it with 8 bits")
+  try:
+    return picture.convert("RGB")
+  except DAMAGED_PICTURE_ERRORS as error:
+    raise UnreadableVideoError(f"corrupt picture: {_one_line(error)}") from error
+
+
+def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Iterator[_Frame]:
   """Decodes the first video stream, upright."""
   try:
-    with av.open(file, options={"format_whitelist": _VIDEOS}) as container:
+    # Tags may be in any encoding; they are not needed.
+    with av.open(file, options={"format_whitelist": _VIDEOS}, metadata_errors="replace") as container:
       if not container.streams.video:
         raise UnreadableVideoError("no video stream")
       stream = container.streams.video[0]
-      stream.thread_type = "AUTO"
+      stream.thread_type = thread_type
       fps = _frames_per_second(stream)
       for frame in container.decode(stream):
-        image = frame.to_image()
-        yield (image.rotate(frame.rotation, expand=True) if frame.rotation else image), fps
+        size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+        yield _Frame(size, fps, functools.partial(_upright, frame))
   except (av.error.FFmpegError, EOFError) as error:
     raise UnreadableVideoError(f"corrupt or not a video: {_reason(error)}") from error
+
+
+def _upright(frame: av.VideoFrame) -> Image.Image:
+  try:
+    image = frame.to_image()
+  except av.error.FFmpegError as error:
+    raise UnreadableVideoError(f"frame cannot be converted to RGB: {_reason(error)}") from error
+  return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 def _frames_per_second(stream: av.VideoStream) -> float:
