@@ -1,0 +1,72 @@
+"""Clips per second of the Flax I3D and of the same network in PyTorch, with the same weights.
+
+  python -m tests.parity.bench_i3d --frames 16 --batch 2 --repeats 5
+
+The two run by turns, so that other work on the machine meets both; medians are compared.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import torch
+
+from tests.parity import mapping, torch_networks
+from vidgen_jax.models.classifiers import I3D
+
+
+def alternating_medians(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+  """Median seconds of each, run by turns after one run that is not counted."""
+  times: dict[str, list[float]] = {name: [] for name in contestants}
+  for repeat in range(repeats + 1):
+    for name, run in contestants.items():
+      start = time.perf_counter()
+      run()
+      if repeat:
+        times[name].append(time.perf_counter() - start)
+  return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--frames", type=int, default=16)
+  parser.add_argument("--batch", type=int, default=2)
+  parser.add_argument("--repeats", type=int, default=5)
+  parser.add_argument("--torch_threads", type=int, default=0, help="0 for PyTorch's own choice")
+  flags = parser.parse_args()
+  if flags.torch_threads:
+    torch.set_num_threads(flags.torch_threads)
+
+  video = np.random.default_rng(0).uniform(-1, 1, (flags.batch, flags.frames, 224, 224, 3)).astype(np.float32)
+  reference = torch_networks.build(torch_networks.I3D(), seed=0, unit_gain=True)
+  network = I3D()
+  shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct(video.shape, np.float32))
+  weights = mapping.to_flax(reference.state_dict(), shapes, mapping.i3d_name, unused=lambda n: n.endswith("bn.weight"))
+  apply = jax.jit(network.apply)
+  variables, on_device = jax.device_put((weights, video))
+  channels_first = torch.from_numpy(video).permute(0, 4, 1, 2, 3).contiguous()
+
+  def run_torch() -> np.ndarray:
+    with torch.inference_mode():
+      return reference(channels_first)[0].numpy()
+
+  def run_flax() -> np.ndarray:
+    return np.asarray(apply(variables, on_device).logits)
+
+  expected = run_torch()
+  difference = np.abs(run_flax() - expected).max() / np.abs(expected).max()
+  medians = alternating_medians({"flax": run_flax, "torch": run_torch}, flags.repeats)
+  lines = [
+    f"I3D, {flags.batch} clips of {flags.frames} frames of 224x224, float32, {jax.default_backend()}; "
+    f"torch {torch.__version__} on {torch.get_num_threads()} CPU threads; median of {flags.repeats}",
+    *(f"{name:<6} {seconds:8.3f} s  {flags.batch / seconds:7.3f} clips/s" for name, seconds in medians.items()),
+    f"flax / torch: {medians['torch'] / medians['flax']:.2f} times the speed; logits differ by {difference:.1e}",
+  ]
+  sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+  main()

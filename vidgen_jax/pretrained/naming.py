@@ -1,0 +1,192 @@
+"""How other frameworks name the variables of the feature networks.
+
+A variable's path is (collection, module, ..., name), such as ('params', 'stem', 'conv', 'kernel').
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+Path = tuple[str, ...]
+"""(collection, module, ..., name) of one of our variables."""
+
+Function = Callable[[Path], str | None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Naming:
+  """The names that one origin gives the variables of one network.
+
+  Attributes:
+    network: ours.
+    origin: where files of this kind come from, in words.
+    marks: names with numbers of axes by which a file is known.
+    head: the name whose tensor has one entry for each class.
+    head_axis: of the classes in that tensor.
+    foreign: the name of the tensor that holds a variable; None if there is no such variable in this origin.
+    kernels: 'torch' for [out, in, t, h, w], [out, in, h, w] and [out, in]; 'flax' for ours.
+    settings: constructor arguments of the network that the origin implies.
+    scope: only what is named so from the start belongs to the network.
+    renamed: (pattern, replacement) for prefixes that some programs add.
+    flattened: dense kernels whose inputs are a flattened [C, T, H, W], with the bias that has C entries.
+  """
+
+  network: str
+  origin: str
+  marks: Mapping[str, int]
+  head: str
+  head_axis: int
+  foreign: Function
+  kernels: Literal["torch", "flax"]
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  scope: str = ""
+  renamed: tuple[tuple[str, str], ...] = ()
+  flattened: Mapping[Path, str] = dataclasses.field(default_factory=dict)
+
+  def normalise(self, name: str) -> str:
+    """The name without the prefixes of some programs.
+
+    Args:
+      name: as in the file.
+    """
+    for pattern, replacement in self.renamed:
+      name = re.sub(pattern, replacement, name)
+    return name
+
+
+_TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_TF_SCOPE = "RGB/inception_i3d/"
+_TF_LEAVES = {
+  ("conv", "kernel"): "conv_3d/w",
+  ("conv", "bias"): "conv_3d/b",
+  ("norm", "scale"): "batch_norm/gamma",
+  ("norm", "bias"): "batch_norm/beta",
+  ("norm", "mean"): "batch_norm/moving_mean",
+  ("norm", "var"): "batch_norm/moving_variance",
+}
+_TF_BRANCHES = {
+  "b0": "Branch_0/Conv3d_0a_1x1",
+  "b1a": "Branch_1/Conv3d_0a_1x1",
+  "b1b": "Branch_1/Conv3d_0b_3x3",
+  "b2a": "Branch_2/Conv3d_0a_1x1",
+  "b2b": "Branch_2/Conv3d_0b_3x3",
+  "b3b": "Branch_3/Conv3d_0b_1x1",
+}
+
+
+def _i3d_tensorflow(path: Path) -> str | None:
+  _, *unit, module, leaf = path
+  if unit == ["logits"]:
+    unit = ["Logits", "Conv3d_0c_1x1"]
+  elif unit == ["Mixed_5b", "b2b"]:
+    # A slip of the release, and the name of these values for good.
+    unit = ["Mixed_5b", "Branch_2/Conv3d_0a_3x3"]
+  else:
+    unit = [_TF_BRANCHES.get(part, part) for part in unit]
+  return _TF_SCOPE + "/".join([*unit, _TF_LEAVES[module, leaf]]) if (module, leaf) in _TF_LEAVES else None
+
+
+def _i3d_torch(path: Path) -> str | None:
+  _, *unit, module, leaf = path
+  modules = {"conv": "conv3d", "norm": "bn"}
+  return ".".join([*unit, modules[module], _TORCH_LEAVES[leaf]]) if module in modules else None
+
+
+def _chainer(path: Path) -> str | None:
+  return f"{path[1]}/{'W' if path[2] == 'kernel' else 'b'}" if len(path) == 3 else None
+
+
+def _resnet(stem: Mapping[str, str], parts: Mapping[str, str]) -> Function:
+  """The function for ResNets of PyTorch.
+
+  Args:
+    stem: their names of our `conv` and `norm` of the stem.
+    parts: their names of what is in a block; {} stands for our index plus one.
+  """
+
+  def foreign(path: Path) -> str:
+    _, *modules, leaf = path
+    leaf = _TORCH_LEAVES[leaf]
+    if modules == ["fc"]:
+      return f"fc.{leaf}"
+    group, module = modules
+    if group == "stem":
+      return f"{stem[module]}.{leaf}"
+    if module.startswith("shortcut"):
+      return f"{group.replace('_', '.')}.downsample.{int(module == 'shortcut_norm')}.{leaf}"
+    kind, index = module.split("_")
+    return f"{group.replace('_', '.')}.{parts[kind].format(int(index) + 1)}.{leaf}"
+
+  return foreign
+
+
+_PLAIN_STEM = {"conv": "conv1", "norm": "bn1"}
+_PLAIN_PARTS = {"conv": "conv{}", "norm": "bn{}"}
+
+NAMINGS: tuple[Naming, ...] = (
+  Naming(
+    network="i3d",
+    origin="the TensorFlow release of Kinetics I3D",
+    marks={
+      f"{_TF_SCOPE}Conv3d_1a_7x7/conv_3d/w": 5,
+      f"{_TF_SCOPE}Mixed_3b/Branch_0/Conv3d_0a_1x1/conv_3d/w": 5,
+      f"{_TF_SCOPE}Mixed_5b/Branch_2/Conv3d_0a_3x3/conv_3d/w": 5,
+    },
+    head=f"{_TF_SCOPE}Logits/Conv3d_0c_1x1/conv_3d/w",
+    head_axis=-1,
+    foreign=_i3d_tensorflow,
+    kernels="flax",
+    scope=_TF_SCOPE,
+  ),
+  Naming(
+    network="i3d",
+    origin="the common PyTorch port of I3D",
+    marks={"Conv3d_1a_7x7.conv3d.weight": 5, "Mixed_3b.b0.conv3d.weight": 5, "Mixed_5c.b3b.bn.running_var": 1},
+    head="logits.conv3d.weight",
+    head_axis=0,
+    foreign=_i3d_torch,
+    kernels="torch",
+  ),
+  Naming(
+    network="c3d",
+    origin="Chainer's C3D",
+    marks={"conv1a/W": 5, "conv5b/W": 5, "fc6/W": 2},
+    head="fc8/W",
+    head_axis=0,
+    foreign=_chainer,
+    kernels="torch",
+    flattened={("params", "fc6", "kernel"): "conv5b/b"},
+  ),
+  Naming(
+    network="r3d18",
+    origin="the 3D ResNets of Hara et al.",
+    marks={"conv1.weight": 5, "layer1.0.conv2.weight": 5, "layer4.1.bn2.weight": 1},
+    head="fc.weight",
+    head_axis=0,
+    foreign=_resnet(_PLAIN_STEM, _PLAIN_PARTS),
+    kernels="torch",
+    settings={"stem": "hara"},
+  ),
+  Naming(
+    network="r3d18",
+    origin="torchvision's r3d_18",
+    marks={"stem.0.weight": 5, "layer1.0.conv2.0.weight": 5, "layer4.1.conv2.1.weight": 1},
+    head="fc.weight",
+    head_axis=0,
+    foreign=_resnet({"conv": "stem.0", "norm": "stem.1"}, {"conv": "conv{}.0", "norm": "conv{}.1"}),
+    kernels="torch",
+    settings={"stem": "torchvision"},
+  ),
+  Naming(
+    network="tsn",
+    origin="a 2D ResNet-50, torchvision's or that of TSN",
+    marks={"conv1.weight": 4, "layer1.0.conv3.weight": 4, "layer4.2.bn3.weight": 1},
+    head="fc.weight",
+    head_axis=0,
+    foreign=_resnet(_PLAIN_STEM, _PLAIN_PARTS),
+    kernels="torch",
+    renamed=((r"^base_model\.", ""), (r"^new_fc\.", "fc.")),
+  ),
+)
+"""All that is known, networks in the order in which they are looked for."""
