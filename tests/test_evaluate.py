@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from vidgen_jax import cli, evaluate, scoring, workdir
+from vidgen_jax import cli, run_scores, scoring, workdir
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.metrics.best_of import BestOf
@@ -157,7 +157,7 @@ def test_scores_and_curves_by_hand():
     mean={"psnr": np.array([[20.0, 10.0], [12.0, 6.0]]), "presence": np.array([0.5, nan])},
     baseline={"centroid_error": np.array([nan, nan])},
   )
-  table = evaluate.clip_scores(evaluation, COMMON)
+  table = run_scores.clip_scores(evaluation, COMMON)
   rows = [(score.subject, score.metric, score.protocol, score.value, score.samples) for score in table.scores]
   assert rows[:3] == [
     ("model", "psnr", "frame_mean, mean of 3 samples", 12.0, 3),  # (15 + 9) / 2
@@ -169,28 +169,18 @@ def test_scores_and_curves_by_hand():
   assert table.scores[0].interval[0] >= 9
   assert table.scores[0].interval[1] <= 15
   assert table.scores[1].interval is None  # a single clip has a score
-  curves = list(evaluate.frame_scores(evaluation, COMMON))
+  curves = list(run_scores.frame_scores(evaluation, COMMON))
   assert [(score.metric, score.protocol, score.value) for score in curves] == [
     ("psnr_frame_+1", "one frame, mean of 3 samples", 16.0),
     ("psnr_frame_+2", "one frame, mean of 3 samples", 8.0),
     ("psnr_frame_+1", "one frame, best of 3 samples", 26.0),
     ("psnr_frame_+2", "one frame, best of 3 samples", 16.0),
   ]
-  assert [line.split() for line in evaluate.curve_text(curves).splitlines()] == [
+  assert [line.split() for line in run_scores.curve_text(curves).splitlines()] == [
     ["by", "frame", "+1", "+2"],
     ["psnr", "model", "(mean", "of", "3", "samples)", "16", "8"],
     ["psnr", "model", "(best", "of", "3", "samples)", "26", "16"],
   ]
-
-
-def test_interval_is_that_of_the_central_limit_theorem():
-  clips = np.random.default_rng(0).normal(10.0, 2.0, size=400)
-  low, high = evaluate.bootstrap_interval(np.append(clips, math.nan))
-  half = 1.96 * clips.std() / math.sqrt(400)
-  assert low == pytest.approx(clips.mean() - half, abs=0.03)
-  assert high == pytest.approx(clips.mean() + half, abs=0.03)
-  assert evaluate.bootstrap_interval(np.array([3.0, 3.0])) == (3.0, 3.0)
-  assert evaluate.bootstrap_interval(np.array([3.0])) is None
 
 
 def test_means_without_any_score_are_nan_without_a_warning():

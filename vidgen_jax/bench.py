@@ -26,17 +26,21 @@ from vidgen_jax.core.update import Update
 from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
+from vidgen_jax.extraction_timing import random_weights, time_extraction
+from vidgen_jax.models.classifiers import NETWORKS
 from vidgen_jax.observe.files import disk_errors, written_whole
 from vidgen_jax.parallel import startup
 from vidgen_jax.step_timing import WINDOWS, StepTiming, time_steps
 from vidgen_jax.training_loop import train_iterator
 from vidgen_jax.types import Batch
 
-SUMMARY = """Measures a train step: time, compilation, memory, FLOPs; and the loop and the pipeline against it.
+SUMMARY = """Measures a train step, the loop and the pipeline against it; or a feature network.
 
 Needs --config, and the data set that config.data.name names (or --no_data). Trains from fresh weights in a temporary
 folder, without pictures, scores and checkpoints; compiles once without and once from a compilation cache of its own.
-Example: vidgen bench --config=experiments/trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl"""
+With --network instead: clips a second of a feature network with random weights, and its memory for few and many clips.
+Example: vidgen bench --config=experiments/trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl
+         vidgen bench --network=i3d --clip=16x64x64x3 --clips=64 --feature_batch=4"""
 
 PEAKS = (
   # NVIDIA's data sheets, tensor cores, without sparsity: H100 SXM and H200 SXM (1,979 with sparsity); A100.
@@ -61,28 +65,38 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_float("peak_tflops", None, "peak of one device, for MFU; known for some kinds", flag_values=flag_values)
   flags.DEFINE_string("out", None, "file for the figures, one JSON object a line", flag_values=flag_values)
   flags.DEFINE_bool("no_data", False, "trains on noise and leaves the pipeline out", flag_values=flag_values)
-  flags.mark_flags_as_required(["config"], flag_values=flag_values)
+  flags.DEFINE_enum("network", None, list(NETWORKS), "feature network, in place of --config", flag_values=flag_values)
+  flags.DEFINE_integer("width", None, "--network: of its first stage, if not the usual", flag_values=flag_values)
+  flags.DEFINE_string("clip", "16x64x64x3", "--network: frames x height x width x channels", flag_values=flag_values)
+  flags.DEFINE_integer("clips", 64, "--network: how many", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer("feature_batch", 4, "--network: clips at a time", lower_bound=1, flag_values=flag_values)
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
+  if (flag_values.config is None) == (flag_values.network is None):
+    raise UserError("give either --config of an experiment or --network, a feature network")
   if flag_values.steps < WINDOWS:
     raise UserError(f"--steps={flag_values.steps} must be at least {WINDOWS}")
   if flag_values.peak_tflops is not None and not flag_values.peak_tflops > 0:
     raise UserError(f"--peak_tflops={flag_values.peak_tflops} must be positive")
   if flag_values.out:
     _check_writable(Path(flag_values.out))
-  config = configs.from_config_dict(flag_values.config)
   startup.enable_compilation_cache()
-  measurements = bench(
-    config,
-    steps=flag_values.steps,
-    first_step=flag_values.first_step,
-    peak_flops=flag_values.peak_tflops * 1e12 if flag_values.peak_tflops else None,
-    use_data=not flag_values.no_data,
-  )
-  head = describe(config, steps=flag_values.steps)
+  if flag_values.network is not None:
+    measurements = _bench_network(flag_values)
+    head = describe(flag_values.network, clip=flag_values.clip, batch=flag_values.feature_batch)
+  else:
+    config = configs.from_config_dict(flag_values.config)
+    measurements = bench(
+      config,
+      steps=flag_values.steps,
+      first_step=flag_values.first_step,
+      peak_flops=flag_values.peak_tflops * 1e12 if flag_values.peak_tflops else None,
+      use_data=not flag_values.no_data,
+    )
+    head = describe(config.name, steps=flag_values.steps)
   sys.stdout.write(f"{', '.join(f'{k} {v}' for k, v in head.items())}\n\n{table(measurements)}")
   if flag_values.out:
     _write(Path(flag_values.out), [head, *(dataclasses.asdict(m) | {"met": m.met} for m in measurements)])
@@ -268,14 +282,43 @@ def _utilisation(needed: float, seconds: float, peak: float | None) -> Measureme
   return Measurement(name="MFU", value=value, unit="%", note=f"of {peak / 1e12:g} TFLOP/s a device")
 
 
-def describe(config: ExperimentConfig, *, steps: int) -> dict[str, Any]:
-  """What was measured, and on what."""
+def _bench_network(flag_values: flags.FlagValues) -> list[Measurement]:
+  """Speed and memory of a feature network with random weights."""
+  match = re.fullmatch(r"(\d+)x(\d+)x(\d+)x(1|3)", flag_values.clip)
+  if match is None:
+    raise UserError(f"--clip={flag_values.clip} must be written as 16x64x64x3: frames, height, width, channels")
+  clip_shape, network = tuple(map(int, match.groups())), flag_values.network
+  settings = {"num_classes": {"i3d": 400, "c3d": 101}.get(network, 101)}
+  settings |= {} if flag_values.width is None else {"width": flag_values.width}
+  try:
+    weights = random_weights(network, settings, clip_shape)
+  except (TypeError, ValueError) as error:
+    raise UserError(f"--network={network} cannot be made for --clip={flag_values.clip}: {error}") from error
+  timing = time_extraction(
+    weights, clip_shape=clip_shape, num_clips=flag_values.clips, batch_size=flag_values.feature_batch
+  )
+  return [
+    Measurement(name="clips", value=timing.clips_per_second, unit="clips/s", note="from host memory to features"),
+    Measurement(name="first batch", value=timing.compilation, unit="s", note="with compilation"),
+    Measurement(name="peak memory, few clips", value=timing.peak_few / 2**20, unit="MiB", note="of the process"),
+    Measurement(name="peak memory, all clips", value=timing.peak_all / 2**20, unit="MiB", note=f"{timing.num_clips}"),
+    Measurement(name="all / few", value=timing.peak_all / timing.peak_few, at_most=1.1, note="ten times as many clips"),
+  ]
+
+
+def describe(name: str, **settings: Any) -> dict[str, Any]:
+  """What was measured, and on what.
+
+  Args:
+    name: of the experiment or the network.
+    **settings: of the measurement.
+  """
   return {
-    "experiment": config.name,
+    "experiment": name,
     "device": jax.devices()[0].device_kind,
     "devices": jax.device_count(),
     "jax": jax.__version__,
-    "steps": steps,
+    **settings,
   }
 
 

@@ -35,13 +35,14 @@ class Checkpointer:
   passed over for the one before it, with a warning.
   """
 
-  def __init__(self, workdir: str, *, every: int = 1, keep: int | None = None) -> None:
-    """Opens `workdir/checkpoints`, and makes the folder if need be.
+  def __init__(self, workdir: str, *, every: int = 1, keep: int | None = None, read_only: bool = False) -> None:
+    """Opens `workdir/checkpoints`, and makes the folder if need be, unless it is only read.
 
     Args:
       workdir: of the run.
       every: steps between periodic saves.
       keep: number of latest checkpoints that stay; None for all.
+      read_only: nothing will be saved: no folder is made, for a run that another process may be training.
     """
     self._folder = epath.Path(workdir).resolve() / "checkpoints"
     policies = ocp.checkpoint_managers
@@ -53,6 +54,7 @@ class Checkpointer:
         ),
         preservation_policy=policies.LatestN(keep),
         step_prefix="step",
+        create=not read_only,
         enable_async_checkpointing=True,
       ),
       item_handlers={

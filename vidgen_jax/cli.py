@@ -51,9 +51,13 @@ COMMANDS: dict[str, Command] = {
   "train": Command(module="vidgen_jax.train"),
   "sample": Command(module="vidgen_jax.sample"),
   "evaluate": Command(module="vidgen_jax.evaluate"),
+  "compare": Command(module="vidgen_jax.compare"),
+  "features": Command(module="vidgen_jax.features"),
+  "classify": Command(module="vidgen_jax.classify"),
   "export": Command(module="vidgen_jax.export"),
   "bench": Command(module="vidgen_jax.bench"),
   "data": Command(module="vidgen_jax.prepare_data", arguments="ACTION NAME"),
+  "weights": Command(module="vidgen_jax.import_weights", arguments="ACTION"),
 }
 
 _HELP_FLAGS = frozenset({"-h", "-help", "--help", "--helpshort", "--helpfull"})

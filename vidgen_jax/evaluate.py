@@ -1,47 +1,37 @@
 """`vidgen evaluate`: scores of a run's predictions, beside those of predictors that know nothing."""
 
 import dataclasses
+import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
 from vidgen_jax import config as configs
-from vidgen_jax import scoring, workdir
-from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax import experiment as experiments
+from vidgen_jax import metric_flags, scoring
+from vidgen_jax import workdir as workdirs
 from vidgen_jax.config import ExperimentConfig
-from vidgen_jax.metrics.best_of import BestOf
+from vidgen_jax.errors import UserError
+from vidgen_jax.feature_collector import FeatureCollector
+from vidgen_jax.follow import BEST_FOLDER, FollowOptions, follow
 from vidgen_jax.metrics.report import Score, ScoreTable
-from vidgen_jax.observe.pictures import save_prediction_pictures
 from vidgen_jax.parallel import startup
-from vidgen_jax.scoring import Evaluation
-from vidgen_jax.workdir import Trained
+from vidgen_jax.run_scores import curve_text, score_run
 
-SUMMARY = """Scores a run's predictions (PSNR, SSIM; where an object is tracked its place) beside trivial baselines.
+SUMMARY = """Scores a run's predictions beside trivial baselines.
 
-Needs --workdir of a run, and its data set. Prints a table, appends every score with its protocol to scores.jsonl
-in the workdir and puts a contact sheet and a GIF into workdir/evaluation.
-Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256"""
+Needs --workdir of a run, and its data set. PSNR, SSIM, content distance and, where an object is tracked, its place;
+with --networks also FVD, KVD, FID, clip Frechet distance, inception score and diversity. Prints a table, appends every
+score with its protocol to scores.jsonl in the workdir and puts a contact sheet and a GIF into workdir/evaluation.
+With --follow it scores every checkpoint of a run that is being trained elsewhere, until the last.
+Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors"""
 
 SCORES_FILE = "scores.jsonl"
 PICTURES_FOLDER = "evaluation"
-NUM_PICTURED_CLIPS = 8
-NUM_RESAMPLES = 1000
-
-PROTOCOLS = {
-  "psnr": ("psnr", "frame_mean", "dB"),
-  "psnr_pooled": ("psnr", "clip_mse", "dB"),
-  "ssim": ("ssim", "frame_mean", ""),
-  "centroid_error": ("centroid_error", "frames with both objects", "px"),
-  "penalised_centroid_error": ("centroid_error", "no object costs half the diagonal", "px"),
-  "presence": ("presence", "share of frames with an object", ""),
-}
-"""What `scoring.score` calls a metric: its name in reports, its protocol, its unit."""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -77,7 +67,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("split", None, "of the data set; config.data.eval_split by default", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "of the latents", flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "of latents and resamples", flag_values=flag_values)
+  metric_flags.define_network_flags(flag_values)
+  metric_flags.define_score_flags(flag_values)
+  flags.DEFINE_bool("follow", False, "scores each checkpoint as it appears, to the last", flag_values=flag_values)
+  flags.DEFINE_string(
+    "best_metric", "", f"--follow: keeps the best checkpoint by it in workdir/{BEST_FOLDER}", flag_values=flag_values
+  )
+  flags.DEFINE_float("poll", 10.0, "--follow: seconds between two looks", flag_values=flag_values)
+  flags.DEFINE_float(
+    "patience", 3600.0, "--follow: ends after so many seconds without a new checkpoint", flag_values=flag_values
+  )
   flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
   flags.mark_flag_as_required("workdir", flag_values=flag_values)
 
@@ -85,175 +85,77 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
+  _check_follow_flags(flag_values)
   startup.enable_compilation_cache()
   if flag_values.distributed:
     startup.initialize_distributed()
   config = _config(flag_values)
-  trained = workdir.load_trained(flag_values.workdir, config=config, step=flag_values.step, weights=flag_values.weights)
-  options = scoring.sampling_options(
-    trained.experiment, num_frames=flag_values.num_frames, truncation=flag_values.truncation
-  )
-  table, curves = evaluate(
-    trained,
-    options=options,
-    folder=Path(flag_values.workdir) / PICTURES_FOLDER,
-    batch_norm=flag_values.batch_norm,
-    seed=flag_values.seed,
-  )
+  workdirs.check_same_model(flag_values.workdir, config)
+  experiment = experiments.build(config)
+  options = scoring.sampling_options(experiment, num_frames=flag_values.num_frames, truncation=flag_values.truncation)
+  extractors = metric_flags.extractors(flag_values)
+  size = config.data.resolution
+  for extractor in extractors:
+    extractor.check((options.num_frames, size, size, config.data.channels))
+  collector = FeatureCollector(extractors, options=metric_flags.set_options(flag_values))
+
+  def score(folder: str, step: int | None) -> list[Score]:
+    trained = workdirs.load_weights(folder, experiment, step=step, weights=flag_values.weights)
+    table, curves = score_run(
+      trained,
+      options=options,
+      folder=Path(flag_values.workdir) / PICTURES_FOLDER,
+      collector=collector,
+      batch_norm=flag_values.batch_norm,
+      seed=flag_values.seed,
+    )
+    return _report(Path(flag_values.workdir) / SCORES_FILE, table, curves)
+
+  if flag_values.follow:
+    following = FollowOptions(
+      last_step=config.train.num_steps,
+      metric=flag_values.best_metric,
+      poll=flag_values.poll,
+      patience=flag_values.patience,
+    )
+    scored = _scored_steps(Path(flag_values.workdir) / SCORES_FILE, flag_values)
+    follow(flag_values.workdir, score, scored=scored, options=following)
+  else:
+    score(flag_values.workdir, flag_values.step)
+
+
+def _report(path: Path, table: ScoreTable, curves: list[Score]) -> list[Score]:
+  scores = [*table.scores, *curves]
   if jax.process_index() == 0:
-    path = Path(flag_values.workdir) / SCORES_FILE
-    ScoreTable([*table.scores, *curves]).write_json_lines(path)
+    ScoreTable(scores).write_json_lines(path)
     sys.stdout.write(f"{table.text()}\n\n{curve_text(curves)}\n")
-    logging.info("appended %d scores to %s", len(table.scores) + len(curves), path)
+    sys.stdout.flush()
+    logging.info("appended %d scores to %s", len(scores), path)
+  return scores
 
 
-def evaluate(
-  trained: Trained, *, options: SampleOptions, folder: Path, batch_norm: str = "standing", seed: int = 0
-) -> tuple[ScoreTable, list[Score]]:
-  """Scores clips as `config.evaluation` and `config.data.eval_split` say, and draws some.
-
-  Args:
-    trained: the weights.
-    options: length and truncation.
-    folder: for the contact sheet and the GIF.
-    batch_norm: 'standing' or 'batch', see `scoring.predict`.
-    seed: of the latents.
-
-  Returns:
-    Scores over whole clips, and those of every frame by itself.
-
-  Raises:
-    UserError: if the data set is missing or the disk is full.
-  """
-  experiment, nets = trained.experiment, trained.nets
-  settings = experiment.config.evaluation
-  clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
-  pictured = next(clips)  # Before anything is compiled, so that a missing data set or split is told at once.
-  if batch_norm == "standing":
-    logging.info("standing statistics over %d batches", settings.standing_batches)
-    key, passes = scoring.standing_key(experiment), settings.standing_batches
-    nets = scoring.prepare_nets(experiment, nets, key, options=options, num_batches=passes)
-  key = jax.random.key(seed)
-  first = scoring.sample_key(key, 0, 0)
-  prediction = scoring.predict(experiment, nets, pictured, first, options=options, batch_norm=batch_norm)
-  if jax.process_index() == 0:
-    given, truth = np.split(pictured["video"], [experiment.algorithm.conditioning_frames], axis=1)
-    shown = (array[:NUM_PICTURED_CLIPS] for array in (given, prediction, truth))
-    pictures = save_prediction_pictures(folder, trained.step, *shown)
-    logging.info("contact sheet %s, GIF %s", pictures.sheet_path, pictures.gif_path)
-  logging.info("drawing and scoring %d samples per clip", settings.samples)
-  evaluation = scoring.evaluate(
-    experiment,
-    nets,
-    key,
-    options=options,
-    num_clips=settings.num_clips,
-    samples=settings.samples,
-    batch_norm=batch_norm,
-  )
-  common = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips, "step": trained.step}
-  common |= {"weights": trained.weights, "batch_norm": batch_norm, "truncation": options.truncation, "seed": seed}
-  return clip_scores(evaluation, common), list(frame_scores(evaluation, common))
+def _check_follow_flags(flag_values: flags.FlagValues) -> None:
+  """A flag that would be ignored is an error."""
+  if flag_values.follow and flag_values.step is not None:
+    raise UserError("--step is of one checkpoint, --follow takes all; leave one of them out")
+  for name in ("best_metric", "poll", "patience"):
+    if flag_values[name].present and not flag_values.follow:
+      raise UserError(f"--{name} belongs to --follow; leave it out or give both")
 
 
-def clip_scores(evaluation: Evaluation, common: dict[str, Any]) -> ScoreTable:
-  """One score for every subject and metric: the mean over clips, and for the model also of the best samples.
-
-  Args:
-    evaluation: of the model and the baselines.
-    common: fields of `Score` that hold for the model; baselines take those that make sense for them.
-  """
-  table = ScoreTable()
-  for subject, fields, aggregate, values in _aggregates(evaluation, common):
-    for name, (metric, protocol, unit) in PROTOCOLS.items():
-      # A sample that shows the object most often is no better prediction: only the mean says something.
-      if name not in values or (name == "presence" and aggregate.startswith("best")):
-        continue
-      clips = np.array([scoring.mean_of_known(clip) for clip in values[name].reshape(len(values[name]), -1)])
-      table.add(
-        Score(
-          subject=subject,
-          metric=metric,
-          value=scoring.mean_of_known(clips),
-          unit=unit,
-          protocol=", ".join(filter(None, [protocol, aggregate])),
-          interval=bootstrap_interval(clips),
-          **fields,
-        )
-      )
-  return table
-
-
-def frame_scores(evaluation: Evaluation, common: dict[str, Any]) -> Iterator[Score]:
-  """PSNR and SSIM of every predicted frame, '+1' being the first; arguments as in `clip_scores`."""
-  for subject, fields, aggregate, values in _aggregates(evaluation, common):
-    for name in ("psnr", "ssim"):
-      if name not in values:
-        continue
-      for index, frame in enumerate(values[name].T, start=1):
-        yield Score(
-          subject=subject,
-          metric=f"{name}_frame_+{index}",
-          value=scoring.mean_of_known(frame),
-          unit=PROTOCOLS[name][2],
-          protocol=", ".join(filter(None, ["one frame", aggregate])),
-          **fields,
-        )
-
-
-def curve_text(scores: list[Score]) -> str:
-  """The result of `frame_scores` as a table: a line for each subject, a column for each frame."""
-  curves: dict[tuple[str, str, str], list[float]] = {}
-  for score in scores:
-    metric = score.metric.split("_frame_")[0]
-    _, _, aggregate = score.protocol.partition(", ")
-    curves.setdefault((metric, score.subject, aggregate), []).append(score.value)
-  heads = {key: " ".join(filter(None, [key[0], key[1], f"({key[2]})" if key[2] else ""])) for key in curves}
-  width = max(map(len, heads.values()), default=0)
-  count = max(map(len, curves.values()), default=0)
-  lines = [" ".join([f"{'by frame':<{width}}", *(f"{f'+{index}':>8}" for index in range(1, count + 1))])]
-  lines += [" ".join([f"{heads[key]:<{width}}", *(f"{v:8.4g}" for v in values)]) for key, values in curves.items()]
-  return "\n".join(lines)
-
-
-def bootstrap_interval(clips: np.ndarray, *, seed: int = 0) -> tuple[float, float] | None:
-  """The 95 % confidence interval of a mean over clips, by drawing as many clips again and again.
-
-  Args:
-    clips: [B], one score a clip; NaN ("no score") is left out.
-    seed: of the draws.
-
-  Returns:
-    (2.5 %, 97.5 %) percentiles of the means; None for fewer than two clips.
-  """
-  known = clips[~np.isnan(clips)]
-  if len(known) < 2:
-    return None
-  drawn = np.random.default_rng(seed).integers(len(known), size=(NUM_RESAMPLES, len(known)))
-  low, high = np.percentile(known[drawn].mean(axis=1), [2.5, 97.5])
-  return float(low), float(high)
-
-
-def _aggregates(
-  evaluation: Evaluation, common: dict[str, Any]
-) -> Iterator[tuple[str, dict[str, Any], str, dict[str, np.ndarray]]]:
-  """(subject, fields of its scores, how samples were brought to one number, values by metric)."""
-  model: BestOf = evaluation.model
-  count = model.num_samples
-  fields = common | {"samples": count}
-  yield "model", fields, f"mean of {count} samples" if count > 1 else "", model.mean
-  if count > 1:
-    yield "model", fields, f"best of {count} samples", model.best
-  # A baseline has neither weights nor latents.
-  plain = {name: common[name] for name in ("split", "num_clips")}
-  for subject, baseline in evaluation.baselines.items():
-    yield subject, plain, "", baseline.mean
+def _scored_steps(path: Path, flag_values: flags.FlagValues) -> list[int]:
+  """Steps whose scores are in the file already, with the same weights and statistics."""
+  if not path.is_file():
+    return []
+  same = {name: flag_values[name].value for name in ("weights", "batch_norm", "seed")}
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  return sorted({row["step"] for row in rows if row.get("step") and all(row.get(k) == v for k, v in same.items())})
 
 
 def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
   """The run's config or the one that was given, with what the flags change."""
   if flag_values.config is None:
-    config = workdir.load_config(flag_values.workdir)
+    config = workdirs.load_config(flag_values.workdir)
   else:
     config = configs.from_config_dict(flag_values.config)
   data = {"eval_split": flag_values.split, "data_dir": flag_values.data_dir}

@@ -56,7 +56,15 @@ class Hooks:
     if self._due(step, "picture_every"):
       self._draw(step, nets, key)
     if self._due(step, "evaluate_every"):
-      result = scoring.evaluate(experiment, nets, key, options=options, num_clips=config.training_clips, samples=1)
+      result = scoring.evaluate(
+        experiment,
+        nets,
+        key,
+        options=options,
+        num_clips=config.training_clips,
+        samples=1,
+        with_baselines=False,
+      )
       means = {name: value for name, value in result.means().items() if not name.endswith("_best")}
       logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
       self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})

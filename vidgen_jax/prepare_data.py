@@ -22,6 +22,7 @@ SUMMARY = """Builds data sets and shows what is in them.
   vidgen data build video_folder --source=FOLDER --name=NAME
       Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes;
       both may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
+      (or --split_group=8, which divides the people: eight strips of each, numbered in a row)
   vidgen data inspect NAME
       Sizes, classes and frame rates, and a contact sheet.
 
@@ -58,7 +59,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "float", "test_fraction", defaults["test_fraction"], "build video_folder: part of every class that is for testing"
   )
   define(
-    "string", "split_group", defaults["split_group"], "build video_folder: file, or pair: 2 n and 2 n + 1 on one side"
+    "string",
+    "split_group",
+    defaults["split_group"],
+    "build video_folder: file; pair: files 2 n and 2 n + 1 of a folder on one side; a number N: files k N up to "
+    "k N + N - 1 of all folders on one side",
   )
   define("integer", "min_frames", defaults["min_frames"], "build video_folder: a shorter video is skipped")
   define("integer", "clip_frames", 0, "build video_folder: cut videos into clips of that many frames; 0 does not cut")

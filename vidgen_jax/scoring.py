@@ -1,8 +1,9 @@
 """Predictions on evaluation clips, and their scores beside the trivial baselines'."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -24,6 +25,19 @@ TRACKING_DIRECTIONS = {"centroid_error": False, "penalised_centroid_error": Fals
 
 HOOK_STREAM = 1
 """Folded into the root key for standing statistics and for the hooks' latents, so that neither touches training."""
+
+
+class ClipObserver(Protocol):
+  """Sees every clip that is scored, for scores that need the whole set."""
+
+  def add(self, subject: str, sample: int, video: np.ndarray) -> None:
+    """Takes whole clips, given frames included.
+
+    Args:
+      subject: 'real', 'model' or a baseline's name.
+      sample: which of the samples drawn for the same clips.
+      video: uint8[B, T, H, W, C].
+    """
 
 
 @dataclass(frozen=True)
@@ -158,6 +172,8 @@ def evaluate(
   num_clips: int,
   samples: int,
   batch_norm: str = "standing",
+  with_baselines: bool = True,
+  observer: ClipObserver | None = None,
 ) -> Evaluation:
   """Scores predictions on evaluation clips, one sample after the other.
 
@@ -169,18 +185,27 @@ def evaluate(
     num_clips: 0 for all.
     samples: l predictions per clip.
     batch_norm: see `predict`.
+    with_baselines: also scores what trivial predictors say; training does not ask again and again.
+    observer: also sees the clips.
   """
   tracking = experiment.config.evaluation.object_tracking
   tc = experiment.algorithm.conditioning_frames
   model, others, count = [], [], 0
   for i, batch in enumerate(evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)):
     given, truth = batch["video"][:, :tc], batch["video"][:, tc:]
+    guesses = guess_trivially(given, truth, key=jax.random.fold_in(key, i)) if with_baselines else {}
+    if observer is not None:
+      observer.add("real", 0, batch["video"])
+      for name, guess in guesses.items():
+        observer.add(name, 0, np.concatenate([given, guess], axis=1))
     kept = BestOfSamples(DIRECTIONS | (TRACKING_DIRECTIONS if tracking else {}))
     for j in range(samples):
       prediction = predict(experiment, nets, batch, sample_key(key, i, j), options=options, batch_norm=batch_norm)
       kept.add(score(prediction, truth, tracking=tracking))
+      if observer is not None:
+        observer.add("model", j, np.concatenate([given, prediction], axis=1))
     model.append(kept.result())
-    others.append(score_baselines(given, truth, tracking=tracking))
+    others.append(score_baselines(guesses, given, truth, tracking=tracking) if with_baselines else {})
     count += len(truth)
   names = others[0].keys()
   return Evaluation(
@@ -200,13 +225,39 @@ def score(prediction: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[
   return scores | (_tracking_scores(centroid_error(prediction, truth)) if tracking else {})
 
 
-def score_baselines(given: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[str, BestOf]:
-  """Scores of copying the last given frame, of black and, where an object is tracked, of extrapolating its motion."""
+def guess_trivially(given: np.ndarray, truth: np.ndarray, *, key: jax.Array) -> dict[str, np.ndarray]:
+  """What follows, as those guess who know nothing; `cross_fade` knows the last frame.
+
+  Args:
+    given: uint8[B, Tc, H, W, C].
+    truth: uint8[B, T, H, W, C].
+    key: of the noise.
+
+  Returns:
+    Frames of truth's shape by the baseline's name.
+  """
   length = truth.shape[1]
-  results = {
-    "copy_last": score(baselines.copy_last(given, length), truth, tracking=tracking),
-    "black": score(baselines.black(given, length), truth, tracking=tracking),
+  seed = np.asarray(jax.random.key_data(key)).ravel()
+  return {
+    "copy_last": baselines.copy_last(given, length),
+    "black": baselines.black(given, length),
+    "cross_fade": baselines.cross_fade(given, truth),
+    "noise": np.random.default_rng(seed).integers(256, size=truth.shape, dtype=np.uint8),
   }
+
+
+def score_baselines(
+  guesses: Mapping[str, np.ndarray], given: np.ndarray, truth: np.ndarray, *, tracking: bool
+) -> dict[str, BestOf]:
+  """Scores of trivial guesses and, where an object is tracked, of extrapolating its motion.
+
+  Args:
+    guesses: of `guess_trivially`.
+    given: uint8[B, Tc, H, W, C].
+    truth: uint8[B, T, H, W, C].
+    tracking: whether an object is tracked.
+  """
+  results = {name: score(guess, truth, tracking=tracking) for name, guess in guesses.items()}
   if tracking and given.shape[1] > 1:
     results["linear_extrapolation"] = _tracking_scores(baselines.linear_extrapolation_error(given, truth))
   return {name: BestOf(best=scores, mean=scores, num_samples=1) for name, scores in results.items()}

@@ -77,11 +77,26 @@ def load_trained(
   Raises:
     UserError: if there is no such checkpoint, or `config` describes another model.
   """
-  own = load_config(workdir)
-  if config is not None:
-    _check_same_model(workdir, own, config)
-  experiment = experiments.build(config or own)
-  with Checkpointer(workdir) as checkpointer:
+  if config is None:
+    config = load_config(workdir)
+  else:
+    check_same_model(workdir, config)
+  return load_weights(workdir, experiments.build(config), step=step, weights=weights)
+
+
+def load_weights(workdir: str, experiment: Experiment, *, step: int | None = None, weights: str = "ema") -> Trained:
+  """As `load_trained`, with the run's experiment at hand: for one checkpoint after another.
+
+  Args:
+    workdir: of the run.
+    experiment: of the run.
+    step: of the checkpoint; None for the latest.
+    weights: 'ema' or 'raw'.
+
+  Raises:
+    UserError: if there is no such checkpoint.
+  """
+  with Checkpointer(workdir, read_only=True) as checkpointer:
     restored = checkpointer.restore(experiment.abstract_state, step=step)
   if restored is None:
     raise UserError(f"--workdir={workdir} holds no checkpoint yet")
@@ -97,8 +112,13 @@ def load_trained(
   )
 
 
-def _check_same_model(workdir: str, own: ExperimentConfig, config: ExperimentConfig) -> None:
-  changed = configs.differences(configs.to_dict(own), configs.to_dict(config))
+def check_same_model(workdir: str, config: ExperimentConfig) -> None:
+  """Checks that a config describes the model that a run has trained.
+
+  Raises:
+    UserError: naming the first field that does not fit, or if the folder holds no run.
+  """
+  changed = configs.differences(configs.to_dict(load_config(workdir)), configs.to_dict(config))
   for name, (old, new) in changed.items():
     if name.startswith("algorithm") or name in ("data.resolution", "data.channels"):
       raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")

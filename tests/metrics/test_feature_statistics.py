@@ -102,6 +102,7 @@ def test_mean_interval_is_near_the_normal_one():
   assert (low + high) / 2 == pytest.approx(values.mean(), abs=0.03)
   assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.06)
   assert mean_interval(np.array([1.0, np.nan])) is None
+  assert mean_interval(np.array([3.0, 3.0])) == (3.0, 3.0)
 
 
 def test_statistic_interval_covers_its_value_although_draws_are_biased():

@@ -1,14 +1,26 @@
 """Dividing files between training and testing, such that files that belong together stay together."""
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from vidgen_jax.errors import UserError
 
-GROUPINGS = ("file", "pair")
-"""'file': every file by itself; 'pair': files 2 n and 2 n + 1, which are mirror images of each other in Weizmann."""
+GROUPINGS = ("file", "pair", "a whole number N >= 2")
+"""'file': every file by itself.
+
+'pair': files 2 n and 2 n + 1 of one folder, which are mirror images of each other in Weizmann.
+
+A number N: files k N .. k N + N - 1, whatever their folders: in Weizmann, where the files are numbered by person, then
+by action, then by mirroring, '8' is everything that one person does.
+"""
+
+
+def check_grouping(grouping: str) -> None:
+  """Raises a UserError if it is none of `GROUPINGS`."""
+  if grouping not in ("file", "pair") and (not grouping.isdecimal() or int(grouping) < 2):
+    raise UserError(f"--split_group must be {', '.join(GROUPINGS[:-1])} or {GROUPINGS[-1]}, got {grouping!r}")
 
 
 def group_of(path: str, grouping: str) -> str:
@@ -18,24 +30,32 @@ def group_of(path: str, grouping: str) -> str:
     path: path within the source.
     grouping: one of `GROUPINGS`.
 
+  Returns:
+    The path itself, the pair's number behind the folder, or the block's number alone.
+
   Raises:
-    UserError: if the grouping is unknown, or 'pair' meets a name that is not a number.
+    UserError: if the grouping is unknown, or needs numbers and meets a name that is none.
   """
+  check_grouping(grouping)
   if grouping == "file":
     return path
-  if grouping != "pair":
-    raise UserError(f"--split_group must be one of {', '.join(GROUPINGS)}, got {grouping!r}")
   name = PurePosixPath(path)
   if not name.stem.isdecimal():
-    raise UserError(f"--split_group=pair needs files that are named by numbers, got {path}; use --split_group=file")
-  return str(name.with_name(str(int(name.stem) // 2)))
+    raise UserError(
+      f"--split_group={grouping} needs files that are named by numbers, got {path}; use --split_group=file"
+    )
+  if grouping == "pair":
+    return str(name.with_name(str(int(name.stem) // 2)))
+  return str(int(name.stem) // int(grouping))
 
 
 def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: float, seed: int) -> dict[str, str]:
-  """Divides every class by itself, so that both sides see the same mixture.
+  """Divides every class by itself, so that both sides see the same mixture; classes that share groups, together.
 
-  The groups of a class are ordered by a hash of seed and group, and the first of them are for testing: the nearest
-  whole number to `test_fraction` of them, but at least one on each side where there are two groups or more.
+  The groups are ordered by a hash of seed and group, and the first of them are for testing: the nearest whole number to
+  `test_fraction` of them, but at least one on each side where there are two groups or more. Where groups span classes,
+  one is passed over if it would leave a class without training files, and those that bring a class that testing lacks
+  come first, so that every class lies on both sides if that can be had.
 
   Args:
     class_names: class by path.
@@ -51,14 +71,49 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
   """
   if not 0.0 <= test_fraction < 1.0:
     raise UserError(f"--test_fraction must be in [0, 1), got {test_fraction}")
-  groups = defaultdict(set)
+  classes_of = defaultdict(set)
   for path, class_name in class_names.items():
-    groups[class_name].add(group_of(path, grouping))
+    classes_of[group_of(path, grouping)].add(class_name)
   testing = set()
-  for members in groups.values():
-    ordered = sorted(members, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
-    testing.update(ordered[: _num_testing(len(ordered), test_fraction)])
+  for groups in _strata(classes_of):
+    ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
+    testing.update(_choose(ordered, classes_of, _num_testing(len(ordered), test_fraction)))
   return {path: "test" if group_of(path, grouping) in testing else "train" for path in class_names}
+
+
+def _strata(classes_of: Mapping[str, set[str]]) -> list[list[str]]:
+  """Groups whose classes are linked, by groups that they share, stand in one list."""
+  linked: dict[str, str] = {}
+
+  def root(class_name: str) -> str:
+    while (parent := linked.setdefault(class_name, class_name)) != class_name:
+      class_name = parent
+    return class_name
+
+  for classes in classes_of.values():
+    roots = {root(class_name) for class_name in classes}
+    linked.update(dict.fromkeys(roots, min(roots)))
+  strata = defaultdict(list)
+  for group, classes in classes_of.items():
+    strata[root(min(classes))].append(group)
+  return list(strata.values())
+
+
+def _choose(ordered: Sequence[str], classes_of: Mapping[str, set[str]], count: int) -> list[str]:
+  """The groups for testing; with one class only, the first `count`."""
+  if not count:
+    return []
+  left = Counter(class_name for group in ordered for class_name in classes_of[group])
+  chosen, covered = [], set()
+  for fills_up in (False, True):
+    for group in ordered:
+      classes = classes_of[group]
+      wanted = len(chosen) < count and group not in chosen if fills_up else not classes <= covered
+      if wanted and all(left[class_name] > 1 for class_name in classes):
+        chosen.append(group)
+        covered |= classes
+        left.subtract(classes)
+  return chosen
 
 
 def _num_testing(num_groups: int, test_fraction: float) -> int:

@@ -31,7 +31,8 @@ class VideoFolderOptions:
     encoding: 'jpeg' or 'png'.
     quality: of JPEG, 1..100.
     test_fraction: part of every class that is for testing, unless the folders say it.
-    split_group: 'file', or 'pair' to keep the files numbered 2 n and 2 n + 1 on one side.
+    split_group: 'file'; 'pair' to keep the files numbered 2 n and 2 n + 1 of a folder on one side; or a number N, '8',
+      to keep the files numbered k N .. k N + N - 1 of all folders on one side.
     seed: of the division.
     min_frames: a shorter video is skipped.
     clip_frames: cuts a video into clips of that many frames and drops the rest; 0 keeps each video as one clip.
@@ -60,6 +61,7 @@ class VideoFolderOptions:
       value = getattr(self, field)
       if value < least:
         raise UserError(f"--{field} must be at least {least}, got {value}")
+    splits.check_grouping(self.split_group)
     _ = self.frame_encoding
 
   @property

@@ -44,6 +44,30 @@ def black(conditioning: np.ndarray, num_frames: int) -> np.ndarray:
   return np.zeros((conditioning.shape[0], num_frames, *conditioning.shape[2:]), np.uint8)
 
 
+def cross_fade(conditioning: np.ndarray, truth: np.ndarray) -> np.ndarray:
+  """Blends the last conditioning frame linearly into the clip's last frame (the trivial inbetweening, paper 000).
+
+  It knows the last frame, which a predictor does not: beside predictions it is no competitor but a yardstick.
+
+  Args:
+    conditioning: uint8[B, Tc, H, W, C] with Tc >= 1.
+    truth: uint8[B, T, H, W, C], the frames that follow; only the last is looked at.
+
+  Returns:
+    uint8[B, T, H, W, C], rounded; the last frame is the true one.
+
+  Raises:
+    TypeError: if the videos are not uint8.
+    ValueError: if there is no conditioning frame or none that follows.
+  """
+  _check(conditioning, truth.shape[1], at_least=1)
+  if conditioning.dtype != np.uint8 or truth.dtype != np.uint8:
+    raise TypeError(f"cross_fade needs uint8 video, got {conditioning.dtype} and {truth.dtype}")
+  first, last = (frame.astype(np.float32)[:, None] for frame in (conditioning[:, -1], truth[:, -1]))
+  share = (np.arange(1, truth.shape[1] + 1, dtype=np.float32) / truth.shape[1]).reshape(1, -1, 1, 1, 1)
+  return np.rint((1.0 - share) * first + share * last).astype(np.uint8)
+
+
 def linear_extrapolation_centroid(conditioning: jax.typing.ArrayLike, num_frames: int) -> Track:
   """Lets the object go on with the velocity of the last two conditioning frames.
 

@@ -40,6 +40,8 @@ class Score:
   seed: int | None = None
   step: int | None = None
   """Train step of the checkpoint."""
+  clip: str | None = None
+  """Frames x height x width x channels of the clips as they were given."""
   extractor: str | None = None
   """The feature network of a metric that has one."""
   extractor_hash: str | None = None

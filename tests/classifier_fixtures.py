@@ -1,0 +1,49 @@
+"""Small data sets with classes, and a tiny classifier in place of the real ones; a plugin of tests that need them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.classifiers import SIZE, TinyClassifier, write_clips
+from vidgen_jax.classifier_training import ClassifierConfig, config, network
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
+
+
+@pytest.fixture(scope="session")
+def brightness_data(tmp_path_factory) -> str:
+  """data_dir of 'real', 'synthetic' (noisier), and 'others', whose classes are called differently."""
+  root = tmp_path_factory.mktemp("classes")
+  sets = {
+    "real": ({"dark": (40, 100), "light": (150, 220)}, 20.0),
+    "synthetic": ({"dark": (60, 110), "light": (130, 200)}, 40.0),
+    "others": ({"light": (150, 220), "medium": (40, 100)}, 20.0),
+  }
+  for seed, (name, (levels, noise)) in enumerate(sets.items()):
+    write_clips(root / "source" / name, levels, noise=noise, seed=seed)
+    source = str(root / "source" / name)
+    build_video_folder(VideoFolderOptions(source=source, name=name, data_dir=str(root / "built"), encoding="png"))
+  return str(root / "built")
+
+
+@pytest.fixture(scope="module")
+def tiny_network() -> Iterator[None]:
+  """'r3d18' is the tiny classifier, for the tests of one module."""
+  with pytest.MonkeyPatch.context() as patch:
+    for module in (config, network):
+      patch.setattr(module, "NETWORKS", {"r3d18": TinyClassifier})
+    yield
+
+
+@pytest.fixture(scope="module")
+def classifier_config(brightness_data, tiny_network) -> ClassifierConfig:
+  """A training of three epochs of three steps."""
+  del tiny_network
+  return ClassifierConfig(
+    data=DataConfig(name="real", data_dir=brightness_data, num_frames=3, resolution=SIZE),
+    width=4,
+    dropout=0.3,
+    batch_size=8,
+    learning_rate=0.05,
+    epochs=3,
+  )

@@ -1,0 +1,200 @@
+"""`vidgen compare`: scores of one set of clips against another, wherever they come from."""
+
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags, logging
+
+from vidgen_jax import metric_flags
+from vidgen_jax.clip_folders import ClipSet
+from vidgen_jax.errors import UserError
+from vidgen_jax.extraction import FeatureExtractor, Variant
+from vidgen_jax.metrics import baselines
+from vidgen_jax.metrics.bootstrap import mean_interval
+from vidgen_jax.metrics.content_distance import average_content_distance
+from vidgen_jax.metrics.psnr import clip_psnr
+from vidgen_jax.metrics.report import Score, ScoreTable
+from vidgen_jax.metrics.ssim import WINDOW, clip_ssim
+from vidgen_jax.parallel import startup
+from vidgen_jax.set_metrics import SetOptions, SetScorer
+
+SUMMARY = """Scores any two sets of clips against each other: FVD and the like, beside what trivial clips score.
+
+Needs --real and --fake: folders of videos, of frame strips, of one folder of numbered pictures a clip, or of arrays;
+a .npy or .npz file [N, T, H, W, C]; or NAME/SPLIT of a built data set. With --networks distances between the sets; with
+--paired PSNR and SSIM of the i-th clip of both; always the average content distance. Values are checked: [0, 1] and
+0..255 are told apart, never mixed. Prints a table, appends every score with its protocol to --out.
+Example: vidgen compare --real=videos/real --fake=videos/model --networks=i3d.safetensors --num_frames=16"""
+
+BATCH = 16
+"""Clips held at once outside of the networks."""
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """The command's flags."""
+  metric_flags.define_clip_flags(flag_values, {"real": "the true clips", "fake": "the clips to be scored"})
+  metric_flags.define_network_flags(flag_values)
+  metric_flags.define_score_flags(flag_values)
+  flags.DEFINE_integer(
+    "conditioning_frames",
+    1,
+    "leading frames that the baselines copy_last and cross_fade of the real clips keep; 0 for no baselines",
+    lower_bound=0,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool("paired", False, "the i-th clips of both sets belong together: PSNR, SSIM", flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "of resamples and of the real set's halves", flag_values=flag_values)
+  flags.DEFINE_string("out", None, "file that scores are appended to, a JSON object a line", flag_values=flag_values)
+  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
+  flags.mark_flags_as_required(["real", "fake"], flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Runs the command."""
+  del arguments
+  startup.enable_compilation_cache()
+  if flag_values.distributed:
+    startup.initialize_distributed()
+  options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
+  with metric_flags.open_set(flag_values, "real") as real, metric_flags.open_set(flag_values, "fake") as fake:
+    table = compare(
+      real,
+      fake,
+      extractors,
+      options=options,
+      paired=flag_values.paired,
+      conditioning_frames=flag_values.conditioning_frames,
+    )
+  if jax.process_index() == 0:
+    if flag_values.out is not None:
+      table.write_json_lines(Path(flag_values.out))
+    sys.stdout.write(f"{table.text()}\n")
+
+
+def compare(
+  real: ClipSet,
+  fake: ClipSet,
+  extractors: list[FeatureExtractor],
+  *,
+  options: SetOptions,
+  paired: bool = False,
+  conditioning_frames: int = 1,
+) -> ScoreTable:
+  """Scores one set against another.
+
+  Args:
+    real: the true clips.
+    fake: the clips to be scored, of the same shape.
+    extractors: feature networks; none for the scores that need none.
+    options: of the scores of sets.
+    paired: the i-th clips belong together.
+    conditioning_frames: given frames of the baselines that are made of the real clips; 0 for no baselines.
+
+  Raises:
+    UserError: if the sets do not fit each other or a network.
+  """
+  _check(real, fake, paired=paired, conditioning_frames=conditioning_frames)
+  for extractor in extractors:
+    extractor.check(real.clip_shape)
+  common = {"split": real.name, "num_clips": len(real), "clip": "x".join(map(str, real.clip_shape))}
+  table = ScoreTable(_content_scores(real, fake, common))
+  if paired:
+    for score in _paired_scores(real, fake, common):
+      table.add(score)
+  variants = _variants(conditioning_frames)
+  for extractor in extractors:
+    found = extractor.extract_all(real, variants=variants, description="real")
+    fakes = extractor.extract_all(fake, description="fake")[""]
+    fields = {"split": real.name, "num_clips": len(real)}
+    scorer = SetScorer(extractor, found.pop("real"), clip_shape=real.clip_shape, options=options, real_fields=fields)
+    scorer.warn_of_bias(fake.name, [fakes])
+    scores = [*scorer.score(fake.name, [fakes]), *scorer.score_real()]
+    scores += [score for name, features in found.items() for score in scorer.score(name, [features])]
+    for score in scores:
+      table.add(score)
+  return table
+
+
+def _variants(conditioning_frames: int) -> dict[str, Variant]:
+  """The real clips, and what the baselines make of them."""
+  given = conditioning_frames
+
+  def copy_last(video: np.ndarray) -> np.ndarray:
+    rest = video.shape[1] - given
+    return np.concatenate([video[:, :given], baselines.copy_last(video[:, :given], rest)], axis=1)
+
+  def cross_fade(video: np.ndarray) -> np.ndarray:
+    return np.concatenate([video[:, :given], baselines.cross_fade(video[:, :given], video[:, given:])], axis=1)
+
+  def noise(video: np.ndarray) -> np.ndarray:
+    # Seeded by each clip itself, so that another number of processes or another batch changes nothing.
+    generators = [np.random.default_rng(zlib.crc32(np.ascontiguousarray(clip))) for clip in video]
+    return np.stack([generator.integers(256, size=video.shape[1:], dtype=np.uint8) for generator in generators])
+
+  variants: dict[str, Variant] = {"real": lambda video: video}
+  return variants | ({"copy_last": copy_last, "cross_fade": cross_fade, "noise": noise} if given else {})
+
+
+def _check(real: ClipSet, fake: ClipSet, *, paired: bool, conditioning_frames: int) -> None:
+  if real.clip_shape[1:] != fake.clip_shape[1:]:
+    sizes = ["x".join(map(str, clips.clip_shape)) for clips in (real, fake)]
+    raise UserError(
+      f"--real holds clips of {sizes[0]}, --fake of {sizes[1]} (frames x height x width x channels); "
+      "bring both to one size with --resolution"
+    )
+  if real.clip_shape[0] != fake.clip_shape[0]:
+    raise UserError(
+      f"--real holds clips of {real.clip_shape[0]} frames, --fake of {fake.clip_shape[0]}; "
+      f"cut both with --num_frames={min(real.clip_shape[0], fake.clip_shape[0])}"
+    )
+  if paired and len(real) != len(fake):
+    raise UserError(f"--paired needs equally many clips, got {len(real)} real and {len(fake)} fake ones")
+  if paired and (real.skipped or fake.skipped):
+    file, reason = (*real.skipped, *fake.skipped)[0]
+    raise UserError(f"--paired needs every file, but {file} cannot be used ({reason}); without it pairs would shift")
+  if conditioning_frames >= real.clip_shape[0]:
+    raise UserError(
+      f"--conditioning_frames={conditioning_frames} leaves nothing of clips of {real.clip_shape[0]} frames"
+    )
+
+
+def _content_scores(real: ClipSet, fake: ClipSet, common: dict) -> Iterator[Score]:
+  """The content distance of both sets: low is good only as far as the real clips' is low."""
+  if real.clip_shape[0] < 2:
+    return
+  for subject, clips in ((fake.name, fake), ("real", real)):
+    values = np.concatenate([average_content_distance(video) for video in clips.batches(BATCH)])
+    yield Score(
+      subject=subject,
+      metric="content_distance",
+      value=float(values.mean()),
+      protocol="mean colours of frames on [0, 255]",
+      interval=mean_interval(values),
+      **common | {"num_generated": len(clips)},
+    )
+
+
+def _paired_scores(real: ClipSet, fake: ClipSet, common: dict) -> Iterator[Score]:
+  metrics = {"psnr": (clip_psnr, "dB"), "ssim": (clip_ssim, "")}
+  if min(real.clip_shape[1:3]) < WINDOW:
+    logging.warning("no SSIM: it needs frames of at least %dx%d pixels", WINDOW, WINDOW)
+    del metrics["ssim"]
+  values: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+  for truth, guess in zip(real.batches(BATCH), fake.batches(BATCH), strict=True):
+    for name, (metric, _) in metrics.items():
+      values[name].append(np.asarray(metric(guess, truth, data_range=255)))
+  for name, (_, unit) in metrics.items():
+    clips = np.concatenate(values[name]).astype(np.float64)
+    yield Score(
+      subject=fake.name,
+      metric=name,
+      value=float(clips.mean()),
+      unit=unit,
+      protocol="frame_mean, all frames",
+      interval=mean_interval(clips),
+      **common,
+    )

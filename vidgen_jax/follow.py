@@ -1,0 +1,194 @@
+"""Scoring a run while it is trained elsewhere: every new checkpoint once, and the best one kept."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.errors import UserError
+from vidgen_jax.metrics.report import Score
+from vidgen_jax.observe.files import written_whole
+from vidgen_jax.workdir import CONFIG_FILE
+
+BEST_FOLDER, BEST_FILE = "best", "best.json"
+
+_MESSAGE_BYTES = 65_536
+
+HIGHER_IS_BETTER = {
+  "psnr": True,
+  "ssim": True,
+  "inception_score": True,
+  "diversity": True,
+  "fvd": False,
+  "kvd": False,
+  "fid": False,
+  "clip_frechet": False,
+  "clip_kernel": False,
+  "fvd_infinity": False,
+  "fid_infinity": False,
+  "clip_frechet_infinity": False,
+  "centroid_error": False,
+}
+"""Metrics by which the best checkpoint may be chosen. The content distance is not one: a black clip's is best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FollowOptions:
+  """How a run is followed.
+
+  Attributes:
+    last_step: of the run; following ends once it was scored.
+    metric: by which the best checkpoint is kept, in `workdir/best`, itself a run's folder; '' keeps none.
+    poll: seconds between two looks.
+    patience: seconds without a new checkpoint after which following ends.
+  """
+
+  last_step: int
+  metric: str = ""
+  poll: float = 10.0
+  patience: float = 3600.0
+
+  def __post_init__(self):
+    if self.metric and self.metric not in HIGHER_IS_BETTER:
+      raise UserError(f"--best_metric={self.metric} must be one of {', '.join(HIGHER_IS_BETTER)}")
+    if self.poll <= 0 or self.patience < 0:
+      raise UserError(f"--poll={self.poll:g} must be above 0 and --patience={self.patience:g} not below")
+
+
+def follow(
+  workdir: str, score: Callable[[str, int], Sequence[Score]], *, scored: Sequence[int], options: FollowOptions
+) -> list[int]:
+  """Scores every checkpoint that is there or appears, in the order of steps.
+
+  Training may delete a checkpoint at any time, so each is first linked into a folder of our own.
+
+  Args:
+    workdir: of the run.
+    score: from (a folder that holds the run's config and the checkpoint, its step) to scores.
+    scored: steps that were scored before.
+    options: when to end, what to keep.
+
+  Returns:
+    The steps that were scored now.
+
+  Raises:
+    UserError: if `options.metric` is not among the scores.
+  """
+  done, now, waited_since = set(scored), [], time.monotonic()
+  while options.last_step not in done:
+    fresh = [step for step in _steps(workdir) if step not in done]
+    for step in fresh:
+      with _snapshot(Path(workdir), step) as folder:
+        if folder is not None:
+          _keep_best(Path(workdir), folder, step, score(str(folder), step), options.metric)
+          now.append(step)
+      done.add(step)
+    if fresh:
+      waited_since = time.monotonic()
+    elif time.monotonic() - waited_since > options.patience:
+      logging.info("no new checkpoint for %g s; the run is at step %s", options.patience, max(done, default="none"))
+      break
+    else:
+      time.sleep(options.poll)
+  return now
+
+
+def best_step(workdir: str | Path) -> int | None:
+  """The step of the best checkpoint so far; None if none is kept."""
+  path = Path(workdir) / BEST_FOLDER / BEST_FILE
+  return json.loads(path.read_text())["step"] if path.is_file() else None
+
+
+def _from_lead(value: Any) -> Any:
+  """What the first process holds, on every process: others could see another state of the disk, and wait for ever."""
+  if jax.process_count() == 1:
+    return value
+  text = np.frombuffer(json.dumps(value).encode().ljust(_MESSAGE_BYTES), np.uint8)
+  return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(text)).tobytes().decode())
+
+
+def _steps(workdir: str) -> list[int]:
+  steps = []
+  if jax.process_index() == 0:
+    with Checkpointer(workdir, read_only=True) as checkpointer:
+      steps = checkpointer.steps()
+  return _from_lead(steps)
+
+
+@contextlib.contextmanager
+def _snapshot(workdir: Path, step: int) -> Iterator[Path | None]:
+  """A folder of our own with the config and one checkpoint; None if training has deleted that in the meantime."""
+  folder, lead = workdir / ".following", jax.process_index() == 0
+  found = _from_lead(_link_checkpoint(workdir, folder, step) if lead else None)
+  if not found:
+    logging.warning("the checkpoint of step %d was deleted before it could be scored", step)
+  try:
+    yield folder if found else None
+  finally:
+    if lead:
+      shutil.rmtree(folder, ignore_errors=True)
+
+
+def _link_checkpoint(workdir: Path, folder: Path, step: int) -> bool:
+  """Whether the whole checkpoint was still there."""
+  shutil.rmtree(folder, ignore_errors=True)
+  source = workdir / "checkpoints" / f"step_{step}"
+  try:
+    shutil.copytree(source, folder / "checkpoints" / source.name, copy_function=_link)
+  except (FileNotFoundError, shutil.Error):
+    if source.exists():
+      raise
+    return False
+  shutil.copy2(workdir / CONFIG_FILE, folder / CONFIG_FILE)
+  return True
+
+
+def _link(source: str, target: str) -> None:
+  """A second name for the same bytes, which stay when the first is deleted; a copy where the disk has no links."""
+  try:
+    os.link(source, target)
+  except FileNotFoundError:
+    raise
+  except OSError:
+    shutil.copy2(source, target)
+
+
+def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], metric: str) -> None:
+  if not metric:
+    return
+  values = [score.value for score in scores if score.subject == "model" and score.metric == metric]
+  if not values:
+    known = dict.fromkeys(score.metric for score in scores if score.metric in HIGHER_IS_BETTER)
+    raise UserError(f"--best_metric={metric} is not among the scores, which have {', '.join(known)}; see --networks")
+  if math.isnan(values[0]):
+    return
+  best, path = workdir / BEST_FOLDER, workdir / BEST_FOLDER / BEST_FILE
+  before = json.loads(path.read_text()) if path.is_file() else None
+  # A best checkpoint of another metric says nothing of this one.
+  if before is not None and before["metric"] == metric:
+    gain = values[0] - before["value"] if HIGHER_IS_BETTER[metric] else before["value"] - values[0]
+    if not gain > 0:
+      return
+  logging.info("step %d is the best so far: %s %.5g", step, metric, values[0])
+  if jax.process_index() != 0:
+    return
+  with written_whole(folder / BEST_FILE) as temporary:
+    temporary.write_text(json.dumps({"metric": metric, "value": values[0], "step": step}) + "\n")
+  replaced = workdir / ".best_replaced"
+  shutil.rmtree(replaced, ignore_errors=True)
+  if best.exists():
+    best.rename(replaced)
+  folder.rename(best)
+  shutil.rmtree(replaced, ignore_errors=True)
