@@ -10,11 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax import bench, cli, compilation, experiment, flops, step_timing
+from vidgen_jax import bench, cli, compilation, experiment, extraction_timing, flops, step_timing
 from vidgen_jax import config as configs
 from vidgen_jax.bench import Measurement
 from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
 from vidgen_jax.flops import Part
+
+pytest_plugins = ("tests.runs",)
 
 # The smallest step that has every kind of layer: one stage, one block, frames of 8x8, 1 given frame and 2 predicted.
 TINY = {
@@ -271,3 +273,36 @@ def test_mistakes_are_told_before_anything_is_measured(flag, expected, repositor
   words = ["bench", f"--config={repository}/experiments/trivd_shape_motion.py:smoke", flag.format(tmp=tmp_path)]
   assert cli.dispatch(words) == 2
   assert expected in capsys.readouterr().err
+
+
+def test_a_feature_network_is_timed_and_its_memory_looked_at(tmp_path, capsys):
+  out = tmp_path / "bench.jsonl"
+  words = ["--network=r3d18", "--width=2", "--clip=5x16x16x3", "--clips=90", "--feature_batch=8", f"--out={out}"]
+  assert cli.dispatch(["bench", *words]) == 0
+  head, *rows = (json.loads(line) for line in out.read_text().splitlines())
+  assert (head["experiment"], head["clip"], head["batch"]) == ("r3d18", "5x16x16x3", 8)
+  values = {row["name"]: row["value"] for row in rows}
+  assert values["clips"] > 1
+  assert values["peak memory, all clips"] >= values["peak memory, few clips"] > 10
+  assert values["all / few"] == values["peak memory, all clips"] / values["peak memory, few clips"]
+  assert "clips/s" in capsys.readouterr().out
+
+
+def test_random_clips_are_made_when_they_are_asked_for():
+  clips = extraction_timing.RandomClips(1000, (4, 2, 2, 3))
+  first, second = clips.batches(3, indices=[0, 1, 4, 2])
+  assert (first.shape, second.shape) == ((3, 4, 2, 2, 3), (1, 4, 2, 2, 3))
+  np.testing.assert_array_equal(first[0, 1:], first[1, :-1])  # windows into one pool, a frame apart
+  np.testing.assert_array_equal(first[0], first[2])  # every fourth is the same
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ([], "give either --config of an experiment or --network"),
+    (["--network=r3d18", "--clip=16x64x64"], "--clip=16x64x64 must be written as 16x64x64x3"),
+    (["--network=i3d", "--clip=8x64x64x3"], "--network=i3d cannot be made for --clip=8x64x64x3"),
+  ],
+)
+def test_mistakes_about_networks_are_one_line(words, message, vidgen):
+  assert message in vidgen("bench", *words)

@@ -168,6 +168,23 @@ def test_features_are_written_for_other_programs(sets, classifier, classifier_fi
   assert protocol["input"] == "16x16, 5 frames"
 
 
+def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
+  folder = tmp_path / "clips"
+  folder.mkdir()
+  for index in range(3):
+    np.save(folder / f"{index}.npy", np.full((5, 16, 16, 3), 50 * index + 9, np.uint8))
+  for name in ("broken.mp4", "empty.avi", "text.gif"):
+    (folder / name).write_bytes(b"" if name == "empty.avi" else b"no video at all")
+  assert cli.dispatch(["compare", f"--real={sets[0]}", f"--fake={folder}"]) == 0
+  for name in ("broken.mp4", "empty.avi", "text.gif"):
+    assert f"--fake: {name} is left out: " in caplog.text
+  monkeypatch.setattr("vidgen_jax.metric_flags.MAX_LISTED", 2)
+  assert "--paired needs every file, but broken.mp4" in vidgen(
+    "compare", f"--real={folder}", f"--fake={folder}", "--paired"
+  )
+  assert "--real: and 1 more files" in caplog.text
+
+
 @pytest.mark.parametrize(
   ("words", "message"),
   [

@@ -12,11 +12,17 @@ import pytest
 from vidgen_jax import cli, run_scores, scoring, workdir
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
+from vidgen_jax.extraction import FeatureExtractor
 from vidgen_jax.metrics.best_of import BestOf
+from vidgen_jax.metrics.content_distance import average_content_distance
+from vidgen_jax.metrics.diversity import pairwise_cosine_distance
+from vidgen_jax.metrics.frechet import frechet_distance_of
 from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.scoring import Evaluation
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.runs", "tests.classifier_files")
 
 COMMON = {
   "split": "test",
@@ -38,11 +44,12 @@ def squared_error(prediction, truth):
 
 
 @pytest.fixture(scope="module")
-def scored(run_folder):
-  """(lines of scores.jsonl by subject, metric and protocol; the folder)."""
+def scored(run_folder, classifier_file):
+  """The lines of scores.jsonl by subject, metric and protocol."""
   path = run_folder / "scores.jsonl"
   path.write_text('{"metric": "earlier"}\n')
-  assert cli.dispatch(["evaluate", f"--workdir={run_folder}", "--samples=2", "--num_clips=6", "--seed=3"]) == 0
+  words = ["--samples=2", "--num_clips=6", "--seed=3", f"--networks={classifier_file}", "--bootstrap=5"]
+  assert cli.dispatch(["evaluate", f"--workdir={run_folder}", *words]) == 0
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   assert lines.pop(0) == {"metric": "earlier"}  # scores are appended
   found = {(line["subject"], line["metric"], line["protocol"]): line for line in lines}
@@ -101,12 +108,36 @@ def test_baselines_are_scored_on_the_same_clips(scored, predictions):
 
 def test_every_score_says_what_it_was_computed_on(scored):
   for (subject, _, _), line in scored.items():
-    assert (line["split"], line["num_clips"]) == ("test", 6)
+    assert (line["split"], line["num_clips"]) == ("test", 3 if subject == "real, other half" else 6)
     given = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
     if subject == "model":
       assert given == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}
     else:
       assert given == {"weights": None, "batch_norm": None, "seed": None, "step": None, "samples": 1}
+
+
+def test_sets_are_scored_by_their_features(scored, predictions, classifier):
+  video, drawn = predictions
+  extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]))
+  real = extractor.extract(video).features
+  whole = [np.concatenate([video[:, :2], sample], axis=1) for sample in drawn]
+  features = [extractor.extract(clips).features for clips in whole]
+  found = {(subject, metric): line for (subject, metric, _), line in scored.items()}
+  expected = {
+    "clip_frechet": np.mean([frechet_distance_of(real, sample) for sample in features]),
+    "diversity": pairwise_cosine_distance(np.stack(features, axis=1)).mean(),
+    "content_distance": np.mean([average_content_distance(clips) for clips in whole]),
+  }
+  for metric, value in expected.items():
+    line = found["model", metric]
+    assert line["value"] == pytest.approx(value, rel=1e-3), metric
+    assert (line["samples"], line["weights"], line["step"], line["num_clips"]) == (2, "ema", 4, 6)
+  copied = np.concatenate([video[:, :2], np.repeat(video[:, 1:2], 3, axis=1)], axis=1)
+  distance = frechet_distance_of(real, extractor.extract(copied).features)
+  assert found["copy_last", "clip_frechet"]["value"] == pytest.approx(distance, rel=1e-3)
+  assert found["copy_last", "clip_frechet"]["weights"] is None
+  subjects = {subject for subject, metric in found if metric == "clip_frechet"}
+  assert subjects == {"model", "real, other half", "copy_last", "black", "cross_fade", "noise"}
 
 
 def test_pictures_are_left_beside_the_scores(scored, run_folder):
@@ -210,6 +241,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_
   ("words", "message"),
   [
     ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
+    ("--workdir={run} --networks={run}/nothing.safetensors", "nothing.safetensors"),
     ("--workdir={run} --step=7", "has no checkpoint of step 7; it has [2, 4]"),
     ("--workdir={run} --split=held_out", "has no split 'held_out', only test, train"),
     ("--workdir={run} --num_frames=40", "has no clip of 40 frames in split 'test' (the longest has 32)"),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.extraction import FeatureExtractor, load_extractor
+from vidgen_jax.extraction import FeatureExtractor, load_extractor, load_frame_extractor
 from vidgen_jax.metrics.preprocessing import C3D_PROTOCOLS
 from vidgen_jax.models.classifiers import NETWORKS
 from vidgen_jax.ops.resize import resize
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.pretrained.weight_file import write_weight_file
 
 pytest_plugins = ("tests.classifier_files",)
 
@@ -140,6 +141,20 @@ def test_c3d_subtracts_its_mean_volume(make_classifier):
   assert extractor.protocol((16, 20, 20, 3)) == "tgan1, 128x128 half pixel cubic, 16 frames"
   with pytest.raises(UserError, match="takes clips of 16 frames, got 12"):
     extractor.check((12, 20, 20, 3))
+
+
+def test_frames_are_embedded_one_by_one(make_classifier, classifier_file, video, tmp_path):
+  weights = make_classifier("tsn", {"num_classes": 3, "width": 2}, (3, 16, 16, 3))
+  path = tmp_path / "tsn.safetensors"
+  write_weight_file(path, weights)
+  extractor = load_frame_extractor(path, mesh=mesh_of(1), batch_size=10)
+  found = extractor.embed_frames(video[:2])
+  assert found.shape == (2, 5, 64)
+  # A frame's embedding is that of a clip which shows nothing else.
+  still = FeatureExtractor(weights, mesh=mesh_of(1), batch_size=1).extract(np.repeat(video[1:2, 3:4], 3, axis=1))
+  np.testing.assert_allclose(found[1, 3], still.features[0], rtol=1e-3, atol=1e-4 * np.abs(found).max())
+  with pytest.raises(UserError, match="holds r3d18, which takes clips"):
+    load_frame_extractor(classifier_file, mesh=mesh_of(1))
 
 
 def test_weight_files_are_loaded_by_their_path(classifier_file, video):

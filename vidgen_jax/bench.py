@@ -66,7 +66,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("out", None, "file for the figures, one JSON object a line", flag_values=flag_values)
   flags.DEFINE_bool("no_data", False, "trains on noise and leaves the pipeline out", flag_values=flag_values)
   flags.DEFINE_enum("network", None, list(NETWORKS), "feature network, in place of --config", flag_values=flag_values)
-  flags.DEFINE_integer("width", None, "--network: of its first stage, if not the usual", flag_values=flag_values)
+  flags.DEFINE_integer("width", None, "--network, r3d18 or tsn: channels of its first stage", flag_values=flag_values)
   flags.DEFINE_string("clip", "16x64x64x3", "--network: frames x height x width x channels", flag_values=flag_values)
   flags.DEFINE_integer("clips", 64, "--network: how many", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer("feature_batch", 4, "--network: clips at a time", lower_bound=1, flag_values=flag_values)

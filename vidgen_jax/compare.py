@@ -12,14 +12,16 @@ from absl import flags, logging
 from vidgen_jax import metric_flags
 from vidgen_jax.clip_folders import ClipSet
 from vidgen_jax.errors import UserError
-from vidgen_jax.extraction import FeatureExtractor, Variant
+from vidgen_jax.extraction import FeatureExtractor, Variant, load_frame_extractor
 from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.bootstrap import mean_interval
-from vidgen_jax.metrics.content_distance import average_content_distance
+from vidgen_jax.metrics.content_distance import average_content_distance, mean_colour
 from vidgen_jax.metrics.psnr import clip_psnr
 from vidgen_jax.metrics.report import Score, ScoreTable
 from vidgen_jax.metrics.ssim import WINDOW, clip_ssim
+from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.set_metrics import SetOptions, SetScorer
 
 SUMMARY = """Scores any two sets of clips against each other: FVD and the like, beside what trivial clips score.
@@ -46,6 +48,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     lower_bound=0,
     flag_values=flag_values,
   )
+  flags.DEFINE_string(
+    "content_network",
+    None,
+    "weight file of a tsn whose features of single frames the content distance is taken on, instead of mean colours",
+    flag_values=flag_values,
+  )
   flags.DEFINE_bool("paired", False, "the i-th clips of both sets belong together: PSNR, SSIM", flag_values=flag_values)
   flags.DEFINE_integer("seed", 0, "of resamples and of the real set's halves", flag_values=flag_values)
   flags.DEFINE_string("out", None, "file that scores are appended to, a JSON object a line", flag_values=flag_values)
@@ -60,6 +68,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if flag_values.distributed:
     startup.initialize_distributed()
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
+  embedder = None
+  if flag_values.content_network is not None:
+    embedder = load_frame_extractor(flag_values.content_network, mesh=meshes.make_mesh(MeshConfig()))
   with metric_flags.open_set(flag_values, "real") as real, metric_flags.open_set(flag_values, "fake") as fake:
     table = compare(
       real,
@@ -68,6 +79,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       options=options,
       paired=flag_values.paired,
       conditioning_frames=flag_values.conditioning_frames,
+      embedder=embedder,
     )
   if jax.process_index() == 0:
     if flag_values.out is not None:
@@ -83,6 +95,7 @@ def compare(
   options: SetOptions,
   paired: bool = False,
   conditioning_frames: int = 1,
+  embedder: FeatureExtractor | None = None,
 ) -> ScoreTable:
   """Scores one set against another.
 
@@ -93,6 +106,7 @@ def compare(
     options: of the scores of sets.
     paired: the i-th clips belong together.
     conditioning_frames: given frames of the baselines that are made of the real clips; 0 for no baselines.
+    embedder: of frames, for the content distance; None for their mean colours.
 
   Raises:
     UserError: if the sets do not fit each other or a network.
@@ -101,7 +115,7 @@ def compare(
   for extractor in extractors:
     extractor.check(real.clip_shape)
   common = {"split": real.name, "num_clips": len(real), "clip": "x".join(map(str, real.clip_shape))}
-  table = ScoreTable(_content_scores(real, fake, common))
+  table = ScoreTable(_content_scores(real, fake, common, embedder))
   if paired:
     for score in _paired_scores(real, fake, common):
       table.add(score)
@@ -162,19 +176,24 @@ def _check(real: ClipSet, fake: ClipSet, *, paired: bool, conditioning_frames: i
     )
 
 
-def _content_scores(real: ClipSet, fake: ClipSet, common: dict) -> Iterator[Score]:
+def _content_scores(real: ClipSet, fake: ClipSet, common: dict, embedder: FeatureExtractor | None) -> Iterator[Score]:
   """The content distance of both sets: low is good only as far as the real clips' is low."""
+  embed, fields = mean_colour, dict(common)
+  protocol = "mean colours of frames on [0, 255]"
+  if embedder is not None:
+    embed, protocol = embedder.embed_frames, "features of single frames"
+    fields |= {"extractor": embedder.label, "extractor_hash": embedder.hash}
   if real.clip_shape[0] < 2:
     return
   for subject, clips in ((fake.name, fake), ("real", real)):
-    values = np.concatenate([average_content_distance(video) for video in clips.batches(BATCH)])
+    values = np.concatenate([average_content_distance(video, embed=embed) for video in clips.batches(BATCH)])
     yield Score(
       subject=subject,
       metric="content_distance",
       value=float(values.mean()),
-      protocol="mean colours of frames on [0, 255]",
+      protocol=protocol,
       interval=mean_interval(values),
-      **common | {"num_generated": len(clips)},
+      **fields | {"num_generated": len(clips)},
     )
 
 

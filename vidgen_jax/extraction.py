@@ -174,6 +174,21 @@ class FeatureExtractor:
     rows = self._local_rows(len(video))
     return concatenate(self._extract_batch(video[local], index, len(video)) for index, local in enumerate(rows))
 
+  def embed_frames(self, video: np.ndarray) -> np.ndarray:
+    """Features of every frame by itself, for `average_content_distance`; see `load_frame_extractor`.
+
+    Args:
+      video: uint8[N, T, H, W, C].
+
+    Returns:
+      float32[N, T, D].
+
+    Raises:
+      UserError: as `extract`.
+    """
+    frames = video.reshape(-1, 1, *video.shape[2:])
+    return self.extract(frames).features.reshape(*video.shape[:2], -1)
+
   def extract_all(
     self, clips: IndexedClips, *, variants: Mapping[str, Variant] | None = None, description: str = ""
   ) -> dict[str, Features]:
@@ -258,6 +273,25 @@ def load_extractor(
     c3d_protocol=c3d_protocol,
     name=str(path),
   )
+
+
+def load_frame_extractor(path: str | Path, *, mesh: jax.sharding.Mesh, batch_size: int = 64) -> FeatureExtractor:
+  """An extractor for single frames, of a network that looks at frames one by one.
+
+  Args:
+    path: weight file of a TSN, which is a ResNet-50: of faces, say.
+    mesh: see `FeatureExtractor`.
+    batch_size: frames at a time.
+
+  Raises:
+    UserError: if the file is missing or damaged, or of a network that needs clips.
+  """
+  weights = read_weight_file(path)
+  if weights.network != "tsn":
+    raise UserError(f"{path} holds {weights.network}, which takes clips; embedding single frames needs a tsn")
+  settings = weights.settings | {"segments": 1}
+  single = dataclasses.replace(weights, settings=settings)
+  return FeatureExtractor(single, mesh=mesh, batch_size=batch_size, name=str(path))
 
 
 def _size(clip_shape: Sequence[int]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from absl import flags
+from absl import flags, logging
 
 from vidgen_jax.clip_folders import ClipOptions, ClipSet, open_clips
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
@@ -12,6 +12,9 @@ from vidgen_jax.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.set_metrics import SetOptions
+
+MAX_LISTED = 100
+"""Files that cannot be used and are named one by one."""
 
 
 def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) -> None:
@@ -56,7 +59,12 @@ def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
     max_clips=flag_values.max_clips,
     value_range=flag_values[f"{name}_range"].value,
   )
-  return open_clips(flag_values[name].value, options, what=f"--{name}", data_dir=flag_values.data_dir)
+  clips = open_clips(flag_values[name].value, options, what=f"--{name}", data_dir=flag_values.data_dir)
+  for file, reason in clips.skipped[:MAX_LISTED]:
+    logging.warning("--%s: %s is left out: %s", name, file, reason)
+  if len(clips.skipped) > MAX_LISTED:
+    logging.warning("--%s: and %d more files", name, len(clips.skipped) - MAX_LISTED)
+  return clips
 
 
 def define_network_flags(flag_values: flags.FlagValues) -> None:

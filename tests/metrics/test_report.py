@@ -22,11 +22,40 @@ def test_table_is_aligned_and_says_shared_fields_once():
   assert lines == [
     "split: test",
     "num_clips: 256",
+    "weights: ema (model)",
+    "batch_norm: standing (model)",
+    "truncation: 0.5 (model)",
+    "seed: 3 (model)",
+    "step: 1950 (model)",
     "",
-    "subject    metric  value  unit  protocol                samples  weights  batch_norm  truncation  seed  step",
-    "---------  ------  -----  ----  ----------------------  -------  -------  ----------  ----------  ----  ----",
-    "model      psnr    24.46  dB    frame_mean, best of 10       10  ema      standing           0.5     3  1950",
-    "copy_last  psnr     24.9  dB    frame_mean                    1  -        -                    -     -     -",
+    "subject    metric  value  unit  protocol                samples",
+    "---------  ------  -----  ----  ----------------------  -------",
+    "model      psnr    24.46  dB    frame_mean, best of 10       10",
+    "copy_last  psnr     24.9  dB    frame_mean                    1",
+  ]
+
+
+def test_settings_that_differ_are_columns_and_long_protocols_stand_below():
+  long = "a protocol that takes more room than a column has"
+  common = {"unit": "", "split": "test", "num_clips": 4}
+  scores = [
+    Score(metric="fvd", value=1.0, subject="a", protocol=long, seed=1, extractor="i3d", **common),
+    Score(metric="kvd", value=2.0, subject="b", protocol=long, seed=2, extractor="i3d", **common),
+    Score(metric="psnr", value=3.0, subject="b", protocol="short", **common),
+  ]
+  assert ScoreTable(scores).text().splitlines() == [
+    "split: test",
+    "num_clips: 4",
+    "samples: 1",
+    "extractor: i3d (where it applies)",
+    "",
+    "subject  metric  value  unit  protocol  seed",
+    "-------  ------  -----  ----  --------  ----",
+    "a        fvd         1  -     [1]          1",
+    "b        kvd         2  -     [1]          2",
+    "b        psnr        3  -     short        -",
+    "",
+    f"[1] {long}",
   ]
 
 

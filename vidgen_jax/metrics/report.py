@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from vidgen_jax.errors import UserError
 
 _IN_EVERY_ROW = ("subject", "metric", "value", "unit")
+_SETTINGS = ("weights", "batch_norm", "truncation", "seed", "step", "clip", "extractor", "extractor_hash")
+_LONG_PROTOCOL = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,25 +77,44 @@ class ScoreTable:
   def text(self) -> str:
     """An aligned table, one row per score.
 
-    Fields that all scores share stand once, in the lines above the table; fields that apply to none are left out.
+    Fields that all scores share stand once, in the lines above the table, as do settings that have one value where they
+    apply at all; fields that apply to none are left out. Long protocols stand below, numbered.
     """
     if not self._scores:
       return "(no scores)"
-    shared, columns = [], list(_IN_EVERY_ROW)
+    head, columns = [], list(_IN_EVERY_ROW)
     for field in dataclasses.fields(Score):
       if field.name in _IN_EVERY_ROW:
         continue
-      cells = {_cell(getattr(score, field.name)) for score in self._scores}
-      if len(cells) > 1:
+      cells = [_cell(getattr(score, field.name)) for score in self._scores]
+      known = set(cells) - {"-"}
+      if len(known) == 1 and ("-" not in cells or field.name in _SETTINGS):
+        head.append(f"{field.name}: {known.pop()}{self._where(field.name)}")
+      elif known:
         columns.append(field.name)
-      elif cells != {"-"}:
-        shared.append(f"{field.name}: {cells.pop()}")
-    rows = [columns, *([_cell(getattr(score, name)) for name in columns] for score in self._scores)]
+    notes: dict[str, str] = {}
+    rows = [columns, *([self._text_of(score, name, notes) for name in columns] for score in self._scores)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     numeric = [not isinstance(getattr(self._scores[0], name), str) for name in columns]
     lines = ["  ".join(_pad(*cell) for cell in zip(row, widths, numeric, strict=True)).rstrip() for row in rows]
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([*shared, "", lines[0], rule, *lines[1:]] if shared else [lines[0], rule, *lines[1:]])
+    foot = [f"{mark} {text}" for text, mark in notes.items()]
+    parts = [head, [lines[0], rule, *lines[1:]], foot]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+  def _where(self, name: str) -> str:
+    """Of which scores a field of the head holds, where not of all."""
+    subjects = list(dict.fromkeys(s.subject for s in self._scores if _cell(getattr(s, name)) != "-"))
+    if all(_cell(getattr(score, name)) != "-" for score in self._scores):
+      return ""
+    return f" ({subjects[0]})" if len(subjects) == 1 else " (where it applies)"
+
+  @staticmethod
+  def _text_of(score: Score, name: str, notes: dict[str, str]) -> str:
+    cell = _cell(getattr(score, name))
+    if name != "protocol" or len(cell) <= _LONG_PROTOCOL:
+      return cell
+    return notes.setdefault(cell, f"[{len(notes) + 1}]")
 
   def write_json_lines(self, path: str | os.PathLike[str]) -> None:
     """Appends every score to a file, one JSON object a line.
