@@ -66,7 +66,9 @@ def scored(command, folders):
 
 def test_s3_is_made_of_the_three_accuracies(scored, classifier_config):
   scores = _scores(scored)
-  assert list(scores) == ["s3_rer", "s3_res", "s3_ser", "s3"]
+  assert list(scores) == ["s3_rer", "s3_res", "s3_ser", "s3", "s3_chance"]
+  # Two classes: whoever guesses is right half of the time on either side.
+  assert scores["s3_chance"]["value"] == pytest.approx(0.5 / scores["s3_rer"]["value"])
   mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
   real, synthetic = (
     read_weight_file(scored / folder / "classifier.safetensors") for folder in (".", classify.SYNTHETIC_FOLDER)

@@ -167,7 +167,7 @@ class Scores:
   def table_of_s3(
     self, synthetic: str, *, ser: Accuracy, synthetic_weights: WeightFile, res: Accuracy, res_split: str
   ) -> ScoreTable:
-    """ReR, ReS, SeR, and S3 of a set of synthetic clips.
+    """ReR, ReS, SeR, and S3 of a set of synthetic clips, beside that of guessing.
 
     Args:
       synthetic: name of the set.
@@ -198,7 +198,20 @@ class Scores:
         dataclasses.replace(res_score, split=res_split, num_clips=0, num_generated=generated),
         self._accuracy("s3_ser", synthetic, ser, synthetic_weights),
         total,
+        self._guessing(),
       ]
+    )
+
+  def _guessing(self) -> Score:
+    """S3 of clips that say nothing of their class: with few classes it is far from 0."""
+    chance = 1.0 / len(self.rer.class_names)
+    return Score(
+      metric="s3_chance",
+      value=s3_score(ser=chance, res=chance, rer=self.rer.top1),
+      subject="guessing",
+      protocol=f"SeR = ReS = 1 / {len(self.rer.class_names)} classes",
+      split=self.config.data.eval_split,
+      num_clips=self.rer.num_clips,
     )
 
   def _accuracy(self, metric: str, subject: str, measured: Accuracy, weights: WeightFile) -> Score:

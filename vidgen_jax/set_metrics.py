@@ -133,7 +133,8 @@ class SetScorer:
     try:
       value = frechet_distance_of(*in_common_span(real, fake), unbiased=self._extractor.unbiased)
       rest = extrapolated_frechet_distance(*in_common_span(real, fake), unbiased=self._extractor.unbiased)
-      bias = f"of {name}'s {self.frechet_name} {value:.4g} about {value - rest:.3g} is bias"
+      part = f"about {value - rest:.3g} is bias" if value > rest else "an unknown part is bias"
+      bias = f"of {name}'s {self.frechet_name} {value:.4g} {part}"
     except ValueError:
       bias = f"{name}'s {self.frechet_name} is mostly bias"
     logging.warning(
