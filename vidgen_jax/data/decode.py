@@ -21,6 +21,9 @@ PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
 # Only self-contained formats: FFmpeg would also read play lists, which name other files, and draw plain text.
 _VIDEOS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,mpegvideo,flv,asf,ogg,m4v,h264,hevc"
 
+# Tags may be in any encoding, and are not needed. PyAV 19 replaces what it cannot decode, and has no such option.
+_LENIENT_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 DAMAGED_PICTURE_ERRORS = (
   *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError),
   *(struct.error, zlib.error, Image.DecompressionBombError),
@@ -218,8 +221,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Iterator[_Frame]:
   """Decodes the first video stream, upright."""
   try:
-    # Tags may be in any encoding; they are not needed.
-    with av.open(file, options={"format_whitelist": _VIDEOS}, metadata_errors="replace") as container:
+    with av.open(file, options={"format_whitelist": _VIDEOS}, **_LENIENT_TAGS) as container:
       if not container.streams.video:
         raise UnreadableVideoError("no video stream")
       stream = container.streams.video[0]
