@@ -38,6 +38,7 @@ LAYERS = {
   "hooks": 4.3,
   "training_loop": 4.4,
   "exported": 1,
+  "files": 1,
   "clips": 4.2,
   "clip_folders": 4.2,
   "classifier_training": 4.2,

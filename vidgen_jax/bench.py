@@ -27,8 +27,8 @@ from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.extraction_timing import random_weights, time_extraction
+from vidgen_jax.files import disk_errors, written_whole
 from vidgen_jax.models.classifiers import NETWORKS
-from vidgen_jax.observe.files import disk_errors, written_whole
 from vidgen_jax.parallel import startup
 from vidgen_jax.step_timing import WINDOWS, StepTiming, time_steps
 from vidgen_jax.training_loop import train_iterator

@@ -21,7 +21,7 @@ from vidgen_jax import exported, scoring, workdir
 from vidgen_jax.algorithms import ALGORITHMS
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.observe.files import written_whole_folder
+from vidgen_jax.files import written_whole_folder
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import startup
 from vidgen_jax.workdir import Trained

@@ -11,7 +11,7 @@ from vidgen_jax import metric_flags
 from vidgen_jax.clip_folders import ClipSet
 from vidgen_jax.errors import UserError
 from vidgen_jax.extraction import FeatureExtractor
-from vidgen_jax.observe.files import written_whole
+from vidgen_jax.files import written_whole
 from vidgen_jax.parallel import startup
 
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file.

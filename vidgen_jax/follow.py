@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.errors import UserError
+from vidgen_jax.files import written_whole
 from vidgen_jax.metrics.report import Score
-from vidgen_jax.observe.files import written_whole
 from vidgen_jax.workdir import CONFIG_FILE
 
 BEST_FOLDER, BEST_FILE = "best", "best.json"

@@ -18,7 +18,7 @@ from vidgen_jax.core.state import Nets
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.exported import load_config_json, load_export
-from vidgen_jax.observe.files import written_whole_folder
+from vidgen_jax.files import written_whole_folder
 from vidgen_jax.observe.pictures import CONDITIONING_COLOUR, PREDICTED_COLOUR, save_gif, save_png
 from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.video import add_border, contact_sheet

@@ -14,7 +14,7 @@ from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
-from vidgen_jax.observe.files import disk_errors, written_whole
+from vidgen_jax.files import disk_errors, written_whole
 
 CONFIG_FILE = "config.json"
 

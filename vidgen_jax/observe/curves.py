@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.observe.files import written_whole
+from vidgen_jax.files import written_whole
 
 _COLUMNS = 3
 

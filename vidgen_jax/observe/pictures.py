@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from vidgen_jax.observe.files import written_whole
+from vidgen_jax.files import written_whole
 from vidgen_jax.ops.video import add_border, as_rgb, contact_sheet, side_by_side
 
 CONDITIONING_COLOUR = (0, 160, 0)

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from absl import logging
 
-from vidgen_jax.observe.files import disk_errors, written_whole
+from vidgen_jax.files import disk_errors, written_whole
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"

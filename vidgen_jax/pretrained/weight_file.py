@@ -4,7 +4,6 @@ The tensors are named by their paths in the variables, joined by '/'. The descri
 that files which do not belong together are noticed, and scores can say on which weights they were computed.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,6 +18,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vidgen_jax.errors import UserError
+from vidgen_jax.files import written_whole
 from vidgen_jax.pretrained.safetensors_file import is_safetensors_file, parse_safetensors
 
 FORMAT_VERSION = 1
@@ -97,26 +97,11 @@ def write_weight_file(path: str | os.PathLike[str], weights: WeightFile) -> None
   """
   path = _checked_suffix(pathlib.Path(path))
   description = json.dumps(_describe(weights), indent=2, allow_nan=False) + "\n"
-  files = {
-    path: safetensors.numpy.save(weights.tensors, metadata=_METADATA),
-    path.with_suffix(".json"): description.encode(),
-  }
-  temporary = {file: file.with_name(f".{file.name}.{os.getpid()}") for file in files}
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for file, data in files.items():
-      temporary[file].write_bytes(data)
-    # Should the second be impossible, the hash tells later readers.
-    for file in files:
-      temporary[file].replace(file)
-  except OSError as error:
-    reason = error.strerror or str(error)
-    raise UserError(f"{path} cannot be written: {reason}; free space or choose another folder") from error
-  finally:
-    for file in temporary.values():
-      # Nothing is left after the renaming; and a full disk must not hide the first error.
-      with contextlib.suppress(OSError):
-        file.unlink()
+  data = safetensors.numpy.save(weights.tensors, metadata=_METADATA)
+  # Both are written before either appears. Should the second then be impossible, the hash tells later readers.
+  with written_whole(path.with_suffix(".json")) as json_file, written_whole(path) as tensor_file:
+    tensor_file.write_bytes(data)
+    json_file.write_bytes(description.encode())
 
 
 def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
