@@ -1,6 +1,7 @@
 """Scores of whole sets of clips: distances to the real set, inception score, diversity; each with its protocol."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -166,7 +167,7 @@ class SetScorer:
       return extrapolated_frechet_distance(a, b, unbiased=unbiased, seed=options.seed)
 
     covariance = "covariance / (N - 1)" if unbiased else "covariance / N"
-    yield self._mean_score(subject, self.frechet_name, frechet, pairs, f"{how}, {covariance}", fields)
+    yield self._mean_score(subject, self.frechet_name, frechet, pairs, f"{how}, {covariance}", fields, at_least=0.0)
     large = max(len(part) for part in pairs[0]) > KERNEL_INTERVAL_CLIPS
     protocol = f"{how}, unbiased MMD^2, cubic kernel"
     yield self._mean_score(
@@ -188,7 +189,7 @@ class SetScorer:
     protocol = self._input if splits == 1 else f"{self._input}, mean of {splits} splits"
     sets = [(sample.logits,) for sample in samples]
     try:
-      return self._mean_score(subject, "inception_score", score, sets, protocol, fields)
+      return self._mean_score(subject, "inception_score", score, sets, protocol, fields, at_least=1.0)
     except ValueError as error:
       raise UserError(f"--splits={splits}: {error}") from error
 
@@ -202,13 +203,16 @@ class SetScorer:
     fields: Mapping[str, Any],
     *,
     resamples: int | None = None,
+    at_least: float = -math.inf,
   ) -> Score:
     """Of one set, with an interval over clips; of several the mean, with an interval over sets (paper 000, 4.2)."""
     options = self._options
     resamples = options.bootstrap if resamples is None else resamples
     values = [statistic(*one) for one in sets]
     if len(values) == 1:
-      interval = statistic_interval(statistic, values[0], sets[0], num_resamples=resamples, seed=options.seed)
+      interval = statistic_interval(
+        statistic, values[0], sets[0], at_least=at_least, num_resamples=resamples, seed=options.seed
+      )
       protocol += f", interval over clips, {resamples} resamples" if interval else ""
     else:
       interval = mean_interval(np.array(values), seed=options.seed) if options.bootstrap else None

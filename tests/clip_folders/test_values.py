@@ -172,3 +172,15 @@ def test_integers_beside_floats(tmp_path, make):
   found, value_range = read(tmp_path)
   assert value_range == "1"
   np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_a_clip_of_0_to_1_among_clips_of_0_to_255_is_refused_unless_it_is_said_to_be_dark(tmp_path):
+  values = noise(high=255.0)
+  values[2] /= 255
+  path = save(tmp_path, values)
+  with pytest.raises(UserError, match=r"clip .*2.* lies in 0\.\.1 and other clips in 0\.\.255; .*--real_range=255"):
+    read(path)
+  found, _ = read(path, value_range="255")
+  assert found[2].max() == 1
+  values[2] = 0  # black is black on every scale
+  read(save(tmp_path, values))

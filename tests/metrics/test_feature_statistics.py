@@ -119,6 +119,7 @@ def test_statistic_interval_covers_its_value_although_draws_are_biased():
   low, high = statistic_interval(spread, value, sets, num_resamples=100)
   assert low < value < high
   assert statistic_interval(spread, value, sets, num_resamples=0) is None
+  assert statistic_interval(spread, value, sets, at_least=value, num_resamples=100) == (value, high)
 
 
 def test_statistic_interval_covers_at_its_rate():

@@ -86,6 +86,11 @@ class ValueRange:
     return np.rint(values * np.float32(255.0 if self.name == "1" else 1.0)).astype(np.uint8)
 
   def _check(self, least: float, most: float, name: str) -> None:
+    if self.name == "255" and not self._given and least >= -TOLERANCE and TOLERANCE < most <= 1 + TOLERANCE:
+      raise UserError(
+        f"{self._what}: clip {name} lies in 0..1 and other clips in 0..255; bring all clips to one range, "
+        f"or say with {self._what}_range=255 that this one is as dark as that"
+      )
     low, high = _ENDS[self.name]
     if least >= low - TOLERANCE and most <= high + TOLERANCE:
       return

@@ -1,5 +1,6 @@
 """95 % confidence intervals, by drawing as many clips again and again with replacement (Efron 1979)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ def statistic_interval(
   value: float,
   samples: Sequence[np.ndarray],
   *,
+  at_least: float = -math.inf,
   num_resamples: int = 200,
   seed: int = 0,
 ) -> tuple[float, float] | None:
@@ -44,6 +46,7 @@ def statistic_interval(
     statistic: of the samples, as positional arguments.
     value: `statistic(*samples)`.
     samples: sets [N, ...] of independent clips, each drawn by itself.
+    at_least: what the statistic cannot fall below, nor then its interval.
     num_resamples: how often; 0 for no interval.
     seed: of the draws.
 
@@ -58,4 +61,4 @@ def statistic_interval(
     for _ in range(num_resamples)
   ]
   low, high = np.percentile(draws, PERCENTILES) + (value - np.mean(draws))
-  return float(low), float(high)
+  return max(float(low), at_least), float(high)

@@ -21,7 +21,7 @@ def frechet_distance(a: Moments, b: Moments, *, unbiased: bool = True) -> float:
     unbiased: covariances with N - 1 (FVD's reference) or with N (StyleGAN's code).
 
   Returns:
-    The squared distance, >= 0 up to rounding.
+    The squared distance, >= 0.
 
   Raises:
     ValueError: if the sets have different features, or too few for a covariance.
@@ -34,7 +34,8 @@ def frechet_distance(a: Moments, b: Moments, *, unbiased: bool = True) -> float:
   eigenvalues = np.linalg.eigvalsh((product + product.T) / 2)
   trace_of_root = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
   offset = a.mean - b.mean
-  return float(offset @ offset + np.trace(cov_a) + np.trace(cov_b) - 2.0 * trace_of_root)
+  distance = offset @ offset + np.trace(cov_a) + np.trace(cov_b) - 2.0 * trace_of_root
+  return float(max(distance, 0.0))  # equal sets are at a rounding error's distance, of either sign
 
 
 def frechet_distance_of(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> float:
