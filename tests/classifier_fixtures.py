@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.classifiers import SIZE, TinyClassifier, write_clips
-from vidgen_jax.classifier_training import ClassifierConfig, config, network
+from vidgen_jax.classifier_training import ClassifierConfig, config
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.models.classifiers import registry
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,7 @@ def brightness_data(tmp_path_factory) -> str:
 def tiny_network() -> Iterator[None]:
   """'r3d18' is the tiny classifier, for the tests of one module."""
   with pytest.MonkeyPatch.context() as patch:
-    for module in (config, network):
+    for module in (config, registry):
       patch.setattr(module, "NETWORKS", {"r3d18": TinyClassifier})
     yield
 

@@ -12,20 +12,14 @@ import pytest
 
 from tests.classifiers import NUM_TEST, NUM_TRAIN, SIZE, OneWeight, grey_clips
 from vidgen_jax.checkpoint import Checkpointer
-from vidgen_jax.classifier_training import (
-  ClassifierConfig,
-  accuracy,
-  build_network,
-  train_classifier,
-)
+from vidgen_jax.classifier_training import ClassifierConfig, accuracy, train_classifier
 from vidgen_jax.classifier_training import config as configs
-from vidgen_jax.classifier_training import network as networks
 from vidgen_jax.classifier_training import training as trainings
 from vidgen_jax.classifier_training.schedule import Plateau
 from vidgen_jax.classifier_training.state import ClassifierSteps, make_optimizer, train_step
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.models.classifiers import NETWORKS
+from vidgen_jax.models.classifiers import NETWORKS, build_network, registry
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.pretrained.weight_file import read_weight_file
 
@@ -112,7 +106,7 @@ def test_a_train_step_by_hand(classifier_config):
 
 @pytest.mark.parametrize(("name", "width"), [("r3d18", 8), ("tsn", 8), ("c3d", 0.03125)])
 def test_every_network_can_be_trained(name, width, brightness_data, monkeypatch):
-  for module in (configs, networks):
+  for module in (configs, registry):
     monkeypatch.setattr(module, "NETWORKS", NETWORKS)
   data = DataConfig(name="real", data_dir=brightness_data, num_frames=16, resolution=64)
   config = ClassifierConfig(data=data, network=name, width=width)
@@ -128,7 +122,7 @@ def test_every_network_can_be_trained(name, width, brightness_data, monkeypatch)
 
 
 def test_windows_that_are_too_small_for_a_network_are_one_line(brightness_data, monkeypatch, tmp_path):
-  for module in (configs, networks):
+  for module in (configs, registry):
     monkeypatch.setattr(module, "NETWORKS", NETWORKS)
   data = DataConfig(name="real", data_dir=brightness_data, num_frames=2, resolution=SIZE)
   config = ClassifierConfig(data=data, network="tsn", width=8, batch_size=8)

@@ -115,7 +115,7 @@ def test_clips_that_a_network_does_not_take(classifier):
     reference.check((16, 64, 64, 4))
   assert reference.protocol((16, 64, 64, 3)) == "reference, 224x224 legacy bilinear, 16 frames"
   unknown = dataclasses.replace(classifier, network="vgg")
-  with pytest.raises(UserError, match="network 'vgg'; known ones are i3d, c3d, r3d18, tsn"):
+  with pytest.raises(UserError, match="there is no network 'vgg'; the networks are i3d, c3d, r3d18, tsn"):
     FeatureExtractor(unknown, mesh=mesh_of(1))
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS, Preprocessing
-from vidgen_jax.models.classifiers import NETWORKS
+from vidgen_jax.models.classifiers import build_network
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file
 
@@ -63,7 +63,7 @@ class FeatureExtractor:
 
   Attributes:
     weights: of the network.
-    network: its name in `NETWORKS`.
+    network: its name, see `vidgen_jax.models.classifiers.NETWORKS`.
     preprocessing: what happens to clips first.
     unbiased: which covariance the protocol takes, see `frechet_distance`.
     batch_size: clips at a time, over all devices.
@@ -90,10 +90,8 @@ class FeatureExtractor:
       name: of the weights, for messages; their network by default.
 
     Raises:
-      UserError: if the weights are of an unknown network.
+      UserError: if the weights are of an unknown network, or of settings that it does not take.
     """
-    if weights.network not in NETWORKS:
-      raise UserError(f"weights are of network {weights.network!r}; known ones are {', '.join(NETWORKS)}")
     self.weights, self.network, self.name = weights, weights.network, name or weights.network
     self.batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
@@ -110,7 +108,7 @@ class FeatureExtractor:
     else:
       mean, std = self._own.get("mean", (0.5,) * 3), self._own.get("std", (0.5,) * 3)
       self.preprocessing = Preprocessing(name="own", mean=tuple(mean), std=tuple(std))
-    self._module = NETWORKS[self.network](**settings)
+    self._module = build_network(self.network, settings)
     # The weights are an argument of the compiled function: as constants they would be compiled into it.
     self._placed = jax.device_put((variables, self._volume), meshes.replicated(mesh))
     self._apply = jax.jit(self._forward, out_shardings=meshes.replicated(mesh), static_argnums=2)

@@ -5,7 +5,7 @@ The score S3 needs them, and so does the Frechet distance on a classifier of the
 
 from vidgen_jax.classifier_training.config import NETWORK_DEFAULTS, ClassifierConfig, NetworkDefaults
 from vidgen_jax.classifier_training.evaluation import Accuracy, accuracy
-from vidgen_jax.classifier_training.network import build_network, network_input, predict
+from vidgen_jax.classifier_training.network import network_input, predict
 from vidgen_jax.classifier_training.training import EpochRecord, TrainedClassifier, train_classifier
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
   "NetworkDefaults",
   "TrainedClassifier",
   "accuracy",
-  "build_network",
   "network_input",
   "predict",
   "train_classifier",

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgen_jax.classifier_training.config import window_of
-from vidgen_jax.classifier_training.network import MEAN, STD, build_network, predict
+from vidgen_jax.classifier_training.network import MEAN, STD, predict
 from vidgen_jax.data import sources, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.pipeline import ClipSource
 from vidgen_jax.errors import UserError
+from vidgen_jax.models.classifiers import build_network
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.pretrained.weight_file import WeightFile
 

@@ -3,37 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from vidgen_jax.errors import UserError
-from vidgen_jax.models.classifiers import NETWORKS
+from vidgen_jax.metrics.preprocessing import normalise
 
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.5, 0.5, 0.5)
 """What classifiers trained here see: RGB in [-1, 1]."""
-
-
-def build_network(name: str, settings: Mapping[str, Any]) -> nn.Module:
-  """The network of a weights file.
-
-  Args:
-    name: in `vidgen_jax.models.classifiers.NETWORKS`.
-    settings: its constructor arguments.
-
-  Raises:
-    UserError: if the network is unknown, or does not take these settings.
-  """
-  if name not in NETWORKS:
-    raise UserError(f"there is no network {name!r}; the networks are {', '.join(NETWORKS)}")
-  try:
-    return NETWORKS[name](**settings)
-  except TypeError as error:
-    raise UserError(
-      f"network {name!r} does not take the settings {dict(settings)} ({error}); import it again"
-    ) from error
 
 
 def network_input(
@@ -55,9 +32,7 @@ def network_input(
   video = jnp.asarray(video)
   if video.dtype != jnp.uint8:
     raise TypeError(f"network_input needs uint8 video, got {video.dtype}; convert with to_uint8 first")
-  lead = (1,) * (video.ndim - 1)
-  mean, std = (jnp.asarray(np.array(value, np.float32).reshape(*lead, -1)) for value in (mean, std))
-  return (jnp.broadcast_to(video, (*video.shape[:-1], 3)).astype(jnp.float32) / 255.0 - mean) / std
+  return normalise(video, mean=mean, std=std)
 
 
 def predict(

@@ -14,11 +14,12 @@ from absl import logging
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.classifier_training.config import ClassifierConfig, changed_fields, window_of
 from vidgen_jax.classifier_training.evaluation import Accuracy, ConfusionCounter, SplitBatches, check_class_names
-from vidgen_jax.classifier_training.network import MEAN, STD, build_network
+from vidgen_jax.classifier_training.network import MEAN, STD
 from vidgen_jax.classifier_training.schedule import Plateau
 from vidgen_jax.classifier_training.state import ClassifierState, ClassifierSteps
 from vidgen_jax.data import pipeline, records, sources
 from vidgen_jax.errors import UserError
+from vidgen_jax.models.classifiers import build_network
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import MetricWriter, create_writer
 from vidgen_jax.parallel import mesh as meshes

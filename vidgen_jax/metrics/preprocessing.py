@@ -6,10 +6,12 @@ Facts are from public code: FVD's reference (google-research, frechet_video_dist
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vidgen_jax.ops.resize import resize
 
@@ -55,13 +57,13 @@ class Preprocessing:
     Raises:
       ValueError: if 'volume' lacks its volume, or that has another number of frames.
     """
-    x = jnp.broadcast_to(video, (*video.shape[:-1], 3)).astype(jnp.float32)
+    x = _rgb(video)
     if self.size is not None:
       x = self._resize(x)
     if self.crop:
       x = _centre(x, self.crop, self.crop)
     if self.scaling == "unit":
-      return (x / 255.0 - jnp.array(self.mean).reshape(1, 1, 1, 1, 3)) / jnp.array(self.std).reshape(1, 1, 1, 1, 3)
+      return normalise(x, mean=self.mean, std=self.std)
     if volume is None or volume.shape[0] != x.shape[1]:
       found = "none" if volume is None else f"one of {volume.shape[0]} frames"
       raise ValueError(f"protocol {self.name} subtracts a mean volume of {x.shape[1]} frames; the weights hold {found}")
@@ -79,6 +81,26 @@ class Preprocessing:
     else:
       target = (math.ceil(rows * width / columns), width)
     return _centre(resize(x, *target, self.method), height, width)
+
+
+def normalise(video: jax.Array, *, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
+  """(video / 255 - mean) / std by channel.
+
+  Args:
+    video: [..., H, W, C] on [0, 255] with C 3, or 1, which is repeated.
+    mean: RGB, where white is 1.
+    std: RGB, on the same scale.
+
+  Returns:
+    float32[..., H, W, 3].
+  """
+  ones = (1,) * (video.ndim - 1)
+  mean, std = (jnp.asarray(np.array(value, np.float32).reshape(*ones, 3)) for value in (mean, std))
+  return (_rgb(video) / 255.0 - mean) / std
+
+
+def _rgb(video: jax.Array) -> jax.Array:
+  return jnp.broadcast_to(video, (*video.shape[:-1], 3)).astype(jnp.float32)
 
 
 def _centre(x: jax.Array, height: int, width: int) -> jax.Array:
