@@ -40,7 +40,11 @@ def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) ->
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
-    "max_clips", 0, "the first so many of either set; 0 for all", lower_bound=0, flag_values=flag_values
+    "max_clips",
+    0,
+    "at most so many of either set; of a folder, files are drawn at random, always the same; 0 for all",
+    lower_bound=0,
+    flag_values=flag_values,
   )
   flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of the built data sets", flag_values=flag_values)
 

@@ -172,14 +172,26 @@ def test_mixed_lengths_are_told_with_examples(tmp_path, make):
     open_clips(tmp_path, ClipOptions(frame_stride=2))
 
 
-def test_the_first_usable_clips_are_taken(folder, make):
+def test_a_few_of_many_files_are_drawn_and_always_the_same(tmp_path, make):
+  for label, name in enumerate("abcd"):
+    for index in range(10):
+      make.strip(tmp_path / name / f"{index}.png", make.clip(label, 4))
+  clips = open_clips(tmp_path, ClipOptions(max_clips=12))
+  assert len(set(clips.clip_names)) == len(clips) == 12
+  assert clips.clip_names == sorted(clips.clip_names)
+  assert set(clips.labels) == {0, 1, 2, 3}  # the first twelve are all of a and b
+  assert open_clips(tmp_path, ClipOptions(max_clips=12)).clip_names == clips.clip_names
+  assert np.concatenate(list(clips.batches(5))).shape == (12, *clips.clip_shape)
+  assert open_clips(tmp_path, ClipOptions(max_clips=50)).clip_names == open_clips(tmp_path, ClipOptions()).clip_names
+
+
+def test_unusable_files_and_files_of_many_clips_count_as_what_they_hold(folder, make):
   (folder / "0.png").write_bytes(b"")
-  clips = open_clips(folder, ClipOptions(max_clips=3))
-  assert clips.clip_names == ["1.png", "2.png", "3.png"]
-  np.save(folder / "0a.npy", np.stack([make.clip(clip, 10) for clip in range(10, 15)]))
-  clips = open_clips(folder, ClipOptions(max_clips=3))
-  assert clips.clip_names == ["0a.npy[0]", "0a.npy[1]", "0a.npy[2]"]
-  assert np.concatenate(list(clips.batches(2))).shape == (3, 10, 8, 8, 3)
+  every = open_clips(folder, ClipOptions())
+  clips = open_clips(folder, ClipOptions(max_clips=len(every)))
+  assert clips.clip_names == every.clip_names
+  np.save(folder / "0a.npy", np.stack([make.clip(clip % 20, 10) for clip in range(50)]))
+  assert len(open_clips(folder, ClipOptions(max_clips=30))) == 30
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.errors import UserError
 
 _MANY_FILES = 1000
+_ORDER_SEED = 0
 
 
 def open_clips(
@@ -67,14 +68,18 @@ def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
     logging.info("%s=%s: looking through %d files", what, folder, len(listing.entries))
   scratch = Scratch()
   skipped, found = list(listing.skipped), []
+  # A few of many files are drawn, always the same: the first by name may all be of one class.
+  order = np.arange(len(listing.entries))
+  if options.max_clips:
+    order = np.random.default_rng(_ORDER_SEED).permutation(order)
   num_clips = num_opened = 0
-  with contextlib.closing(_open_entries(listing.entries, options, scratch, what)) as opened:
-    for entry, reader in opened:
+  with contextlib.closing(_open_entries([listing.entries[i] for i in order], options, scratch, what)) as opened:
+    for place, (entry, reader) in zip(order, opened, strict=False):
       num_opened += 1
       if isinstance(reader, UnusableFileError):
         skipped.append((entry.name, str(reader)))
         continue
-      found.append((entry, reader))
+      found.append((place, entry, reader))
       num_clips += len(reader)
       if options.max_clips and num_clips >= options.max_clips:
         break
@@ -83,10 +88,13 @@ def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
   if not found:
     name, reason = skipped[0]
     raise UserError(f"{what}={folder} holds no usable clip: skipped {len(skipped)}, the first {name}: {reason}")
-  entries, readers = zip(*found, strict=True)
+  found.sort(key=lambda opened: opened[0])
+  _, entries, readers = zip(*found, strict=True)
   _log_layouts(readers, folder, what)
   # Files beyond `max_clips` count for the classes, so that a label means the same however many clips are read.
-  labels, class_names = class_labels([entry.name for entry in (*entries, *listing.entries[num_opened:])])
+  labels, class_names = class_labels(
+    [entry.name for entry in (*entries, *(listing.entries[i] for i in order[num_opened:]))]
+  )
   if labels is not None:
     labels = np.repeat(labels[: len(readers)], [len(reader) for reader in readers])
   return ClipSet(

@@ -21,7 +21,7 @@ class ClipOptions:
       pipeline does; 0 keeps the size, which all clips must then have in common.
     channels: 3 for RGB (grey is repeated), 1 for luma.
     value_range: of arrays of floats, one of `VALUE_RANGES`. Integers are 0..255 always.
-    max_clips: the first so many usable clips, in their fixed order; 0 for all.
+    max_clips: at most so many; of a folder those of files that are drawn, always the same, else the first; 0 for all.
   """
 
   num_frames: int = 0
