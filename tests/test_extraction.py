@@ -131,6 +131,9 @@ def test_c3d_subtracts_its_mean_volume(make_classifier):
   settings = {"num_classes": 4, "width": 1 / 32}
   volume = np.random.default_rng(1).uniform(90, 110, (16, 128, 171, 3)).astype(np.float32)
   weights = make_classifier("c3d", settings, (16, 112, 112, 3))
+  plain = FeatureExtractor(weights, mesh=mesh_of(1), name="c3d.safetensors")
+  with pytest.raises(UserError, match=r"c3d\.safetensors cannot take clips of 16x64x64x3"):
+    plain.check((16, 64, 64, 3))  # its first linear layer is made for another size
   weights = dataclasses.replace(weights, variables=weights.variables | {"constants": {"mean_volume": volume}})
   extractor = FeatureExtractor(weights, mesh=mesh_of(1), batch_size=1, c3d_protocol="tgan1")
   clip = np.random.default_rng(2).integers(256, size=(1, 16, 20, 20, 3), dtype=np.uint8)

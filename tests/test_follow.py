@@ -1,5 +1,6 @@
 """Scoring a run that is being trained: each checkpoint once, the best kept, whatever training deletes meanwhile."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -68,7 +69,8 @@ def test_every_checkpoint_is_scored_once_while_they_appear_and_the_best_is_kept(
   assert seen == [1, 2, 3, 4]
   assert best_step(run.folder) == 2
   assert (run.folder / "best" / "checkpoints" / "step_2" / "state" / "weights").read_text() == "2"
-  assert json.loads((run.folder / "best" / "best.json").read_text()) == {"metric": "psnr", "value": 5.0, "step": 2}
+  kept = json.loads((run.folder / "best" / "best.json").read_text())
+  assert (kept["value"], kept["step"], kept["terms"]["metric"], kept["terms"]["num_clips"]) == (5.0, 2, "psnr", 1)
   assert {path.name for path in run.folder.iterdir()} == {"config.json", "checkpoints", "best"}
 
 
@@ -86,6 +88,51 @@ def test_lower_is_better_for_distances_and_ties_keep_the_first(run):
     4
   ]
   assert best_step(run.folder) == 2
+
+
+def test_checkpoints_before_a_last_one_that_was_scored_are_scored_too(run):
+  for step in (1, 2, 3):
+    run.save(step)
+  options = FollowOptions(last_step=3, metric="psnr", poll=0.01)
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2]
+  assert best_step(run.folder) == 2
+
+
+def test_scores_on_other_terms_do_not_compete(run):
+  run.save(1)
+  run.save(2)
+  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[2], options=options)
+  other = dataclasses.replace(score_of(20.0), num_clips=500)
+  follow(str(run.folder), lambda _, step: [other], scored=[1], options=FollowOptions(last_step=2, metric="psnr"))
+  assert best_step(run.folder) == 2
+
+
+def test_a_best_that_was_put_aside_when_the_process_was_killed_comes_back(run):
+  run.save(1)
+  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[], options=options)
+  (run.folder / "best").rename(run.folder / ".best_replaced")
+  run.save(2)
+  options = FollowOptions(last_step=2, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(20.0)], scored=[1], options=options)
+  assert best_step(run.folder) == 1
+
+
+def test_half_a_checkpoint_is_none(run, monkeypatch):
+  # Training deletes files one by one: one is gone while the folder is still there.
+  run.save(1)
+  run.save(2)
+  (run.folder / "checkpoints" / "step_1" / "state" / "more").write_text("1")
+  link = following._link
+
+  def delete_one(source, target):
+    link(source, target)
+    if "step_1" in source:
+      (run.folder / "checkpoints" / "step_1" / "state" / "more").unlink(missing_ok=True)
+
+  monkeypatch.setattr(following, "_link", delete_one)
+  assert follow(str(run.folder), lambda _, step: [], scored=[], options=FollowOptions(last_step=2, poll=0.01)) == [2]
 
 
 def test_a_score_that_is_not_a_number_is_never_the_best(run):
@@ -167,8 +214,12 @@ def test_a_real_run_is_followed_and_its_best_is_a_run_of_its_own(run_folder, tmp
   best = max(values, key=values.get)
   assert workdir.load_trained(str(copy / "best")).step == best == best_step(copy)
   capsys.readouterr()
+  with (copy / "scores.jsonl").open("a") as file:
+    file.write('{"cut off')  # when a process was killed
   assert cli.dispatch(["evaluate", *words]) == 0  # nothing is left to score
   assert capsys.readouterr().out == ""
+  assert cli.dispatch(["evaluate", *words, "--seed=7"]) == 0  # other terms: all of it
+  assert capsys.readouterr().out.count("subject") == 2
 
 
 @pytest.mark.parametrize(

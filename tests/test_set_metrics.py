@@ -96,8 +96,9 @@ def test_options_reach_the_scores():
   found = by_metric(scorer(extrapolate=True, splits=3, bootstrap=0, seed=5).score("model", [features(1)]))
   expected = extrapolated_frechet_distance(features(0).features, features(1).features, seed=5)
   assert found["clip_frechet_infinity"].value == pytest.approx(expected, rel=1e-9)
-  assert found["inception_score"].value == pytest.approx(inception_score(features(1).logits, num_splits=3))
-  assert "mean of 3 splits" in found["inception_score"].protocol
+  mixed = features(1).logits[np.random.default_rng(5).permutation(60)]
+  assert found["inception_score"].value == pytest.approx(inception_score(mixed, num_splits=3))
+  assert "mean of 3 splits, drawn at random" in found["inception_score"].protocol
   assert {score.interval for score in found.values()} == {None}
 
 
@@ -107,8 +108,11 @@ def test_few_clips_are_warned_of_with_the_bias(caplog):
     scorer(real=features(0, 12)).warn_of_bias("model", [features(1, 12)])
     assert caplog.text == ""
     scorer(real=features(0, 11)).warn_of_bias("model", [features(1, 60)])
-  assert "11 clips are few for a covariance of 6 features: of model's clip_frechet" in caplog.text
-  assert "is bias" in caplog.text
+  order = np.random.default_rng(0).permutation(11)
+  halves = (features(0, 11).features[order[part]] for part in (slice(0, 5), slice(5, 10)))
+  expected = f"two halves of the real set, 5 clips each, are at clip_frechet {frechet_distance_of(*halves):.4g}"
+  assert "model: 11 clips are few for a covariance of 6 features" in caplog.text
+  assert expected in caplog.text
 
 
 def test_large_sets_have_no_interval_of_the_kernel_distance(monkeypatch):
@@ -123,12 +127,33 @@ def test_large_sets_have_no_interval_of_the_kernel_distance(monkeypatch):
   [
     ({}, 1, "needs two clips on either side; model"),
     ({"splits": 70}, 60, "--splits=70: num_splits=70 does not fit 60 clips"),
-    ({"extrapolate": True}, 8, "--extrapolate: extrapolation needs more clips than 60 and 8"),
   ],
 )
 def test_too_few_clips_are_one_line(options, count, message):
   with pytest.raises(UserError, match=message):
     list(scorer(**options).score("model", [features(1, count)]))
+
+
+def test_too_few_clips_are_not_extrapolated(caplog):
+  found = by_metric(scorer(extrapolate=True).score("model", [features(1, 8)]))
+  assert "clip_frechet_infinity" not in found
+  assert "no clip_frechet_infinity of model: extrapolation needs 12 clips or more for 6 features" in caplog.text
+
+
+def test_fewer_clips_than_features_change_no_score():
+  # 5 and 4 clips of 40 features lie in a space of 9; the kernel divides by 40 all the same.
+  generator = np.random.default_rng(8)
+  real, fake = (Features(generator.normal(size=(n, 40)), generator.normal(size=(n, 3))) for n in (5, 4))
+  found = by_metric(scorer(real=real).score("model", [fake]))
+  assert found["clip_kernel"].value == pytest.approx(kernel_distance(real.features, fake.features), rel=1e-9)
+  assert found["clip_frechet"].value == pytest.approx(frechet_distance_of(real.features, fake.features), rel=1e-6)
+
+
+def test_splits_do_not_depend_on_the_order_of_the_files():
+  # Four sure classes, the files of each side by side: two halves in that order would score 2 each.
+  logits = np.repeat(1000.0 * np.eye(4), 15, axis=0)
+  found = by_metric(scorer(splits=2).score("model", [Features(features(1).features, logits)]))
+  assert 3.5 < found["inception_score"].value <= 4
 
 
 @pytest.mark.parametrize("options", [{"bootstrap": -1}, {"splits": 0}])

@@ -118,7 +118,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       poll=flag_values.poll,
       patience=flag_values.patience,
     )
-    scored = _scored_steps(Path(flag_values.workdir) / SCORES_FILE, flag_values)
+    hashes = [extractor.hash for extractor in extractors]
+    scored = _scored_steps(Path(flag_values.workdir) / SCORES_FILE, config, flag_values, hashes)
     follow(flag_values.workdir, score, scored=scored, options=following)
   else:
     score(flag_values.workdir, flag_values.step)
@@ -143,13 +144,21 @@ def _check_follow_flags(flag_values: flags.FlagValues) -> None:
       raise UserError(f"--{name} belongs to --follow; leave it out or give both")
 
 
-def _scored_steps(path: Path, flag_values: flags.FlagValues) -> list[int]:
-  """Steps whose scores are in the file already, with the same weights and statistics."""
+def _scored_steps(path: Path, config: ExperimentConfig, flag_values: flags.FlagValues, hashes: list[str]) -> list[int]:
+  """Steps whose scores are in the file already, on the same terms and by all of these networks."""
   if not path.is_file():
     return []
-  same = {name: flag_values[name].value for name in ("weights", "batch_norm", "seed")}
-  rows = [json.loads(line) for line in path.read_text().splitlines()]
-  return sorted({row["step"] for row in rows if row.get("step") and all(row.get(k) == v for k, v in same.items())})
+  terms = {name: flag_values[name].value for name in ("weights", "batch_norm", "seed")}
+  terms |= {"split": config.data.eval_split, "samples": config.evaluation.samples}
+  found: dict[int, set[str | None]] = {}
+  for line in path.read_text().splitlines():
+    try:
+      row = json.loads(line)
+    except ValueError:  # cut off when a process was killed
+      continue
+    if row.get("step") is not None and all(row.get(name) == value for name, value in terms.items()):
+      found.setdefault(row["step"], set()).add(row.get("extractor_hash"))
+  return sorted(step for step, known in found.items() if known.issuperset([None, *hashes]))
 
 
 def _config(flag_values: flags.FlagValues) -> ExperimentConfig:

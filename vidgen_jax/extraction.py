@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,7 +158,7 @@ class FeatureExtractor:
     one = jax.ShapeDtypeStruct((1, *clip_shape), jnp.uint8)
     try:
       jax.eval_shape(lambda placed, video: self._forward(placed, video, tuple(clip_shape)), self._placed, one)
-    except ValueError as error:
+    except (ValueError, flax.errors.FlaxError) as error:
       raise UserError(f"{self.name} cannot take clips of {_size(clip_shape)}: {error}") from error
 
   def extract(self, video: np.ndarray) -> Features:

@@ -62,7 +62,7 @@ class FeatureCollector:
       model_fields: fields of `Score` that hold for the model.
       plain_fields: those that hold for the real clips and the baselines: split and num_clips.
     """
-    subjects = list(dict.fromkeys(subject for subject, _ in self._content))
+    subjects = list(dict.fromkeys([*(key[0] for key in self._content), *(key[1] for key in self._parts)]))
     yield from self._content_scores(subjects, model_fields, plain_fields)
     for index, extractor in enumerate(self._extractors):
       (real,) = self._sets(index, REAL)
@@ -89,6 +89,8 @@ class FeatureCollector:
   ) -> Iterator[Score]:
     for subject in subjects:
       samples = [np.concatenate(parts) for (name, _), parts in self._content.items() if name == subject]
+      if not samples:
+        continue
       values = np.mean(samples, axis=0)
       yield Score(
         subject=subject,

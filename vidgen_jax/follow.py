@@ -25,6 +25,13 @@ from vidgen_jax.workdir import CONFIG_FILE
 BEST_FOLDER, BEST_FILE = "best", "best.json"
 
 _MESSAGE_BYTES = 65_536
+_REPLACED = ".best_replaced"
+
+_TERMS = (
+  *("metric", "protocol", "split", "num_clips", "samples"),
+  *("weights", "batch_norm", "truncation", "seed", "extractor_hash"),
+)
+"""Fields of a score that must be equal for two checkpoints to be compared by it."""
 
 HIGHER_IS_BETTER = {
   "psnr": True,
@@ -86,8 +93,9 @@ def follow(
   Raises:
     UserError: if `options.metric` is not among the scores.
   """
-  done, now, waited_since = set(scored), [], time.monotonic()
-  while options.last_step not in done:
+  _restore_best(Path(workdir))
+  done, now, waited_since = set(_from_lead(sorted(scored))), [], time.monotonic()
+  while True:
     fresh = [step for step in _steps(workdir) if step not in done]
     for step in fresh:
       with _snapshot(Path(workdir), step) as folder:
@@ -95,9 +103,11 @@ def follow(
           _keep_best(Path(workdir), folder, step, score(str(folder), step), options.metric)
           now.append(step)
       done.add(step)
+    if options.last_step in done:
+      break
     if fresh:
       waited_since = time.monotonic()
-    elif time.monotonic() - waited_since > options.patience:
+    elif _from_lead(time.monotonic() - waited_since > options.patience):
       logging.info("no new checkpoint for %g s; the run is at step %s", options.patience, max(done, default="none"))
       break
     else:
@@ -146,13 +156,19 @@ def _link_checkpoint(workdir: Path, folder: Path, step: int) -> bool:
   shutil.rmtree(folder, ignore_errors=True)
   source = workdir / "checkpoints" / f"step_{step}"
   try:
+    before = _files(source)
     shutil.copytree(source, folder / "checkpoints" / source.name, copy_function=_link)
+    # Training deletes file by file: half a checkpoint may have been linked without an error.
+    complete = before == _files(source) == _files(folder / "checkpoints" / source.name)
   except (FileNotFoundError, shutil.Error):
-    if source.exists():
-      raise
-    return False
-  shutil.copy2(workdir / CONFIG_FILE, folder / CONFIG_FILE)
-  return True
+    complete = False
+  if complete:
+    shutil.copy2(workdir / CONFIG_FILE, folder / CONFIG_FILE)
+  return complete
+
+
+def _files(folder: Path) -> set[str]:
+  return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
 def _link(source: str, target: str) -> None:
@@ -168,27 +184,34 @@ def _link(source: str, target: str) -> None:
 def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], metric: str) -> None:
   if not metric:
     return
-  values = [score.value for score in scores if score.subject == "model" and score.metric == metric]
-  if not values:
+  found = [score for score in scores if score.subject == "model" and score.metric == metric]
+  if not found:
     known = dict.fromkeys(score.metric for score in scores if score.metric in HIGHER_IS_BETTER)
     raise UserError(f"--best_metric={metric} is not among the scores, which have {', '.join(known)}; see --networks")
-  if math.isnan(values[0]):
+  value = found[0].value
+  if jax.process_index() != 0 or math.isnan(value):
     return
   best, path = workdir / BEST_FOLDER, workdir / BEST_FOLDER / BEST_FILE
   before = json.loads(path.read_text()) if path.is_file() else None
-  # A best checkpoint of another metric says nothing of this one.
-  if before is not None and before["metric"] == metric:
-    gain = values[0] - before["value"] if HIGHER_IS_BETTER[metric] else before["value"] - values[0]
+  terms = {name: getattr(found[0], name) for name in _TERMS}
+  # A best checkpoint by another metric, network or set of clips says nothing of this one.
+  if before is not None and before["terms"] == terms:
+    gain = value - before["value"] if HIGHER_IS_BETTER[metric] else before["value"] - value
     if not gain > 0:
       return
-  logging.info("step %d is the best so far: %s %.5g", step, metric, values[0])
-  if jax.process_index() != 0:
-    return
+  logging.info("step %d is the best so far: %s %.5g", step, metric, value)
   with written_whole(folder / BEST_FILE) as temporary:
-    temporary.write_text(json.dumps({"metric": metric, "value": values[0], "step": step}) + "\n")
-  replaced = workdir / ".best_replaced"
+    temporary.write_text(json.dumps({"value": value, "step": step, "terms": terms}) + "\n")
+  replaced = workdir / _REPLACED
   shutil.rmtree(replaced, ignore_errors=True)
   if best.exists():
     best.rename(replaced)
   folder.rename(best)
   shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _restore_best(workdir: Path) -> None:
+  """Takes back the best checkpoint that a process had put aside when it was killed."""
+  best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
+  if jax.process_index() == 0 and replaced.exists() and not best.exists():
+    replaced.rename(best)

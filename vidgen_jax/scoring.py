@@ -109,20 +109,14 @@ def prepare_nets(
     num_batches: forward passes of `evaluation.standing_batch_size` clips.
   """
   config = experiment.config
-  local = config.evaluation.standing_batch_size // jax.process_count()
+  size = config.evaluation.standing_batch_size
   # Only the leading frames condition the generator: no more are decoded than the shortest clip must have.
   data = dataclasses.replace(config.data, num_frames=experiment.algorithm.conditioning_frames)
-  batches = pipeline.train_batches(
-    data,
-    batch_size=local,
-    microbatches=1,
-    seed=config.train.seed + 1,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
-  )
-  return experiment.with_standing_statistics(
-    nets, experiment.microbatches(iter(batches), num_batches), key, options=options
-  )
+  # Every process reads the same clips and takes its share: the statistics do not depend on how many there are.
+  batches = pipeline.train_batches(data, batch_size=size, microbatches=1, seed=config.train.seed + 1)
+  start, stop = _process_share(size)
+  shares = ({name: value[:, start:stop] for name, value in batch.items()} for batch in batches)
+  return experiment.with_standing_statistics(nets, experiment.microbatches(shares, num_batches), key, options=options)
 
 
 def predict(

@@ -117,31 +117,38 @@ class SetScorer:
 
     Half as many clips make a larger bias: it is the least that a distance between sets of that size can show.
     """
-    order = np.random.default_rng(self._options.seed).permutation(len(self._real))
-    half = len(order) // 2
-    if half > 1:
-      first, second = self._real[order[:half]], self._real[order[half : 2 * half]]
-      fields = self._fields | {"num_clips": half, "num_generated": half}
+    halves = self._halves()
+    if halves is not None:
+      first, second = halves
+      fields = self._fields | {"num_clips": len(first), "num_generated": len(second)}
       yield from self._distances("real, other half", first, [second], fields)
     yield self._inception_score("real", [self._real], self._fields | {"num_generated": len(self._real)})
 
   def warn_of_bias(self, name: str, samples: Sequence[Features]) -> None:
-    """Says, where there are few clips for the network's features, how much of the distance is due to that."""
+    """Says, where there are few clips for the network's features, how far real clips seem from real ones."""
     real, fake = self._chosen(self._real), self._chosen(samples[0])
     count, size = min(len(real), len(fake)), real.shape[1]
     if count >= 2 * size:
       return
-    try:
-      value = frechet_distance_of(*in_common_span(real, fake), unbiased=self._extractor.unbiased)
-      rest = extrapolated_frechet_distance(*in_common_span(real, fake), unbiased=self._extractor.unbiased)
-      part = f"about {value - rest:.3g} is bias" if value > rest else "an unknown part is bias"
-      bias = f"of {name}'s {self.frechet_name} {value:.4g} {part}"
-    except ValueError:
-      bias = f"{name}'s {self.frechet_name} is mostly bias"
+    half, metric = self._halves(), self.frechet_name
+    if half is None:
+      yardstick = "there are too few real clips to tell how large"
+    else:
+      value = self._frechet(*(self._chosen(part) for part in half))
+      yardstick = f"two halves of the real set, {len(half[0])} clips each, are at {metric} {value:.4g}"
     logging.warning(
-      "%d clips are few for a covariance of %d features: %s; compare it with equal numbers of clips only",
-      *(count, size, bias),
+      "%s: %d clips are few for a covariance of %d features: %s has a bias; %s; compare equal numbers of clips only",
+      *(name, count, size, metric, yardstick),
     )
+
+  def _halves(self) -> tuple[Features, Features] | None:
+    """Two disjoint halves of the real set, drawn at random; None for fewer than four clips."""
+    order = np.random.default_rng(self._options.seed).permutation(len(self._real))
+    half = len(order) // 2
+    return (self._real[order[:half]], self._real[order[half : 2 * half]]) if half > 1 else None
+
+  def _frechet(self, a: np.ndarray, b: np.ndarray) -> float:
+    return frechet_distance_of(*in_common_span(a, b), unbiased=self._extractor.unbiased)
 
   @property
   def _layer(self) -> str:
@@ -155,9 +162,11 @@ class SetScorer:
     self, subject: str, real: Features, samples: Sequence[Features], fields: Mapping[str, Any]
   ) -> Iterator[Score]:
     options, unbiased = self._options, self._extractor.unbiased
-    pairs = [in_common_span(self._chosen(real), self._chosen(sample)) for sample in samples]
+    pairs = [(self._chosen(real), self._chosen(sample)) for sample in samples]
     if min(len(part) for pair in pairs for part in pair) < 2:
       raise UserError(f"a distance between sets needs two clips on either side; {subject} or the real set has fewer")
+    # Fewer coordinates, where there are few clips; not for the kernel, which divides by the number of features.
+    spans = [in_common_span(*pair) for pair in pairs]
     how = f"{self._layer}, {self._input}"
 
     def frechet(a: np.ndarray, b: np.ndarray) -> float:
@@ -167,7 +176,7 @@ class SetScorer:
       return extrapolated_frechet_distance(a, b, unbiased=unbiased, seed=options.seed)
 
     covariance = "covariance / (N - 1)" if unbiased else "covariance / N"
-    yield self._mean_score(subject, self.frechet_name, frechet, pairs, f"{how}, {covariance}", fields, at_least=0.0)
+    yield self._mean_score(subject, self.frechet_name, frechet, spans, f"{how}, {covariance}", fields, at_least=0.0)
     large = max(len(part) for part in pairs[0]) > KERNEL_INTERVAL_CLIPS
     protocol = f"{how}, unbiased MMD^2, cubic kernel"
     yield self._mean_score(
@@ -176,9 +185,9 @@ class SetScorer:
     if options.extrapolate:
       name, protocol = f"{self.frechet_name}_infinity", f"{how}, {covariance}, line over 1 / N of 15 sizes"
       try:
-        yield self._mean_score(subject, name, infinity, pairs, protocol, fields, resamples=0)
+        yield self._mean_score(subject, name, infinity, spans, protocol, fields, resamples=0)
       except ValueError as error:
-        raise UserError(f"--extrapolate: {error}") from error
+        logging.warning("no %s of %s: %s", name, subject, error)
 
   def _inception_score(self, subject: str, samples: Sequence[Features], fields: Mapping[str, Any]) -> Score:
     splits = self._options.splits
@@ -186,8 +195,10 @@ class SetScorer:
     def score(logits: np.ndarray) -> float:
       return inception_score(logits, num_splits=splits)
 
-    protocol = self._input if splits == 1 else f"{self._input}, mean of {splits} splits"
-    sets = [(sample.logits,) for sample in samples]
+    protocol = self._input if splits == 1 else f"{self._input}, mean of {splits} splits, drawn at random"
+    # The files of a folder are in the order of their classes, of which a part of them would then hold a few only.
+    order = np.random.default_rng(self._options.seed).permutation
+    sets = [(sample.logits[order(len(sample))],) for sample in samples]
     try:
       return self._mean_score(subject, "inception_score", score, sets, protocol, fields, at_least=1.0)
     except ValueError as error:

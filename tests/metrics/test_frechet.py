@@ -69,6 +69,10 @@ def test_extrapolation_takes_the_bias_away():
   extrapolated = np.mean([extrapolated_frechet_distance(*pair) for pair in pairs])
   assert plain > 0.3
   assert abs(extrapolated) < plain / 8
+  # Twice as many clips as features are the least: a smaller part than as many as there are features bends the line.
+  pairs = [generator.normal(size=(2, 80, 40)) for _ in range(8)]
+  plain = np.mean([frechet_distance_of(*pair) for pair in pairs])
+  assert abs(np.mean([extrapolated_frechet_distance(*pair) for pair in pairs])) < plain / 8
 
 
 def test_other_networks_features_and_single_clips_are_refused():
@@ -76,5 +80,5 @@ def test_other_networks_features_and_single_clips_are_refused():
     frechet_distance(moments_of(np.zeros((5, 3))), moments_of(np.zeros((5, 4))))
   with pytest.raises(ValueError, match="at least 2"):
     frechet_distance_of(np.zeros((1, 3)), np.zeros((5, 3)))
-  with pytest.raises(ValueError, match="more clips"):
-    extrapolated_frechet_distance(np.zeros((6, 3)), np.zeros((60, 3)))
+  with pytest.raises(ValueError, match="needs 6 clips or more for 3 features, got 5 and 60"):
+    extrapolated_frechet_distance(np.zeros((5, 3)), np.zeros((60, 3)))

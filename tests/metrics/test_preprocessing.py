@@ -1,8 +1,11 @@
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vidgen_jax.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS, Preprocessing
+from vidgen_jax.ops.resize import resize
 
 RAMP = np.arange(2 * 2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 2, 4, 6, 3)
 
@@ -28,6 +31,12 @@ def test_videogpt_keeps_the_aspect_ratio_and_cuts_the_middle():
   turned = np.asarray(FVD_PROTOCOLS["videogpt"].preprocessing(jnp.asarray(tall)))
   np.testing.assert_allclose(np.swapaxes(turned, 2, 3), x, atol=1e-5)
   # 5 x 7 -> 224 x ceil(313.6) = 314.
+  # 25 x 25 becomes 225 x 224 by the rounding of VideoGPT's own code, and is then cut.
+  assert math.ceil(25 * (224 / 25)) == 225
+  square = np.random.default_rng(0).integers(256, size=(1, 1, 25, 25, 3), dtype=np.uint8)
+  rows = resize(jnp.asarray(square, jnp.float32), 225, 224, "half_pixel_bilinear")[:, :, :224]
+  found = FVD_PROTOCOLS["videogpt"].preprocessing(jnp.asarray(square))
+  np.testing.assert_allclose(found, rows / 127.5 - 1, atol=1e-5)
   odd = FVD_PROTOCOLS["videogpt"].preprocessing(jnp.zeros((1, 1, 5, 7, 3), jnp.uint8))
   assert odd.shape == (1, 1, 224, 224, 3)
 

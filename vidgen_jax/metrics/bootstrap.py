@@ -22,8 +22,9 @@ def mean_interval(values: np.ndarray, *, num_resamples: int = 1000, seed: int = 
   known = values[~np.isnan(values)]
   if len(known) < 2:
     return None
-  drawn = np.random.default_rng(seed).integers(len(known), size=(num_resamples, len(known)))
-  low, high = np.percentile(known[drawn].mean(axis=1), PERCENTILES)
+  generator, count = np.random.default_rng(seed), len(known)
+  means = [known[generator.integers(count, size=count)].mean() for _ in range(num_resamples)]
+  low, high = np.percentile(means, PERCENTILES)
   return float(low), float(high)
 
 

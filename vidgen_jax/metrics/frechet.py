@@ -44,30 +44,33 @@ def frechet_distance_of(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) 
 
 
 def extrapolated_frechet_distance(
-  a: np.ndarray, b: np.ndarray, *, unbiased: bool = True, num_sizes: int = 15, smallest: float = 0.2, seed: int = 0
+  a: np.ndarray, b: np.ndarray, *, unbiased: bool = True, num_sizes: int = 15, seed: int = 0
 ) -> float:
   """The distance for infinitely many clips, by the line of the distance over 1 / N (Chong and Forsyth 2020, sec. 4).
 
-  Both sets are thinned in the same proportion, so the line carries the bias of both. The estimate rests on the fit: it
-  scatters more than the distance itself and may fall below zero.
+  Both sets are thinned in the same proportion, so the line carries the bias of both. It is straight only where there
+  are more clips than features, so the smallest size is a fifth of the clips, or as many as there are features. The
+  estimate scatters more than the distance itself and may fall below zero.
 
   Args:
     a: [N, D].
     b: [M, D].
     unbiased: see `frechet_distance`.
     num_sizes: numbers of clips that the line is fitted to, evenly spaced in 1 / N.
-    smallest: the smallest part of the clips that is used, in (0, 1).
     seed: of the clips that are left out.
 
   Returns:
     The fitted line's value at 1 / N = 0.
 
   Raises:
-    ValueError: if there are too few clips for `num_sizes` different numbers of them.
+    ValueError: if a set has fewer than twice as many clips as there are features.
   """
-  shares = 1.0 / np.linspace(1.0 / smallest, 1.0, num_sizes)
-  if min(len(a), len(b)) * smallest < 2 or num_sizes < 2:
-    raise ValueError(f"extrapolation needs more clips than {len(a)} and {len(b)}, and num_sizes >= 2")
+  fewest, num_features = min(len(a), len(b)), a.shape[1]
+  if fewest < 2 * num_features or num_sizes < 2:
+    raise ValueError(
+      f"extrapolation needs {2 * num_features} clips or more for {num_features} features, got {len(a)} and {len(b)}"
+    )
+  shares = 1.0 / np.linspace(1.0 / max(0.2, num_features / fewest), 1.0, num_sizes)
   generator = np.random.default_rng(seed)
   inverse, distances = [], []
   for share in shares:

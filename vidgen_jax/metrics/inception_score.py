@@ -10,7 +10,8 @@ def inception_score(logits: np.ndarray, *, num_splits: int = 1) -> float:
 
   Args:
     logits: [N, K], before the softmax, finite.
-    num_splits: equal parts that are scored by themselves and averaged (TGANv2's code: 10). A smaller part scores
+    num_splits: equal parts, in the order of the clips, that are scored by themselves and averaged (TGANv2's code: 10).
+      A smaller part scores
       lower, so the number belongs to the protocol.
 
   Returns:

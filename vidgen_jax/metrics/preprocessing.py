@@ -76,10 +76,9 @@ class Preprocessing:
     if self.fit == "stretch":
       return resize(x, height, width, self.method)
     rows, columns = x.shape[2:4]
-    if rows <= columns:
-      target = (height, math.ceil(columns * height / rows))
-    else:
-      target = (math.ceil(rows * width / columns), width)
+    # Written as VideoGPT's code has it, whose rounding makes 225 of some squares' longer side.
+    scale = height / min(rows, columns)
+    target = (height, math.ceil(columns * scale)) if rows < columns else (math.ceil(rows * scale), width)
     return _centre(resize(x, *target, self.method), height, width)
 
 
