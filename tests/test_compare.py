@@ -192,7 +192,15 @@ def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatc
     ("--fake={folder}/long.npy", "--real holds clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
     ("--fake={folder}/large.npy", "--fake of 5x20x20x3"),
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
-    ("--fake={fake} --conditioning_frames=5", "--conditioning_frames=5 leaves nothing of clips of 5 frames"),
+    (
+      "--fake={fake} --conditioning_frames=5 --networks={weights}",
+      "--conditioning_frames=5 leaves nothing",
+    ),
+    ("--fake={real} --paired --max_clips=3", "--paired takes all clips, because --max_clips draws them"),
+    ("--fake={fake} --networks={weights} --max_clips=1", "needs two clips on either side, got 1 and 1"),
+    ("--fake=", "--fake is required"),
+    ("--fake={fake} --out={folder}", "--out={folder} cannot be written; choose another file"),
+    ("--fake={fake} --seed=-1", "--seed"),
     ("--fake={fake} --networks=nothing.safetensors", "nothing.safetensors"),
     ("--fake={fake} --networks={weights},{weights}", "names a file twice"),
     ("--fake={fake} --networks={weights} --splits=50", "--splits=50"),
@@ -204,7 +212,8 @@ def test_mistakes_are_one_line(words, message, sets, classifier_file, vidgen, tm
   for name, shape in {"long": (3, 9, 16, 16, 3), "large": (3, 5, 20, 20, 3)}.items():
     np.save(tmp_path / f"{name}.npy", np.full(shape, 9, np.uint8))
   np.save(tmp_path / "nan.npy", np.full((3, 5, 16, 16, 3), np.nan, np.float32))
-  words = words.format(folder=tmp_path, fake=sets[1], weights=classifier_file)
+  places = {"folder": tmp_path, "real": sets[0], "fake": sets[1], "weights": classifier_file}
+  words, message = words.format(**places), message.format(**places)
   assert message.lower() in vidgen("compare", f"--real={sets[0]}", *words.split()).lower()
 
 

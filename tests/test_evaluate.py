@@ -242,6 +242,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_
   [
     ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
     ("--workdir={run} --networks={run}/nothing.safetensors", "nothing.safetensors"),
+    ("--workdir={run} --networks={weights} --num_clips=1", "--num_clips=1 is too few for the scores of --networks"),
+    ("--workdir={run} --networks={weights} --splits=5 --num_clips=4", "give 5 or more"),
+    ("--workdir={run} --truncation=nan", "truncation is not a number"),
     ("--workdir={run} --step=7", "has no checkpoint of step 7; it has [2, 4]"),
     ("--workdir={run} --split=held_out", "has no split 'held_out', only test, train"),
     ("--workdir={run} --num_frames=40", "has no clip of 40 frames in split 'test' (the longest has 32)"),
@@ -251,6 +254,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_
     ),
   ],
 )
-def test_mistakes_are_one_line(words, message, run_folder, repository, vidgen):
+def test_mistakes_are_one_line(words, message, run_folder, repository, vidgen, classifier_file):
   experiment = repository / "experiments" / "trivd_shape_motion.py"
-  assert message in vidgen("evaluate", *words.format(run=run_folder, experiment=experiment).split())
+  assert message in vidgen(
+    "evaluate", *words.format(run=run_folder, experiment=experiment, weights=classifier_file).split()
+  )

@@ -94,7 +94,8 @@ def test_grey_clips_are_repeated(extractor, video):
 
 def test_features_that_are_not_finite_are_one_line(classifier, video):
   variables = jax.tree.map(np.copy, classifier.variables)
-  variables["params"]["fc"]["bias"][1] = np.nan
+  variables["params"]["fc"]["bias"][1] = 1e38
+  variables["params"]["fc"]["kernel"][:, 1] = 3e38
   broken = FeatureExtractor(dataclasses.replace(classifier, variables=variables), mesh=mesh_of(1), name="w.safetensors")
   with pytest.raises(UserError, match=r"w\.safetensors: the features of clip 0 are not finite"):
     broken.extract(video[:2])
@@ -102,7 +103,7 @@ def test_features_that_are_not_finite_are_one_line(classifier, video):
 
 def as_i3d(classifier):
   """An I3D without its weights, for what does not need them."""
-  changes = {"settings": {"num_classes": 400}, "variables": {"params": {}}, "preprocessing": {}}
+  changes = {"settings": {"num_classes": 400}, "variables": {"params": {}}, "preprocessing": {}, "class_names": ()}
   return dataclasses.replace(classifier, network="i3d", **changes)
 
 
@@ -158,6 +159,23 @@ def test_frames_are_embedded_one_by_one(make_classifier, classifier_file, video,
   np.testing.assert_allclose(found[1, 3], still.features[0], rtol=1e-3, atol=1e-4 * np.abs(found).max())
   with pytest.raises(UserError, match="holds r3d18, which takes clips"):
     load_frame_extractor(classifier_file, mesh=mesh_of(1))
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"preprocessing": {"std": [0.5, 0.0, 0.5]}}, "has std .*; it takes three finite numbers, spreads above 0"),
+    ({"preprocessing": {"mean": [0.5, float("nan"), 0.5]}}, "has mean .*; it takes three finite numbers"),
+    ({"preprocessing": {"mean": 0.5}}, "has mean 0.5"),
+    ({"preprocessing": {"resolution": 0}}, "has resolution 0; a whole number of pixels is needed"),
+    ({"class_names": ("a",)}, "names 1 classes of 3"),
+    ({"settings": {"num_classes": 3, "width": "4"}}, "cannot take clips of 5x16x16x3"),
+    ({"settings": {"num_classes": 3, "depth": 4}}, "does not take the settings"),
+  ],
+)
+def test_descriptions_that_were_edited_are_refused(changes, message, classifier):
+  with pytest.raises(UserError, match=message):
+    FeatureExtractor(dataclasses.replace(classifier, **changes), mesh=mesh_of(1)).check((5, 16, 16, 3))
 
 
 def test_weight_files_are_loaded_by_their_path(classifier_file, video):

@@ -119,6 +119,16 @@ def test_a_best_that_was_put_aside_when_the_process_was_killed_comes_back(run):
   assert best_step(run.folder) == 1
 
 
+def test_a_damaged_record_of_the_best_is_chosen_anew(run, caplog):
+  run.save(1)
+  (run.folder / "best").mkdir()
+  (run.folder / "best" / "best.json").write_text('{"value": 99')
+  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], options=options)
+  assert best_step(run.folder) == 1
+  assert "best.json is damaged" in caplog.text
+
+
 def test_half_a_checkpoint_is_none(run, monkeypatch):
   # Training deletes files one by one: one is gone while the folder is still there.
   run.save(1)
@@ -169,7 +179,7 @@ def test_errors_of_scoring_are_not_swallowed_and_leave_nothing_behind(run):
 
   with pytest.raises(FileNotFoundError, match="the data set"):
     follow(str(run.folder), fail, scored=[], options=FollowOptions(last_step=1, poll=0.01))
-  assert not (run.folder / ".following").exists()
+  assert not list(run.folder.glob(".following*"))
 
 
 def test_patience_ends(run):
@@ -195,6 +205,8 @@ def test_mistakes_are_user_errors(run):
     FollowOptions(last_step=1, metric="beauty")
   with pytest.raises(UserError, match="--poll=0"):
     FollowOptions(last_step=1, poll=0)
+  with pytest.raises(UserError, match="--patience=nan"):
+    FollowOptions(last_step=1, patience=float("nan"))
   run.save(1)
   with pytest.raises(UserError, match="--best_metric=fvd is not among the scores, which have psnr; see --networks"):
     follow(

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.extraction_timing import random_weights, time_extraction
-from vidgen_jax.files import disk_errors, written_whole
+from vidgen_jax.files import check_writable, disk_errors, written_whole
 from vidgen_jax.models.classifiers import NETWORKS
 from vidgen_jax.parallel import startup
 from vidgen_jax.step_timing import WINDOWS, StepTiming, time_steps
@@ -82,7 +81,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if flag_values.peak_tflops is not None and not flag_values.peak_tflops > 0:
     raise UserError(f"--peak_tflops={flag_values.peak_tflops} must be positive")
   if flag_values.out:
-    _check_writable(Path(flag_values.out))
+    check_writable(Path(flag_values.out), "--out")
   startup.enable_compilation_cache()
   if flag_values.network is not None:
     measurements = _bench_network(flag_values)
@@ -297,12 +296,15 @@ def _bench_network(flag_values: flags.FlagValues) -> list[Measurement]:
   timing = time_extraction(
     weights, clip_shape=clip_shape, num_clips=flag_values.clips, batch_size=flag_values.feature_batch
   )
+  times = timing.num_clips / timing.few_clips
   return [
     Measurement(name="clips", value=timing.clips_per_second, unit="clips/s", note="from host memory to features"),
     Measurement(name="first batch", value=timing.compilation, unit="s", note="with compilation"),
     Measurement(name="peak memory, few clips", value=timing.peak_few / 2**20, unit="MiB", note="of the process"),
     Measurement(name="peak memory, all clips", value=timing.peak_all / 2**20, unit="MiB", note=f"{timing.num_clips}"),
-    Measurement(name="all / few", value=timing.peak_all / timing.peak_few, at_most=1.1, note="ten times as many clips"),
+    Measurement(
+      name="all / few", value=timing.peak_all / timing.peak_few, at_most=1.1, note=f"{times:.3g} times as many clips"
+    ),
   ]
 
 
@@ -342,13 +344,6 @@ def _significant(value: float) -> str:
   """At least four significant digits, without an exponent."""
   decimals = 0 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))
   return f"{value:,.{min(decimals, 6)}f}"
-
-
-def _check_writable(path: Path) -> None:
-  """Before minutes are spent on measuring."""
-  folder = next(parent for parent in path.absolute().parents if parent.exists())
-  if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-    raise UserError(f"--out={path} cannot be written; choose another file")
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -67,6 +67,7 @@ _DISK_REMEDIES = {
   errno.EDQUOT: "free some space or choose another folder",
   errno.EROFS: "choose a folder that can be written",
   errno.EACCES: "choose a folder that may be read and written, or change its permissions",
+  errno.ENOTDIR: "choose a folder, not a file",
   errno.EPERM: "choose a folder that may be read and written, or change its permissions",
 }
 

@@ -13,6 +13,7 @@ from vidgen_jax import metric_flags
 from vidgen_jax.clip_folders import ClipSet
 from vidgen_jax.errors import UserError
 from vidgen_jax.extraction import FeatureExtractor, Variant, load_frame_extractor
+from vidgen_jax.files import check_writable
 from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.bootstrap import mean_interval
 from vidgen_jax.metrics.content_distance import average_content_distance, mean_colour
@@ -55,7 +56,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flag_values=flag_values,
   )
   flags.DEFINE_bool("paired", False, "the i-th clips of both sets belong together: PSNR, SSIM", flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "of resamples and of the real set's halves", flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "of resamples and of the real set's halves", lower_bound=0, flag_values=flag_values)
   flags.DEFINE_string("out", None, "file that scores are appended to, a JSON object a line", flag_values=flag_values)
   flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
   flags.mark_flags_as_required(["real", "fake"], flag_values=flag_values)
@@ -64,6 +65,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
+  if flag_values.out is not None:
+    check_writable(Path(flag_values.out), "--out")
   startup.enable_compilation_cache()
   if flag_values.distributed:
     startup.initialize_distributed()
@@ -79,12 +82,13 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       options=options,
       paired=flag_values.paired,
       conditioning_frames=flag_values.conditioning_frames,
+      max_clips=flag_values.max_clips,
       embedder=embedder,
     )
   if jax.process_index() == 0:
+    sys.stdout.write(f"{table.text()}\n")
     if flag_values.out is not None:
       table.write_json_lines(Path(flag_values.out))
-    sys.stdout.write(f"{table.text()}\n")
 
 
 def compare(
@@ -95,6 +99,7 @@ def compare(
   options: SetOptions,
   paired: bool = False,
   conditioning_frames: int = 1,
+  max_clips: int = 0,
   embedder: FeatureExtractor | None = None,
 ) -> ScoreTable:
   """Scores one set against another.
@@ -106,12 +111,15 @@ def compare(
     options: of the scores of sets.
     paired: the i-th clips belong together.
     conditioning_frames: given frames of the baselines that are made of the real clips; 0 for no baselines.
+    max_clips: whether the sets were cut to so many clips; 0 for not.
     embedder: of frames, for the content distance; None for their mean colours.
 
   Raises:
     UserError: if the sets do not fit each other or a network.
   """
-  _check(real, fake, paired=paired, conditioning_frames=conditioning_frames)
+  _check(real, fake, paired=paired, max_clips=max_clips)
+  if extractors:
+    _check_sets(real, fake, options, conditioning_frames=conditioning_frames)
   for extractor in extractors:
     extractor.check(real.clip_shape)
   common = {"split": real.name, "num_clips": len(real), "clip": "x".join(map(str, real.clip_shape))}
@@ -153,7 +161,7 @@ def _variants(conditioning_frames: int) -> dict[str, Variant]:
   return variants | ({"copy_last": copy_last, "cross_fade": cross_fade, "noise": noise} if given else {})
 
 
-def _check(real: ClipSet, fake: ClipSet, *, paired: bool, conditioning_frames: int) -> None:
+def _check(real: ClipSet, fake: ClipSet, *, paired: bool, max_clips: int) -> None:
   if real.clip_shape[1:] != fake.clip_shape[1:]:
     sizes = ["x".join(map(str, clips.clip_shape)) for clips in (real, fake)]
     raise UserError(
@@ -167,13 +175,26 @@ def _check(real: ClipSet, fake: ClipSet, *, paired: bool, conditioning_frames: i
     )
   if paired and len(real) != len(fake):
     raise UserError(f"--paired needs equally many clips, got {len(real)} real and {len(fake)} fake ones")
+  if paired and max_clips:
+    raise UserError("--paired takes all clips, because --max_clips draws them; leave one of them out")
   if paired and (real.skipped or fake.skipped):
     file, reason = (*real.skipped, *fake.skipped)[0]
     raise UserError(f"--paired needs every file, but {file} cannot be used ({reason}); without it pairs would shift")
-  if conditioning_frames >= real.clip_shape[0]:
+  if paired:
+    logging.info("pairs: %s with %s, and so on", real.clip_names[0], fake.clip_names[0])
+
+
+def _check_sets(real: ClipSet, fake: ClipSet, options: SetOptions, *, conditioning_frames: int) -> None:
+  """What distances between sets need, before anything is computed."""
+  frames, fewest = real.clip_shape[0], min(len(real), len(fake))
+  if conditioning_frames >= frames:
     raise UserError(
-      f"--conditioning_frames={conditioning_frames} leaves nothing of clips of {real.clip_shape[0]} frames"
+      f"--conditioning_frames={conditioning_frames} leaves nothing of clips of {frames} frames; give 0 for no baselines"
     )
+  if fewest < 2:
+    raise UserError(f"a distance between sets needs two clips on either side, got {len(real)} and {len(fake)}")
+  if options.splits > fewest:
+    raise UserError(f"--splits={options.splits} is more than the {fewest} clips of a set")
 
 
 def _content_scores(real: ClipSet, fake: ClipSet, common: dict, embedder: FeatureExtractor | None) -> Iterator[Score]:

@@ -16,11 +16,13 @@ from vidgen_jax import metric_flags, scoring
 from vidgen_jax import workdir as workdirs
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.errors import UserError
+from vidgen_jax.extraction import FeatureExtractor
 from vidgen_jax.feature_collector import FeatureCollector
-from vidgen_jax.follow import BEST_FOLDER, FollowOptions, follow
+from vidgen_jax.follow import BEST_FOLDER, HIGHER_IS_BETTER, FollowOptions, follow
 from vidgen_jax.metrics.report import Score, ScoreTable
 from vidgen_jax.parallel import startup
 from vidgen_jax.run_scores import curve_text, score_run
+from vidgen_jax.set_metrics import FRECHET_NAMES, KERNEL_NAMES, OTHER_FRECHET, OTHER_KERNEL, SetOptions
 
 SUMMARY = """Scores a run's predictions beside trivial baselines.
 
@@ -67,7 +69,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("split", None, "of the data set; config.data.eval_split by default", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "of latents and resamples", flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "of latents and resamples", lower_bound=0, flag_values=flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
   flags.DEFINE_bool("follow", False, "scores each checkpoint as it appears, to the last", flag_values=flag_values)
@@ -97,7 +99,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   size = config.data.resolution
   for extractor in extractors:
     extractor.check((options.num_frames, size, size, config.data.channels))
-  collector = FeatureCollector(extractors, options=metric_flags.set_options(flag_values))
+  set_options = metric_flags.set_options(flag_values)
+  _check_scores(flag_values, config, extractors, set_options)
+  collector = FeatureCollector(extractors, options=set_options)
 
   def score(folder: str, step: int | None) -> list[Score]:
     trained = workdirs.load_weights(folder, experiment, step=step, weights=flag_values.weights)
@@ -119,7 +123,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       patience=flag_values.patience,
     )
     hashes = [extractor.hash for extractor in extractors]
-    scored = _scored_steps(Path(flag_values.workdir) / SCORES_FILE, config, flag_values, hashes)
+    scores = Path(flag_values.workdir) / SCORES_FILE
+    scored = _scored_steps(scores, config, flag_values, hashes, options.truncation)
     follow(flag_values.workdir, score, scored=scored, options=following)
   else:
     score(flag_values.workdir, flag_values.step)
@@ -128,9 +133,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 def _report(path: Path, table: ScoreTable, curves: list[Score]) -> list[Score]:
   scores = [*table.scores, *curves]
   if jax.process_index() == 0:
-    ScoreTable(scores).write_json_lines(path)
     sys.stdout.write(f"{table.text()}\n\n{curve_text(curves)}\n")
     sys.stdout.flush()
+    ScoreTable(scores).write_json_lines(path)
     logging.info("appended %d scores to %s", len(scores), path)
   return scores
 
@@ -144,19 +149,44 @@ def _check_follow_flags(flag_values: flags.FlagValues) -> None:
       raise UserError(f"--{name} belongs to --follow; leave it out or give both")
 
 
-def _scored_steps(path: Path, config: ExperimentConfig, flag_values: flags.FlagValues, hashes: list[str]) -> list[int]:
+def _check_scores(
+  flag_values: flags.FlagValues, config: ExperimentConfig, extractors: list[FeatureExtractor], options: SetOptions
+) -> None:
+  """Tells before hours of sampling what could not be scored after them."""
+  evaluation, fewest = config.evaluation, max(2, options.splits)
+  if extractors and 0 < evaluation.num_clips < fewest:
+    raise UserError(
+      f"--num_clips={evaluation.num_clips} is too few for the scores of --networks; give {fewest} or more"
+    )
+  known = {"psnr", "ssim"} | ({"centroid_error"} if evaluation.object_tracking else set())
+  for extractor in extractors:
+    frechet = FRECHET_NAMES.get(extractor.network, OTHER_FRECHET)
+    known |= {frechet, KERNEL_NAMES.get(extractor.network, OTHER_KERNEL), "inception_score"}
+    known |= {f"{frechet}_infinity"} if options.extrapolate else set()
+    known |= {"diversity"} if evaluation.samples > 1 else set()
+  metric = flag_values.best_metric
+  if metric in HIGHER_IS_BETTER and metric not in known:
+    raise UserError(
+      f"--best_metric={metric} is not among the scores, which have {', '.join(sorted(known))}; see --networks"
+    )
+
+
+def _scored_steps(
+  path: Path, config: ExperimentConfig, flag_values: flags.FlagValues, hashes: list[str], truncation: float | None
+) -> list[int]:
   """Steps whose scores are in the file already, on the same terms and by all of these networks."""
   if not path.is_file():
     return []
   terms = {name: flag_values[name].value for name in ("weights", "batch_norm", "seed")}
-  terms |= {"split": config.data.eval_split, "samples": config.evaluation.samples}
+  terms |= {"split": config.data.eval_split, "samples": config.evaluation.samples, "truncation": truncation}
   found: dict[int, set[str | None]] = {}
   for line in path.read_text().splitlines():
     try:
       row = json.loads(line)
     except ValueError:  # cut off when a process was killed
       continue
-    if row.get("step") is not None and all(row.get(name) == value for name, value in terms.items()):
+    of_a_step = isinstance(row, dict) and row.get("step") is not None
+    if of_a_step and all(row.get(name) == value for name, value in terms.items()):
       found.setdefault(row["step"], set()).add(row.get("extractor_hash"))
   return sorted(step for step, known in found.items() if known.issuperset([None, *hashes]))
 

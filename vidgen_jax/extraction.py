@@ -94,6 +94,7 @@ class FeatureExtractor:
       UserError: if the weights are of an unknown network, or of settings that it does not take.
     """
     self.weights, self.network, self.name = weights, weights.network, name or weights.network
+    _check_description(weights, self.name)
     self.batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
     settings, self.unbiased = dict(weights.settings), True
@@ -158,7 +159,7 @@ class FeatureExtractor:
     one = jax.ShapeDtypeStruct((1, *clip_shape), jnp.uint8)
     try:
       jax.eval_shape(lambda placed, video: self._forward(placed, video, tuple(clip_shape)), self._placed, one)
-    except (ValueError, flax.errors.FlaxError) as error:
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
       raise UserError(f"{self.name} cannot take clips of {_size(clip_shape)}: {error}") from error
 
   def extract(self, video: np.ndarray) -> Features:
@@ -249,6 +250,26 @@ class FeatureExtractor:
     if self.preprocessing.name != "own" or side is None or clip_shape[1:3] == (side, side):
       return self.preprocessing
     return dataclasses.replace(self.preprocessing, size=(side, side), fit="short_side")
+
+
+def _check_description(weights: WeightFile, name: str) -> None:
+  """The hash covers the tensors; what else a description says may have been edited."""
+  own = weights.preprocessing
+  for field in ("mean", "std"):
+    values = own.get(field, (0.5,) * 3)
+    if (
+      not isinstance(values, (list, tuple))
+      or len(values) != 3
+      or not np.isfinite(values).all()
+      or (field == "std" and min(values) <= 0)
+    ):
+      raise UserError(f"{name}: its description has {field} {values!r}; it takes three finite numbers, spreads above 0")
+  side = own.get("resolution")
+  if side is not None and (not isinstance(side, int) or side < 1):
+    raise UserError(f"{name}: its description has resolution {side!r}; a whole number of pixels is needed")
+  classes = weights.settings.get("num_classes")
+  if weights.class_names and len(weights.class_names) != classes:
+    raise UserError(f"{name}: its description names {len(weights.class_names)} classes of {classes}")
 
 
 def load_extractor(

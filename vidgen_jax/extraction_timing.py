@@ -30,6 +30,7 @@ class ExtractionTiming:
     peak_few: peak memory of this process after a tenth of the clips, in bytes.
     peak_all: the same after all of them and the distance between their halves.
     num_clips: how many were taken.
+    few_clips: a tenth of them, or one batch.
   """
 
   clips_per_second: float
@@ -37,6 +38,7 @@ class ExtractionTiming:
   peak_few: int
   peak_all: int
   num_clips: int
+  few_clips: int
 
 
 class RandomClips:
@@ -125,6 +127,7 @@ def time_extraction(
     peak_few=peaks[0],
     peak_all=peaks[1],
     num_clips=num_clips,
+    few_clips=few,
   )
 
 

@@ -11,7 +11,7 @@ from vidgen_jax import metric_flags
 from vidgen_jax.clip_folders import ClipSet
 from vidgen_jax.errors import UserError
 from vidgen_jax.extraction import FeatureExtractor
-from vidgen_jax.files import written_whole
+from vidgen_jax.files import check_writable, written_whole
 from vidgen_jax.parallel import startup
 
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file.
@@ -38,6 +38,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError(f"--networks needs exactly one weight file, got {len(flag_values.networks)}")
   if Path(flag_values.out).suffix != ".npz":
     raise UserError(f"--out={flag_values.out} must end in .npz")
+  check_writable(Path(flag_values.out), "--out")
   startup.enable_compilation_cache()
   if flag_values.distributed:
     startup.initialize_distributed()

@@ -26,6 +26,21 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     raise UserError(f"{os.fspath(path)} cannot be written: {reason}; free space or choose another folder") from error
 
 
+def check_writable(path: pathlib.Path, flag: str) -> None:
+  """Checks that a file can be written, before minutes are spent on what it shall hold.
+
+  Args:
+    path: of the file; its folder may be missing.
+    flag: that gave it, for the message.
+
+  Raises:
+    UserError: if it cannot.
+  """
+  folder = next(parent for parent in path.absolute().parents if parent.exists())
+  if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    raise UserError(f"{flag}={path} cannot be written; choose another file")
+
+
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """Gives a temporary path beside `path`; on success it is renamed to `path`, on failure removed.

@@ -70,7 +70,7 @@ class FollowOptions:
   def __post_init__(self):
     if self.metric and self.metric not in HIGHER_IS_BETTER:
       raise UserError(f"--best_metric={self.metric} must be one of {', '.join(HIGHER_IS_BETTER)}")
-    if self.poll <= 0 or self.patience < 0:
+    if not (self.poll > 0 and self.patience >= 0):
       raise UserError(f"--poll={self.poll:g} must be above 0 and --patience={self.patience:g} not below")
 
 
@@ -117,8 +117,19 @@ def follow(
 
 def best_step(workdir: str | Path) -> int | None:
   """The step of the best checkpoint so far; None if none is kept."""
-  path = Path(workdir) / BEST_FOLDER / BEST_FILE
-  return json.loads(path.read_text())["step"] if path.is_file() else None
+  best = _read_best(Path(workdir) / BEST_FOLDER / BEST_FILE)
+  return None if best is None else best["step"]
+
+
+def _read_best(path: Path) -> dict[str, Any] | None:
+  if not path.is_file():
+    return None
+  try:
+    best = json.loads(path.read_text())
+    return {name: best[name] for name in ("value", "step", "terms")}
+  except (ValueError, KeyError, TypeError):
+    logging.warning("%s is damaged; the best checkpoint is chosen anew", path)
+    return None
 
 
 def _from_lead(value: Any) -> Any:
@@ -140,7 +151,8 @@ def _steps(workdir: str) -> list[int]:
 @contextlib.contextmanager
 def _snapshot(workdir: Path, step: int) -> Iterator[Path | None]:
   """A folder of our own with the config and one checkpoint; None if training has deleted that in the meantime."""
-  folder, lead = workdir / ".following", jax.process_index() == 0
+  lead = jax.process_index() == 0
+  folder = workdir / f".following_{_from_lead(os.getpid())}"  # two followers of a run must not meet
   found = _from_lead(_link_checkpoint(workdir, folder, step) if lead else None)
   if not found:
     logging.warning("the checkpoint of step %d was deleted before it could be scored", step)
@@ -192,7 +204,7 @@ def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], 
   if jax.process_index() != 0 or math.isnan(value):
     return
   best, path = workdir / BEST_FOLDER, workdir / BEST_FOLDER / BEST_FILE
-  before = json.loads(path.read_text()) if path.is_file() else None
+  before = _read_best(path)
   terms = {name: getattr(found[0], name) for name in _TERMS}
   # A best checkpoint by another metric, network or set of clips says nothing of this one.
   if before is not None and before["terms"] == terms:

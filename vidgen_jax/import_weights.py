@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -167,9 +168,10 @@ def read_mean_volume(path: str) -> np.ndarray:
   try:
     loaded = np.load(path, allow_pickle=False)
     array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
-  except (OSError, ValueError, EOFError, IndexError) as error:
+    array = np.asarray(array, np.float32)
+  except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
     raise UserError(f"--mean={path} cannot be read as .npy or .npz: {' '.join(str(error).split())}") from error
-  array = np.asarray(array, np.float32).reshape([n for n in array.shape if n != 1])
+  array = array.reshape([n for n in array.shape if n != 1])
   if array.ndim != 4 or array.shape[0] != 3:
     raise UserError(f"--mean={path} must hold [3, T, H, W], got shape {array.shape}")
   if not 1 < array.max() <= 255 or array.min() < 0:

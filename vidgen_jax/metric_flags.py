@@ -63,6 +63,8 @@ def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
     max_clips=flag_values.max_clips,
     value_range=flag_values[f"{name}_range"].value,
   )
+  if not flag_values[name].value:
+    raise UserError(f"--{name} is required")
   clips = open_clips(flag_values[name].value, options, what=f"--{name}", data_dir=flag_values.data_dir)
   for file, reason in clips.skipped[:MAX_LISTED]:
     logging.warning("--%s: %s is left out: %s", name, file, reason)

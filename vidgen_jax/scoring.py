@@ -1,6 +1,7 @@
 """Predictions on evaluation clips, and their scores beside the trivial baselines'."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -82,6 +83,8 @@ def sampling_options(
     UserError: if no frame is left to predict.
   """
   defaults, tc = experiment.config.evaluation, experiment.algorithm.conditioning_frames
+  if truncation is not None and math.isnan(truncation):
+    raise UserError("truncation is not a number; give a width, 0 for the typical latent, or a negative one for no cut")
   options = experiment.options(
     num_frames=defaults.num_frames if num_frames is None else num_frames,
     truncation=defaults.truncation if truncation is None else truncation,

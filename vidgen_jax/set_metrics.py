@@ -128,7 +128,7 @@ class SetScorer:
     """Says, where there are few clips for the network's features, how far real clips seem from real ones."""
     real, fake = self._chosen(self._real), self._chosen(samples[0])
     count, size = min(len(real), len(fake)), real.shape[1]
-    if count >= 2 * size:
+    if count >= 2 * size or count < 2:
       return
     half, metric = self._halves(), self.frechet_name
     if half is None:

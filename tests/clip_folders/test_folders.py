@@ -253,3 +253,23 @@ def test_damage_is_known_when_the_folder_is_opened_unless_it_comes_later(tmp_pat
   (tmp_path / "1.png").unlink()
   with pytest.raises(UserError, match=r"1.png changed while it was being read"):
     clips[1]
+
+
+def test_numbers_in_names_are_sorted_as_numbers(tmp_path, make):
+  for index in (10, 2, 1, 9):
+    make.strip(tmp_path / "a" / f"clip_{index}.png", make.clip(index))
+    make.strip(tmp_path / f"b{index}" / "0.png", make.clip(index))
+  assert open_clips(tmp_path / "a", ClipOptions()).clip_names == [f"clip_{index}.png" for index in (1, 2, 9, 10)]
+  names = open_clips(tmp_path, ClipOptions()).clip_names
+  assert names[4:] == ["b1/0.png", "b2/0.png", "b9/0.png", "b10/0.png"]
+
+
+def test_a_clip_that_lacks_a_frame_is_listed(tmp_path, make):
+  make.frames(tmp_path / "whole", make.clip(1))
+  make.frames(tmp_path / "torn", make.clip(2))
+  numbered = sorted((tmp_path / "torn").iterdir())
+  numbered[3].unlink()
+  clips = open_clips(tmp_path, ClipOptions())
+  assert clips.clip_names == ["whole"]
+  ((name, reason),) = clips.skipped
+  assert (name, reason) == ("torn", "the frame after number 2 is missing")

@@ -208,3 +208,24 @@ def test_nothing_is_left_behind_by_a_failure(written, monkeypatch):
   with pytest.raises(UserError, match="No space left on device"):
     write_weight_file(written, weights(network="tsn"))
   assert contents(written.parent) == before
+
+
+@pytest.mark.parametrize(
+  ("variables", "message"),
+  [
+    (
+      {"params": {"conv": {"kernel": np.array([1.0, np.nan], np.float32)}}},
+      "params/conv/kernel holds values",
+    ),
+    ({"batch_stats": {"norm": {"var": np.array([1.0, -0.1], np.float32)}}}, "batch_stats/norm/var is a variance"),
+  ],
+)
+def test_values_that_no_network_can_have_are_neither_written_nor_read(variables, message, tmp_path, monkeypatch):
+  path = tmp_path / "w.safetensors"
+  with pytest.raises(UserError, match=message):
+    write_weight_file(path, weights(variables=variables))
+  with monkeypatch.context() as patch:
+    patch.setattr("vidgen_jax.pretrained.weight_file._check_values", lambda path, weights: None)
+    write_weight_file(path, weights(variables=variables))
+  with pytest.raises(UserError, match=message):
+    read_weight_file(path)

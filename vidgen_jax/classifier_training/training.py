@@ -276,6 +276,8 @@ def steps_per_epoch(config: ClassifierConfig) -> int:
 def _class_names(config: ClassifierConfig) -> tuple[str, ...]:
   """The classes of the training clips, which the test clips must have too."""
   class_names = sources.load_info(config.data.name, config.data.data_dir).class_names
+  if len(class_names) < 2:
+    raise UserError(f"data set {config.data.name!r} has one class only, so there is nothing to tell apart")
   check_class_names(class_names, config.tested_on, what=f"data set {config.data.name!r}, which is trained on,")
   if window_of(config.tested_on) != window_of(config.data):
     raise ValueError(f"tested on windows of {window_of(config.tested_on)}, trained on {window_of(config.data)}")

@@ -1,6 +1,7 @@
 """Which files of a folder belong to which clip, and to which class."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -57,7 +58,13 @@ def list_folder(root: Path) -> Listing:
     for file in single:
       kind = "array" if file.suffix.lower() in ARRAY_SUFFIXES else "video"
       entries.append(Entry(file, file.relative_to(root).as_posix(), kind))
-  return Listing(sorted(entries, key=lambda entry: entry.name.split("/")), skipped)
+  return Listing(sorted(entries, key=lambda entry: _natural(entry.name)), skipped)
+
+
+def _natural(name: str) -> list[list[tuple[int, int, str]]]:
+  """Sorts numbers within names as numbers: clip_2 before clip_10, as whoever wrote them counted."""
+  parts = [re.split(r"(\d+)", part) for part in name.split("/")]
+  return [[(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in words if p] for words in parts]
 
 
 def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:

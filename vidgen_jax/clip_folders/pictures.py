@@ -1,5 +1,6 @@
 """Clips in video files, frame strips, and folders of single frames."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,6 +160,11 @@ def frame_series(files: Sequence[Path]) -> FrameSeries:
   if len(varying) != 1 or len(set(varying[0])) != len(numbered):
     pattern = patterns.pop()
     return FrameSeries([], others, f"pictures named {pattern} do not differ in just one number; number its frames")
+  order = sorted(varying[0])
+  steps = {after - before for before, after in itertools.pairwise(order)}
+  if len(steps) > 1:
+    gap = next(before for before, after in itertools.pairwise(order) if after - before != min(steps))
+    return FrameSeries([], others, f"the frame after number {gap} is missing")
   ordered = [file for _, file in sorted(zip(varying[0], numbered, strict=True))]
   return FrameSeries(ordered, others, "")
 

@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
+from absl import logging
+
 from vidgen_jax.errors import UserError
 
 GROUPINGS = ("file", "pair", "a whole number N >= 2")
@@ -78,6 +80,11 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
   for groups in _strata(classes_of):
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
     testing.update(_choose(ordered, classes_of, _num_testing(len(ordered), test_fraction)))
+  if test_fraction and not testing and len(class_names) > 1:
+    logging.warning(
+      "--split_group=%s leaves nothing for testing: %d groups, of which none can be spared; choose smaller ones",
+      *(grouping, len(classes_of)),
+    )
   return {path: "test" if group_of(path, grouping) in testing else "train" for path in class_names}
 
 

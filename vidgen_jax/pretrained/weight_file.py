@@ -96,6 +96,7 @@ def write_weight_file(path: str | os.PathLike[str], weights: WeightFile) -> None
     TypeError, ValueError: if settings, preprocessing or details are more than JSON can hold.
   """
   path = _checked_suffix(pathlib.Path(path))
+  _check_values(path, weights)
   description = json.dumps(_describe(weights), indent=2, allow_nan=False) + "\n"
   data = safetensors.numpy.save(weights.tensors, metadata=_METADATA)
   # Both are written before either appears. Should the second then be impossible, the hash tells later readers.
@@ -123,11 +124,21 @@ def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
   sidecar = path.with_suffix(".json")
   description = _read_description(sidecar)
   weights = WeightFile(variables=traverse_util.unflatten_dict(tensors, sep="/"), **description["fields"])
+  _check_values(path, weights)
   if weights.hash != description["hash"]:
     raise UserError(
       f"{path} and {sidecar.name} do not belong together, or one is damaged; make them again by {_MAKERS}"
     )
   return weights
+
+
+def _check_values(path: pathlib.Path, weights: WeightFile) -> None:
+  """Maxima swallow a NaN on some platforms: the features of such weights would look like numbers."""
+  for name, array in weights.tensors.items():
+    if not np.isfinite(array.astype(np.float32)).all():
+      raise UserError(f"{path}: tensor {name} holds values that are not finite; the weights are damaged")
+    if name.rsplit("/", 1)[-1] == "var" and (array < 0).any():
+      raise UserError(f"{path}: tensor {name} is a variance and holds negative values; the weights are damaged")
 
 
 def _checked_suffix(path: pathlib.Path) -> pathlib.Path:
