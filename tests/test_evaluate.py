@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -212,6 +213,26 @@ def test_scores_and_curves_by_hand():
     ["psnr", "model", "(mean", "of", "3", "samples)", "16", "8"],
     ["psnr", "model", "(best", "of", "3", "samples)", "26", "16"],
   ]
+
+
+def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(run_config, monkeypatch):
+  experiment = SimpleNamespace(
+    config=run_config,
+    algorithm=SimpleNamespace(conditioning_frames=2),
+    microbatches=lambda batches, count: [next(batches) for _ in range(count)],
+    with_standing_statistics=lambda nets, batches, key, options: batches,
+  )
+
+  def clips_of(index, count):
+    monkeypatch.setattr(scoring.jax, "process_index", lambda: index)
+    monkeypatch.setattr(scoring.jax, "process_count", lambda: count)
+    return scoring.prepare_nets(experiment, {}, None, options=None, num_batches=2)
+
+  whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]
+  for batch, *shares in zip(whole, *parts, strict=True):
+    for name in ("video", "label"):
+      np.testing.assert_array_equal(np.concatenate([share[name] for share in shares], axis=1), batch[name])
+    assert shares[0]["label"].shape == (1, 4)
 
 
 def test_means_without_any_score_are_nan_without_a_warning():

@@ -22,7 +22,7 @@ from vidgen_jax.follow import BEST_FOLDER, HIGHER_IS_BETTER, FollowOptions, foll
 from vidgen_jax.metrics.report import Score, ScoreTable
 from vidgen_jax.parallel import startup
 from vidgen_jax.run_scores import curve_text, score_run
-from vidgen_jax.set_metrics import FRECHET_NAMES, KERNEL_NAMES, OTHER_FRECHET, OTHER_KERNEL, SetOptions
+from vidgen_jax.set_metrics import SetOptions, distance_names
 
 SUMMARY = """Scores a run's predictions beside trivial baselines.
 
@@ -160,8 +160,8 @@ def _check_scores(
     )
   known = {"psnr", "ssim"} | ({"centroid_error"} if evaluation.object_tracking else set())
   for extractor in extractors:
-    frechet = FRECHET_NAMES.get(extractor.network, OTHER_FRECHET)
-    known |= {frechet, KERNEL_NAMES.get(extractor.network, OTHER_KERNEL), "inception_score"}
+    frechet, kernel = distance_names(extractor.network)
+    known |= {frechet, kernel, "inception_score"}
     known |= {f"{frechet}_infinity"} if options.extrapolate else set()
     known |= {"diversity"} if evaluation.samples > 1 else set()
   metric = flag_values.best_metric

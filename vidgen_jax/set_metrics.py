@@ -29,6 +29,11 @@ KERNEL_INTERVAL_CLIPS = 2000
 """Larger sets get no interval of the kernel distance, whose cost grows with the square of the number of clips."""
 
 
+def distance_names(network: str) -> tuple[str, str]:
+  """What the Frechet and the kernel distance on a network's features are called in scores."""
+  return FRECHET_NAMES.get(network, OTHER_FRECHET), KERNEL_NAMES.get(network, OTHER_KERNEL)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetOptions:
   """How sets are scored.
@@ -80,8 +85,7 @@ class SetScorer:
       "clip": "x".join(map(str, clip_shape)),
     }
     self._input = extractor.protocol(clip_shape)
-    self.frechet_name = FRECHET_NAMES.get(extractor.network, OTHER_FRECHET)
-    self.kernel_name = KERNEL_NAMES.get(extractor.network, OTHER_KERNEL)
+    self.frechet_name, self.kernel_name = distance_names(extractor.network)
 
   def score(self, subject: str, samples: Sequence[Features], **fields: Any) -> Iterator[Score]:
     """All scores of a subject.
