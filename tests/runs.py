@@ -1,10 +1,10 @@
-"""A tiny run, trained once for all tests of what comes after training. Loaded as a plugin by those that need it."""
+"""Tiny runs, trained once for all tests of what comes after training. Loaded as a plugin by those that need them."""
 
 from pathlib import Path
 
 import pytest
 
-from experiments import trivd_shape_motion
+from experiments import inbetween_shape_motion, trivd_shape_motion
 from vidgen_jax import cli
 from vidgen_jax import config as configs
 from vidgen_jax.config import ExperimentConfig
@@ -41,6 +41,22 @@ def export_folder(run_folder, tmp_path_factory) -> Path:
   folder = tmp_path_factory.mktemp("exports") / "shapes"
   assert cli.dispatch(["export", f"--workdir={run_folder}", f"--out={folder}"]) == 0
   return folder
+
+
+@pytest.fixture(scope="session")
+def inbetween_folder(run_config, tmp_path_factory) -> Path:
+  """As `run_folder` and on the same clips, of a model that is given the first and the last of eight frames.
+
+  The last level has two latent blocks, which can be told apart.
+  """
+  config = inbetween_shape_motion.get_config("smoke")
+  config.algorithm.latent_blocks = (1, 2)
+  config.data.data_dir = run_config.data.data_dir
+  config.train.picture_every = 0
+  config.train.evaluate_every = 0
+  workdir = tmp_path_factory.mktemp("inbetween")
+  train(configs.from_config_dict(config), str(workdir))
+  return workdir
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from vidgen_jax import cli
+from vidgen_jax import cli, compare
 from vidgen_jax.extraction import FeatureExtractor
 from vidgen_jax.metrics.frechet import frechet_distance_of
 from vidgen_jax.parallel import mesh as meshes
@@ -89,13 +89,24 @@ def test_paired_clips_have_psnr_and_ssim(sets, tmp_path, capsys):
 
 def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
   out = tmp_path / "scores.jsonl"
-  words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}", "--conditioning_frames=0"]
+  words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}", "--given_frames="]
   assert cli.dispatch(["compare", *words, "--bootstrap=0", f"--out={out}"]) == 0
   lines = [json.loads(line) for line in out.read_text().splitlines()]
   (distance,) = (x for x in lines if x["metric"] == "clip_frechet" and x["subject"] != "real, other half")
   (half,) = (x for x in lines if x["metric"] == "clip_frechet" and x["subject"] == "real, other half")
   assert abs(distance["value"]) < 1e-4 * half["value"]
   assert not [x for x in lines if x["subject"] in ("copy_last", "cross_fade", "noise")]
+
+
+def test_baselines_may_be_given_any_frames():
+  video = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1) ** 2 * 2
+  variants = compare._variants(compare._resolved(compare.parse_given_frames("-1, 0"), 5))
+  assert list(variants) == ["real", "copy_last", "cross_fade", "noise"]
+  # The clips are 0, 2, 8, 18, 32 and 50, 72, 98, 128, 162.
+  assert variants["copy_last"](video)[..., 0, 0, 0].tolist() == [[0, 0, 0, 0, 32], [50, 50, 50, 50, 162]]
+  assert variants["cross_fade"](video)[..., 0, 0, 0].tolist() == [[0, 8, 16, 24, 32], [50, 78, 106, 134, 162]]
+  assert compare.parse_given_frames("") == ()
+  assert list(compare._variants(())) == ["real"]
 
 
 PROCESS = """
@@ -193,9 +204,14 @@ def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatc
     ("--fake={folder}/large.npy", "--fake of 5x20x20x3"),
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
     (
-      "--fake={fake} --conditioning_frames=5 --networks={weights}",
-      "--conditioning_frames=5 leaves nothing",
+      "--fake={fake} --given_frames=4,0,1,3,-3 --networks={weights}",
+      "--given_frames=4,0,1,3,-3 leaves nothing of clips of 5 frames; leave it empty for no baselines",
     ),
+    ("--fake={fake} --given_frames=0,5 --networks={weights}", "names frames that clips of 5 do not have; give 0 to 4"),
+    ("--fake={fake} --given_frames=-6 --networks={weights}", "names frames that clips of 5 do not have; give 0 to 4"),
+    ("--fake={fake} --given_frames=4,-1 --networks={weights}", "--given_frames=4,-1 names a frame of clips of 5 twice"),
+    ("--fake={fake} --given_frames=0,last", "--given_frames=0,last must be indices of frames between commas"),
+    ("--fake={fake} --given_frames=0,", "--given_frames=0, must be indices of frames between commas"),
     ("--fake={real} --paired --max_clips=3", "--paired takes all clips, because --max_clips draws them"),
     ("--fake={fake} --networks={weights} --max_clips=1", "needs two clips on either side, got 1 and 1"),
     ("--fake=", "--fake is required"),

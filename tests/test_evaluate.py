@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli, run_scores, scoring, workdir
+from vidgen_jax import experiment as experiments
+from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.extraction import FeatureExtractor
@@ -60,7 +62,7 @@ def scored(run_folder, classifier_file):
 
 @pytest.fixture(scope="module")
 def predictions(run_folder):
-  """(truth [6, 3, ...], two predictions of it [2, 6, 3, ...]), drawn apart from `scoring.evaluate`."""
+  """(truth [6, 5, ...], two predictions of it [2, 6, 5, ...]), drawn apart from `scoring.evaluate`."""
   trained = workdir.load_trained(str(run_folder))
   experiment = trained.experiment
   options = experiment.options()
@@ -68,7 +70,8 @@ def predictions(run_folder):
     experiment, trained.nets, scoring.standing_key(experiment), options=options, num_batches=2
   )
   (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=6)
-  filled = {name: np.concatenate([value, value[:2]]) for name, value in batch.items()}
+  known = {"given": batch["video"][:, :2], "label": batch["label"]}
+  filled = {name: np.concatenate([value, value[:2]]) for name, value in known.items()}
   placed = experiment.put_batch(filled, microbatches=False)
   key = jax.random.fold_in(jax.random.key(3), 0)
   drawn = [experiment.sample(nets, placed, jax.random.fold_in(key, j), options=options)[:6] for j in range(2)]
@@ -77,7 +80,9 @@ def predictions(run_folder):
 
 def test_psnr_is_that_of_the_samples_by_numpy(scored, predictions):
   video, drawn = predictions
-  error = squared_error(drawn, video[None, :, 2:])
+  for clips in drawn:
+    np.testing.assert_array_equal(clips[:, :2], video[:, :2])
+  error = squared_error(drawn[:, :, 2:], video[None, :, 2:])
   frames = decibels(error.mean(axis=(3, 4, 5)))
   pooled = decibels(error.mean(axis=(2, 3, 4, 5)))
   expected = {
@@ -88,7 +93,7 @@ def test_psnr_is_that_of_the_samples_by_numpy(scored, predictions):
   }
   for protocol, value in expected.items():
     assert scored["model", "psnr", protocol]["value"] == pytest.approx(value, abs=1e-3), protocol
-  by_frame = [scored["model", f"psnr_frame_+{i}", "one frame, mean of 2 samples"]["value"] for i in (1, 2, 3)]
+  by_frame = [scored["model", f"psnr_frame_{t}", "one frame, mean of 2 samples"]["value"] for t in (2, 3, 4)]
   np.testing.assert_allclose(by_frame, frames.mean(axis=(0, 1)), atol=1e-3)
 
 
@@ -98,7 +103,7 @@ def test_baselines_are_scored_on_the_same_clips(scored, predictions):
   for subject, guess in {"copy_last": given[:, -1:], "black": np.zeros_like(given[:, -1:])}.items():
     frames = decibels(squared_error(guess, truth).mean(axis=(2, 3, 4)))
     assert scored[subject, "psnr", "frame_mean"]["value"] == pytest.approx(frames.mean(), abs=1e-3)
-    by_frame = [scored[subject, f"psnr_frame_+{i}", "one frame"]["value"] for i in (1, 2, 3)]
+    by_frame = [scored[subject, f"psnr_frame_{t}", "one frame"]["value"] for t in (2, 3, 4)]
     np.testing.assert_allclose(by_frame, frames.mean(axis=0), atol=1e-3)
   black = scored["black", "centroid_error", "frames with both objects"]
   assert black["value"] is None  # JSON has no NaN
@@ -121,13 +126,12 @@ def test_sets_are_scored_by_their_features(scored, predictions, classifier):
   video, drawn = predictions
   extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]))
   real = extractor.extract(video).features
-  whole = [np.concatenate([video[:, :2], sample], axis=1) for sample in drawn]
-  features = [extractor.extract(clips).features for clips in whole]
+  features = [extractor.extract(clips).features for clips in drawn]
   found = {(subject, metric): line for (subject, metric, _), line in scored.items()}
   expected = {
     "clip_frechet": np.mean([frechet_distance_of(real, sample) for sample in features]),
     "diversity": pairwise_cosine_distance(np.stack(features, axis=1)).mean(),
-    "content_distance": np.mean([average_content_distance(clips) for clips in whole]),
+    "content_distance": np.mean([average_content_distance(clips) for clips in drawn]),
   }
   for metric, value in expected.items():
     line = found["model", metric]
@@ -151,8 +155,8 @@ def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
   experiment, algorithm = trained.experiment, trained.experiment.algorithm
   options = experiment.options()
   (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=8)
-  key = jax.random.key(1)
-  found = scoring.predict(experiment, trained.nets, batch, key, options=options, batch_norm="batch")
+  key, known = jax.random.key(1), scoring.given_batch(batch, (0, 1))
+  found = scoring.predict(experiment, trained.nets, known, key, options=options, batch_norm="batch")
 
   def train_mode(nets, video, label):
     conditioning = video[:, :2].astype(np.float32) / 127.5 - 1
@@ -169,9 +173,10 @@ def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
     return to_uint8(output)
 
   expected = np.asarray(jax.jit(train_mode)(trained.nets, batch["video"], batch["label"]))
-  np.testing.assert_allclose(found.astype(int), expected, atol=1)
+  np.testing.assert_allclose(found[:, 2:].astype(int), expected, atol=1)
   # The running statistics of four steps are not those of the batch.
-  assert np.abs(scoring.predict(experiment, trained.nets, batch, key, options=options) - expected.astype(int)).max() > 1
+  running = scoring.predict(experiment, trained.nets, known, key, options=options)
+  assert np.abs(running[:, 2:] - expected.astype(int)).max() > 1
 
 
 def evaluation_of(best, mean, baseline):
@@ -179,6 +184,7 @@ def evaluation_of(best, mean, baseline):
     model=BestOf(best=best, mean=mean, num_samples=3),
     baselines={"copy_last": BestOf(best=baseline, mean=baseline, num_samples=1)},
     num_clips=2,
+    frames=(3, 7),
   )
 
 
@@ -203,36 +209,88 @@ def test_scores_and_curves_by_hand():
   assert table.scores[1].interval is None  # a single clip has a score
   curves = list(run_scores.frame_scores(evaluation, COMMON))
   assert [(score.metric, score.protocol, score.value) for score in curves] == [
-    ("psnr_frame_+1", "one frame, mean of 3 samples", 16.0),
-    ("psnr_frame_+2", "one frame, mean of 3 samples", 8.0),
-    ("psnr_frame_+1", "one frame, best of 3 samples", 26.0),
-    ("psnr_frame_+2", "one frame, best of 3 samples", 16.0),
+    ("psnr_frame_3", "one frame, mean of 3 samples", 16.0),
+    ("psnr_frame_7", "one frame, mean of 3 samples", 8.0),
+    ("psnr_frame_3", "one frame, best of 3 samples", 26.0),
+    ("psnr_frame_7", "one frame, best of 3 samples", 16.0),
   ]
   assert [line.split() for line in run_scores.curve_text(curves).splitlines()] == [
-    ["by", "frame", "+1", "+2"],
+    ["by", "frame", "t=3", "t=7"],
     ["psnr", "model", "(mean", "of", "3", "samples)", "16", "8"],
     ["psnr", "model", "(best", "of", "3", "samples)", "26", "16"],
   ]
 
 
-def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(run_config, monkeypatch):
-  experiment = SimpleNamespace(
+def experiment_that_is_given(run_config, given_frames):
+  """Stands in for an experiment; its nets with standing statistics are the micro-batches that they are taken from."""
+  return SimpleNamespace(
     config=run_config,
-    algorithm=SimpleNamespace(conditioning_frames=2),
+    algorithm=SimpleNamespace(given_frames=lambda num_frames: given_frames),
     microbatches=lambda batches, count: [next(batches) for _ in range(count)],
     with_standing_statistics=lambda nets, batches, key, options: batches,
   )
 
+
+def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(run_config, monkeypatch):
+  experiment = experiment_that_is_given(run_config, (0, 1))
+
   def clips_of(index, count):
     monkeypatch.setattr(scoring.jax, "process_index", lambda: index)
     monkeypatch.setattr(scoring.jax, "process_count", lambda: count)
-    return scoring.prepare_nets(experiment, {}, None, options=None, num_batches=2)
+    return scoring.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
 
   whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]
   for batch, *shares in zip(whole, *parts, strict=True):
-    for name in ("video", "label"):
+    assert batch.keys() == {"given", "label"}
+    for name in batch:
       np.testing.assert_array_equal(np.concatenate([share[name] for share in shares], axis=1), batch[name])
     assert shares[0]["label"].shape == (1, 4)
+
+
+@pytest.mark.parametrize(("given_frames", "read"), [((0, 1), 2), ((0, 4), 5), ((), 1)])
+def test_standing_statistics_read_as_far_as_the_last_given_frame(given_frames, read, run_config, monkeypatch):
+  lengths, original = [], pipeline.train_batches
+
+  def train_batches(data, **options):
+    lengths.append(data.num_frames)
+    return original(data, **options)
+
+  monkeypatch.setattr(pipeline, "train_batches", train_batches)
+  experiment = experiment_that_is_given(run_config, given_frames)
+  (batch,) = scoring.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
+  assert lengths == [read]
+  assert batch["given"].shape == (1, 8, len(given_frames), 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+  ("given_frames", "names"),
+  [
+    ((0, 1), {"black", "noise", "copy_last", "cross_fade", "linear_extrapolation"}),
+    ((0, 4), {"black", "noise", "copy_last", "cross_fade", "linear_interpolation"}),
+    ((0,), {"black", "noise", "copy_last", "cross_fade"}),
+    ((), {"black", "noise"}),
+  ],
+)
+def test_baselines_that_make_sense_are_scored_on_generated_frames(given_frames, names):
+  # Every pixel of frame t is t + 1: black is (t + 1)^2 away in a generated frame and not at all in a given one.
+  truth = np.broadcast_to(np.arange(1, 6, dtype=np.uint8).reshape(1, 5, 1, 1, 1), (2, 5, 16, 16, 3))
+  guesses = scoring.guess_trivially(truth, given_frames, key=jax.random.key(0))
+  scores = scoring.score_baselines(guesses, truth, given_frames, tracking=True)
+  assert scores.keys() == names
+  generated = np.array([t for t in range(5) if t not in given_frames])
+  expected = np.broadcast_to(decibels((generated + 1.0) ** 2), (2, len(generated)))
+  np.testing.assert_allclose(scores["black"].mean["psnr"], expected, rtol=1e-5)
+  for clips in guesses.values():
+    np.testing.assert_array_equal(clips[:, list(given_frames)], truth[:, list(given_frames)])
+  other = scoring.guess_trivially(truth, given_frames, key=jax.random.key(1))
+  assert not np.array_equal(guesses["noise"], other["noise"])
+
+
+def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):
+  experiment = experiments.build(run_config)
+  batch = scoring.given_batch({"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ())
+  placed = experiment.put_batch(batch, microbatches=False)
+  assert placed["given"].shape == (8, 0, 16, 16, 3)
 
 
 def test_means_without_any_score_are_nan_without_a_warning():

@@ -26,7 +26,9 @@ def test_variants_are_valid_and_survive_json(path, variant):
   assert config.name == f"{path.stem}:{variant}"
   assert configs.from_dict(configs.to_dict(config)) == config
   # Shapes of the whole state, without computing anything: the networks fit the data.
-  assert experiments.build(config).abstract_state.nets.keys() >= {"generator"}
+  experiment = experiments.build(config)
+  assert experiment.abstract_state.nets.keys() == experiment.algorithm.networks().keys()
+  assert experiment.abstract_state.ema.keys() == set(experiment.algorithm.ema_nets)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from vidgen_jax import experiment as experiments
 from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.errors import UserError
 from vidgen_jax.exported import load_export
+from vidgen_jax.ops.video import to_model_range
 
 pytest_plugins = ("tests.runs",)
 
@@ -32,7 +34,7 @@ def inputs_for(generator, count, *, seed=0):
   random = np.random.default_rng(seed)
   shapes = {name: (count, *value["shape"][1:]) for name, value in generator.signature["inputs"].items()}
   return {
-    "conditioning": random.integers(256, size=shapes["conditioning"], dtype=np.uint8),
+    "given": random.integers(256, size=shapes["given"], dtype=np.uint8),
     "latent": random.standard_normal(shapes["latent"]).astype(np.float32),
     "label": random.integers(2, size=shapes["label"]).astype(np.int32),
   }
@@ -48,12 +50,15 @@ def test_export_gives_the_pictures_of_the_run_for_any_batch(run_folder, generato
   inputs = inputs_for(generator, 8)
   sample_key = jax.random.key(7)
   inputs["latent"] = np.asarray(experiment.algorithm.latent(sample_key, 8))
-  batch = experiment.put_batch({"video": inputs["conditioning"], "label": inputs["label"]}, microbatches=False)
+  batch = experiment.put_batch({"given": inputs["given"], "label": inputs["label"]}, microbatches=False)
   expected = np.asarray(experiment.sample(nets, batch, sample_key, options=options))
   found = generator(**inputs)
   assert found.dtype == np.uint8
-  assert found.shape == (8, 3, 16, 16, 3)
-  assert expected.std() > 1
+  assert found.shape == (8, 5, 16, 16, 3)
+  assert generator.given_frames == (0, 1)
+  np.testing.assert_array_equal(found[:, :2], inputs["given"])
+  np.testing.assert_array_equal(expected[:, :2], inputs["given"])
+  assert expected[:, 2:].std() > 1
   np.testing.assert_allclose(found.astype(int), expected, atol=1)
   assert np.mean(found != expected) < 0.01
   few = generator(**{name: value[:3] for name, value in inputs.items()})
@@ -74,9 +79,9 @@ def test_latents_classes_and_given_frames_all_matter(generator):
   for name, changed in {
     "latent": -inputs["latent"],
     "label": 1 - inputs["label"],
-    "conditioning": 255 - inputs["conditioning"],
+    "given": 255 - inputs["given"],
   }.items():
-    assert not np.array_equal(generator(**inputs | {name: changed}), first), name
+    assert not np.array_equal(generator(**inputs | {name: changed})[:, 2:], first[:, 2:]), name
 
 
 ALONE = """
@@ -95,7 +100,7 @@ sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, OnlyJax
 def test_the_example_in_the_readme_runs_with_jax_and_numpy_alone(export_folder, generator, tmp_path):
   (example,) = re.findall(r"```python\n(.*?)```", (export_folder / "README.md").read_text(), re.DOTALL)
   assert len([line for line in example.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
-  check = f"\nnp.save({str(tmp_path / 'predicted.npy')!r}, predicted)\n"
+  check = f"\nnp.save({str(tmp_path / 'video.npy')!r}, video)\n"
   check += "assert not {'vidgen_jax', 'flax', 'absl', 'PIL'} & set(sys.modules)\n"
   environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XLA_FLAGS")}
   result = subprocess.run(
@@ -117,14 +122,14 @@ def test_the_example_in_the_readme_runs_with_jax_and_numpy_alone(export_folder, 
     np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32),
     np.zeros(2, np.int32),
   )
-  np.testing.assert_allclose(np.load(tmp_path / "predicted.npy").astype(int), expected, atol=1)
+  np.testing.assert_allclose(np.load(tmp_path / "video.npy").astype(int), expected, atol=1)
 
 
 def test_the_program_is_small_portable_and_open_in_the_batch(generator, export_folder):
   program = generator.program
   assert set(program.platforms) == {"cpu", "cuda", "tpu"}
   assert [str(aval.shape[0]) for aval in program.in_avals[-3:]] == ["b", "b", "b"]
-  assert [str(length) for length in program.out_avals[0].shape] == ["b", "3", "16", "16", "3"]
+  assert [str(length) for length in program.out_avals[0].shape] == ["b", "5", "16", "16", "3"]
   # One loop a stage: the run itself has its recurrences unrolled.
   assert program.mlir_module().count("stablehlo.while") == 2
   assert (export_folder / "generator.jaxexport").stat().st_size < 300_000
@@ -134,13 +139,14 @@ def test_the_signature_says_what_goes_in_and_where_it_comes_from(export_folder):
   signature = json.loads((export_folder / "signature.json").read_text())
   inputs = signature["inputs"]
   assert {name: (value["shape"], value["dtype"]) for name, value in inputs.items()} == {
-    "conditioning": (["b", 2, 16, 16, 3], "uint8"),
+    "given": (["b", 2, 16, 16, 3], "uint8"),
     "latent": (["b", 4], "float32"),
     "label": (["b"], "int32"),
   }
-  assert inputs["conditioning"]["range"] == [0, 255]
+  assert inputs["given"]["range"] == [0, 255]
   assert inputs["label"]["range"] == [0, 1]
-  assert signature["outputs"]["predicted"]["shape"] == ["b", 3, 16, 16, 3]
+  assert signature["outputs"]["video"]["shape"] == ["b", 5, 16, 16, 3]
+  assert (signature["format"], signature["given_frames"]) == (2, [0, 1])
   assert (signature["step"], signature["weights"], signature["num_frames"]) == (4, "ema", 5)
   assert signature["class_names"] == ["up", "left"]
   statistics = signature["standing_statistics"]
@@ -167,7 +173,7 @@ def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_
   config = dataclasses.replace(run_config, algorithm=algorithm, data=data)
   experiment = experiments.build(config, devices=jax.devices()[:1])
   batch = {
-    "video": jax.ShapeDtypeStruct((2, 5, 16, 16, channels), jnp.uint8),
+    "given": jax.ShapeDtypeStruct((2, 2, 16, 16, channels), jnp.uint8),
     "label": jax.ShapeDtypeStruct((2,), jnp.int32),
   }
   nets = experiment.abstract_state.ema
@@ -180,15 +186,71 @@ def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_
     jax.random.key(0),
   )
   program = export.generator_program(config, export.flatten_nets(moments), num_frames=num_frames)
-  assert [str(n) for n in program.out_avals[0].shape] == ["b", str(num_frames - 2), "16", "16", str(channels)]
+  assert [str(n) for n in program.out_avals[0].shape] == ["b", str(num_frames), "16", "16", str(channels)]
   assert len(program.serialize()) < 400_000
+
+
+@dataclasses.dataclass(frozen=True)
+class PainterConfig:
+  given: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Painter:
+  """Stands in for an algorithm that is given any frames: paints the others in the latent's brightness."""
+
+  config: PainterConfig
+
+  def given_frames(self, num_frames):
+    return tuple(frame % num_frames for frame in self.config.given)
+
+  def latent(self, key, batch_size, *, truncation=None):
+    return jax.random.normal(key, (batch_size, 1))
+
+  def predict(self, nets, batch, latent, *, num_frames):
+    shape = (latent.shape[0], num_frames, *batch["given"].shape[2:])
+    video = jnp.broadcast_to((latent * nets["painter"].params["gain"]).reshape(-1, 1, 1, 1, 1), shape)
+    return video.at[:, jnp.array(self.given_frames(num_frames), int)].set(to_model_range(batch["given"]))
+
+
+@pytest.mark.parametrize(
+  ("given", "frames", "task"),
+  [
+    ((0,), [0], "Given the first frame of a clip of 4, predicts the 3 that follow."),
+    ((0, 1), [0, 1], "Given the first 2 frames of a clip of 4, predicts the 2 that follow."),
+    ((0, 1, 2), [0, 1, 2], "Given the first 3 frames of a clip of 4, predicts the one that follows."),
+    ((0, -1), [0, 3], "Given frames 0 and 3 of a clip of 4, counted from 0, makes the other 2."),
+    ((2,), [2], "Given frame 2 of a clip of 4, counted from 0, makes the other 3."),
+    ((0, 1, 3), [0, 1, 3], "Given frames 0, 1 and 3 of a clip of 4, counted from 0, makes the other 1."),
+    ((), [], "Makes clips of 4 frames; no frame is given."),
+  ],
+)
+def test_whichever_frames_are_given_they_are_in_their_places(given, frames, task, run_config, monkeypatch):
+  monkeypatch.setitem(export.ALGORITHMS, "painter", (PainterConfig, Painter))
+  settings = {name: getattr(run_config, name) for name in ("name", "data", "evaluation")}
+  config = SimpleNamespace(**settings, algorithm_name="painter", algorithm=PainterConfig(given))
+  weights = {"painter/params/gain": np.ones((1, 1), np.float32)}
+  program = export.generator_program(config, weights, num_frames=4)
+  experiment = SimpleNamespace(config=config, algorithm=Painter(config.algorithm))
+  trained = SimpleNamespace(experiment=experiment, step=7, weights="ema", class_names=())
+  signature = export.make_signature(trained, program, weights, num_frames=4)
+  generator = exported.ExportedGenerator(signature=signature, weights=weights, program=program)
+  assert generator.given_frames == tuple(frames)
+  assert task in export.readme(signature)
+  latent, label = np.array([[-1], [0.2], [1]], np.float32), np.zeros(3, np.int32)
+  shown = inputs_for(generator, 3)["given"]
+  made = generator(shown, latent, label)
+  np.testing.assert_array_equal(made[:, frames], shown)
+  others = [frame for frame in range(4) if frame not in frames]
+  # (0.2 + 1) 127.5 = 153.
+  np.testing.assert_array_equal(made[:, others, 5, 5, 1], [[value] * len(others) for value in (0, 153, 255)])
 
 
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [
-    ("conditioning", np.zeros((2, 3, 16, 16, 3), np.uint8), r"conditioning must be uint8 \[2, 2, 16, 16, 3\]"),
-    ("conditioning", np.zeros((2, 2, 16, 16, 3), np.float32), "conditioning must be uint8 .*, got float32"),
+    ("given", np.zeros((2, 3, 16, 16, 3), np.uint8), r"given must be uint8 \[2, 2, 16, 16, 3\]"),
+    ("given", np.zeros((2, 2, 16, 16, 3), np.float32), "given must be uint8 .*, got float32"),
     ("latent", np.zeros((3, 4), np.float32), r"latent must be float32 \[2, 4\], got float32 \[3, 4\]"),
     ("label", np.array([0, 2], np.int32), r"label must lie in \[0, 1\], got 0 to 2"),
     ("label", np.array([-1, 1], np.int32), r"label must lie in \[0, 1\], got -1 to 1"),
@@ -215,7 +277,8 @@ def alter(path, **changes):
     (lambda folder: (folder / "weights.npz").unlink(), "is damaged: .*No such file"),
     (lambda folder: cut(folder / "weights.npz"), "is damaged: "),
     (lambda folder: cut(folder / "generator.jaxexport"), "cannot be read by jax"),
-    (lambda folder: alter(folder / "signature.json", format=2), "has format 2, this version reads 1"),
+    (lambda folder: alter(folder / "signature.json", format=3), "has format 3, this version reads 2; update"),
+    (lambda folder: alter(folder / "signature.json", format=1), "has format 1, .* reads 2; export the run again"),
     (lambda folder: alter(folder / "signature.json", platforms=["tpu"]), "runs on tpu, not on cpu"),
   ],
 )

@@ -50,6 +50,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
   "train": Command(module="vidgen_jax.train"),
   "sample": Command(module="vidgen_jax.sample"),
+  "figures": Command(module="vidgen_jax.figures"),
   "evaluate": Command(module="vidgen_jax.evaluate"),
   "compare": Command(module="vidgen_jax.compare"),
   "features": Command(module="vidgen_jax.features"),

@@ -1,8 +1,10 @@
-"""The clips that are to be continued: evaluation clips of a data set, or the user's own videos."""
+"""The given frames of clips that are to be made: from evaluation clips, or from the user's own videos or pictures."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -10,18 +12,20 @@ from absl import logging
 from vidgen_jax.data import pipeline, sources, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.decode import UnreadableVideoError, decode_video
-from vidgen_jax.data.frames import FrameEncoding
+from vidgen_jax.data.frames import FrameEncoding, resize_smallest_side
+from vidgen_jax.data.pictures import read_picture
 from vidgen_jax.errors import UserError
+from vidgen_jax.ops.given import frames_needed, take_frames
 
 
 @dataclass(frozen=True)
 class Clips:
-  """Clips to continue."""
+  """Clips of which some frames are given."""
 
-  conditioning: np.ndarray
-  """uint8[N, Tc, H, W, C]."""
+  given: np.ndarray
+  """uint8[N, G, H, W, C]; G may be 0."""
   truth: np.ndarray | None
-  """uint8[N, T - Tc, H, W, C], what really followed, where that is known of all clips."""
+  """uint8[N, T, H, W, C], the whole clips as they really were, where that is known of all of them."""
   label: np.ndarray
   """int32[N]."""
 
@@ -29,40 +33,45 @@ class Clips:
     return len(self.label)
 
 
-def evaluation_clips(data: DataConfig, *, num_clips: int, num_frames: int, conditioning_frames: int) -> Clips:
+def evaluation_clips(data: DataConfig, *, num_clips: int, num_frames: int, given_frames: Sequence[int]) -> Clips:
   """The first evaluation clips of the data set.
 
   Args:
     data: the data set; its `num_frames` does not count.
     num_clips: at most so many.
     num_frames: T, length of the clips to be made. Where no clip of the data set is as long, the truth is left out.
-    conditioning_frames: Tc.
+    given_frames: 0-based indices of the given frames, in ascending order.
 
   Raises:
-    UserError: if the data set is missing, or has no clip of Tc frames.
+    UserError: if the data set is missing, or no clip of it reaches to the last given frame.
   """
   info = sources.load_info(data.name, data.data_dir)
   whole = dataclasses.replace(data, num_frames=num_frames)
   lengths = info.num_frames.get(data.eval_split, np.zeros(0, np.int32))
   known = bool((lengths >= whole.clip_length).any())
-  read = whole if known else dataclasses.replace(data, num_frames=conditioning_frames)
+  read = whole if known else dataclasses.replace(data, num_frames=frames_needed(given_frames))
   batch = next(pipeline.eval_batches(read, batch_size=num_clips, num_clips=num_clips))
-  given, truth = np.split(batch["video"], [conditioning_frames], axis=1)
-  return Clips(conditioning=given, truth=truth if known else None, label=np.asarray(batch["label"], np.int32))
+  video, label = batch["video"], np.asarray(batch["label"], np.int32)
+  return Clips(given=take_frames(video, given_frames), truth=video if known else None, label=label)
 
 
 def video_clips(
-  path: str | Path, data: DataConfig, *, num_clips: int, num_frames: int, conditioning_frames: int
+  path: str | Path, data: DataConfig, *, num_clips: int, num_frames: int, given_frames: Sequence[int]
 ) -> Clips:
-  """The beginnings of videos, their middle square in the model's resolution. The labels are 0.
+  """The given frames of videos, their middle square in the model's resolution. The labels are 0.
+
+  A model that is given the first frames of a clip gets the first ones of the video, at the model's distance. One that
+  is also given the last frame gets the video's first and last ones, however many lie between: the given frames are
+  spread over the whole video as over the clip.
 
   Args:
     path: a video file or a frame strip, or a folder of them (with its subfolders), in the order of their names. Files
       of a folder that cannot be read or are too short are skipped with a warning.
     data: gives resolution, channels and the distance between frames.
     num_clips: at most so many.
-    num_frames: T, length of the clips to be made. Where a video is shorter, the truth is left out.
-    conditioning_frames: Tc.
+    num_frames: T, length of the clips to be made. The truth is known where the videos have as many at the model's
+      distance: as many and no more where the last frame is given.
+    given_frames: 0-based indices of the given frames, in ascending order.
 
   Raises:
     UserError: if no video can be used.
@@ -71,30 +80,120 @@ def video_clips(
   if not path.exists():
     raise UserError(f"--input={path} does not exist; give a video file, a frame strip or a folder of them")
   files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-  videos: list[np.ndarray] = []
+  window = _Window(dataclasses.replace(data, num_frames=num_frames), tuple(given_frames))
+  videos: list[_Video] = []
   for file in files:
     if len(videos) == num_clips:
       break
     try:
-      videos.append(_read(file, data, num_frames=num_frames, conditioning_frames=conditioning_frames))
+      videos.append(_read_video(file, window))
     except (UnreadableVideoError, OSError) as error:
       if not path.is_dir():
         raise UserError(f"--input={file} cannot be used: {error}") from error
       logging.warning("skipped %s: %s", file, error)
   if not videos:
-    raise UserError(f"--input={path} holds no video of at least {conditioning_frames} frames that can be read")
-  known = min(map(len, videos)) == num_frames
-  truth = np.stack([video[conditioning_frames:] for video in videos]) if known else None
-  given = np.stack([video[:conditioning_frames] for video in videos])
-  return Clips(conditioning=given, truth=truth, label=np.zeros(len(videos), np.int32))
+    raise UserError(f"--input={path} holds no video of at least {window.needed} frames that can be read")
+  known = all(video.truth is not None for video in videos)
+  return Clips(
+    given=np.stack([video.given for video in videos]),
+    truth=np.stack([video.truth for video in videos]) if known else None,
+    label=np.zeros(len(videos), np.int32),
+  )
 
 
-def _read(file: Path, data: DataConfig, *, num_frames: int, conditioning_frames: int) -> np.ndarray:
-  """uint8[T, H, W, C] with Tc <= T <= num_frames."""
+def picture_clip(
+  paths: Sequence[str | Path], data: DataConfig, *, num_frames: int, given_frames: Sequence[int]
+) -> Clips:
+  """One clip whose given frames are pictures, their middle square in the model's resolution. The label is 0.
+
+  Args:
+    paths: a picture for each given frame, in their order; see `vidgen_jax.data.pictures.read_picture`.
+    data: gives resolution and channels.
+    num_frames: T, length of the clip to be made.
+    given_frames: 0-based indices of the given frames, in ascending order.
+
+  Raises:
+    UserError: if there are more or fewer pictures than given frames, or one cannot be read.
+  """
+  if not given_frames:
+    raise UserError("--given: the model makes clips without being given a frame; leave it out")
+  if len(paths) != len(given_frames):
+    frames = f"frame{'s' * (len(given_frames) > 1)} {', '.join(map(str, given_frames))} of {num_frames}"
+    raise UserError(
+      f"--given: got {len(paths)} picture{'s' * (len(paths) != 1)}, the model needs {len(given_frames)}: {frames}, "
+      "counted from 0, in this order"
+    )
+  squares = [
+    _read_square(Path(path).expanduser(), data, frame) for path, frame in zip(paths, given_frames, strict=True)
+  ]
+  return Clips(given=np.concatenate(squares)[None], truth=None, label=np.zeros(1, np.int32))
+
+
+@dataclass(frozen=True)
+class _Window:
+  """Which frames are taken of a video."""
+
+  data: DataConfig
+  """Its `num_frames` is T."""
+  given_frames: tuple[int, ...]
+
+  @property
+  def to_the_end(self) -> bool:
+    """Whether the clip's last frame is given, and so the video's last one is taken."""
+    return self.data.num_frames - 1 in self.given_frames
+
+  @property
+  def needed(self) -> int:
+    """Frames that a video must have."""
+    if self.to_the_end:
+      return len(self.given_frames)
+    return dataclasses.replace(self.data, num_frames=frames_needed(self.given_frames)).clip_length
+
+  def taken(self, length: int) -> list[int]:
+    """The frames of a video of this length that are given."""
+    if not self.to_the_end:
+      return [frame * self.data.frame_stride for frame in self.given_frames]
+    return [round(frame * (length - 1) / (self.data.num_frames - 1)) for frame in self.given_frames]
+
+  def knows_truth(self, length: int) -> bool:
+    """Whether a video of this length shows what lies between and behind the given frames."""
+    return length == self.data.clip_length if self.to_the_end else length >= self.data.clip_length
+
+
+class _Video(NamedTuple):
+  given: np.ndarray
+  """uint8[G, H, W, C]."""
+  truth: np.ndarray | None
+  """uint8[T, H, W, C]."""
+
+
+def _read_video(file: Path, window: _Window) -> _Video:
+  data = window.data
   with file.open("rb") as opened:
     decoded = decode_video(opened, size=data.resolution, encoding=FrameEncoding(encoding="png"))
-  frames = decoded.frames[:: data.frame_stride][:num_frames]
-  if len(frames) < conditioning_frames:
-    needed = (conditioning_frames - 1) * data.frame_stride + 1
-    raise UnreadableVideoError(f"it has {len(decoded.frames)} frames, {needed} are needed")
-  return transforms.decode_squares(frames, resolution=data.resolution, channels=data.channels)
+  length = len(decoded.frames)
+  if length < window.needed:
+    raise UnreadableVideoError(f"it has {length} frames, {window.needed} are needed")
+  taken = window.taken(length)
+  logging.info("%s: of %d frames %s are given", file, length, ", ".join(map(str, taken)) or "none")
+  shape = {"resolution": data.resolution, "channels": data.channels}
+  if window.knows_truth(length):
+    truth = transforms.decode_squares(transforms.window_frames(decoded.frames, 0, data), **shape)
+    return _Video(take_frames(truth, window.given_frames), truth)
+  if not taken:
+    return _Video(np.zeros((0, data.resolution, data.resolution, data.channels), np.uint8), None)
+  return _Video(transforms.decode_squares([decoded.frames[frame] for frame in taken], **shape), None)
+
+
+def _read_square(path: Path, data: DataConfig, frame: int) -> np.ndarray:
+  """uint8[1, H, W, C] of a picture; says what was done to it."""
+  image, changes = read_picture(path)
+  side, done = min(image.size), list(changes)
+  if image.width != image.height:
+    done.append(f"middle {side}x{side}")
+  if side != data.resolution:
+    done.append(f"resized to {data.resolution}x{data.resolution}")
+  logging.info("%s %dx%d: %s; it is frame %d", path, *image.size, ", ".join(done) or "as it is", frame)
+  # The same way as a frame of a video: the pictures that the model has seen were made so.
+  stored = FrameEncoding(encoding="png").encode(resize_smallest_side(image, data.resolution))
+  return transforms.decode_squares([stored], resolution=data.resolution, channels=data.channels)

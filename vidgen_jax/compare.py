@@ -1,8 +1,9 @@
 """`vidgen compare`: scores of one set of clips against another, wherever they come from."""
 
+import functools
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -42,11 +43,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   metric_flags.define_clip_flags(flag_values, {"real": "the true clips", "fake": "the clips to be scored"})
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
-  flags.DEFINE_integer(
-    "conditioning_frames",
-    1,
-    "leading frames that the baselines copy_last and cross_fade of the real clips keep; 0 for no baselines",
-    lower_bound=0,
+  flags.DEFINE_string(
+    "given_frames",
+    "0",
+    "frames that the baselines copy_last and cross_fade of the real clips keep: indices from 0, negative ones from the "
+    "end, between commas, such as 0,-1; empty for no baselines",
     flag_values=flag_values,
   )
   flags.DEFINE_string(
@@ -70,6 +71,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   startup.enable_compilation_cache()
   if flag_values.distributed:
     startup.initialize_distributed()
+  given_frames = parse_given_frames(flag_values.given_frames)
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
   embedder = None
   if flag_values.content_network is not None:
@@ -81,7 +83,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       extractors,
       options=options,
       paired=flag_values.paired,
-      conditioning_frames=flag_values.conditioning_frames,
+      given_frames=given_frames,
       max_clips=flag_values.max_clips,
       embedder=embedder,
     )
@@ -91,6 +93,19 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       table.write_json_lines(Path(flag_values.out))
 
 
+def parse_given_frames(text: str) -> tuple[int, ...]:
+  """The indices that `--given_frames` names, in the order in which it does.
+
+  Raises:
+    UserError: if it is no list of integers.
+  """
+  parts = [part.strip() for part in text.split(",")] if text.strip() else []
+  try:
+    return tuple(int(part) for part in parts)
+  except ValueError as error:
+    raise UserError(f"--given_frames={text} must be indices of frames between commas, such as 0,1 or 0,-1") from error
+
+
 def compare(
   real: ClipSet,
   fake: ClipSet,
@@ -98,7 +113,7 @@ def compare(
   *,
   options: SetOptions,
   paired: bool = False,
-  conditioning_frames: int = 1,
+  given_frames: Sequence[int] = (0,),
   max_clips: int = 0,
   embedder: FeatureExtractor | None = None,
 ) -> ScoreTable:
@@ -110,16 +125,19 @@ def compare(
     extractors: feature networks; none for the scores that need none.
     options: of the scores of sets.
     paired: the i-th clips belong together.
-    conditioning_frames: given frames of the baselines that are made of the real clips; 0 for no baselines.
+    given_frames: 0-based indices of the frames that the baselines made of the real clips are given, negative ones from
+      the end; () for no baselines.
     max_clips: whether the sets were cut to so many clips; 0 for not.
     embedder: of frames, for the content distance; None for their mean colours.
 
   Raises:
-    UserError: if the sets do not fit each other or a network.
+    UserError: if the sets do not fit each other, a network or the given frames.
   """
   _check(real, fake, paired=paired, max_clips=max_clips)
+  variants: dict[str, Variant] = {}
   if extractors:
-    _check_sets(real, fake, options, conditioning_frames=conditioning_frames)
+    variants = _variants(_resolved(given_frames, real.clip_shape[0]))
+    _check_sets(real, fake, options)
   for extractor in extractors:
     extractor.check(real.clip_shape)
   common = {"split": real.name, "num_clips": len(real), "clip": "x".join(map(str, real.clip_shape))}
@@ -127,7 +145,6 @@ def compare(
   if paired:
     for score in _paired_scores(real, fake, common):
       table.add(score)
-  variants = _variants(conditioning_frames)
   for extractor in extractors:
     found = extractor.extract_all(real, variants=variants, description="real")
     fakes = extractor.extract_all(fake, description="fake")[""]
@@ -141,16 +158,8 @@ def compare(
   return table
 
 
-def _variants(conditioning_frames: int) -> dict[str, Variant]:
+def _variants(given_frames: Sequence[int]) -> dict[str, Variant]:
   """The real clips, and what the baselines make of them."""
-  given = conditioning_frames
-
-  def copy_last(video: np.ndarray) -> np.ndarray:
-    rest = video.shape[1] - given
-    return np.concatenate([video[:, :given], baselines.copy_last(video[:, :given], rest)], axis=1)
-
-  def cross_fade(video: np.ndarray) -> np.ndarray:
-    return np.concatenate([video[:, :given], baselines.cross_fade(video[:, :given], video[:, given:])], axis=1)
 
   def noise(video: np.ndarray) -> np.ndarray:
     # Seeded by each clip itself, so that another number of processes or another batch changes nothing.
@@ -158,7 +167,24 @@ def _variants(conditioning_frames: int) -> dict[str, Variant]:
     return np.stack([generator.integers(256, size=video.shape[1:], dtype=np.uint8) for generator in generators])
 
   variants: dict[str, Variant] = {"real": lambda video: video}
-  return variants | ({"copy_last": copy_last, "cross_fade": cross_fade, "noise": noise} if given else {})
+  if not given_frames:
+    return variants
+  copy_last = functools.partial(baselines.copy_last, given_frames=given_frames)
+  cross_fade = functools.partial(baselines.cross_fade, given_frames=given_frames)
+  return variants | {"copy_last": copy_last, "cross_fade": cross_fade, "noise": noise}
+
+
+def _resolved(given_frames: Sequence[int], num_frames: int) -> tuple[int, ...]:
+  """The indices in ascending order, counted from the beginning."""
+  named = f"--given_frames={','.join(map(str, given_frames))}"
+  found = sorted(index + num_frames if index < 0 else index for index in given_frames)
+  if found and not 0 <= found[0] <= found[-1] < num_frames:
+    raise UserError(f"{named} names frames that clips of {num_frames} do not have; give 0 to {num_frames - 1}")
+  if len(set(found)) < len(found):
+    raise UserError(f"{named} names a frame of clips of {num_frames} twice; leave one of them out")
+  if len(found) == num_frames:
+    raise UserError(f"{named} leaves nothing of clips of {num_frames} frames; leave it empty for no baselines")
+  return tuple(found)
 
 
 def _check(real: ClipSet, fake: ClipSet, *, paired: bool, max_clips: int) -> None:
@@ -184,13 +210,9 @@ def _check(real: ClipSet, fake: ClipSet, *, paired: bool, max_clips: int) -> Non
     logging.info("pairs: %s with %s, and so on", real.clip_names[0], fake.clip_names[0])
 
 
-def _check_sets(real: ClipSet, fake: ClipSet, options: SetOptions, *, conditioning_frames: int) -> None:
+def _check_sets(real: ClipSet, fake: ClipSet, options: SetOptions) -> None:
   """What distances between sets need, before anything is computed."""
-  frames, fewest = real.clip_shape[0], min(len(real), len(fake))
-  if conditioning_frames >= frames:
-    raise UserError(
-      f"--conditioning_frames={conditioning_frames} leaves nothing of clips of {frames} frames; give 0 for no baselines"
-    )
+  fewest = min(len(real), len(fake))
   if fewest < 2:
     raise UserError(f"a distance between sets needs two clips on either side, got {len(real)} and {len(fake)}")
   if options.splits > fewest:

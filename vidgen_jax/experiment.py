@@ -140,7 +140,7 @@ class Experiment:
 
     Args:
       nets: usually `state.ema`.
-      batches: micro-batches on the devices.
+      batches: micro-batches on the devices, as of `sample`.
       key: of the latents.
       options: the length counts; latents are not truncated while statistics are taken.
     """
@@ -163,7 +163,10 @@ class Experiment:
     }
 
   def sample(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
-    """Generated frames, uint8 [B, num_frames - Tc, H, W, C], on every device; see `Algorithm.sample`."""
+    """Whole clips, uint8 [B, num_frames, H, W, C], on every device; see `Algorithm.sample`.
+
+    The given frames are in their places bit by bit.
+    """
     return self._sample(nets, batch, key, options=options)
 
   def put_batch(self, local_batch: Batch, *, microbatches: bool) -> Batch:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from vidgen_jax.algorithms import ALGORITHMS
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.files import written_whole_folder
+from vidgen_jax.ops.given import are_leading
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import startup
 from vidgen_jax.workdir import Trained
@@ -122,24 +123,23 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
     num_frames: length of the clips, the given frames included.
 
   Returns:
-    (weights, conditioning uint8 [b, Tc, H, W, C], latent float32 [b, D], label int32 [b])
-    -> uint8 [b, num_frames - Tc, H, W, C].
+    (weights, given uint8 [b, G, H, W, C], latent float32 [b, D], label int32 [b])
+    -> whole clips, uint8 [b, num_frames, H, W, C].
   """
   plain = {name: False for name in ("unroll", "remat") if hasattr(config.algorithm, name)}
   algorithm = ALGORITHMS[config.algorithm_name][1](dataclasses.replace(config.algorithm, **plain))
 
-  def generate(
-    weights: dict[str, jax.Array], conditioning: jax.Array, latent: jax.Array, label: jax.Array
-  ) -> jax.Array:
-    batch = {"video": conditioning, "label": label}
+  def generate(weights: dict[str, jax.Array], given: jax.Array, latent: jax.Array, label: jax.Array) -> jax.Array:
+    batch = {"given": given, "label": label}
     return to_uint8(algorithm.predict(unflatten_nets(weights), batch, latent, num_frames=num_frames))
 
   (b,) = jax_export.symbolic_shape("b")
   size, channels = config.data.resolution, config.data.channels
+  num_given = len(algorithm.given_frames(num_frames))
   latent = jax.eval_shape(lambda key: algorithm.latent(key, 1), jax.random.key(0))
   return jax_export.export(jax.jit(generate), platforms=PLATFORMS)(
     {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in weights.items()},
-    jax.ShapeDtypeStruct((b, algorithm.conditioning_frames, size, size, channels), jnp.uint8),
+    jax.ShapeDtypeStruct((b, num_given, size, size, channels), jnp.uint8),
     jax.ShapeDtypeStruct((b, *latent.shape[1:]), latent.dtype),
     jax.ShapeDtypeStruct((b,), jnp.int32),
   )
@@ -150,8 +150,8 @@ def make_signature(
 ) -> dict[str, Any]:
   """What goes in and comes out, where the weights came from and how their statistics were taken; JSON-compatible."""
   config = trained.experiment.config
-  conditioning, latent, label = program.in_avals[len(weights) :]
-  (predicted,) = program.out_avals
+  given, latent, label = program.in_avals[len(weights) :]
+  (video,) = program.out_avals
   num_classes = getattr(config.algorithm, "num_classes", 1)
   return {
     "format": exported.FORMAT,
@@ -160,15 +160,15 @@ def make_signature(
     "step": trained.step,
     "weights": trained.weights,
     "num_weights": sum(int(value.size) for value in weights.values()),
-    "conditioning_frames": conditioning.shape[1],
+    "given_frames": list(trained.experiment.algorithm.given_frames(num_frames)),
     "num_frames": num_frames,
     "class_names": list(trained.class_names) if num_classes > 1 else [],
     "inputs": {
-      "conditioning": _describe(conditioning, [0, 255], "the given frames: batch, time, height, width, channel"),
+      "given": _describe(given, [0, 255], "the given frames, in their order: batch, time, height, width, channel"),
       "latent": _describe(latent, None, "standard normal; cut at +-t for less variety, zeros for none"),
       "label": _describe(label, [0, num_classes - 1], "index of the class; 0 where there are no classes"),
     },
-    "outputs": {"predicted": _describe(predicted, [0, 255], "the frames that follow the given ones")},
+    "outputs": {"video": _describe(video, [0, 255], "whole clips, the given frames in their places")},
     "standing_statistics": {
       "batches": config.evaluation.standing_batches,
       "batch_size": config.evaluation.standing_batch_size,
@@ -195,11 +195,11 @@ def readme(signature: Mapping[str, Any]) -> str:
   shape = {name: (2, *array["shape"][1:]) for name, array in arrays.items()}
   platforms = ", ".join(signature["platforms"])
   names = ", ".join(f"{index} = {name}" for index, name in enumerate(signature["class_names"]))
+  given = "your frames" if signature["given_frames"] else "no frame is given"
   label = f"`label` is the index of a class: {names}." if names else "The model has no classes: `label` is 0."
-  given, predicted = signature["conditioning_frames"], signature["num_frames"] - signature["conditioning_frames"]
   return f"""# {signature["experiment"]}, step {signature["step"]}
 
-Given {given} frames, predicts the {predicted} that follow. `{exported.SIGNATURE_FILE}` describes inputs and outputs.
+{_task(signature["given_frames"], signature["num_frames"])} `{exported.SIGNATURE_FILE}` describes inputs and outputs.
 
 Needs `pip install jax flatbuffers`: numpy comes with jax, and jax reads exported programs with flatbuffers. The program
 runs on {platforms} and for any number of clips. It was written by jax {signature["versions"]["jax"]}; jax reads such
@@ -213,15 +213,28 @@ from jax import export
 with open("{exported.PROGRAM_FILE}", "rb") as file:
   generate = jax.jit(export.deserialize(bytearray(file.read())).call)
 weights = dict(np.load("{exported.WEIGHTS_FILE}"))
-conditioning = np.zeros({shape["conditioning"]}, np.uint8)  # your frames: clips, time, height, width, channels
+given = np.zeros({shape["given"]}, np.uint8)  # {given}: clips, time, height, width, channels
 latent = np.random.default_rng(0).standard_normal({shape["latent"]}).astype(np.float32)
 label = np.zeros({shape["label"]}, np.int32)
-predicted = np.asarray(generate(weights, conditioning, latent, label))  # uint8 {shape["predicted"]}
+video = np.asarray(generate(weights, given, latent, label))  # uint8 {shape["video"]}
 ```
 
 {label}
-Other latents give other continuations; a latent of zeros gives the typical one.
+Other latents give other clips; a latent of zeros gives the typical one.
 """
+
+
+def _task(given_frames: Sequence[int], num_frames: int) -> str:
+  """What the generator does, in a sentence."""
+  count, rest = len(given_frames), num_frames - len(given_frames)
+  if not count:
+    return f"Makes clips of {num_frames} frames; no frame is given."
+  if are_leading(given_frames):
+    first = "frame" if count == 1 else f"{count} frames"
+    others = "one that follows" if rest == 1 else f"{rest} that follow"
+    return f"Given the first {first} of a clip of {num_frames}, predicts the {others}."
+  frames = "frame " if count == 1 else f"frames {', '.join(map(str, given_frames[:-1]))} and "
+  return f"Given {frames}{given_frames[-1]} of a clip of {num_frames}, counted from 0, makes the other {rest}."
 
 
 def _describe(aval: jax.core.ShapedArray, value_range: list[int] | None, meaning: str) -> dict[str, Any]:

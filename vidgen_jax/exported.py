@@ -30,8 +30,8 @@ SIGNATURE_FILE = "signature.json"
 CONFIG_FILE = "config.json"
 README_FILE = "README.md"
 
-FORMAT = 1
-"""Of the folder; a folder of a later format is refused."""
+FORMAT = 2
+"""Of the folder; a folder of another format is refused."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class ExportedGenerator:
   weights: Mapping[str, jax.Array]
   """By flat name, on the default device."""
   program: jax_export.Exported
-  """(weights, conditioning, latent, label) -> predicted frames."""
+  """(weights, given, latent, label) -> whole clips."""
 
   @property
-  def conditioning_frames(self) -> int:
-    """Tc, the frames that must be given."""
-    return self.signature["conditioning_frames"]
+  def given_frames(self) -> tuple[int, ...]:
+    """0-based indices in the clip of the frames that must be given; () for none."""
+    return tuple(self.signature["given_frames"])
 
   @property
   def num_frames(self) -> int:
@@ -65,24 +65,24 @@ class ExportedGenerator:
     """Of the labels; empty for a model without classes."""
     return tuple(self.signature["class_names"])
 
-  def __call__(self, conditioning: np.ndarray, latent: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Continues clips.
+  def __call__(self, given: np.ndarray, latent: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Makes clips.
 
     Args:
-      conditioning: uint8 [B, Tc, H, W, C], the given frames.
+      given: uint8 [B, G, H, W, C], the frames that `given_frames` names, in that order.
       latent: float32 [B, D], standard normal.
       label: int32 [B]; zeros for a model without classes.
 
     Returns:
-      The predicted frames, uint8 [B, num_frames - Tc, H, W, C].
+      Whole clips, uint8 [B, num_frames, H, W, C], the given frames in their places.
 
     Raises:
       ValueError: naming the argument whose shape, dtype or label is not the signature's.
     """
-    arguments = {"conditioning": conditioning, "latent": latent, "label": label}
+    arguments = {"given": given, "latent": latent, "label": label}
     for name, value in arguments.items():
-      self._check(name, value, batch=len(conditioning))
-    return np.asarray(self._compiled(dict(self.weights), conditioning, latent, label))
+      self._check(name, value, batch=len(given))
+    return np.asarray(self._compiled(dict(self.weights), given, latent, label))
 
   @functools.cached_property
   def _compiled(self) -> Callable[..., jax.Array]:
@@ -105,12 +105,15 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
     folder: written by `vidgen export`.
 
   Raises:
-    UserError: if it is no export, a file of it is missing or damaged, or this platform is not among its own.
+    UserError: if it is no export or one of another format, a file of it is missing or damaged, or this platform is not
+      among its own.
   """
   folder = Path(folder)
   signature = _read_json(folder / SIGNATURE_FILE)
-  if signature.get("format", 0) > FORMAT:
-    raise UserError(f"export {folder} has format {signature['format']}, this version reads {FORMAT}; update vidgen_jax")
+  found = signature.get("format", 0)
+  if found != FORMAT:
+    remedy = "update vidgen_jax" if found > FORMAT else "export the run again with --overwrite"
+    raise UserError(f"export {folder} has format {found}, this version reads {FORMAT}; {remedy}")
   platform = jax.default_backend()
   # Backends call CUDA and ROCm 'gpu', exported programs tell them apart.
   if {"gpu": "cuda"}.get(platform, platform) not in signature["platforms"]:

@@ -3,17 +3,13 @@
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import logging
 
 from vidgen_jax import scoring
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.experiment import Experiment
-from vidgen_jax.observe.pictures import save_prediction_pictures
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import MetricWriter
-
-NUM_PICTURED_CLIPS = 8
 
 
 class Hooks:
@@ -72,16 +68,15 @@ class Hooks:
 
   def _draw(self, step: int, nets: dict, key: jax.Array) -> None:
     experiment = self._experiment
-    tc = experiment.algorithm.conditioning_frames
     options = experiment.options()
-    clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=NUM_PICTURED_CLIPS)
+    given_frames = experiment.algorithm.given_frames(options.num_frames)
+    clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_PICTURED_CLIPS)
     batch = next(clips)
-    prediction = scoring.predict(experiment, nets, batch, key, options=options)
+    known = scoring.given_batch(batch, given_frames)
+    prediction = scoring.predict(experiment, nets, known, key, options=options)
     if jax.process_index() == 0:
-      given, truth = np.split(batch["video"][:NUM_PICTURED_CLIPS], [tc], axis=1)
-      pictures = save_prediction_pictures(
-        self._workdir / "pictures", step, given, prediction[:NUM_PICTURED_CLIPS], truth
-      )
+      folder, truth = self._workdir / "pictures", batch["video"]
+      pictures = scoring.draw_pictures(folder, step, prediction=prediction, truth=truth, given_frames=given_frames)
       self._writer.write_images(step, {"predictions": pictures.sheet})
 
   def _due(self, step: int, field: str) -> bool:

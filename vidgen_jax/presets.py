@@ -60,6 +60,96 @@ def trivd_smoke(config: ml_collections.ConfigDict) -> None:
   algorithm.discriminator_multipliers = (1, 2)
   algorithm.latent_features = 4
   algorithm.class_features = 4
+  _smoke_run(config)
+
+
+def trivd_paper(config: ml_collections.ConfigDict) -> None:
+  """TrIVD-GAN-FP as in paper 004 (4.4, E): ch 120, batch 512, 700,000 steps, 5 -> 11 frames, 64x64."""
+  config.data.num_frames = 16
+  config.data.resolution = 64
+  config.algorithm.generator_channels = 120
+  config.algorithm.discriminator_channels = 120
+  config.algorithm.remat = True
+  config.evaluation.batch_size = 256
+  config.evaluation.num_clips = 0
+
+
+def inbetween_paper(config: ml_collections.ConfigDict) -> None:
+  """Inbetweening as in paper 000 (3, 4.1): 16 frames of 64x64, batch 32, 500,000 steps, a checkpoint every 5,000.
+
+  The averages of the generator's weights are ours: the paper evaluates the live ones (`--weights=raw`).
+  """
+  config.data.num_frames = 16
+  config.data.resolution = 64
+  config.ema.decay = 0.999
+  config.ema.start_step = 1_000
+  config.train.batch_size = 32
+  config.train.num_steps = 500_000
+  config.train.checkpoint_every = 5_000
+  config.evaluation.batch_size = 64
+  config.evaluation.samples = 100
+  config.evaluation.standing_batches = 100
+  config.evaluation.standing_batch_size = 32
+
+
+def inbetween_cpu(config: ml_collections.ConfigDict) -> None:
+  """Inbetweening small enough to learn on two CPU cores: every second of 15 frames, 32x32, 2 blocks a level.
+
+  The latent video has 8x8 pixels, as in the paper. The image discriminator sees all frames between instead of one, and
+  its rate is higher than the generator's: with batches of 8 it does not keep up otherwise, and what the generator makes
+  then has nothing to do with the key frames. Loops are written out because weight gradients inside a loop are slow on
+  CPUs (see `vidgen_jax.loops.scan`).
+  """
+  config.data.num_frames = 8
+  config.data.frame_stride = 2
+  config.data.resolution = 32
+  algorithm = config.algorithm
+  algorithm.latent_features = 32
+  algorithm.encoding_features = 16
+  algorithm.encoder_widths = (16, 32)
+  algorithm.latent_blocks = (2, 2, 2)
+  algorithm.decoder_widths = (32, 16)
+  algorithm.video_discriminator_widths = (16, 32)
+  algorithm.image_discriminator_widths = (16, 32, 64)
+  algorithm.frames_per_clip = 6
+  algorithm.generator_optimizer.learning_rate = 3e-4
+  algorithm.generator_optimizer.warmup_steps = 500
+  algorithm.discriminator_optimizer.learning_rate = 1e-3
+  algorithm.unroll = True
+  config.step.unroll = True
+  config.ema.decay = 0.995
+  config.ema.start_step = 0
+  config.ema.warmup = True
+  config.train.batch_size = 8
+  config.train.num_steps = 5_000
+  config.train.log_every = 50
+  config.train.picture_every = 500
+  config.train.evaluate_every = 500
+  config.train.checkpoint_every = 500
+  config.evaluation.standing_batches = 20
+  config.evaluation.standing_batch_size = 64
+  config.evaluation.training_clips = 128
+
+
+def inbetween_smoke(config: ml_collections.ConfigDict) -> None:
+  """The `cpu` form shrunk until a run of four steps takes seconds: for tests of the machinery, learns nothing."""
+  inbetween_cpu(config)
+  config.data.frame_stride = 1
+  config.data.resolution = 16
+  algorithm = config.algorithm
+  algorithm.frames_per_clip = 2
+  algorithm.latent_features = 4
+  algorithm.encoding_features = 4
+  algorithm.encoder_widths = (4, 4)
+  algorithm.latent_blocks = (1, 1)
+  algorithm.decoder_widths = (4, 4)
+  algorithm.video_discriminator_widths = (4, 4)
+  algorithm.image_discriminator_widths = (4, 4)
+  _smoke_run(config)
+
+
+def _smoke_run(config: ml_collections.ConfigDict) -> None:
+  """Four steps, with everything that a run does now and then."""
   config.train.num_steps = 4
   config.train.log_every = 1
   config.train.picture_every = 4
@@ -73,14 +163,3 @@ def trivd_smoke(config: ml_collections.ConfigDict) -> None:
   evaluation.standing_batch_size = 8
   evaluation.training_clips = 8
   evaluation.training_standing_batches = 2
-
-
-def trivd_paper(config: ml_collections.ConfigDict) -> None:
-  """TrIVD-GAN-FP as in paper 004 (4.4, E): ch 120, batch 512, 700,000 steps, 5 -> 11 frames, 64x64."""
-  config.data.num_frames = 16
-  config.data.resolution = 64
-  config.algorithm.generator_channels = 120
-  config.algorithm.discriminator_channels = 120
-  config.algorithm.remat = True
-  config.evaluation.batch_size = 256
-  config.evaluation.num_clips = 0

@@ -1,4 +1,4 @@
-"""The scores of a run's predictions: what is computed for every clip and frame, and for the set as a whole."""
+"""The scores of a run's clips: what is computed for every clip and frame, and for the set as a whole."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +14,8 @@ from vidgen_jax.feature_collector import FeatureCollector
 from vidgen_jax.metrics.best_of import BestOf
 from vidgen_jax.metrics.bootstrap import mean_interval
 from vidgen_jax.metrics.report import Score, ScoreTable
-from vidgen_jax.observe.pictures import save_prediction_pictures
 from vidgen_jax.scoring import Evaluation
 from vidgen_jax.workdir import Trained
-
-NUM_PICTURED_CLIPS = 8
 
 PROTOCOLS = {
   "psnr": ("psnr", "frame_mean", "dB"),
@@ -58,19 +55,19 @@ def score_run(
   """
   experiment, nets = trained.experiment, trained.nets
   settings = experiment.config.evaluation
-  clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
-  pictured = next(clips)  # Before anything is compiled, so that a missing data set or split is told at once.
+  batches = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
+  pictured = next(batches)  # Before anything is compiled, so that a missing data set or split is told at once.
   if batch_norm == "standing":
     logging.info("standing statistics over %d batches", settings.standing_batches)
     key, passes = scoring.standing_key(experiment), settings.standing_batches
     nets = scoring.prepare_nets(experiment, nets, key, options=options, num_batches=passes)
   key = jax.random.key(seed)
-  first = scoring.sample_key(key, 0, 0)
-  prediction = scoring.predict(experiment, nets, pictured, first, options=options, batch_norm=batch_norm)
+  given_frames = experiment.algorithm.given_frames(options.num_frames)
+  known, first = scoring.given_batch(pictured, given_frames), scoring.sample_key(key, 0, 0)
+  prediction = scoring.predict(experiment, nets, known, first, options=options, batch_norm=batch_norm)
   if jax.process_index() == 0:
-    given, truth = np.split(pictured["video"], [experiment.algorithm.conditioning_frames], axis=1)
-    shown = (array[:NUM_PICTURED_CLIPS] for array in (given, prediction, truth))
-    pictures = save_prediction_pictures(folder, trained.step, *shown)
+    truth, step = pictured["video"], trained.step
+    pictures = scoring.draw_pictures(folder, step, prediction=prediction, truth=truth, given_frames=given_frames)
     logging.info("contact sheet %s, GIF %s", pictures.sheet_path, pictures.gif_path)
   logging.info("drawing and scoring %d samples per clip", settings.samples)
   evaluation = scoring.evaluate(
@@ -120,15 +117,15 @@ def clip_scores(evaluation: Evaluation, common: dict[str, Any]) -> ScoreTable:
 
 
 def frame_scores(evaluation: Evaluation, common: dict[str, Any]) -> Iterator[Score]:
-  """PSNR and SSIM of every predicted frame, '+1' being the first; arguments as in `clip_scores`."""
+  """PSNR and SSIM of every generated frame, named by its 0-based index in the clip; arguments as in `clip_scores`."""
   for subject, fields, aggregate, values in _aggregates(evaluation, common):
     for name in ("psnr", "ssim"):
       if name not in values:
         continue
-      for index, frame in enumerate(values[name].T, start=1):
+      for index, frame in zip(evaluation.frames, values[name].T, strict=True):
         yield Score(
           subject=subject,
-          metric=f"{name}_frame_+{index}",
+          metric=f"{name}_frame_{index}",
           value=scoring.mean_of_known(frame),
           unit=PROTOCOLS[name][2],
           protocol=", ".join(filter(None, ["one frame", aggregate])),
@@ -139,14 +136,15 @@ def frame_scores(evaluation: Evaluation, common: dict[str, Any]) -> Iterator[Sco
 def curve_text(scores: list[Score]) -> str:
   """The result of `frame_scores` as a table: a line for each subject, a column for each frame."""
   curves: dict[tuple[str, str, str], list[float]] = {}
+  frames: dict[str, None] = {}
   for score in scores:
-    metric = score.metric.split("_frame_")[0]
+    metric, _, frame = score.metric.partition("_frame_")
     _, _, aggregate = score.protocol.partition(", ")
+    frames[frame] = None
     curves.setdefault((metric, score.subject, aggregate), []).append(score.value)
   heads = {key: " ".join(filter(None, [key[0], key[1], f"({key[2]})" if key[2] else ""])) for key in curves}
   width = max(map(len, heads.values()), default=0)
-  count = max(map(len, curves.values()), default=0)
-  lines = [" ".join([f"{'by frame':<{width}}", *(f"{f'+{index}':>8}" for index in range(1, count + 1))])]
+  lines = [" ".join([f"{'by frame':<{width}}", *(f"{f't={frame}':>8}" for frame in frames)])]
   lines += [" ".join([f"{heads[key]:<{width}}", *(f"{v:8.4g}" for v in values)]) for key, values in curves.items()]
   return "\n".join(lines)
 

@@ -1,56 +1,39 @@
-"""`vidgen sample`: continues clips with the generator of a run or of an export."""
+"""`vidgen sample`: makes clips from given frames with the generator of a run or of an export."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import flags, logging
 
 from vidgen_jax import clips as clip_sources
 from vidgen_jax import config as configs
-from vidgen_jax import scoring, workdir
+from vidgen_jax import samplers
 from vidgen_jax.clips import Clips
-from vidgen_jax.config import ExperimentConfig
-from vidgen_jax.core.state import Nets
-from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.exported import load_config_json, load_export
+from vidgen_jax.exported import load_config_json
 from vidgen_jax.files import written_whole_folder
-from vidgen_jax.observe.pictures import CONDITIONING_COLOUR, PREDICTED_COLOUR, save_gif, save_png
-from vidgen_jax.ops.latents import draw_latent
-from vidgen_jax.ops.video import add_border, contact_sheet
+from vidgen_jax.observe.pictures import frame_labels, mark_given, save_gif, save_png
+from vidgen_jax.observe.videos import FORMATS, save_clips
+from vidgen_jax.ops.video import contact_sheet
 from vidgen_jax.parallel import startup
-from vidgen_jax.workdir import Trained
+from vidgen_jax.samplers import Sampler
 
-SUMMARY = """Continues clips with a trained generator; writes a contact sheet, GIFs and samples.npz.
+SUMMARY = """Makes clips with a trained generator; writes a contact sheet, GIFs and samples.npz.
 
-Needs --out, and either --workdir of a run or --export, a folder made by `vidgen export`. The clips are evaluation clips
-of the data set, or those of --input: a video file, a frame strip, or a folder of them.
-Example: vidgen sample --workdir=runs/shapes --num_clips=4 --samples=3 --truncation=0.8 --out=samples"""
+Needs --out, and either --workdir of a run or --export, a folder made by `vidgen export`. The frames that the generator
+must be given are those of evaluation clips of the data set; or of --input: a video file, a frame strip, or a folder of
+them, of which a model that fills in between two frames takes the first and the last; or the pictures of --given, of any
+size. Of all the middle square is taken.
+Example: vidgen sample --workdir=runs/shapes --num_clips=4 --samples=3 --truncation=0.8 --out=samples
+Example: vidgen sample --workdir=runs/between --given=first.png,last.png --samples=5 --formats=mp4,png --out=filled"""
 
 SAMPLES_FILE = "samples.npz"
 SHEET_FILE = "contact_sheet.png"
 GIF_FILE = "samples.gif"
-_SHOWN_SIDE = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampler:
-  """A generator that is ready to be used, wherever it came from."""
-
-  draw: Callable[[Clips, jax.Array], np.ndarray]
-  """(clips, key of the latents) -> predicted frames, uint8 [B, num_frames - Tc, H, W, C]."""
-  batch_size: int
-  """Clips at once, at most."""
-  conditioning_frames: int
-  num_frames: int
-  class_names: tuple[str, ...]
-  """Empty for a model without classes."""
-  data: DataConfig
-  """What the model was trained on."""
+CLIPS_FOLDER = "clips"
+"""Of the clips that are written one by one."""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -59,10 +42,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("export", None, "folder of an export, in place of --workdir", flag_values=flag_values)
   flags.DEFINE_integer("step", None, "of the run's checkpoint; the latest by default", flag_values=flag_values)
   flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "of the run: averages or live weights", flag_values=flag_values)
+  flags.DEFINE_list("given", None, "pictures, one for each given frame, in their order", flag_values=flag_values)
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
-  flags.DEFINE_integer("num_clips", 8, "clips to continue", lower_bound=1, flag_values=flag_values)
-  flags.DEFINE_integer("samples", 1, "continuations of each clip", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer("num_clips", 8, "clips to give frames of", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer("samples", 1, "clips to make for each of them", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer(
     "num_frames",
     None,
@@ -75,6 +59,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("class", None, "name or index; each clip's own by default", flag_values=flag_values)
   flags.DEFINE_integer("seed", 0, "of the latents", flag_values=flag_values)
+  flags.DEFINE_list(
+    "formats",
+    [],
+    f"also writes each clip by itself, as some of {', '.join(FORMATS)} (a strip of frames)",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_float(
+    "fps", 8.0, "frames per second of GIF and MP4", lower_bound=0.1, upper_bound=50, flag_values=flag_values
+  )
   flags.DEFINE_string("out", None, "folder to make", flag_values=flag_values)
   flags.DEFINE_bool("overwrite", False, "replaces samples that are in --out already", flag_values=flag_values)
   flags.mark_flag_as_required("out", flag_values=flag_values)
@@ -85,41 +78,43 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   del arguments
   if (flag_values.workdir is None) == (flag_values.export is None):
     raise UserError("give either --workdir of a run or --export, a folder made by `vidgen export`")
+  if flag_values.given is not None and flag_values.input is not None:
+    raise UserError("--given=PICTURE,... and --input=VIDEO exclude each other; give one of them")
+  if unknown := [name for name in flag_values.formats if name not in FORMATS]:
+    raise UserError(f"--formats: {unknown[0]!r} is none of {', '.join(FORMATS)}")
   startup.enable_compilation_cache()
   with written_whole_folder(flag_values.out, overwrite=flag_values.overwrite, marker=SAMPLES_FILE) as folder:
-    sampler = _from_export(flag_values) if flag_values.export is not None else _from_workdir(flag_values)
+    sampler = _sampler(flag_values)
     clips = _clips(flag_values, sampler)
     samples = sample(sampler, clips, samples=flag_values.samples, seed=flag_values.seed)
-    write_samples(folder, clips, samples)
+    write_samples(folder, clips, samples, given_frames=sampler.given_frames, fps=flag_values.fps)
+    save_clips(folder / CLIPS_FOLDER, samples, formats=flag_values.formats, fps=flag_values.fps)
   logging.info("wrote %d samples of %d clips to %s", samples.shape[1], len(clips), flag_values.out)
 
 
 def sample(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.ndarray:
-  """Continues every clip several times.
+  """Makes several clips from the given frames of each clip.
 
   Args:
     sampler: the generator.
     clips: N of them.
-    samples: l, continuations of each.
-    seed: of the latents. An export and the run it came from give the same pictures for the same seed.
+    samples: l, clips made for each.
+    seed: see `samplers.draw_sample`.
 
   Returns:
-    uint8 [N, l, num_frames - Tc, H, W, C].
+    Whole clips, uint8 [N, l, num_frames, H, W, C].
   """
-  key, drawn = jax.random.key(seed), []
-  for i, start in enumerate(range(0, len(clips), sampler.batch_size)):
-    part = slice(start, start + sampler.batch_size)
-    batch = Clips(conditioning=clips.conditioning[part], truth=None, label=clips.label[part])
-    keys = [scoring.sample_key(key, i, j) for j in range(samples)]
-    drawn.append(np.stack([sampler.draw(batch, sample_key) for sample_key in keys], axis=1))
-  return np.concatenate(drawn)
+  return np.stack([samplers.draw_sample(sampler, clips, sample=j, seed=seed) for j in range(samples)], axis=1)
 
 
-def write_samples(folder: Path, clips: Clips, samples: np.ndarray) -> None:
-  """Writes all files of the command.
+def write_samples(
+  folder: Path, clips: Clips, samples: np.ndarray, *, given_frames: Sequence[int], fps: float = 8.0
+) -> None:
+  """Writes the files that show all clips together.
 
-  - `samples.npz`: conditioning uint8 [N, Tc, H, W, C]; samples uint8 [N, l, Tp, H, W, C]; label int32 [N]; and truth
-    uint8 [N, Tp, H, W, C] where it is known.
+  - `samples.npz`: samples uint8 [N, l, T, H, W, C], whole clips; given uint8 [N, G, H, W, C]; given_frames int32 [G],
+    the 0-based indices of the given frames in the clips; label int32 [N]; and truth uint8 [N, T, H, W, C], whole
+    clips, where it is known.
   - `contact_sheet.png`: for each clip a row with the truth, where it is known, and one for each sample.
   - `clip_000.gif`, ...: truth and samples of a clip side by side; `samples.gif`: all clips.
 
@@ -127,29 +122,23 @@ def write_samples(folder: Path, clips: Clips, samples: np.ndarray) -> None:
     folder: it exists.
     clips: N of them.
     samples: as from `sample`.
+    given_frames: G indices.
+    fps: frames per second of the GIFs, in (0, 50].
 
   Raises:
     UserError: if the disk is full.
   """
-  arrays = {"conditioning": clips.conditioning, "samples": samples, "label": clips.label}
-  if clips.truth is not None:
-    arrays["truth"] = clips.truth
+  arrays = {"samples": samples, "given": clips.given, "given_frames": np.asarray(given_frames, np.int32)}
+  arrays |= {"label": clips.label} | ({} if clips.truth is None else {"truth": clips.truth})
   np.savez_compressed(folder / SAMPLES_FILE, **arrays)
-  continuations = samples if clips.truth is None else np.concatenate([clips.truth[:, None], samples], axis=1)
-  given = np.broadcast_to(clips.conditioning[:, None], (*continuations.shape[:2], *clips.conditioning.shape[1:]))
-  zoom = max(1, _SHOWN_SIDE // samples.shape[3])
-  rows = [
-    add_border(np.repeat(np.repeat(part, zoom, axis=3), zoom, axis=4), colour=colour)
-    for part, colour in ((given, CONDITIONING_COLOUR), (continuations, PREDICTED_COLOUR))
-  ]
-  videos = np.concatenate(rows, axis=2)
-  labels = [f"given {index + 1}" for index in range(given.shape[2])]
-  labels += [f"+{index + 1}" for index in range(samples.shape[2])]
-  save_png(folder / SHEET_FILE, contact_sheet(videos.reshape(-1, *videos.shape[2:]), column_labels=labels))
+  shown = samples if clips.truth is None else np.concatenate([clips.truth[:, None], samples], axis=1)
+  videos = mark_given(shown, given_frames)
+  rows = videos.reshape(-1, *videos.shape[2:])
+  save_png(folder / SHEET_FILE, contact_sheet(rows, column_labels=frame_labels(given_frames, rows.shape[1])))
   for index, clip in enumerate(videos):
-    save_gif(folder / f"clip_{index:03d}.gif", clip, columns=len(clip))
+    save_gif(folder / f"clip_{index:03d}.gif", clip, fps=fps, columns=len(clip))
   clips_in_a_row = 1 if len(videos) < 4 else 2
-  save_gif(folder / GIF_FILE, videos.reshape(-1, *videos.shape[2:]), columns=clips_in_a_row * videos.shape[1])
+  save_gif(folder / GIF_FILE, rows, fps=fps, columns=clips_in_a_row * videos.shape[1])
 
 
 def class_index(text: str, class_names: tuple[str, ...]) -> int:
@@ -168,121 +157,35 @@ def class_index(text: str, class_names: tuple[str, ...]) -> int:
   raise UserError(f"--class={text} is not a class of the model; it has {known}")
 
 
-def _from_workdir(flag_values: flags.FlagValues) -> Sampler:
-  config = _with_data_dir(workdir.load_config(flag_values.workdir), flag_values)
-  # No more clips at once than are wanted; the devices must divide them.
-  wanted = -(-flag_values.num_clips // jax.device_count()) * jax.device_count()
-  evaluation = dataclasses.replace(config.evaluation, batch_size=min(config.evaluation.batch_size, wanted))
-  config = dataclasses.replace(config, evaluation=evaluation)
-  trained = workdir.load_trained(flag_values.workdir, config=config, step=flag_values.step, weights=flag_values.weights)
-  return workdir_sampler(trained, num_frames=flag_values.num_frames, truncation=flag_values.truncation)
-
-
-def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncation: float | None = None) -> Sampler:
-  """The generator of a run, with standing statistics for the length of the clips.
-
-  Args:
-    trained: the weights.
-    num_frames: see `scoring.sampling_options`.
-    truncation: see `scoring.sampling_options`.
-
-  Raises:
-    UserError: if the length does not fit the model; when first used, if the data set is missing.
-  """
-  experiment = trained.experiment
-  settings = experiment.config.evaluation
-  options = scoring.sampling_options(experiment, num_frames=num_frames, truncation=truncation)
-
-  @functools.cache
-  def prepared() -> Nets:
-    # When the first clips come, not before: a mistake in what they are to be is then told at once.
-    logging.info("standing statistics over %d batches", settings.standing_batches)
-    key, passes = scoring.standing_key(experiment), settings.standing_batches
-    return scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
-
-  def draw(clips: Clips, key: jax.Array) -> np.ndarray:
-    batch = {"video": clips.conditioning, "label": clips.label}
-    return scoring.predict(experiment, prepared(), batch, key, options=options)
-
-  has_classes = getattr(experiment.config.algorithm, "num_classes", 1) > 1
-  return Sampler(
-    draw=draw,
-    batch_size=settings.batch_size,
-    conditioning_frames=experiment.algorithm.conditioning_frames,
-    num_frames=options.num_frames,
-    class_names=trained.class_names if has_classes else (),
-    data=experiment.config.data,
-  )
-
-
-def _from_export(flag_values: flags.FlagValues) -> Sampler:
+def _sampler(flag_values: flags.FlagValues) -> Sampler:
+  wanted = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
+  if flag_values.workdir is not None:
+    trained = samplers.load_run(
+      flag_values.workdir,
+      num_clips=flag_values.num_clips if flag_values.given is None else 1,
+      step=flag_values.step,
+      weights=flag_values.weights,
+      data_dir=flag_values.data_dir,
+    )
+    return samplers.workdir_sampler(trained, **wanted)
   for name, default in {"step": None, "weights": "ema"}.items():
     if flag_values[name].value != default:
       raise UserError(f"--{name} belongs to --workdir; an export holds the averages of one step")
-  config = _with_data_dir(configs.from_dict(load_config_json(flag_values.export)), flag_values)
-  return export_sampler(
-    flag_values.export, config, num_frames=flag_values.num_frames, truncation=flag_values.truncation
-  )
-
-
-def export_sampler(
-  folder: str, config: ExperimentConfig, *, num_frames: int | None = None, truncation: float | None = None
-) -> Sampler:
-  """The generator of an export.
-
-  Args:
-    folder: made by `vidgen export`.
-    config: of the run that was exported.
-    num_frames: must be that of the export, or None.
-    truncation: of the latents; None for `config.evaluation.truncation`, negative for no cut.
-
-  Raises:
-    UserError: if it is no export, or has another length.
-  """
-  generator = load_export(folder)
-  if num_frames not in (None, generator.num_frames):
-    raise UserError(
-      f"--num_frames={num_frames}: export {folder} makes clips of {generator.num_frames} frames; "
-      f"export the run again with --num_frames={num_frames}, or sample with --workdir"
-    )
-  truncation = config.evaluation.truncation if truncation is None else truncation
-  truncation = None if truncation < 0 else truncation
-
-  def draw(clips: Clips, key: jax.Array) -> np.ndarray:
-    shape = (len(clips), generator.latent_features)
-    latent = np.asarray(draw_latent(key, shape, truncation=truncation))
-    return generator(clips.conditioning, latent, clips.label)
-
-  return Sampler(
-    draw=draw,
-    batch_size=config.evaluation.batch_size,
-    conditioning_frames=generator.conditioning_frames,
-    num_frames=generator.num_frames,
-    class_names=generator.class_names,
-    data=config.data,
-  )
-
-
-def _with_data_dir(config: ExperimentConfig, flag_values: flags.FlagValues) -> ExperimentConfig:
-  if flag_values.data_dir is None:
-    return config
-  return dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=flag_values.data_dir))
+  config = configs.from_dict(load_config_json(flag_values.export))
+  return samplers.export_sampler(flag_values.export, samplers.with_data_dir(config, flag_values.data_dir), **wanted)
 
 
 def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
   chosen = flag_values["class"].value
   label = None if chosen is None else class_index(chosen, sampler.class_names)
-  wanted = {
-    "num_clips": flag_values.num_clips,
-    "num_frames": sampler.num_frames,
-    "conditioning_frames": sampler.conditioning_frames,
-  }
-  if flag_values.input is None:
-    clips = clip_sources.evaluation_clips(sampler.data, **wanted)
+  shape = {"num_frames": sampler.num_frames, "given_frames": sampler.given_frames}
+  for name in ("given", "input"):
+    if flag_values[name].value is not None and label is None and sampler.class_names:
+      raise UserError(f"--class is missing: what --{name} shows is one of {', '.join(sampler.class_names)}")
+  if flag_values.given is not None:
+    clips = clip_sources.picture_clip(flag_values.given, sampler.data, **shape)
+  elif flag_values.input is not None:
+    clips = clip_sources.video_clips(flag_values.input, sampler.data, num_clips=flag_values.num_clips, **shape)
   else:
-    if label is None and sampler.class_names:
-      raise UserError(f"--class is missing: what --input shows is one of {', '.join(sampler.class_names)}")
-    clips = clip_sources.video_clips(flag_values.input, sampler.data, **wanted)
-  if not sampler.class_names:
-    label = 0
+    clips = samplers.evaluation_clips(sampler, num_clips=flag_values.num_clips)
   return clips if label is None else dataclasses.replace(clips, label=np.full_like(clips.label, label))

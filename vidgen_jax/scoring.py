@@ -1,9 +1,13 @@
-"""Predictions on evaluation clips, and their scores beside the trivial baselines'."""
+"""Generated clips of evaluation clips' given frames, and their scores beside the trivial baselines'.
+
+Clips are whole everywhere, given frames included; metrics of single clips are computed on the generated frames only.
+"""
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import jax
@@ -18,11 +22,17 @@ from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.best_of import BestOf, BestOfSamples
 from vidgen_jax.metrics.psnr import frame_psnr, pooled_psnr
 from vidgen_jax.metrics.ssim import frame_ssim
+from vidgen_jax.metrics.track_baselines import track_scores
 from vidgen_jax.metrics.trajectory import CentroidScore, centroid_error
+from vidgen_jax.observe.pictures import PredictionPictures, save_prediction_pictures
+from vidgen_jax.ops.given import frames_needed, generated_frames, take_frames
 
 DIRECTIONS = {"psnr": True, "ssim": True, "psnr_pooled": True}
 TRACKING_DIRECTIONS = {"centroid_error": False, "penalised_centroid_error": False, "presence": True}
-"""Metrics, and whether higher is better. `psnr` and `ssim` are per frame [B, T], the others per clip [B]."""
+"""Metrics, and whether higher is better. `psnr` and `ssim` are of every generated frame [B, T - G], the others per clip
+[B]."""
+
+NUM_PICTURED_CLIPS = 8
 
 HOOK_STREAM = 1
 """Folded into the root key for standing statistics and for the hooks' latents, so that neither touches training."""
@@ -48,6 +58,8 @@ class Evaluation:
   model: BestOf
   baselines: dict[str, BestOf]
   num_clips: int
+  frames: tuple[int, ...]
+  """0-based indices in the clip of the generated frames, which [B, T - G] values are of."""
 
   def means(self) -> dict[str, float]:
     """The model's means over clips and samples, and its best-of-l means as '{metric}_best'."""
@@ -80,18 +92,30 @@ def sampling_options(
     truncation: see `SampleOptions`; a negative value means none.
 
   Raises:
-    UserError: if no frame is left to predict.
+    UserError: if the algorithm cannot make clips of this length, or the truncation is not a number.
   """
-  defaults, tc = experiment.config.evaluation, experiment.algorithm.conditioning_frames
+  defaults = experiment.config.evaluation
   if truncation is not None and math.isnan(truncation):
     raise UserError("truncation is not a number; give a width, 0 for the typical latent, or a negative one for no cut")
   options = experiment.options(
     num_frames=defaults.num_frames if num_frames is None else num_frames,
     truncation=defaults.truncation if truncation is None else truncation,
   )
-  if options.num_frames <= tc:
-    raise UserError(f"num_frames={options.num_frames} leaves nothing to predict after the {tc} given frames")
+  experiment.algorithm.given_frames(options.num_frames)
   return options
+
+
+def given_batch(batch: Mapping[str, np.ndarray], given_frames: Sequence[int]) -> dict[str, np.ndarray]:
+  """What `Algorithm.sample` is told of real clips.
+
+  Args:
+    batch: video uint8 [..., T, H, W, C], label int32 [...].
+    given_frames: G indices in 0..T - 1.
+
+  Returns:
+    given uint8 [..., G, H, W, C], label int32 [...].
+  """
+  return {"given": take_frames(batch["video"], given_frames), "label": batch["label"]}
 
 
 def standing_key(experiment: Experiment) -> jax.Array:
@@ -113,51 +137,79 @@ def prepare_nets(
   """
   config = experiment.config
   size = config.evaluation.standing_batch_size
-  # Only the leading frames condition the generator: no more are decoded than the shortest clip must have.
-  data = dataclasses.replace(config.data, num_frames=experiment.algorithm.conditioning_frames)
+  given_frames = experiment.algorithm.given_frames(options.num_frames)
+  # Clips are read as far as their last given frame: no more is decoded than the shortest clip must have.
+  data = dataclasses.replace(config.data, num_frames=frames_needed(given_frames))
   # Every process reads the same clips and takes its share: the statistics do not depend on how many there are.
   batches = pipeline.train_batches(data, batch_size=size, microbatches=1, seed=config.train.seed + 1)
   start, stop = _process_share(size)
-  shares = ({name: value[:, start:stop] for name, value in batch.items()} for batch in batches)
+  known = (given_batch(batch, given_frames) for batch in batches)
+  shares = ({name: value[:, start:stop] for name, value in batch.items()} for batch in known)
   return experiment.with_standing_statistics(nets, experiment.microbatches(shares, num_batches), key, options=options)
 
 
 def predict(
   experiment: Experiment,
   nets: Nets,
-  batch: dict[str, np.ndarray],
+  batch: Mapping[str, np.ndarray],
   key: jax.Array,
   *,
   options: SampleOptions,
   batch_norm: str = "standing",
 ) -> np.ndarray:
-  """Predicted frames for host clips, uint8 [B, num_frames - Tc, H, W, C].
+  """Whole clips of given frames on the host, uint8 [B, num_frames, H, W, C].
 
   A short batch is filled up with repeats to `evaluation.batch_size`, so that one program serves all batches.
 
   Args:
     experiment: gives the batch size.
     nets: with standing statistics, unless `batch_norm` is 'batch'.
-    batch: host arrays: video uint8 [B, >= Tc, H, W, C], label int32 [B].
+    batch: host arrays: given uint8 [B, G, H, W, C], label int32 [B]; see `given_batch`.
     key: of the latents.
     options: length and truncation.
     batch_norm: 'standing' normalises by the statistics in `nets`; 'batch' by those of the filled-up batch itself.
   """
-  size, given = experiment.config.evaluation.batch_size, len(batch["label"])
-  padded = {name: np.take(value, np.arange(size) % given, axis=0) for name, value in batch.items()}
-  padded["video"] = padded["video"][:, : experiment.algorithm.conditioning_frames]
+  size, count = experiment.config.evaluation.batch_size, len(batch["label"])
+  padded = {name: np.take(value, np.arange(size) % count, axis=0) for name, value in batch.items()}
   start, stop = _process_share(size)
   local = {name: value[start:stop] for name, value in padded.items()}
   placed = experiment.put_batch(local, microbatches=False)
   if batch_norm == "batch":
     nets = experiment.with_batch_statistics(nets, placed, key, options=options)
   sampled = experiment.sample(nets, placed, key, options=options)
-  return np.asarray(sampled)[:given]
+  return np.asarray(sampled)[:count]
 
 
 def sample_key(key: jax.Array, batch: int, sample: int) -> jax.Array:
   """The key of the latents of a batch's j-th sample."""
   return jax.random.fold_in(jax.random.fold_in(key, batch), sample)
+
+
+def draw_pictures(
+  folder: Path,
+  step: int,
+  *,
+  prediction: np.ndarray,
+  truth: np.ndarray,
+  given_frames: Sequence[int],
+) -> PredictionPictures:
+  """Writes the contact sheet and the GIF of the first `NUM_PICTURED_CLIPS` clips, beside the simplest guess.
+
+  Args:
+    folder: see `save_prediction_pictures`.
+    step: completed train steps.
+    prediction: uint8 [B, T, H, W, C], whole clips.
+    truth: the same shape.
+    given_frames: indices of the given frames.
+
+  Raises:
+    UserError: if a file cannot be written.
+  """
+  prediction, truth = prediction[:NUM_PICTURED_CLIPS], truth[:NUM_PICTURED_CLIPS]
+  guess = baselines.simplest_guess(truth, given_frames)
+  return save_prediction_pictures(
+    folder, step, given_frames=given_frames, prediction=prediction, truth=truth, guess=guess
+  )
 
 
 def evaluate(
@@ -172,7 +224,7 @@ def evaluate(
   with_baselines: bool = True,
   observer: ClipObserver | None = None,
 ) -> Evaluation:
-  """Scores predictions on evaluation clips, one sample after the other.
+  """Scores the generated frames of evaluation clips, one sample after the other.
 
   Args:
     experiment: names data, batch size and whether an object is tracked.
@@ -180,40 +232,51 @@ def evaluate(
     key: folded with the batch and the sample.
     options: length and truncation.
     num_clips: 0 for all.
-    samples: l predictions per clip.
+    samples: l generated clips for each.
     batch_norm: see `predict`.
-    with_baselines: also scores what trivial predictors say; training does not ask again and again.
+    with_baselines: also scores trivial guesses; training does not ask again and again.
     observer: also sees the clips.
   """
   tracking = experiment.config.evaluation.object_tracking
-  tc = experiment.algorithm.conditioning_frames
+  given_frames = experiment.algorithm.given_frames(options.num_frames)
   model, others, count = [], [], 0
   for i, batch in enumerate(evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)):
-    given, truth = batch["video"][:, :tc], batch["video"][:, tc:]
-    guesses = guess_trivially(given, truth, key=jax.random.fold_in(key, i)) if with_baselines else {}
+    truth, known = batch["video"], given_batch(batch, given_frames)
+    guesses = guess_trivially(truth, given_frames, key=jax.random.fold_in(key, i)) if with_baselines else {}
     if observer is not None:
-      observer.add("real", 0, batch["video"])
-      for name, guess in guesses.items():
-        observer.add(name, 0, np.concatenate([given, guess], axis=1))
+      for name, clips in {"real": truth, **guesses}.items():
+        observer.add(name, 0, clips)
     kept = BestOfSamples(DIRECTIONS | (TRACKING_DIRECTIONS if tracking else {}))
     for j in range(samples):
-      prediction = predict(experiment, nets, batch, sample_key(key, i, j), options=options, batch_norm=batch_norm)
-      kept.add(score(prediction, truth, tracking=tracking))
+      prediction = predict(experiment, nets, known, sample_key(key, i, j), options=options, batch_norm=batch_norm)
+      kept.add(score(prediction, truth, given_frames, tracking=tracking))
       if observer is not None:
-        observer.add("model", j, np.concatenate([given, prediction], axis=1))
+        observer.add("model", j, prediction)
     model.append(kept.result())
-    others.append(score_baselines(guesses, given, truth, tracking=tracking) if with_baselines else {})
+    others.append(score_baselines(guesses, truth, given_frames, tracking=tracking) if with_baselines else {})
     count += len(truth)
   names = others[0].keys()
   return Evaluation(
     model=_concatenate(model),
     baselines={name: _concatenate([other[name] for other in others]) for name in names},
     num_clips=count,
+    frames=generated_frames(given_frames, options.num_frames),
   )
 
 
-def score(prediction: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[str, np.ndarray]:
-  """Scores of one sample; metrics and shapes as in `DIRECTIONS`. Both arguments uint8 [B, T, H, W, C]."""
+def score(
+  prediction: np.ndarray, truth: np.ndarray, given_frames: Sequence[int], *, tracking: bool
+) -> dict[str, np.ndarray]:
+  """Scores of one sample's generated frames; metrics and shapes as in `DIRECTIONS`.
+
+  Args:
+    prediction: uint8 [B, T, H, W, C], whole clips.
+    truth: the same shape.
+    given_frames: G indices of frames that do not count.
+    tracking: whether an object is tracked.
+  """
+  generated = generated_frames(given_frames, truth.shape[1])
+  prediction, truth = take_frames(prediction, generated), take_frames(truth, generated)
   scores = {
     "psnr": np.asarray(frame_psnr(prediction, truth, data_range=255)),
     "ssim": np.asarray(frame_ssim(prediction, truth, data_range=255)),
@@ -222,41 +285,42 @@ def score(prediction: np.ndarray, truth: np.ndarray, *, tracking: bool) -> dict[
   return scores | (_tracking_scores(centroid_error(prediction, truth)) if tracking else {})
 
 
-def guess_trivially(given: np.ndarray, truth: np.ndarray, *, key: jax.Array) -> dict[str, np.ndarray]:
-  """What follows, as those guess who know nothing; `cross_fade` knows the last frame.
+def guess_trivially(truth: np.ndarray, given_frames: Sequence[int], *, key: jax.Array) -> dict[str, np.ndarray]:
+  """Whole clips as those guess who know nothing but the given frames; `cross_fade` also knows the last frame.
 
   Args:
-    given: uint8[B, Tc, H, W, C].
-    truth: uint8[B, T, H, W, C].
+    truth: uint8[B, T, H, W, C], real clips.
+    given_frames: indices of the given frames. Where there are none, nothing can be copied or faded.
     key: of the noise.
 
   Returns:
-    Frames of truth's shape by the baseline's name.
+    Clips of truth's shape, the given frames in their places, by the baseline's name.
   """
-  length = truth.shape[1]
   seed = np.asarray(jax.random.key_data(key)).ravel()
-  return {
-    "copy_last": baselines.copy_last(given, length),
-    "black": baselines.black(given, length),
-    "cross_fade": baselines.cross_fade(given, truth),
-    "noise": np.random.default_rng(seed).integers(256, size=truth.shape, dtype=np.uint8),
+  guesses = {
+    "black": baselines.black(truth, given_frames),
+    "noise": baselines.noise(truth, given_frames, np.random.default_rng(seed)),
   }
+  if len(given_frames):
+    guesses["copy_last"] = baselines.copy_last(truth, given_frames)
+    guesses["cross_fade"] = baselines.cross_fade(truth, given_frames)
+  return guesses
 
 
 def score_baselines(
-  guesses: Mapping[str, np.ndarray], given: np.ndarray, truth: np.ndarray, *, tracking: bool
+  guesses: Mapping[str, np.ndarray], truth: np.ndarray, given_frames: Sequence[int], *, tracking: bool
 ) -> dict[str, BestOf]:
-  """Scores of trivial guesses and, where an object is tracked, of extrapolating its motion.
+  """Scores of trivial guesses and, where an object is tracked, of leading it on a straight line.
 
   Args:
     guesses: of `guess_trivially`.
-    given: uint8[B, Tc, H, W, C].
-    truth: uint8[B, T, H, W, C].
+    truth: uint8[B, T, H, W, C], real clips.
+    given_frames: indices of the given frames.
     tracking: whether an object is tracked.
   """
-  results = {name: score(guess, truth, tracking=tracking) for name, guess in guesses.items()}
-  if tracking and given.shape[1] > 1:
-    results["linear_extrapolation"] = _tracking_scores(baselines.linear_extrapolation_error(given, truth))
+  results = {name: score(guess, truth, given_frames, tracking=tracking) for name, guess in guesses.items()}
+  if tracking:
+    results |= {name: _tracking_scores(found) for name, found in track_scores(truth, given_frames).items()}
   return {name: BestOf(best=scores, mean=scores, num_samples=1) for name, scores in results.items()}
 
 

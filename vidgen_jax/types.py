@@ -12,7 +12,8 @@ Variables = Mapping[str, Any]
 """Every other collection of one network: {'batch_stats': ..., 'spectral_stats': ...}; {} where stateless."""
 
 Batch = Mapping[str, jax.Array]
-"""'video': uint8[..., B, T, H, W, C] and 'label': int32[..., B]; a leading axis K where micro-batches are stacked."""
+"""'label': int32[..., B], and 'video': uint8[..., B, T, H, W, C], whole clips, or 'given': uint8[..., B, G, H, W, C],
+the given frames of clips to be made; a leading axis K where micro-batches are stacked."""
 
 Metrics = dict[str, jax.Array]
 """Scalars by name."""

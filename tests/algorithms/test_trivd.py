@@ -13,6 +13,7 @@ from vidgen_jax.core.state import NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
+from vidgen_jax.ops.video import to_uint8
 
 CONFIG = TrivdConfig(
   conditioning_frames=2,
@@ -37,6 +38,11 @@ FRAMES, VIDEO = "frame_disc", "downsampled_video_disc"
 def _batch(frames: int = 5, size: int = 8):
   video = np.random.default_rng(0).integers(0, 256, (3, frames, size, size, 1), dtype=np.uint8)
   return {"video": jnp.asarray(video), "label": jnp.array([2, 0, 1], jnp.int32)}
+
+
+def _given(batch):
+  """What sampling is told of the batch's clips."""
+  return {"given": batch["video"][:, :2], "label": batch["label"]}
 
 
 def _nets(algorithm: Trivd) -> dict[str, NetState]:
@@ -101,6 +107,12 @@ def test_initial_nets_have_the_collections_of_a_state_and_nothing_else(algorithm
     assert all(set(net.variables) == {SPECTRAL_STATS} for net in shapes.values())
 
 
+def test_the_leading_frames_are_given_whatever_the_length(algorithm):
+  assert algorithm.given_frames(3) == algorithm.given_frames(50) == (0, 1)
+  with pytest.raises(UserError, match="num_frames=2 leaves nothing to predict after the 2 given frames"):
+    algorithm.given_frames(2)
+
+
 def test_losses_are_finite_float32_scalars(outcomes):
   for loss, output in outcomes.values():
     for value in (loss, *output.metrics.values()):
@@ -152,7 +164,8 @@ def test_the_discriminator_update_does_not_differentiate_the_generator(algorithm
   own = {name: nets[name].params for name in disc.trains}
   everything = own | {"generator": nets["generator"].params}
   forward = _count_convolutions(loss, own)
-  generator = _count_convolutions(lambda: algorithm.sample(nets, batch, key, options=SampleOptions(num_frames=5)))
+  known, options = _given(batch), SampleOptions(num_frames=5)
+  generator = _count_convolutions(lambda: algorithm.sample(nets, known, key, options=options))
   # Backwards every convolution of a discriminator gives two more, but the two that read the video only one.
   discriminators = forward - generator
   inputs = sum(2 for _ in disc.trains)
@@ -249,7 +262,7 @@ def test_clips_longer_than_trained_from_the_moments_of_a_batch(algorithm, nets):
 
   @jax.jit
   def run(nets):
-    pooled = algorithm.batch_moments(nets, batch, key, options=SampleOptions(num_frames=8))
+    pooled = algorithm.batch_moments(nets, _given(batch), key, options=SampleOptions(num_frames=8))
     # The spectral vectors are those that this pass started from.
     own = nets["generator"].variables | {BATCH_STATS: pooled["generator"].variables[BATCH_STATS]}
     net = nets["generator"].replace(variables=own)
@@ -260,11 +273,13 @@ def test_clips_longer_than_trained_from_the_moments_of_a_batch(algorithm, nets):
   for name in (FRAMES, VIDEO):
     jax.tree.map(np.testing.assert_array_equal, pooled[name], nets[name])
   np.testing.assert_allclose(fake[:, :2], np.asarray(batch["video"][:, :2], np.float32) / 127.5 - 1, atol=1e-6)
-  # Evaluated with a batch's own moments the generator repeats what it does in training; it reads no later frame.
+  # Evaluated with a batch's own moments the generator repeats what it does in training; it is told no later frame.
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=8))
-  shown, latent = batch | {"video": batch["video"][:, :2]}, algorithm.latent(key, 3)
-  predicted = predict({"generator": net}, shown, latent)
-  assert (predicted.shape, predicted.dtype) == ((3, 6, 8, 8, 1), jnp.float32)
+  shown, latent = _given(batch), algorithm.latent(key, 3)
+  made = predict({"generator": net}, shown, latent)
+  assert (made.shape, made.dtype) == ((3, 8, 8, 8, 1), jnp.float32)
+  np.testing.assert_array_equal(to_uint8(made)[:, :2], shown["given"])
+  predicted = made[:, 2:]
   assert 0.01 < float(jnp.std(predicted)) < float(jnp.max(jnp.abs(predicted))) <= 1.0
   np.testing.assert_allclose(predicted, fake[:, 2:], rtol=1e-3, atol=1e-4)
   with pytest.raises(ValueError, match="standing statistics at the length that is sampled"):
@@ -307,7 +322,7 @@ def test_settings_that_do_not_fit(changes, message):
 @pytest.mark.parametrize(
   ("changes", "batch", "message"),
   [
-    ({}, {"frames": 2}, r"data\.num_frames=2 leaves nothing to predict after conditioning_frames=2"),
+    ({}, {"frames": 2}, r"num_frames=2 leaves nothing to predict after the 2 given frames"),
     ({"frames_per_clip": 4}, {}, r"algorithm\.frames_per_clip=4 exceeds the 3 frames"),
     ({"frames_per_clip": 6, "frames_from": "video"}, {}, r"algorithm\.frames_per_clip=6 exceeds the 5 frames"),
     (

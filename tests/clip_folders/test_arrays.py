@@ -97,27 +97,41 @@ def test_an_npz_with_several_arrays_lists_them(tmp_path, make):
 
 @pytest.mark.parametrize("with_truth", [False, True])
 def test_samples_of_this_project(tmp_path, make, caplog, with_truth):
-  # Clip n, sample j: the given frames are those of clip n, the predicted ones of clip 10 n + j + 1.
-  given = np.stack([make.clip(clip, 2) for clip in range(3)])
-  predicted = np.stack([[make.clip(10 * clip % 7 + sample, 4) for sample in range(2)] for clip in range(3)])
-  arrays = {"conditioning": given, "samples": predicted, "label": np.arange(3)}
+  # Samples are whole clips: nothing is put before them, whatever was given.
+  samples = np.stack([[make.clip(10 * clip % 7 + sample, 6) for sample in range(2)] for clip in range(3)])
+  arrays = {"given": 255 - samples[:, 0, :2], "given_frames": np.arange(2), "samples": samples, "label": np.arange(3)}
   if with_truth:
-    arrays["truth"] = predicted[:, 0]
+    arrays["truth"] = samples[:, 0]
   np.savez_compressed(tmp_path / "samples.npz", **arrays)
   with caplog.at_level(logging.INFO):
     clips = open_clips(tmp_path / "samples.npz", ClipOptions())
-  assert f"--real={tmp_path}/samples.npz: 6 clips are given frames and one sample after them" in caplog.messages
+  assert f"--real={tmp_path}/samples.npz: 6 clips are samples, given frames included" in caplog.messages
   assert clips.clip_names[:3] == ["samples.npz[0, 0]", "samples.npz[0, 1]", "samples.npz[1, 0]"]
-  expected = [np.concatenate([given[clip], predicted[clip, sample]]) for clip in range(3) for sample in range(2)]
+  expected = [samples[clip, sample] for clip in range(3) for sample in range(2)]
   np.testing.assert_array_equal(np.concatenate(list(clips.batches(4))), expected)
   np.testing.assert_array_equal(read(tmp_path / "samples.npz", num_frames=3), [clip[:3] for clip in expected])
 
 
-def test_samples_that_do_not_fit_are_refused(tmp_path):
-  np.savez(
-    tmp_path / "a.npz", conditioning=np.zeros((3, 2, 8, 8, 3), np.uint8), samples=np.zeros((4, 2, 5, 8, 8, 3), np.uint8)
-  )
-  with pytest.raises(UserError, match=r"conditioning \(3, 2, 8, 8, 3\) and samples .* do not fit each other"):
+def test_samples_of_which_no_frame_was_given(tmp_path, make):
+  samples = np.stack([[make.clip(clip, 4)] for clip in range(3)])
+  np.savez(tmp_path / "a.npz", given=samples[:, 0, :0], given_frames=np.zeros(0, np.int32), samples=samples)
+  np.testing.assert_array_equal(read(tmp_path / "a.npz"), samples[:, 0])
+
+
+@pytest.mark.parametrize(
+  ("arrays", "message"),
+  [
+    (
+      {"given": (4, 2, 8, 8, 3), "samples": (4, 2, 5, 8, 8, 4)},
+      r"samples \(4, 2, 5, 8, 8, 4\) are not \[N, l, T, H, W",
+    ),
+    # Not the lone array of five axes: the frames that were given are no clips.
+    ({"first": (4, 2, 8, 8, 3), "samples": (4, 2, 5, 8, 8, 3)}, r"holds first \[4, 2, 8, 8, 3\], samples \[.* not one"),
+  ],
+)
+def test_samples_that_cannot_be_read_are_refused(tmp_path, arrays, message):
+  np.savez(tmp_path / "a.npz", **{name: np.zeros(shape, np.uint8) for name, shape in arrays.items()})
+  with pytest.raises(UserError, match=message):
     open_clips(tmp_path / "a.npz", ClipOptions())
 
 

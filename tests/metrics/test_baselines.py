@@ -1,23 +1,92 @@
+"""The baselines' clips, by hand."""
+
 import numpy as np
 import pytest
 
-from vidgen_jax.metrics.baselines import cross_fade
+from vidgen_jax.metrics import baselines
 
 
-def test_cross_fade_by_hand():
-  # From 10 to 50 in four frames: 20, 30, 40, 50; the frames in between are not looked at.
-  given = np.full((1, 2, 1, 1, 1), 10, np.uint8)
-  given[:, 0] = 99
-  truth = np.array([7, 7, 7, 50], np.uint8).reshape(1, 4, 1, 1, 1)
-  np.testing.assert_array_equal(cross_fade(given, truth).ravel(), [20, 30, 40, 50])
-  # 255 -> 0 in two frames: 127.5 rounds to even, nothing wraps around.
-  down = cross_fade(np.full((1, 1, 1, 1, 1), 255, np.uint8), np.zeros((1, 2, 1, 1, 1), np.uint8))
-  np.testing.assert_array_equal(down.ravel(), [128, 0])
+def _clip(*values: int) -> np.ndarray:
+  """uint8[1, T, 1, 1, 1]."""
+  return np.array(values, np.uint8).reshape(1, -1, 1, 1, 1)
 
 
-def test_cross_fade_refuses_what_it_cannot_fade():
-  frames = np.zeros((1, 1, 2, 2, 3), np.uint8)
-  with pytest.raises(TypeError, match="uint8"):
-    cross_fade(frames.astype(np.float32), frames)
-  with pytest.raises(ValueError, match="at least 1 frame"):
-    cross_fade(frames[:, :0], frames)
+@pytest.mark.parametrize(
+  ("given_frames", "expected"),
+  [
+    ((0, 1, 2), [1, 2, 3, 3, 3, 3]),
+    ((0, 5), [1, 1, 1, 1, 1, 6]),
+    ((2, 4), [3, 3, 3, 3, 5, 5]),  # before the first given frame stands that one
+    ((5,), [6, 6, 6, 6, 6, 6]),
+  ],
+)
+def test_copy_last_by_hand(given_frames, expected):
+  found = baselines.copy_last(_clip(1, 2, 3, 4, 5, 6), given_frames)
+  assert found.ravel().tolist() == expected
+  assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+  ("given_frames", "expected"),
+  [
+    # From 10 to 50 in four frames; frames in between are not looked at, nor is the first given one.
+    ((0, 1), [99, 10, 20, 30, 40, 50]),
+    # From 99 to 50 in five frames of 9.8: 89.2, 79.4, 69.6, 59.8.
+    ((0, 5), [99, 89, 79, 70, 60, 50]),
+    # 10 stands before it is given; to 7 in two frames, 8.5 rounds to even; then 43 in two frames, 28.5 as well.
+    ((1, 3), [10, 10, 8, 7, 28, 50]),
+    ((5,), [50] * 6),
+    ((0, 1, 2, 3, 4, 5), [99, 10, 7, 7, 7, 50]),
+  ],
+)
+def test_cross_fade_by_hand(given_frames, expected):
+  assert baselines.cross_fade(_clip(99, 10, 7, 7, 7, 50), given_frames).ravel().tolist() == expected
+
+
+def test_cross_fade_does_not_wrap_around():
+  # 255 -> 0 in two frames: 127.5 rounds to even.
+  assert baselines.cross_fade(_clip(255, 3, 0), (0, 2)).ravel().tolist() == [255, 128, 0]
+
+
+@pytest.mark.parametrize("given_frames", [(0, 1), (0, 4), (2,), ()])
+def test_black_and_noise_keep_the_given_frames_and_no_other(given_frames):
+  video = np.random.default_rng(0).integers(1, 256, (2, 5, 4, 5, 3), dtype=np.uint8)
+  given = list(given_frames)
+  generated = [frame for frame in range(5) if frame not in given]
+  black = baselines.black(video, given_frames)
+  noise = baselines.noise(video, given_frames, np.random.default_rng(7))
+  for clips in (black, noise):
+    assert (clips.shape, clips.dtype) == (video.shape, np.uint8)
+    np.testing.assert_array_equal(clips[:, given], video[:, given])
+  assert not black[:, generated].any()
+  expected = np.random.default_rng(7).integers(256, size=(2, len(generated), 4, 5, 3), dtype=np.uint8)
+  np.testing.assert_array_equal(noise[:, generated], expected)
+
+
+@pytest.mark.parametrize(
+  ("given_frames", "expected"),
+  [
+    ((0, 1), [40, 30, 30, 30]),  # prediction: copies
+    ((0, 3), [40, 30, 20, 10]),  # inbetweening: a cross-fade
+    ((0, 2), [40, 40, 20, 20]),  # the last frame is not known
+    ((), [0, 0, 0, 0]),
+  ],
+)
+def test_the_simplest_guess_uses_given_frames_only(given_frames, expected):
+  assert baselines.simplest_guess(_clip(40, 30, 20, 10), given_frames).ravel().tolist() == expected
+
+
+def test_mistakes_are_named():
+  video = np.zeros((1, 3, 2, 2, 3), np.uint8)
+  generator = np.random.default_rng(0)
+  for baseline in (baselines.cross_fade, baselines.black, lambda *a: baselines.noise(*a, generator)):
+    with pytest.raises(TypeError, match="uint8"):
+      baseline(video.astype(np.float32), (0,))
+  for baseline in (baselines.cross_fade, baselines.copy_last):
+    with pytest.raises(ValueError, match="at least 1 given frame"):
+      baseline(video, ())
+    for given_frames in ((3,), (-1,), (1, 0), (1, 1)):
+      with pytest.raises(ValueError, match="must ascend within the clips' 3 frames"):
+        baseline(video, given_frames)
+  with pytest.raises(ValueError, match=r"\[B, T, H, W, C\]"):
+    baselines.copy_last(video[0], (0,))

@@ -15,6 +15,7 @@ from PIL import Image
 
 from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.psnr import clip_psnr
+from vidgen_jax.metrics.track_baselines import track_scores
 from vidgen_jax.metrics.trajectory import centroid_error
 
 _ARCHIVE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "shape_motion.zip"
@@ -39,12 +40,12 @@ def _windows(num_clips: int) -> np.ndarray:
 @pytest.mark.skipif(not _ARCHIVE.is_file(), reason=f"the published Shape Motion files are absent: {_ARCHIVE}")
 def test_baselines_on_the_published_files():
   videos = _windows(1000)
-  conditioning, truth = videos[:, :_CONDITIONING], videos[:, _CONDITIONING:]
-  copied = baselines.copy_last(conditioning, _PREDICTED)
+  given_frames, truth = range(_CONDITIONING), videos[:, _CONDITIONING:]
+  copied, black = (make(videos, given_frames)[:, _CONDITIONING:] for make in (baselines.copy_last, baselines.black))
   followed = centroid_error(copied, truth)
-  extrapolated = baselines.linear_extrapolation_error(conditioning, truth)
+  extrapolated = track_scores(videos, given_frames)["linear_extrapolation"]
   found = {
-    "black dB": np.mean(clip_psnr(baselines.black(conditioning, _PREDICTED), truth, data_range=255)),
+    "black dB": np.mean(clip_psnr(black, truth, data_range=255)),
     "copy dB": np.mean(clip_psnr(copied, truth, data_range=255)),
     "copy px": np.nanmean(followed.error),
     "linear px": np.nanmean(extrapolated.error),

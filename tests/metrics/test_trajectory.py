@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.trajectory import Track, centroid_error, compare_tracks, object_centroid
 
 
@@ -72,34 +71,6 @@ def test_misuse_is_named():
     object_centroid(np.zeros((1, 1, 8, 8, 3), np.uint8), threshold=25.0)
   with pytest.raises(ValueError, match="differ in shape"):
     centroid_error(_square([(1, 1)]), _square([(1, 1)] * 2))
-
-
-def test_copy_last_and_black():
-  video = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5, 3), dtype=np.uint8)
-  np.testing.assert_array_equal(baselines.copy_last(video, 2), np.stack([video[:, 2], video[:, 2]], axis=1))
-  found = baselines.black(video, 4)
-  assert found.shape == (2, 4, 4, 5, 3) and found.dtype == np.uint8 and not found.any()
-  with pytest.raises(TypeError, match="uint8"):
-    baselines.black(video.astype(np.float32), 4)
-  with pytest.raises(ValueError, match="num_frames"):
-    baselines.copy_last(video, 0)
-  with pytest.raises(ValueError, match="at least 1"):
-    baselines.copy_last(video[:, :0], 1)
-
-
-def test_linear_extrapolation_by_hand():
-  # Velocity (1, 2) of the last two frames; the first frame, which went elsewhere, has no say.
-  conditioning = _square([(0, 0), (2, 2), (3, 4)])
-  track = baselines.linear_extrapolation_centroid(conditioning, 2)
-  np.testing.assert_allclose(track.centroid, [[[5.5, 7.5], [6.5, 9.5]]], atol=1e-5)
-  np.testing.assert_array_equal(track.presence, [[True, True]])
-  # The object turned: it went to (4, 6) as foreseen, then to (5, 11) where (5, 8) was foreseen: errors 0 and 3.
-  score = baselines.linear_extrapolation_error(conditioning, _square([(4, 6), (5, 11)]))
-  np.testing.assert_allclose(score.error, [1.5], atol=1e-5)
-  lost = baselines.linear_extrapolation_error(_square([(2, 2), (-1, -1)]), _square([(4, 6), (5, 11)]))
-  assert np.isnan(lost.error).all() and lost.presence == 0
-  with pytest.raises(ValueError, match="at least 2"):
-    baselines.linear_extrapolation_centroid(conditioning[:, :1], 2)
 
 
 def test_compare_tracks_takes_tracks_without_pictures():

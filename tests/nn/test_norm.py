@@ -1,4 +1,4 @@
-"""Batch normalisation with statistics per time step, against numpy."""
+"""Batch normalisation, per time step and over time, and layer normalisation, against numpy."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm, ConditionalBatchNorm
+from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm, ConditionalBatchNorm, LayerNorm
 
 EPSILON = 1e-5
 
@@ -138,3 +138,88 @@ def test_the_conditional_layer_has_no_gain_of_its_own():
     for path, leaf in jax.tree.leaves_with_path(variables["params"])
   }
   assert shapes == {"scale/kernel": (3, 2), "offset/kernel": (3, 2)}
+
+
+def test_statistics_over_time_as_well():
+  video = _video()
+  module = BatchNorm(per_frame=False, momentum=0.75)
+  variables = module.init(jax.random.key(0), jnp.asarray(video), train=True)
+  variables = {"params": {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([0.5, -0.5])}} | {
+    BATCH_STATS: variables[BATCH_STATS]
+  }
+  output, stats = module.apply(variables, jnp.asarray(video), train=True, mutable=[BATCH_STATS])
+  values = video.astype(np.float64).reshape(-1, 2)
+  mean, var = values.mean(axis=0), values.var(axis=0)
+  # The frames' means differ by 10, so the variance over time is not the mean of the frames' variances.
+  assert np.all(var > 1.5 * _moments(video)[1].mean(axis=0))
+  np.testing.assert_allclose(stats[BATCH_STATS]["mean"], 0.25 * mean, rtol=1e-4)
+  np.testing.assert_allclose(stats[BATCH_STATS]["var"], 0.75 + 0.25 * var, rtol=1e-4)
+  expected = (video - mean) / np.sqrt(var + EPSILON) * [2.0, 3.0] + [0.5, -0.5]
+  np.testing.assert_allclose(output, expected, atol=1e-4)
+
+
+def test_statistics_over_time_serve_clips_of_any_length():
+  module = BatchNorm(per_frame=False)
+  variables = {
+    "params": {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([0.5, -0.5])},
+    BATCH_STATS: {"mean": jnp.array([1.0, 2.0]), "var": jnp.array([4.0, 9.0])},
+  }
+  for frames in (1, 3, 4):
+    video = _video(frames=frames)
+    expected = (video - [1.0, 2.0]) / np.sqrt(np.array([4.0, 9.0]) + EPSILON) * [2.0, 3.0] + [0.5, -0.5]
+    output = module.apply(variables, jnp.asarray(video), train=False)
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+
+
+LAYER_PARAMS = {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([0.5, -0.5])}
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 5, 2), (3, 2, 5, 2)], ids=["videos", "images"])
+def test_layer_norm_spans_everything_but_the_batch(shape):
+  x = (np.random.default_rng(0).normal(size=shape) * 3 + np.arange(2)).astype(np.float32)
+  variables = LayerNorm().init(jax.random.key(0), jnp.asarray(x))
+  assert jax.tree.map(jnp.shape, variables) == {"params": {"scale": (2,), "bias": (2,)}}
+  expected = np.empty(shape)
+  for b in range(shape[0]):
+    values = x[b].astype(np.float64).ravel()
+    mean = sum(values) / len(values)
+    var = sum((value - mean) ** 2 for value in values) / len(values)
+    expected[b] = (x[b] - mean) / np.sqrt(var + EPSILON)
+  np.testing.assert_allclose(LayerNorm().apply(variables, jnp.asarray(x)), expected, atol=1e-5)
+  scaled = LayerNorm().apply({"params": LAYER_PARAMS}, jnp.asarray(x))
+  np.testing.assert_allclose(scaled, expected * [2.0, 3.0] + [0.5, -0.5], atol=1e-5)
+
+
+def test_layer_norm_treats_every_example_by_itself():
+  x = jnp.asarray(_video())
+  output = LayerNorm().apply({"params": LAYER_PARAMS}, x)
+  changed = LayerNorm().apply({"params": LAYER_PARAMS}, x.at[2].multiply(-3.0))
+  np.testing.assert_array_equal(np.delete(changed, 2, axis=0), np.delete(output, 2, axis=0))
+  assert float(jnp.max(jnp.abs(changed[2] - output[2]))) > 1.0
+
+
+def test_layer_norm_of_equal_values_has_finite_second_derivatives():
+  # With E[x^2] - E[x]^2 rounding leaves about -1e-3 of the variance 0 here, and a root of it is NaN.
+  x = jnp.full((1, 3, 3, 2), 100.1)
+
+  def steepness(x):
+    output = lambda x: jnp.sum(LayerNorm().apply({"params": LAYER_PARAMS}, x)[..., 0])
+    return jnp.sum(jnp.square(jax.grad(output)(x)))
+
+  # y = 2 (x - mean) / s of one of two channels: dy/dx is 2 / s (1 - 1/2) there and -2 / s 1/2 in the other one, with
+  # s^2 = 1e-5: 18 times 1 / s^2.
+  value, gradient = jax.jit(jax.value_and_grad(steepness))(x)
+  assert float(value) == pytest.approx(18 / EPSILON, rel=1e-3)
+  assert np.all(np.isfinite(gradient))
+
+
+def test_layer_norm_takes_moments_in_float32():
+  # At an offset of 64 a bfloat16 has steps of 0.5, so moments taken in bfloat16 would be useless.
+  x = jnp.asarray(64 + np.random.default_rng(0).choice([-1.0, 1.0], size=(2, 8, 8, 2)), jnp.bfloat16)
+  variables = LayerNorm(dtype=jnp.bfloat16).init(jax.random.key(0), x)
+  output = LayerNorm(dtype=jnp.bfloat16).apply(variables, x)
+  assert output.dtype == jnp.bfloat16
+  assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+  values = np.asarray(x, np.float64)
+  expected = (values - values.mean(axis=(1, 2, 3), keepdims=True)) / values.std(axis=(1, 2, 3), keepdims=True)
+  np.testing.assert_allclose(np.asarray(output, np.float64), expected, rtol=0.01)

@@ -75,37 +75,42 @@ def test_nothing_half_written(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_prediction_pictures(tmp_path, channels):
-  conditioning, prediction, truth = (
-    _noise(2, 2, 64, 64, channels),
-    _noise(2, 3, 64, 64, channels),
-    _noise(2, 3, 64, 64, channels),
+@pytest.mark.parametrize("given_frames", [(0, 1), (0, 4), (2,), ()])
+def test_prediction_pictures(tmp_path, channels, given_frames):
+  truth = _noise(2, 5, 64, 64, channels)
+  prediction, guess = truth // 2, truth // 3
+  found = pictures.save_prediction_pictures(
+    tmp_path, 1000, given_frames=given_frames, prediction=prediction, truth=truth, guess=guess
   )
-  prediction = prediction // 2
-  found = pictures.save_prediction_pictures(tmp_path, 1000, conditioning, prediction, truth)
   assert [found.sheet_path.name, found.gif_path.name] == ["contact_sheet_00001000.png", "prediction_00001000.gif"]
   with Image.open(found.sheet_path) as image:
     np.testing.assert_array_equal(np.array(image), found.sheet)
   # Cells of 64 pixels + 2 of border on each side + 2 of gap; four rows: truth and prediction of either clip.
   strip = found.sheet.shape[0] - (2 + 4 * 70)
   assert found.sheet.shape[1] == 2 + 5 * 70 and strip > 0
-  full = [np.concatenate([conditioning[n], rest[n]]) for n in range(2) for rest in (truth, prediction)]
+  full = [clips[n] for n in range(2) for clips in (truth, prediction)]
   for row in range(4):
     for column in range(5):
       top, left = strip + 2 + 70 * row, 2 + 70 * column
       cell = found.sheet[top : top + 68, left : left + 68]
       np.testing.assert_array_equal(cell[2:66, 2:66], np.broadcast_to(full[row][column], (64, 64, 3)))
-      border = pictures.CONDITIONING_COLOUR if column < 2 else pictures.PREDICTED_COLOUR
+      border = pictures.GIVEN_COLOUR if column in given_frames else pictures.GENERATED_COLOUR
       np.testing.assert_array_equal(cell[[0, 1, -1]], np.broadcast_to(border, (3, 68, 3)))
   frames, _ = _read_gif(found.gif_path)
-  panel = side_by_side(conditioning[1], prediction[1], truth[1])
+  panel = side_by_side(guess[1], prediction[1], truth[1])
   assert frames.shape == (5, 4 + 2 * 68, 4 + panel.shape[2] + 4, 3)
+
+
+def test_frames_are_called_by_their_place_in_the_clip():
+  assert pictures.frame_labels((0, 3), 4) == ["given 0", "t=1", "t=2", "given 3"]
+  assert pictures.frame_labels((), 2) == ["t=0", "t=1"]
 
 
 def test_prediction_pictures_enlarge_small_frames(tmp_path):
   clips = _noise(1, 2, 16, 16, 3)
-  found = pictures.save_prediction_pictures(tmp_path, 1, clips, clips, clips)
+  arrays = {"prediction": clips, "truth": clips, "guess": clips}
+  found = pictures.save_prediction_pictures(tmp_path, 1, given_frames=(0,), **arrays)
   strip = found.sheet.shape[0] - (2 + 2 * 70)
   np.testing.assert_array_equal(found.sheet[strip + 4 : strip + 68, 4:68][::4, ::4], clips[0, 0])
-  with pytest.raises(ValueError, match=r"zip|side_by_side"):
-    pictures.save_prediction_pictures(tmp_path, 1, clips, clips, clips[:, :1])
+  with pytest.raises(ValueError, match="side_by_side"):
+    pictures.save_prediction_pictures(tmp_path, 1, given_frames=(0,), **arrays | {"truth": clips[:, :1]})

@@ -29,6 +29,36 @@ def test_hinge_of_the_generator():
   assert float(losses.hinge_generator_loss(jnp.array([[1.0, 2.0], [3.0, -8.0]]))) == pytest.approx(0.5)
 
 
+def test_log_loss_of_the_discriminator():
+  # D = 3/4 and 1/2 on real, 1/4 on the one generated: (log 4/3 + log 2) / 2 + log 4/3.
+  real, fake = jnp.log(jnp.array([3.0, 1.0])), jnp.log(jnp.array([1 / 3]))
+  expected = (np.log(4 / 3) + np.log(2)) / 2 + np.log(4 / 3)
+  assert float(losses.log_discriminator_loss(real, fake)) == pytest.approx(expected, rel=1e-6)
+  # The slopes are D - 1 on real and D on generated ones, each over their number.
+  gradients = jax.grad(losses.log_discriminator_loss, argnums=(0, 1))(real, fake)
+  np.testing.assert_allclose(gradients[0], [-1 / 8, -1 / 4], rtol=1e-6)
+  np.testing.assert_allclose(gradients[1], [1 / 4], rtol=1e-6)
+
+
+def test_non_saturating_loss_of_the_generator():
+  # D = 3/4 and 1/4: (log 4/3 + log 4) / 2, with the slopes D - 1.
+  fake = jnp.log(jnp.array([[3.0], [1 / 3]]))
+  assert float(losses.nonsaturating_generator_loss(fake)) == pytest.approx((np.log(4 / 3) + np.log(4)) / 2, rel=1e-6)
+  np.testing.assert_allclose(jax.grad(losses.nonsaturating_generator_loss)(fake), [[-1 / 8], [-3 / 8]], rtol=1e-6)
+
+
+def test_log_losses_of_large_logits():
+  right, wrong = jnp.array([1e4]), jnp.array([-1e4])
+  assert float(losses.log_discriminator_loss(right, wrong)) == 0.0
+  assert float(losses.log_discriminator_loss(wrong, right)) == 2e4
+  assert float(losses.nonsaturating_generator_loss(right)) == 0.0
+  assert float(losses.nonsaturating_generator_loss(wrong)) == 1e4
+  # Where log(1 - D) would give the generator nothing to follow.
+  np.testing.assert_array_equal(jax.grad(losses.nonsaturating_generator_loss)(wrong), [-1.0])
+  gradients = jax.grad(losses.log_discriminator_loss, argnums=(0, 1))(right, wrong)
+  np.testing.assert_array_equal(jnp.stack(gradients), [[0.0], [0.0]])
+
+
 def test_losses_are_float32():
   # In bfloat16, 1 + 1/512 would round to 1.
   output = jnp.full((3,), 1 / 512, jnp.bfloat16)
@@ -36,6 +66,13 @@ def test_losses_are_float32():
   assert loss.dtype == jnp.float32
   assert float(loss) == pytest.approx(2 + 2 / 512, abs=1e-6)
   assert losses.hinge_generator_loss(output).dtype == jnp.float32
+  # log(1 + e^x) is log 2 + x / 2 near 0; in bfloat16 its steps are 1/256.
+  loss = losses.log_discriminator_loss(-output, output)
+  assert loss.dtype == jnp.float32
+  assert float(loss) == pytest.approx(2 * np.log(2) + 1 / 512, abs=1e-5)
+  loss = losses.nonsaturating_generator_loss(-output)
+  assert loss.dtype == jnp.float32
+  assert float(loss) == pytest.approx(np.log(2) + 1 / 1024, abs=1e-5)
 
 
 def test_mixed_projection_by_hand():

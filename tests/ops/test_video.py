@@ -72,7 +72,20 @@ def test_contact_sheet_labels_stand_above_their_columns():
   assert inked[2:34].any() and not inked[36:68].any() and inked[70:102].any()
 
 
-@pytest.mark.parametrize("bad", [{"gap": -1}, {"zoom": 0}, {"column_labels": ["a"]}])
+@pytest.mark.parametrize("column_labels", [None, ["a", "b"]])
+def test_contact_sheet_labels_stand_beside_their_rows(column_labels):
+  clips = np.zeros((3, 2, 32, 32, 3), np.uint8)
+  plain = video.contact_sheet(clips, column_labels=column_labels)
+  labelled = video.contact_sheet(clips, column_labels=column_labels, row_labels=["1", "", "a long label"])
+  width = labelled.shape[1] - plain.shape[1]
+  np.testing.assert_array_equal(labelled[:, width:], plain)
+  inked = (labelled[:, :width] < 128).any(axis=(1, 2))
+  top = len(plain) - 3 * 34
+  assert inked[top : top + 32].any() and not inked[top + 32 : top + 68].any() and inked[top + 68 : top + 100].any()
+  assert not inked[:top].any() and (labelled[:, : width - 1] < 128).any(axis=(0, 2))[width - 6 :].any()
+
+
+@pytest.mark.parametrize("bad", [{"gap": -1}, {"zoom": 0}, {"column_labels": ["a"]}, {"row_labels": ["a", "b"]}])
 def test_contact_sheet_refuses(bad):
   with pytest.raises(ValueError, match="contact_sheet"):
     video.contact_sheet(np.zeros((1, 2, 4, 4, 3), np.uint8), **bad)
@@ -95,20 +108,20 @@ def test_add_border_by_hand():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_side_by_side_panels(channels):
-  conditioning, prediction, truth = _clips(2, 3, 4, channels), _clips(3, 3, 4, channels), _clips(3, 3, 4, channels) // 2
-  shown = video.side_by_side(conditioning, prediction, truth, gap=1)
+  clips = _clips(5, 3, 4, channels), _clips(5, 3, 4, channels) // 2, _clips(5, 3, 4, channels) // 3
+  shown = video.side_by_side(*clips, gap=1)
   assert shown.shape == (5, 3, 14, 3)
-  left, middle, right = shown[:, :, :4], shown[:, :, 5:9], shown[:, :, 10:]
-  for panel in (left, middle, right):
-    np.testing.assert_array_equal(panel[:2], np.broadcast_to(conditioning, (2, 3, 4, 3)))
-  np.testing.assert_array_equal(left[2:], np.broadcast_to(conditioning[1], (3, 3, 4, 3)))
-  np.testing.assert_array_equal(middle[2:], np.broadcast_to(prediction, (3, 3, 4, 3)))
-  np.testing.assert_array_equal(right[2:], np.broadcast_to(truth, (3, 3, 4, 3)))
+  panels = shown[:, :, :4], shown[:, :, 5:9], shown[:, :, 10:]
+  for panel, clip in zip(panels, clips, strict=True):
+    np.testing.assert_array_equal(panel, np.broadcast_to(clip, (5, 3, 4, 3)))
   assert (shown[:, :, [4, 9]] == 255).all()
 
 
 def test_side_by_side_refuses_unequal_shapes():
-  with pytest.raises(ValueError, match="side_by_side"):
-    video.side_by_side(_clips(2, 4, 4, 3), _clips(3, 4, 4, 3), _clips(2, 4, 4, 3))
-  with pytest.raises(ValueError, match="one size"):
-    video.side_by_side(_clips(2, 4, 4, 3), _clips(3, 8, 4, 3), _clips(3, 8, 4, 3))
+  clip = _clips(3, 4, 4, 3)
+  for other in (_clips(2, 4, 4, 3), _clips(3, 8, 4, 3), _clips(3, 4, 4, 1)):
+    for clips in ((other, clip, clip), (clip, other, clip), (clip, clip, other)):
+      with pytest.raises(ValueError, match="side_by_side needs three clips"):
+        video.side_by_side(*clips)
+  with pytest.raises(ValueError, match="side_by_side needs three clips"):
+    video.side_by_side(clip[0], clip[0], clip[0])

@@ -1,9 +1,11 @@
 """Networks and losses bound into updates, one algorithm a paper."""
 
 from vidgen_jax.algorithms.base import Algorithm, SampleOptions
+from vidgen_jax.algorithms.inbetween import Inbetween
+from vidgen_jax.algorithms.inbetween_config import InbetweenConfig
 from vidgen_jax.algorithms.trivd import Trivd, TrivdConfig
 
-ALGORITHMS = {"trivd": (TrivdConfig, Trivd)}
+ALGORITHMS = {"inbetween": (InbetweenConfig, Inbetween), "trivd": (TrivdConfig, Trivd)}
 """Config type and class by the name that experiments use."""
 
-__all__ = ["ALGORITHMS", "Algorithm", "SampleOptions", "Trivd", "TrivdConfig"]
+__all__ = ["ALGORITHMS", "Algorithm", "Inbetween", "InbetweenConfig", "SampleOptions", "Trivd", "TrivdConfig"]

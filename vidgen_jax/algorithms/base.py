@@ -40,9 +40,15 @@ class Algorithm(Protocol):
   def ema_nets(self) -> tuple[str, ...]:
     """Nets whose parameters are averaged."""
 
-  @property
-  def conditioning_frames(self) -> int:
-    """Leading frames of a clip that are given, not generated."""
+  def given_frames(self, num_frames: int) -> tuple[int, ...]:
+    """Which frames of a clip are given, not generated: indices in ascending order, () for none.
+
+    Args:
+      num_frames: length of the whole clip.
+
+    Raises:
+      UserError: if clips of this length cannot be made.
+    """
 
   def networks(self) -> Mapping[str, nn.Module]:
     """Trained networks by name."""
@@ -60,11 +66,12 @@ class Algorithm(Protocol):
     """The updates of a train step, in order."""
 
   def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
-    """Generated frames [B, num_frames - conditioning_frames, H, W, C] in [-1, 1].
+    """Whole clips [B, num_frames, H, W, C] in [-1, 1], the given frames in their places.
 
     Args:
       nets: with standing statistics for `options.num_frames`.
-      batch: video uint8 [B, >= conditioning_frames, H, W, C], of which the leading frames are used; label int32 [B].
+      batch: given uint8 [B, G, H, W, C], the frames that `given_frames(options.num_frames)` names, in that order (G may
+        be 0); label int32 [B].
       key: of the latents.
       options: length and truncation.
     """
@@ -83,4 +90,7 @@ class Algorithm(Protocol):
     """
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
-    """One forward pass in train mode whose 'batch_stats' are the batch's own moments (see `standing_statistics`)."""
+    """One forward pass in train mode whose 'batch_stats' are the batch's own moments (see `standing_statistics`).
+
+    Arguments as of `sample`.
+    """

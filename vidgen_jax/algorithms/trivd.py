@@ -1,14 +1,15 @@
 """TrIVD-GAN-FP: video prediction with several discriminators (paper 004)."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.algorithms.applying import apply_mutable, net_state
 from vidgen_jax.algorithms.base import SampleOptions
 from vidgen_jax.algorithms.decompositions import DECOMPOSITIONS, View, look
 from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer
@@ -18,11 +19,10 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.models.trivd import Discriminator, Generator
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
-from vidgen_jax.nn.spectral import SPECTRAL_STATS
 from vidgen_jax.ops import losses, penalties
 from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.video import to_model_range
-from vidgen_jax.types import Batch, PRNGKey, Variables, Video
+from vidgen_jax.types import Batch, PRNGKey, Video
 
 GENERATOR = "generator"
 HEADS = {"mixed_projection": losses.mixed_projection, "projection": losses.projection}
@@ -118,10 +118,16 @@ class Trivd:
     """The generator."""
     return (GENERATOR,)
 
-  @property
-  def conditioning_frames(self) -> int:
-    """Tc."""
-    return self.config.conditioning_frames
+  def given_frames(self, num_frames: int) -> tuple[int, ...]:
+    """The Tc leading frames; see `Algorithm.given_frames`.
+
+    Raises:
+      UserError: if no frame is left to predict.
+    """
+    tc = self.config.conditioning_frames
+    if num_frames <= tc:
+      raise UserError(f"num_frames={num_frames} leaves nothing to predict after the {tc} given frames")
+    return tuple(range(tc))
 
   @property
   def views(self) -> tuple[View, ...]:
@@ -180,10 +186,9 @@ class Trivd:
         halved as often as the networks do.
     """
     self._check_resolution(*batch["video"].shape[2:4])
-    num_frames, tc = batch["video"].shape[1], self.conditioning_frames
+    num_frames = batch["video"].shape[1]
+    tc = len(self.given_frames(num_frames))
     available = num_frames - (tc if self.config.frames_from == "predicted" else 0)
-    if num_frames <= tc:
-      raise UserError(f"data.num_frames={num_frames} leaves nothing to predict after conditioning_frames={tc}")
     if any(view.on == "frames" for view in self.views) and self.config.frames_per_clip > available:
       raise UserError(
         f"algorithm.frames_per_clip={self.config.frames_per_clip} exceeds the {available} frames to draw from"
@@ -199,10 +204,10 @@ class Trivd:
     latent = jnp.zeros((video.shape[0], self.config.latent_features))
     keys = iter(jax.random.split(key, 1 + len(self.views)))
     arguments = {"num_frames": num_frames - tc, "train": False}
-    nets = {GENERATOR: _net_state(self.generator().init(next(keys), video[:, :tc], latent, label, **arguments))}
+    nets = {GENERATOR: net_state(self.generator().init(next(keys), video[:, :tc], latent, label, **arguments))}
     for view in self.views:
       seen = self._look(view, video, key)
-      nets[view.net] = _net_state(self.discriminator(view).init(next(keys), seen, label, train=False))
+      nets[view.net] = net_state(self.discriminator(view).init(next(keys), seen, label, train=False))
     return nets
 
   def phase_at(self, step: int) -> str:
@@ -281,20 +286,22 @@ class Trivd:
     return total, LossOutput(nets={GENERATOR: generator}, metrics=metrics)
 
   def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
-    """Predicted frames; see `Algorithm.sample`."""
+    """Whole clips; see `Algorithm.sample`."""
     latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
     return self.predict(nets, batch, latent, num_frames=options.num_frames)
 
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """Predicted frames for given latents; see `Algorithm.predict`."""
-    return self.generator().apply(
+    """Whole clips for given latents; see `Algorithm.predict`."""
+    given = to_model_range(batch["given"])
+    predicted = self.generator().apply(
       nets[GENERATOR].collections,
-      to_model_range(batch["video"][:, : self.conditioning_frames]),
+      given,
       latent,
       self._label(batch),
-      num_frames=num_frames - self.conditioning_frames,
+      num_frames=num_frames - len(self.given_frames(num_frames)),
       train=False,
     )
+    return jnp.concatenate([given, predicted], axis=1)
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     """The generator with this batch's own statistics, for clips of any length; see `Algorithm.batch_moments`."""
@@ -311,28 +318,28 @@ class Trivd:
   def _generate(
     self, net: NetState, batch: Batch, key: PRNGKey, *, options: SampleOptions, module: Generator
   ) -> tuple[Video, NetState]:
-    """A forward pass in train mode: (predicted frames, the net with refreshed variables)."""
-    tc = self.conditioning_frames
-    conditioning = to_model_range(batch["video"][:, :tc])
-    latent = self.latent(key, conditioning.shape[0], truncation=options.truncation)
-    return _apply_mutable(
-      functools.partial(module.apply, num_frames=options.num_frames - tc, train=True),
+    """A forward pass in train mode: (predicted frames, the net with refreshed variables); batch as of `sample`."""
+    latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
+    num_frames = options.num_frames - len(self.given_frames(options.num_frames))
+    return apply_mutable(
+      functools.partial(module.apply, num_frames=num_frames, train=True),
       net,
-      conditioning,
+      to_model_range(batch["given"]),
       latent,
       self._label(batch),
     )
 
   def _fake_video(self, net: NetState, batch: Batch, key: PRNGKey) -> tuple[Video, NetState]:
-    """Clips of real conditioning frames and generated ones, as long as the batch's, and the refreshed generator."""
+    """Clips of real given frames and generated ones, as long as the batch's, and the refreshed generator."""
     num_frames = batch["video"].shape[1]
+    given = batch["video"][:, : self.config.conditioning_frames]
     options = SampleOptions(num_frames=num_frames)
-    predicted, net = self._generate(net, batch, key, options=options, module=self.generator())
-    conditioning = to_model_range(batch["video"][:, : self.conditioning_frames])
-    return jnp.concatenate([conditioning, predicted], axis=1), net
+    known = {"given": given, "label": batch["label"]}
+    predicted, net = self._generate(net, known, key, options=options, module=self.generator())
+    return jnp.concatenate([to_model_range(given), predicted], axis=1), net
 
   def _look(self, view: View, video: Video, key: PRNGKey) -> Video:
-    first = self.conditioning_frames if self.config.frames_from == "predicted" else 0
+    first = self.config.conditioning_frames if self.config.frames_from == "predicted" else 0
     return look(
       view,
       video,
@@ -352,7 +359,7 @@ class Trivd:
     count, batch = len(videos), label.shape[0]
     stacked = jnp.stack(videos, axis=1).reshape(count * batch, *videos[0].shape[1:])
     apply = functools.partial(self.discriminator(view).apply, train=True)
-    scores, net = _apply_mutable(apply, net, stacked, jnp.repeat(label, count))
+    scores, net = apply_mutable(apply, net, stacked, jnp.repeat(label, count))
     head = HEADS[self.config.head]
     own, by_class = (x.reshape(batch, count, -1) for x in (scores.unconditional, scores.conditional))
     return tuple(head(own[:, i], by_class[:, i]) for i in range(count)), net
@@ -373,16 +380,3 @@ class Trivd:
 
   def _label(self, batch: Batch) -> jax.Array:
     return batch["label"] if self.config.num_classes > 1 else jnp.zeros_like(batch["label"])
-
-
-def _net_state(collections: Variables) -> NetState:
-  return NetState(
-    params=collections["params"],
-    variables={name: value for name, value in collections.items() if name in (BATCH_STATS, SPECTRAL_STATS)},
-  )
-
-
-def _apply_mutable(apply: Callable[..., Any], net: NetState, *inputs: jax.Array) -> tuple[Any, NetState]:
-  """Applies a module with all its variables mutable: (output, the net with the variables it left)."""
-  output, variables = apply(net.collections, *inputs, mutable=[BATCH_STATS, SPECTRAL_STATS])
-  return output, net.replace(variables={**net.variables, **variables})

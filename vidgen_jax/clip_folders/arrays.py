@@ -68,8 +68,7 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
     return ArrayReader(npy.open_npy(path), name, options, what=what)
   headers = npy.npz_headers(path)
   if _is_samples(headers):
-    given, samples = npy.open_npz(path, "conditioning", scratch), npy.open_npz(path, "samples", scratch)
-    return SamplesReader(given, samples, name, options, what=what)
+    return SamplesReader(npy.open_npz(path, "samples", scratch), name, options, what=what)
   return ArrayReader(npy.open_npz(path, _choose(headers), scratch), name, options, what=what)
 
 
@@ -115,11 +114,10 @@ class ArrayReader:
 
 
 class SamplesReader:
-  """The clips of a `samples.npz`: every sample after the frames that it continues. Clip n l + j is sample j of n.
+  """The clips of a `samples.npz`, whole ones with the given frames in their places. Clip n l + j is sample j of n.
 
   Args:
-    conditioning: [N, Tc, H, W, C].
-    samples: [N, l, Tp, H, W, C].
+    samples: [N, l, T, H, W, C].
     name: of the file.
     options: the window that is wanted.
     what: the flag that names the set, for messages.
@@ -127,27 +125,16 @@ class SamplesReader:
 
   layout = "THWC"
 
-  def __init__(
-    self,
-    conditioning: MappedArray | PackedArray,
-    samples: MappedArray | PackedArray,
-    name: str,
-    options: ClipOptions,
-    *,
-    what: str,
-  ):
-    for part in (conditioning, samples):
-      _check_header(part.header, name, what)
-    num_clips, self._per_clip, predicted, *size = samples.header.shape
-    if (conditioning.header.shape[0], *conditioning.header.shape[2:]) != (num_clips, *size):
-      shapes = f"conditioning {conditioning.header.shape} and samples {samples.header.shape}"
-      raise UnusableFileError(f"{shapes} do not fit each other")
-    if size[-1] not in _CHANNELS:
-      raise UnusableFileError(f"samples {samples.header.shape} are not [N, l, T, H, W, C]")
-    self.dtype = samples.header.dtype
-    self._conditioning, self._samples, self._name, self._what = conditioning, samples, name, what
-    self._wanted = _window(conditioning.header.shape[1] + predicted, options)
-    self.shape = ClipShape(len(self._wanted), *framed_size(size[0], size[1], options))
+  def __init__(self, samples: MappedArray | PackedArray, name: str, options: ClipOptions, *, what: str):
+    header = samples.header
+    _check_header(header, name, what)
+    _, self._per_clip, num_frames, height, width, channels = header.shape
+    if channels not in _CHANNELS:
+      raise UnusableFileError(f"samples {header.shape} are not [N, l, T, H, W, C]")
+    self.dtype = header.dtype
+    self._samples, self._name, self._what = samples, name, what
+    self._wanted = _window(num_frames, options)
+    self.shape = ClipShape(len(self._wanted), *framed_size(height, width, options))
 
   @property
   def is_float(self) -> bool:
@@ -164,26 +151,26 @@ class SamplesReader:
 
   def read(self, index: int) -> np.ndarray:
     """The window of one clip, [T, h, w, c]."""
-    clip, sample = divmod(index, self._per_clip)
-    given = _load(self._conditioning, self._name, self._what)[clip]
-    predicted = _load(self._samples, self._name, self._what)[clip, sample]
-    return np.concatenate([given, predicted])[self._wanted.start : self._wanted.stop : self._wanted.step]
+    video = _load(self._samples, self._name, self._what)[divmod(index, self._per_clip)]
+    return np.array(video[self._wanted.start : self._wanted.stop : self._wanted.step])
 
 
 def _is_samples(headers: Mapping[str, Header]) -> bool:
-  axes = {key: len(headers[key].shape) for key in ("conditioning", "samples") if key in headers}
-  return axes == {"conditioning": _CLIPS_AXES, "samples": _SAMPLES_AXES}
+  axes = {key: len(headers[key].shape) for key in ("given", "samples") if key in headers}
+  return axes == {"given": _CLIPS_AXES, "samples": _SAMPLES_AXES}
 
 
 def _choose(headers: Mapping[str, Header]) -> str:
   """The key of the array of clips."""
+  # Beside an array of more axes a lone one may be a part of what is meant, such as frames that were given.
+  has_more_axes = any(len(header.shape) > _CLIPS_AXES for header in headers.values())
   for axes in (_CLIPS_AXES, _CLIPS_AXES - 1):
     keys = [key for key, header in headers.items() if len(header.shape) == axes]
-    if len(keys) == 1:
-      return keys[0]
     preferred = [key for key in PREFERRED_KEYS if key in keys]
     if preferred:
       return preferred[0]
+    if len(keys) == 1 and not has_more_axes:
+      return keys[0]
     if keys:
       break
   held = ", ".join(f"{key} {list(header.shape)}" for key, header in headers.items()) or "nothing"

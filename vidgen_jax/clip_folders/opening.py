@@ -32,7 +32,7 @@ def open_clips(
     [T, H, W, C] or several [N, T, H, W, C], and folders that hold the numbered frames of one clip. Where every clip
     lies in one of two or more top folders, these are its class. Every file is decoded once, as far as its window
     reaches, so that damaged and short ones are known and left out before anything is computed.
-  - One such file. A `samples.npz` of `vidgen sample` gives every sample after the frames that it continues.
+  - One such file. A `samples.npz` of `vidgen sample` gives every sample, given frames included.
   - `NAME/SPLIT` of a prepared data set, or `NAME`: its split 'test'.
 
   Arrays may have C before or after T as well, if only one of their axes can be C.
@@ -163,4 +163,4 @@ def _log_layouts(readers: Sequence[Reader], path: Path, what: str) -> None:
     logging.info("%s=%s: the axes of a clip are %s", what, path, layout)
   samples = sum(len(reader) for reader in arrays if isinstance(reader, SamplesReader))
   if samples:
-    logging.info("%s=%s: %d clips are given frames and one sample after them", what, path, samples)
+    logging.info("%s=%s: %d clips are samples, given frames included", what, path, samples)

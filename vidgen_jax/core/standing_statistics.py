@@ -21,7 +21,7 @@ def standing_statistics(
       exactly that batch's moments. Other variables it returns (spectral vectors, advanced by the pass) are carried
       from pass to pass, so that they converge on these weights.
     nets: usually the averages.
-    batches: micro-batches of real clips (for the conditioning), video uint8 [B, T, H, W, C].
+    batches: micro-batches of what `batch_moments` takes: labels and given frames of real clips.
     key: folded with the index of the pass.
 
   Returns:

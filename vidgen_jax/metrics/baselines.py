@@ -1,116 +1,146 @@
-"""What a predictor must beat: it knows the conditioning frames and nothing else."""
+"""What a model must beat: clips made of the given frames by those who know nothing else.
 
-import jax
-import jax.numpy as jnp
+All take real clips and return whole clips of the same shape, the given frames in their places. Given frames are told
+by their 0-based indices, in ascending order.
+"""
+
+from collections.abc import Sequence
+
 import numpy as np
 
-from vidgen_jax.metrics.trajectory import CentroidScore, Track, compare_tracks, object_centroid
+from vidgen_jax.ops.given import generated_frames
 
 
-def copy_last(conditioning: np.ndarray, num_frames: int) -> np.ndarray:
-  """Repeats the last conditioning frame.
+def copy_last(video: np.ndarray, given_frames: Sequence[int]) -> np.ndarray:
+  """Every frame repeats the last given frame before it; those before the first given frame repeat that one.
 
   Args:
-    conditioning: [B, T, H, W, C] with T >= 1, of any dtype.
-    num_frames: frames to predict.
+    video: [B, T, H, W, C], of any dtype; only the given frames are looked at.
+    given_frames: at least one index.
 
   Returns:
-    [B, num_frames, H, W, C] of the same dtype.
+    [B, T, H, W, C] of the same dtype.
 
   Raises:
-    ValueError: if there is no conditioning frame or `num_frames` < 1.
+    ValueError: if `video` is not [B, T, H, W, C], no frame is given, or an index is out of order or range.
   """
-  _check(conditioning, num_frames, at_least=1)
-  return np.repeat(np.asarray(conditioning)[:, -1:], num_frames, axis=1)
+  given = _checked(video, given_frames, at_least=1)
+  before = np.searchsorted(given, np.arange(video.shape[1]), side="right") - 1
+  return video[:, given[np.maximum(before, 0)]]
 
 
-def black(conditioning: np.ndarray, num_frames: int) -> np.ndarray:
-  """All-black frames: what a model shows that has forgotten the object; on a black ground it scores well in PSNR.
+def black(video: np.ndarray, given_frames: Sequence[int]) -> np.ndarray:
+  """Black but for the given frames: what a model shows that forgot its object; it scores well on a black ground.
 
   Args:
-    conditioning: uint8[B, T, H, W, C]; only its shape is used.
-    num_frames: frames to predict.
+    video: uint8[B, T, H, W, C]; only the given frames are looked at.
+    given_frames: indices; may be none.
 
   Returns:
-    uint8[B, num_frames, H, W, C], zeros.
+    uint8[B, T, H, W, C].
 
   Raises:
-    TypeError: if `conditioning` is not uint8, where 0 might not be black.
-    ValueError: if there is no conditioning frame or `num_frames` < 1.
+    TypeError: if `video` is not uint8, where 0 might not be black.
+    ValueError: if `video` is not [B, T, H, W, C], or an index is out of order or range.
   """
-  _check(conditioning, num_frames, at_least=1)
-  if conditioning.dtype != np.uint8:
-    raise TypeError(f"black needs uint8 video, got {conditioning.dtype}")
-  return np.zeros((conditioning.shape[0], num_frames, *conditioning.shape[2:]), np.uint8)
+  given = _checked(video, given_frames)
+  _check_uint8(video, "black")
+  clips = np.zeros_like(video)
+  clips[:, given] = video[:, given]
+  return clips
 
 
-def cross_fade(conditioning: np.ndarray, truth: np.ndarray) -> np.ndarray:
-  """Blends the last conditioning frame linearly into the clip's last frame (the trivial inbetweening, paper 000).
-
-  It knows the last frame, which a predictor does not: beside predictions it is no competitor but a yardstick.
+def noise(video: np.ndarray, given_frames: Sequence[int], generator: np.random.Generator) -> np.ndarray:
+  """Uniform noise in 0..255 but for the given frames.
 
   Args:
-    conditioning: uint8[B, Tc, H, W, C] with Tc >= 1.
-    truth: uint8[B, T, H, W, C], the frames that follow; only the last is looked at.
+    video: uint8[B, T, H, W, C]; only the given frames are looked at.
+    given_frames: indices; may be none.
+    generator: of the noise.
+
+  Returns:
+    uint8[B, T, H, W, C].
+
+  Raises:
+    TypeError: if `video` is not uint8.
+    ValueError: if `video` is not [B, T, H, W, C], or an index is out of order or range.
+  """
+  _checked(video, given_frames)
+  _check_uint8(video, "noise")
+  generated = np.asarray(generated_frames(given_frames, video.shape[1]), np.intp)
+  clips = video.copy()
+  clips[:, generated] = generator.integers(256, size=clips[:, generated].shape, dtype=np.uint8)
+  return clips
+
+
+def cross_fade(video: np.ndarray, given_frames: Sequence[int]) -> np.ndarray:
+  """Blends linearly from each given frame into the next (the trivial inbetweening, paper 000).
+
+  Past the last given frame it blends into the clip's true last frame, which a predictor does not know: beside
+  predictions it is no competitor but a yardstick. Before the first given frame it repeats that one.
+
+  Args:
+    video: uint8[B, T, H, W, C]; only the given frames and the last are looked at.
+    given_frames: at least one index.
 
   Returns:
     uint8[B, T, H, W, C], rounded; the last frame is the true one.
 
   Raises:
-    TypeError: if the videos are not uint8.
-    ValueError: if there is no conditioning frame or none that follows.
+    TypeError: if `video` is not uint8.
+    ValueError: if `video` is not [B, T, H, W, C], no frame is given, or an index is out of order or range.
   """
-  _check(conditioning, truth.shape[1], at_least=1)
-  if conditioning.dtype != np.uint8 or truth.dtype != np.uint8:
-    raise TypeError(f"cross_fade needs uint8 video, got {conditioning.dtype} and {truth.dtype}")
-  first, last = (frame.astype(np.float32)[:, None] for frame in (conditioning[:, -1], truth[:, -1]))
-  share = (np.arange(1, truth.shape[1] + 1, dtype=np.float32) / truth.shape[1]).reshape(1, -1, 1, 1, 1)
-  return np.rint((1.0 - share) * first + share * last).astype(np.uint8)
+  given = _checked(video, given_frames, at_least=1)
+  _check_uint8(video, "cross_fade")
+  num_frames = video.shape[1]
+  keys = np.union1d(given, num_frames - 1)
+
+  def blend(frame: int) -> np.ndarray:
+    place = int(np.searchsorted(keys, frame))
+    if keys[place] == frame or place == 0:
+      return video[:, keys[place]]
+    left, right = (int(key) for key in keys[place - 1 : place + 1])
+    share = np.float32(frame - left) / np.float32(right - left)
+    first, last = (video[:, key].astype(np.float32) for key in (left, right))
+    return np.rint((np.float32(1) - share) * first + share * last).astype(np.uint8)
+
+  return np.stack([blend(frame) for frame in range(num_frames)], axis=1)
 
 
-def linear_extrapolation_centroid(conditioning: jax.typing.ArrayLike, num_frames: int) -> Track:
-  """Lets the object go on with the velocity of the last two conditioning frames.
+def simplest_guess(video: np.ndarray, given_frames: Sequence[int]) -> np.ndarray:
+  """What to show beside a model: the first thing one would try with these given frames, and no others.
 
-  There is no picture, only a place, so this baseline has a centroid error and no PSNR.
+  A cross-fade where the clip's last frame is given, copies of the last given frame where it is not, black where nothing
+  is given.
 
   Args:
-    conditioning: uint8[B, T, H, W, C] with T >= 2.
-    num_frames: frames to predict.
+    video: uint8[B, T, H, W, C]; only the given frames are looked at.
+    given_frames: indices; may be none.
 
   Returns:
-    A `Track` of num_frames frames. An object that is missing in either of the two frames is missing in all of them.
+    uint8[B, T, H, W, C].
 
   Raises:
-    ValueError: if there are fewer than two conditioning frames or `num_frames` < 1.
+    TypeError, ValueError: see the baselines.
   """
-  _check(conditioning, num_frames, at_least=2)
-  track = object_centroid(conditioning[:, -2:])
-  last = track.centroid[:, 1:]
-  velocity = last - track.centroid[:, :1]
-  ahead = jnp.arange(1, num_frames + 1, dtype=jnp.float32)[None, :, None]
-  presence = jnp.repeat(track.presence.all(axis=1, keepdims=True), num_frames, axis=1)
-  return Track(last + ahead * velocity, presence)
+  if not len(given_frames):
+    return black(video, given_frames)
+  baseline = cross_fade if video.shape[1] - 1 in given_frames else copy_last
+  return baseline(video, given_frames)
 
 
-def linear_extrapolation_error(conditioning: jax.typing.ArrayLike, truth: jax.typing.ArrayLike) -> CentroidScore:
-  """Scores `linear_extrapolation_centroid` against the frames that followed.
-
-  Args:
-    conditioning: uint8[B, Tc, H, W, C] with Tc >= 2.
-    truth: uint8[B, T, H, W, C].
-
-  Returns:
-    A `CentroidScore`, each field float32[B].
-
-  Raises:
-    TypeError, ValueError: see `linear_extrapolation_centroid` and `object_centroid`.
-  """
-  predicted = linear_extrapolation_centroid(conditioning, truth.shape[1])
-  return compare_tracks(predicted, object_centroid(truth), frame_size=truth.shape[2:4])
+def _checked(video: np.ndarray, given_frames: Sequence[int], *, at_least: int = 0) -> np.ndarray:
+  """The indices as an array."""
+  if video.ndim != 5:
+    raise ValueError(f"baselines need [B, T, H, W, C], got shape {video.shape}")
+  given = np.asarray(given_frames, np.intp)
+  if len(given) < at_least:
+    raise ValueError(f"needs at least {at_least} given frame(s), got {len(given)}")
+  if (np.diff(given, prepend=-1) < 1).any() or (given >= video.shape[1]).any():
+    raise ValueError(f"given frames {given.tolist()} must ascend within the clips' {video.shape[1]} frames")
+  return given
 
 
-def _check(conditioning: jax.typing.ArrayLike, num_frames: int, *, at_least: int) -> None:
-  if conditioning.ndim != 5 or conditioning.shape[1] < at_least:
-    raise ValueError(f"needs [B, T, H, W, C] with at least {at_least} frame(s), got shape {conditioning.shape}")
-  if num_frames < 1:
-    raise ValueError(f"num_frames must be at least 1, got {num_frames=}")
+def _check_uint8(video: np.ndarray, name: str) -> None:
+  if video.dtype != np.uint8:
+    raise TypeError(f"{name} needs uint8 video, got {video.dtype}")

@@ -1,4 +1,4 @@
-"""Batch normalisation with statistics per time step, plain and conditional."""
+"""Normalisation of video features: batch normalisation, plain and conditional, and layer normalisation."""
 
 from typing import Any
 
@@ -14,12 +14,13 @@ BATCH_STATS = "batch_stats"
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation of video features, independently for each time step (paper 004, appendix A).
+  """Batch normalisation of video features, for each time step by itself (paper 004, appendix A) or for all together.
 
   Statistics are float32 means over batch and space. Under `jax.jit` with the batch sharded over a mesh these are
   means over all devices, so the layer is cross-replica without naming an axis.
 
   Attributes:
+    per_frame: statistics of the shape [T, C], which hold for clips of one length; else [C], over time as well.
     momentum: weight of the old running statistics; 0 makes `batch_stats` the moments of the current batch, which is
       what standing statistics are pooled from.
     affine: learns a scale and an offset per channel; False where a conditional layer supplies them.
@@ -27,6 +28,7 @@ class BatchNorm(nn.Module):
     dtype: of the result.
   """
 
+  per_frame: bool = True
   momentum: float = 0.9
   affine: bool = True
   epsilon: float = 1e-5
@@ -34,12 +36,13 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Normalises [B, T, H, W, C]; statistics have the shape [T, C].
+    """Normalises [B, T, H, W, C].
 
     Raises:
       ValueError: if the stored statistics are those of clips of another length.
     """
-    shape = (x.shape[1], x.shape[-1])
+    shape = (x.shape[1], x.shape[-1]) if self.per_frame else (x.shape[-1],)
+    axes = (0, 2, 3) if self.per_frame else (0, 1, 2, 3)
     running_mean = self.variable(BATCH_STATS, "mean", jnp.zeros, shape, jnp.float32)
     running_var = self.variable(BATCH_STATS, "var", jnp.ones, shape, jnp.float32)
     if running_mean.value.shape != shape:
@@ -49,21 +52,47 @@ class BatchNorm(nn.Module):
       )
     if train:
       x32 = x.astype(jnp.float32)
-      mean = jnp.mean(x32, axis=(0, 2, 3))
-      var = jnp.maximum(jnp.mean(jnp.square(x32), axis=(0, 2, 3)) - jnp.square(mean), 0.0)
+      mean = jnp.mean(x32, axis=axes)
+      var = jnp.maximum(jnp.mean(jnp.square(x32), axis=axes) - jnp.square(mean), 0.0)
       if self.is_mutable_collection(BATCH_STATS) and not self.is_initializing():
         running_mean.value = self.momentum * running_mean.value + (1.0 - self.momentum) * mean
         running_var.value = self.momentum * running_var.value + (1.0 - self.momentum) * var
     else:
       mean, var = running_mean.value, running_var.value
     scale = lax.rsqrt(var + self.epsilon)
+    channels = (1,) * (len(shape) - 1) + (-1,)
     if self.affine:
-      scale = scale * self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)[None]
+      scale = scale * self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32).reshape(channels)
     offset = -mean * scale
     if self.affine:
-      offset = offset + self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)[None]
-    expand = (None, slice(None), None, None, slice(None))
-    return (x.astype(jnp.float32) * scale[expand] + offset[expand]).astype(self.dtype)
+      offset = offset + self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32).reshape(channels)
+    expanded = (1, -1, 1, 1, x.shape[-1])
+    return (x.astype(jnp.float32) * scale.reshape(expanded) + offset.reshape(expanded)).astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+  """Layer normalisation (Ba et al. 2016) over everything but the batch, with a scale and an offset per channel.
+
+  Attributes:
+    epsilon: added to the variance.
+    dtype: of the result; moments are float32.
+  """
+
+  epsilon: float = 1e-5
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises [B, ..., C], each example by itself."""
+    x32 = x.astype(jnp.float32)
+    axes = tuple(range(1, x.ndim))
+    mean = jnp.mean(x32, axis=axes, keepdims=True)
+    # Not E[x^2] - E[x]^2: rounding could make it negative, and a gradient penalty differentiates the root twice.
+    var = jnp.mean(jnp.square(x32 - mean), axis=axes, keepdims=True)
+    channels = (1,) * (x.ndim - 1) + (-1,)
+    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32).reshape(channels)
+    bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32).reshape(channels)
+    return ((x32 - mean) * lax.rsqrt(var + self.epsilon) * scale + bias).astype(self.dtype)
 
 
 class ConditionalBatchNorm(nn.Module):

@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,10 @@ from PIL import Image
 from vidgen_jax.files import written_whole
 from vidgen_jax.ops.video import add_border, as_rgb, contact_sheet, side_by_side
 
-CONDITIONING_COLOUR = (0, 160, 0)
+GIVEN_COLOUR = (0, 160, 0)
 """Border of the frames that the model was given."""
 
-PREDICTED_COLOUR = (200, 200, 200)
+GENERATED_COLOUR = (200, 200, 200)
 """Border of all others."""
 
 _PALETTE = 256
@@ -82,51 +83,73 @@ def save_gif(
     )
 
 
+def mark_given(videos: np.ndarray, given_frames: Sequence[int]) -> np.ndarray:
+  """Enlarges the frames of clips if they are small, and gives them borders: green where the frame was given.
+
+  Args:
+    videos: uint8[..., T, H, W, C] with C 1 or 3, whole clips.
+    given_frames: 0-based indices; may be none.
+
+  Returns:
+    uint8[..., T, h, w, 3].
+  """
+  zoom = _zoom(videos)
+  large = as_rgb(videos).repeat(zoom, axis=-3).repeat(zoom, axis=-2)
+  framed = add_border(large, colour=GENERATED_COLOUR)
+  given = np.asarray(given_frames, np.intp)
+  framed[..., given, :, :, :] = add_border(large[..., given, :, :, :], colour=GIVEN_COLOUR)
+  return framed
+
+
+def frame_labels(given_frames: Sequence[int], num_frames: int) -> list[str]:
+  """What stands above the columns of a sheet: 'given 0', 't=1', by 0-based index in the clip."""
+  return [f"given {frame}" if frame in given_frames else f"t={frame}" for frame in range(num_frames)]
+
+
 def save_prediction_pictures(
   folder: str | os.PathLike[str],
   step: int,
-  conditioning: np.ndarray,
+  *,
+  given_frames: Sequence[int],
   prediction: np.ndarray,
   truth: np.ndarray,
-  *,
+  guess: np.ndarray,
   fps: float = 8.0,
 ) -> PredictionPictures:
-  """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of some clips.
+  """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of some whole clips.
 
   The sheet has two rows for each clip, the truth above the prediction; the frames that the model was given have a green
-  border. The GIF shows conditioning | prediction | truth of every clip; see `vidgen_jax.ops.video.side_by_side`.
+  border. The GIF shows guess | prediction | truth of every clip; see `vidgen_jax.ops.video.side_by_side`.
 
   Args:
     folder: it is created if it is missing.
     step: completed train steps, for the files' names.
-    conditioning: uint8[N, Tc, H, W, C] with C 1 or 3.
-    prediction: uint8[N, Tp, H, W, C].
-    truth: uint8[N, Tp, H, W, C].
+    given_frames: 0-based indices of the frames that the model was given; may be none.
+    prediction: uint8[N, T, H, W, C] with C 1 or 3.
+    truth: the same shape.
+    guess: the same shape: what a trivial baseline makes of the given frames.
     fps: of the GIF.
 
   Returns:
     Both paths and the sheet.
 
   Raises:
-    TypeError, ValueError: if the arrays are not uint8 video or do not fit each other.
+    TypeError, ValueError: if the arrays are not uint8 video of one shape.
     UserError: if a file cannot be written.
   """
-  panels = np.stack([side_by_side(*clip) for clip in zip(conditioning, prediction, truth, strict=True)])
-  zoom = max(1, _SHOWN_SIDE // truth.shape[2])
-  given, predicted = conditioning.shape[1], truth.shape[1]
-  rows = np.stack([np.concatenate([conditioning, rest], axis=1) for rest in (truth, prediction)], axis=1)
-  rows = as_rgb(rows.reshape(-1, *rows.shape[2:])).repeat(zoom, axis=2).repeat(zoom, axis=3)
-  framed = [
-    add_border(rows[:, :given], colour=CONDITIONING_COLOUR),
-    add_border(rows[:, given:], colour=PREDICTED_COLOUR),
-  ]
-  labels = [f"given {index}" for index in range(1, given + 1)] + [f"+{index}" for index in range(1, predicted + 1)]
-  sheet = contact_sheet(np.concatenate(framed, axis=1), column_labels=labels)
+  panels = np.stack([side_by_side(*clip) for clip in zip(guess, prediction, truth, strict=True)])
+  rows = np.stack([truth, prediction], axis=1).reshape(-1, *truth.shape[1:])
+  sheet = contact_sheet(mark_given(rows, given_frames), column_labels=frame_labels(given_frames, truth.shape[1]))
   folder = pathlib.Path(folder)
   sheet_path, gif_path = folder / f"contact_sheet_{step:08d}.png", folder / f"prediction_{step:08d}.gif"
   save_png(sheet_path, sheet)
-  save_gif(gif_path, panels, fps=fps, columns=1 if len(panels) < 4 else 2, gap=4, zoom=zoom)
+  save_gif(gif_path, panels, fps=fps, columns=1 if len(panels) < 4 else 2, gap=4, zoom=_zoom(truth))
   return PredictionPictures(sheet_path, gif_path, sheet)
+
+
+def _zoom(videos: np.ndarray) -> int:
+  """By which factor frames [..., H, W, C] are enlarged."""
+  return max(1, _SHOWN_SIDE // videos.shape[-3])
 
 
 def _grid(videos: np.ndarray, columns: int | None, gap: int, zoom: int) -> np.ndarray:

@@ -23,6 +23,25 @@ def hinge_generator_loss(fake: jax.Array) -> jax.Array:
   return -jnp.mean(fake.astype(jnp.float32))
 
 
+def log_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+  """-mean log D(real) - mean log(1 - D(fake)), of logits (Goodfellow et al. 2014; paper 000, eqs. 7 and 8).
+
+  Args:
+    real: logits on real clips or frames, any shape.
+    fake: logits on generated ones, any shape.
+
+  Returns:
+    float32 scalar.
+  """
+  real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
+  return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
+
+
+def nonsaturating_generator_loss(fake: jax.Array) -> jax.Array:
+  """-mean log D(fake), of logits (Goodfellow et al. 2014; paper 000, eq. 9); float32 scalar."""
+  return jnp.mean(jax.nn.softplus(-fake.astype(jnp.float32)))
+
+
 def mixed_projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
   """Outputs of the mixed projection discriminator (paper 004, eq. 15).
 

@@ -1,4 +1,6 @@
-"""Penalties on parameters."""
+"""Penalties on parameters, and on the gradients of discriminators."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -33,3 +35,36 @@ def orthogonality(params: Params) -> jax.Array:
     if path[-1].key.startswith("kernel"):
       total = total + off_diagonal_gram(leaf)
   return total
+
+
+def logits_and_gradients(critic: Callable[[jax.Array], jax.Array], inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """A discriminator's logits, and how steeply each rises with its own input.
+
+  Args:
+    critic: [B, ...] -> float32 [B]; an example's logit depends on that example alone (no batch normalisation).
+    inputs: [B, ...].
+
+  Returns:
+    (logits [B], squared Euclidean norms of d(logit) / d(input) [B]), both differentiable.
+  """
+  logits, pullback = jax.vjp(critic, inputs)
+  (gradients,) = pullback(jnp.ones_like(logits))
+  return logits, jnp.sum(jnp.square(gradients.astype(jnp.float32)), axis=tuple(range(1, inputs.ndim)))
+
+
+def gradient_penalty(real: tuple[jax.Array, jax.Array], fake: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Mean (1 - D)^2 |d(logit)/dx|^2 on real inputs plus mean D^2 |d(logit)/dx|^2 on generated ones, D = sigmoid(logit).
+
+  The regulariser of Roth et al. 2017 (eq. 21 with the gradients of the logits); its gamma / 2 is the weight. As in
+  their code, the factors (1 - D)^2 and D^2 are differentiated too.
+
+  Args:
+    real: logits and squared gradient norms on real inputs, see `logits_and_gradients`.
+    fake: the same on generated inputs.
+
+  Returns:
+    float32 scalar.
+  """
+  on_real = jnp.square(jax.nn.sigmoid(-real[0])) * real[1]
+  on_fake = jnp.square(jax.nn.sigmoid(fake[0])) * fake[1]
+  return jnp.mean(on_real) + jnp.mean(on_fake)

@@ -4,6 +4,7 @@ Inside the models a video is float in [-1, 1]; outside it is uint8. The two conv
 `jax.jit`. The layouts are numpy: they make pictures for people and are never part of a compiled step.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -99,21 +100,29 @@ def add_border(video: np.ndarray, *, colour: tuple[int, int, int], width: int = 
 
 
 def contact_sheet(
-  videos: np.ndarray, *, column_labels: Sequence[str] | None = None, gap: int = 2, zoom: int = 1
+  videos: np.ndarray,
+  *,
+  column_labels: Sequence[str] | None = None,
+  row_labels: Sequence[str] | None = None,
+  gap: int = 2,
+  zoom: int = 1,
 ) -> np.ndarray:
   """Lays clips out on one sheet: rows are clips, columns are frames.
 
   Args:
     videos: uint8[N, T, H, W, C] with C 1 or 3.
     column_labels: T short texts to stand above the columns; a text wider than its column is cut.
+    row_labels: N short texts to stand to the left of the rows, in a strip as wide as the longest.
     gap: pixels between frames and around the sheet.
     zoom: every pixel of a frame becomes a square of zoom x zoom.
 
   Returns:
-    uint8[label strip + gap + N (zoom H + gap), gap + T (zoom W + gap), 3]; the label strip is there only with labels.
+    uint8[label strip + gap + N (zoom H + gap), label strip + gap + T (zoom W + gap), 3]; a label strip is there only
+    with its labels.
 
   Raises:
-    ValueError: if `videos` is not [N, T, H, W, C], `gap` or `zoom` is out of range, or the labels are not T in number.
+    ValueError: if `videos` is not [N, T, H, W, C], `gap` or `zoom` is out of range, or the labels are not as many as
+      columns or rows.
   """
   videos = as_rgb(videos)
   if videos.ndim != 5 or 0 in videos.shape:
@@ -123,6 +132,8 @@ def contact_sheet(
   num_frames = videos.shape[1]
   if column_labels is not None and len(column_labels) != num_frames:
     raise ValueError(f"contact_sheet got {len(column_labels)} column labels for {num_frames} frames")
+  if row_labels is not None and len(row_labels) != len(videos):
+    raise ValueError(f"contact_sheet got {len(row_labels)} row labels for {len(videos)} clips")
   videos = videos.repeat(zoom, axis=2).repeat(zoom, axis=3)
   num_clips, _, height, width, _ = videos.shape
   sheet = _ground((gap + num_clips * (height + gap), gap + num_frames * (width + gap)), GROUND)
@@ -130,39 +141,36 @@ def contact_sheet(
     for column in range(num_frames):
       top, left = gap + row * (height + gap), gap + column * (width + gap)
       sheet[top : top + height, left : left + width] = videos[row, column]
-  if column_labels is None:
-    return sheet
-  lefts = [gap + column * (width + gap) for column in range(num_frames)]
-  return np.concatenate([_label_strip(column_labels, lefts, width, sheet.shape[1]), sheet])
+  if column_labels is not None:
+    lefts = [gap + column * (width + gap) for column in range(num_frames)]
+    sheet = np.concatenate([_label_strip(column_labels, lefts, width, sheet.shape[1]), sheet])
+  if row_labels is not None:
+    below = sheet.shape[0] - num_clips * (height + gap)
+    tops = [below + row * (height + gap) for row in range(num_clips)]
+    sheet = np.concatenate([_row_label_strip(row_labels, tops, height, sheet.shape[0]), sheet], axis=1)
+  return sheet
 
 
-def side_by_side(conditioning: np.ndarray, prediction: np.ndarray, truth: np.ndarray, *, gap: int = 2) -> np.ndarray:
-  """Sets conditioning | prediction | truth of one clip next to each other, as one video.
-
-  While the conditioning lasts, all three panels show it; after that the left panel holds its last frame (which is the
-  copy-last baseline), the middle one shows the prediction and the right one what really followed.
+def side_by_side(guess: np.ndarray, prediction: np.ndarray, truth: np.ndarray, *, gap: int = 2) -> np.ndarray:
+  """Sets guess | prediction | truth of one clip next to each other, as one video.
 
   Args:
-    conditioning: uint8[Tc, H, W, C] with C 1 or 3, Tc >= 1.
-    prediction: uint8[Tp, H, W, C].
-    truth: uint8[Tp, H, W, C].
+    guess: uint8[T, H, W, C] with C 1 or 3: the whole clip as a trivial baseline has it.
+    prediction: the same shape, as the model has it.
+    truth: the same shape, as it was.
     gap: pixels between the panels.
 
   Returns:
-    uint8[Tc + Tp, H, 3 W + 2 gap, 3].
+    uint8[T, H, 3 W + 2 gap, 3].
 
   Raises:
-    ValueError: if the shapes do not fit each other.
+    ValueError: if the shapes differ or are no clip's.
   """
-  conditioning, prediction, truth = as_rgb(conditioning), as_rgb(prediction), as_rgb(truth)
-  shapes = f"conditioning {conditioning.shape}, prediction {prediction.shape}, truth {truth.shape}"
-  if conditioning.ndim != 4 or not len(conditioning) or prediction.shape != truth.shape:
-    raise ValueError(f"side_by_side needs [Tc, H, W, C] and twice [Tp, H, W, C], got {shapes}")
-  if conditioning.shape[1:] != truth.shape[1:]:
-    raise ValueError(f"side_by_side needs frames of one size, got {shapes}")
-  held = np.repeat(conditioning[-1:], len(truth), axis=0)
-  panels = [np.concatenate([conditioning, rest]) for rest in (held, prediction, truth)]
-  spacer = _ground((len(panels[0]), truth.shape[1], gap), GROUND)
+  if np.ndim(truth) != 4 or not np.shape(guess) == np.shape(prediction) == np.shape(truth):
+    shapes = f"guess {np.shape(guess)}, prediction {np.shape(prediction)}, truth {np.shape(truth)}"
+    raise ValueError(f"side_by_side needs three clips [T, H, W, C] of one shape, got {shapes}")
+  panels = [as_rgb(clip) for clip in (guess, prediction, truth)]
+  spacer = _ground((*truth.shape[:2], gap), GROUND)
   return np.concatenate([panels[0], spacer, panels[1], spacer, panels[2]], axis=2)
 
 
@@ -183,4 +191,14 @@ def _label_strip(labels: Sequence[str], lefts: Sequence[int], cell: int, width: 
     tile = Image.fromarray(_ground((_LABEL_SIZE + 4, cell), GROUND))
     ImageDraw.Draw(tile).text((1, 1), label, fill=(0, 0, 0), font=font)
     strip.paste(tile, (left, 0))
+  return np.array(strip)
+
+
+def _row_label_strip(labels: Sequence[str], tops: Sequence[int], cell: int, height: int) -> np.ndarray:
+  """uint8[height, widest label + 4, 3]: black labels, each halfway down its row."""
+  font = ImageFont.load_default(_LABEL_SIZE)
+  width = max(math.ceil(font.getlength(label)) for label in labels) + 4
+  strip = Image.fromarray(_ground((height, width), GROUND))
+  for label, top in zip(labels, tops, strict=True):
+    ImageDraw.Draw(strip).text((2, top + cell // 2), label, fill=(0, 0, 0), font=font, anchor="lm")
   return np.array(strip)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.models.classifiers.convolution import Conv3D
 from vidgen_jax.models.classifiers.output import ClassifierOutput
 from vidgen_jax.models.classifiers.pooling import max_pool
+from vidgen_jax.nn.convolution import Conv3D
 
 # Convolutions between two pools: (name, channels).
 _STAGES = (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from vidgen_jax.models.classifiers.convolution import Padding
+from vidgen_jax.nn.convolution import Padding
 
 
 def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], *, padding: Padding = "VALID") -> jax.Array:

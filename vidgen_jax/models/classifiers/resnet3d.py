@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.models.classifiers.convolution import Conv3D
 from vidgen_jax.models.classifiers.normalization import batch_norm
 from vidgen_jax.models.classifiers.output import ClassifierOutput
 from vidgen_jax.models.classifiers.pooling import max_pool
+from vidgen_jax.nn.convolution import Conv3D
 
 _BLOCKS = (2, 2, 2, 2)
 _STEM_KERNELS = MappingProxyType({"torchvision": (3, 7, 7), "hara": (7, 7, 7)})

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.models.classifiers.convolution import Conv3D, convolve
+from vidgen_jax.nn.convolution import Conv3D, convolve
 
 FORMS = ("native", "stacked", "matmul", None)
 # (video, kernel, strides, padding): odd and even sizes, one frame, strides that leave a rest, a big first kernel.

@@ -1,0 +1,30 @@
+"""Inbetweening on UCF-101 without classes (paper 000: FVD 424 [411, 438], diversity 0.131, best-of-100 SSIM 0.686).
+
+Data: `vidgen data build video_folder --name=ucf101 --source=FOLDER --size=64` over folders train/ (95 % of
+trainlist01), validation/ (the other 5 %) and test/ (testlist01). `vidgen evaluate --follow --split=validation
+--best_metric=fvd --networks=i3d.safetensors` beside the training keeps the checkpoint that the paper would choose. Not
+measured here.
+
+Variants: paper, cpu, smoke.
+"""
+
+import ml_collections
+
+from vidgen_jax import presets
+from vidgen_jax.config import template
+
+
+def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
+  """The experiment in one of its variants."""
+  config = template("inbetween")
+  config.name = f"inbetween_ucf101:{variant}"
+  config.data.name = "ucf101"
+  if variant == "paper":
+    presets.inbetween_paper(config)
+  elif variant == "cpu":
+    presets.inbetween_cpu(config)
+  elif variant == "smoke":
+    presets.inbetween_smoke(config)
+  else:
+    raise presets.unknown_variant(variant)
+  return config

@@ -1,0 +1,30 @@
+"""Indices of frames, by hand."""
+
+import numpy as np
+import pytest
+
+from vidgen_jax.ops.given import are_leading, frames_needed, generated_frames, take_frames
+
+
+@pytest.mark.parametrize(
+  ("given_frames", "generated", "needed", "leading"),
+  [
+    ((), (0, 1, 2, 3), 1, True),
+    ((0, 1), (2, 3), 2, True),
+    ((0, 3), (1, 2), 4, False),
+    ((2,), (0, 1, 3), 3, False),
+    ((0, 1, 2, 3), (), 4, True),
+  ],
+)
+def test_a_clip_of_four_frames(given_frames, generated, needed, leading):
+  assert generated_frames(given_frames, 4) == generated
+  assert frames_needed(given_frames) == needed
+  assert are_leading(given_frames) == leading
+
+
+def test_frames_are_taken_from_batches_and_micro_batches():
+  videos = np.arange(2 * 3 * 4).reshape(2, 3, 4, 1, 1, 1)
+  assert take_frames(videos, (0, 3))[1, 2, :, 0, 0, 0].tolist() == [20, 23]
+  assert take_frames(videos[0], (1,))[:, :, 0, 0, 0].tolist() == [[1], [5], [9]]
+  none = take_frames(videos[0].astype(np.uint8), ())
+  assert (none.shape, none.dtype) == ((3, 0, 1, 1, 1), np.uint8)

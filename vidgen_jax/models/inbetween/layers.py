@@ -1,0 +1,61 @@
+"""The layer of which all three parts of the generator consist."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vidgen_jax.nn.convolution import Conv3D, Padding
+from vidgen_jax.nn.norm import BatchNorm
+from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
+
+SLOPE = 0.2
+"""Of the leaky ReLU (paper 000, 3.2)."""
+
+
+def activation(x: jax.Array) -> jax.Array:
+  """The leaky ReLU with slope 0.2."""
+  return nn.leaky_relu(x, SLOPE)
+
+
+class GeneratorLayer(nn.Module):
+  """Convolution - batch normalisation - leaky ReLU (paper 000, appendix A).
+
+  The convolution has no bias: the normalisation's offset takes its place. Statistics span batch, time and space.
+
+  Attributes:
+    features: output channels.
+    kernel_size: (kt, kh, kw), or (kh, kw) for frame by frame.
+    strides: one per axis of the kernel.
+    padding: zeros before and after, per axis; of the transposed form it follows from kernel and strides.
+    transposed: multiplies the size by the strides instead of dividing it.
+    bn_momentum: see `BatchNorm`.
+    dtype: of the computation.
+  """
+
+  features: int
+  kernel_size: tuple[int, ...] = (3, 3, 3)
+  strides: tuple[int, ...] | None = None
+  padding: Padding = "SAME"
+  transposed: bool = False
+  bn_momentum: float = 0.9
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
+    if self.transposed:
+      conv = ConvTranspose3D(self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv")
+    else:
+      conv = Conv3D(
+        self.features,
+        self.kernel_size,
+        strides=self.strides,
+        padding=self.padding,
+        precision=None,
+        dtype=self.dtype,
+        name="conv",
+      )
+    norm = BatchNorm(per_frame=False, momentum=self.bn_momentum, dtype=self.dtype, name="norm")
+    return activation(norm(conv(x), train=train))

@@ -1,0 +1,143 @@
+"""Transposed convolution of videos, computed in the form that is fast on the platform at hand.
+
+XLA's CPU backend has no fast kernel for dilated inputs. There the layer becomes one ordinary convolution for each phase
+of the output (every second row, and so on), whose results are interleaved: the same products, none of them with zeros.
+Accelerators have their own kernels and get the dilated convolution as it is.
+"""
+
+import functools
+import itertools
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from vidgen_jax.nn.convolution import convolve
+
+Form = Literal["dilated", "phases"]
+
+
+def convolve_transposed(
+  x: jax.Array,
+  kernel: jax.Array,
+  *,
+  strides: tuple[int, int, int],
+  precision: lax.PrecisionLike = None,
+  form: Form | None = None,
+) -> jax.Array:
+  """The transpose of a convolution with zero padding (K - S) / 2: input i adds x[i] kernel[k] to output S i - P + k.
+
+  Args:
+    x: [B, T, H, W, C].
+    kernel: [kt, kh, kw, in, out]; each K - S is even and not negative.
+    strides: S per axis; the output is S times as large.
+    precision: of the products.
+    form: how to compute it; None chooses by the platform that the program is compiled for.
+
+  Returns:
+    [B, S T, S H, S W, out], of x's dtype.
+
+  Raises:
+    ValueError: if ranks, channels, or kernel and strides do not match.
+  """
+  window = kernel.shape[:-2]
+  fits = all(taps >= stride and (taps - stride) % 2 == 0 for taps, stride in zip(window, strides, strict=False))
+  if x.ndim != 5 or len(window) != 3 or len(strides) != 3 or x.shape[-1] != kernel.shape[-2] or not fits:
+    raise ValueError(
+      f"cannot convolve {x.shape} transposed with a kernel {kernel.shape} and {strides=}: give [B, T, H, W, C] and "
+      "[kt, kh, kw, C, out], where each size exceeds its stride by an even number"
+    )
+  compute = {name: functools.partial(f, strides=strides, precision=precision) for name, f in _FORMS.items()}
+  kernel = kernel.astype(x.dtype)
+  if form is not None:
+    return compute[form](x, kernel)
+  return lax.platform_dependent(x, kernel, cpu=compute["phases"], default=compute["dilated"])
+
+
+def _dilated(
+  x: jax.Array, kernel: jax.Array, *, strides: tuple[int, int, int], precision: lax.PrecisionLike
+) -> jax.Array:
+  pads = [((taps + stride) // 2 - 1,) * 2 for taps, stride in zip(kernel.shape[:3], strides, strict=True)]
+  return lax.conv_general_dilated(
+    x,
+    jnp.flip(kernel, axis=(0, 1, 2)),
+    (1, 1, 1),
+    pads,
+    lhs_dilation=strides,
+    dimension_numbers=("NTHWC", "THWIO", "NTHWC"),
+    precision=precision,
+  )
+
+
+def _phases(
+  x: jax.Array, kernel: jax.Array, *, strides: tuple[int, int, int], precision: lax.PrecisionLike
+) -> jax.Array:
+  taps = [
+    [_phase_taps(size, stride, phase) for phase in range(stride)]
+    for size, stride in zip(kernel.shape[:3], strides, strict=True)
+  ]
+  parts = []
+  for chosen in itertools.product(*taps):
+    part = kernel
+    for axis, (indices, _) in enumerate(chosen):
+      part = jnp.take(part, jnp.array(indices), axis=axis)
+    parts.append(convolve(x, part, padding=[padding for _, padding in chosen], precision=precision))
+  batch, frames, height, width, _ = x.shape
+  stacked = jnp.stack(parts).reshape(*strides, batch, frames, height, width, -1)
+  interleaved = stacked.transpose(3, 4, 0, 5, 1, 6, 2, 7)
+  sizes = (size * stride for size, stride in zip(x.shape[1:4], strides, strict=True))
+  return interleaved.reshape(batch, *sizes, -1)
+
+
+_FORMS = {"dilated": _dilated, "phases": _phases}
+
+
+def _phase_taps(size: int, stride: int, phase: int) -> tuple[list[int], tuple[int, int]]:
+  """The kernel's taps, in the order of the inputs they meet, and the padding of one phase of the output.
+
+  Output S m + r meets input m + j with tap k = r + P - S j.
+  """
+  padding = (size - stride) // 2
+  first = math.ceil((phase + padding - size + 1) / stride)
+  last = (phase + padding) // stride
+  return [phase + padding - stride * j for j in range(first, last + 1)], (-first, last)
+
+
+class ConvTranspose3D(nn.Module):
+  """Transposed convolution of videos with the parameters `kernel` and, on request, `bias`.
+
+  Attributes:
+    features: output channels.
+    kernel_size: (kt, kh, kw).
+    strides: one per axis.
+    use_bias: adds a learned value per channel.
+    kernel_init: initializer of the kernel.
+    dtype: of the computation; parameters are float32.
+    precision: of the products.
+    form: see `convolve_transposed`.
+  """
+
+  features: int
+  kernel_size: tuple[int, int, int] = (3, 4, 4)
+  strides: tuple[int, int, int] = (1, 2, 2)
+  use_bias: bool = False
+  kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+  dtype: Any = jnp.float32
+  precision: lax.PrecisionLike = None
+  form: Form | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, T, H, W, C] to [B, S T, S H, S W, features]."""
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+    y = convolve_transposed(
+      x.astype(self.dtype), kernel, strides=self.strides, precision=self.precision, form=self.form
+    )
+    if self.use_bias:
+      bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+      y = y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)
+    return y
