@@ -112,12 +112,11 @@ def inbetween_cpu(config: ml_collections.ConfigDict) -> None:
   algorithm.video_discriminator_widths = (16, 32)
   algorithm.image_discriminator_widths = (16, 32, 64)
   algorithm.frames_per_clip = 6
-  algorithm.generator_optimizer.learning_rate = 3e-4
-  algorithm.generator_optimizer.warmup_steps = 500
+  algorithm.generator_optimizer.learning_rate = 2e-4
   algorithm.discriminator_optimizer.learning_rate = 1e-3
   algorithm.unroll = True
   config.step.unroll = True
-  config.ema.decay = 0.995
+  config.ema.decay = 0.99
   config.ema.start_step = 0
   config.ema.warmup = True
   config.train.batch_size = 8

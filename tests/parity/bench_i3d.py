@@ -7,27 +7,14 @@ The two run by turns, so that other work on the machine meets both; medians are 
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 
 import jax
 import numpy as np
 import torch
 
 from tests.parity import mapping, torch_networks
+from tests.parity.timing import alternating_medians
 from vidgen_jax.models.classifiers import I3D
-
-
-def alternating_medians(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-  """Median seconds of each, run by turns after one run that is not counted."""
-  times: dict[str, list[float]] = {name: [] for name in contestants}
-  for repeat in range(repeats + 1):
-    for name, run in contestants.items():
-      start = time.perf_counter()
-      run()
-      if repeat:
-        times[name].append(time.perf_counter() - start)
-  return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def main() -> None:
