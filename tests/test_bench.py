@@ -130,6 +130,30 @@ def test_the_train_step_holds_no_product_that_is_not_needed(changes, tiny):
   assert flops.traced_flops(compilation.trace_step(made, "main").jaxpr.jaxpr) == needed
 
 
+def test_the_train_step_of_inbetween_holds_no_product_that_is_not_needed(repository):
+  scope: dict = {}
+  exec((repository / "experiments" / "inbetween_shape_motion.py").read_text(), scope)
+  fields = scope["get_config"]("smoke")
+  fields.algorithm.latent_blocks = (2,)
+  fields.algorithm.unroll = False
+  made = experiment.build(configs.from_config_dict(fields), devices=jax.devices()[:1])
+  needed = bench.needed_flops(made, "main")
+  generator, critics = {"Encoder", "LatentGenerator", "VideoGenerator"}, {"ImageDiscriminator", "VideoDiscriminator"}
+  by_direction = {
+    (update, direction): {part.network for part in parts if part.direction == direction}
+    for update, parts in needed.items()
+    for direction in ("forward", "backward")
+  }
+  assert by_direction == {
+    ("disc", "forward"): generator | critics,
+    ("disc", "backward"): critics,
+    ("gen", "forward"): generator | critics,
+    ("gen", "backward"): generator | critics,
+  }
+  total = sum(sum(parts.values()) for parts in needed.values())
+  assert flops.traced_flops(compilation.trace_step(made, "main").jaxpr.jaxpr) == total
+
+
 def test_accumulation_repeats_the_work_on_weights_only(tiny):
   whole, parts = (bench.needed_flops(tiny(step__accumulate=n), "main")["gen"] for n in (1, 4))
   for part in whole:
@@ -221,7 +245,7 @@ def words(repository, tmp_path_factory):
   """`vidgen bench` on the tiny experiment and a data set of a few clips."""
   data_dir = tmp_path_factory.mktemp("data")
   build_shape_motion(ShapeMotionOptions(name="shape_motion", data_dir=str(data_dir), num_clips=40))
-  quick = TINY | {"algorithm.discriminator_steps": 1}
+  quick = TINY | {"algorithm.discriminator_steps": 1, "train.num_steps": 1200}
   overrides = [f"--config.{name}={value}" for name, value in quick.items()]
   config = f"--config={repository}/experiments/trivd_shape_motion.py:smoke"
   return ["bench", config, f"--config.data.data_dir={data_dir}", *overrides]
@@ -243,6 +267,10 @@ def test_the_command_from_end_to_end(words, tmp_path, capsys):
   # Two micro-batches of 8 clips are consumed a step.
   assert value["clips consumed"] == pytest.approx(16 / (value["step, median"] / 1e3))
   assert value["loop / step"] == pytest.approx(value["loop, median"] / value["step, median"])
+  hours = value["loop, median"] / 1e3 * 1200 / 3600
+  assert value["whole run (1,200 steps)"] == pytest.approx(hours / 24)
+  assert figures["whole run (1,200 steps)"]["unit"] == "days"
+  assert value["whole run, all devices"] == pytest.approx(hours * jax.device_count())
   assert value["pipeline / step"] == pytest.approx(value["pipeline alone"] / value["clips consumed"])
   assert 0 < value["compilation, from cache"] < value["compilation, cold"]
   assert value["peak memory"] > 0

@@ -113,8 +113,10 @@ def test_baselines_are_scored_on_the_same_clips(scored, predictions):
 
 
 def test_every_score_says_what_it_was_computed_on(scored):
-  for (subject, _, _), line in scored.items():
+  for (subject, metric, _), line in scored.items():
     assert (line["split"], line["num_clips"]) == ("test", 3 if subject == "real, other half" else 6)
+    if metric != "content_distance":  # of frames
+      assert line["clip"] == "5x16x16x3"
     given = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
     if subject == "model":
       assert given == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}

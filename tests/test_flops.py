@@ -6,8 +6,10 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax import flops
+from vidgen_jax import flops, loops
 from vidgen_jax.flops import Part, gradient_flops
+from vidgen_jax.nn.transposed_convolution import convolve_transposed
+from vidgen_jax.ops import penalties
 
 
 def shaped(*shape: int) -> jax.ShapeDtypeStruct:
@@ -88,6 +90,48 @@ def test_of_two_branches_the_dearer_one_counts():
   assert traced_flops(lambda w, x: function(w, (), x)[0], w, x) == 2 * product
   # Backward: x @ w needs the gradient of w, (x @ w) @ w of both operands.
   assert by_direction(gradient_flops(function, w, (), x)) == (2 * product, 3 * product)
+
+
+@pytest.mark.parametrize(
+  ("backend", "products"),
+  [("cpu", (1, 1)), ("gpu", (2, 3)), ("tpu", (3, 5))],
+)
+def test_of_branches_by_platform_the_one_of_this_platform_counts(backend, products, monkeypatch):
+  def power(exponent):
+    return lambda w, x: x @ w if exponent == 1 else power(exponent - 1)(w, x) @ w
+
+  def function(w, _, x):
+    return jnp.sum(lax.platform_dependent(w, x, cpu=power(1), cuda=power(2), default=power(3))), ()
+
+  w, x = shaped(3, 3), shaped(4, 3)
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  product = 2 * 4 * 3 * 3
+  forward, backward = (count * product for count in products)
+  assert traced_flops(lambda w, x: function(w, (), x)[0], w, x) == forward
+  # Backward: x @ w needs the gradient of w, every further product of both operands.
+  assert by_direction(gradient_flops(function, w, (), x)) == (forward, backward)
+
+
+@pytest.mark.parametrize(
+  ("backend", "taps"),
+  [
+    # Four phases of 2x2 pixels, each a product of patches of 2x2, padding included.
+    ("cpu", 4 * (2 * 2) * (2 * 2)),
+    # Input 0 meets outputs -1, 0, 1, 2 and input 1 outputs 1, 2, 3, 4, of which three each lie in 0..3.
+    ("gpu", (3 + 3) ** 2),
+  ],
+)
+def test_a_transposed_convolution_in_the_form_of_each_platform(backend, taps, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+
+  def function(kernel, _, x):
+    return jnp.sum(convolve_transposed(x, kernel, strides=(1, 2, 2))), ()
+
+  kernel, x = shaped(1, 4, 4, 5, 3), shaped(6, 7, 2, 2, 5)
+  count = 2 * 6 * 7 * (5 * 3) * taps
+  assert by_direction(gradient_flops(function, kernel, (), x)) == (count, count)
+  gradient = jax.grad(lambda kernel, x: function(kernel, (), x)[0])
+  assert traced_flops(gradient, kernel, x) == 2 * count
 
 
 def test_a_while_loop_is_refused():
@@ -209,3 +253,50 @@ def test_the_yardstick_agrees_with_jax_on_a_residual_network_with_3d_convolution
   x = shaped(2, 5, 9, 8, 3)
   needed = sum(gradient_flops(loss, params, (), x).values())
   assert needed == traced_flops(jax.grad(lambda p, x: loss(p, (), x)[0]), params, x)
+
+
+def test_a_gradient_penalty_is_differentiated_twice():
+  class Critic(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      h = jnp.tanh(nn.Dense(4, use_bias=False)(x))
+      return nn.Dense(1, use_bias=False)(h)[:, 0]
+
+  def penalised(params, _, x):
+    logits, norms = penalties.logits_and_gradients(lambda x: Critic().apply({"params": params}, x), x)
+    return jnp.mean(logits) + jnp.mean(norms), ()
+
+  params = {"Dense_0": {"kernel": shaped(3, 4)}, "Dense_1": {"kernel": shaped(4, 1)}}
+  parts = gradient_flops(penalised, params, (), shaped(7, 3))
+  first, second = 2 * 7 * 3 * 4, 2 * 7 * 4 * 1
+  # Up: x A and h B; down again: 1 B', which knows nothing of the clips, and g A'. Of these x A needs the gradient of A,
+  # h B of both, 1 B' of B, and g A' of both.
+  assert parts == {
+    Part(network="Critic", direction="forward", on="clips"): first + second + first,
+    Part(network="Critic", direction="forward", on="weights"): second,
+    Part(network="Critic", direction="backward", on="clips"): first + 2 * second + 2 * first,
+    Part(network="Critic", direction="backward", on="weights"): second,
+  }
+  gradient = jax.grad(lambda params, x: penalised(params, (), x)[0])
+  assert traced_flops(gradient, params, shaped(7, 3)) == sum(parts.values())
+
+
+@pytest.mark.parametrize(("unroll", "backward"), [(True, 1 + 2 * 4), (False, 2 * 5)])
+def test_a_module_that_is_applied_inside_another_counts_for_the_outer_one(unroll, backward):
+  class Blocks(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      block = nn.Dense(3, use_bias=False, parent=None)
+      kernels = self.param("kernels", nn.initializers.ones, (5, 3, 3))
+      body = jax.checkpoint(lambda y, kernel: (block.apply({"params": {"kernel": kernel}}, y), None))
+      return loops.scan(body, x, kernels, length=5, unroll=unroll)[0]
+
+  def loss(params, _, x):
+    return jnp.sum(Blocks().apply({"params": params}, x)), ()
+
+  parts = gradient_flops(loss, {"kernels": shaped(5, 3, 3)}, (), shaped(7, 3))
+  product = 2 * 7 * 3 * 3
+  assert parts == {
+    Part(network="Blocks", direction="forward", on="clips"): 5 * product,
+    Part(network="Blocks", direction="backward", on="clips"): backward * product,
+  }

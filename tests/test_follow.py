@@ -93,9 +93,21 @@ def test_lower_is_better_for_distances_and_ties_keep_the_first(run):
 def test_checkpoints_before_a_last_one_that_was_scored_are_scored_too(run):
   for step in (1, 2, 3):
     run.save(step)
-  options = FollowOptions(last_step=3, metric="psnr", poll=0.01)
+  options = FollowOptions(last_step=3, poll=0.01)
   assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2]
-  assert best_step(run.folder) == 2
+
+
+def test_a_checkpoint_that_was_scored_without_being_compared_competes_for_the_best(run):
+  """Scored by hand before: it may be the best."""
+  for step in (1, 2, 3):
+    run.save(step)
+  options = FollowOptions(last_step=3, metric="psnr", poll=0.01)
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2, 3]
+  assert best_step(run.folder) == 3
+  # All of them were compared now; on other terms none was.
+  again = {"scored": [1, 2, 3], "options": options}
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 1}) == []
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 9}) == [1, 2, 3]
 
 
 def test_scores_on_other_terms_do_not_compete(run):

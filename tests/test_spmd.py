@@ -1,26 +1,26 @@
-"""Eight devices compute what one computes: TrIVD-GAN's train step, replicated and with parameters split."""
+"""Eight devices compute what one computes, clip by clip: the train step of every algorithm, replicated, with parameters
+split, and with micro-batches cut into parts."""
 
 import dataclasses
-import importlib.util
+import functools
 import re
-from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
+import optax
 import pytest
 
+from experiments import inbetween_shape_motion, trivd_shape_motion
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax.parallel.mesh import MeshConfig
 
-EXPERIMENT = Path(__file__).parents[1] / "experiments" / "trivd_shape_motion.py"
+EXPERIMENTS = (trivd_shape_motion, inbetween_shape_motion)
 STEPS = 2
 
 
-def _config(fsdp: int = 1) -> configs.ExperimentConfig:
-  spec = importlib.util.spec_from_file_location("experiment_file", EXPERIMENT)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+def _config(module: ModuleType, fsdp: int = 1) -> configs.ExperimentConfig:
   fields = module.get_config("smoke")
   # Adam divides by the gradient's own size, which turns rounding of a vanishing gradient into a full step; a large
   # epsilon makes it smooth, so that states can be compared.
@@ -35,6 +35,7 @@ def _config(fsdp: int = 1) -> configs.ExperimentConfig:
 class Run:
   """Some steps of one experiment."""
 
+  module: ModuleType
   text: str
   metrics: list[dict]
   state: dict
@@ -42,30 +43,33 @@ class Run:
   initial: dict
 
 
-def _run(num_devices: int, *, fsdp: int = 1, initial: dict | None = None) -> Run:
-  experiment = experiments.build(_config(fsdp), devices=jax.devices()[:num_devices])
+def _run(module: ModuleType, num_devices: int, *, fsdp: int = 1, initial: dict | None = None) -> Run:
+  experiment = experiments.build(_config(module, fsdp), devices=jax.devices()[:num_devices])
   if initial is None:
     state = experiment.init_state()
     initial = jax.tree.map(_to_host, state)
   else:
     state = jax.tree.map(_from_host, initial, experiment.abstract_state)
   compiled = experiment.compile_step("main")
-  shapes = experiment.batch_shape()
   generator = np.random.default_rng(0)
   metrics = []
   for step in range(STEPS):
-    batch = {
-      "video": generator.integers(0, 256, shapes["video"].shape, np.uint8),
-      "label": generator.integers(0, 2, shapes["label"].shape, np.int32),
-    }
-    batch = experiment.put_batch(batch, microbatches=True)
+    batch = experiment.put_batch(_batch(experiment, generator), microbatches=True)
     state, values = compiled(state, batch, experiment.learning_rates(step, "main"))
     metrics.append({name: float(value) for name, value in values.items()})
   arrays = jax.tree.map(np.asarray, (state.nets, state.ema))
   named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
   shardings = [leaf.sharding for leaf in jax.tree.leaves(state.nets)]
   text = compiled.as_text()
-  return Run(text=text, metrics=metrics, state=named, state_shardings=shardings, initial=initial)
+  return Run(module=module, text=text, metrics=metrics, state=named, state_shardings=shardings, initial=initial)
+
+
+def _batch(experiment: experiments.Experiment, generator: np.random.Generator) -> dict[str, np.ndarray]:
+  shapes = experiment.batch_shape()
+  return {
+    "video": generator.integers(0, 256, shapes["video"].shape, np.uint8),
+    "label": generator.integers(0, 2, shapes["label"].shape, np.int32),
+  }
 
 
 def _to_host(leaf):
@@ -78,19 +82,19 @@ def _from_host(leaf, abstract):
   return jax.device_put(jax.random.wrap_key_data(leaf) if is_key else leaf, abstract.sharding)
 
 
-@pytest.fixture(scope="module")
-def one() -> Run:
-  return _run(1)
+@pytest.fixture(scope="module", params=EXPERIMENTS, ids=lambda module: module.__name__.rpartition(".")[2])
+def one(request) -> Run:
+  return _run(request.param, 1)
 
 
 @pytest.fixture(scope="module")
 def eight(one) -> Run:
-  return _run(8, initial=one.initial)
+  return _run(one.module, 8, initial=one.initial)
 
 
 @pytest.fixture(scope="module")
 def split(one) -> Run:
-  return _run(8, fsdp=4, initial=one.initial)
+  return _run(one.module, 8, fsdp=4, initial=one.initial)
 
 
 def _assert_same(first: Run, second: Run) -> None:
@@ -120,3 +124,43 @@ def test_compiled_step_reduces_over_all_devices(one, eight):
   everyone = [group for group in reductions if "'axis_0'=8" in group or "[1,8]" in group or "0,1,2,3,4,5,6,7" in group]
   assert everyone, reductions[:3]
   assert "all-reduce" not in one.text
+
+
+def _gradients(update, params, nets, batch, key):
+  """((loss, output), gradients) of an update's loss on one part of a micro-batch."""
+
+  def loss(params):
+    trained = {name: nets[name].replace(params=value) for name, value in params.items()}
+    return update.loss_fn(nets | trained, {}, batch, key, 0)
+
+  return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def test_accumulation_on_eight_devices_averages_the_parts_of_inbetween():
+  config = _config(inbetween_shape_motion)
+  config = dataclasses.replace(
+    config,
+    train=dataclasses.replace(config.train, batch_size=16),
+    step=dataclasses.replace(config.step, accumulate=2),
+  )
+  experiment = experiments.build(config)
+  batch = _batch(experiment, np.random.default_rng(0))
+  start = experiment.init_state()
+  nets, key = jax.tree.map(np.asarray, start.nets), jax.random.fold_in(start.key, start.step)
+  still = {update.name: np.float32(0) for update in experiment.updates}
+  state, metrics = experiment.step_fn("main")(start, experiment.put_batch(batch, microbatches=True), still)
+
+  for index, update in enumerate(experiment.updates):
+    gradients = jax.jit(functools.partial(_gradients, update))
+    found = []
+    for i in range(2):
+      part = {name: value[index, i::2] for name, value in batch.items()}
+      part_key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(key, index), 0), i)
+      (loss, output), grads = gradients({name: nets[name].params for name in update.trains}, nets, part, part_key)
+      nets = nets | output.nets  # the second part goes on from the statistics that the first one left
+      found.append((loss, grads))
+    assert found[0][0] != found[1][0]
+    loss, grads = jax.tree.map(lambda a, b: (a + b) / 2, *found)
+    assert float(metrics[f"{update.name}/loss"]) == pytest.approx(float(loss), rel=1e-5)
+    assert float(metrics[f"{update.name}/grad_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.nets, nets)

@@ -1,7 +1,8 @@
-"""The training loop: resume, signals, faults. All runs share one program, that of the smoke variant."""
+"""The training loop: resume, signals, faults. All runs share two programs, those of the smoke variants."""
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
+from vidgen_jax import workdir as workdirs
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.errors import UserError
@@ -63,6 +65,49 @@ def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tm
   _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, run_config))
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   assert [line["step"] for line in lines if "disc/loss" in line] == [1, 2, 3, 4]
+
+
+def _losses(workdir: Path) -> dict[int, dict[str, float]]:
+  """All figures of both updates, by step."""
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  found = {line["step"]: {k: v for k, v in line.items() if k.startswith(("disc/", "gen/"))} for line in lines}
+  return {step: figures for step, figures in found.items() if figures}
+
+
+def test_inbetween_resumes_bitwise(inbetween_folder, tmp_path):
+  config = workdirs.load_config(str(inbetween_folder))
+  before, after = (_saved(inbetween_folder, step, config) for step in (2, 4))
+  nets = ("encoder", "latent_generator", "video_generator", "image_disc", "video_disc")
+  for part in (*(f"nets['{net}'].params" for net in nets), "batch_stats", ".ema", ".opt_states"):
+    names = [name for name in after if part in name]
+    assert any(not np.array_equal(before[name], after[name]) for name in names), part
+  workdir = tmp_path / "copy"
+  shutil.copytree(inbetween_folder, workdir)
+  shutil.rmtree(workdir / "checkpoints" / "step_4")
+  assert int(train(config, str(workdir)).step) == 4
+  _assert_bitwise_equal(after, _saved(workdir, 4, config))
+  assert _losses(workdir) == _losses(inbetween_folder)
+  assert list(_losses(workdir)) == [1, 2, 3, 4]
+
+
+def test_inbetween_in_bfloat16_trains_a_step_and_samples(inbetween_folder, tmp_path):
+  config = _with_train(workdirs.load_config(str(inbetween_folder)), num_steps=1, checkpoint_every=1)
+  config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, compute_dtype="bfloat16"))
+  train(config, str(tmp_path))
+  expected, found = _losses(inbetween_folder)[1], _losses(tmp_path)[1]
+  assert found.keys() == expected.keys()
+  for name in ("disc/loss", "gen/loss"):
+    assert found[name] != expected[name]
+    assert found[name] == pytest.approx(expected[name], rel=0.05)
+  trained = workdirs.load_trained(str(tmp_path))
+  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(trained.nets))
+  batch = {"given": np.full((8, 2, 16, 16, 3), 64, np.uint8), "label": np.zeros(8, np.int32)}
+  experiment = trained.experiment
+  batch = experiment.put_batch(batch, microbatches=False)
+  video = np.asarray(experiment.sample(trained.nets, batch, jax.random.key(0), options=experiment.options()))
+  assert (video.shape, video.dtype) == ((8, 8, 16, 16, 3), np.uint8)
+  assert (video[:, [0, -1]] == 64).all()
+  assert video[:, 1:-1].std() > 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -130,6 +175,22 @@ def test_a_missing_data_set_names_the_command_that_builds_it(run_config, tmp_pat
   data = dataclasses.replace(run_config.data, data_dir=str(tmp_path))
   with pytest.raises(UserError, match="vidgen data build shape_motion"):
     train(dataclasses.replace(run_config, data=data), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  ("part", "fields", "message"),
+  [
+    ("data", {"resolution": 18}, "gives frames of 18x18"),
+    ("data", {"channels": 1}, r"data\.channels=1 and algorithm\.channels=3 must be equal"),
+    ("evaluation", {"num_frames": 2}, "num_frames=2 leaves nothing"),
+    ("evaluation", {"truncation": math.nan}, "truncation is not a number"),
+  ],
+)
+def test_what_does_not_fit_is_told_before_the_folder_is_taken(part, fields, message, run_config, tmp_path):
+  changed = dataclasses.replace(getattr(run_config, part), **fields)
+  with pytest.raises(UserError, match=message):
+    train(dataclasses.replace(run_config, **{part: changed}), str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 
 

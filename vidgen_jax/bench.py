@@ -168,7 +168,9 @@ def bench(
   logging.info("counting what was compiled")
   executed, how = executed_flops(experiment, phase, compilation)
   traced = counting.traced_flops(compilation.program)
-  result = _time_figures(timing, clips_per_second) + _compilation_figures(compilation)
+  result = _time_figures(timing, clips_per_second)
+  result += _whole_run_figures(timing.loop, config.train.num_steps, devices=experiment.mesh.size)
+  result += _compilation_figures(compilation)
   result += _flops_figures(needed, executed, how, traced)
   result.append(_utilisation(sum(sum(parts.values()) for parts in needed.values()), timing.bare, peak_flops))
   if use_data:
@@ -230,6 +232,16 @@ def _time_figures(timing: StepTiming, clips_per_second: float) -> list[Measureme
     Measurement(name="clips consumed", value=clips_per_second, unit="clips/s", note="real ones, by the median step"),
     Measurement(name="loop, median", value=1e3 * timing.loop, unit="ms", note="input, metrics and hooks included"),
     Measurement(name="loop / step", value=timing.loop / timing.bare, at_most=1.03, note="see also --no_data"),
+  ]
+
+
+def _whole_run_figures(seconds: float, num_steps: int, *, devices: int) -> list[Measurement]:
+  """What all steps of a run take at the loop's speed; `seconds` are those of one step."""
+  hours = seconds * num_steps / 3600
+  note = "all steps like these; scores, pictures and checkpoints come on top"
+  return [
+    Measurement(name=f"whole run ({num_steps:,} steps)", value=hours / 24, unit="days", note=note),
+    Measurement(name="whole run, all devices", value=hours * devices, unit="device-hours", note="hours times devices"),
   ]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import metric_flags, scoring
 from vidgen_jax import workdir as workdirs
+from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.extraction import FeatureExtractor
 from vidgen_jax.feature_collector import FeatureCollector
@@ -124,8 +127,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     )
     hashes = [extractor.hash for extractor in extractors]
     scores = Path(flag_values.workdir) / SCORES_FILE
-    scored = _scored_steps(scores, config, flag_values, hashes, options.truncation)
-    follow(flag_values.workdir, score, scored=scored, options=following)
+    terms = _terms(config, flag_values, options)
+    follow(flag_values.workdir, score, scored=_scored_steps(scores, terms, hashes), options=following, terms=terms)
   else:
     score(flag_values.workdir, flag_values.step)
 
@@ -171,14 +174,24 @@ def _check_scores(
     )
 
 
-def _scored_steps(
-  path: Path, config: ExperimentConfig, flag_values: flags.FlagValues, hashes: list[str], truncation: float | None
-) -> list[int]:
+def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: SampleOptions) -> dict[str, Any]:
+  """Fields of the scores to come."""
+  data = dataclasses.replace(config.data, num_frames=options.num_frames)
+  available, wanted = pipeline.num_eval_clips(data), config.evaluation.num_clips
+  return {
+    **{name: flag_values[name].value for name in ("weights", "batch_norm", "seed")},
+    "split": data.eval_split,
+    "num_clips": min(available, wanted or available),
+    "samples": config.evaluation.samples,
+    "truncation": options.truncation,
+    "clip": f"{options.num_frames}x{data.resolution}x{data.resolution}x{data.channels}",
+  }
+
+
+def _scored_steps(path: Path, terms: Mapping[str, Any], hashes: list[str]) -> list[int]:
   """Steps whose scores are in the file already, on the same terms and by all of these networks."""
   if not path.is_file():
     return []
-  terms = {name: flag_values[name].value for name in ("weights", "batch_norm", "seed")}
-  terms |= {"split": config.data.eval_split, "samples": config.evaluation.samples, "truncation": truncation}
   found: dict[int, set[str | None]] = {}
   for line in path.read_text().splitlines():
     try:

@@ -1,6 +1,7 @@
 """Wiring: from a config to an algorithm, a mesh and compiled functions."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from vidgen_jax.core.standing_statistics import STATISTICS, standing_statistics
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.step import train_step
 from vidgen_jax.core.update import Update, num_microbatches
+from vidgen_jax.errors import UserError
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.types import Batch, Metrics
@@ -116,8 +118,20 @@ class Experiment:
     return num_microbatches(self.algorithm.updates(phase)) * self.config.train.batch_size
 
   def options(self, *, num_frames: int = 0, truncation: float = -1.0) -> SampleOptions:
-    """Sampling options; 0 frames means the trained length, a negative truncation none."""
-    return SampleOptions(num_frames=num_frames or self.num_frames, truncation=None if truncation < 0 else truncation)
+    """Sampling options; 0 frames means the trained length, a negative truncation none.
+
+    Raises:
+      UserError: if the model cannot make clips of this length, or the truncation is not a number.
+    """
+    if math.isnan(truncation):
+      raise UserError(
+        "truncation is not a number; give a width, 0 for the typical latent, or a negative one for no cut"
+      )
+    num_frames = num_frames or self.num_frames
+    if self.algorithm.fixed_length and num_frames != self.num_frames:
+      raise UserError(f"num_frames={num_frames}: this model makes clips of {self.num_frames} frames and no others")
+    self.algorithm.given_frames(num_frames)
+    return SampleOptions(num_frames=num_frames, truncation=None if truncation < 0 else truncation)
 
   @functools.cached_property
   def _batch_moments(self) -> Callable:
@@ -187,7 +201,8 @@ def build(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) 
   """Makes the experiment of a config.
 
   Raises:
-    UserError: if the devices do not divide the batches or the mesh.
+    UserError: if the devices do not divide the batches or the mesh, or clips cannot be sampled as `config.evaluation`
+      says.
   """
   mesh = meshes.make_mesh(config.mesh, devices=devices)
   batches = {
@@ -201,4 +216,7 @@ def build(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) 
     config.train.batch_size // config.step.accumulate, mesh, name="config.train.batch_size / accumulate"
   )
   algorithm = ALGORITHMS[config.algorithm_name][1](config.algorithm)
-  return Experiment(config=config, algorithm=algorithm, mesh=mesh)
+  experiment = Experiment(config=config, algorithm=algorithm, mesh=mesh)
+  # Told now, not when a trained run is to be scored.
+  experiment.options(num_frames=config.evaluation.num_frames, truncation=config.evaluation.truncation)
+  return experiment

@@ -8,8 +8,12 @@ What the gradient needs follows from reverse mode: a product f(a, b) costs its F
 depends on the differentiated parameters, if f is on the way to the loss. So a discriminator update pays nothing for
 the generator's backward pass nor for gradients of the discriminators' first layers with respect to their input, and a
 generator update pays for gradients of the discriminators' inputs but not of their kernels. This is derived from the
-forward program alone, without JAX's differentiation, and is therefore a yardstick for it. Recomputed activations
-(rematerialisation) are not counted: they are no necessity but a price.
+forward program alone, without JAX's differentiation, and is therefore a yardstick for it. A loss that differentiates by
+itself, such as a gradient penalty, has its inner backward pass in its forward program, and pays for its gradient like
+for any other product. Recomputed activations (rematerialisation) are not counted: they are no necessity but a price.
+
+Of code that is chosen by platform (`lax.platform_dependent`) the branch of the default backend is counted; of branches
+that are chosen by values, the dearest.
 """
 
 import collections
@@ -33,6 +37,9 @@ _STOP_GRADIENT = "stop_gradient"
 # Where a call keeps the program it runs; its inputs are the call's inputs, in order.
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
+# What programs call the platforms of a backend, where it is not the backend's own name.
+_LOWERED_AS = {"gpu": {"cuda", "rocm"}}
+
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Part:
@@ -42,7 +49,8 @@ class Part:
     network: class of the outermost module it happens in; '' for what is in none.
     direction: 'forward', or 'backward' for gradients.
     on: 'clips' where it depends on the batch or the latents; 'weights' where it does not: power iterations and
-      penalties, whose cost is the same for any batch size.
+      penalties on weights, whose cost is the same for any batch size, and where a gradient penalty sets out on its way
+      back, with a one for every clip.
   """
 
   network: str
@@ -132,12 +140,23 @@ def _trips(equation: jex_core.JaxprEqn, *, has_products: bool) -> int:
 
 
 def _subjaxprs(equation: jex_core.JaxprEqn) -> Iterator[Jaxpr]:
+  """The programs inside an equation that may run on this platform."""
+  platforms = equation.params.get("branches_platforms")
+  if platforms is not None:
+    yield equation.params["branches"][_branch_taken(platforms)].jaxpr
+    return
   for value in equation.params.values():
     for item in value if isinstance(value, (tuple, list)) else (value,):
       if isinstance(item, jex_core.ClosedJaxpr):
         yield item.jaxpr
       elif isinstance(item, Jaxpr):
         yield item
+
+
+def _branch_taken(platforms: Sequence[tuple[str, ...] | None]) -> int:
+  """Which branch of a `lax.platform_dependent` the default backend runs; None stands for all other platforms."""
+  names = _LOWERED_AS.get(jax.default_backend(), {jax.default_backend()})
+  return next(index for index, branch in enumerate(platforms) if branch is None or names & set(branch))
 
 
 def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -> Parts:

@@ -6,9 +6,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ _MESSAGE_BYTES = 65_536
 _REPLACED = ".best_replaced"
 
 _TERMS = (
-  *("metric", "protocol", "split", "num_clips", "samples"),
+  *("metric", "protocol", "split", "num_clips", "samples", "clip"),
   *("weights", "batch_norm", "truncation", "seed", "extractor_hash"),
 )
 """Fields of a score that must be equal for two checkpoints to be compared by it."""
@@ -75,7 +76,12 @@ class FollowOptions:
 
 
 def follow(
-  workdir: str, score: Callable[[str, int], Sequence[Score]], *, scored: Sequence[int], options: FollowOptions
+  workdir: str,
+  score: Callable[[str, int], Sequence[Score]],
+  *,
+  scored: Sequence[int],
+  options: FollowOptions,
+  terms: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[int]:
   """Scores every checkpoint that is there or appears, in the order of steps.
 
@@ -84,8 +90,10 @@ def follow(
   Args:
     workdir: of the run.
     score: from (a folder that holds the run's config and the checkpoint, its step) to scores.
-    scored: steps that were scored before.
+    scored: steps that were scored before on the same terms. Where the best checkpoint is kept, those that were not
+      compared with it are scored again.
     options: when to end, what to keep.
+    terms: fields of the scores to come, as far as they are known.
 
   Returns:
     The steps that were scored now.
@@ -94,7 +102,8 @@ def follow(
     UserError: if `options.metric` is not among the scores.
   """
   _restore_best(Path(workdir))
-  done, now, waited_since = set(_from_lead(sorted(scored))), [], time.monotonic()
+  skipped = set(scored) & _compared_steps(Path(workdir), options.metric, terms) if options.metric else set(scored)
+  done, now, waited_since = set(_from_lead(sorted(skipped))), [], time.monotonic()
   while True:
     fresh = [step for step in _steps(workdir) if step not in done]
     for step in fresh:
@@ -126,10 +135,18 @@ def _read_best(path: Path) -> dict[str, Any] | None:
     return None
   try:
     best = json.loads(path.read_text())
-    return {name: best[name] for name in ("value", "step", "terms")}
+    return {name: best[name] for name in ("value", "step", "terms", "compared")}
   except (ValueError, KeyError, TypeError):
     logging.warning("%s is damaged; the best checkpoint is chosen anew", path)
     return None
+
+
+def _compared_steps(workdir: Path, metric: str, terms: Mapping[str, Any]) -> set[int]:
+  """The steps that the best checkpoint was chosen from, if it was by this metric and on these terms."""
+  best = _read_best(workdir / BEST_FOLDER / BEST_FILE)
+  if best is None or any(best["terms"].get(name) != value for name, value in {**terms, "metric": metric}.items()):
+    return set()
+  return set(best["compared"])
 
 
 def _from_lead(value: Any) -> Any:
@@ -206,20 +223,27 @@ def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], 
   best, path = workdir / BEST_FOLDER, workdir / BEST_FOLDER / BEST_FILE
   before = _read_best(path)
   terms = {name: getattr(found[0], name) for name in _TERMS}
+  compared = [step]
   # A best checkpoint by another metric, network or set of clips says nothing of this one.
   if before is not None and before["terms"] == terms:
+    compared = sorted({*before["compared"], step})
     gain = value - before["value"] if HIGHER_IS_BETTER[metric] else before["value"] - value
     if not gain > 0:
+      _write_best(path, before | {"compared": compared})
       return
   logging.info("step %d is the best so far: %s %.5g", step, metric, value)
-  with written_whole(folder / BEST_FILE) as temporary:
-    temporary.write_text(json.dumps({"value": value, "step": step, "terms": terms}) + "\n")
+  _write_best(folder / BEST_FILE, {"value": value, "step": step, "terms": terms, "compared": compared})
   replaced = workdir / _REPLACED
   shutil.rmtree(replaced, ignore_errors=True)
   if best.exists():
     best.rename(replaced)
   folder.rename(best)
   shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write_best(path: Path, best: Mapping[str, Any]) -> None:
+  with written_whole(path) as temporary:
+    temporary.write_text(json.dumps(best) + "\n")
 
 
 def _restore_best(workdir: Path) -> None:

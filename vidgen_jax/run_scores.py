@@ -82,10 +82,11 @@ def score_run(
   )
   common = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips, "step": trained.step}
   common |= {"weights": trained.weights, "batch_norm": batch_norm, "truncation": options.truncation, "seed": seed}
-  table = clip_scores(evaluation, common)
+  shape = {"clip": "x".join(map(str, pictured["video"].shape[1:]))}
+  table = clip_scores(evaluation, common | shape)
   for score in collector.scores(model_fields=common, plain_fields=_plain(common)):
     table.add(score)
-  return table, list(frame_scores(evaluation, common))
+  return table, list(frame_scores(evaluation, common | shape))
 
 
 def clip_scores(evaluation: Evaluation, common: dict[str, Any]) -> ScoreTable:
@@ -166,4 +167,4 @@ def _aggregates(
 
 def _plain(common: dict[str, Any]) -> dict[str, Any]:
   """The fields that hold for a baseline, which has neither weights nor latents."""
-  return {name: common[name] for name in ("split", "num_clips")}
+  return {name: common[name] for name in ("split", "num_clips", "clip") if name in common}

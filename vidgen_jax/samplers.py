@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -177,10 +178,12 @@ def export_sampler(
   generator = load_export(folder)
   if num_frames not in (None, generator.num_frames):
     raise UserError(
-      f"--num_frames={num_frames}: export {folder} makes clips of {generator.num_frames} frames; "
-      f"export the run again with --num_frames={num_frames}, or sample with --workdir"
+      f"--num_frames={num_frames}: export {folder} makes clips of {generator.num_frames} frames; a model that can make "
+      f"others must be exported again with --num_frames={num_frames}, or sampled with --workdir"
     )
   truncation = config.evaluation.truncation if truncation is None else truncation
+  if math.isnan(truncation):
+    raise UserError("truncation is not a number; give a width, 0 for the typical latent, or a negative one for no cut")
   truncation = None if truncation < 0 else truncation
 
   def draw(clips: Clips, key: jax.Array) -> np.ndarray:

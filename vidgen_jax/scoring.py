@@ -4,7 +4,6 @@ Clips are whole everywhere, given frames included; metrics of single clips are c
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data import pipeline
-from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.best_of import BestOf, BestOfSamples
@@ -95,14 +93,10 @@ def sampling_options(
     UserError: if the algorithm cannot make clips of this length, or the truncation is not a number.
   """
   defaults = experiment.config.evaluation
-  if truncation is not None and math.isnan(truncation):
-    raise UserError("truncation is not a number; give a width, 0 for the typical latent, or a negative one for no cut")
-  options = experiment.options(
+  return experiment.options(
     num_frames=defaults.num_frames if num_frames is None else num_frames,
     truncation=defaults.truncation if truncation is None else truncation,
   )
-  experiment.algorithm.given_frames(options.num_frames)
-  return options
 
 
 def given_batch(batch: Mapping[str, np.ndarray], given_frames: Sequence[int]) -> dict[str, np.ndarray]:

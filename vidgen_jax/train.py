@@ -67,6 +67,8 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
   experiment = experiments.build(config)
   info = sources.load_info(config.data.name, config.data.data_dir)
   iterator = train_iterator(experiment)
+  # Networks that do not fit the data are told of before the folder belongs to them.
+  _ = experiment.abstract_state
   workdirs.claim(workdir, config)
   every, keep = config.train.checkpoint_every, config.train.checkpoints_to_keep
   with Checkpointer(workdir, every=every, keep=keep) as checkpointer, StopSignals() as stop:

@@ -1,5 +1,7 @@
 """The inbetweening GAN's defaults, which are the paper's, and settings that do not fit."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -62,6 +64,11 @@ def test_the_default_networks_have_the_papers_sizes():
     ({"latent_blocks": ()}, r"algorithm\.latent_blocks=\(\) must hold positive numbers"),
     ({"latent_blocks": (1, 0)}, r"algorithm\.latent_blocks=\(1, 0\) must hold positive numbers"),
     ({"video_discriminator_widths": ()}, r"algorithm\.video_discriminator_widths=\(\) must hold positive"),
+    ({"decoder_widths": (4, 0, 4)}, r"algorithm\.decoder_widths=\(4, 0, 4\) must hold positive"),
+    ({"latent_features": 0}, r"algorithm\.latent_features=0 must be at least 1"),
+    ({"encoding_features": -1}, r"algorithm\.encoding_features=-1 must be at least 1"),
+    ({"gradient_penalty": -1.0}, r"algorithm\.gradient_penalty=-1\.0 must be 0 or more"),
+    ({"gradient_penalty": math.nan}, r"algorithm\.gradient_penalty=nan must be 0 or more"),
     ({"image_discriminator_widths": (0,)}, r"algorithm\.image_discriminator_widths=\(0,\) must hold positive"),
   ],
 )

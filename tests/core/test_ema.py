@@ -5,6 +5,7 @@ import pytest
 
 from vidgen_jax.core.ema import EmaConfig, update_ema
 from vidgen_jax.core.state import NetState
+from vidgen_jax.errors import UserError
 
 
 def _moved(step: int, config: EmaConfig) -> float:
@@ -31,3 +32,8 @@ def test_warmup_uses_the_smaller_decay():
   # n = 1 averaged step: (1 + 1) / (10 + 1) = 2 / 11; n = 200: 201 / 210 > 0.9.
   assert _moved(11, config) == pytest.approx(2 / 11 * 1 + 9 / 11 * 3)
   assert _moved(210, config) == pytest.approx(0.9 * 1 + 0.1 * 3)
+
+
+def test_a_decay_that_is_no_average_is_refused():
+  with pytest.raises(UserError, match=r"ema\.decay=2\.0 must lie in \[0, 1\]"):
+    EmaConfig(decay=2.0)

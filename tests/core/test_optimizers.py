@@ -1,9 +1,12 @@
 """Learning rates and Adam's direction by hand."""
 
+import math
+
 import jax.numpy as jnp
 import pytest
 
 from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer
+from vidgen_jax.errors import UserError
 
 
 def test_warmup_grows_linearly_and_then_stays():
@@ -25,3 +28,17 @@ def test_clipping_scales_the_gradient_down_to_the_norm():
   params = {"w": jnp.zeros(2)}
   direction, _ = optimizer.update({"w": jnp.array([3.0, 4.0])}, optimizer.init(params), params)
   assert direction["w"].tolist() == pytest.approx([0.6 / 1.6, 0.8 / 1.8], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"learning_rate": -1.0}, "learning_rate=-1.0 must be 0 or more"),
+    ({"learning_rate": math.nan}, "learning_rate=nan must be 0 or more"),
+    ({"learning_rate": 1.0, "warmup_steps": -5}, "warmup_steps=-5 must be 0 or more"),
+    ({"learning_rate": 1.0, "b2": 1.0}, r"b2=1.0 must lie in \[0, 1\)"),
+  ],
+)
+def test_settings_that_cannot_train_are_refused(changes, message):
+  with pytest.raises(UserError, match=message):
+    AdamConfig(**changes)

@@ -40,6 +40,10 @@ class Algorithm(Protocol):
   def ema_nets(self) -> tuple[str, ...]:
     """Nets whose parameters are averaged."""
 
+  @property
+  def fixed_length(self) -> bool:
+    """Whether parameters belong to clips of the trained length, so that no others can be sampled."""
+
   def given_frames(self, num_frames: int) -> tuple[int, ...]:
     """Which frames of a clip are given, not generated: indices in ascending order, () for none.
 

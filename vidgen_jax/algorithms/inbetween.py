@@ -58,6 +58,11 @@ class Inbetween:
     """The three generator nets."""
     return GENERATOR_NETS
 
+  @property
+  def fixed_length(self) -> bool:
+    """Yes: the noise maps (eq. 1) have a value for every frame."""
+    return True
+
   def given_frames(self, num_frames: int) -> tuple[int, ...]:
     """The first and the last frame; see `Algorithm.given_frames`.
 
@@ -131,7 +136,7 @@ class Inbetween:
       UserError: if the networks do not fit clips of this length and size.
     """
     video = to_model_range(batch["video"])
-    self._check_shape(*video.shape[1:4])
+    self._check_shape(*video.shape[1:])
     keys = iter(jax.random.split(key, 5))
     num_frames = video.shape[1]
     modules = self._networks(num_frames=num_frames)
@@ -310,8 +315,10 @@ class Inbetween:
     drawn = resampling.random_frames(key, video[:, 1:-1], self.config.frames_per_clip)
     return drawn.reshape(-1, *drawn.shape[2:])
 
-  def _check_shape(self, num_frames: int, height: int, width: int) -> None:
+  def _check_shape(self, num_frames: int, height: int, width: int, channels: int) -> None:
     c = self.config
+    if channels != c.channels:
+      raise UserError(f"data.channels={channels} and algorithm.channels={c.channels} must be equal")
     self.given_frames(num_frames)
     if not 1 <= c.frames_per_clip <= num_frames - 2:
       raise UserError(f"algorithm.frames_per_clip={c.frames_per_clip} must lie in 1..{num_frames - 2}")

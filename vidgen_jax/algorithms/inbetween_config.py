@@ -1,5 +1,6 @@
 """Settings of the inbetweening GAN (paper 000)."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -63,6 +64,14 @@ class InbetweenConfig:
         f"algorithm.encoder_widths={self.encoder_widths} and decoder_widths={self.decoder_widths} must have equally "
         "many entries: the decoder doubles the size as often as the encoder halves it"
       )
-    for name in ("encoder_widths", "latent_blocks", "video_discriminator_widths", "image_discriminator_widths"):
+    for name in (
+      *("encoder_widths", "latent_blocks", "decoder_widths"),
+      *("video_discriminator_widths", "image_discriminator_widths"),
+    ):
       if not getattr(self, name) or min(getattr(self, name)) < 1:
         raise UserError(f"algorithm.{name}={getattr(self, name)} must hold positive numbers")
+    for name in ("latent_features", "encoding_features"):
+      if getattr(self, name) < 1:
+        raise UserError(f"algorithm.{name}={getattr(self, name)} must be at least 1")
+    if not 0 <= self.gradient_penalty < math.inf:
+      raise UserError(f"algorithm.gradient_penalty={self.gradient_penalty} must be 0 or more")

@@ -118,6 +118,11 @@ class Trivd:
     """The generator."""
     return (GENERATOR,)
 
+  @property
+  def fixed_length(self) -> bool:
+    """No: the recurrent generator goes on for as long as it is asked to."""
+    return False
+
   def given_frames(self, num_frames: int) -> tuple[int, ...]:
     """The Tc leading frames; see `Algorithm.given_frames`.
 
@@ -186,6 +191,9 @@ class Trivd:
         halved as often as the networks do.
     """
     self._check_resolution(*batch["video"].shape[2:4])
+    if batch["video"].shape[-1] != self.config.channels:
+      channels = batch["video"].shape[-1]
+      raise UserError(f"data.channels={channels} and algorithm.channels={self.config.channels} must be equal")
     num_frames = batch["video"].shape[1]
     tc = len(self.given_frames(num_frames))
     available = num_frames - (tc if self.config.frames_from == "predicted" else 0)

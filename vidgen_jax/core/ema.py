@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vidgen_jax.core.state import Nets
+from vidgen_jax.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,11 @@ class EmaConfig:
   decay: float = 0.9999
   start_step: int = 20_000
   warmup: bool = False
+
+  def __post_init__(self) -> None:
+    """Raises UserError for a decay that does not average."""
+    if not 0 <= self.decay <= 1:
+      raise UserError(f"ema.decay={self.decay} must lie in [0, 1]")
 
 
 def update_ema(ema: Nets, nets: Nets, step: jax.Array, config: EmaConfig) -> Nets:

@@ -1,9 +1,12 @@
 """Optimizers and learning rates from plain settings."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import optax
+
+from vidgen_jax.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,15 @@ class AdamConfig:
   b2: float = 0.999
   eps: float = 1e-8
   clip_norm: float = 0.0
+
+  def __post_init__(self) -> None:
+    """Raises UserError for values that could not train."""
+    for name in ("learning_rate", "warmup_steps", "eps", "clip_norm"):
+      if not 0 <= getattr(self, name) < math.inf:
+        raise UserError(f"Adam's {name}={getattr(self, name)} must be 0 or more")
+    for name in ("b1", "b2"):
+      if not 0 <= getattr(self, name) < 1:
+        raise UserError(f"Adam's {name}={getattr(self, name)} must lie in [0, 1)")
 
 
 def make_optimizer(config: AdamConfig) -> optax.GradientTransformation:
