@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from vidgen_jax import cli, scoring, workdir
+from vidgen_jax import cli, export, scoring, workdir
+from vidgen_jax import experiment as experiments
 from vidgen_jax.exported import load_export
 
 pytest_plugins = ("tests.runs",)
@@ -36,12 +37,18 @@ def inputs():
 
 def test_the_export_gives_the_pictures_of_the_run_bit_by_bit_for_any_batch(inbetween_folder, generator, inputs):
   trained = workdir.load_trained(str(inbetween_folder))
-  experiment = trained.experiment
-  assert experiment.config.algorithm.unroll  # the export's loops are compared with straight-line code
-  options = experiment.options()
+  config, options = trained.experiment.config, trained.experiment.options()
   nets = scoring.prepare_nets(
-    experiment, trained.nets, scoring.standing_key(experiment), options=options, num_batches=2
+    trained.experiment, trained.nets, scoring.standing_key(trained.experiment), options=options, num_batches=2
   )
+  nets = jax.device_get(nets)
+  weights = export.flatten_nets(nets)
+  assert weights.keys() == generator.weights.keys()
+  for name, value in weights.items():
+    np.testing.assert_array_equal(generator.weights[name], value, err_msg=name)
+  # On one device like the export: products of one clip and of eight differ by rounding.
+  experiment = experiments.build(config, devices=jax.devices()[:1])
+  assert config.algorithm.unroll  # the export's loops are compared with straight-line code
   key = jax.random.key(7)
   inputs = inputs | {"latent": np.asarray(experiment.algorithm.latent(key, 8))}
   batch = experiment.put_batch({name: inputs[name] for name in ("given", "label")}, microbatches=False)

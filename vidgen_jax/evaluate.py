@@ -77,7 +77,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   metric_flags.define_score_flags(flag_values)
   flags.DEFINE_bool("follow", False, "scores each checkpoint as it appears, to the last", flag_values=flag_values)
   flags.DEFINE_string(
-    "best_metric", "", f"--follow: keeps the best checkpoint by it in workdir/{BEST_FOLDER}", flag_values=flag_values
+    "best_metric",
+    "",
+    f"--follow: keeps the best checkpoint by it in workdir/{BEST_FOLDER}: {', '.join(HIGHER_IS_BETTER)}",
+    flag_values=flag_values,
   )
   flags.DEFINE_float("poll", 10.0, "--follow: seconds between two looks", flag_values=flag_values)
   flags.DEFINE_float(

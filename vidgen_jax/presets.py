@@ -140,7 +140,8 @@ def inbetween_smoke(config: ml_collections.ConfigDict) -> None:
   algorithm.latent_features = 4
   algorithm.encoding_features = 4
   algorithm.encoder_widths = (4, 4)
-  algorithm.latent_blocks = (1, 1)
+  algorithm.latent_blocks = (1, 2)
+  algorithm.unroll = False
   algorithm.decoder_widths = (4, 4)
   algorithm.video_discriminator_widths = (4, 4)
   algorithm.image_discriminator_widths = (4, 4)

@@ -25,7 +25,7 @@ SUMMARY = """Makes clips with a trained generator; writes a contact sheet, GIFs 
 Needs --out, and either --workdir of a run or --export, a folder made by `vidgen export`. The frames that the generator
 must be given are those of evaluation clips of the data set; or of --input: a video file, a frame strip, or a folder of
 them, of which a model that fills in between two frames takes the first and the last; or the pictures of --given, of any
-size. Of all the middle square is taken.
+size. Of all the middle square is taken. A run needs its data set too, for the standing statistics; an export does not.
 Example: vidgen sample --workdir=runs/shapes --num_clips=4 --samples=3 --truncation=0.8 --out=samples
 Example: vidgen sample --workdir=runs/between --given=first.png,last.png --samples=5 --formats=mp4,png --out=filled"""
 
@@ -50,7 +50,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "num_frames",
     None,
-    "length of the clips, the given frames included; may exceed the trained length",
+    "length of the clips, the given frames included; may exceed the trained length if the model is recurrent",
     lower_bound=1,
     flag_values=flag_values,
   )

@@ -9,6 +9,7 @@ from absl import logging
 
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
+from vidgen_jax.algorithms import ALGORITHMS
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
@@ -119,8 +120,10 @@ def check_same_model(workdir: str, config: ExperimentConfig) -> None:
     UserError: naming the first field that does not fit, or if the folder holds no run.
   """
   changed = configs.differences(configs.to_dict(load_config(workdir)), configs.to_dict(config))
+  algorithm = ALGORITHMS[config.algorithm_name][1](config.algorithm)
+  shape = ("data.resolution", "data.channels", *(["data.num_frames"] if algorithm.fixed_length else []))
   for name, (old, new) in changed.items():
-    if name.startswith("algorithm") or name in ("data.resolution", "data.channels"):
+    if name.startswith("algorithm") or name in shape:
       raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")
 
 

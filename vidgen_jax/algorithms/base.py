@@ -17,7 +17,8 @@ class SampleOptions:
   """How clips are sampled.
 
   Attributes:
-    num_frames: length of the whole clip, the given frames included; may exceed the trained length.
+    num_frames: length of the whole clip, the given frames included; may differ from the trained length unless
+      `Algorithm.fixed_length`.
     truncation: latents are drawn from a normal distribution cut at +-truncation; 0 gives the constant 0, None no cut.
   """
 

@@ -33,8 +33,9 @@ class InbetweenConfig:
     gradient_penalty: weight of the gradient penalty of each discriminator (`ops.penalties.gradient_penalty`).
     generator_optimizer: Adam of the three generator nets.
     discriminator_optimizer: Adam of both discriminators.
-    compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32, and so does everything in
-      the discriminators' update, whose gradient penalty is differentiated twice.
+    compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32, and so do the
+      discriminators in their own update, whose gradient penalty is differentiated twice (products in the platform's
+      default precision).
     remat: recomputes activations of the latent generator in the backward pass.
     unroll: writes loops over blocks out (for CPUs).
   """
