@@ -350,7 +350,10 @@ def test_unknown_classes_are_answered_with_the_known_ones(text):
     ("", "give either --workdir of a run or --export"),
     ("--workdir={run} --export={export}", "give either --workdir of a run or --export"),
     ("--export={run}", "is no export: it has no signature.json; make one with `vidgen export`"),
-    ("--export={export} --num_frames=9", "makes clips of 5 frames; export the run again with --num_frames=9"),
+    (
+      "--export={export} --num_frames=9",
+      "makes clips of 5 frames; a model that can make others must be exported again",
+    ),
     ("--export={export} --step=2", "--step belongs to --workdir"),
     ("--export={export} --class=down", "--class=down is not a class of the model; it has 0 = up, 1 = left"),
     ("--export={export} --input={run}", "--class is missing: what --input shows is one of up, left"),

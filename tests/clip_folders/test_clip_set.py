@@ -79,7 +79,7 @@ def test_windows_of_every_kind_of_clip(tmp_path, make, options, frames):
   make.strip(tmp_path / "b.png", clip)
   make.frames(tmp_path / "c", clip)
   np.save(tmp_path / "d.npy", clip)
-  np.savez(tmp_path / "e.npz", conditioning=clip[None, :3], samples=clip[None, None, 3:])
+  np.savez(tmp_path / "e.npz", given=clip[None, :3], samples=clip[None, None])
   np.save(tmp_path / "f.npy", clip[None].transpose(0, 4, 1, 2, 3))
   clips = open_clips(tmp_path, ClipOptions(**options))
   assert len(clips) == 6
