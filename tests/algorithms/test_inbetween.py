@@ -46,8 +46,9 @@ def _nets(algorithm: Inbetween, batch) -> dict[str, NetState]:
   rng = np.random.default_rng(1)
 
   def leaf(path, shape):
-    values = rng.normal(size=shape.shape).astype(np.float32)
-    return jnp.asarray(np.abs(values) + 0.5 if getattr(path[-1], "key", "") == "var" else 0.5 * values)
+    values, name = rng.normal(size=shape.shape).astype(np.float32), getattr(path[-1], "key", "")
+    # Biases small beside what they are added to, so that the inputs still decide.
+    return jnp.asarray(np.abs(values) + 0.5 if name == "var" else (0.1 if name == "bias" else 0.5) * values)
 
   return jax.tree.map_with_path(leaf, jax.eval_shape(algorithm.init, jax.random.key(0), batch))
 

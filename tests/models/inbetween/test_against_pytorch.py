@@ -24,7 +24,8 @@ def _run(module, *inputs, **options):
 
   def leaf(path, shape):
     values = rng.normal(size=shape.shape).astype(np.float32)
-    return np.abs(values) + 0.5 if path[-1].key == "var" else 0.5 * values
+    # Biases small beside what they are added to, so that the inputs still decide.
+    return np.abs(values) + 0.5 if path[-1].key == "var" else (0.1 if path[-1].key == "bias" else 0.5) * values
 
   shapes = jax.eval_shape(functools.partial(module.init, **options), jax.random.key(0), *inputs)
   variables = jax.tree.map_with_path(leaf, shapes)
@@ -44,6 +45,11 @@ def _kernel(kernel, *, transposed=False):
   """[..., in, out] -> [out, in, ...], or [in, out, ...]."""
   kernel = np.moveaxis(kernel, (-2, -1), (0, 1))
   return torch.from_numpy((kernel if transposed else kernel.swapaxes(0, 1)).copy())
+
+
+def _weights(params):
+  """(kernel, bias) of a convolution."""
+  return _kernel(params["kernel"]), torch.from_numpy(params["bias"])
 
 
 def _leaky(x):
@@ -100,7 +106,7 @@ def test_video_discriminator():
   found, variables = _run(VideoDiscriminator((3, 4)), video)
   params, x = variables["params"], _tensor(video)
   for index in range(2):
-    x = functional.conv3d(x, _kernel(params[f"conv_{index}"]["kernel"]), stride=(1, 2, 2), padding=(0, 1, 1))
+    x = functional.conv3d(x, *_weights(params[f"conv_{index}"]), stride=(1, 2, 2), padding=(0, 1, 1))
     x = _leaky(_layer_norm(x, params[f"norm_{index}"]))
   np.testing.assert_allclose(found, _logit(x, params["output"])[:, 0], rtol=1e-4, atol=1e-4)
   assert np.ptp(found) > 0.1
@@ -110,11 +116,11 @@ def test_image_discriminator():
   frames = _draw((3, 8, 12, 2))
   found, variables = _run(ImageDiscriminator((3, 4)), frames)
   params, x = variables["params"], _tensor(frames)
-  kernel = lambda name: _kernel(params[name]["kernel"])
   for index in range(2):
-    y = functional.conv2d(x, kernel(f"conv_{index}"), padding=1)
-    y = functional.conv2d(_leaky(_layer_norm(y, params[f"norm_{index}"])), kernel(f"down_{index}"), stride=2, padding=1)
-    shortcut = functional.conv2d(functional.avg_pool2d(x, 2), kernel(f"shortcut_{index}"))
+    conv, down, shortcut = (_weights(params[f"{name}_{index}"]) for name in ("conv", "down", "shortcut"))
+    y = functional.conv2d(x, *conv, padding=1)
+    y = functional.conv2d(_leaky(_layer_norm(y, params[f"norm_{index}"])), *down, stride=2, padding=1)
+    shortcut = functional.conv2d(functional.avg_pool2d(x, 2), *shortcut)
     x = _leaky(_layer_norm(y + shortcut, params[f"down_norm_{index}"]))
   np.testing.assert_allclose(found, _logit(x, params["output"])[:, 0], rtol=1e-4, atol=1e-4)
   assert np.ptp(found) > 0.1

@@ -31,7 +31,11 @@ def case(request):
   real, fake = _draw(shape, 1), _draw(shape, 2)
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(module.init, jax.random.key(0), real)["params"]
-  params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
+  # Biases small beside what they are added to, so that the inputs still decide.
+  scale = lambda path: 0.1 if path[-1].key == "bias" else 1.0
+  params = jax.tree.map_with_path(
+    lambda path, leaf: jnp.asarray(scale(path) * rng.normal(size=leaf.shape), jnp.float32), shapes
+  )
   # Logits near 0, where the factors (1 - D)^2 and D^2 change most.
   params["output"]["kernel"] *= 0.5
 
@@ -76,6 +80,12 @@ def test_gradient_of_the_penalty_by_the_parameters(case):
     name = jax.tree_util.keystr(path)
     assert length > 1e-4, name
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(length, rel=0.01, abs=1e-4), name
+
+
+def test_half_the_contrast_has_another_logit(case):
+  logit = functools.partial(case.module.apply, {"params": case.params})
+  for inputs in case.inputs:
+    assert np.all(np.abs(logit(inputs) - logit(inputs / 2)) > 1e-3)
 
 
 def test_the_head_is_float32(case):

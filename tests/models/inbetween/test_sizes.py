@@ -1,6 +1,7 @@
 """Shapes and numbers of parameters at the paper's sizes, counted by hand from its tables.
 
-A convolution before a normalisation has no bias; batch and layer normalisation have a scale and an offset a channel.
+A convolution before batch normalisation has no bias, one before layer normalisation has. Both normalisations have a
+scale and an offset a channel.
 """
 
 import functools
@@ -120,11 +121,12 @@ def test_video_discriminator():
   shape, params, stats = _trace(VideoDiscriminator(), (2, 16, 64, 64, 3))
   assert shape == (2,)
   kernels = 4**3 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512)
+  biases = 64 + 128 + 256 + 512
   norms = 2 * (64 + 128 + 256 + 512)
   # 16 frames lose three four times: 4 are left, of 64 / 2^4 = 4 pixels by 4.
   head = 4 * 4 * 4 * 512 + 1
-  assert (params, stats) == (kernels + norms + head, 0)
-  assert params == 11_022_336 + 1_920 + 32_769
+  assert (params, stats) == (kernels + biases + norms + head, 0)
+  assert params == 11_022_336 + 960 + 1_920 + 32_769
 
 
 def test_image_discriminator():
@@ -133,7 +135,8 @@ def test_image_discriminator():
   total = 0
   for before, after in ((3, 64), (64, 128), (128, 256), (256, 512)):
     # K3 and its normalisation keep the channels; K4 S2, the 1x1 shortcut and the sum's normalisation have new ones.
-    total += 9 * before * before + 2 * before
-    total += 16 * before * after + before * after + 2 * after
+    # Each of the three convolutions has a bias a channel.
+    total += 9 * before * before + before + 2 * before
+    total += 16 * before * after + after + before * after + after + 2 * after
   # 64 / 2^4 = 4 pixels by 4.
   assert (params, stats) == (total + 4 * 4 * 512 + 1, 0)

@@ -1,4 +1,8 @@
-"""The two discriminators (paper 000, 3.4 and appendix A)."""
+"""The two discriminators (paper 000, 3.4 and appendix A).
+
+Their convolutions have biases although a normalisation follows: layer normalisation over all of an example divides by
+its own deviation, so without biases a clip and the same clip at half its contrast would get the same logit.
+"""
 
 from typing import Any
 
@@ -35,6 +39,7 @@ class VideoDiscriminator(nn.Module):
         (4, 4, 4),
         strides=(1, 2, 2),
         padding=((0, 0), (1, 1), (1, 1)),
+        use_bias=True,
         precision=None,
         dtype=self.dtype,
         name=f"conv_{index}",
@@ -63,7 +68,7 @@ class ImageDiscriminator(nn.Module):
     """Logits float32 [B] of frames [B, H, W, C] in [-1, 1]."""
     x = frame[:, None]
     for index, width in enumerate(self.widths):
-      common = {"precision": None, "dtype": self.dtype}
+      common = {"use_bias": True, "precision": None, "dtype": self.dtype}
       y = Conv3D(x.shape[-1], (3, 3), **common, name=f"conv_{index}")(x)
       y = activation(LayerNorm(dtype=self.dtype, name=f"norm_{index}")(y))
       down = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
