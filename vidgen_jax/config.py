@@ -174,10 +174,14 @@ def _check(config: ExperimentConfig) -> None:
     "evaluation.batch_size": config.evaluation.batch_size,
     "evaluation.samples": config.evaluation.samples,
     "evaluation.standing_batches": config.evaluation.standing_batches,
+    "evaluation.training_standing_batches": config.evaluation.training_standing_batches,
+    "evaluation.training_clips": config.evaluation.training_clips,
   }
   for name, value in positive.items():
     if value < 1:
       raise UserError(f"config.{name}={value} must be at least 1")
+  if config.evaluation.num_clips < 0:
+    raise UserError(f"config.evaluation.num_clips={config.evaluation.num_clips} must not be negative; 0 takes all")
   if config.train.batch_size % config.step.accumulate:
     batch_size = config.train.batch_size
     raise UserError(f"config.step.accumulate={config.step.accumulate} does not divide {batch_size=}")

@@ -1,0 +1,45 @@
+"""Numbers in a config that cannot be meant."""
+
+import pytest
+
+from vidgen_jax.config import from_config_dict, template
+from vidgen_jax.errors import UserError
+
+
+def _template(algorithm: str = "trivd"):
+  config = template(algorithm)
+  config.name, config.data.name = "test", "shape_motion"
+  return config
+
+
+@pytest.mark.parametrize("algorithm", ["trivd", "inbetween"])
+def test_the_defaults_are_accepted(algorithm):
+  assert from_config_dict(_template(algorithm)).evaluation.num_clips == 0
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("train.batch_size", 0, "must be at least 1"),
+    ("train.checkpoint_every", 0, "must be at least 1"),
+    ("evaluation.samples", 0, "must be at least 1"),
+    ("evaluation.standing_batches", 0, "must be at least 1"),
+    ("evaluation.training_standing_batches", 0, "must be at least 1"),
+    ("evaluation.training_clips", -5, "must be at least 1"),
+    ("evaluation.num_clips", -1, "must not be negative; 0 takes all"),
+  ],
+)
+def test_numbers_out_of_range_are_named(field, value, message):
+  config = _template()
+  part, name = field.split(".")
+  config[part][name] = value
+  with pytest.raises(UserError) as error:
+    from_config_dict(config)
+  assert str(error.value) == f"config.{field}={value} {message}"
+
+
+def test_microbatches_must_divide_the_batch():
+  config = _template()
+  config.train.batch_size, config.step.accumulate = 10, 4
+  with pytest.raises(UserError, match=r"config\.step\.accumulate=4 does not divide batch_size=10"):
+    from_config_dict(config)
