@@ -9,6 +9,7 @@ from vidgen_jax.errors import UserError
 def _template(algorithm: str = "trivd"):
   config = template(algorithm)
   config.name, config.data.name = "test", "shape_motion"
+  config.data.num_frames, config.data.resolution = 8, 32
   return config
 
 
