@@ -17,14 +17,9 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
   config = template("trivd")
   config.name = f"trivd_shape_motion:{variant}"
-  config.data.name = "shape_motion"
-  config.data.eval_window = "random"
-  config.algorithm.num_classes = 2
-  config.evaluation.object_tracking = True
+  presets.shape_motion(config)
   if variant == "paper":
-    presets.trivd_paper(config)
-    config.algorithm.generator_channels = 48
-    config.algorithm.discriminator_channels = 48
+    presets.trivd_paper(config, channels=48)
     config.algorithm.remat = False
     config.train.batch_size = 64
     config.train.num_steps = 50_000

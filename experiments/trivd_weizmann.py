@@ -20,9 +20,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.name = "weizmann"
   config.data.random_flip = True
   if variant == "paper":
-    presets.trivd_paper(config)
-    config.algorithm.generator_channels = 48
-    config.algorithm.discriminator_channels = 48
+    presets.trivd_paper(config, channels=48)
     config.algorithm.remat = False
     config.train.batch_size = 32
     config.train.num_steps = 50_000

@@ -18,6 +18,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# Some tests read its constants before another one loads it as a plugin.
+pytest.register_assert_rewrite("tests.tiny_experiment")
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -128,6 +128,11 @@ def peak_memory(compiled: Any) -> tuple[int | None, str]:
   stats = jax.local_devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in stats:
     return stats["peak_bytes_in_use"], "one device's peak so far"
+  return planned_memory(compiled)
+
+
+def planned_memory(compiled: Any) -> tuple[int | None, str]:
+  """As `peak_memory`, but what XLA planned for this program alone, whatever else has run on the device."""
   analysis = compiled.memory_analysis()
   if analysis is None:
     return None, "this backend does not tell"

@@ -1,13 +1,44 @@
 """Sizes that experiment files share."""
 
+from collections.abc import Sequence
+
 import ml_collections
 
 from vidgen_jax.errors import UserError
 
+FORMS = ("paper", "cpu", "smoke")
+"""Forms of an experiment: the paper's size, one for two CPU cores, one for tests."""
 
-def unknown_variant(variant: str) -> UserError:
+
+def unknown_variant(variant: str, *, choices: Sequence[str] = FORMS) -> UserError:
   """The error of an experiment file that is asked for a variant it does not have."""
-  return UserError(f"the experiment has no variant {variant!r}; choose paper, cpu or smoke")
+  *others, last = choices
+  return UserError(f"the experiment has no variant {variant!r}; choose {', '.join(others)} or {last}")
+
+
+def variants_of(rows: Sequence[str]) -> tuple[str, ...]:
+  """The variants of an experiment file with rows: each row, ROW_cpu and ROW_smoke."""
+  return tuple(row if form == "paper" else f"{row}_{form}" for row in rows for form in FORMS)
+
+
+def row_and_form(variant: str, rows: Sequence[str]) -> tuple[str, str]:
+  """Splits a variant: 'faster' is ('faster', 'paper'), 'faster_cpu' is ('faster', 'cpu').
+
+  Raises:
+    UserError: if there is no such variant.
+  """
+  if variant not in variants_of(rows):
+    raise unknown_variant(variant, choices=[*rows, "one of these with _cpu or _smoke behind it"])
+  form = next((form for form in FORMS[1:] if variant.endswith(f"_{form}")), FORMS[0])
+  return variant.removesuffix(f"_{form}"), form
+
+
+def shape_motion(config: ml_collections.ConfigDict) -> None:
+  """Data and scores of TrIVD-GAN on Shape Motion: two classes, and the object is scored by its place."""
+  config.data.name = "shape_motion"
+  config.data.eval_window = "random"
+  config.algorithm.num_classes = 2
+  config.evaluation.object_tracking = True
 
 
 def trivd_cpu(config: ml_collections.ConfigDict) -> None:
@@ -32,19 +63,7 @@ def trivd_cpu(config: ml_collections.ConfigDict) -> None:
   algorithm.class_features = 32
   algorithm.generator_optimizer.learning_rate = 1e-3
   algorithm.discriminator_optimizer.learning_rate = 2e-3
-  algorithm.unroll = True
-  config.step.unroll = True
-  config.ema.decay = 0.99
-  config.ema.start_step = 0
-  config.ema.warmup = True
-  config.train.batch_size = 8
-  config.train.num_steps = 5_000
-  config.train.log_every = 50
-  config.train.picture_every = 500
-  config.train.evaluate_every = 250
-  config.train.checkpoint_every = 250
-  config.evaluation.standing_batches = 20
-  config.evaluation.standing_batch_size = 64
+  _cpu_run(config, score_every=250)
 
 
 def trivd_smoke(config: ml_collections.ConfigDict) -> None:
@@ -63,12 +82,17 @@ def trivd_smoke(config: ml_collections.ConfigDict) -> None:
   _smoke_run(config)
 
 
-def trivd_paper(config: ml_collections.ConfigDict) -> None:
-  """TrIVD-GAN-FP as in paper 004 (4.4, E): ch 120, batch 512, 700,000 steps, 5 -> 11 frames, 64x64."""
+def trivd_paper(config: ml_collections.ConfigDict, *, channels: int = 120) -> None:
+  """TrIVD-GAN-FP as in paper 004 (4.4, E): batch 512, 700,000 steps, 5 -> 11 frames, 64x64.
+
+  Args:
+    config: to change.
+    channels: ch of the generator and the discriminators: 120 in the final model, 48 in the comparisons.
+  """
   config.data.num_frames = 16
   config.data.resolution = 64
-  config.algorithm.generator_channels = 120
-  config.algorithm.discriminator_channels = 120
+  config.algorithm.generator_channels = channels
+  config.algorithm.discriminator_channels = channels
   config.algorithm.remat = True
   config.evaluation.batch_size = 256
   config.evaluation.num_clips = 0
@@ -114,19 +138,7 @@ def inbetween_cpu(config: ml_collections.ConfigDict) -> None:
   algorithm.frames_per_clip = 6
   algorithm.generator_optimizer.learning_rate = 2e-4
   algorithm.discriminator_optimizer.learning_rate = 1e-3
-  algorithm.unroll = True
-  config.step.unroll = True
-  config.ema.decay = 0.99
-  config.ema.start_step = 0
-  config.ema.warmup = True
-  config.train.batch_size = 8
-  config.train.num_steps = 5_000
-  config.train.log_every = 50
-  config.train.picture_every = 500
-  config.train.evaluate_every = 500
-  config.train.checkpoint_every = 500
-  config.evaluation.standing_batches = 20
-  config.evaluation.standing_batch_size = 64
+  _cpu_run(config, score_every=500)
   config.evaluation.training_clips = 128
 
 
@@ -146,6 +158,23 @@ def inbetween_smoke(config: ml_collections.ConfigDict) -> None:
   algorithm.video_discriminator_widths = (4, 4)
   algorithm.image_discriminator_widths = (4, 4)
   _smoke_run(config)
+
+
+def _cpu_run(config: ml_collections.ConfigDict, *, score_every: int) -> None:
+  """5,000 steps of batch 8 on two cores, loops written out; scores and checkpoints every `score_every` steps."""
+  config.algorithm.unroll = True
+  config.step.unroll = True
+  config.ema.decay = 0.99
+  config.ema.start_step = 0
+  config.ema.warmup = True
+  config.train.batch_size = 8
+  config.train.num_steps = 5_000
+  config.train.log_every = 50
+  config.train.picture_every = 500
+  config.train.evaluate_every = score_every
+  config.train.checkpoint_every = score_every
+  config.evaluation.standing_batches = 20
+  config.evaluation.standing_batch_size = 64
 
 
 def _smoke_run(config: ml_collections.ConfigDict) -> None:

@@ -14,6 +14,7 @@ from vidgen_jax.clips import Clips
 from vidgen_jax.errors import UserError
 from vidgen_jax.exported import load_config_json
 from vidgen_jax.files import written_whole_folder
+from vidgen_jax.motion import MovingSamples, write_agreement, write_motion
 from vidgen_jax.observe.pictures import frame_labels, mark_given, save_gif, save_png
 from vidgen_jax.observe.videos import FORMATS, save_clips
 from vidgen_jax.ops.video import contact_sheet
@@ -26,7 +27,11 @@ Needs --out, and either --workdir of a run or --export, a folder made by `vidgen
 must be given are those of evaluation clips of the data set; or of --input: a video file, a frame strip, or a folder of
 them, of which a model that fills in between two frames takes the first and the last; or the pictures of --given, of any
 size. Of all the middle square is taken. A run needs its data set too, for the standing statistics; an export does not.
+--motion adds the motion fields of a run whose recurrent unit moves content (paper 004, figure 3): motion.npz,
+motion.png, GIFs; and motion.json, their agreement with the true motion, where the clips show one object whose truth is
+known.
 Example: vidgen sample --workdir=runs/shapes --num_clips=4 --samples=3 --truncation=0.8 --out=samples
+Example: vidgen sample --workdir=runs/shapes --motion --out=moving
 Example: vidgen sample --workdir=runs/between --given=first.png,last.png --samples=5 --formats=mp4,png --out=filled"""
 
 SAMPLES_FILE = "samples.npz"
@@ -68,6 +73,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     "fps", 8.0, "frames per second of GIF and MP4", lower_bound=0.1, upper_bound=50, flag_values=flag_values
   )
+  flags.DEFINE_bool("motion", False, "also writes the motion fields of a run", flag_values=flag_values)
+  flags.DEFINE_list(
+    "motion_levels",
+    None,
+    "of which of the generator's levels the motion is combined, 0 the coarsest; by default the two coarsest",
+    flag_values=flag_values,
+  )
   flags.DEFINE_string("out", None, "folder to make", flag_values=flag_values)
   flags.DEFINE_bool("overwrite", False, "replaces samples that are in --out already", flag_values=flag_values)
   flags.mark_flag_as_required("out", flag_values=flag_values)
@@ -82,11 +94,19 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError("--given=PICTURE,... and --input=VIDEO exclude each other; give one of them")
   if unknown := [name for name in flag_values.formats if name not in FORMATS]:
     raise UserError(f"--formats: {unknown[0]!r} is none of {', '.join(FORMATS)}")
+  if flag_values.motion and flag_values.workdir is None:
+    raise UserError("--motion needs --workdir of a run: an export makes clips and nothing else")
+  if flag_values.motion_levels is not None and not flag_values.motion:
+    raise UserError("--motion_levels belongs to --motion; give both or neither")
   startup.enable_compilation_cache()
   with written_whole_folder(flag_values.out, overwrite=flag_values.overwrite, marker=SAMPLES_FILE) as folder:
     sampler = _sampler(flag_values)
     clips = _clips(flag_values, sampler)
-    samples = sample(sampler, clips, samples=flag_values.samples, seed=flag_values.seed)
+    options = {"samples": flag_values.samples, "seed": flag_values.seed}
+    if sampler.motion is None:
+      samples = sample(sampler, clips, **options)
+    else:
+      samples = sample_motion(folder, sampler, clips, fps=flag_values.fps, **options)
     write_samples(folder, clips, samples, given_frames=sampler.given_frames, fps=flag_values.fps)
     save_clips(folder / CLIPS_FOLDER, samples, formats=flag_values.formats, fps=flag_values.fps)
   logging.info("wrote %d samples of %d clips to %s", samples.shape[1], len(clips), flag_values.out)
@@ -105,6 +125,34 @@ def sample(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.nda
     Whole clips, uint8 [N, l, num_frames, H, W, C].
   """
   return np.stack([samplers.draw_sample(sampler, clips, sample=j, seed=seed) for j in range(samples)], axis=1)
+
+
+def sample_motion(
+  folder: Path, sampler: Sampler, clips: Clips, *, samples: int, seed: int, fps: float = 8.0
+) -> np.ndarray:
+  """As `sample`, and writes the clips' motion fields: see `vidgen_jax.motion.write_motion` and `write_agreement`.
+
+  Args:
+    folder: it exists.
+    sampler: the generator; its `motion` is not None.
+    clips: see `sample`. Agreement needs their truth.
+    samples: see `sample`.
+    seed: see `sample`.
+    fps: frames per second of the GIFs, in (0, 50].
+
+  Returns:
+    See `sample`.
+
+  Raises:
+    UserError: if the disk is full.
+  """
+  drawn = [samplers.draw_motion(sampler, clips, sample=j, seed=seed) for j in range(samples)]
+  videos, flows = (np.stack(parts, axis=1) for parts in zip(*drawn, strict=True))
+  moving = MovingSamples(samples=videos, flow=flows, given_frames=sampler.given_frames)
+  write_motion(folder, moving, levels=sampler.motion.levels, fps=fps)
+  if sampler.motion.object_tracking and clips.truth is not None:
+    write_agreement(folder, moving, clips.truth, levels=sampler.motion.levels, seed=seed)
+  return videos
 
 
 def write_samples(
@@ -167,7 +215,8 @@ def _sampler(flag_values: flags.FlagValues) -> Sampler:
       weights=flag_values.weights,
       data_dir=flag_values.data_dir,
     )
-    return samplers.workdir_sampler(trained, **wanted)
+    levels = None if flag_values.motion_levels is None else _integers("motion_levels", flag_values.motion_levels)
+    return samplers.workdir_sampler(trained, **wanted, with_motion=flag_values.motion, motion_levels=levels)
   for name, default in {"step": None, "weights": "ema"}.items():
     if flag_values[name].value != default:
       raise UserError(f"--{name} belongs to --workdir; an export holds the averages of one step")
@@ -189,3 +238,10 @@ def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
   else:
     clips = samplers.evaluation_clips(sampler, num_clips=flag_values.num_clips)
   return clips if label is None else dataclasses.replace(clips, label=np.full_like(clips.label, label))
+
+
+def _integers(flag: str, words: Sequence[str]) -> list[int]:
+  """The numbers of a list flag."""
+  if wrong := [word for word in words if not word.strip().isdecimal()]:
+    raise UserError(f"--{flag}: {wrong[0]!r} is no number; give levels such as 0,1")
+  return [int(word) for word in words]

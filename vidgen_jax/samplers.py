@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from absl import logging
 
 from vidgen_jax import clips as clip_sources
 from vidgen_jax import scoring, workdir
-from vidgen_jax.algorithms import InbetweenConfig, SampleOptions
+from vidgen_jax.algorithms import ALGORITHMS, DecodesBlocks, PredictsMotion, SampleOptions
 from vidgen_jax.clips import Clips
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
@@ -22,9 +22,13 @@ from vidgen_jax.exported import load_export
 from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.types import Batch
 from vidgen_jax.workdir import Trained
 
 DrawFn = Callable[[Clips, jax.Array], np.ndarray]
+
+COMBINED_LEVELS = 2
+"""Of the coarsest, whose motion is combined by default (paper 004, figure 3: "the two lower levels")."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,19 @@ class BlockDecoder:
   decode: DrawFn
   """As `Sampler.draw` for at most `batch_size` clips, but uint8 [blocks, B, num_frames, H, W, C]: what the decoder
   makes of each block. The last are the clips that `draw` makes."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MotionPredictor:
+  """Makes clips together with their motion fields (paper 004, figure 3)."""
+
+  levels: tuple[int, ...]
+  """Whose motion is combined, 0 the coarsest."""
+  predict: Callable[[Clips, jax.Array], tuple[np.ndarray, np.ndarray]]
+  """As `Sampler.draw`: the clips that it makes, and of their G' generated frames the motion since the frame before,
+  float32 [B, G', H, W, 2]; see `vidgen_jax.algorithms.PredictsMotion`."""
+  object_tracking: bool
+  """Whether the model's clips show one bright object, whose true motion can be told."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +72,8 @@ class Sampler:
   """What the model was trained on."""
   blocks: BlockDecoder | None = None
   """None for an export, and for a model without latent blocks."""
+  motion: MotionPredictor | None = None
+  """None where it was not asked for."""
 
 
 def draw_sample(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> np.ndarray:
@@ -69,12 +88,33 @@ def draw_sample(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> np
   Returns:
     Whole clips, uint8 [N, num_frames, H, W, C].
   """
-  drawn = []
+  return np.concatenate([sampler.draw(*part) for part in _parts(sampler, clips, sample=sample, seed=seed)])
+
+
+def draw_motion(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """As `draw_sample`, with the motion fields of the same clips.
+
+  Args:
+    sampler: the generator; its `motion` is not None.
+    clips: N of them.
+    sample: see `draw_sample`.
+    seed: see `draw_sample`.
+
+  Returns:
+    Whole clips, uint8 [N, num_frames, H, W, C], and float32 [N, num_frames - G, H, W, 2]: (dx, dy) in pixels since the
+    frame before, of the generated frames.
+  """
+  drawn = [sampler.motion.predict(*part) for part in _parts(sampler, clips, sample=sample, seed=seed)]
+  videos, flows = zip(*drawn, strict=True)
+  return np.concatenate(videos), np.concatenate(flows)
+
+
+def _parts(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> Iterator[tuple[Clips, jax.Array]]:
+  """The clips in batches, each with the key of its latents."""
   for i, start in enumerate(range(0, len(clips), sampler.batch_size)):
     part = slice(start, start + sampler.batch_size)
     batch = Clips(given=clips.given[part], truth=None, label=clips.label[part])
-    drawn.append(sampler.draw(batch, latent_key(seed, batch=i, sample=sample)))
-  return np.concatenate(drawn)
+    yield batch, latent_key(seed, batch=i, sample=sample)
 
 
 def latent_key(seed: int, *, batch: int, sample: int) -> jax.Array:
@@ -123,16 +163,26 @@ def with_data_dir(config: ExperimentConfig, data_dir: str | None) -> ExperimentC
   return dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
 
 
-def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncation: float | None = None) -> Sampler:
+def workdir_sampler(
+  trained: Trained,
+  *,
+  num_frames: int | None = None,
+  truncation: float | None = None,
+  with_motion: bool = False,
+  motion_levels: Sequence[int] | None = None,
+) -> Sampler:
   """The generator of a run, with standing statistics for the length of the clips.
 
   Args:
     trained: the weights.
     num_frames: see `scoring.sampling_options`.
     truncation: see `scoring.sampling_options`.
+    with_motion: whether motion is wanted too.
+    motion_levels: whose motion is combined, 0 the coarsest; None for the coarsest `COMBINED_LEVELS`.
 
   Raises:
-    UserError: if the length does not fit the model; when first used, if the data set is missing.
+    UserError: if the length does not fit the model, or motion is wanted of a model that has none, or none of such
+      levels; when first used, if the data set is missing.
   """
   experiment = trained.experiment
   settings = experiment.config.evaluation
@@ -158,6 +208,7 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
     class_names=trained.class_names if has_classes else (),
     data=experiment.config.data,
     blocks=_block_decoder(experiment, prepared, options),
+    motion=_motion_predictor(experiment, prepared, options, motion_levels) if with_motion else None,
   )
 
 
@@ -202,8 +253,9 @@ def export_sampler(
 
 
 def _block_decoder(experiment: Experiment, prepared: Callable[[], Nets], options: SampleOptions) -> BlockDecoder | None:
-  algorithm, settings = experiment.algorithm, experiment.config.algorithm
-  if not isinstance(settings, InbetweenConfig) or settings.naive:
+  algorithm = experiment.algorithm
+  numbers = algorithm.last_blocks() if isinstance(algorithm, DecodesBlocks) else ()
+  if not numbers:
     return None
 
   @jax.jit
@@ -217,5 +269,43 @@ def _block_decoder(experiment: Experiment, prepared: Callable[[], Nets], options
     nets = jax.device_put(prepared(), meshes.replicated(experiment.mesh))
     return np.asarray(decode(nets, clips.given, latent))
 
-  last = sum(settings.latent_blocks)
-  return BlockDecoder(numbers=tuple(range(last - settings.latent_blocks[-1] + 1, last + 1)), decode=draw)
+  return BlockDecoder(numbers=numbers, decode=draw)
+
+
+def _motion_predictor(
+  experiment: Experiment, prepared: Callable[[], Nets], options: SampleOptions, levels: Sequence[int] | None
+) -> MotionPredictor:
+  algorithm, settings = experiment.algorithm, experiment.config.evaluation
+  if not isinstance(algorithm, PredictsMotion):
+    able = [name for name, (_, kind) in ALGORITHMS.items() if issubclass(kind, PredictsMotion)]
+    raise UserError(
+      f"--motion: a model of algorithm {experiment.config.algorithm_name!r} shows no motion; it takes one of "
+      f"{', '.join(able)}"
+    )
+  chosen = _chosen_levels(levels, algorithm.motion_levels())
+
+  @functools.partial(jax.jit, out_shardings=meshes.replicated(experiment.mesh))
+  def run(nets: Nets, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    latent = algorithm.latent(key, settings.batch_size, truncation=options.truncation)
+    video, flow = algorithm.predict_motion(nets, batch, latent, num_frames=options.num_frames, levels=chosen)
+    return to_uint8(video), flow
+
+  def predict(clips: Clips, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    nets = jax.device_put(prepared(), meshes.replicated(experiment.mesh))
+    batch = scoring.place_batch(experiment, {"given": clips.given, "label": clips.label})
+    video, flow = run(nets, batch, key)
+    return np.asarray(video)[: len(clips)], np.asarray(flow)[: len(clips)]
+
+  return MotionPredictor(levels=chosen, predict=predict, object_tracking=settings.object_tracking)
+
+
+def _chosen_levels(levels: Sequence[int] | None, count: int) -> tuple[int, ...]:
+  """Checks the levels that are asked for against the `count` that the model has."""
+  if levels is None:
+    return tuple(range(min(COMBINED_LEVELS, count)))
+  levels = tuple(levels)
+  if not levels or levels != tuple(sorted(set(levels))) or not set(levels) <= set(range(count)):
+    raise UserError(
+      f"--motion_levels={','.join(map(str, levels))} must be some of {', '.join(map(str, range(count)))}, in this order"
+    )
+  return levels

@@ -24,6 +24,7 @@ from vidgen_jax.metrics.track_baselines import track_scores
 from vidgen_jax.metrics.trajectory import CentroidScore, centroid_error
 from vidgen_jax.observe.pictures import PredictionPictures, save_prediction_pictures
 from vidgen_jax.ops.given import frames_needed, generated_frames, take_frames
+from vidgen_jax.types import Batch
 
 DIRECTIONS = {"psnr": True, "ssim": True, "psnr_pooled": True}
 TRACKING_DIRECTIONS = {"centroid_error": False, "penalised_centroid_error": False, "presence": True}
@@ -163,15 +164,26 @@ def predict(
     options: length and truncation.
     batch_norm: 'standing' normalises by the statistics in `nets`; 'batch' by those of the filled-up batch itself.
   """
-  size, count = experiment.config.evaluation.batch_size, len(batch["label"])
-  padded = {name: np.take(value, np.arange(size) % count, axis=0) for name, value in batch.items()}
-  start, stop = _process_share(size)
-  local = {name: value[start:stop] for name, value in padded.items()}
-  placed = experiment.put_batch(local, microbatches=False)
+  placed = place_batch(experiment, batch)
   if batch_norm == "batch":
     nets = experiment.with_batch_statistics(nets, placed, key, options=options)
   sampled = experiment.sample(nets, placed, key, options=options)
-  return np.asarray(sampled)[:count]
+  return np.asarray(sampled)[: len(batch["label"])]
+
+
+def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batch:
+  """A batch of evaluation clips on the devices, filled up with repeats to `evaluation.batch_size`.
+
+  Args:
+    experiment: gives the batch size.
+    batch: host arrays with leading axis B, at least 1; every process has all of them.
+  """
+  size = experiment.config.evaluation.batch_size
+  start, stop = _process_share(size)
+  taken = np.arange(start, stop) % len(batch["label"])
+  return experiment.put_batch(
+    {name: np.take(value, taken, axis=0) for name, value in batch.items()}, microbatches=False
+  )
 
 
 def sample_key(key: jax.Array, batch: int, sample: int) -> jax.Array:

@@ -7,7 +7,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from vidgen_jax.training_loop import TrainLoop
 from vidgen_jax.types import Batch
 
 WINDOWS = 4
-"""Times that the bare step and the loop take turns, so that a machine's moods meet both."""
+"""Times that things to be compared take turns, so that a machine's moods meet all of them."""
+
+CompiledStep = Callable[[TrainState, Batch, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,27 @@ class StepTiming:
   Attributes:
     bare: median of the compiled step alone.
     fastest: its minimum.
-    loop: median of the training loop.
+    loop: median of the training loop; None where it was not run.
   """
 
   bare: float
   fastest: float
-  loop: float
+  loop: float | None
+
+
+def noise(experiment: Experiment) -> dict[str, np.ndarray]:
+  """This process's share of a batch of random pixels, label 0: video uint8 [K, B, T, H, W, C], label int32 [K, B]."""
+  share = jax.process_count()
+  shapes = {name: (x.shape[0], x.shape[1] // share, *x.shape[2:]) for name, x in experiment.batch_shape().items()}
+  return {
+    "video": np.random.default_rng(0).integers(256, size=shapes["video"], dtype=np.uint8),
+    "label": np.zeros(shapes["label"], np.int32),
+  }
 
 
 def time_steps(
   experiment: Experiment,
-  compiled: Any,
+  compiled: CompiledStep,
   state: TrainState,
   iterator: Iterator[Mapping[str, np.ndarray]],
   *,
@@ -134,8 +146,67 @@ def time_steps(
   return StepTiming(bare=statistics.median(bare), fastest=min(bare), loop=statistics.median(loop))
 
 
+def time_bare_steps(
+  compiled: CompiledStep, state: TrainState, batch: Batch, rates: dict[str, jax.Array], *, steps: int
+) -> StepTiming:
+  """Times the step alone: one step to warm up, then `steps` of them, each ended before the next one is started.
+
+  For steps of minutes, of which one must do.
+
+  Args:
+    compiled: the train step.
+    state: to start from; donated.
+    batch: micro-batches on the devices, the same for all steps.
+    rates: the learning rates.
+    steps: how many to time, at least 1.
+  """
+  _, bare = _single_steps(compiled, state, batch, rates, steps)
+  return StepTiming(bare=statistics.median(bare), fastest=min(bare), loop=None)
+
+
+def time_in_turns(
+  compiled: Sequence[CompiledStep],
+  states: Sequence[TrainState],
+  batch: Batch,
+  rates: dict[str, jax.Array],
+  *,
+  steps: int,
+) -> list[StepTiming]:
+  """Times several train steps against each other: they take turns in `WINDOWS` windows, or `steps` where that is fewer.
+
+  Every window begins with a step that is not timed, and every step is ended before the next one is started.
+
+  Args:
+    compiled: the train steps.
+    states: to start from, one each; donated.
+    batch: micro-batches on the devices, the same for all.
+    rates: the learning rates, the same for all.
+    steps: how many to time of each, at least 1; rounded up to whole windows.
+  """
+  states, seconds = list(states), [[] for _ in compiled]
+  windows = min(WINDOWS, steps)
+  for _ in range(windows):
+    for i, step in enumerate(compiled):
+      states[i], times = _single_steps(step, states[i], batch, rates, math.ceil(steps / windows))
+      seconds[i] += times
+  return [StepTiming(bare=statistics.median(times), fastest=min(times), loop=None) for times in seconds]
+
+
+def _single_steps(
+  compiled: CompiledStep, state: TrainState, batch: Batch, rates: dict[str, jax.Array], count: int
+) -> tuple[TrainState, list[float]]:
+  """One step that is not timed, then `count` that are."""
+  seconds = []
+  for _ in range(1 + count):
+    start = time.perf_counter()
+    state, metrics = compiled(state, batch, rates)
+    jax.block_until_ready((state, metrics))
+    seconds.append(time.perf_counter() - start)
+  return state, seconds[1:]
+
+
 def _bare_steps(
-  compiled: Any, state: TrainState, batch: Batch, rates: dict[str, jax.Array], count: int
+  compiled: CompiledStep, state: TrainState, batch: Batch, rates: dict[str, jax.Array], count: int
 ) -> tuple[TrainState, list[float]]:
   stamps, pending = [], None
   for _ in range(count):

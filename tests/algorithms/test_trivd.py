@@ -308,7 +308,12 @@ def test_bfloat16_keeps_losses_parameters_and_statistics_in_float32():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"decomposition": "weaker"}, r"algorithm\.decomposition='weaker' is not one of dvd_gan_fp, faster, stronger"),
+    (
+      {"decomposition": "weaker"},
+      r"algorithm\.decomposition='weaker' is not one of clip, .*, dvd_gan_fp, faster, stronger",
+    ),
+    ({"frames_per_clip": 0}, r"algorithm\.frames_per_clip=0 must be at least 1"),
+    ({"downsampling": 0}, r"algorithm\.downsampling=0 must be at least 1"),
     ({"recurrent_unit": "lstm"}, r"algorithm\.recurrent_unit='lstm' is not one of"),
     ({"head": "linear"}, r"algorithm\.head='linear' is not one of mixed_projection, projection"),
     ({"generator_multipliers": (4, 2, 1)}, r"algorithm\.discriminator_multipliers must have at least as many"),

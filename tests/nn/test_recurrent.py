@@ -191,8 +191,14 @@ def test_inputs_for_some_of_the_steps_are_refused(unit_type):
     unit_type(FEATURES).apply(_variables(unit_type), *_inputs(2), num_steps=STEPS, train=False)
 
 
-@pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
-def test_inputs_are_convolved_outside_of_the_recurrence(unit_type):
+# Channels that convolutions inside the recurrence read: the state's, half of them for the LSTM's hidden state; and the
+# hidden layers of ptsru_s. The dynamic LSTM predicts its kernels from pairs of channels, outside.
+READ_INSIDE = {"conv_lstm": {2}, "conv_lstm_tanh": {2}, "ptsru_s": {3, FEATURES}}
+
+
+@pytest.mark.parametrize("name", [name for name in RECURRENT_UNITS if name != "dynamic_conv_lstm"])
+def test_inputs_are_convolved_outside_of_the_recurrence(name):
+  unit_type = RECURRENT_UNITS[name]
   unit = unit_type(FEATURES, spectral_norm=False)
   init = functools.partial(unit.init, num_steps=STEPS, train=False)
   apply = functools.partial(unit.apply, num_steps=STEPS, train=False)
@@ -203,7 +209,7 @@ def test_inputs_are_convolved_outside_of_the_recurrence(unit_type):
   inside = [e for e in loop.params["jaxpr"].jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
   # One convolution of all frames' inputs; within the loop only the state's channels are convolved.
   assert [equation.invars[0].aval.shape[0] for equation in outside] == [BATCH * STEPS]
-  assert {equation.invars[1].aval.shape[2] for equation in inside} == {FEATURES}
+  assert {equation.invars[1].aval.shape[2] for equation in inside} == READ_INSIDE.get(name, {FEATURES})
 
 
 def test_bfloat16_states_with_float32_motion():
@@ -212,3 +218,63 @@ def test_bfloat16_states_with_float32_motion():
   assert states.dtype == jnp.bfloat16
   assert motion.dtype == jnp.float32
   np.testing.assert_allclose(states.astype(np.float32), _tsru_loop()[0], rtol=0.1, atol=0.1)
+
+
+def _gate(w, name, *inputs):
+  return _conv(np.concatenate(inputs, axis=-1), w[f"kernel_{name}"]) + w[f"bias_{name}"]
+
+
+def _conv_lstm_step(w, h, x, rho):
+  """Shi et al. 2015 without peepholes; hidden state and memory side by side (F.3)."""
+  hidden, memory = h[..., : FEATURES // 2], h[..., FEATURES // 2 :]
+  i, f, o = (_sigmoid(_gate(w, name, hidden, x)) for name in "ifo")
+  memory = f * memory + i * rho(_gate(w, "g", hidden, x))
+  return np.concatenate([o * rho(memory), memory], axis=-1)
+
+
+def _traj_gru_step(w, h, x):
+  warped = _warp(h, _motion_kernels(w, np.concatenate([h, x], axis=-1)))  # eqs. 16, 17
+  r, u = (_sigmoid(_gate(w, name, warped, x)) for name in "ru")  # eqs. 18, 21
+  return u * h + (1 - u) * np.tanh(_gate(w, "c", r * warped, x))  # eqs. 19, 20, 22
+
+
+def _tsru_c_step(w, h, x):
+  warped = _warp(h, _motion_kernels(w, np.concatenate([h, x], axis=-1)))  # eqs. 6, 7
+  c, u = _relu(_gate(w, "c", warped, x)), _sigmoid(_gate(w, "u", h, x))  # eqs. 8, 9
+  return u * warped + (1 - u) * c  # eq. 10
+
+
+def _tsru_s_step(w, h, x):
+  warped = _warp(h, _motion_kernels(w, np.concatenate([h, x], axis=-1)))
+  c = _relu(_gate(w, "c", warped, x))
+  u = _sigmoid(_gate(w, "u", warped, c))  # 3.2.2: in the place of eq. 9
+  return u * warped + (1 - u) * c
+
+
+def _ptsru_s_step(w, h, x):
+  theta = _relu(_gate(w, "hidden", _relu(_gate(w, "theta", h, x))))  # F.1: two hidden layers, at full resolution
+  warped = _warp(h, _softmax(_gate(w, "taps", theta), axis=-1))
+  c = _relu(_gate(w, "c", warped, x))
+  u = _sigmoid(_gate(w, "u", warped, c))
+  return u * warped + (1 - u) * c
+
+
+STEPS_BY_EQUATIONS = {
+  "conv_lstm": functools.partial(_conv_lstm_step, rho=_relu),
+  "conv_lstm_tanh": functools.partial(_conv_lstm_step, rho=np.tanh),
+  "k_traj_gru": _traj_gru_step,
+  "tsru_c": _tsru_c_step,
+  "tsru_s": _tsru_s_step,
+  "ptsru_s": _ptsru_s_step,
+}
+
+
+@pytest.mark.parametrize("name", STEPS_BY_EQUATIONS)
+def test_units_against_their_equations(name):
+  unit_type = RECURRENT_UNITS[name]
+  w, (x, h) = _weights(unit_type), _inputs()
+  states = []
+  for t in range(STEPS):
+    h = STEPS_BY_EQUATIONS[name](w, h, x[:, t])
+    states.append(h)
+  np.testing.assert_allclose(_run(unit_type(FEATURES))[0], np.stack(states, axis=1), rtol=1e-4, atol=1e-4)

@@ -1,11 +1,22 @@
 """Networks and losses bound into updates, one algorithm a paper."""
 
-from vidgen_jax.algorithms.base import Algorithm, SampleOptions
+from vidgen_jax.algorithms.base import Algorithm, DecodesBlocks, PredictsMotion, SampleOptions
 from vidgen_jax.algorithms.inbetween import Inbetween
 from vidgen_jax.algorithms.inbetween_config import InbetweenConfig
-from vidgen_jax.algorithms.trivd import Trivd, TrivdConfig
+from vidgen_jax.algorithms.trivd import Trivd
+from vidgen_jax.algorithms.trivd_config import TrivdConfig
 
 ALGORITHMS = {"inbetween": (InbetweenConfig, Inbetween), "trivd": (TrivdConfig, Trivd)}
 """Config type and class by the name that experiments use."""
 
-__all__ = ["ALGORITHMS", "Algorithm", "Inbetween", "InbetweenConfig", "SampleOptions", "Trivd", "TrivdConfig"]
+__all__ = [
+  "ALGORITHMS",
+  "Algorithm",
+  "DecodesBlocks",
+  "Inbetween",
+  "InbetweenConfig",
+  "PredictsMotion",
+  "SampleOptions",
+  "Trivd",
+  "TrivdConfig",
+]

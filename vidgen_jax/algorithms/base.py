@@ -1,8 +1,8 @@
 """What an algorithm must offer to be trained, sampled and exported."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 from flax import linen as nn
@@ -99,3 +99,43 @@ class Algorithm(Protocol):
 
     Arguments as of `sample`.
     """
+
+
+@runtime_checkable
+class PredictsMotion(Protocol):
+  """An `Algorithm` that can be asked how the content of its clips moves; not every model of it need know."""
+
+  def motion_levels(self) -> int:
+    """At how many resolutions the model moves content; level 0 is the coarsest.
+
+    Raises:
+      UserError: if a model of these settings moves none, saying which do.
+    """
+
+  def predict_motion(
+    self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, levels: Sequence[int]
+  ) -> tuple[Video, jax.Array]:
+    """As `Algorithm.predict`, with the motion fields of the generated frames.
+
+    Args:
+      nets: see `Algorithm.predict`.
+      batch: see `Algorithm.predict`.
+      latent: see `Algorithm.predict`.
+      num_frames: T, see `Algorithm.predict`.
+      levels: whose motion is combined, in ascending order.
+
+    Returns:
+      The clips, and for each of their T - G generated frames the motion since the frame before, float32
+      [B, T - G, H, W, 2]: (dx, dy) in pixels, x to the right and y down, of the content that has arrived at a pixel.
+    """
+
+
+@runtime_checkable
+class DecodesBlocks(Protocol):
+  """An `Algorithm` that can show what each latent block of its generator's last level contributes."""
+
+  def last_blocks(self) -> tuple[int, ...]:
+    """Numbers of the last level's blocks, counted from 1 over all levels; () for a model without latent blocks."""
+
+  def decode_blocks(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
+    """As `Algorithm.predict`, but [blocks, B, num_frames, H, W, C], one clip for each of `last_blocks`."""

@@ -239,6 +239,11 @@ class Inbetween:
     video, _ = self._generate(nets, ends, latent, self._networks(num_frames=num_frames), num_frames, train=False)
     return _with_ends(ends, video)
 
+  def last_blocks(self) -> tuple[int, ...]:
+    """See `DecodesBlocks.last_blocks`; the naive baseline has none."""
+    blocks = () if self.config.naive else self.config.latent_blocks
+    return tuple(range(sum(blocks[:-1]) + 1, sum(blocks) + 1))
+
   def decode_blocks(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
     """What the video generator makes of each block of the latent generator's last level (paper 000, figure 4).
 

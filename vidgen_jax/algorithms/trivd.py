@@ -1,9 +1,8 @@
 """TrIVD-GAN-FP: video prediction with several discriminators (paper 004)."""
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,89 +11,21 @@ from flax import linen as nn
 from vidgen_jax.algorithms.applying import apply_mutable, net_state
 from vidgen_jax.algorithms.base import SampleOptions
 from vidgen_jax.algorithms.decompositions import DECOMPOSITIONS, View, look
-from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer
+from vidgen_jax.algorithms.trivd_config import HEADS, TrivdConfig
+from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
-from vidgen_jax.models.trivd import Discriminator, Generator
+from vidgen_jax.models.trivd import Discriminator, Generator, check_moves, stage_kernels
 from vidgen_jax.nn.norm import BATCH_STATS
-from vidgen_jax.nn.recurrent import RECURRENT_UNITS
+from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.ops import losses, penalties
 from vidgen_jax.ops.latents import draw_latent
+from vidgen_jax.ops.motion import combine_flows, expected_flow
 from vidgen_jax.ops.video import to_model_range
-from vidgen_jax.types import Batch, PRNGKey, Video
+from vidgen_jax.types import Batch, PRNGKey, Variables, Video
 
 GENERATOR = "generator"
-HEADS = {"mixed_projection": losses.mixed_projection, "projection": losses.projection}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrivdConfig:
-  """Settings of TrIVD-GAN-FP; the defaults are the paper's (Kinetics-600, channel multiplier 48).
-
-  Attributes:
-    conditioning_frames: Tc, leading frames that are given.
-    channels: of the frames: 3, or 1 for grey.
-    num_classes: 1 for unconditional training (a constant dummy class, appendix A).
-    decomposition: a name in `DECOMPOSITIONS`.
-    frames_per_clip: K, frames drawn for frame discriminators.
-    frames_from: what they are drawn from: the 'predicted' frames, or the whole 'video'.
-    downsampling: s, of downsampled and cropped views.
-    head: 'mixed_projection' (eq. 15) or 'projection'.
-    recurrent_unit: a name in `RECURRENT_UNITS`.
-    generator_channels: ch of the generator.
-    generator_multipliers: widths of its stages over ch, coarsest first.
-    generator_blocks: residual blocks in a stage.
-    discriminator_channels: ch of the discriminators and of the encoder.
-    discriminator_multipliers: widths of their blocks over ch, finest first.
-    temporal_blocks: blocks with 3x3x3 convolutions in discriminators of clips.
-    downsample_time: halves time too in those blocks.
-    latent_features: of z.
-    class_features: of the class vector beside z.
-    spectral_norm: on all kernels.
-    orthogonal_penalty: weight of the generator's orthogonality penalty (E.2).
-    discriminator_steps: discriminator updates per generator update (E.1).
-    generator_optimizer: Adam of the generator.
-    discriminator_optimizer: Adam of the discriminators.
-    compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
-    remat: recomputes activations in the backward pass.
-    unroll: unrolls the recurrences (for CPUs).
-  """
-
-  conditioning_frames: int = 5
-  channels: int = 3
-  num_classes: int = 1
-  decomposition: str = "stronger"
-  frames_per_clip: int = 8
-  frames_from: Literal["predicted", "video"] = "predicted"
-  downsampling: int = 2
-  head: str = "mixed_projection"
-  recurrent_unit: str = "tsru_p"
-  generator_channels: int = 48
-  generator_multipliers: tuple[int, ...] = (8, 4, 2)
-  generator_blocks: int = 2
-  discriminator_channels: int = 48
-  discriminator_multipliers: tuple[int, ...] = (2, 4, 8, 16, 16)
-  temporal_blocks: int = 2
-  downsample_time: bool = False
-  latent_features: int = 128
-  class_features: int = 128
-  spectral_norm: bool = True
-  orthogonal_penalty: float = 1e-4
-  discriminator_steps: int = 2
-  generator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4))
-  discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=5e-4))
-  compute_dtype: Literal["float32", "bfloat16"] = "float32"
-  remat: bool = False
-  unroll: bool = False
-
-  def __post_init__(self) -> None:
-    """Raises UserError for values that do not fit together."""
-    for name, choices in {"decomposition": DECOMPOSITIONS, "recurrent_unit": RECURRENT_UNITS, "head": HEADS}.items():
-      if getattr(self, name) not in choices:
-        raise UserError(f"algorithm.{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
-    if len(self.discriminator_multipliers) < len(self.generator_multipliers):
-      raise UserError("algorithm.discriminator_multipliers must have at least as many entries as generator_multipliers")
 
 
 @dataclass(frozen=True)
@@ -300,16 +231,20 @@ class Trivd:
 
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
     """Whole clips for given latents; see `Algorithm.predict`."""
-    given = to_model_range(batch["given"])
-    predicted = self.generator().apply(
-      nets[GENERATOR].collections,
-      given,
-      latent,
-      self._label(batch),
-      num_frames=num_frames - len(self.given_frames(num_frames)),
-      train=False,
-    )
-    return jnp.concatenate([given, predicted], axis=1)
+    return self._predict(nets, batch, latent, num_frames=num_frames)[0]
+
+  def motion_levels(self) -> int:
+    """One for each stage of the generator; see `PredictsMotion.motion_levels`."""
+    check_moves(self.config.recurrent_unit)
+    return len(self.config.generator_multipliers)
+
+  def predict_motion(
+    self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, levels: Sequence[int]
+  ) -> tuple[Video, jax.Array]:
+    """Whole clips and their motion fields, from the kernels of the stages; see `PredictsMotion.predict_motion`."""
+    video, left = self._predict(nets, batch, latent, num_frames=num_frames, mutable=(MOTION,))
+    flows = [expected_flow(stage_kernels(left[MOTION], level)) for level in levels]
+    return video, combine_flows(flows, size=video.shape[2:4])
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     """The generator with this batch's own statistics, for clips of any length; see `Algorithm.batch_moments`."""
@@ -322,6 +257,22 @@ class Trivd:
   def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
     """z, [batch_size, latent_features]; see `SampleOptions.truncation`."""
     return draw_latent(key, (batch_size, self.config.latent_features), truncation=truncation)
+
+  def _predict(
+    self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, mutable: tuple[str, ...] = ()
+  ) -> tuple[Video, Variables]:
+    """Whole clips, and what the generator left in the collections that are `mutable`."""
+    given = to_model_range(batch["given"])
+    predicted, left = self.generator().apply(
+      nets[GENERATOR].collections,
+      given,
+      latent,
+      self._label(batch),
+      num_frames=num_frames - len(self.given_frames(num_frames)),
+      train=False,
+      mutable=list(mutable),
+    )
+    return jnp.concatenate([given, predicted], axis=1), left
 
   def _generate(
     self, net: NetState, batch: Batch, key: PRNGKey, *, options: SampleOptions, module: Generator

@@ -5,9 +5,12 @@ a time, so that only scores are held, never l videos.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+
+_CURVE = "score"
+"""What `BestOfCurve` calls its one metric."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +91,71 @@ class BestOfSamples:
     return np.where(count > 0, self._sign[name] * mean, -np.inf)
 
 
+class BestOfCurve:
+  """Best-of-l curves over the frames of a clip, for several l at once (paper 004, figure 5).
+
+  Of the first l samples of a clip the one whose mean over the frames is best is chosen; its frames' scores are averaged
+  over clips. One pass over the samples serves every l, and no more is held than the chosen scores of the last one.
+
+  Args:
+    counts: the l of which a curve is wanted, each at least 1.
+    higher_is_better: the metric's direction.
+
+  Raises:
+    ValueError: if there is no count, or one below 1.
+  """
+
+  def __init__(self, counts: Sequence[int], *, higher_is_better: bool = True):
+    if not counts or min(counts) < 1:
+      raise ValueError(f"counts must be one or more numbers of samples from 1 on, got {counts=}")
+    self._counts = frozenset(counts)
+    self._kept = BestOfSamples({_CURVE: higher_is_better})
+    self._best: dict[int, np.ndarray] = {}
+
+  def add(self, scores: np.ndarray) -> None:
+    """Takes the next sample's scores.
+
+    Args:
+      scores: [B, T], of each frame; the same clips in the same order every time. NaN as in `BestOfSamples.add`.
+
+    Raises:
+      ValueError: for another shape, or one that changed between samples.
+    """
+    if np.ndim(scores) != 2:
+      raise ValueError(f"curves are made of scores [B, T], got shape {np.shape(scores)}")
+    self._kept.add({_CURVE: scores})
+    kept = self._kept.result()
+    if kept.num_samples in self._counts:
+      self._best[kept.num_samples] = _mean_over_clips(kept.best[_CURVE])
+
+  @property
+  def best(self) -> dict[int, np.ndarray]:
+    """float64[T] by l, in ascending order, of those l that were reached; NaN where no clip has a score."""
+    return dict(self._best)
+
+  @property
+  def mean(self) -> np.ndarray:
+    """float64[T], the mean over samples and clips.
+
+    Raises:
+      ValueError: before the first sample.
+    """
+    return _mean_over_clips(self._kept.result().mean[_CURVE])
+
+
+def curve_counts(samples: int) -> tuple[int, ...]:
+  """The l whose curves are drawn for so many samples: 1, 2, 5, 10, 20, 50, ... and all of them.
+
+  Args:
+    samples: at least 1.
+
+  Returns:
+    Ascending; the last is `samples`.
+  """
+  series = (digit * 10**power for power in range(len(str(samples))) for digit in (1, 2, 5))
+  return (*(count for count in series if count < samples), samples)
+
+
 def best_of_samples(
   score_sample: Callable[[int], Mapping[str, np.ndarray]], num_samples: int, higher_is_better: Mapping[str, bool]
 ) -> BestOf:
@@ -110,3 +178,10 @@ def best_of_samples(
   for index in range(num_samples):
     kept.add(score_sample(index))
   return kept.result()
+
+
+def _mean_over_clips(scores: np.ndarray) -> np.ndarray:
+  """[B, T] -> [T]; NaN scores are left out."""
+  known = np.isfinite(scores)
+  count = known.sum(axis=0)
+  return np.where(count > 0, np.where(known, scores, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 PRESENCE_THRESHOLD = 0.1
 """Brightness, on [0, 1], that a pixel must reach to belong to an object."""
@@ -43,7 +44,7 @@ class CentroidScore(NamedTuple):
 
 
 def object_centroid(
-  video: jax.typing.ArrayLike,
+  video: ArrayLike,
   *,
   threshold: float = PRESENCE_THRESHOLD,
   peak_fraction: float = PEAK_FRACTION,
@@ -73,7 +74,7 @@ def object_centroid(
   return _track(jnp.asarray(video), threshold, peak_fraction, min_pixels)
 
 
-def centroid_error(prediction: jax.typing.ArrayLike, truth: jax.typing.ArrayLike) -> CentroidScore:
+def centroid_error(prediction: ArrayLike, truth: ArrayLike) -> CentroidScore:
   """Compares the object's place in two videos, with the default thresholds.
 
   Args:
@@ -112,20 +113,40 @@ def compare_tracks(predicted: Track, true: Track, *, frame_size: tuple[int, int]
   )
 
 
+def object_weight(video: jax.Array) -> jax.Array:
+  """How much every pixel belongs to the object, with the default thresholds of `object_centroid`.
+
+  Args:
+    video: uint8[B, T, H, W, C].
+
+  Returns:
+    float32[B, T, H, W]: the brightness, in (0, 1], of the object's pixels, 0 of all others and in frames without an
+    object.
+  """
+  weight, presence = _weigh(video, PRESENCE_THRESHOLD, PEAK_FRACTION, MIN_PIXELS)
+  return jnp.where(presence[..., None, None], weight, 0.0)
+
+
 @jax.jit
 def _track(video: jax.Array, threshold: jax.Array, peak_fraction: jax.Array, min_pixels: jax.Array) -> Track:
-  brightness = video.max(axis=-1).astype(jnp.float32) / 255.0
-  peak = brightness.max(axis=(2, 3), keepdims=True)
-  belongs = brightness >= jnp.maximum(threshold, peak_fraction * peak)
-  presence = belongs.sum(axis=(2, 3)) >= min_pixels
-  weight = jnp.where(belongs, brightness, 0.0)
-  height, width = brightness.shape[2:]
+  weight, presence = _weigh(video, threshold, peak_fraction, min_pixels)
+  height, width = weight.shape[2:]
   rows = (weight.sum(axis=3) * jnp.arange(height, dtype=jnp.float32)[None, None]).sum(axis=2)
   columns = (weight.sum(axis=2) * jnp.arange(width, dtype=jnp.float32)[None, None]).sum(axis=2)
   total = weight.sum(axis=(2, 3))
   place = jnp.stack([rows, columns], axis=-1) / jnp.where(presence, total, 1.0)[..., None]
   middle = jnp.array([(height - 1) / 2, (width - 1) / 2], jnp.float32)
   return Track(jnp.where(presence[..., None], place, middle[None, None]), presence)
+
+
+def _weigh(
+  video: jax.Array, threshold: ArrayLike, peak_fraction: ArrayLike, min_pixels: ArrayLike
+) -> tuple[jax.Array, jax.Array]:
+  """Brightness [B, T, H, W] of the pixels that reach both thresholds, and whether they are enough, [B, T]."""
+  brightness = video.max(axis=-1).astype(jnp.float32) / 255.0
+  peak = brightness.max(axis=(2, 3), keepdims=True)
+  belongs = brightness >= jnp.maximum(threshold, peak_fraction * peak)
+  return jnp.where(belongs, brightness, 0.0), belongs.sum(axis=(2, 3)) >= min_pixels
 
 
 def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -3,5 +3,6 @@
 from vidgen_jax.models.trivd.discriminator import Discriminator, ProjectionScores
 from vidgen_jax.models.trivd.encoder import Encoder
 from vidgen_jax.models.trivd.generator import Generator
+from vidgen_jax.models.trivd.motion import check_moves, moving_units, stage_kernels
 
-__all__ = ["Discriminator", "Encoder", "Generator", "ProjectionScores"]
+__all__ = ["Discriminator", "Encoder", "Generator", "ProjectionScores", "check_moves", "moving_units", "stage_kernels"]

@@ -1,0 +1,62 @@
+"""Table 1 of paper 004: decompositions of the discriminator, each trained for the same time (4.2).
+
+ROW                    IS    FVD  K steps      GFLOP  chip-hours
+clip                 10.9   59.6      758  1,066,382       6,080
+downsampled           8.9  122.1    1,000    466,011       3,510
+cropped               9.4  159.9      997    466,011       3,500
+cropped_downsampled  11.5   44.1      792    648,075       3,860
+mocogan_like_1       11.3   47.4      651  1,093,008       5,360
+mocogan_like_8       11.4   46.2      561  1,279,391       5,400
+dvd_gan_fp           10.9   55.0      689    679,021       3,520
+faster               11.7   46.1      817    513,980       3,160
+stronger             11.8   39.3      675    696,044       3,540
+
+IS, FVD and steps are the paper's. GFLOP of a step, and chip-hours of TPU v3 if 30 % of its peak are used, are estimated
+by `vidgen bench --config=experiments/trivd_table1.py:ROW --estimate`.
+
+ROW: Kinetics-600 (see `trivd_kinetics600.py`), ch 48, ConvGRU, batch 512, the paper's step budget. ROW_cpu and
+ROW_smoke: the same discriminators on Shape Motion, at the size of `trivd_shape_motion.py:cpu` and `:smoke`, with
+fewer frames drawn than 8 there. Times, memory and step budgets on hardware at hand: `vidgen bench
+--table=decompositions`. Not measured here.
+
+Variants: ROW, ROW_cpu, ROW_smoke.
+"""
+
+import ml_collections
+
+from vidgen_jax import presets
+from vidgen_jax.config import template
+
+ROWS = {
+  "clip": 758_000,
+  "downsampled": 1_000_000,
+  "cropped": 997_000,
+  "cropped_downsampled": 792_000,
+  "mocogan_like_1": 651_000,
+  "mocogan_like_8": 561_000,
+  "dvd_gan_fp": 689_000,
+  "faster": 817_000,
+  "stronger": 675_000,
+}
+"""Steps in 103 hours, by row."""
+
+VARIANTS = presets.variants_of(tuple(ROWS))
+
+
+def get_config(variant: str = "stronger") -> ml_collections.ConfigDict:
+  """The experiment in one of its variants."""
+  row, form = presets.row_and_form(variant, tuple(ROWS))
+  config = template("trivd")
+  config.name = f"trivd_table1:{variant}"
+  if form == "paper":
+    config.data.name = "kinetics600"
+    presets.trivd_paper(config, channels=48)
+    config.train.num_steps = ROWS[row]
+  else:
+    presets.shape_motion(config)
+    {"cpu": presets.trivd_cpu, "smoke": presets.trivd_smoke}[form](config)
+  config.algorithm.recurrent_unit = "conv_gru"
+  config.algorithm.decomposition = "mocogan_like" if row.startswith("mocogan_like") else row
+  if row == "mocogan_like_1":
+    config.algorithm.frames_per_clip = 1
+  return config

@@ -1,0 +1,48 @@
+"""Table 2 of paper 004: recurrent units of the generator, 500,000 steps each (4.3).
+
+ROW                  IS    FVD      GFLOP  chip-hours
+conv_lstm          11.4   51.3    469,641       1,770
+conv_gru           11.4   49.4    513,980       1,940
+k_traj_gru         11.6   45.9    561,037       2,110
+tsru_c             11.6   44.2    529,706       1,990
+tsru_p             11.5   43.7    529,706       1,990
+tsru_s             11.6   45.8    524,380       1,970
+ptsru_s            11.5   47.1    547,401       2,060
+conv_lstm_tanh                    469,641       1,770
+dynamic_conv_lstm                 484,172       1,820
+
+IS and FVD are the paper's, which reports ConvLSTM with ReLU and left the last two out. GFLOP of a step, and chip-hours
+of TPU v3 if 30 % of its peak are used, are estimated by `vidgen bench --config=experiments/trivd_table2.py:ROW
+--estimate`; the dynamic unit takes far longer than its FLOPs say (F.4: 6,385 ms a step, ConvGRU 284).
+
+ROW: Kinetics-600 (see `trivd_kinetics600.py`), ch 48, the discriminators `faster`, batch 512. ROW_cpu and ROW_smoke:
+the same on Shape Motion, at the size of `trivd_shape_motion.py:cpu` and `:smoke`. Times on hardware at hand:
+`vidgen bench --table=units`. Not measured here.
+
+Variants: ROW, ROW_cpu, ROW_smoke, where ROW is the name of any recurrent unit.
+"""
+
+import ml_collections
+
+from vidgen_jax import presets
+from vidgen_jax.config import template
+from vidgen_jax.nn.recurrent import RECURRENT_UNITS
+
+VARIANTS = presets.variants_of(tuple(RECURRENT_UNITS))
+
+
+def get_config(variant: str = "tsru_p") -> ml_collections.ConfigDict:
+  """The experiment in one of its variants."""
+  unit, form = presets.row_and_form(variant, tuple(RECURRENT_UNITS))
+  config = template("trivd")
+  config.name = f"trivd_table2:{variant}"
+  if form == "paper":
+    config.data.name = "kinetics600"
+    presets.trivd_paper(config, channels=48)
+    config.train.num_steps = 500_000
+  else:
+    presets.shape_motion(config)
+    {"cpu": presets.trivd_cpu, "smoke": presets.trivd_smoke}[form](config)
+  config.algorithm.recurrent_unit = unit
+  config.algorithm.decomposition = "faster"
+  return config

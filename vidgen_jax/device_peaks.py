@@ -1,0 +1,43 @@
+"""Published peaks of accelerators."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+  """Dense bfloat16 products of one kind of accelerator.
+
+  Attributes:
+    name: of the chip, as `--device_kind` takes it.
+    kinds: a pattern of the whole `device_kind` that JAX reports.
+    chip: FLOP/s of a chip.
+    devices: how many devices JAX sees in a chip.
+  """
+
+  name: str
+  kinds: str
+  chip: float
+  devices: int = 1
+
+
+PEAKS = (
+  # NVIDIA's data sheets, tensor cores, without sparsity: H100 SXM and H200 SXM (1,979 with sparsity); A100.
+  Peak(name="NVIDIA H200", kinds="NVIDIA H200", chip=989e12),
+  Peak(name="NVIDIA H100", kinds="NVIDIA H100 80GB HBM3", chip=989e12),
+  Peak(name="NVIDIA A100", kinds="NVIDIA A100.*", chip=312e12),
+  # cloud.google.com/tpu/docs, the pages v2, v3, v4, v5e, v5p, v6e: peak compute per chip. A chip of v2 and v3 has two
+  # TensorCores, each a device of its own.
+  Peak(name="TPU v2", kinds="TPU v2", chip=45e12, devices=2),
+  Peak(name="TPU v3", kinds="TPU v3", chip=123e12, devices=2),
+  Peak(name="TPU v4", kinds="TPU v4", chip=275e12),
+  Peak(name="TPU v5e", kinds="TPU v5 lite|TPU v5e", chip=197e12),
+  Peak(name="TPU v5p", kinds="TPU v5|TPU v5p", chip=459e12),
+  Peak(name="TPU v6e", kinds="TPU v6 lite|TPU v6e", chip=918e12),
+)
+"""The known accelerators."""
+
+
+def published_peak(device_kind: str) -> float | None:
+  """FLOP/s of one device by `PEAKS`; None if its kind, such as 'NVIDIA H200', is not there."""
+  return next((peak.chip / peak.devices for peak in PEAKS if re.fullmatch(peak.kinds, device_kind)), None)

@@ -1,0 +1,135 @@
+"""The files of `vidgen sample --motion`: motion fields as arrays and pictures, and their agreement with the truth."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from vidgen_jax.files import written_whole
+from vidgen_jax.metrics.motion_agreement import LEAST_MOTION, MotionAgreement, compare_motion, motion_baselines
+from vidgen_jax.observe.flow_colors import SHORTEST_RADIUS, flow_colors, largest_radius, wheel_picture
+from vidgen_jax.observe.pictures import frame_labels, mark_given, save_gif, save_png
+from vidgen_jax.ops.given import generated_frames
+from vidgen_jax.ops.video import GROUND, as_rgb, contact_sheet
+
+ARRAYS_FILE = "motion.npz"
+SHEET_FILE = "motion.png"
+AGREEMENT_FILE = "motion.json"
+
+_LEGEND_SIDE = 64
+
+
+class MovingSamples(NamedTuple):
+  """Clips and their motion fields."""
+
+  samples: np.ndarray
+  """uint8 [N, l, T, H, W, C], whole clips: l of each of N conditions."""
+  flow: np.ndarray
+  """float32 [N, l, T - G, H, W, 2]: (dx, dy) in pixels since the frame before, of the generated frames, where the
+  content has arrived."""
+  given_frames: tuple[int, ...]
+  """The G 0-based indices of the given frames, which have no motion field."""
+
+  @property
+  def frames(self) -> tuple[int, ...]:
+    """The indices in the clips that the motion fields belong to."""
+    return generated_frames(self.given_frames, self.samples.shape[2])
+
+
+def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], fps: float = 8.0) -> None:
+  """Writes the motion fields as arrays and as pictures (paper 004, figure 3).
+
+  - `motion.npz`: flow float32 [N, l, T - G, H, W, 2], see `MovingSamples`; frames int32 [T - G], the 0-based indices in
+    the clips that it belongs to; levels int32, whose motion was combined, 0 the coarsest.
+  - `motion.png`: of each clip the frames and below them their motion in the colours of the wheel beside them. The
+    longest motion of the sheet has full colour; its length stands above the wheel. Given frames have no motion.
+  - `motion_000.gif`, ...: a clip's samples, and below them their motion.
+
+  Args:
+    folder: it exists.
+    moving: clips and fields.
+    levels: see above.
+    fps: frames per second of the GIFs, in (0, 50].
+
+  Raises:
+    UserError: if the disk is full.
+  """
+  frames = np.asarray(moving.frames, np.int32)
+  with written_whole(folder / ARRAYS_FILE) as temporary:
+    np.savez_compressed(temporary, flow=moving.flow, frames=frames, levels=np.asarray(levels, np.int32))
+  radius = max(largest_radius(moving.flow), SHORTEST_RADIUS)
+  samples = as_rgb(moving.samples)
+  motion = np.full(samples.shape, GROUND, np.uint8)
+  motion[:, :, frames] = flow_colors(moving.flow, radius=radius)
+  shown = mark_given(np.stack([samples, motion], axis=2), moving.given_frames)
+  rows = shown.reshape(-1, *shown.shape[3:])
+  sheet = contact_sheet(
+    rows,
+    column_labels=frame_labels(moving.given_frames, rows.shape[1]),
+    row_labels=["frames", "motion"] * (len(rows) // 2),
+  )
+  legend = contact_sheet(wheel_picture(_LEGEND_SIDE)[None, None], column_labels=[f"{radius:.2g} px"])
+  save_png(folder / SHEET_FILE, _beside(sheet, legend))
+  for index, clip in enumerate(shown):
+    below = clip.swapaxes(0, 1).reshape(-1, *clip.shape[2:])
+    save_gif(folder / f"motion_{index:03d}.gif", below, fps=fps, columns=len(clip))
+
+
+def write_agreement(
+  folder: Path, moving: MovingSamples, truth: np.ndarray, *, levels: Sequence[int], seed: int
+) -> dict[str, MotionAgreement]:
+  """Writes `motion.json`, and logs it: how well the motion fields agree with the motion of the clips' one object.
+
+  Args:
+    folder: it exists.
+    moving: clips and fields.
+    truth: uint8 [N, T, H, W, C], the real clips.
+    levels: whose motion was combined.
+    seed: of the random baseline.
+
+  Returns:
+    'model': fields against the true object; 'model_own': against the object as the model has drawn it; and the
+    baselines 'zero', 'random' and 'truth' of `motion_baselines`.
+
+  Raises:
+    UserError: if the disk is full.
+  """
+  count, samples = moving.samples.shape[:2]
+  video = moving.samples.reshape(count * samples, *moving.samples.shape[2:])
+  flow = moving.flow.reshape(count * samples, *moving.flow.shape[2:])
+  frames = moving.frames
+  found = {
+    "model": compare_motion(flow, video, np.repeat(truth, samples, axis=0), frames),
+    "model_own": compare_motion(flow, video, video, frames),
+    **motion_baselines(truth, frames, seed=seed),
+  }
+  settings = {"num_clips": count, "samples": samples, "levels": list(levels), "least_motion": LEAST_MOTION}
+  plain = {name: {key: _finite(value) for key, value in result._asdict().items()} for name, result in found.items()}
+  with written_whole(folder / AGREEMENT_FILE) as temporary:
+    temporary.write_text(json.dumps(settings | {"agreement": plain}, indent=2, allow_nan=False) + "\n")
+  for name, result in found.items():
+    logging.info(
+      "motion of %s: %.1f degrees off, cosine %.3f, %.2f times as long; %d frames (%d still, %d without object)",
+      *(name, result.angle, result.cosine, result.length_ratio, result.frames, result.still, result.absent),
+    )
+  return found
+
+
+def _finite(value: float) -> float | None:
+  """JSON has no NaN."""
+  return value if math.isfinite(value) else None
+
+
+def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+  """Two pictures uint8[H, W, 3] side by side, aligned at the top."""
+  height = max(len(left), len(right))
+  parts = []
+  for picture in (left, right):
+    ground = np.full((height, picture.shape[1], 3), GROUND, np.uint8)
+    ground[: len(picture)] = picture
+    parts.append(ground)
+  return np.concatenate(parts, axis=1)

@@ -1,0 +1,77 @@
+"""Transformation-based spatial recurrent units (paper 004, section 3.2.2 and appendix F.5).
+
+All warp the past state and mix the result with newly generated content c, by a gate u. They differ in what c and u see.
+"""
+
+from typing import ClassVar
+
+import jax
+from flax import linen as nn
+
+from vidgen_jax.nn.recurrent.unit import Weights, fuse, split
+from vidgen_jax.nn.recurrent.warping import MotionNetwork, PixelwiseNetwork, WarpingUnit
+from vidgen_jax.nn.spectral import add_bias, convolve
+
+
+class TSRU(WarpingUnit):
+  """TSRU_p: warping, candidate c and gate u are computed in parallel from [h; x]."""
+
+  def weights(self, input_features: int, *, train: bool) -> Weights:
+    """See `RecurrentUnit.weights`."""
+    widths = {"c": self.features, "u": self.features, **self.motion_gates(input_features)}
+    gates = self.gates(input_features, widths, train=train)
+    return fuse(gates, state=tuple(widths)) | self.motion_layers(input_features, train=train)
+
+  def step(self, weights: Weights, state: jax.Array, projected: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """See `RecurrentUnit.step`."""
+    c, u, motion = split(projected + convolve(state, weights["state"]), self.features, self.features)
+    warped, kernels = self.warp(weights, state, motion)
+    u = nn.sigmoid(u)  # eq. 9
+    return u * warped + (1 - u) * self.activation(c), kernels  # eq. 10, with TSRU_p's c
+
+
+class TSRUc(WarpingUnit):
+  """TSRU_c: the candidate c sees the warped state, the gate u the past one."""
+
+  def weights(self, input_features: int, *, train: bool) -> Weights:
+    """See `RecurrentUnit.weights`."""
+    motion = self.motion_gates(input_features)
+    gates = self.gates(input_features, {"c": self.features, "u": self.features, **motion}, train=train)
+    return fuse(gates, state=("u", *motion)) | self.motion_layers(input_features, train=train)
+
+  def step(self, weights: Weights, state: jax.Array, projected: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """See `RecurrentUnit.step`."""
+    c, u_and_motion = split(projected, self.features)
+    u, motion = split(u_and_motion + convolve(state, weights["state"]), self.features)
+    warped, kernels = self.warp(weights, state, motion)
+    c = self.activation(c + convolve(warped, weights["c"]))  # eq. 8
+    u = nn.sigmoid(u)  # eq. 9
+    return u * warped + (1 - u) * c, kernels  # eq. 10
+
+
+class TSRUs(WarpingUnit):
+  """TSRU_s: the candidate c sees the warped state, the gate u the warped state and c, not the input."""
+
+  def weights(self, input_features: int, *, train: bool) -> Weights:
+    """See `RecurrentUnit.weights`."""
+    motion = self.motion_gates(input_features)
+    gates = self.gates(input_features, {"c": self.features, **motion}, train=train)
+    gates |= self.layer("u", (self.kernel_size, self.kernel_size, 2 * self.features, self.features), train=train)
+    kernel = gates.pop("kernel_u")
+    gates |= {"u": kernel[:, :, : self.features], "u_of_c": kernel[:, :, self.features :]}
+    return fuse(gates, state=tuple(motion), warped=("c", "u")) | self.motion_layers(input_features, train=train)
+
+  def step(self, weights: Weights, state: jax.Array, projected: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """See `RecurrentUnit.step`."""
+    c, motion = split(projected, self.features)
+    warped, kernels = self.warp(weights, state, motion + convolve(state, weights["state"]))
+    of_warped, u = split(convolve(warped, weights["warped"]), self.features)
+    c = self.activation(c + of_warped)  # eq. 8
+    u = nn.sigmoid(add_bias(u + convolve(c, weights["u_of_c"]), weights["bias_u"]))  # eq. 9 with TSRU_s's u
+    return u * warped + (1 - u) * c, kernels  # eq. 10
+
+
+class PTSRUs(TSRUs):
+  """PTSRU_s: TSRU_s with pixelwise warping."""
+
+  motion_network: ClassVar[MotionNetwork] = PixelwiseNetwork()

@@ -1,0 +1,173 @@
+"""What all recurrent units share: one interface, and one scan over the frames."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from vidgen_jax import loops
+from vidgen_jax.nn.spectral import add_bias, convolve, kernel_param
+
+MOTION = "motion"
+"""The collection in which warping units leave their kernels [B, T, H, W, k*k], where a caller makes it mutable."""
+
+Weights = Mapping[str, jax.Array]
+Projected = Any
+"""What a unit makes of its inputs before the recurrence: an array or a pytree of arrays, frames on the second axis."""
+
+
+class RecurrentUnit(nn.Module):
+  """The scan that all units share: weights once, inputs once, then one `step` a frame.
+
+  Spectral norms are computed once a call, outside the recurrence. Convolutions are linear, so the share of a gate's
+  convolution that acts on the input x does not depend on the recurrence: `project` computes it for all frames
+  at once, and only the share that acts on the past state stays inside the scan.
+
+  Attributes:
+    features: channels of the state, which is also the output.
+    kernel_size: of the gates' convolutions and of the warping kernels; odd.
+    activation: rho, of the candidate state.
+    spectral_norm: on all kernels.
+    unroll: unrolls the recurrence (short sequences on a CPU, where weight gradients inside a loop are slow).
+    remat: recomputes a step's activations in the backward pass instead of keeping them.
+    dtype: of the computation.
+  """
+
+  features: int
+  kernel_size: int = 3
+  activation: Callable[[jax.Array], jax.Array] = nn.relu
+  spectral_norm: bool = True
+  unroll: bool = False
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @property
+  def hidden_features(self) -> int:
+    """Channels of the past state that the gates' convolutions see."""
+    return self.features
+
+  def weights(self, input_features: int, *, train: bool) -> Weights:
+    """Declares the parameters, given the channels of x, and returns them ready for use."""
+    raise NotImplementedError
+
+  def project(self, weights: Weights, x: jax.Array, initial_state: jax.Array, *, num_steps: int) -> Projected:
+    """The part of all gates that does not depend on the recurrence.
+
+    Args:
+      weights: of the unit.
+      x: [B, T, H, W, C]; T is num_steps, or 1 for an input that is the same at every step.
+      initial_state: [B, H, W, features].
+      num_steps: frames to unroll.
+
+    Returns:
+      [B, T, H, W, P] with the same T; a unit may return any pytree of [B, 1 or num_steps, ...].
+    """
+    del initial_state, num_steps
+    return add_bias(convolve(x, weights["input"]), weights["bias"])
+
+  def step(self, weights: Weights, state: jax.Array, projected: Projected) -> tuple[jax.Array, jax.Array | None]:
+    """One frame: (state [B, H, W, features], `project`'s result without its axis of frames) to (new state, kernels).
+
+    The kernels [B, H, W, k*k] are those that warped the state; None from units that do not warp.
+    """
+    raise NotImplementedError
+
+  @nn.compact
+  def __call__(self, x: jax.Array, initial_state: jax.Array, *, num_steps: int, train: bool) -> jax.Array:
+    """Runs the unit.
+
+    Args:
+      x: [B, num_steps, H, W, C], or [B, 1, H, W, C] for an input that is the same at every step.
+      initial_state: [B, H, W, features].
+      num_steps: frames to unroll.
+      train: whether to advance the power iterations.
+
+    Returns:
+      The states after each step, [B, num_steps, H, W, features].
+
+    Raises:
+      ValueError: if x has neither 1 nor num_steps frames, or the state does not fit to it.
+      UserError: if a unit cannot divide its features as it needs to.
+    """
+    if x.shape[1] not in (1, num_steps):
+      raise ValueError(f"the unit needs inputs for 1 or {num_steps} steps, got {x.shape[1]}")
+    expected = (x.shape[0], *x.shape[2:4], self.features)
+    if initial_state.shape != expected:
+      raise ValueError(f"the unit needs an initial state {expected} beside inputs {x.shape}, got {initial_state.shape}")
+    weights = self.weights(x.shape[-1], train=train)
+    state = initial_state.astype(self.dtype)
+    projected = self.project(weights, x.astype(self.dtype), state, num_steps=num_steps)
+    is_constant = jax.tree.leaves(projected)[0].shape[1] == 1
+    constant = jax.tree.map(lambda leaf: leaf[:, 0], projected)
+    frames = None if is_constant else jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), projected)
+
+    def body(state: jax.Array, frame: Projected) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+      state, motion = self.step(weights, state, constant if frame is None else frame)
+      return state, (state, motion)
+
+    body = jax.checkpoint(body) if self.remat else body
+    _, (states, motion) = loops.scan(body, state, frames, length=num_steps, unroll=self.unroll)
+    if motion is not None and self.is_mutable_collection(MOTION):
+      self.sow(MOTION, "kernels", jnp.moveaxis(motion, 0, 1), reduce_fn=lambda _, new: new)
+    return jnp.moveaxis(states, 0, 1)
+
+  def gates(self, input_features: int, gates: Mapping[str, int], *, train: bool) -> dict[str, jax.Array]:
+    """Declares one kernel and bias per gate over [h; x], and splits them by what they act on.
+
+    Args:
+      input_features: channels of x.
+      gates: output channels by gate name.
+      train: see `kernel_param`.
+
+    Returns:
+      'input': the x-shares of all gates side by side, [k, k, C, P]; 'bias': [P]; and '{gate}': each gate's share
+      for the state, [k, k, hidden_features, width].
+    """
+    k, hidden = self.kernel_size, self.hidden_features
+    shapes = {name: (k, k, hidden + input_features, width) for name, width in gates.items()}
+    kernels = {name: self._kernel(name, shape, train=train) for name, shape in shapes.items()}
+    biases = [self.bias(name, width) for name, width in gates.items()]
+    shares = {name: kernel[:, :, :hidden] for name, kernel in kernels.items()}
+    return shares | {
+      "input": jnp.concatenate([kernel[:, :, hidden:] for kernel in kernels.values()], axis=-1),
+      "bias": jnp.concatenate(biases),
+    }
+
+  def layer(self, name: str, shape: Sequence[int], *, train: bool) -> dict[str, jax.Array]:
+    """Declares a kernel of that shape and its bias: 'kernel_{name}' and 'bias_{name}'."""
+    return {f"kernel_{name}": self._kernel(name, shape, train=train), f"bias_{name}": self.bias(name, shape[-1])}
+
+  def bias(self, name: str, width: int) -> jax.Array:
+    """Declares 'bias_{name}', [width]."""
+    return self.param(f"bias_{name}", nn.initializers.zeros, (width,), jnp.float32)
+
+  def _kernel(self, name: str, shape: Sequence[int], *, train: bool) -> jax.Array:
+    return kernel_param(self, f"kernel_{name}", shape, spectral_norm=self.spectral_norm, train=train)
+
+
+def fuse(weights: Weights, **groups: Sequence[str]) -> dict[str, jax.Array]:
+  """Puts kernels that act on the same array side by side, so that one convolution takes the place of several.
+
+  Args:
+    weights: kernels [..., width] and other weights by name.
+    **groups: by the name of the fused kernel, the names of its parts in order. The parts are left out of the result.
+
+  Returns:
+    The weights with the fused kernels, [..., sum of the widths].
+  """
+  parts = {name for names in groups.values() for name in names}
+  fused = {group: jnp.concatenate([weights[name] for name in names], axis=-1) for group, names in groups.items()}
+  return {name: weight for name, weight in weights.items() if name not in parts} | fused
+
+
+def split(x: jax.Array, *widths: int) -> list[jax.Array]:
+  """Cuts the last axis into pieces of these widths and the rest."""
+  return jnp.split(x, np.cumsum(widths).tolist(), axis=-1)
+
+
+def affine(x: jax.Array, weights: Weights, name: str) -> jax.Array:
+  """The `layer` of that name on the last axis of x, in x's dtype."""
+  return add_bias(x @ weights[f"kernel_{name}"].astype(x.dtype), weights[f"bias_{name}"])
