@@ -48,13 +48,9 @@ def get_config(variant: str = "stronger") -> ml_collections.ConfigDict:
   row, form = presets.row_and_form(variant, tuple(ROWS))
   config = template("trivd")
   config.name = f"trivd_table1:{variant}"
+  presets.trivd_comparison(config, form)
   if form == "paper":
-    config.data.name = "kinetics600"
-    presets.trivd_paper(config, channels=48)
     config.train.num_steps = ROWS[row]
-  else:
-    presets.shape_motion(config)
-    {"cpu": presets.trivd_cpu, "smoke": presets.trivd_smoke}[form](config)
   config.algorithm.recurrent_unit = "conv_gru"
   config.algorithm.decomposition = "mocogan_like" if row.startswith("mocogan_like") else row
   if row == "mocogan_like_1":

@@ -36,13 +36,9 @@ def get_config(variant: str = "tsru_p") -> ml_collections.ConfigDict:
   unit, form = presets.row_and_form(variant, tuple(RECURRENT_UNITS))
   config = template("trivd")
   config.name = f"trivd_table2:{variant}"
+  presets.trivd_comparison(config, form)
   if form == "paper":
-    config.data.name = "kinetics600"
-    presets.trivd_paper(config, channels=48)
     config.train.num_steps = 500_000
-  else:
-    presets.shape_motion(config)
-    {"cpu": presets.trivd_cpu, "smoke": presets.trivd_smoke}[form](config)
   config.algorithm.recurrent_unit = unit
   config.algorithm.decomposition = "faster"
   return config

@@ -37,7 +37,8 @@ def test_one_program_and_one_set_of_statistics_make_the_clips_of_each_truncation
   predict, prepare = algorithm.predict, scoring.prepare_nets
   monkeypatch.setattr(algorithm, "predict", lambda self, *a, **k: traced.append(1) or predict(self, *a, **k))
   monkeypatch.setattr(scoring, "prepare_nets", lambda *a, **k: prepared.append(1) or prepare(*a, **k))
-  swept = truncation_sweep.sweep_samplers(trained, (0.0, 0.5, None))
+  sampler = samplers.workdir_sampler(trained, truncation=0.3)
+  swept = truncation_sweep.sweep_samplers(trained.experiment, sampler, (0.0, 0.5, None))
   assert list(swept) == ["0", "0.5", "none"]
   clips = samplers.evaluation_clips(swept["0"], num_clips=3)
   drawn = {label: samplers.draw_sample(sampler, clips, sample=1, seed=2) for label, sampler in swept.items()}

@@ -111,7 +111,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     if BLOCKS in chosen:
       draw_latent_blocks(folder / f"{BLOCKS}.png", sampler, shown, seed=seed)
     if TRUNCATION in chosen:
-      draw_sweep(folder, trained, truncations, shown=shown, measured=measured, origin=origin)
+      draw_sweep(folder, trained.experiment, sampler, truncations, shown=shown, measured=measured, origin=origin)
     names = sorted(path.name for path in folder.iterdir())
     (folder / INDEX_FILE).write_text(json.dumps(origin | {"files": names}, indent=2) + "\n", encoding="utf-8")
   logging.info("wrote %s to %s", ", ".join(names), flag_values.out)

@@ -98,6 +98,21 @@ def trivd_paper(config: ml_collections.ConfigDict, *, channels: int = 120) -> No
   config.evaluation.num_clips = 0
 
 
+def trivd_comparison(config: ml_collections.ConfigDict, form: str) -> None:
+  """What the rows of a comparison in paper 004 share: Kinetics-600 at ch 48, or a small `form` on Shape Motion.
+
+  Args:
+    config: to change.
+    form: one of `FORMS`.
+  """
+  if form == "paper":
+    config.data.name = "kinetics600"
+    trivd_paper(config, channels=48)
+  else:
+    shape_motion(config)
+    {"cpu": trivd_cpu, "smoke": trivd_smoke}[form](config)
+
+
 def inbetween_paper(config: ml_collections.ConfigDict) -> None:
   """Inbetweening as in paper 000 (3, 4.1): 16 frames of 64x64, batch 32, 500,000 steps, a checkpoint every 5,000.
 

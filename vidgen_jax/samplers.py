@@ -74,6 +74,8 @@ class Sampler:
   """None for an export, and for a model without latent blocks."""
   motion: MotionPredictor | None = None
   """None where it was not asked for."""
+  nets: Callable[[], Nets] | None = None
+  """A run's weights with the standing statistics of `draw`, taken when first asked for; None for an export."""
 
 
 def draw_sample(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> np.ndarray:
@@ -209,6 +211,7 @@ def workdir_sampler(
     data=experiment.config.data,
     blocks=_block_decoder(experiment, prepared, options),
     motion=_motion_predictor(experiment, prepared, options, motion_levels) if with_motion else None,
+    nets=prepared,
   )
 
 

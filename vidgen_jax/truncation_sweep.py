@@ -16,6 +16,7 @@ from vidgen_jax import samplers, scoring
 from vidgen_jax.clips import Clips
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
+from vidgen_jax.experiment import Experiment
 from vidgen_jax.metrics.best_of import BestOfSamples
 from vidgen_jax.metrics.spread import PixelDiversity
 from vidgen_jax.observe.plots import Line, Panel, draw_panels
@@ -26,7 +27,6 @@ from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.samplers import Sampler
 from vidgen_jax.stochasticity import score_clips
 from vidgen_jax.types import Batch
-from vidgen_jax.workdir import Trained
 
 DATA_FILE = "truncation.json"
 PLOT_FILE = "truncation.png"
@@ -61,7 +61,7 @@ def label_of(truncation: float | None) -> str:
   return NO_CUT if truncation is None else f"{truncation:g}"
 
 
-def sweep_samplers(trained: Trained, truncations: Sequence[float | None]) -> dict[str, Sampler]:
+def sweep_samplers(experiment: Experiment, sampler: Sampler, truncations: Sequence[float | None]) -> dict[str, Sampler]:
   """The generator of a run at several truncations, by label.
 
   One program and one set of standing statistics serve them all: latents are drawn outside of the program, and they are
@@ -69,36 +69,31 @@ def sweep_samplers(trained: Trained, truncations: Sequence[float | None]) -> dic
   that truncation, up to rounding.
 
   Args:
-    trained: the weights; its `config.evaluation.num_frames` gives the length.
+    experiment: of the run.
+    sampler: of the run, from `samplers.workdir_sampler`, at any truncation; its standing statistics are used.
     truncations: see `vidgen_jax.algorithms.SampleOptions`.
 
   Raises:
     UserError: when first used, if the data set is missing.
   """
-  experiment = trained.experiment
-  algorithm, settings = experiment.algorithm, experiment.config.evaluation
-  options = scoring.sampling_options(experiment)
+  algorithm = experiment.algorithm
   replicated = meshes.replicated(experiment.mesh)
 
   @functools.cache
-  def prepared() -> Nets:
-    logging.info("standing statistics over %d batches", settings.standing_batches)
-    key, passes = scoring.standing_key(experiment), settings.standing_batches
-    nets = scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
-    return jax.device_put(nets, replicated)
+  def gathered() -> Nets:
+    return jax.device_put(sampler.nets(), replicated)
 
   @functools.partial(jax.jit, out_shardings=replicated)
   def generate(nets: Nets, batch: Batch, latent: jax.Array) -> jax.Array:
-    return to_uint8(algorithm.predict(nets, batch, latent, num_frames=options.num_frames))
+    return to_uint8(algorithm.predict(nets, batch, latent, num_frames=sampler.num_frames))
 
   def draw(clips: Clips, key: jax.Array, *, truncation: float | None) -> np.ndarray:
     batch = scoring.place_batch(experiment, {"given": clips.given, "label": clips.label})
-    latent = np.asarray(algorithm.latent(key, settings.batch_size, truncation=truncation))
-    return np.asarray(generate(prepared(), batch, jax.device_put(latent, replicated)))[: len(clips)]
+    latent = np.asarray(algorithm.latent(key, sampler.batch_size, truncation=truncation))
+    return np.asarray(generate(gathered(), batch, jax.device_put(latent, replicated)))[: len(clips)]
 
-  plain = samplers.workdir_sampler(trained)
   return {
-    label_of(truncation): dataclasses.replace(plain, draw=functools.partial(draw, truncation=truncation), blocks=None)
+    label_of(truncation): dataclasses.replace(sampler, draw=functools.partial(draw, truncation=truncation), blocks=None)
     for truncation in truncations
   }
 
@@ -134,7 +129,8 @@ def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking
 
 def draw_sweep(
   folder: Path,
-  trained: Trained,
+  experiment: Experiment,
+  sampler: Sampler,
   truncations: Sequence[float | None],
   *,
   shown: Clips,
@@ -147,7 +143,8 @@ def draw_sweep(
 
   Args:
     folder: it exists.
-    trained: the weights.
+    experiment: of the run.
+    sampler: of the run; see `sweep_samplers`.
     truncations: from the narrowest on; see `parse_truncations`.
     shown: clips of the sheet, with their truth.
     measured: clips of the scores, with their truth.
@@ -158,19 +155,19 @@ def draw_sweep(
     UserError: if matplotlib is not installed, the data set is missing or the disk is full.
   """
   drawing = {name: origin[name] for name in ("samples", "seed")}
-  tracking = trained.experiment.config.evaluation.object_tracking
+  tracking = experiment.config.evaluation.object_tracking
   scores, rows = {}, {"original": shown.truth}
-  for label, sampler in sweep_samplers(trained, truncations).items():
+  for label, swept in sweep_samplers(experiment, sampler, truncations).items():
     logging.info("truncation %s: drawing %d samples of each of %d clips", label, origin["samples"], len(measured))
-    scores[label] = measure(sampler, measured, tracking=tracking, **drawing)
+    scores[label] = measure(swept, measured, tracking=tracking, **drawing)
     rows["no cut" if label == NO_CUT else f"cut {label}"] = samplers.draw_sample(
-      sampler, shown, sample=0, seed=origin["seed"]
+      swept, shown, sample=0, seed=origin["seed"]
     )
   common = {name: value for name, value in origin.items() if name != "truncation"}
   report = {**common, "num_clips": len(measured), "diversity_protocol": DIVERSITY, "truncations": scores}
   (folder / DATA_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
   draw_panels(folder / PLOT_FILE, _panels(scores))
-  save_comparison(folder / SHEET_FILE, rows, trained.experiment.algorithm.given_frames(shown.truth.shape[1]))
+  save_comparison(folder / SHEET_FILE, rows, sampler.given_frames)
 
 
 def _parse(word: str) -> float | None:

@@ -1,6 +1,5 @@
 """Curves of a run's metrics, read from its `metrics.jsonl` and drawn with matplotlib (extra [plot])."""
 
-import importlib.util
 import json
 import math
 import os
@@ -11,6 +10,7 @@ import numpy as np
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole
+from vidgen_jax.observe.plots import require_matplotlib
 
 _COLUMNS = 3
 
@@ -70,8 +70,7 @@ def draw_curves(
     UserError: if matplotlib is not installed, the file holds no metrics or not a named one, or the disk does not allow
       it.
   """
-  if importlib.util.find_spec("matplotlib") is None:
-    raise UserError("drawing curves needs matplotlib: pip install 'vidgen-jax[plot]'")
+  require_matplotlib("drawing curves")
   from matplotlib.figure import Figure  # The Figure class alone: pyplot would keep global state and look for a screen.
 
   curves = read_metrics(metrics_path)
