@@ -278,3 +278,72 @@ def test_units_against_their_equations(name):
     h = STEPS_BY_EQUATIONS[name](w, h, x[:, t])
     states.append(h)
   np.testing.assert_allclose(_run(unit_type(FEATURES))[0], np.stack(states, axis=1), rtol=1e-4, atol=1e-4)
+
+
+def _pooled(x: np.ndarray) -> np.ndarray:
+  """[H, W, n] to [4, 4, n], adaptive max-pooling."""
+  out = np.zeros((4, 4, x.shape[-1]))
+  for i, j in np.ndindex(4, 4):
+    rows = slice(i * HEIGHT // 4, -(-(i + 1) * HEIGHT // 4))
+    columns = slice(j * WIDTH // 4, -(-(j + 1) * WIDTH // 4))
+    out[i, j] = x[rows, columns].max(axis=(0, 1))
+  return out
+
+
+def _predicted_kernels(w, current, previous):
+  """The kernel CNN of F.4 on every pair of channels: for the hidden state and x, [3, 3, in, out] by gate."""
+  half, sets = current.shape[-1], 3
+  logits = np.zeros((sets, 4, 9, half, half))  # set, gate, tap, input channel, output channel
+  for i, j in np.ndindex(half, half):
+    difference = (current[..., i] - previous[..., j])[None, ..., None]
+    theta = _pooled(_relu(_conv(difference, w["kernel_features"]) + w["bias_features"])[0])
+    hidden = _relu(theta.reshape(-1) @ w["kernel_hidden"] + w["bias_hidden"])
+    logits[..., i, j] = (hidden @ w["kernel_taps"] + w["bias_taps"]).reshape(sets, 4, 9)
+  of_hidden = _softmax(logits[0], axis=2)
+  of_x = _softmax(np.concatenate([logits[1], logits[2]], axis=2), axis=2)
+  return [[kernel.reshape(3, 3, *kernel.shape[1:]) for kernel in part] for part in (of_hidden, of_x)]
+
+
+def test_dynamic_conv_lstm_against_its_equations():
+  unit_type, half, inputs = RECURRENT_UNITS["dynamic_conv_lstm"], FEATURES // 2, FEATURES
+  rng = np.random.default_rng(3)
+  x = rng.normal(size=(BATCH, STEPS, HEIGHT, WIDTH, inputs)).astype(np.float32)
+  h = rng.normal(size=(BATCH, HEIGHT, WIDTH, FEATURES)).astype(np.float32)
+  unit = unit_type(FEATURES, spectral_norm=False)
+  options = {"num_steps": STEPS, "train": False}
+  shapes = jax.eval_shape(functools.partial(unit.init, **options), jax.random.key(0), x, h)["params"]
+  w = {name: rng.normal(size=shape.shape) for name, shape in shapes.items()}
+  params = {name: value.astype(np.float32) for name, value in w.items()}
+  found = jax.jit(functools.partial(unit.apply, **options))({"params": params}, x, h)
+  previous, states = h[..., :half], []
+  for t in range(STEPS):
+    new = np.zeros_like(h, np.float64)
+    for b in range(BATCH):
+      # q = 2: one set of kernels for the hidden state, two for x.
+      of_hidden, of_x = _predicted_kernels(w, x[b, t, ..., :half], previous[b])
+      gates = [
+        (_conv(h[b : b + 1, ..., :half], of_hidden[g]) + _conv(x[b : b + 1, t], of_x[g]))[0] + w[f"bias_{name}"]
+        for g, name in enumerate("ifog")
+      ]
+      i, f, o = map(_sigmoid, gates[:3])
+      memory = f * h[b, ..., half:] + i * np.tanh(gates[3])
+      new[b] = np.concatenate([o * np.tanh(memory), memory], axis=-1)
+    previous, h = x[:, t, ..., :half], new
+    states.append(h)
+  np.testing.assert_allclose(found, np.stack(states, axis=1), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["tsru_c", "tsru_p", "tsru_s", "ptsru_s"])
+def test_a_unit_that_looks_straight_down_copies_its_state(name):
+  """All weight on the central tap, and the gate u = 1: nothing new, nothing moved."""
+  unit_type, (x, h) = RECURRENT_UNITS[name], _inputs()
+  params = {key: np.zeros_like(value) for key, value in _variables(unit_type)["params"].items()}
+  params["bias_u"] += 100.0
+  if name == "ptsru_s":
+    params["bias_taps"][4] = 200.0
+  else:
+    # The basis is a [tap, kernel] matrix: all nine kernels look at the central tap.
+    params["bias_basis"].reshape(9, 9)[4] = 200.0
+  unit = unit_type(FEATURES, spectral_norm=False)
+  states = jax.jit(functools.partial(unit.apply, num_steps=STEPS, train=False))({"params": params}, x, h)
+  np.testing.assert_allclose(states, np.repeat(h[:, None], STEPS, axis=1), rtol=1e-6)
