@@ -71,6 +71,17 @@ def test_steps_take_turns_and_every_turn_begins_with_an_untimed_one():
   assert first.bare < 0.02 < second.fastest <= second.bare
 
 
+def test_the_first_step_of_a_turn_does_not_count():
+  def warming_up(state, batch, rates):
+    time.sleep(0.05 if state % 2 == 0 else 0.0)
+    return state + 1, {"loss": jnp.zeros(())}
+
+  # Two windows of one timed step each: calls 0 and 2 warm up, calls 1 and 3 count.
+  (turns,) = step_timing.time_in_turns([warming_up], [0], None, {}, steps=2)
+  once = step_timing.time_bare_steps(warming_up, 0, None, {}, steps=1)
+  assert max(turns.bare, once.bare) < 0.025
+
+
 def test_fewer_steps_than_windows_are_as_many_windows():
   calls = []
   step_timing.time_in_turns([_Steps("a", 0.0, calls), _Steps("b", 0.0, calls)], [0, 0], None, {}, steps=1)
