@@ -1,4 +1,4 @@
-"""Recurrent units against numpy loops written from the equations of paper 004.
+"""Recurrent units against numpy loops written from the equations of paper 004 (`tests/nn/unit_equations.py`).
 
 The parameters are drawn with numpy into the shapes that a unit declares: no initialiser runs, and no kernel is
 orthogonal, so that spectral normalisation matters.
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.nn import unit_equations
 from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS, TSRU, ConvGRU
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
 
@@ -40,29 +41,6 @@ def _run(unit, steps: int = STEPS):
   return np.asarray(states), changed.get(MOTION, {}).get("kernels")
 
 
-def _sigmoid(x):
-  return 1 / (1 + np.exp(-x))
-
-
-def _relu(x):
-  return np.maximum(x, 0)
-
-
-def _softmax(x, axis):
-  e = np.exp(x - x.max(axis=axis, keepdims=True))
-  return e / e.sum(axis=axis, keepdims=True)
-
-
-def _conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-  """SAME convolution of [B, H, W, C] with [k, k, in, out]."""
-  k = kernel.shape[0]
-  padded = np.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
-  out = np.zeros((*x.shape[:3], kernel.shape[-1]))
-  for i, j in np.ndindex(*x.shape[1:3]):
-    out[:, i, j] = np.einsum("bmnc,mnco->bo", padded[:, i : i + k, j : j + k], kernel)
-  return out
-
-
 def _weights(unit_type) -> dict[str, np.ndarray]:
   """The parameters in float64, each kernel divided by v^T W u after one power iteration from the stored u."""
   variables = _variables(unit_type)
@@ -76,66 +54,58 @@ def _weights(unit_type) -> dict[str, np.ndarray]:
   return weights
 
 
-def _conv_gru_loop(x: np.ndarray, h: np.ndarray) -> np.ndarray:
-  w, states = _weights(ConvGRU), []
-  for t in range(x.shape[1]):
-    joint = np.concatenate([h, x[:, t]], axis=-1)
-    r = _sigmoid(_conv(joint, w["kernel_r"]) + w["bias_r"])  # eq. 1
-    reset = np.concatenate([r * h, x[:, t]], axis=-1)  # eq. 2
-    c = _relu(_conv(reset, w["kernel_c"]) + w["bias_c"])  # eq. 3
-    u = _sigmoid(_conv(joint, w["kernel_u"]) + w["bias_u"])  # eq. 4
-    h = u * h + (1 - u) * c  # eq. 5
-    states.append(h)
-  return np.stack(states, axis=1)
+@pytest.mark.parametrize("name", unit_equations.STEPS)
+def test_units_against_their_equations(name):
+  unit_type = RECURRENT_UNITS[name]
+  expected = unit_equations.run(name, _weights(unit_type), *_inputs())
+  np.testing.assert_allclose(_run(unit_type(FEATURES))[0], expected, rtol=1e-4, atol=1e-4)
 
 
-def _motion_kernels(w: dict[str, np.ndarray], joint: np.ndarray) -> np.ndarray:
-  """f of appendix F.1 and eq. 12: W, [B, H, W, 9]."""
-  theta = _relu(_conv(joint, w["kernel_theta"]) + w["bias_theta"])
-  pooled = np.zeros((BATCH, 4, 4, theta.shape[-1]))
-  for i, j in np.ndindex(4, 4):
-    rows = slice(i * HEIGHT // 4, -(-(i + 1) * HEIGHT // 4))
-    columns = slice(j * WIDTH // 4, -(-(j + 1) * WIDTH // 4))
-    pooled[:, i, j] = theta[:, rows, columns].max(axis=(1, 2))
-  hidden = _relu(pooled.reshape(BATCH, -1) @ w["kernel_hidden"] + w["bias_hidden"])
-  basis = _softmax((hidden @ w["kernel_basis"] + w["bias_basis"]).reshape(BATCH, 9, 9), axis=1)
-  selection = _softmax(_conv(joint, w["kernel_selection"]) + w["bias_selection"], axis=-1)
-  mixed = np.zeros((BATCH, HEIGHT, WIDTH, 9))
-  for b, i, j, q in np.ndindex(*mixed.shape):
-    mixed[b, i, j, q] = sum(selection[b, i, j, n] * basis[b, q, n] for n in range(9))  # eq. 12
-  return mixed
+def _without_spectral_norm(name: str, *, scale: float):
+  """(unit, parameters, x, h), all drawn; x has the channels that the dynamic ConvLSTM needs, q = 2."""
+  unit = RECURRENT_UNITS[name](FEATURES, spectral_norm=False)
+  rng = np.random.default_rng(3)
+  x = rng.normal(size=(BATCH, STEPS, HEIGHT, WIDTH, FEATURES))
+  h = rng.normal(size=(BATCH, HEIGHT, WIDTH, FEATURES))
+  init = functools.partial(unit.init, num_steps=STEPS, train=False)
+  shapes = jax.eval_shape(init, jax.random.key(0), x, h)["params"]
+  return unit, {name: scale * rng.normal(size=shape.shape) for name, shape in shapes.items()}, x, h
 
 
-def _warp(h: np.ndarray, kernels: np.ndarray) -> np.ndarray:
-  out, padded = np.zeros_like(h, np.float64), np.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  for b, i, j in np.ndindex(BATCH, HEIGHT, WIDTH):
-    for m, n in np.ndindex(3, 3):
-      out[b, i, j] += kernels[b, i, j, 3 * m + n] * padded[b, i + m, j + n]  # eq. 11
-  return out
+def test_dynamic_conv_lstm_against_its_equations():
+  unit, params, x, h = _without_spectral_norm("dynamic_conv_lstm", scale=1.0)
+  found = jax.jit(functools.partial(unit.apply, num_steps=STEPS, train=False))({"params": params}, x, h)
+  expected = unit_equations.run("dynamic_conv_lstm", params, x, h)
+  np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
-@functools.cache
-def _tsru_loop() -> tuple[np.ndarray, np.ndarray]:
-  x, h = _inputs()
-  w, states, motion = _weights(TSRU), [], []
-  for t in range(x.shape[1]):
-    joint = np.concatenate([h, x[:, t]], axis=-1)
-    kernels = _motion_kernels(w, joint)  # eq. 6
-    warped = _warp(h, kernels)  # eq. 7
-    c = _relu(_conv(joint, w["kernel_c"]) + w["bias_c"])  # eq. 8 with h in the place of the warped state: TSRU_p
-    u = _sigmoid(_conv(joint, w["kernel_u"]) + w["bias_u"])  # eq. 9
-    h = u * warped + (1 - u) * c  # eq. 10
-    states.append(h)
-    motion.append(kernels)
-  return np.stack(states, axis=1), np.stack(motion, axis=1)
+@pytest.mark.parametrize("name", RECURRENT_UNITS)
+def test_gradients_against_differences_of_the_equations(name):
+  """Along a random direction of every parameter, of the inputs and of the first state; float64 against float32."""
+  unit, params, x, h = _without_spectral_norm(name, scale=0.4)
+  rng = np.random.default_rng(4)
+  seen = rng.normal(size=(BATCH, STEPS, HEIGHT, WIDTH, FEATURES))
+  arrays, shapes, width = {**params, "x": x, "h": h}, set(params), 1e-6
 
+  @jax.jit
+  @jax.grad
+  def gradients(arrays):
+    params = {name: value for name, value in arrays.items() if name in shapes}
+    states = unit.apply({"params": params}, arrays["x"], arrays["h"], num_steps=STEPS, train=False)
+    return jnp.sum(seen * states)
 
-def test_conv_gru_against_its_equations():
-  np.testing.assert_allclose(_run(ConvGRU(FEATURES))[0], _conv_gru_loop(*_inputs()), rtol=1e-4, atol=1e-5)
-
-
-def test_tsru_against_its_equations():
-  np.testing.assert_allclose(_run(TSRU(FEATURES))[0], _tsru_loop()[0], rtol=1e-4, atol=1e-5)
+  found = gradients({name: array.astype(np.float32) for name, array in arrays.items()})
+  for changed, array in arrays.items():
+    direction = rng.normal(size=array.shape)
+    losses = []
+    for sign in (1, -1):
+      moved = arrays | {changed: array + sign * width * direction}
+      weights = {name: moved[name] for name in shapes}
+      losses.append(np.sum(seen * unit_equations.run(name, weights, moved["x"], moved["h"])))
+    slope = (losses[0] - losses[1]) / (2 * width)
+    scale = np.linalg.norm(direction) * np.linalg.norm(found[changed])
+    assert scale > 0, changed
+    np.testing.assert_allclose(np.sum(direction * found[changed]) / scale, slope / scale, atol=1e-4, err_msg=changed)
 
 
 def test_motion_kernels_are_distributions_over_the_taps():
@@ -143,7 +113,11 @@ def test_motion_kernels_are_distributions_over_the_taps():
   assert motion.shape == (BATCH, STEPS, HEIGHT, WIDTH, 9)
   np.testing.assert_allclose(jnp.sum(motion, axis=-1), np.ones((BATCH, STEPS, HEIGHT, WIDTH)), rtol=1e-5)
   assert float(jnp.min(motion)) >= 0
-  np.testing.assert_allclose(motion, _tsru_loop()[1], rtol=1e-4, atol=1e-5)
+  w, (x, h), expected = _weights(TSRU), _inputs(), []
+  for t in range(STEPS):
+    expected.append(unit_equations.motion_kernels(w, h, x[:, t]))
+    h = unit_equations.STEPS["tsru_p"](w, h, x[:, t])
+  np.testing.assert_allclose(motion, np.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
 
 
 def test_motion_is_kept_only_on_request():
@@ -217,120 +191,9 @@ def test_bfloat16_states_with_float32_motion():
   states, motion = _run(unit)
   assert states.dtype == jnp.bfloat16
   assert motion.dtype == jnp.float32
-  np.testing.assert_allclose(states.astype(np.float32), _tsru_loop()[0], rtol=0.1, atol=0.1)
-
-
-def _gate(w, name, *inputs):
-  return _conv(np.concatenate(inputs, axis=-1), w[f"kernel_{name}"]) + w[f"bias_{name}"]
-
-
-def _conv_lstm_step(w, h, x, rho):
-  """Shi et al. 2015 without peepholes; hidden state and memory side by side (F.3)."""
-  hidden, memory = h[..., : FEATURES // 2], h[..., FEATURES // 2 :]
-  i, f, o = (_sigmoid(_gate(w, name, hidden, x)) for name in "ifo")
-  memory = f * memory + i * rho(_gate(w, "g", hidden, x))
-  return np.concatenate([o * rho(memory), memory], axis=-1)
-
-
-def _traj_gru_step(w, h, x):
-  warped = _warp(h, _motion_kernels(w, np.concatenate([h, x], axis=-1)))  # eqs. 16, 17
-  r, u = (_sigmoid(_gate(w, name, warped, x)) for name in "ru")  # eqs. 18, 21
-  return u * h + (1 - u) * np.tanh(_gate(w, "c", r * warped, x))  # eqs. 19, 20, 22
-
-
-def _tsru_c_step(w, h, x):
-  warped = _warp(h, _motion_kernels(w, np.concatenate([h, x], axis=-1)))  # eqs. 6, 7
-  c, u = _relu(_gate(w, "c", warped, x)), _sigmoid(_gate(w, "u", h, x))  # eqs. 8, 9
-  return u * warped + (1 - u) * c  # eq. 10
-
-
-def _tsru_s_step(w, h, x):
-  warped = _warp(h, _motion_kernels(w, np.concatenate([h, x], axis=-1)))
-  c = _relu(_gate(w, "c", warped, x))
-  u = _sigmoid(_gate(w, "u", warped, c))  # 3.2.2: in the place of eq. 9
-  return u * warped + (1 - u) * c
-
-
-def _ptsru_s_step(w, h, x):
-  theta = _relu(_gate(w, "hidden", _relu(_gate(w, "theta", h, x))))  # F.1: two hidden layers, at full resolution
-  warped = _warp(h, _softmax(_gate(w, "taps", theta), axis=-1))
-  c = _relu(_gate(w, "c", warped, x))
-  u = _sigmoid(_gate(w, "u", warped, c))
-  return u * warped + (1 - u) * c
-
-
-STEPS_BY_EQUATIONS = {
-  "conv_lstm": functools.partial(_conv_lstm_step, rho=_relu),
-  "conv_lstm_tanh": functools.partial(_conv_lstm_step, rho=np.tanh),
-  "k_traj_gru": _traj_gru_step,
-  "tsru_c": _tsru_c_step,
-  "tsru_s": _tsru_s_step,
-  "ptsru_s": _ptsru_s_step,
-}
-
-
-@pytest.mark.parametrize("name", STEPS_BY_EQUATIONS)
-def test_units_against_their_equations(name):
-  unit_type = RECURRENT_UNITS[name]
-  w, (x, h) = _weights(unit_type), _inputs()
-  states = []
-  for t in range(STEPS):
-    h = STEPS_BY_EQUATIONS[name](w, h, x[:, t])
-    states.append(h)
-  np.testing.assert_allclose(_run(unit_type(FEATURES))[0], np.stack(states, axis=1), rtol=1e-4, atol=1e-4)
-
-
-def _pooled(x: np.ndarray) -> np.ndarray:
-  """[H, W, n] to [4, 4, n], adaptive max-pooling."""
-  out = np.zeros((4, 4, x.shape[-1]))
-  for i, j in np.ndindex(4, 4):
-    rows = slice(i * HEIGHT // 4, -(-(i + 1) * HEIGHT // 4))
-    columns = slice(j * WIDTH // 4, -(-(j + 1) * WIDTH // 4))
-    out[i, j] = x[rows, columns].max(axis=(0, 1))
-  return out
-
-
-def _predicted_kernels(w, current, previous):
-  """The kernel CNN of F.4 on every pair of channels: for the hidden state and x, [3, 3, in, out] by gate."""
-  half, sets = current.shape[-1], 3
-  logits = np.zeros((sets, 4, 9, half, half))  # set, gate, tap, input channel, output channel
-  for i, j in np.ndindex(half, half):
-    difference = (current[..., i] - previous[..., j])[None, ..., None]
-    theta = _pooled(_relu(_conv(difference, w["kernel_features"]) + w["bias_features"])[0])
-    hidden = _relu(theta.reshape(-1) @ w["kernel_hidden"] + w["bias_hidden"])
-    logits[..., i, j] = (hidden @ w["kernel_taps"] + w["bias_taps"]).reshape(sets, 4, 9)
-  of_hidden = _softmax(logits[0], axis=2)
-  of_x = _softmax(np.concatenate([logits[1], logits[2]], axis=2), axis=2)
-  return [[kernel.reshape(3, 3, *kernel.shape[1:]) for kernel in part] for part in (of_hidden, of_x)]
-
-
-def test_dynamic_conv_lstm_against_its_equations():
-  unit_type, half, inputs = RECURRENT_UNITS["dynamic_conv_lstm"], FEATURES // 2, FEATURES
-  rng = np.random.default_rng(3)
-  x = rng.normal(size=(BATCH, STEPS, HEIGHT, WIDTH, inputs)).astype(np.float32)
-  h = rng.normal(size=(BATCH, HEIGHT, WIDTH, FEATURES)).astype(np.float32)
-  unit = unit_type(FEATURES, spectral_norm=False)
-  options = {"num_steps": STEPS, "train": False}
-  shapes = jax.eval_shape(functools.partial(unit.init, **options), jax.random.key(0), x, h)["params"]
-  w = {name: rng.normal(size=shape.shape) for name, shape in shapes.items()}
-  params = {name: value.astype(np.float32) for name, value in w.items()}
-  found = jax.jit(functools.partial(unit.apply, **options))({"params": params}, x, h)
-  previous, states = h[..., :half], []
-  for t in range(STEPS):
-    new = np.zeros_like(h, np.float64)
-    for b in range(BATCH):
-      # q = 2: one set of kernels for the hidden state, two for x.
-      of_hidden, of_x = _predicted_kernels(w, x[b, t, ..., :half], previous[b])
-      gates = [
-        (_conv(h[b : b + 1, ..., :half], of_hidden[g]) + _conv(x[b : b + 1, t], of_x[g]))[0] + w[f"bias_{name}"]
-        for g, name in enumerate("ifog")
-      ]
-      i, f, o = map(_sigmoid, gates[:3])
-      memory = f * h[b, ..., half:] + i * np.tanh(gates[3])
-      new[b] = np.concatenate([o * np.tanh(memory), memory], axis=-1)
-    previous, h = x[:, t, ..., :half], new
-    states.append(h)
-  np.testing.assert_allclose(found, np.stack(states, axis=1), rtol=1e-3, atol=1e-3)
+  np.testing.assert_allclose(
+    states.astype(np.float32), unit_equations.run("tsru_p", _weights(TSRU), *_inputs()), rtol=0.1, atol=0.1
+  )
 
 
 @pytest.mark.parametrize("name", ["tsru_c", "tsru_p", "tsru_s", "ptsru_s"])

@@ -58,9 +58,9 @@ def _sizes(jaxpr) -> list[int]:
   sizes = []
   for equation in jaxpr.eqns:
     sizes += [int(np.prod(variable.aval.shape)) for variable in equation.outvars]
-    for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "jaxpr")):
-      if hasattr(value, "jaxpr"):
-        sizes += _sizes(value.jaxpr)
+    for value in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
+      if hasattr(value, "eqns"):
+        sizes += _sizes(value)
   return sizes
 
 
@@ -75,6 +75,33 @@ def test_no_array_holds_every_tap_of_every_channel():
   for function in (warp, gradients):
     sizes = _sizes(jax.make_jaxpr(function)(h, weights).jaxpr)
     assert max(sizes) == padded
+
+
+def test_the_backward_pass_keeps_features_and_weights_alone():
+  h, weights = jnp.ones((2, 8, 8, 16)), jnp.ones((2, 8, 8, 9))
+
+  def recurrence(h, weights):
+    return jax.lax.scan(lambda h, _: (warp(h, weights), None), h, length=5)[0]
+
+  kept = jax.tree.leaves(jax.eval_shape(lambda: jax.vjp(recurrence, h, weights)[1]))
+  assert sum(leaf.size for leaf in kept) <= 5 * h.size + 5 * weights.size
+
+
+def test_gradients_against_differences_of_a_loop():
+  rng = np.random.default_rng(0)
+  h, weights, seen = rng.normal(size=(1, 3, 4, 2)), rng.normal(size=(1, 3, 4, 9)), rng.normal(size=(1, 3, 4, 2))
+  ours = jax.grad(lambda h, w: jnp.sum(jnp.asarray(seen, jnp.float32) * warp(h, w)), argnums=(0, 1))
+  found = ours(jnp.asarray(h, jnp.float32), jnp.asarray(weights, jnp.float32))
+  for array, gradient in zip((h, weights), found, strict=True):
+    expected = np.zeros_like(array)
+    for index in np.ndindex(*array.shape):
+      values = []
+      for step in (0.5, -0.5):  # linear in each: a difference of any width is exact
+        array[index] += step
+        values.append(np.sum(seen * _warp_loop(h, weights)))
+        array[index] -= step
+      expected[index] = values[0] - values[1]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("taps", [4, 8])

@@ -1,5 +1,7 @@
 """Kernel-based warping of feature maps (paper 004, appendix B)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -19,11 +21,13 @@ def combine_kernels(kernels: jax.Array, selection: jax.Array) -> jax.Array:
   return jnp.einsum("bhwn,bqn->bhwq", selection, kernels)
 
 
+@functools.partial(jax.checkpoint, prevent_cse=False)
 def warp(features: jax.Array, weights: jax.Array) -> jax.Array:
   """Weighs the k x k neighbourhood of every position, the same way for all channels (paper 004, eq. 11).
 
   out[b, i, j, c] = sum over (m, n) of W[b, i, j, m k + n] h[b, i + m - (k-1)/2, j + n - (k-1)/2, c], h zero outside.
-  Written as k*k shifted multiply-adds, so no [B, H, W, k*k, C] array exists.
+  Written as k*k shifted multiply-adds, so no [B, H, W, k*k, C] array exists. For the backward pass only h and W are
+  kept, of a recurrence too: its loop would keep the k*k shifted pictures of every step otherwise.
 
   Args:
     features: h, [B, H, W, C].

@@ -1,0 +1,64 @@
+"""Warping units learn to see a motion and to go on with it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
+from vidgen_jax.ops.motion import expected_flow
+
+DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
+"""(right, down), pixels a frame."""
+SIZE, FEATURES, PER_DIRECTION = 8, 4, 8
+
+
+def _batch(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Noise that moves by a pixel a frame, seen through a window: the frame before, the present one and the next."""
+  size = (len(DIRECTIONS), PER_DIRECTION, SIZE + 4, SIZE + 4, FEATURES)
+  fields = rng.uniform(size=size).astype(np.float32)
+  frames = []
+  for time in (-1, 0, 1):
+    windows = [
+      field[:, 2 - time * down :, 2 - time * right :][:, :SIZE, :SIZE]
+      for field, (right, down) in zip(fields, DIRECTIONS, strict=True)
+    ]
+    frames.append(np.concatenate(windows))
+  return tuple(frames)
+
+
+@pytest.mark.parametrize("name", ["tsru_p", "ptsru_s"])
+def test_a_shift_is_learnt(name):
+  """The state holds a frame and the input is the one before; the next state shall be the frame to come.
+
+  Nothing tells the direction but the two frames. What enters at the border cannot be known and is not judged.
+  """
+  unit = RECURRENT_UNITS[name](FEATURES, spectral_norm=False)
+  apply = functools.partial(unit.apply, num_steps=1, train=False)
+  rng, optimizer = np.random.default_rng(0), optax.adam(0.01)
+
+  def loss(params, before, now, after):
+    error = apply({"params": params}, before[:, None], now)[:, 0] - after
+    return jnp.mean(jnp.square(error[:, 1:-1, 1:-1]))
+
+  @jax.jit
+  def update(params, state, batch):
+    updates, state = optimizer.update(jax.grad(loss)(params, *batch), state)
+    return optax.apply_updates(params, updates), state
+
+  before, now, after = _batch(rng)
+  params = jax.jit(functools.partial(unit.init, num_steps=1, train=False))(jax.random.key(0), before[:, None], now)
+  params = params["params"]
+  state = optimizer.init(params)
+  for _ in range(600):
+    params, state = update(params, state, _batch(rng))
+
+  still = np.mean(np.square(now - after)[:, 1:-1, 1:-1])
+  assert loss(params, before, now, after) < 0.05 * still
+  _, changed = apply({"params": params}, before[:, None], now, mutable=[MOTION])
+  flow = np.asarray(expected_flow(changed[MOTION]["kernels"]))[:, :, 1:-1, 1:-1]
+  flow = flow.reshape(len(DIRECTIONS), -1, 2).mean(axis=1)
+  np.testing.assert_allclose(flow, DIRECTIONS, atol=0.25)
