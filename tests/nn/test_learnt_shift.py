@@ -13,13 +13,14 @@ from vidgen_jax.ops.motion import expected_flow
 
 DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
 """(right, down), pixels a frame."""
-SIZE, FEATURES, PER_DIRECTION = 8, 4, 8
+SIZE, FEATURES, PER_DIRECTION = 8, 8, 8
+NUM_UPDATES = 1000
 
 
 def _batch(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Noise that moves by a pixel a frame, seen through a window: the frame before, the present one and the next."""
+  """Specks that move by a pixel a frame, seen through a window: the frame before, the present one and the next."""
   size = (len(DIRECTIONS), PER_DIRECTION, SIZE + 4, SIZE + 4, FEATURES)
-  fields = rng.uniform(size=size).astype(np.float32)
+  fields = np.maximum(2 * rng.uniform(size=size) - 1, 0).astype(np.float32)
   frames = []
   for time in (-1, 0, 1):
     windows = [
@@ -38,7 +39,7 @@ def test_a_shift_is_learnt(name):
   """
   unit = RECURRENT_UNITS[name](FEATURES, spectral_norm=False)
   apply = functools.partial(unit.apply, num_steps=1, train=False)
-  rng, optimizer = np.random.default_rng(0), optax.adam(0.01)
+  rng, optimizer = np.random.default_rng(0), optax.adam(optax.cosine_decay_schedule(0.01, NUM_UPDATES))
 
   def loss(params, before, now, after):
     error = apply({"params": params}, before[:, None], now)[:, 0] - after
@@ -53,7 +54,7 @@ def test_a_shift_is_learnt(name):
   params = jax.jit(functools.partial(unit.init, num_steps=1, train=False))(jax.random.key(0), before[:, None], now)
   params = params["params"]
   state = optimizer.init(params)
-  for _ in range(600):
+  for _ in range(NUM_UPDATES):
     params, state = update(params, state, _batch(rng))
 
   still = np.mean(np.square(now - after)[:, 1:-1, 1:-1])
