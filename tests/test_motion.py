@@ -96,7 +96,7 @@ def test_agreement_is_written_with_its_baselines(sampled):
   written = json.loads((sampled / "moving" / "motion.json").read_text())
   found = written.pop("agreement")
   assert written == {"num_clips": 3, "samples": 2, "levels": [0, 1], "least_motion": 0.5}
-  assert set(found) == {"model", "model_own", "zero", "random", "truth"}
+  assert set(found) == {"model", "model_own", "zero", "random", "constant", "truth"}
   assert found["truth"]["angle"] == pytest.approx(0, abs=0.1)
   assert (found["zero"]["angle"], found["zero"]["cosine"]) == (90.0, 0.0)
   clips, flow = read(sampled / "moving" / "samples.npz"), read(sampled / "moving" / "motion.npz")["flow"]

@@ -93,7 +93,7 @@ def write_agreement(
 
   Returns:
     'model': fields against the true object; 'model_own': against the object as the model has drawn it; and the
-    baselines 'zero', 'random' and 'truth' of `motion_baselines`.
+    baselines 'zero', 'random', 'constant' and 'truth' of `motion_baselines`.
 
   Raises:
     UserError: if the disk is full.

@@ -131,6 +131,15 @@ def test_baselines_stand_where_they_must():
   assert found["random"] != motion_baselines(clips, range(1, 9), seed=4)["random"]
 
 
+def test_the_constant_baseline_is_the_best_one_direction():
+  # Twice to the right, once down: the best direction is (2, 1) / sqrt(5), and the mean cosine sqrt(5) / 3.
+  found = motion_baselines(_clip(((4, 4), (4, 6), (4, 10), (5, 10), (5, 10))), range(1, 5), seed=0)["constant"]
+  assert found.cosine == pytest.approx(np.sqrt(5) / 3, abs=1e-3)
+  assert (found.frames, found.still) == (3, 1)
+  angles = np.degrees([np.arctan2(1, 2), np.arctan2(1, 2), np.arctan2(2, 1)])
+  assert found.angle == pytest.approx(angles.mean(), abs=0.1)
+
+
 def test_misuse_is_named():
   with pytest.raises(ValueError, match="flow must be"):
     compare_motion(_field([(1, 0)] * 5), _clip(), _clip(), range(1, 7))

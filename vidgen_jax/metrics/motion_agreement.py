@@ -139,9 +139,20 @@ def motion_baselines(
     least_motion: see `compare_motion`.
 
   Returns:
-    'zero', no motion at all; 'random', a direction drawn for each frame, 1 pixel long; 'truth', the true motion itself.
+    'zero', no motion at all; 'random', a direction drawn for each frame, 1 pixel long; 'constant', the one direction
+    that agrees best with all of these clips, 1 pixel long: a field that does not look at its clip can be as good when
+    most objects go the same way; 'truth', the true motion itself.
   """
   true, known = displacements(object_centroid(truth), frames)
   turns = np.random.default_rng(seed).uniform(0.0, 2 * np.pi, size=known.shape)
-  guesses = {"zero": np.zeros_like(true), "random": np.stack([np.cos(turns), np.sin(turns)], axis=-1), "truth": true}
+  length = np.linalg.norm(true, axis=-1, keepdims=True)
+  counted = known[..., None] & (length >= least_motion)
+  # The sum of the cosines with a direction is its product with the sum of the directions.
+  mean = np.sum(np.where(counted, true / np.where(length > 0, length, 1.0), 0.0), axis=(0, 1))
+  guesses = {
+    "zero": np.zeros_like(true),
+    "random": np.stack([np.cos(turns), np.sin(turns)], axis=-1),
+    "constant": np.broadcast_to(mean / max(np.linalg.norm(mean), np.finfo(float).tiny), true.shape),
+    "truth": true,
+  }
   return {name: compare_vectors(guess, true, known=known, least_motion=least_motion) for name, guess in guesses.items()}
