@@ -7,9 +7,9 @@ import pytest
 from experiments import inbetween_shape_motion, trivd_shape_motion
 from vidgen_jax import cli
 from vidgen_jax import config as configs
+from vidgen_jax.commands.train import train
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
-from vidgen_jax.train import train
 
 NUM_CLIPS = 40
 """Of which every fifth, so eight, are for testing."""

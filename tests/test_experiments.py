@@ -10,12 +10,12 @@ from experiments import trivd_bair, trivd_kinetics600, trivd_table1, trivd_table
 from vidgen_jax import cli, presets
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
-from vidgen_jax.compilation import trace_step
+from vidgen_jax.benchmark.compilation import trace_step
+from vidgen_jax.benchmark.paper_tables import TABLES as PAPER_TABLES
+from vidgen_jax.commands.train import train
 from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
-from vidgen_jax.paper_tables import TABLES as PAPER_TABLES
-from vidgen_jax.train import train
 
 FILES = sorted(Path(__file__).parents[1].glob("experiments/*.py"))
 # Files with a row of a table in every variant; their smoke forms are trained below.

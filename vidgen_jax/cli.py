@@ -1,6 +1,6 @@
 """`vidgen COMMAND [--flag=value ...]`: runs one command, and turns the user's mistakes into one line.
 
-A command is a module with three names:
+A command is a module of `vidgen_jax.commands` with three names:
 
 - `SUMMARY: str`: what the command does and needs; its first line stands in the list of commands.
 - `define_flags(flag_values: flags.FlagValues) -> None`: defines its flags in `flag_values`.
@@ -30,8 +30,8 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 import vidgen_jax
+from vidgen_jax.commands.flag_parsing import before_separator, did_you_mean, parse_flags
 from vidgen_jax.errors import UserError
-from vidgen_jax.flag_parsing import before_separator, did_you_mean, parse_flags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,17 +48,17 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-  "train": Command(module="vidgen_jax.train"),
-  "sample": Command(module="vidgen_jax.sample"),
-  "figures": Command(module="vidgen_jax.figures"),
-  "evaluate": Command(module="vidgen_jax.evaluate"),
-  "compare": Command(module="vidgen_jax.compare"),
-  "features": Command(module="vidgen_jax.features"),
-  "classify": Command(module="vidgen_jax.classify"),
-  "export": Command(module="vidgen_jax.export"),
-  "bench": Command(module="vidgen_jax.bench"),
-  "data": Command(module="vidgen_jax.prepare_data", arguments="ACTION NAME"),
-  "weights": Command(module="vidgen_jax.import_weights", arguments="ACTION"),
+  "train": Command(module="vidgen_jax.commands.train"),
+  "sample": Command(module="vidgen_jax.commands.sample"),
+  "figures": Command(module="vidgen_jax.commands.figures"),
+  "evaluate": Command(module="vidgen_jax.commands.evaluate"),
+  "compare": Command(module="vidgen_jax.commands.compare"),
+  "features": Command(module="vidgen_jax.commands.features"),
+  "classify": Command(module="vidgen_jax.commands.classify"),
+  "export": Command(module="vidgen_jax.commands.export"),
+  "bench": Command(module="vidgen_jax.commands.bench"),
+  "data": Command(module="vidgen_jax.commands.prepare_data", arguments="ACTION NAME"),
+  "weights": Command(module="vidgen_jax.commands.import_weights", arguments="ACTION"),
 }
 
 _HELP_FLAGS = frozenset({"-h", "-help", "--help", "--helpshort", "--helpfull"})

@@ -5,7 +5,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from vidgen_jax import prepare_data
+from vidgen_jax.commands import prepare_data
 from vidgen_jax.data import sources
 from vidgen_jax.errors import UserError
 

@@ -1,7 +1,7 @@
 """The Frechet distance between two sets of features, each taken for a normal distribution.
 
 Heusel et al. 2017 (FID, eq. 6); Unterthiner et al. 2018 (FVD, eq. 2); paper 003, eq. 8. What it is called, and which
-numbers it may be compared with, depends on the features: see `vidgen_jax.set_metrics`.
+numbers it may be compared with, depends on the features: see `vidgen_jax.evaluation.set_metrics`.
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ value, and the two themselves. The values of the index block are the places of t
 
 from collections.abc import Iterator
 
-from vidgen_jax import crc32c
+from vidgen_jax.pretrained import crc32c
 from vidgen_jax.pretrained.varint import read_varint
 
 MAGIC = bytes.fromhex("57fb808b247547db")

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
-from vidgen_jax import crc32c
 from vidgen_jax.errors import UserError
+from vidgen_jax.pretrained import crc32c
 from vidgen_jax.pretrained.leveldb_table import read_table
 from vidgen_jax.pretrained.varint import read_varint
 

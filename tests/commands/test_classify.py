@@ -1,0 +1,181 @@
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from tests.classifiers import NUM_TEST, SIZE
+from vidgen_jax.classifier_training import Accuracy, accuracy
+from vidgen_jax.commands import classify
+from vidgen_jax.errors import UserError
+from vidgen_jax.metrics.s3 import s3_score
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.pretrained.weight_file import read_weight_file
+
+pytest_plugins = ["tests.classifier_fixtures"]
+
+
+@pytest.fixture
+def command(brightness_data, tiny_network, capsys):
+  """Runs the command with a tiny training; returns what it printed."""
+  del tiny_network
+  tiny = {"width": 4, "num_frames": 3, "resolution": SIZE, "batch_size": 8, "learning_rate": 0.05, "epochs": 2}
+
+  def run(**words: object) -> str:
+    flag_values = flags.FlagValues()
+    classify.define_flags(flag_values)
+    words = {"data": "real", "data_dir": brightness_data} | tiny | words
+    flag_values(["classify", *(f"--{name}={value}" for name, value in words.items())])
+    classify.run(flag_values, [])
+    return capsys.readouterr().out
+
+  return run
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+  """Folder by name: 's3' of a run with synthetic clips."""
+  return tmp_path_factory.mktemp("runs")
+
+
+def _scores(folder) -> dict[str, dict]:
+  return {score["metric"]: score for score in map(json.loads, (folder / classify.SCORES_FILE).read_text().splitlines())}
+
+
+def test_one_classifier(command, tmp_path):
+  text = command(out=tmp_path, random_flip=True)
+  assert (tmp_path / "classifier.safetensors").exists() and not (tmp_path / "synthetic").exists()
+  (score,) = _scores(tmp_path).values()
+  assert score["metric"] == "accuracy" and score["subject"] == "real" and score["num_clips"] == 2 * NUM_TEST
+  assert "accuracy, r3d18 width 4, 3 frames, 6x6, seed 0, best epoch on the test split" in text
+  training = read_weight_file(tmp_path / "classifier.safetensors").details["training"]
+  assert (training["dropout"], training["batch_size"], training["optimizer"]) == (0.6, 8, "sgd")
+
+
+@pytest.fixture
+def scored(command, folders):
+  """A folder with both classifiers and S3."""
+  folder = folders / "s3"
+  if not folder.exists():
+    command(out=folder, synthetic="synthetic")
+  return folder
+
+
+def test_s3_is_made_of_the_three_accuracies(scored, classifier_config):
+  scores = _scores(scored)
+  assert list(scores) == ["s3_rer", "s3_res", "s3_ser", "s3", "s3_chance"]
+  # Two classes: whoever guesses is right half of the time on either side.
+  assert scores["s3_chance"]["value"] == pytest.approx(0.5 / scores["s3_rer"]["value"])
+  mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
+  real, synthetic = (
+    read_weight_file(scored / folder / "classifier.safetensors") for folder in (".", classify.SYNTHETIC_FOLDER)
+  )
+  data = classifier_config.data
+  other = dataclasses.replace(data, name="synthetic")
+  expected = {
+    "s3_rer": accuracy(real, data, "test", mesh).top1,
+    "s3_res": accuracy(real, other, "test", mesh).top1,
+    "s3_ser": accuracy(synthetic, data, "test", mesh).top1,
+  }
+  assert {name: scores[name]["value"] for name in expected} == expected
+  rer, res, ser = expected.values()
+  assert scores["s3"]["value"] == s3_score(ser=ser, res=res, rer=rer)
+  # The synthetic classifier was trained on synthetic clips and tested on real ones.
+  assert (synthetic.details["data"], synthetic.details["tested_on"]) == ("synthetic", "real")
+  assert synthetic.hash != real.hash and synthetic.settings == real.settings
+  assert scores["s3"]["extractor_hash"] == f"{real.short_hash}+{synthetic.short_hash}"
+  assert scores["s3_ser"]["extractor_hash"] == synthetic.short_hash
+  assert scores["s3"]["subject"] == scores["s3_res"]["subject"] == "synthetic" != scores["s3_rer"]["subject"]
+  assert scores["s3"]["protocol"] == "s3, r3d18 width 4, 3 frames, 6x6, seed 0, best epoch on the test split"
+  assert (scores["s3"]["num_clips"], scores["s3"]["num_generated"]) == (2 * NUM_TEST, 2 * NUM_TEST)
+  assert (scores["s3_res"]["num_clips"], scores["s3_res"]["num_generated"]) == (0, 2 * NUM_TEST)
+
+
+def test_synthetic_clips_are_shown_to_the_real_classifier(scored, command, tmp_path, monkeypatch):
+  shown = []
+
+  def record(weights, data, split, mesh, **options):
+    shown.append((weights.hash, data.name, split))
+    return accuracy(weights, data, split, mesh, **options)
+
+  monkeypatch.setattr(classify, "accuracy", record)
+  folder = shutil.copytree(scored, tmp_path / "copy")
+  command(out=folder, synthetic="synthetic")  # Both classifiers are complete.
+  assert shown == [(read_weight_file(folder / "classifier.safetensors").hash, "synthetic", "test")]
+
+
+def test_a_trained_classifier_can_be_used_again(scored, command, tmp_path):
+  text = command(out=tmp_path, classifier=scored / "classifier.safetensors")
+  assert not (tmp_path / "classifier.safetensors").exists()
+  assert _scores(tmp_path)["accuracy"]["value"] == _scores(scored)["s3_rer"]["value"]
+  assert "accuracy" in text
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ({"width": 8}, "has width=4, not 8; pass --width=4"),
+    ({"resolution": 5}, "has resolution=6, not 5; pass --resolution=6"),
+    ({"seed": 1}, "has seed=0, not 1; pass --seed=0"),
+    ({"data": "synthetic"}, "has data='real', not 'synthetic'; pass --data=real"),
+  ],
+)
+def test_a_classifier_of_other_settings_is_refused(words, message, scored, command, tmp_path):
+  with pytest.raises(UserError, match=message):
+    command(out=tmp_path, classifier=scored / "classifier.safetensors", **words)
+
+
+def test_other_classes_are_refused_before_anything_is_trained(command, tmp_path):
+  with pytest.raises(UserError, match="'others' has the classes light, medium, but data set 'real' has dark, light"):
+    command(out=tmp_path / "run", synthetic="others")
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_data_set_names_the_command_that_builds_it(command, tmp_path):
+  with pytest.raises(UserError, match=r"vidgen data build video_folder .* --name=absent"):
+    command(out=tmp_path / "run", data="absent")
+  with pytest.raises(UserError, match=r"vidgen data build video_folder .* --name=absent"):
+    command(out=tmp_path / "run", synthetic="absent")
+  assert not (tmp_path / "run").exists()
+
+
+def test_published_settings_are_the_defaults(tiny_network, monkeypatch):
+  del tiny_network
+  monkeypatch.setattr("vidgen_jax.classifier_training.config.NETWORKS", {"r3d18": None, "tsn": None, "c3d": None})
+
+  def config(*words):
+    flag_values = flags.FlagValues()
+    classify.define_flags(flag_values)
+    flag_values(["classify", "--data=real", "--out=unused", *words])
+    return classify._config(flag_values)
+
+  r3d18, tsn = config(), config("--network=tsn", "--width=8")
+  assert (r3d18.batch_size, r3d18.learning_rate, r3d18.dropout, r3d18.width) == (32, 1e-3, 0.6, 64)
+  assert (r3d18.data.num_frames, r3d18.patience, r3d18.data.random_flip) == (16, 4, False)
+  assert (tsn.batch_size, tsn.learning_rate, tsn.dropout, tsn.width) == (14, 1e-2, 0.8, 8)
+
+
+def test_the_protocol_names_what_is_not_usual(classifier_config):
+  data = dataclasses.replace(classifier_config.data, frame_stride=2, channels=1)
+  config = dataclasses.replace(classifier_config, data=data, test_windows=3, seed=7)
+  expected = "s3, r3d18 width 4, 3 frames, stride 2, 6x6, luma, 3 windows, seed 7, best epoch on the test split"
+  assert classify.protocol(config, "s3") == expected
+
+
+def test_the_interval_of_a_share():
+  # Normal approximation: 0.8 +- 1.96 sqrt(0.8 * 0.2 / 400) = 0.8 +- 0.0392.
+  low, high = classify.share_interval(320, 400)
+  assert low == pytest.approx(0.7608, abs=0.006) and high == pytest.approx(0.8392, abs=0.006)
+  assert classify.share_interval(5, 5) == (1.0, 1.0)
+  # The same as drawing clips again and again.
+  clips = np.repeat([1.0, 0.0], [30, 10])
+  drawn = clips[np.random.default_rng(1).integers(40, size=(4000, 40))].mean(axis=1)
+  np.testing.assert_allclose(classify.share_interval(30, 40), np.percentile(drawn, [2.5, 97.5]), atol=0.026)
+
+
+def test_the_confusion_as_text():
+  text = classify.confusion_text(Accuracy(class_names=("a", "bend"), confusion=np.array([[3, 1], [0, 12]])))
+  assert text.splitlines() == ["        a bend", "a       3    1   0.750", "bend    0   12   1.000"]

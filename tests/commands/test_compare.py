@@ -1,0 +1,246 @@
+"""Any two sets of clips: the scores are those of the features, and every mistake is one line."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tracemalloc
+
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax import cli
+from vidgen_jax.commands import compare
+from vidgen_jax.evaluation.extraction import FeatureExtractor
+from vidgen_jax.metrics.frechet import frechet_distance_of
+from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.parallel.mesh import MeshConfig
+
+pytest_plugins = ("tests.classifier_files", "tests.runs")
+
+COUNT = 13
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+  """(real, fake): files of 13 and 17 clips, the fakes brighter."""
+  folder = tmp_path_factory.mktemp("sets")
+  generator = np.random.default_rng(0)
+  real = generator.integers(0, 160, (COUNT, 5, 16, 16, 3), dtype=np.uint8)
+  fake = generator.integers(60, 256, (COUNT + 4, 5, 16, 16, 3), dtype=np.uint8)
+  np.save(folder / "real.npy", real)
+  np.savez_compressed(folder / "fake.npz", video=fake)
+  return folder / "real.npy", folder / "fake.npz"
+
+
+def scores_of(path):
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  found = {(line["subject"], line["metric"]): line for line in lines}
+  assert len(found) == len(lines)
+  return found
+
+
+@pytest.fixture(scope="module")
+def compared(sets, classifier_file, tmp_path_factory):
+  out = tmp_path_factory.mktemp("scores") / "scores.jsonl"
+  words = [f"--real={sets[0]}", f"--fake={sets[1]}", f"--networks={classifier_file}", "--bootstrap=20", f"--out={out}"]
+  assert cli.dispatch(["compare", *words]) == 0
+  return scores_of(out)
+
+
+def test_distances_are_those_of_the_features(compared, sets, classifier):
+  extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig()))
+  real, fake = np.load(sets[0]), np.load(sets[1])["video"]
+  copied = np.repeat(real[:, :1], 5, axis=1)
+  expected = {"fake.npz": fake, "copy_last": copied}
+  for subject, video in expected.items():
+    value = frechet_distance_of(extractor.extract(real).features, extractor.extract(video).features)
+    distances = {name: line for (name, metric), line in compared.items() if metric == "clip_frechet"}
+    found = next(line for name, line in distances.items() if name.endswith(subject))
+    assert found["value"] == pytest.approx(value, rel=1e-4)
+    assert (found["num_clips"], found["num_generated"]) == (COUNT, len(video))
+    assert (found["extractor"], found["clip"]) == ("r3d18, 3 classes", "5x16x16x3")
+  half = compared["real, other half", "clip_frechet"]
+  assert (half["num_clips"], half["num_generated"]) == (6, 6)
+  assert {("real", "inception_score"), ("cross_fade", "clip_frechet"), ("noise", "clip_kernel")} <= set(compared)
+
+
+def test_content_distance_needs_no_network(compared, sets):
+  colours = np.load(sets[0]).astype(float).mean(axis=(2, 3))
+  i, j = np.triu_indices(5, k=1)
+  expected = np.linalg.norm(colours[:, i] - colours[:, j], axis=-1).mean()
+  assert compared["real", "content_distance"]["value"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_paired_clips_have_psnr_and_ssim(sets, tmp_path, capsys):
+  noisy = np.load(sets[0])
+  noisy[:, :, :, :, 0] ^= 4
+  np.save(tmp_path / "noisy.npy", noisy)
+  out = tmp_path / "scores.jsonl"
+  words = [f"--real={sets[0]}", f"--fake={tmp_path / 'noisy.npy'}", "--paired", f"--out={out}"]
+  assert cli.dispatch(["compare", *words]) == 0
+  found = {metric: line for (_, metric), line in scores_of(out).items()}
+  # One channel of three is 4 of 255 away: 10 log10(255^2 / (16 / 3)).
+  assert found["psnr"]["value"] == pytest.approx(10 * np.log10(255**2 * 3 / 16), abs=1e-4)
+  assert 0.9 < found["ssim"]["value"] < 1
+  assert "frame_mean, all frames" in capsys.readouterr().out
+
+
+def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
+  out = tmp_path / "scores.jsonl"
+  words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}", "--given_frames="]
+  assert cli.dispatch(["compare", *words, "--bootstrap=0", f"--out={out}"]) == 0
+  lines = [json.loads(line) for line in out.read_text().splitlines()]
+  (distance,) = (x for x in lines if x["metric"] == "clip_frechet" and x["subject"] != "real, other half")
+  (half,) = (x for x in lines if x["metric"] == "clip_frechet" and x["subject"] == "real, other half")
+  assert abs(distance["value"]) < 1e-4 * half["value"]
+  assert not [x for x in lines if x["subject"] in ("copy_last", "cross_fade", "noise")]
+
+
+def test_baselines_may_be_given_any_frames():
+  video = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1) ** 2 * 2
+  variants = compare._variants(compare._resolved(compare.parse_given_frames("-1, 0"), 5))
+  assert list(variants) == ["real", "copy_last", "cross_fade", "noise"]
+  # The clips are 0, 2, 8, 18, 32 and 50, 72, 98, 128, 162.
+  assert variants["copy_last"](video)[..., 0, 0, 0].tolist() == [[0, 0, 0, 0, 32], [50, 50, 50, 50, 162]]
+  assert variants["cross_fade"](video)[..., 0, 0, 0].tolist() == [[0, 8, 16, 24, 32], [50, 78, 106, 134, 162]]
+  assert compare.parse_given_frames("") == ()
+  assert list(compare._variants(())) == ["real"]
+
+
+PROCESS = """
+import sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from vidgen_jax import cli
+sys.exit(cli.dispatch(sys.argv[3:]))
+"""
+
+
+def test_two_processes_and_one_device_agree_with_eight(compared, sets, classifier_file, tmp_path, repository):
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+  out = tmp_path / "scores.jsonl"
+  words = [f"--real={sets[0]}", f"--fake={sets[1]}", f"--networks={classifier_file}", "--bootstrap=20", f"--out={out}"]
+  environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")}
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", PROCESS, address, str(index), "compare", *words, "--distributed"],
+      cwd=repository,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  try:
+    outputs = [process.communicate(timeout=240) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  assert [process.returncode for process in processes] == [0, 0], outputs
+  assert ["clip_frechet" in output[0] for output in outputs] == [True, False]  # the first one speaks
+  found = scores_of(out)
+  assert found.keys() == compared.keys()
+  for key, line in found.items():
+    assert line["value"] == pytest.approx(compared[key]["value"], rel=1e-4, abs=1e-6), key
+
+
+def test_memory_does_not_grow_with_the_number_of_clips(classifier_file, tmp_path):
+  peaks = []
+  for count in (40, 160):
+    clips = np.random.default_rng(0).integers(256, size=(count, 5, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / f"{count}.npy", clips)
+    del clips
+    words = [f"--clips={tmp_path}/{count}.npy", f"--networks={classifier_file}", f"--out={tmp_path}/{count}.npz"]
+    tracemalloc.start()
+    assert cli.dispatch(["features", *words]) == 0
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  # 120 clips more are 1.8 MB; their features are 17 kB.
+  assert peaks[1] - peaks[0] < 0.5e6
+
+
+def test_features_are_written_for_other_programs(sets, classifier, classifier_file, tmp_path):
+  out = tmp_path / "features.npz"
+  assert cli.dispatch(["features", f"--clips={sets[1]}", f"--networks={classifier_file}", f"--out={out}"]) == 0
+  stored = np.load(out)
+  assert set(stored.files) == {"features", "logits", "names", "protocol"}
+  extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]))
+  expected = extractor.extract(np.load(sets[1])["video"])
+  np.testing.assert_allclose(stored["features"], expected.features, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(stored["logits"], expected.logits, rtol=1e-3, atol=1e-4)
+  protocol = json.loads(str(stored["protocol"]))
+  assert protocol["extractor_hash"] == classifier.hash
+  assert protocol["input"] == "16x16, 5 frames"
+
+
+def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
+  folder = tmp_path / "clips"
+  folder.mkdir()
+  for index in range(3):
+    np.save(folder / f"{index}.npy", np.full((5, 16, 16, 3), 50 * index + 9, np.uint8))
+  for name in ("broken.mp4", "empty.avi", "text.gif"):
+    (folder / name).write_bytes(b"" if name == "empty.avi" else b"no video at all")
+  assert cli.dispatch(["compare", f"--real={sets[0]}", f"--fake={folder}"]) == 0
+  for name in ("broken.mp4", "empty.avi", "text.gif"):
+    assert f"--fake: {name} is left out: " in caplog.text
+  monkeypatch.setattr("vidgen_jax.commands.metric_flags.MAX_LISTED", 2)
+  assert "--paired needs every file, but broken.mp4" in vidgen(
+    "compare", f"--real={folder}", f"--fake={folder}", "--paired"
+  )
+  assert "--real: and 1 more files" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("--fake={folder}/nothing", "--fake"),
+    ("--fake={folder}/long.npy", "--real holds clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
+    ("--fake={folder}/large.npy", "--fake of 5x20x20x3"),
+    ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
+    (
+      "--fake={fake} --given_frames=4,0,1,3,-3 --networks={weights}",
+      "--given_frames=4,0,1,3,-3 leaves nothing of clips of 5 frames; leave it empty for no baselines",
+    ),
+    ("--fake={fake} --given_frames=0,5 --networks={weights}", "names frames that clips of 5 do not have; give 0 to 4"),
+    ("--fake={fake} --given_frames=-6 --networks={weights}", "names frames that clips of 5 do not have; give 0 to 4"),
+    ("--fake={fake} --given_frames=4,-1 --networks={weights}", "--given_frames=4,-1 names a frame of clips of 5 twice"),
+    ("--fake={fake} --given_frames=0,last", "--given_frames=0,last must be indices of frames between commas"),
+    ("--fake={fake} --given_frames=0,", "--given_frames=0, must be indices of frames between commas"),
+    ("--fake={real} --paired --max_clips=3", "--paired takes all clips, because --max_clips draws them"),
+    ("--fake={fake} --networks={weights} --max_clips=1", "needs two clips on either side, got 1 and 1"),
+    ("--fake=", "--fake is required"),
+    ("--fake={fake} --out={folder}", "--out={folder} cannot be written; choose another file"),
+    ("--fake={fake} --seed=-1", "--seed"),
+    ("--fake={fake} --networks=nothing.safetensors", "nothing.safetensors"),
+    ("--fake={fake} --networks={weights},{weights}", "names a file twice"),
+    ("--fake={fake} --networks={weights} --splits=50", "--splits=50"),
+    ("--fake={fake} --bootstrap=-1", "--bootstrap=-1 must be at least 0"),
+    ("--fake={folder}/nan.npy", "nan"),
+  ],
+)
+def test_mistakes_are_one_line(words, message, sets, classifier_file, vidgen, tmp_path):
+  for name, shape in {"long": (3, 9, 16, 16, 3), "large": (3, 5, 20, 20, 3)}.items():
+    np.save(tmp_path / f"{name}.npy", np.full(shape, 9, np.uint8))
+  np.save(tmp_path / "nan.npy", np.full((3, 5, 16, 16, 3), np.nan, np.float32))
+  places = {"folder": tmp_path, "real": sets[0], "fake": sets[1], "weights": classifier_file}
+  words, message = words.format(**places), message.format(**places)
+  assert message.lower() in vidgen("compare", f"--real={sets[0]}", *words.split()).lower()
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("--out=f.npz", "--networks needs exactly one weight file, got 0"),
+    ("--out=f.npy --networks={weights}", "--out=f.npy must end in .npz"),
+    ("--out=f.npz --networks={weights},other", "exactly one weight file, got 2"),
+  ],
+)
+def test_mistakes_of_features_are_one_line(words, message, sets, classifier_file, vidgen):
+  assert message in vidgen("features", f"--clips={sets[0]}", *words.format(weights=classifier_file).split())

@@ -1,0 +1,343 @@
+"""Scores: computed again with numpy, written with their protocol; and the checkpoints they are computed from."""
+
+import json
+import logging
+import math
+import shutil
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax import cli, workdir
+from vidgen_jax import experiment as experiments
+from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax.data import pipeline
+from vidgen_jax.errors import UserError
+from vidgen_jax.evaluation import run_scores, scoring
+from vidgen_jax.evaluation.extraction import FeatureExtractor
+from vidgen_jax.evaluation.scoring import Evaluation
+from vidgen_jax.metrics.best_of import BestOf
+from vidgen_jax.metrics.content_distance import average_content_distance
+from vidgen_jax.metrics.diversity import pairwise_cosine_distance
+from vidgen_jax.metrics.frechet import frechet_distance_of
+from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.parallel.mesh import MeshConfig
+
+pytest_plugins = ("tests.runs", "tests.classifier_files")
+
+COMMON = {
+  "split": "test",
+  "num_clips": 2,
+  "step": 4,
+  "weights": "ema",
+  "batch_norm": "standing",
+  "truncation": None,
+  "seed": 0,
+}
+
+
+def decibels(error):
+  return 10 * np.log10(255.0**2 / error)
+
+
+def squared_error(prediction, truth):
+  return np.square(prediction.astype(np.float64) - truth)
+
+
+@pytest.fixture(scope="module")
+def scored(run_folder, classifier_file):
+  """The lines of scores.jsonl by subject, metric and protocol."""
+  path = run_folder / "scores.jsonl"
+  path.write_text('{"metric": "earlier"}\n')
+  words = ["--samples=2", "--num_clips=6", "--seed=3", f"--networks={classifier_file}", "--bootstrap=5"]
+  assert cli.dispatch(["evaluate", f"--workdir={run_folder}", *words]) == 0
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  assert lines.pop(0) == {"metric": "earlier"}  # scores are appended
+  found = {(line["subject"], line["metric"], line["protocol"]): line for line in lines}
+  assert len(found) == len(lines)
+  return found
+
+
+@pytest.fixture(scope="module")
+def predictions(run_folder):
+  """(truth [6, 5, ...], two predictions of it [2, 6, 5, ...]), drawn apart from `scoring.evaluate`."""
+  trained = workdir.load_trained(str(run_folder))
+  experiment = trained.experiment
+  options = experiment.options()
+  nets = scoring.prepare_nets(
+    experiment, trained.nets, scoring.standing_key(experiment), options=options, num_batches=2
+  )
+  (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=6)
+  known = {"given": batch["video"][:, :2], "label": batch["label"]}
+  filled = {name: np.concatenate([value, value[:2]]) for name, value in known.items()}
+  placed = experiment.put_batch(filled, microbatches=False)
+  key = jax.random.fold_in(jax.random.key(3), 0)
+  drawn = [experiment.sample(nets, placed, jax.random.fold_in(key, j), options=options)[:6] for j in range(2)]
+  return batch["video"], np.stack(drawn)
+
+
+def test_psnr_is_that_of_the_samples_by_numpy(scored, predictions):
+  video, drawn = predictions
+  for clips in drawn:
+    np.testing.assert_array_equal(clips[:, :2], video[:, :2])
+  error = squared_error(drawn[:, :, 2:], video[None, :, 2:])
+  frames = decibels(error.mean(axis=(3, 4, 5)))
+  pooled = decibels(error.mean(axis=(2, 3, 4, 5)))
+  expected = {
+    "frame_mean, mean of 2 samples": frames.mean(),
+    "frame_mean, best of 2 samples": frames.mean(axis=2).max(axis=0).mean(),
+    "clip_mse, mean of 2 samples": pooled.mean(),
+    "clip_mse, best of 2 samples": pooled.max(axis=0).mean(),
+  }
+  for protocol, value in expected.items():
+    assert scored["model", "psnr", protocol]["value"] == pytest.approx(value, abs=1e-3), protocol
+  by_frame = [scored["model", f"psnr_frame_{t}", "one frame, mean of 2 samples"]["value"] for t in (2, 3, 4)]
+  np.testing.assert_allclose(by_frame, frames.mean(axis=(0, 1)), atol=1e-3)
+
+
+def test_baselines_are_scored_on_the_same_clips(scored, predictions):
+  video, _ = predictions
+  given, truth = video[:, :2], video[:, 2:]
+  for subject, guess in {"copy_last": given[:, -1:], "black": np.zeros_like(given[:, -1:])}.items():
+    frames = decibels(squared_error(guess, truth).mean(axis=(2, 3, 4)))
+    assert scored[subject, "psnr", "frame_mean"]["value"] == pytest.approx(frames.mean(), abs=1e-3)
+    by_frame = [scored[subject, f"psnr_frame_{t}", "one frame"]["value"] for t in (2, 3, 4)]
+    np.testing.assert_allclose(by_frame, frames.mean(axis=0), atol=1e-3)
+  black = scored["black", "centroid_error", "frames with both objects"]
+  assert black["value"] is None  # JSON has no NaN
+  assert scored["black", "presence", "share of frames with an object"]["value"] == 0
+  assert scored["linear_extrapolation", "centroid_error", "frames with both objects"]["value"] > 0
+  assert ("linear_extrapolation", "psnr", "frame_mean") not in scored
+
+
+def test_every_score_says_what_it_was_computed_on(scored):
+  for (subject, metric, _), line in scored.items():
+    assert (line["split"], line["num_clips"]) == ("test", 3 if subject == "real, other half" else 6)
+    if metric != "content_distance":  # of frames
+      assert line["clip"] == "5x16x16x3"
+    given = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
+    if subject == "model":
+      assert given == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}
+    else:
+      assert given == {"weights": None, "batch_norm": None, "seed": None, "step": None, "samples": 1}
+
+
+def test_sets_are_scored_by_their_features(scored, predictions, classifier):
+  video, drawn = predictions
+  extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]))
+  real = extractor.extract(video).features
+  features = [extractor.extract(clips).features for clips in drawn]
+  found = {(subject, metric): line for (subject, metric, _), line in scored.items()}
+  expected = {
+    "clip_frechet": np.mean([frechet_distance_of(real, sample) for sample in features]),
+    "diversity": pairwise_cosine_distance(np.stack(features, axis=1)).mean(),
+    "content_distance": np.mean([average_content_distance(clips) for clips in drawn]),
+  }
+  for metric, value in expected.items():
+    line = found["model", metric]
+    assert line["value"] == pytest.approx(value, rel=1e-3), metric
+    assert (line["samples"], line["weights"], line["step"], line["num_clips"]) == (2, "ema", 4, 6)
+  copied = np.concatenate([video[:, :2], np.repeat(video[:, 1:2], 3, axis=1)], axis=1)
+  distance = frechet_distance_of(real, extractor.extract(copied).features)
+  assert found["copy_last", "clip_frechet"]["value"] == pytest.approx(distance, rel=1e-3)
+  assert found["copy_last", "clip_frechet"]["weights"] is None
+  subjects = {subject for subject, metric in found if metric == "clip_frechet"}
+  assert subjects == {"model", "real, other half", "copy_last", "black", "cross_fade", "noise"}
+
+
+def test_pictures_are_left_beside_the_scores(scored, run_folder):
+  names = {path.name for path in (run_folder / "evaluation").iterdir()}
+  assert names == {"contact_sheet_00000004.png", "prediction_00000004.gif"}
+
+
+def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
+  trained = workdir.load_trained(str(run_folder))
+  experiment, algorithm = trained.experiment, trained.experiment.algorithm
+  options = experiment.options()
+  (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=8)
+  key, known = jax.random.key(1), scoring.given_batch(batch, (0, 1))
+  found = scoring.predict(experiment, trained.nets, known, key, options=options, batch_norm="batch")
+
+  def train_mode(nets, video, label):
+    conditioning = video[:, :2].astype(np.float32) / 127.5 - 1
+    latent = algorithm.latent(key, 8)
+    output, _ = algorithm.generator().apply(
+      nets["generator"].collections,
+      conditioning,
+      latent,
+      label,
+      num_frames=3,
+      train=True,
+      mutable=["batch_stats", "spectral_stats"],
+    )
+    return to_uint8(output)
+
+  expected = np.asarray(jax.jit(train_mode)(trained.nets, batch["video"], batch["label"]))
+  np.testing.assert_allclose(found[:, 2:].astype(int), expected, atol=1)
+  # The running statistics of four steps are not those of the batch.
+  running = scoring.predict(experiment, trained.nets, known, key, options=options)
+  assert np.abs(running[:, 2:] - expected.astype(int)).max() > 1
+
+
+def evaluation_of(best, mean, baseline):
+  return Evaluation(
+    model=BestOf(best=best, mean=mean, num_samples=3),
+    baselines={"copy_last": BestOf(best=baseline, mean=baseline, num_samples=1)},
+    num_clips=2,
+    frames=(3, 7),
+  )
+
+
+def test_scores_and_curves_by_hand():
+  nan = math.nan
+  evaluation = evaluation_of(
+    best={"psnr": np.array([[30.0, 20.0], [22.0, 12.0]]), "presence": np.array([1.0, 1.0])},
+    mean={"psnr": np.array([[20.0, 10.0], [12.0, 6.0]]), "presence": np.array([0.5, nan])},
+    baseline={"centroid_error": np.array([nan, nan])},
+  )
+  table = run_scores.clip_scores(evaluation, COMMON)
+  rows = [(score.subject, score.metric, score.protocol, score.value, score.samples) for score in table.scores]
+  assert rows[:3] == [
+    ("model", "psnr", "frame_mean, mean of 3 samples", 12.0, 3),  # (15 + 9) / 2
+    ("model", "presence", "share of frames with an object, mean of 3 samples", 0.5, 3),
+    ("model", "psnr", "frame_mean, best of 3 samples", 21.0, 3),  # (25 + 17) / 2
+  ]
+  assert [row[:3] for row in rows[3:]] == [("copy_last", "centroid_error", "frames with both objects")]
+  assert math.isnan(rows[3][3])
+  assert table.scores[0].interval[0] >= 9
+  assert table.scores[0].interval[1] <= 15
+  assert table.scores[1].interval is None  # a single clip has a score
+  curves = list(run_scores.frame_scores(evaluation, COMMON))
+  assert [(score.metric, score.protocol, score.value) for score in curves] == [
+    ("psnr_frame_3", "one frame, mean of 3 samples", 16.0),
+    ("psnr_frame_7", "one frame, mean of 3 samples", 8.0),
+    ("psnr_frame_3", "one frame, best of 3 samples", 26.0),
+    ("psnr_frame_7", "one frame, best of 3 samples", 16.0),
+  ]
+  assert [line.split() for line in run_scores.curve_text(curves).splitlines()] == [
+    ["by", "frame", "t=3", "t=7"],
+    ["psnr", "model", "(mean", "of", "3", "samples)", "16", "8"],
+    ["psnr", "model", "(best", "of", "3", "samples)", "26", "16"],
+  ]
+
+
+def experiment_that_is_given(run_config, given_frames):
+  """Stands in for an experiment; its nets with standing statistics are the micro-batches that they are taken from."""
+  return SimpleNamespace(
+    config=run_config,
+    algorithm=SimpleNamespace(given_frames=lambda num_frames: given_frames),
+    microbatches=lambda batches, count: [next(batches) for _ in range(count)],
+    with_standing_statistics=lambda nets, batches, key, options: batches,
+  )
+
+
+def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(run_config, monkeypatch):
+  experiment = experiment_that_is_given(run_config, (0, 1))
+
+  def clips_of(index, count):
+    monkeypatch.setattr(scoring.jax, "process_index", lambda: index)
+    monkeypatch.setattr(scoring.jax, "process_count", lambda: count)
+    return scoring.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
+
+  whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]
+  for batch, *shares in zip(whole, *parts, strict=True):
+    assert batch.keys() == {"given", "label"}
+    for name in batch:
+      np.testing.assert_array_equal(np.concatenate([share[name] for share in shares], axis=1), batch[name])
+    assert shares[0]["label"].shape == (1, 4)
+
+
+@pytest.mark.parametrize(("given_frames", "read"), [((0, 1), 2), ((0, 4), 5), ((), 1)])
+def test_standing_statistics_read_as_far_as_the_last_given_frame(given_frames, read, run_config, monkeypatch):
+  lengths, original = [], pipeline.train_batches
+
+  def train_batches(data, **options):
+    lengths.append(data.num_frames)
+    return original(data, **options)
+
+  monkeypatch.setattr(pipeline, "train_batches", train_batches)
+  experiment = experiment_that_is_given(run_config, given_frames)
+  (batch,) = scoring.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
+  assert lengths == [read]
+  assert batch["given"].shape == (1, 8, len(given_frames), 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+  ("given_frames", "names"),
+  [
+    ((0, 1), {"black", "noise", "copy_last", "cross_fade", "linear_extrapolation"}),
+    ((0, 4), {"black", "noise", "copy_last", "cross_fade", "linear_interpolation"}),
+    ((0,), {"black", "noise", "copy_last", "cross_fade"}),
+    ((), {"black", "noise"}),
+  ],
+)
+def test_baselines_that_make_sense_are_scored_on_generated_frames(given_frames, names):
+  # Every pixel of frame t is t + 1: black is (t + 1)^2 away in a generated frame and not at all in a given one.
+  truth = np.broadcast_to(np.arange(1, 6, dtype=np.uint8).reshape(1, 5, 1, 1, 1), (2, 5, 16, 16, 3))
+  guesses = scoring.guess_trivially(truth, given_frames, key=jax.random.key(0))
+  scores = scoring.score_baselines(guesses, truth, given_frames, tracking=True)
+  assert scores.keys() == names
+  generated = np.array([t for t in range(5) if t not in given_frames])
+  expected = np.broadcast_to(decibels((generated + 1.0) ** 2), (2, len(generated)))
+  np.testing.assert_allclose(scores["black"].mean["psnr"], expected, rtol=1e-5)
+  for clips in guesses.values():
+    np.testing.assert_array_equal(clips[:, list(given_frames)], truth[:, list(given_frames)])
+  other = scoring.guess_trivially(truth, given_frames, key=jax.random.key(1))
+  assert not np.array_equal(guesses["noise"], other["noise"])
+
+
+def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):
+  experiment = experiments.build(run_config)
+  batch = scoring.given_batch({"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ())
+  placed = experiment.put_batch(batch, microbatches=False)
+  assert placed["given"].shape == (8, 0, 16, 16, 3)
+
+
+def test_means_without_any_score_are_nan_without_a_warning():
+  assert math.isnan(scoring.mean_of_known(np.array([math.nan, math.nan])))
+  assert scoring.mean_of_known(np.array([1.0, math.nan, 3.0])) == 2.0
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_path, caplog):
+  copy = tmp_path / "run"
+  shutil.copytree(run_folder, copy)
+  chunks = [path for path in (copy / "checkpoints" / "step_4" / "state").rglob("d/*") if path.is_file()]
+  assert chunks
+  for path in chunks:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with caplog.at_level(logging.WARNING):
+    trained = workdir.load_trained(str(copy))
+  assert trained.step == 2
+  assert "checkpoint of step 4 cannot be read and is passed over: " in caplog.text
+  kernel = np.asarray(trained.nets["generator"].params["output"]["kernel"])
+  expected = workdir.load_trained(str(run_folder), step=2).nets["generator"].params["output"]["kernel"]
+  np.testing.assert_array_equal(kernel, expected)
+  with pytest.raises(UserError, match=r"can be read \(tried \[4\]\)"):
+    workdir.load_trained(str(copy), step=4)
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
+    ("--workdir={run} --networks={run}/nothing.safetensors", "nothing.safetensors"),
+    ("--workdir={run} --networks={weights} --num_clips=1", "--num_clips=1 is too few for the scores of --networks"),
+    ("--workdir={run} --networks={weights} --splits=5 --num_clips=4", "give 5 or more"),
+    ("--workdir={run} --truncation=nan", "truncation is not a number"),
+    ("--workdir={run} --step=7", "has no checkpoint of step 7; it has [2, 4]"),
+    ("--workdir={run} --split=held_out", "has no split 'held_out', only test, train"),
+    ("--workdir={run} --num_frames=40", "has no clip of 40 frames in split 'test' (the longest has 32)"),
+    (
+      "--workdir={run} --config={experiment}:cpu",
+      "holds another model than --config: config.algorithm.class_features was 4, is 32",
+    ),
+  ],
+)
+def test_mistakes_are_one_line(words, message, run_folder, repository, vidgen, classifier_file):
+  experiment = repository / "experiments" / "trivd_shape_motion.py"
+  assert message in vidgen(
+    "evaluate", *words.format(run=run_folder, experiment=experiment, weights=classifier_file).split()
+  )

@@ -1,0 +1,339 @@
+"""An export gives the run's own pictures, without this package; it appears whole or not at all."""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax import cli, workdir
+from vidgen_jax import experiment as experiments
+from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax.commands import export
+from vidgen_jax.errors import UserError
+from vidgen_jax.evaluation import scoring
+from vidgen_jax.ops.video import to_model_range
+from vidgen_jax.sampling import exported
+from vidgen_jax.sampling.exported import load_export
+
+pytest_plugins = ("tests.runs",)
+
+
+@pytest.fixture(scope="module")
+def generator(export_folder):
+  return load_export(export_folder)
+
+
+def inputs_for(generator, count, *, seed=0):
+  random = np.random.default_rng(seed)
+  shapes = {name: (count, *value["shape"][1:]) for name, value in generator.signature["inputs"].items()}
+  return {
+    "given": random.integers(256, size=shapes["given"], dtype=np.uint8),
+    "latent": random.standard_normal(shapes["latent"]).astype(np.float32),
+    "label": random.integers(2, size=shapes["label"]).astype(np.int32),
+  }
+
+
+def test_export_gives_the_pictures_of_the_run_for_any_batch(run_folder, generator):
+  trained = workdir.load_trained(str(run_folder))
+  experiment = trained.experiment
+  assert experiment.config.algorithm.unroll  # the export's loops are compared with straight-line code
+  options = experiment.options()
+  key = scoring.standing_key(experiment)
+  nets = scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=2)
+  inputs = inputs_for(generator, 8)
+  sample_key = jax.random.key(7)
+  inputs["latent"] = np.asarray(experiment.algorithm.latent(sample_key, 8))
+  batch = experiment.put_batch({"given": inputs["given"], "label": inputs["label"]}, microbatches=False)
+  expected = np.asarray(experiment.sample(nets, batch, sample_key, options=options))
+  found = generator(**inputs)
+  assert found.dtype == np.uint8
+  assert found.shape == (8, 5, 16, 16, 3)
+  assert generator.given_frames == (0, 1)
+  np.testing.assert_array_equal(found[:, :2], inputs["given"])
+  np.testing.assert_array_equal(expected[:, :2], inputs["given"])
+  assert expected[:, 2:].std() > 1
+  np.testing.assert_allclose(found.astype(int), expected, atol=1)
+  assert np.mean(found != expected) < 0.01
+  few = generator(**{name: value[:3] for name, value in inputs.items()})
+  np.testing.assert_allclose(few.astype(int), expected[:3], atol=1)
+
+
+def test_export_holds_the_averages_not_the_live_weights(run_folder, generator):
+  live, ema = (workdir.load_trained(str(run_folder), weights=weights) for weights in ("raw", "ema"))
+  name = "generator/params/output/kernel"
+  stored = np.asarray(generator.weights[name])
+  np.testing.assert_array_equal(stored, export.flatten_nets(ema.nets)[name])
+  assert not np.array_equal(stored, export.flatten_nets(live.nets)[name])
+
+
+def test_latents_classes_and_given_frames_all_matter(generator):
+  inputs = inputs_for(generator, 4)
+  first = generator(**inputs)
+  for name, changed in {
+    "latent": -inputs["latent"],
+    "label": 1 - inputs["label"],
+    "given": 255 - inputs["given"],
+  }.items():
+    assert not np.array_equal(generator(**inputs | {name: changed})[:, 2:], first[:, 2:]), name
+
+
+ALONE = """
+import importlib.machinery as machinery
+import sys
+ALLOWED = {"jax", "jaxlib", "numpy", "flatbuffers", "scipy", "opt_einsum", "ml_dtypes"} | set(sys.stdlib_module_names)
+class OnlyJaxAndNumpy(machinery.PathFinder):
+  @classmethod
+  def find_spec(cls, name, path=None, target=None):
+    first = name.split(".")[0]
+    return super().find_spec(name, path, target) if first in ALLOWED or first.startswith("_sysconfigdata") else None
+sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, OnlyJaxAndNumpy]
+"""
+
+
+def test_the_example_in_the_readme_runs_with_jax_and_numpy_alone(export_folder, generator, tmp_path):
+  (example,) = re.findall(r"```python\n(.*?)```", (export_folder / "README.md").read_text(), re.DOTALL)
+  assert len([line for line in example.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
+  check = f"\nnp.save({str(tmp_path / 'video.npy')!r}, video)\n"
+  check += "assert not {'vidgen_jax', 'flax', 'absl', 'PIL'} & set(sys.modules)\n"
+  environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XLA_FLAGS")}
+  result = subprocess.run(
+    [sys.executable, "-c", ALONE + example + check],
+    cwd=export_folder,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+  forbidden = subprocess.run(
+    [sys.executable, "-c", ALONE + "import absl"], capture_output=True, text=True, timeout=60, check=False
+  )
+  assert "No module named 'absl'" in forbidden.stderr
+  expected = generator(
+    np.zeros((2, 2, 16, 16, 3), np.uint8),
+    np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32),
+    np.zeros(2, np.int32),
+  )
+  np.testing.assert_allclose(np.load(tmp_path / "video.npy").astype(int), expected, atol=1)
+
+
+def test_the_program_is_small_portable_and_open_in_the_batch(generator, export_folder):
+  program = generator.program
+  assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+  assert [str(aval.shape[0]) for aval in program.in_avals[-3:]] == ["b", "b", "b"]
+  assert [str(length) for length in program.out_avals[0].shape] == ["b", "5", "16", "16", "3"]
+  # One loop a stage: the run itself has its recurrences unrolled.
+  assert program.mlir_module().count("stablehlo.while") == 2
+  assert (export_folder / "generator.jaxexport").stat().st_size < 300_000
+
+
+def test_the_signature_says_what_goes_in_and_where_it_comes_from(export_folder):
+  signature = json.loads((export_folder / "signature.json").read_text())
+  inputs = signature["inputs"]
+  assert {name: (value["shape"], value["dtype"]) for name, value in inputs.items()} == {
+    "given": (["b", 2, 16, 16, 3], "uint8"),
+    "latent": (["b", 4], "float32"),
+    "label": (["b"], "int32"),
+  }
+  assert inputs["given"]["range"] == [0, 255]
+  assert inputs["label"]["range"] == [0, 1]
+  assert signature["outputs"]["video"]["shape"] == ["b", 5, 16, 16, 3]
+  assert (signature["format"], signature["given_frames"]) == (2, [0, 1])
+  assert (signature["step"], signature["weights"], signature["num_frames"]) == (4, "ema", 5)
+  assert signature["class_names"] == ["up", "left"]
+  statistics = signature["standing_statistics"]
+  assert (statistics["batches"], statistics["batch_size"], statistics["num_frames"]) == (2, 8, 5)
+  assert signature["versions"]["jax"] == jax.__version__
+
+
+def test_weights_are_plain_arrays_and_go_back_into_nets(export_folder):
+  with np.load(export_folder / "weights.npz", allow_pickle=False) as stored:
+    weights = {name: stored[name] for name in stored.files}
+  assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
+  assert {name.split("/")[1] for name in weights} == {"params", "batch_stats", "spectral_stats"}
+  assert weights["generator/batch_stats/output_norm/mean"].shape == (3, 4)  # one row for each predicted frame
+  back = export.flatten_nets(export.unflatten_nets(weights))
+  assert back.keys() == weights.keys()
+
+
+@pytest.mark.parametrize(
+  ("unit", "num_classes", "channels", "num_frames"), [("tsru_p", 1, 3, 5), ("conv_gru", 2, 1, 9)]
+)
+def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_frames, run_config):
+  algorithm = dataclasses.replace(run_config.algorithm, recurrent_unit=unit, num_classes=num_classes, channels=channels)
+  data = dataclasses.replace(run_config.data, channels=channels)
+  config = dataclasses.replace(run_config, algorithm=algorithm, data=data)
+  experiment = experiments.build(config, devices=jax.devices()[:1])
+  batch = {
+    "given": jax.ShapeDtypeStruct((2, 2, 16, 16, channels), jnp.uint8),
+    "label": jax.ShapeDtypeStruct((2,), jnp.int32),
+  }
+  nets = experiment.abstract_state.ema
+  moments = jax.eval_shape(
+    lambda nets, batch, key: experiment.algorithm.batch_moments(
+      nets, batch, key, options=SampleOptions(num_frames=num_frames)
+    ),
+    nets,
+    batch,
+    jax.random.key(0),
+  )
+  program = export.generator_program(config, export.flatten_nets(moments), num_frames=num_frames)
+  assert [str(n) for n in program.out_avals[0].shape] == ["b", str(num_frames), "16", "16", str(channels)]
+  assert len(program.serialize()) < 400_000
+
+
+@dataclasses.dataclass(frozen=True)
+class PainterConfig:
+  given: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Painter:
+  """Stands in for an algorithm that is given any frames: paints the others in the latent's brightness."""
+
+  config: PainterConfig
+
+  def given_frames(self, num_frames):
+    return tuple(frame % num_frames for frame in self.config.given)
+
+  def latent(self, key, batch_size, *, truncation=None):
+    return jax.random.normal(key, (batch_size, 1))
+
+  def predict(self, nets, batch, latent, *, num_frames):
+    shape = (latent.shape[0], num_frames, *batch["given"].shape[2:])
+    video = jnp.broadcast_to((latent * nets["painter"].params["gain"]).reshape(-1, 1, 1, 1, 1), shape)
+    return video.at[:, jnp.array(self.given_frames(num_frames), int)].set(to_model_range(batch["given"]))
+
+
+@pytest.mark.parametrize(
+  ("given", "frames", "task"),
+  [
+    ((0,), [0], "Given the first frame of a clip of 4, predicts the 3 that follow."),
+    ((0, 1), [0, 1], "Given the first 2 frames of a clip of 4, predicts the 2 that follow."),
+    ((0, 1, 2), [0, 1, 2], "Given the first 3 frames of a clip of 4, predicts the one that follows."),
+    ((0, -1), [0, 3], "Given frames 0 and 3 of a clip of 4, counted from 0, makes the other 2."),
+    ((2,), [2], "Given frame 2 of a clip of 4, counted from 0, makes the other 3."),
+    ((0, 1, 3), [0, 1, 3], "Given frames 0, 1 and 3 of a clip of 4, counted from 0, makes the other 1."),
+    ((), [], "Makes clips of 4 frames; no frame is given."),
+  ],
+)
+def test_whichever_frames_are_given_they_are_in_their_places(given, frames, task, run_config, monkeypatch):
+  monkeypatch.setitem(export.ALGORITHMS, "painter", (PainterConfig, Painter))
+  settings = {name: getattr(run_config, name) for name in ("name", "data", "evaluation")}
+  config = SimpleNamespace(**settings, algorithm_name="painter", algorithm=PainterConfig(given))
+  weights = {"painter/params/gain": np.ones((1, 1), np.float32)}
+  program = export.generator_program(config, weights, num_frames=4)
+  experiment = SimpleNamespace(config=config, algorithm=Painter(config.algorithm))
+  trained = SimpleNamespace(experiment=experiment, step=7, weights="ema", class_names=())
+  signature = export.make_signature(trained, program, weights, num_frames=4)
+  generator = exported.ExportedGenerator(signature=signature, weights=weights, program=program)
+  assert generator.given_frames == tuple(frames)
+  assert task in export.readme(signature)
+  latent, label = np.array([[-1], [0.2], [1]], np.float32), np.zeros(3, np.int32)
+  shown = inputs_for(generator, 3)["given"]
+  made = generator(shown, latent, label)
+  np.testing.assert_array_equal(made[:, frames], shown)
+  others = [frame for frame in range(4) if frame not in frames]
+  # (0.2 + 1) 127.5 = 153.
+  np.testing.assert_array_equal(made[:, others, 5, 5, 1], [[value] * len(others) for value in (0, 153, 255)])
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "message"),
+  [
+    ("given", np.zeros((2, 3, 16, 16, 3), np.uint8), r"given must be uint8 \[2, 2, 16, 16, 3\]"),
+    ("given", np.zeros((2, 2, 16, 16, 3), np.float32), "given must be uint8 .*, got float32"),
+    ("latent", np.zeros((3, 4), np.float32), r"latent must be float32 \[2, 4\], got float32 \[3, 4\]"),
+    ("label", np.array([0, 2], np.int32), r"label must lie in \[0, 1\], got 0 to 2"),
+    ("label", np.array([-1, 1], np.int32), r"label must lie in \[0, 1\], got -1 to 1"),
+  ],
+)
+def test_wrong_inputs_are_named(name, value, message, generator):
+  with pytest.raises(ValueError, match=message):
+    generator(**inputs_for(generator, 2) | {name: value})
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def alter(path, **changes):
+  path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+  ("damage", "message"),
+  [
+    (lambda folder: (folder / "signature.json").unlink(), "is no export: it has no signature.json"),
+    (lambda folder: cut(folder / "signature.json"), "signature.json cannot be read: "),
+    (lambda folder: (folder / "weights.npz").unlink(), "is damaged: .*No such file"),
+    (lambda folder: cut(folder / "weights.npz"), "is damaged: "),
+    (lambda folder: cut(folder / "generator.jaxexport"), "cannot be read by jax"),
+    (lambda folder: alter(folder / "signature.json", format=3), "has format 3, this version reads 2; update"),
+    (lambda folder: alter(folder / "signature.json", format=1), "has format 1, .* reads 2; export the run again"),
+    (lambda folder: alter(folder / "signature.json", platforms=["tpu"]), "runs on tpu, not on cpu"),
+  ],
+)
+def test_a_damaged_export_is_an_error_in_one_line(damage, message, export_folder, tmp_path):
+  folder = tmp_path / "copy"
+  shutil.copytree(export_folder, folder)
+  damage(folder)
+  with pytest.raises(UserError, match=message):
+    load_export(folder)
+
+
+def test_existing_folders_are_refused_and_only_exports_are_replaced(run_folder, vidgen, tmp_path):
+  out = tmp_path / "there"
+  out.mkdir()
+  (out / "precious.txt").write_text("mine")
+  words = ("export", f"--workdir={run_folder}", f"--out={out}")
+  assert "is not of this command's making (it holds no signature.json)" in vidgen(*words, "--overwrite")
+  (out / exported.SIGNATURE_FILE).write_text("{}")
+  assert vidgen(*words).endswith("exists; choose another folder or replace it with --overwrite")
+  assert sorted(path.name for path in tmp_path.rglob("*")) == ["precious.txt", "signature.json", "there"]
+
+
+def test_nothing_is_left_of_an_export_that_fails_and_the_old_one_stays(
+  export_folder, run_folder, vidgen, tmp_path, monkeypatch
+):
+  old = tmp_path / "old"
+  shutil.copytree(export_folder, old)
+  before = {path.name: path.read_bytes() for path in old.iterdir()}
+
+  def full_disk(signature):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(export, "readme", full_disk)
+  words = ("export", f"--workdir={run_folder}", f"--out={old}", "--overwrite")
+  assert "old cannot be written: No space left on device" in vidgen(*words)
+  assert {path.name: path.read_bytes() for path in old.iterdir()} == before
+  assert [path.name for path in tmp_path.iterdir()] == ["old"]
+  monkeypatch.undo()
+  cut(old / "weights.npz")
+  assert cli.dispatch(list(words)) == 0
+  assert (old / "weights.npz").stat().st_size == len(before["weights.npz"])
+  assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    (("--step=3",), "has no checkpoint of step 3; it has [2, 4]"),
+    (("--num_frames=2",), "num_frames=2 leaves nothing to predict after the 2 given frames"),
+    (("--data_dir=/nowhere",), "data set 'shape_motion' is not in /nowhere; build it with: "),
+  ],
+)
+def test_mistakes_are_one_line(words, message, run_folder, vidgen, tmp_path):
+  assert message in vidgen("export", f"--workdir={run_folder}", f"--out={tmp_path / 'out'}", *words)
+  assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""The export of a model that is given the first and the last frame."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax import cli, workdir
+from vidgen_jax import experiment as experiments
+from vidgen_jax.commands import export
+from vidgen_jax.evaluation import scoring
+from vidgen_jax.sampling.exported import load_export
+
+pytest_plugins = ("tests.runs",)
+
+
+@pytest.fixture(scope="module")
+def folder(inbetween_folder, tmp_path_factory):
+  out = tmp_path_factory.mktemp("exports") / "between"
+  assert cli.dispatch(["export", f"--workdir={inbetween_folder}", f"--out={out}"]) == 0
+  return out
+
+
+@pytest.fixture(scope="module")
+def generator(folder):
+  return load_export(folder)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+  random = np.random.default_rng(0)
+  return {
+    "given": random.integers(256, size=(8, 2, 16, 16, 3), dtype=np.uint8),
+    "latent": random.standard_normal((8, 4)).astype(np.float32),
+    "label": np.zeros(8, np.int32),
+  }
+
+
+def test_the_export_gives_the_pictures_of_the_run_bit_by_bit_for_any_batch(inbetween_folder, generator, inputs):
+  trained = workdir.load_trained(str(inbetween_folder))
+  config, options = trained.experiment.config, trained.experiment.options()
+  nets = scoring.prepare_nets(
+    trained.experiment, trained.nets, scoring.standing_key(trained.experiment), options=options, num_batches=2
+  )
+  nets = jax.device_get(nets)
+  weights = export.flatten_nets(nets)
+  assert weights.keys() == generator.weights.keys()
+  for name, value in weights.items():
+    np.testing.assert_array_equal(generator.weights[name], value, err_msg=name)
+  # On one device like the export: products of one clip and of eight differ by rounding. Its loops are compared with
+  # straight-line code.
+  config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, unroll=True))
+  experiment = experiments.build(config, devices=jax.devices()[:1])
+  key = jax.random.key(7)
+  inputs = inputs | {"latent": np.asarray(experiment.algorithm.latent(key, 8))}
+  batch = experiment.put_batch({name: inputs[name] for name in ("given", "label")}, microbatches=False)
+  expected = np.asarray(experiment.sample(nets, batch, key, options=options))
+  assert expected[:, 1:-1].std() > 1
+  np.testing.assert_array_equal(generator(**inputs), expected)
+  np.testing.assert_array_equal(generator(**{name: value[:3] for name, value in inputs.items()}), expected[:3])
+
+
+def test_both_given_frames_stay_in_their_places_and_tell_on_the_others(generator, inputs):
+  assert generator.given_frames == (0, 7)
+  made = generator(**inputs)
+  assert (made.shape, made.dtype) == ((8, 8, 16, 16, 3), np.uint8)
+  np.testing.assert_array_equal(made[:, [0, 7]], inputs["given"])
+  first, last = inputs["given"].copy(), inputs["given"].copy()
+  first[:, 0], last[:, 1] = 255 - first[:, 0], 255 - last[:, 1]
+  for name, value in (("given", first), ("given", last), ("latent", -inputs["latent"])):
+    assert not np.array_equal(generator(**inputs | {name: value})[:, 1:-1], made[:, 1:-1])
+
+
+def test_the_program_is_portable_and_open_in_the_batch(generator):
+  program = generator.program
+  assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+  assert [str(aval.shape[0]) for aval in program.in_avals[-3:]] == ["b", "b", "b"]
+  assert [str(length) for length in program.out_avals[0].shape] == ["b", "8", "16", "16", "3"]
+  # Of the levels with one and with two blocks: one loop.
+  assert program.mlir_module().count("stablehlo.while") == 1
+
+
+def test_signature_and_readme_say_which_frames_are_given(folder):
+  signature = json.loads((folder / "signature.json").read_text())
+  assert (signature["algorithm"], signature["given_frames"], signature["num_frames"]) == ("inbetween", [0, 7], 8)
+  assert signature["inputs"]["given"]["shape"] == ["b", 2, 16, 16, 3]
+  assert signature["inputs"]["label"]["range"] == [0, 0]
+  text = (folder / "README.md").read_text()
+  assert "Given frames 0 and 7 of a clip of 8, counted from 0, makes the other 6." in text
+  assert "The model has no classes: `label` is 0." in text

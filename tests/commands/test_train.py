@@ -1,0 +1,206 @@
+"""The training loop: resume, signals, faults. All runs share two programs, those of the smoke variants."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax import config as configs
+from vidgen_jax import experiment as experiments
+from vidgen_jax import workdir as workdirs
+from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.commands.train import train
+from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.errors import UserError
+from vidgen_jax.training.hooks import Hooks
+from vidgen_jax.training.loop import NonFiniteMetricError
+
+pytest_plugins = ["tests.runs"]
+
+
+def _with_train(config: ExperimentConfig, **fields: object) -> ExperimentConfig:
+  return dataclasses.replace(config, train=dataclasses.replace(config.train, **fields))
+
+
+def _saved(workdir: Path, step: int, config: ExperimentConfig) -> dict[str, np.ndarray]:
+  """Every array of a checkpoint, by path."""
+  with Checkpointer(str(workdir)) as checkpointer:
+    restored = checkpointer.restore(experiments.build(config).abstract_state, step=step)
+  state = restored.state.replace(key=jax.random.key_data(restored.state.key))
+  return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def _assert_bitwise_equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> None:
+  assert first.keys() == second.keys()
+  for name, value in first.items():
+    np.testing.assert_array_equal(second[name], value, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_folder, run_config):
+  """The state after four steps without a break."""
+  return _saved(run_folder, 4, run_config)
+
+
+def test_the_run_moves_every_kind_of_array(run_folder, run_config, undisturbed):
+  before = _saved(run_folder, 2, run_config)
+  for part in ("generator'].params", "frame_disc'].params", "batch_stats", "spectral_stats", ".ema", ".opt_states"):
+    names = [name for name in undisturbed if part in name]
+    assert any(not np.array_equal(before[name], undisturbed[name]) for name in names), part
+
+
+def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tmp_path):
+  # 32 clips, 24 a step: step 3 ends in the third epoch, after 8 of its clips.
+  train(_with_train(run_config, num_steps=3), str(tmp_path), profile=True)
+  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+  state = train(run_config, str(tmp_path))
+  assert int(state.step) == 4
+  _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, run_config))
+  lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  assert [line["step"] for line in lines if "disc/loss" in line] == [1, 2, 3, 4]
+
+
+def _losses(workdir: Path) -> dict[int, dict[str, float]]:
+  """All figures of both updates, by step."""
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  found = {line["step"]: {k: v for k, v in line.items() if k.startswith(("disc/", "gen/"))} for line in lines}
+  return {step: figures for step, figures in found.items() if figures}
+
+
+def test_inbetween_resumes_bitwise(inbetween_folder, tmp_path):
+  config = workdirs.load_config(str(inbetween_folder))
+  before, after = (_saved(inbetween_folder, step, config) for step in (2, 4))
+  nets = ("encoder", "latent_generator", "video_generator", "image_disc", "video_disc")
+  for part in (*(f"nets['{net}'].params" for net in nets), "batch_stats", ".ema", ".opt_states"):
+    names = [name for name in after if part in name]
+    assert any(not np.array_equal(before[name], after[name]) for name in names), part
+  workdir = tmp_path / "copy"
+  shutil.copytree(inbetween_folder, workdir)
+  shutil.rmtree(workdir / "checkpoints" / "step_4")
+  assert int(train(config, str(workdir)).step) == 4
+  _assert_bitwise_equal(after, _saved(workdir, 4, config))
+  assert _losses(workdir) == _losses(inbetween_folder)
+  assert list(_losses(workdir)) == [1, 2, 3, 4]
+
+
+def test_inbetween_in_bfloat16_trains_a_step_and_samples(inbetween_folder, tmp_path):
+  config = _with_train(workdirs.load_config(str(inbetween_folder)), num_steps=1, checkpoint_every=1)
+  config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, compute_dtype="bfloat16"))
+  train(config, str(tmp_path))
+  expected, found = _losses(inbetween_folder)[1], _losses(tmp_path)[1]
+  assert found.keys() == expected.keys()
+  for name in ("disc/loss", "gen/loss"):
+    assert found[name] != expected[name]
+    assert found[name] == pytest.approx(expected[name], rel=0.05)
+  trained = workdirs.load_trained(str(tmp_path))
+  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(trained.nets))
+  batch = {"given": np.full((8, 2, 16, 16, 3), 64, np.uint8), "label": np.zeros(8, np.int32)}
+  experiment = trained.experiment
+  batch = experiment.put_batch(batch, microbatches=False)
+  video = np.asarray(experiment.sample(trained.nets, batch, jax.random.key(0), options=experiment.options()))
+  assert (video.shape, video.dtype) == ((8, 8, 16, 16, 3), np.uint8)
+  assert (video[:, [0, -1]] == 64).all()
+  assert video[:, 1:-1].std() > 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_continues_bitwise(number, run_config, undisturbed, tmp_path, monkeypatch):
+  original = Hooks.metrics
+
+  def metrics(self, step, values):
+    original(self, step, values)
+    if step == 2:  # fetched while step 3 runs
+      os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(Hooks, "metrics", metrics)
+  config = _with_train(run_config, checkpoint_every=100)
+  assert int(train(config, str(tmp_path)).step) == 3
+  monkeypatch.setattr(Hooks, "metrics", original)
+  assert int(train(config, str(tmp_path)).step) == 4
+  _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, config))
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(run_folder, run_config, undisturbed, tmp_path, caplog):
+  workdir = tmp_path / "copy"
+  shutil.copytree(run_folder, workdir)
+  for path in (workdir / "checkpoints" / "step_4" / "state").rglob("d/*"):
+    os.truncate(path, path.stat().st_size // 2)
+  with caplog.at_level("WARNING"):
+    train(run_config, str(workdir))
+  assert "checkpoint of step 4 cannot be read" in caplog.text
+  _assert_bitwise_equal(undisturbed, _saved(workdir, 4, run_config))
+
+
+def test_only_unreadable_checkpoints_are_an_error(run_folder, run_config, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(run_folder, workdir)
+  for path in (workdir / "checkpoints").rglob("*"):
+    if path.is_file():
+      os.truncate(path, path.stat().st_size // 3)
+  with pytest.raises(UserError, match=r"no checkpoint in .* can be read \(tried \[(2, 4|4, 2)\]\)"):
+    train(run_config, str(workdir))
+
+
+def test_a_workdir_of_another_config_is_refused_by_field(run_folder, run_config):
+  other = dataclasses.replace(run_config, algorithm=dataclasses.replace(run_config.algorithm, head="projection"))
+  with pytest.raises(UserError, match=r"config\.algorithm\.head was 'mixed_projection', is 'projection'"):
+    train(other, str(run_folder))
+
+
+def test_fields_that_change_nothing_may_differ(run_config):
+  other = dataclasses.replace(_with_train(run_config, num_steps=99, log_every=7), name="renamed")
+  assert not configs.differences(configs.to_dict(run_config), configs.to_dict(other))
+
+
+def test_nan_stops_the_run_and_is_never_saved(run_config, tmp_path):
+  rate = dataclasses.replace(run_config.algorithm.discriminator_optimizer, learning_rate=1e30)
+  algorithm = dataclasses.replace(run_config.algorithm, discriminator_optimizer=rate)
+  config = _with_train(dataclasses.replace(run_config, algorithm=algorithm), checkpoint_every=1)
+  with pytest.raises(NonFiniteMetricError, match=r"metric \S+ became (nan|inf|-inf) at step (\d); last good step \d"):
+    train(config, str(tmp_path))
+  with Checkpointer(str(tmp_path)) as checkpointer:
+    steps = checkpointer.steps()
+  for step in steps:
+    assert all(np.isfinite(value).all() for value in _saved(tmp_path, step, config).values()), step
+
+
+def test_a_missing_data_set_names_the_command_that_builds_it(run_config, tmp_path):
+  data = dataclasses.replace(run_config.data, data_dir=str(tmp_path))
+  with pytest.raises(UserError, match="vidgen data build shape_motion"):
+    train(dataclasses.replace(run_config, data=data), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  ("part", "fields", "message"),
+  [
+    ("data", {"resolution": 18}, "gives frames of 18x18"),
+    ("data", {"channels": 1}, r"data\.channels=1 and algorithm\.channels=3 must be equal"),
+    ("evaluation", {"num_frames": 2}, "num_frames=2 leaves nothing"),
+    ("evaluation", {"truncation": math.nan}, "truncation is not a number"),
+  ],
+)
+def test_what_does_not_fit_is_told_before_the_folder_is_taken(part, fields, message, run_config, tmp_path):
+  changed = dataclasses.replace(getattr(run_config, part), **fields)
+  with pytest.raises(UserError, match=message):
+    train(dataclasses.replace(run_config, **{part: changed}), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_cannot_be_made_is_one_line(run_config, tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match="file/run"):
+    train(run_config, str(tmp_path / "file" / "run"))
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(run_config, tmp_path):
+  with pytest.raises(UserError, match=r"config\.train\.batch_size=12 is not divisible by the 8 devices"):
+    train(_with_train(run_config, batch_size=12), str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()

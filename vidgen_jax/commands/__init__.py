@@ -1,0 +1,1 @@
+"""The commands of `vidgen`, one module each, and the parsing of flags."""

@@ -1,0 +1,75 @@
+"""`vidgen features`: what a feature network says of a set of clips, for other programs."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags, logging
+
+from vidgen_jax.clip_folders import ClipSet
+from vidgen_jax.commands import metric_flags
+from vidgen_jax.errors import UserError
+from vidgen_jax.evaluation.extraction import FeatureExtractor
+from vidgen_jax.files import check_writable, written_whole
+from vidgen_jax.parallel import startup
+
+SUMMARY = """Writes the features and logits of a set of clips to an .npz file.
+
+Needs --clips (as --real of `vidgen compare`), --networks with one weight file, and --out. The file holds features
+float32 [N, D], logits float32 [N, K], names [N], label [N] where the folders tell classes, and protocol: JSON with the
+network, the hash of its weights, and how clips became its input.
+Example: vidgen features --clips=videos/model --networks=i3d.safetensors --out=features.npz"""
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """The command's flags."""
+  metric_flags.define_clip_flags(flag_values, {"clips": "the clips"})
+  metric_flags.define_network_flags(flag_values)
+  flags.DEFINE_string("out", None, ".npz file to write", flag_values=flag_values)
+  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
+  flags.mark_flags_as_required(["clips", "out"], flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Runs the command."""
+  del arguments
+  if len(flag_values.networks) != 1:
+    raise UserError(f"--networks needs exactly one weight file, got {len(flag_values.networks)}")
+  if Path(flag_values.out).suffix != ".npz":
+    raise UserError(f"--out={flag_values.out} must end in .npz")
+  check_writable(Path(flag_values.out), "--out")
+  startup.enable_compilation_cache()
+  if flag_values.distributed:
+    startup.initialize_distributed()
+  (extractor,) = metric_flags.extractors(flag_values)
+  with metric_flags.open_set(flag_values, "clips") as clips:
+    write_features(clips, extractor, Path(flag_values.out))
+
+
+def write_features(clips: ClipSet, extractor: FeatureExtractor, path: Path) -> None:
+  """Extracts and writes, see `SUMMARY`.
+
+  Args:
+    clips: N clips.
+    extractor: the network.
+    path: of the .npz file, which appears whole or not at all; only the first process writes.
+
+  Raises:
+    UserError: if the network does not take the clips, or the disk does not allow it.
+  """
+  extractor.check(clips.clip_shape)
+  features = extractor.extract_all(clips, description="features")[""]
+  protocol = {
+    "extractor": extractor.label,
+    "extractor_hash": extractor.weights.hash,
+    "input": extractor.protocol(clips.clip_shape),
+    "clips": clips.name,
+  }
+  arrays = {"features": features.features, "logits": features.logits, "names": np.array(clips.clip_names)}
+  if clips.labels is not None:
+    arrays |= {"label": clips.labels, "class_names": np.array(clips.class_names)}
+  if jax.process_index() == 0:
+    with written_whole(path) as temporary:
+      np.savez_compressed(temporary, **arrays, protocol=np.array(json.dumps(protocol)))
+    logging.info("wrote features of %d clips to %s", len(clips), path)

@@ -1,0 +1,100 @@
+"""`vidgen train`: starts or continues a run."""
+
+import contextlib
+from pathlib import Path
+
+import jax
+from absl import flags, logging
+from ml_collections import config_flags
+
+from vidgen_jax import config as configs
+from vidgen_jax import experiment as experiments
+from vidgen_jax import workdir as workdirs
+from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.core.state import TrainState
+from vidgen_jax.data import sources
+from vidgen_jax.observe.parameters import parameter_table
+from vidgen_jax.observe.progress import Progress
+from vidgen_jax.observe.writers import create_writer
+from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.training.hooks import Hooks
+from vidgen_jax.training.loop import TrainLoop, train_iterator
+
+SUMMARY = """Trains the system that an experiment file describes; continues if the workdir holds checkpoints.
+
+Needs --config and --workdir, and the data set that config.data.name names (build it with `vidgen data build`).
+Example: vidgen train --config=experiments/trivd_shape_motion.py:cpu --workdir=runs/shapes"""
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """The command's flags."""
+  config_flags.DEFINE_config_file(
+    "config", None, "experiments/FILE.py:VARIANT; override fields with --config.FIELD=VALUE", flag_values=flag_values
+  )
+  flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures", flag_values=flag_values)
+  flags.DEFINE_bool("profile", False, "writes a JAX trace of a few steps to workdir/profile", flag_values=flag_values)
+  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
+  flags.mark_flags_as_required(["config", "workdir"], flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Runs the command."""
+  del arguments
+  config = configs.from_config_dict(flag_values.config)
+  startup.enable_compilation_cache()
+  if flag_values.distributed:
+    startup.initialize_distributed()
+  train(config, flag_values.workdir, profile=flag_values.profile)
+
+
+def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> TrainState:
+  """Trains until `config.train.num_steps`, or until SIGTERM or SIGINT, after which the state is saved.
+
+  Args:
+    config: of the run.
+    workdir: its folder; a run that is found there continues, bitwise.
+    profile: writes a JAX trace of some steps.
+
+  Returns:
+    The last state.
+
+  Raises:
+    UserError: if config, workdir, data or devices do not fit.
+    NonFiniteMetricError: naming the metric and the last good step.
+  """
+  experiment = experiments.build(config)
+  info = sources.load_info(config.data.name, config.data.data_dir)
+  iterator = train_iterator(experiment)
+  # Networks that do not fit the data are told of before the folder belongs to them.
+  _ = experiment.abstract_state
+  workdirs.claim(workdir, config)
+  every, keep = config.train.checkpoint_every, config.train.checkpoints_to_keep
+  with Checkpointer(workdir, every=every, keep=keep) as checkpointer, StopSignals() as stop:
+    restored = checkpointer.restore(experiment.abstract_state, iterator=iterator)
+    state = restored.state if restored else experiment.init_state()
+    first_step = restored.step if restored else 0
+    checkpointer.discard_after(first_step)
+    if restored:
+      logging.info("continuing after step %d", first_step)
+    logging.info("%s", parameter_table({name: net.params for name, net in state.nets.items()}))
+    is_lead = jax.process_index() == 0
+    clips = experiment.clips_per_step(experiment.algorithm.phase_at(first_step))
+    meta = {"config": configs.to_dict(config), "class_names": list(info.class_names)}
+    with (
+      contextlib.closing(
+        create_writer(workdir, is_lead=is_lead, resumed_step=first_step if restored else None)
+      ) as writer,
+      Progress(
+        config.train.num_steps,
+        initial_step=first_step,
+        clips_per_step=clips,
+        enabled=is_lead,
+        shown=[f"{update.name}/loss" for update in experiment.updates],
+      ) as progress,
+    ):
+      hooks = Hooks(experiment, Path(workdir), writer, progress)
+      loop = TrainLoop(experiment, checkpointer, iterator, hooks, stop, meta)
+      state = loop.run(state, first_step, profile_folder=f"{workdir}/profile" if profile else None)
+  return state

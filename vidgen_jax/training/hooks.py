@@ -1,0 +1,84 @@
+"""What happens now and then during training: writing metrics, pictures and scores."""
+
+from pathlib import Path
+
+import jax
+from absl import logging
+
+from vidgen_jax.core.state import TrainState
+from vidgen_jax.evaluation import scoring
+from vidgen_jax.experiment import Experiment
+from vidgen_jax.observe.progress import Progress
+from vidgen_jax.observe.writers import MetricWriter
+
+
+class Hooks:
+  """Writes metrics, contact sheets, GIFs and scores of fixed validation clips."""
+
+  def __init__(self, experiment: Experiment, workdir: Path, writer: MetricWriter, progress: Progress) -> None:
+    """Pictures go to `workdir/pictures`."""
+    self._experiment = experiment
+    self._workdir = workdir
+    self._writer = writer
+    self._progress = progress
+    self._sums: dict[str, float] = {}
+    self._count = 0
+
+  def metrics(self, step: int, values: dict[str, float]) -> None:
+    """Takes a step's metrics; writes their mean since the last writing every `train.log_every` steps."""
+    train = self._experiment.config.train
+    self._progress.update(step, metrics=values)
+    self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
+    self._count += 1
+    if step % train.log_every == 0 or step == train.num_steps:
+      means = {name: total / self._count for name, total in self._sums.items()}
+      rate = self._progress.steps_per_second()
+      self._writer.write_scalars(step, means | ({"steps_per_second": rate} if rate else {}))
+      self._sums, self._count = {}, 0
+
+  def due(self, step: int) -> bool:
+    """Whether `run` has anything to do after `step` completed steps."""
+    return self._due(step, "picture_every") or self._due(step, "evaluate_every")
+
+  def run(self, step: int, state: TrainState) -> None:
+    """Draws and scores the averaged generator's predictions, as far as each is due."""
+    config, experiment = self._experiment.config.evaluation, self._experiment
+    options = experiment.options()
+    # The same latents at every visit: pictures of different steps are then comparable.
+    key = scoring.standing_key(experiment)
+    nets = scoring.prepare_nets(
+      experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
+    )
+    if self._due(step, "picture_every"):
+      self._draw(step, nets, key)
+    if self._due(step, "evaluate_every"):
+      result = scoring.evaluate(
+        experiment,
+        nets,
+        key,
+        options=options,
+        num_clips=config.training_clips,
+        samples=1,
+        with_baselines=False,
+      )
+      means = {name: value for name, value in result.means().items() if not name.endswith("_best")}
+      logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+      self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
+    self._writer.flush()
+
+  def _draw(self, step: int, nets: dict, key: jax.Array) -> None:
+    experiment = self._experiment
+    options = experiment.options()
+    given_frames = experiment.algorithm.given_frames(options.num_frames)
+    clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_PICTURED_CLIPS)
+    batch = next(clips)
+    known = scoring.given_batch(batch, given_frames)
+    prediction = scoring.predict(experiment, nets, known, key, options=options)
+    if jax.process_index() == 0:
+      folder, truth = self._workdir / "pictures", batch["video"]
+      pictures = scoring.draw_pictures(folder, step, prediction=prediction, truth=truth, given_frames=given_frames)
+      self._writer.write_images(step, {"predictions": pictures.sheet})
+
+  def _due(self, step: int, field: str) -> bool:
+    every = getattr(self._experiment.config.train, field)
+    return bool(every) and (step % every == 0 or step == self._experiment.config.train.num_steps)

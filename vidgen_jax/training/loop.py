@@ -1,0 +1,144 @@
+"""The training loop, whose order is part of the contract."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import logging
+
+from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.core.state import TrainState
+from vidgen_jax.data import pipeline
+from vidgen_jax.errors import UserError
+from vidgen_jax.experiment import Experiment
+from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.training.hooks import Hooks
+from vidgen_jax.types import Metrics
+
+PROFILED_STEPS = 5
+
+
+class NonFiniteMetricError(UserError):
+  """A metric became NaN or infinite."""
+
+
+def train_iterator(experiment: Experiment) -> grain.DatasetIterator:
+  """This process's training batches, from the beginning."""
+  config = experiment.config
+  return pipeline.train_batches(
+    config.data,
+    batch_size=meshes.local_batch_size(config.train.batch_size, experiment.mesh, name="config.train.batch_size"),
+    microbatches=experiment.algorithm.microbatches,
+    seed=config.train.seed,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
+class TrainLoop:
+  """The order of a train step, which is part of the contract.
+
+  Next batch -> step of the current phase -> metrics of the *previous* step are fetched (so the device never waits for
+  the host) and checked -> hooks -> checkpoint -> asked to stop?
+  """
+
+  def __init__(
+    self,
+    experiment: Experiment,
+    checkpointer: Checkpointer,
+    iterator: Iterator[Any],
+    hooks: Hooks,
+    stop: StopSignals,
+    meta: dict[str, Any],
+  ) -> None:
+    """Takes everything that lives as long as the run; `meta` is saved with every checkpoint."""
+    self._experiment = experiment
+    self._checkpointer = checkpointer
+    self._iterator = iterator
+    self._hooks = hooks
+    self._stop = stop
+    self._meta = meta
+    self._pending: tuple[int, Metrics] | None = None
+    self._tracing = False
+
+  def run(self, state: TrainState, first_step: int, *, profile_folder: str | None = None) -> TrainState:
+    """Trains from `first_step` completed steps on; returns the last state, saved."""
+    num_steps = self._experiment.config.train.num_steps
+    step_fns: dict[str, Any] = {}
+    step = first_step
+    for step in range(first_step + 1, num_steps + 1):
+      phase = self._experiment.algorithm.phase_at(step - 1)
+      if phase not in step_fns:
+        step_fns[phase] = self._compile(phase)
+      batch = self._experiment.put_batch(next(self._iterator), microbatches=True)
+      rates = self._experiment.learning_rates(step - 1, phase)
+      with jax.transfer_guard("disallow"):
+        state, metrics = step_fns[phase](state, batch, rates)
+      jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
+      self._check_pending()
+      self._pending = (step, metrics)
+      if profile_folder is not None:
+        self._profile(step - first_step, profile_folder)
+      if self._hooks.due(step):
+        self._check_pending()
+        self._hooks.run(step, state)
+      stopping = self._stopping(step)
+      if stopping or step == num_steps or self._checkpointer.due(step):
+        self._save(step, state)
+      if stopping:
+        logging.info("stopped by %s; saved step %d, run the same command to continue", stopping, step)
+        break
+    self._check_pending()
+    self._stop_trace()
+    self._checkpointer.wait()
+    return state
+
+  def _compile(self, phase: str) -> Any:
+    start = time.monotonic()
+    compiled = self._experiment.compile_step(phase)
+    logging.info("compiled the train step of phase %r in %.1f s", phase, time.monotonic() - start)
+    return compiled
+
+  def _check_pending(self) -> None:
+    """Fetches the last metrics that were left on the device; raises if one is not finite."""
+    if self._pending is None:
+      return
+    (step, metrics), self._pending = self._pending, None
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    for name, value in values.items():
+      if not np.isfinite(value):
+        saved = self._checkpointer.steps()
+        raise NonFiniteMetricError(
+          f"metric {name} became {value} at step {step}; last good step {step - 1}, "
+          f"latest checkpoint {saved[-1] if saved else 'none'}"
+        )
+    self._hooks.metrics(step, values)
+
+  def _save(self, step: int, state: TrainState) -> None:
+    self._check_pending()  # A state whose metrics are not finite is never saved.
+    clips = self._experiment.clips_per_step(self._experiment.algorithm.phase_at(step - 1))
+    meta = self._meta | {"step": step, "examples_seen": step * clips, "process_count": jax.process_count()}
+    self._checkpointer.save(step, state, self._iterator, meta)
+
+  def _stopping(self, step: int) -> str | None:
+    if jax.process_count() > 1:
+      return "preemption" if self._checkpointer.preempted(step) else None
+    return self._stop.received.name if self._stop.received else None
+
+  def _profile(self, steps_done: int, folder: str) -> None:
+    """Traces the steps after the first one, which compiles."""
+    if steps_done == 1:
+      jax.profiler.start_trace(folder)
+      self._tracing = True
+    elif steps_done == 1 + PROFILED_STEPS:
+      self._stop_trace()
+
+  def _stop_trace(self) -> None:
+    if self._tracing:
+      jax.profiler.stop_trace()
+      self._tracing = False
+      logging.info("wrote a trace for TensorBoard or Perfetto")
