@@ -163,6 +163,17 @@ def test_random_clips_are_made_when_they_are_asked_for():
   np.testing.assert_array_equal(first[0], first[2])  # every fourth is the same
 
 
+def test_warping_is_measured(tmp_path, capsys):
+  out = tmp_path / "warp.jsonl"
+  assert cli.dispatch(["bench", "--warp=1x4x4x2", "--steps=2", f"--out={out}"]) == 0
+  head, *lines = map(json.loads, out.read_text().splitlines())
+  assert (head["experiment"], head["state"], head["steps"]) == ("warp", "1x4x4x2", 2)
+  assert {"shifted, factorised: gradients", "shifted / gathered, pixelwise: forward"} <= {
+    line["name"] for line in lines
+  }
+  assert "shifted / gathered" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
   ("words", "message"),
   [
@@ -170,7 +181,9 @@ def test_random_clips_are_made_when_they_are_asked_for():
     (["--network=r3d18", "--table=units"], "--network and --table do not go together"),
     (["--network=r3d18", "--clip=16x64x64"], "--clip=16x64x64 must be written as 16x64x64x3"),
     (["--network=i3d", "--clip=8x64x64x3"], "--network=i3d cannot be made for --clip=8x64x64x3"),
+    (["--warp=8x32x32"], "--warp=8x32x32 must be written as 8x32x32x64"),
+    (["--warp=8x32x32x64", "--network=i3d"], "give either --config"),
   ],
 )
-def test_mistakes_about_networks_are_one_line(words, message, vidgen):
+def test_mistakes_in_place_of_a_config_are_one_line(words, message, vidgen):
   assert message in vidgen("bench", *words)

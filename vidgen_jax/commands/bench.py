@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax.benchmark import flops as counting
-from vidgen_jax.benchmark import tables
+from vidgen_jax.benchmark import tables, warp_timing
 from vidgen_jax.benchmark.compilation import Compilation, compile_twice, executed_flops, peak_memory
 from vidgen_jax.benchmark.cost_estimate import estimate
 from vidgen_jax.benchmark.device_peaks import PEAKS, published_peak
@@ -45,10 +45,13 @@ folder, without pictures, scores and checkpoints; compiles once without and once
                    all else as --config says. Rows take turns, on noise. The paper's step (E.3) is at
                    --config.train.batch_size=8 on one device. --rows=faster,dvd_gan_fp chooses; dynamic_conv_lstm, about
                    twenty times as dear as others, must be named.
+  --warp           times warping (paper 004, eqs. 11 and 12) by shifted multiply-adds against a gather of every
+                   position's neighbourhood: a recurrence of --steps states, batch x height x width x channels.
   --network        clips a second of a feature network with random weights, and its memory for few and many clips.
 Example: vidgen bench --config=experiments/trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl
          vidgen bench --config=experiments/trivd_kinetics600.py:paper --estimate --device_kind="TPU v3" --mfu=0.3
          vidgen bench --config=experiments/trivd_shape_motion.py:cpu --table=decompositions --out=table.jsonl
+         vidgen bench --warp=8x32x32x64 --steps=12
          vidgen bench --network=i3d --clip=16x64x64x3 --clips=64 --feature_batch=4"""
 
 
@@ -72,6 +75,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate: the chip", flag_values=flag_values
   )
   flags.DEFINE_float("mfu", 0.3, "--estimate: assumed share of the chip's peak, 0 to 1", flag_values=flag_values)
+  flags.DEFINE_string(
+    "warp", None, "in place of --config: the state to warp, batch x height x width x channels", flag_values=flag_values
+  )
   flags.DEFINE_enum("network", None, list(NETWORKS), "feature network, in place of --config", flag_values=flag_values)
   flags.DEFINE_integer("width", None, "--network, r3d18 or tsn: channels of its first stage", flag_values=flag_values)
   flags.DEFINE_string("clip", "16x64x64x3", "--network: frames x height x width x channels", flag_values=flag_values)
@@ -87,7 +93,10 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if out:
     check_writable(out, "--out")
   startup.enable_compilation_cache()
-  measure = _bench_table if flag_values.table else _bench_network if flag_values.network else _bench_experiment
+  measure = next(
+    (mode for flag, mode in _MODES.items() if flag_values[flag].value is not None),
+    _bench_experiment,
+  )
   head, rows, text = measure(flag_values)
   sys.stdout.write(f"{', '.join(f'{k} {v}' for k, v in head.items())}\n\n{text}")
   if out:
@@ -99,14 +108,14 @@ Report = tuple[dict[str, Any], list[dict[str, Any]], str]
 
 
 def _check_flags(flag_values: flags.FlagValues) -> None:
-  if (flag_values.config is None) == (flag_values.network is None):
-    raise UserError("give either --config of an experiment or --network, a feature network")
-  modes = [f"--{name}" for name in ("network", "table", "estimate") if flag_values[name].value]
+  if sum(flag_values[name].value is not None for name in ("config", "network", "warp")) != 1:
+    raise UserError("give either --config of an experiment or --network, a feature network, or --warp, a state's shape")
+  modes = [f"--{name}" for name in ("network", "warp", "table", "estimate") if flag_values[name].value]
   if len(modes) > 1:
     raise UserError(f"{' and '.join(modes)} do not go together")
   if flag_values.rows and not flag_values.table:
     raise UserError("--rows needs --table")
-  least = 1 if flag_values.no_loop or flag_values.table else WINDOWS
+  least = 1 if flag_values.no_loop or flag_values.table or flag_values.warp else WINDOWS
   if flag_values.steps < least:
     hint = "" if least == 1 else "; --no_loop times the bare step alone, even a single one"
     raise UserError(f"--steps={flag_values.steps} must be at least {least}{hint}")
@@ -262,6 +271,18 @@ def _utilisation(needed: float, seconds: float, peak: float | None) -> Measureme
   return Measurement(name="MFU", value=value, unit="%", note=f"of {peak / 1e12:g} TFLOP/s a device")
 
 
+def _bench_warp(flag_values: flags.FlagValues) -> Report:
+  """Warping by shifted multiply-adds and by a gather."""
+  match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", flag_values.warp)
+  if match is None:
+    raise UserError(f"--warp={flag_values.warp} must be written as 8x32x32x64: batch, height, width, channels")
+  batch, *state = map(int, match.groups())
+  timings = warp_timing.time_warps((batch, flag_values.steps, *state), size=3, repeats=10)
+  figures = warp_timing.measurements(timings)
+  head = describe("warp", state=flag_values.warp, steps=flag_values.steps)
+  return head, [m.as_row() for m in figures], table(figures)
+
+
 def _bench_network(flag_values: flags.FlagValues) -> Report:
   """Speed and memory of a feature network with random weights."""
   match = re.fullmatch(r"(\d+)x(\d+)x(\d+)x(1|3)", flag_values.clip)
@@ -289,3 +310,7 @@ def _bench_network(flag_values: flags.FlagValues) -> Report:
   ]
   head = describe(network, clip=flag_values.clip, batch=flag_values.feature_batch)
   return head, [m.as_row() for m in measurements], table(measurements)
+
+
+_MODES = {"table": _bench_table, "network": _bench_network, "warp": _bench_warp}
+"""What to measure by the flag that asks for it; an experiment without any of them."""
