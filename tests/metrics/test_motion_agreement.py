@@ -9,6 +9,7 @@ from vidgen_jax.metrics.motion_agreement import (
   compare_motion,
   compare_vectors,
   displacements,
+  drift,
   mean_motion,
   motion_baselines,
 )
@@ -75,8 +76,9 @@ def test_a_field_turned_by_an_angle_is_off_by_that_angle(turn):
 def test_means_are_of_frames_and_a_motion_of_no_length_is_90_degrees_off():
   true = np.array([[[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]])
   found = compare_vectors(np.array([[[2.0, 0.0], [0.0, 0.0], [0.0, 5.0]]]), true, known=np.ones((1, 3), bool))
-  # 0, 90 and 90 degrees; lengths 7 over 6.
-  assert found == pytest.approx((1 / 3, 60.0, 7 / 6, 3, 0, 0))
+  # 0, 90 and 90 degrees; lengths 7 over 6; means (2, 5) / 3 and (4, 2) / 3.
+  correlation = (2 - 18 / 3) / np.sqrt((29 - 29 / 3) * (14 - 20 / 3))
+  assert found == pytest.approx((1 / 3, 60.0, 7 / 6, correlation, 3, 0, 0))
 
 
 def test_the_threshold_counts_motion_that_reaches_it():
@@ -114,19 +116,21 @@ def test_kernels_that_move_the_square_agree_at_every_resolution():
 
   flow = combine_flows([expected_flow(kernels(0.5, 12)), expected_flow(kernels(1.0, 24))], size=(SIZE, SIZE))
   found = compare_motion(np.asarray(flow), video, video, range(1, 5))
-  assert found == pytest.approx((1.0, 0.0, 1.0, 4, 0, 0), abs=0.05)
+  assert (found.cosine, found.angle, found.length_ratio) == pytest.approx((1.0, 0.0, 1.0), abs=0.05)
+  assert found[4:] == (4, 0, 0)
 
 
 def test_baselines_stand_where_they_must():
   rng = np.random.default_rng(0)
   clips = np.concatenate([_clip([(r, c) for r, c in rng.integers(0, 20, (9, 2))]) for _ in range(40)])
   found = motion_baselines(clips, range(1, 9), seed=3)
-  assert found["zero"][:3] == (0.0, 90.0, 0.0)
-  assert found["truth"][:3] == pytest.approx((1.0, 0.0, 1.0), abs=1e-4)
+  assert found["zero"][:4] == (0.0, 90.0, 0.0, 0.0)
+  assert found["truth"][:4] == pytest.approx((1.0, 0.0, 1.0, 1.0), abs=1e-4)
+  assert abs(found["random"].correlation) < 4 / np.sqrt(300)
   # More than 300 angles, uniform in 0..180, which has standard deviation 52: within 4 standard errors of 90.
   assert found["random"].frames > 300
   assert found["random"].angle == pytest.approx(90.0, abs=4 * 52 / np.sqrt(300))
-  assert len({result[3:] for result in found.values()}) == 1
+  assert len({result[4:] for result in found.values()}) == 1
   assert found == motion_baselines(clips, range(1, 9), seed=3)
   assert found["random"] != motion_baselines(clips, range(1, 9), seed=4)["random"]
 
@@ -138,6 +142,29 @@ def test_the_constant_baseline_is_the_best_one_direction():
   assert (found.frames, found.still) == (3, 1)
   angles = np.degrees([np.arctan2(1, 2), np.arctan2(1, 2), np.arctan2(2, 1)])
   assert found.angle == pytest.approx(angles.mean(), abs=0.1)
+
+
+def test_correlation_by_hand_is_blind_to_what_all_have_in_common():
+  true = np.array([[[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]])
+  predicted = np.array([[[2.0, 1.0], [0.0, 1.0], [-2.0, -2.0]]])
+  known = np.ones((1, 3), bool)
+  # Both have mean 0: (2 + 1 + 4) / sqrt(4 * 14).
+  assert compare_vectors(predicted, true, known=known).correlation == pytest.approx(7 / np.sqrt(56))
+  moved = compare_vectors(predicted + np.array([5.0, -3.0]), true, known=known)
+  assert moved.correlation == pytest.approx(7 / np.sqrt(56))
+  assert compare_vectors(-predicted, true, known=known).correlation == pytest.approx(-7 / np.sqrt(56))
+  assert compare_vectors(np.full_like(true, 0.1), true, known=known).correlation == 0.0
+
+
+def test_drift_is_the_mean_over_clips_and_pixels():
+  rng = np.random.default_rng(0)
+  flow = rng.normal(size=(3, 2, 4, 4, 2)).astype(np.float32)
+  found = drift(flow)
+  assert (found.shape, found.dtype) == ((2, 1, 1, 2), np.float32)
+  expected = [[np.mean([flow[b, f, i, j, c] for b, i, j in np.ndindex(3, 4, 4)]) for c in range(2)] for f in range(2)]
+  np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-4)
+  field = flow - found
+  np.testing.assert_allclose(drift(field), np.zeros((2, 1, 1, 2)), atol=1e-6)
 
 
 def test_misuse_is_named():

@@ -97,12 +97,15 @@ def test_agreement_is_written_with_its_baselines(sampled):
   written = json.loads((sampled / "moving" / "motion.json").read_text())
   found = written.pop("agreement")
   assert written == {"num_clips": 3, "samples": 2, "levels": [0, 1], "least_motion": 0.5}
-  assert set(found) == {"model", "model_own", "zero", "random", "constant", "truth"}
+  assert set(found) == {
+    *("model", "model_own", "model_without_drift", "model_own_without_drift"),
+    *("zero", "random", "constant", "truth"),
+  }
   assert found["truth"]["angle"] == pytest.approx(0, abs=0.1)
   assert (found["zero"]["angle"], found["zero"]["cosine"]) == (90.0, 0.0)
   clips, flow = read(sampled / "moving" / "samples.npz"), read(sampled / "moving" / "motion.npz")["flow"]
   # Of the three generated frames of three clips with two samples each.
-  for name in ("model", "model_own"):
+  for name in ("model", "model_own", "model_without_drift", "model_own_without_drift"):
     assert sum(found[name][key] for key in ("frames", "still", "absent")) == 18
   assert sum(found["zero"][key] for key in ("frames", "still", "absent")) == 9
   parts = [compare_motion(flow[:, j], clips["samples"][:, j], clips["truth"], (2, 3, 4)) for j in range(2)]

@@ -25,6 +25,10 @@ class MotionAgreement(NamedTuple):
   """Mean angle in degrees, in [0, 180]: 90 at random; NaN without a frame."""
   length_ratio: float
   """Sum of the predicted lengths over the sum of the true ones; NaN without a frame."""
+  correlation: float
+  """Sum of (p - mean p) . (t - mean t) over the square root of the product of the sums of their squares, p predicted
+  and t true, in [-1, 1]: whether motion differs from clip to clip as the true one does, whatever is common to all; 0
+  where one of the two does not vary; NaN without a frame."""
   frames: int
   """How many count."""
   still: int
@@ -61,6 +65,20 @@ def compare_motion(
   predicted, seen = mean_motion(flow, take_frames(video, frames))
   true, moved = displacements(object_centroid(truth), frames)
   return compare_vectors(predicted, true, known=seen & moved, least_motion=least_motion)
+
+
+def drift(flow: np.ndarray) -> np.ndarray:
+  """What the fields of all clips have in common: in every frame the mean over clips and pixels.
+
+  Nothing in a GAN's losses forbids it: a shift of all features by a constant can be undone by the layers behind.
+
+  Args:
+    flow: float32[B, F, H, W, 2].
+
+  Returns:
+    float32[F, 1, 1, 2], to be subtracted.
+  """
+  return flow.mean(axis=(0, 2, 3), dtype=np.float64)[:, None, None].astype(np.float32)
 
 
 def mean_motion(flow: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +133,7 @@ def compare_vectors(
   counts = known & (true_length >= least_motion)
   left_out = {"frames": int(counts.sum()), "still": int((known & ~counts).sum()), "absent": int((~known).sum())}
   if not counts.any():
-    return MotionAgreement(cosine=np.nan, angle=np.nan, length_ratio=np.nan, **left_out)
+    return MotionAgreement(cosine=np.nan, angle=np.nan, length_ratio=np.nan, correlation=np.nan, **left_out)
   product = (length * true_length)[counts]
   cosine = np.sum(predicted * true, axis=-1)[counts] / np.where(product > 0, product, 1.0)
   cosine = np.clip(cosine, -1.0, 1.0)
@@ -123,8 +141,17 @@ def compare_vectors(
     cosine=float(cosine.mean()),
     angle=float(np.degrees(np.arccos(cosine)).mean()),
     length_ratio=float(length[counts].sum() / true_length[counts].sum()),
+    correlation=_correlation(predicted[counts], true[counts]),
     **left_out,
   )
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+  """Of vectors [n, 2] without their means; see `MotionAgreement.correlation`."""
+  a, b = (np.asarray(x, np.float64) - np.mean(x, axis=0, dtype=np.float64) for x in (a, b))
+  scale = np.sqrt(np.sum(a * a) * np.sum(b * b))
+  # What rounding leaves of equal vectors is no variation.
+  return float(np.sum(a * b) / scale) if scale > 1e-12 else 0.0
 
 
 def motion_baselines(

@@ -10,7 +10,13 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.files import written_whole
-from vidgen_jax.metrics.motion_agreement import LEAST_MOTION, MotionAgreement, compare_motion, motion_baselines
+from vidgen_jax.metrics.motion_agreement import (
+  LEAST_MOTION,
+  MotionAgreement,
+  compare_motion,
+  drift,
+  motion_baselines,
+)
 from vidgen_jax.observe.flow_colors import SHORTEST_RADIUS, flow_colors, largest_radius, wheel_picture
 from vidgen_jax.observe.pictures import frame_labels, mark_given, save_gif, save_png
 from vidgen_jax.ops.given import generated_frames
@@ -45,9 +51,10 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
 
   - `motion.npz`: flow float32 [N, l, T - G, H, W, 2], see `MovingSamples`; frames int32 [T - G], the 0-based indices in
     the clips that it belongs to; levels int32, whose motion was combined, 0 the coarsest.
-  - `motion.png`: of each clip the frames and below them their motion in the colours of the wheel beside them. The
-    longest motion of the sheet has full colour; its length stands above the wheel. Given frames have no motion.
-  - `motion_000.gif`, ...: a clip's samples, and below them their motion.
+  - `motion.png`: of each clip the frames, below them their motion in the colours of the wheel beside them, and below
+    that the same without the `drift` that all clips have in common. The longest motion of the sheet has full colour;
+    its length stands above the wheel. Given frames have no motion.
+  - `motion_000.gif`, ...: a clip's samples, and below them their motion, with and without drift.
 
   Args:
     folder: it exists.
@@ -61,16 +68,19 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
   frames = np.asarray(moving.frames, np.int32)
   with written_whole(folder / ARRAYS_FILE) as temporary:
     np.savez_compressed(temporary, flow=moving.flow, frames=frames, levels=np.asarray(levels, np.int32))
-  radius = max(largest_radius(moving.flow), SHORTEST_RADIUS)
+  radius = max(largest_radius(moving.flow), largest_radius(_without_drift(moving.flow)), SHORTEST_RADIUS)
   samples = as_rgb(moving.samples)
-  motion = np.full(samples.shape, GROUND, np.uint8)
-  motion[:, :, frames] = flow_colors(moving.flow, radius=radius)
-  shown = mark_given(np.stack([samples, motion], axis=2), moving.given_frames)
+  kinds = [samples]
+  for flow in (moving.flow, _without_drift(moving.flow)):
+    motion = np.full(samples.shape, GROUND, np.uint8)
+    motion[:, :, frames] = flow_colors(flow, radius=radius)
+    kinds.append(motion)
+  shown = mark_given(np.stack(kinds, axis=2), moving.given_frames)
   rows = shown.reshape(-1, *shown.shape[3:])
   sheet = contact_sheet(
     rows,
     column_labels=frame_labels(moving.given_frames, rows.shape[1]),
-    row_labels=["frames", "motion"] * (len(rows) // 2),
+    row_labels=["frames", "motion", "no drift"] * (len(rows) // len(kinds)),
   )
   legend = contact_sheet(wheel_picture(_LEGEND_SIDE)[None, None], column_labels=[f"{radius:.2g} px"])
   save_png(folder / SHEET_FILE, _beside(sheet, legend))
@@ -92,7 +102,8 @@ def write_agreement(
     seed: of the random baseline.
 
   Returns:
-    'model': fields against the true object; 'model_own': against the object as the model has drawn it; and the
+    'model': fields against the true object; 'model_own': against the object as the model has drawn it; the same with
+    '_without_drift', for the fields without the `drift` of all these clips; and the
     baselines 'zero', 'random', 'constant' and 'truth' of `motion_baselines`.
 
   Raises:
@@ -102,21 +113,30 @@ def write_agreement(
   video = moving.samples.reshape(count * samples, *moving.samples.shape[2:])
   flow = moving.flow.reshape(count * samples, *moving.flow.shape[2:])
   frames = moving.frames
+  moved_by = {"model": np.repeat(truth, samples, axis=0), "model_own": video}
+  fields = {"": flow, "_without_drift": flow - drift(flow)}
   found = {
-    "model": compare_motion(flow, video, np.repeat(truth, samples, axis=0), frames),
-    "model_own": compare_motion(flow, video, video, frames),
-    **motion_baselines(truth, frames, seed=seed),
-  }
+    f"{name}{suffix}": compare_motion(field, video, clips, frames)
+    for suffix, field in fields.items()
+    for name, clips in moved_by.items()
+  } | motion_baselines(truth, frames, seed=seed)
   settings = {"num_clips": count, "samples": samples, "levels": list(levels), "least_motion": LEAST_MOTION}
   plain = {name: {key: _finite(value) for key, value in result._asdict().items()} for name, result in found.items()}
   with written_whole(folder / AGREEMENT_FILE) as temporary:
     temporary.write_text(json.dumps(settings | {"agreement": plain}, indent=2, allow_nan=False) + "\n")
   for name, result in found.items():
     logging.info(
-      "motion of %s: %.1f degrees off, cosine %.3f, %.2f times as long; %d frames (%d still, %d without object)",
-      *(name, result.angle, result.cosine, result.length_ratio, result.frames, result.still, result.absent),
+      "motion of %s: %.1f degrees off, cosine %.3f, correlation %.3f, %.2f times as long; %d frames (%d still, %d "
+      "without object)",
+      *(name, result.angle, result.cosine, result.correlation, result.length_ratio),
+      *(result.frames, result.still, result.absent),
     )
   return found
+
+
+def _without_drift(flow: np.ndarray) -> np.ndarray:
+  """Fields [N, l, F, H, W, 2] without what all clips have in common."""
+  return flow - drift(flow.reshape(-1, *flow.shape[2:]))
 
 
 def _finite(value: float) -> float | None:
