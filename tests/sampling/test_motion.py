@@ -186,19 +186,21 @@ def test_the_sheet_has_the_motion_below_the_frames_and_the_wheel_beside_them(tmp
   # Frames of 64 with a border of 2 and gaps of 2; a strip of 14 above; the wheel of 64 with gaps of 2 at the right.
   left = sheet.shape[1] - (2 + 3 * 70) - (2 + 64 + 2)
   assert 30 < left < 60  # the row labels
-  assert sheet.shape[0] == 14 + 2 + 4 * 70
+  assert sheet.shape[0] == 14 + 2 + 6 * 70
   centres = sheet[14 + 2 + 34 :: 70, left + 2 + 34 : left + 2 + 210 : 70]
   white, right, up = [255, 255, 255], flow_colors(np.array([1 / 3, 0.0]), radius=1.0), (88, 0, 255)
   motion = [white, list(right), list(up)]
-  expected = [[[20 * t] * 3 for t in (0, 1, 2)], motion, [[20 * t] * 3 for t in (3, 4, 5)], motion]
+  # The same motion everywhere is drift.
+  below = [motion, [white] * 3]
+  expected = [[[20 * t] * 3 for t in (0, 1, 2)], *below, [[20 * t] * 3 for t in (3, 4, 5)], *below]
   np.testing.assert_array_equal(centres, expected)
   np.testing.assert_array_equal(sheet[14 + 2 : 14 + 2 + 64, -66:-2], wheel_picture(64))
   with Image.open(tmp_path / "motion_000.gif") as gif:
     # Two samples in a row, above their motion.
-    assert (gif.n_frames, gif.size) == (3, (2 + 2 * 70, 2 + 2 * 70))
+    assert (gif.n_frames, gif.size) == (3, (2 + 2 * 70, 2 + 3 * 70))
     gif.seek(2)
     first = np.asarray(gif.convert("RGB"))[2 + 34 :: 70, 2 + 34 :: 70]
-  np.testing.assert_array_equal(first, [[[40] * 3, [100] * 3], [list(up), list(up)]])
+  np.testing.assert_array_equal(first, [[[40] * 3, [100] * 3], [list(up)] * 2, [white] * 2])
 
 
 def test_a_field_without_motion_is_white(tmp_path):
@@ -214,7 +216,7 @@ def test_nothing_to_compare_is_null(tmp_path):
   assert (found["model"].frames, found["model"].absent) == (0, 2)
   written = json.loads((tmp_path / "motion.json").read_text())["agreement"]
   assert written["model"] == {
-    **dict.fromkeys(("cosine", "angle", "length_ratio")),
+    **dict.fromkeys(("cosine", "angle", "length_ratio", "correlation")),
     "frames": 0,
     "still": 0,
     "absent": 2,
