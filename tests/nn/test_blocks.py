@@ -77,6 +77,30 @@ def test_generator_block(features, upsample):
   np.testing.assert_allclose(output, y + shortcut, rtol=1e-3, atol=1e-3)
 
 
+def test_a_temporal_shift_moves_the_branch_and_leaves_the_shortcut():
+  x, condition = _draw(2, 4, 3, 3, 6), _draw(2, 4, 5)
+  module = GeneratorBlock(6, shift=True, bn_per_frame=False, spectral_norm=False)
+  params = _params(module, x, condition, True)
+  output, _ = jax.jit(lambda *inputs: module.apply({"params": params}, *inputs, True, mutable=[BATCH_STATS]))(
+    x, condition
+  )
+
+  def norm(y, params):
+    """Statistics over batch, time and space; the gains of frame t of clip b are those of condition [b, t]."""
+    moments = {"axis": (0, 1, 2, 3), "keepdims": True}
+    scale, offset = (np.einsum("btd,dc->btc", condition, params[name]["kernel"]) for name in ("scale", "offset"))
+    normalised = (y - y.mean(**moments)) / np.sqrt(y.var(**moments) + EPSILON)
+    return normalised * (1 + scale[:, :, None, None]) + offset[:, :, None, None]
+
+  shifted = np.zeros_like(x)
+  shifted[:, 1:, ..., :2] = x[:, :-1, ..., :2]
+  shifted[:, :-1, ..., 2:4] = x[:, 1:, ..., 2:4]
+  shifted[..., 4:] = x[..., 4:]
+  y = _conv(_relu(norm(shifted, params["norm_0"])), params["conv_0"])
+  y = _conv(_relu(norm(y, params["norm_1"])), params["conv_1"])
+  np.testing.assert_allclose(output, y + x, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize(
   ("features", "options"),
   [

@@ -9,6 +9,7 @@ from flax import linen as nn
 from vidgen_jax.nn.norm import ConditionalBatchNorm
 from vidgen_jax.nn.spectral import Conv
 from vidgen_jax.ops import resampling
+from vidgen_jax.ops.temporal_shift import temporal_shift
 
 
 class GeneratorBlock(nn.Module):
@@ -17,6 +18,8 @@ class GeneratorBlock(nn.Module):
   Attributes:
     features: output channels.
     upsample: doubles height and width by nearest neighbour.
+    shift: lets the branch, not the shortcut, begin with a temporal shift (paper 003, figure 4b).
+    bn_per_frame: see `BatchNorm`.
     bn_momentum: see `BatchNorm`.
     spectral_norm: on all kernels.
     dtype: of the computation.
@@ -24,16 +27,30 @@ class GeneratorBlock(nn.Module):
 
   features: int
   upsample: bool = False
+  shift: bool = False
+  bn_per_frame: bool = True
   bn_momentum: float = 0.9
   spectral_norm: bool = True
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, T, H, W, C] and a condition [B, D] to [B, T, H', W', features]; `train` is positional for remat."""
-    norm = {"momentum": self.bn_momentum, "spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    """Maps [B, T, H, W, C] and a condition to [B, T, H', W', features].
+
+    Args:
+      x: the features.
+      condition: [B, D], or [B, T, D] for one per frame.
+      train: normalises by the batch's own statistics and advances the power iterations; positional for remat.
+    """
+    norm = {
+      "per_frame": self.bn_per_frame,
+      "momentum": self.bn_momentum,
+      "spectral_norm": self.spectral_norm,
+      "dtype": self.dtype,
+    }
     conv = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
-    y = nn.relu(ConditionalBatchNorm(**norm, name="norm_0")(x, condition, train=train))
+    y = temporal_shift(x) if self.shift else x
+    y = nn.relu(ConditionalBatchNorm(**norm, name="norm_0")(y, condition, train=train))
     if self.upsample:
       y = resampling.upsample_nearest(y, 2)
     y = Conv(self.features, **conv, name="conv_0")(y, train=train)

@@ -101,6 +101,7 @@ class ConditionalBatchNorm(nn.Module):
   Attributes as in `BatchNorm`; `spectral_norm` concerns the two maps of the condition.
   """
 
+  per_frame: bool = True
   momentum: float = 0.9
   spectral_norm: bool = True
   dtype: Any = jnp.float32
@@ -115,6 +116,7 @@ class ConditionalBatchNorm(nn.Module):
       name: Dense(features, use_bias=False, spectral_norm=self.spectral_norm, name=name)(condition, train=train)
       for name in ("scale", "offset")
     }
-    normalised = BatchNorm(momentum=self.momentum, affine=False, dtype=jnp.float32)(x, train=train)
+    norm = BatchNorm(per_frame=self.per_frame, momentum=self.momentum, affine=False, dtype=jnp.float32)
+    normalised = norm(x, train=train)
     expand = (slice(None), slice(None), None, None, slice(None))
     return (normalised * (1.0 + gains["scale"][expand]) + gains["offset"][expand]).astype(self.dtype)

@@ -1,0 +1,35 @@
+"""The temporal shift against a reference that goes index by index."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax.ops.temporal_shift import temporal_shift
+
+
+def _reference(video: np.ndarray) -> np.ndarray:
+  _, frames, _, _, channels = video.shape
+  out, third = np.zeros_like(video), channels // 3
+  for b, t, i, j, c in np.ndindex(*video.shape):
+    source = t - 1 if c < third else t + 1 if c < 2 * third else t
+    if 0 <= source < frames:
+      out[b, t, i, j, c] = video[b, source, i, j, c]
+  return out
+
+
+@pytest.mark.parametrize(("frames", "channels"), [(4, 6), (3, 7), (1, 3), (4, 2)])
+def test_against_the_reference(frames, channels):
+  video = np.random.default_rng(0).normal(size=(2, frames, 2, 3, channels)).astype(np.float32)
+  np.testing.assert_array_equal(temporal_shift(video), _reference(video))
+
+
+def test_gradients_go_back_to_the_frames_that_values_came_from():
+  video, seen = np.random.default_rng(1).normal(size=(2, 2, 3, 2, 2, 6)).astype(np.float32)
+  gradient = jax.grad(lambda x: jnp.sum(seen * temporal_shift(x)))(video)
+  # The transposed map: what went forward comes back.
+  third, back = 2, seen.copy()
+  back[..., :third], back[..., third : 2 * third] = 0, 0
+  back[:, :-1, ..., :third] = seen[:, 1:, ..., :third]
+  back[:, 1:, ..., third : 2 * third] = seen[:, :-1, ..., third : 2 * third]
+  np.testing.assert_allclose(gradient, back)

@@ -1,0 +1,27 @@
+"""Exchange of channels between neighbouring frames (temporal shift module, Lin et al. 2019; paper 003, section 4.1)."""
+
+import jax
+import jax.numpy as jnp
+
+PARTS = 3
+"""A third of the channels goes forward, a third backward, the rest stays."""
+
+
+def temporal_shift(video: jax.Array) -> jax.Array:
+  """Moves the first third of the channels one frame forward and the second third one frame backward.
+
+  With c = C // 3: out[t] has the channels 0..c-1 of frame t - 1, c..2c-1 of frame t + 1 and the others of frame t.
+  Frames beyond the ends count as zeros.
+
+  Args:
+    video: [B, T, H, W, C]. With less than 3 channels nothing moves.
+
+  Returns:
+    [B, T, H, W, C].
+  """
+  moved = video.shape[-1] // PARTS
+  forward, backward, still = jnp.split(video, [moved, 2 * moved], axis=-1)
+  rest = ((0, 0),) * 3
+  forward = jnp.pad(forward, ((0, 0), (1, 0), *rest))[:, :-1]
+  backward = jnp.pad(backward, ((0, 0), (0, 1), *rest))[:, 1:]
+  return jnp.concatenate([forward, backward, still], axis=-1)
