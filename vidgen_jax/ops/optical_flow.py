@@ -1,0 +1,144 @@
+"""Optical flow by a pyramid of Lucas and Kanade's least squares: differentiable, without weights.
+
+B. D. Lucas, T. Kanade: An iterative image registration technique (1981); coarse to fine with warping as in J.-Y.
+Bouguet: Pyramidal implementation of the Lucas Kanade feature tracker (2001), but for every pixel, with the sums of a
+window weighed by binomial coefficients, over all colour channels, and damped where a window has no texture.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from vidgen_jax.ops.resampling import upsample_nearest
+
+LEAST_SIDE = 8
+"""The pyramid ends before a side would be shorter than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LucasKanade:
+  """A flow estimator.
+
+  Attributes:
+    levels: of the pyramid at most; each halves the pictures.
+    iterations: least-squares steps on each level, after each of which the second picture is warped anew.
+    smoothing: passes of (1, 2, 1) / 4 along both axes over the sums of a window, which has 2 smoothing + 1 pixels.
+    damping: added to the diagonal of the structure tensor, in squares of brightness a pixel (pictures in [-1, 1]):
+      windows with far less texture get no motion of their own and keep that of the coarser level.
+    longest_step: pixels of a level; a step is shortened to it smoothly.
+  """
+
+  levels: int = 3
+  iterations: int = 4
+  smoothing: int = 8
+  damping: float = 1e-4
+  longest_step: float = 1.0
+
+  def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+    """The motion from the first picture to the second.
+
+    Args:
+      first: [N, H, W, C] in [-1, 1].
+      second: the same shape.
+
+    Returns:
+      float32 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down, such that second(p + flow(p)) = first(p).
+
+    Raises:
+      ValueError: if shapes differ.
+    """
+    if first.shape != second.shape or first.ndim != 4:
+      raise ValueError(f"optical flow needs two pictures [N, H, W, C] of one shape, got {first.shape}, {second.shape}")
+    pyramid = [(first.astype(jnp.float32), second.astype(jnp.float32))]
+    # A side that cannot be halved ends the pyramid as well.
+    while len(pyramid) < self.levels and all(
+      side % 2 == 0 and side // 2 >= LEAST_SIDE for side in pyramid[-1][0].shape[1:3]
+    ):
+      pyramid.append(tuple(_halved(picture) for picture in pyramid[-1]))
+    flow = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32)
+    for level, (a, b) in enumerate(reversed(pyramid)):
+      if level:
+        flow = 2.0 * _blurred(upsample_nearest(flow[:, None], 2)[:, 0], 1)
+      for _ in range(self.iterations):
+        flow = flow + self._step(a, bilinear_sample(b, flow), _inside(flow))
+        # The mean over a neighbourhood keeps single windows from running away.
+        flow = _blurred(flow, 1)
+    return flow
+
+  def clips(self, video: jax.Array) -> jax.Array:
+    """The motion from each frame to the next: [B, T, H, W, C] in [-1, 1] to float32 [B, T - 1, H, W, 2]."""
+    batch, frames, *picture = video.shape
+    first, second = (part.reshape(-1, *picture) for part in (video[:, :-1], video[:, 1:]))
+    return self(first, second).reshape(batch, frames - 1, *picture[:2], 2)
+
+  def _step(self, first: jax.Array, warped: jax.Array, inside: jax.Array) -> jax.Array:
+    """The least-squares motion [N, H, W, 2] that is left between two pictures, from the pixels `inside`."""
+    dx, dy = _slopes(0.5 * (first + warped))
+    dt = warped - first
+    products = jnp.stack([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], axis=-1).sum(axis=-2)
+    products = products * inside
+    xx, xy, yy, xt, yt = jnp.moveaxis(_blurred(products, self.smoothing), -1, 0)
+    xx, yy = xx + self.damping, yy + self.damping
+    determinant = xx * yy - xy * xy
+    step = -jnp.stack([yy * xt - xy * yt, xx * yt - xy * xt], axis=-1) / determinant[..., None]
+    length = jnp.sqrt(jnp.sum(jnp.square(step), axis=-1, keepdims=True) + 1e-12)
+    return step * (self.longest_step / length) * jnp.tanh(length / self.longest_step)
+
+
+def bilinear_sample(pictures: jax.Array, flow: jax.Array) -> jax.Array:
+  """Reads pictures at p + flow(p); places outside count as the nearest one inside.
+
+  Args:
+    pictures: [N, H, W, C].
+    flow: (dx, dy) [N, H, W, 2].
+
+  Returns:
+    [N, H, W, C], differentiable in both.
+  """
+  count, height, width, channels = pictures.shape
+  columns = jnp.clip(jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0], 0, width - 1)
+  rows = jnp.clip(jnp.arange(height, dtype=flow.dtype)[None, :, None] + flow[..., 1], 0, height - 1)
+  left = jnp.minimum(jnp.floor(columns), width - 2)
+  top = jnp.minimum(jnp.floor(rows), height - 2)
+  right_share, low_share = (columns - left)[..., None], (rows - top)[..., None]
+  start = (top * width + left).astype(jnp.int32).reshape(count, -1, 1)
+  flat = pictures.reshape(count, -1, channels)
+
+  def corner(offset: int) -> jax.Array:
+    return jnp.take_along_axis(flat, start + offset, axis=1).reshape(pictures.shape)
+
+  above = (1 - right_share) * corner(0) + right_share * corner(1)
+  below = (1 - right_share) * corner(width) + right_share * corner(width + 1)
+  return (1 - low_share) * above + low_share * below
+
+
+def _inside(flow: jax.Array) -> jax.Array:
+  """1 where p + flow(p) lies within the picture, else 0: [N, H, W, 1]."""
+  height, width = flow.shape[1:3]
+  columns = jnp.arange(width)[None, None, :] + flow[..., 0]
+  rows = jnp.arange(height)[None, :, None] + flow[..., 1]
+  inside = (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
+  return inside[..., None].astype(flow.dtype)
+
+
+def _blurred(pictures: jax.Array, passes: int) -> jax.Array:
+  """(1, 2, 1) / 4 along both axes of [N, H, W, C], repeatedly; borders repeat."""
+  for _ in range(passes):
+    for axis in (1, 2):
+      padded = jnp.pad(pictures, [(1, 1) if i == axis else (0, 0) for i in range(4)], mode="edge")
+      size = pictures.shape[axis]
+      before, here, after = (jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3))
+      pictures = 0.25 * before + 0.5 * here + 0.25 * after
+  return pictures
+
+
+def _halved(pictures: jax.Array) -> jax.Array:
+  """Every second pixel of [N, H, W, C] after a blur: pixel i of the result is centred between 2i and 2i + 1."""
+  return 0.25 * sum(_blurred(pictures, 1)[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
+
+
+def _slopes(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Central differences a pixel along x and y; borders repeat."""
+  padded = jnp.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+  return 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]), 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])
