@@ -16,7 +16,8 @@ from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
-from vidgen_jax.models.trivd import Discriminator, Generator, check_moves, stage_kernels
+from vidgen_jax.models.residual_discriminator import ResidualDiscriminator
+from vidgen_jax.models.trivd import Generator, check_moves, stage_kernels
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.ops import losses, penalties
@@ -93,10 +94,10 @@ class Trivd:
       dtype=self._dtype,
     )
 
-  def discriminator(self, view: View) -> Discriminator:
+  def discriminator(self, view: View) -> ResidualDiscriminator:
     """The discriminator module of a view."""
     c = self.config
-    return Discriminator(
+    return ResidualDiscriminator(
       widths=tuple(c.discriminator_channels * m for m in c.discriminator_multipliers),
       num_temporal_blocks=c.temporal_blocks if view.on == "video" else 0,
       downsample_time=c.downsample_time,

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.models.trivd import Discriminator
+from vidgen_jax.models.residual_discriminator import ResidualDiscriminator
 from vidgen_jax.nn.blocks import DiscriminatorBlock
 
 
-def _shapes(module: Discriminator, *video: int):
+def _shapes(module: ResidualDiscriminator, *video: int):
   """(scores, variables) as shapes."""
   init = functools.partial(module.init_with_output, train=True)
   label = jax.ShapeDtypeStruct(video[:1], jnp.int32)
@@ -29,18 +29,18 @@ def _affine(inputs: int, outputs: int) -> int:
 @pytest.mark.parametrize(("resolution", "frames"), [(64, 8), (32, 16)])
 @pytest.mark.parametrize("remat", [False, True])
 def test_scores_per_clip_and_time_step(resolution, frames, remat):
-  module = Discriminator((2, 4, 8, 16, 16), num_temporal_blocks=2, remat=remat)
+  module = ResidualDiscriminator((2, 4, 8, 16, 16), num_temporal_blocks=2, remat=remat)
   scores, _ = _shapes(module, 3, frames, resolution, resolution, 3)
   assert scores.unconditional.shape == scores.conditional.shape == (3, frames)
 
 
 def test_time_is_halved_in_the_temporal_blocks_on_request():
-  scores, _ = _shapes(Discriminator((2, 4, 8), num_temporal_blocks=2, downsample_time=True), 3, 16, 16, 16, 3)
+  scores, _ = _shapes(ResidualDiscriminator((2, 4, 8), num_temporal_blocks=2, downsample_time=True), 3, 16, 16, 16, 3)
   assert scores.unconditional.shape == (3, 4)
 
 
 def test_size_of_a_tiny_network_by_hand():
-  _, variables = _shapes(Discriminator((2, 3), num_temporal_blocks=1, num_classes=4), 1, 2, 4, 4, 1)
+  _, variables = _shapes(ResidualDiscriminator((2, 3), num_temporal_blocks=1, num_classes=4), 1, 2, 4, 4, 1)
   # Block 0, 1 -> 2 channels, 3x3x3: 27*1*2 + 2 = 56, 27*2*2 + 2 = 110, shortcut 1*2 + 2 = 4.
   # Block 1, 2 -> 3 channels, 3x3: 9*2*3 + 3 = 57, 9*3*3 + 3 = 84, shortcut 2*3 + 3 = 9.
   # Head: 3 + 1, and 4 classes of 3.
@@ -50,7 +50,7 @@ def test_size_of_a_tiny_network_by_hand():
 @pytest.mark.parametrize("temporal", [0, 2])
 def test_size_at_the_papers_width(temporal):
   widths = tuple(48 * m for m in (2, 4, 8, 16, 16))
-  _, variables = _shapes(Discriminator(widths, num_temporal_blocks=temporal), 1, 8, 32, 32, 3)
+  _, variables = _shapes(ResidualDiscriminator(widths, num_temporal_blocks=temporal), 1, 8, 32, 32, 3)
   expected, inputs = 0, 3
   for i, width in enumerate(widths):
     taps = 27 if i < temporal else 9
@@ -64,7 +64,7 @@ def test_size_at_the_papers_width(temporal):
 @pytest.fixture(scope="module")
 def framewise():
   """(a module without temporal convolutions, its params, the compiled module) for 3 clips of 4 frames."""
-  module = Discriminator((2, 3), num_classes=4, spectral_norm=False)
+  module = ResidualDiscriminator((2, 3), num_classes=4, spectral_norm=False)
   _, variables = _shapes(module, 3, 4, 4, 4, 1)
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), variables["params"])
@@ -104,13 +104,13 @@ def test_frames_are_judged_one_by_one(framewise):
 
 
 def test_temporal_convolutions_stand_in_the_first_blocks():
-  _, variables = _shapes(Discriminator((2, 3, 4), num_temporal_blocks=2), 1, 3, 8, 8, 1)
+  _, variables = _shapes(ResidualDiscriminator((2, 3, 4), num_temporal_blocks=2), 1, 3, 8, 8, 1)
   ranks = {i: variables["params"][f"block_{i}"]["conv_0"]["kernel"].shape[:-2] for i in range(3)}
   assert ranks == {0: (3, 3, 3), 1: (3, 3, 3), 2: (3, 3)}
 
 
 def test_bfloat16_scores_are_float32():
-  module = Discriminator((2, 3), dtype=jnp.bfloat16)
+  module = ResidualDiscriminator((2, 3), dtype=jnp.bfloat16)
   apply = functools.partial(module.apply, train=True, capture_intermediates=True, mutable=["intermediates"])
   video, label = jnp.zeros((1, 2, 4, 4, 1)), jnp.zeros((1,), jnp.int32)
   _, variables = _shapes(module, *video.shape)

@@ -1,4 +1,4 @@
-"""The discriminators: of single frames and of clips."""
+"""BigGAN's discriminator, of single frames and of clips (Brock et al. 2019; papers 003 and 004)."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.nn.attention import SelfAttention
 from vidgen_jax.nn.blocks import DiscriminatorBlock
 from vidgen_jax.nn.spectral import Dense, Embed
 
@@ -21,13 +22,14 @@ class ProjectionScores:
   """r_xy: float32 [B, T], the product with the class embedding."""
 
 
-class Discriminator(nn.Module):
+class ResidualDiscriminator(nn.Module):
   """BigGAN's discriminator on frames or, with 3-D convolutions in its first blocks, on clips (paper 004, appendix A).
 
   Attributes:
     widths: channels of the residual blocks; all but the last halve height and width.
     num_temporal_blocks: leading blocks with 3x3x3 convolutions: 0 for frames, 2 for clips.
     downsample_time: halves time too in those blocks.
+    attention_after: the number of the block, counted from 0, behind which frames attend to themselves; None nowhere.
     num_classes: 1 stands for "no classes".
     spectral_norm: on all kernels.
     remat: recomputes each block's activations in the backward pass.
@@ -37,6 +39,7 @@ class Discriminator(nn.Module):
   widths: tuple[int, ...]
   num_temporal_blocks: int = 0
   downsample_time: bool = False
+  attention_after: int | None = None
   num_classes: int = 1
   spectral_norm: bool = True
   remat: bool = False
@@ -65,6 +68,9 @@ class Discriminator(nn.Module):
         dtype=self.dtype,
         name=f"block_{i}",
       )(x, train)
+      if i == self.attention_after:
+        attention = SelfAttention(spectral_norm=self.spectral_norm, dtype=self.dtype, name="attention")
+        x = attention(x, train=train)
     features = jnp.sum(nn.relu(x).astype(jnp.float32), axis=(2, 3))
     unconditional = Dense(1, spectral_norm=self.spectral_norm, name="output")(features, train=train)[..., 0]
     embed = Embed(self.num_classes, features.shape[-1], spectral_norm=self.spectral_norm, name="class_embedding")
