@@ -3,10 +3,12 @@
 from vidgen_jax.algorithms.base import Algorithm, DecodesBlocks, PredictsMotion, SampleOptions
 from vidgen_jax.algorithms.inbetween import Inbetween
 from vidgen_jax.algorithms.inbetween_config import InbetweenConfig
+from vidgen_jax.algorithms.mvt import Mvt
+from vidgen_jax.algorithms.mvt_config import MvtConfig
 from vidgen_jax.algorithms.trivd import Trivd
 from vidgen_jax.algorithms.trivd_config import TrivdConfig
 
-ALGORITHMS = {"inbetween": (InbetweenConfig, Inbetween), "trivd": (TrivdConfig, Trivd)}
+ALGORITHMS = {"inbetween": (InbetweenConfig, Inbetween), "mvt": (MvtConfig, Mvt), "trivd": (TrivdConfig, Trivd)}
 """Config type and class by the name that experiments use."""
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
   "DecodesBlocks",
   "Inbetween",
   "InbetweenConfig",
+  "Mvt",
+  "MvtConfig",
   "PredictsMotion",
   "SampleOptions",
   "Trivd",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.algorithms.applying import apply_mutable, net_state
+from vidgen_jax.algorithms.applying import apply_mutable, judge, net_state
 from vidgen_jax.algorithms.base import SampleOptions
 from vidgen_jax.algorithms.decompositions import DECOMPOSITIONS, View, look
 from vidgen_jax.algorithms.trivd_config import HEADS, TrivdConfig
@@ -312,17 +312,11 @@ class Trivd:
   def _judge(
     self, view: View, net: NetState, videos: tuple[Video, ...], label: jax.Array
   ) -> tuple[tuple[jax.Array, ...], NetState]:
-    """One call of a discriminator on all `videos`, so that its power iteration advances once.
-
-    The sets are interleaved clip by clip, so that every device keeps the clips it has.
-    """
-    count, batch = len(videos), label.shape[0]
-    stacked = jnp.stack(videos, axis=1).reshape(count * batch, *videos[0].shape[1:])
+    """A discriminator's outputs on all `videos`; see `judge`."""
     apply = functools.partial(self.discriminator(view).apply, train=True)
-    scores, net = apply_mutable(apply, net, stacked, jnp.repeat(label, count))
+    scores, net = judge(apply, net, videos, label)
     head = HEADS[self.config.head]
-    own, by_class = (x.reshape(batch, count, -1) for x in (scores.unconditional, scores.conditional))
-    return tuple(head(own[:, i], by_class[:, i]) for i in range(count)), net
+    return tuple(head(score.unconditional, score.conditional) for score in scores), net
 
   def _check_resolution(self, height: int, width: int) -> None:
     c = self.config
