@@ -71,7 +71,7 @@ def test_run_and_export_give_the_same_pictures_for_a_seed(run_folder, export_fol
 
 
 def test_truncation_zero_is_the_same_picture_whatever_the_seed(export_folder, tmp_path):
-  options = (f"--export={export_folder}", "--num_clips=2", "--truncation=0", "--class=left")
+  options = (f"--export={export_folder}", "--num_clips=2", "--truncation=0", "--classes=left")
   dispatch(*options, f"--out={tmp_path / 'a'}", "--samples=2")
   dispatch(*options, f"--out={tmp_path / 'b'}", "--seed=9")
   first, second = read(tmp_path / "a"), read(tmp_path / "b")
@@ -80,11 +80,21 @@ def test_truncation_zero_is_the_same_picture_whatever_the_seed(export_folder, tm
   assert first["label"].tolist() == [1, 1]
 
 
+def test_every_clip_is_made_in_each_of_several_classes(export_folder, tmp_path):
+  options = (f"--export={export_folder}", "--num_clips=2", "--truncation=0")
+  dispatch(*options, "--classes=left,0", f"--out={tmp_path / 'both'}")
+  dispatch(*options, "--classes=up", f"--out={tmp_path / 'up'}")
+  both, up = read(tmp_path / "both"), read(tmp_path / "up")
+  assert both["label"].tolist() == [1, 1, 0, 0]
+  np.testing.assert_array_equal(both["samples"][2:], up["samples"])
+  np.testing.assert_array_equal(both["given"][:2], both["given"][2:])
+
+
 def test_longer_than_trained_from_the_users_own_frames(run_folder, tmp_path):
   video = random_video(12)
   save_strip(tmp_path / "mine.jpg", video)
   out = tmp_path / "out"
-  words = (f"--workdir={run_folder}", f"--input={tmp_path / 'mine.jpg'}", "--class=up", "--num_frames=9")
+  words = (f"--workdir={run_folder}", f"--input={tmp_path / 'mine.jpg'}", "--classes=up", "--num_frames=9")
   dispatch(*words, f"--out={out}")
   made = read(out)
   np.testing.assert_array_equal(made["given"][0], video[:2])
@@ -179,7 +189,7 @@ def test_an_export_is_given_pictures_too(export_folder, tmp_path):
   for name, frame in zip(names, video, strict=True):
     Image.fromarray(frame).save(name)
   out = tmp_path / "out"
-  dispatch(f"--export={export_folder}", f"--given={','.join(names)}", "--class=up", "--samples=2", f"--out={out}")
+  dispatch(f"--export={export_folder}", f"--given={','.join(names)}", "--classes=up", "--samples=2", f"--out={out}")
   made = read(out)
   assert made["samples"].shape == (1, 2, 5, 16, 16, 3)
   np.testing.assert_array_equal(made["samples"][0, :, :2], [video, video])
@@ -356,17 +366,17 @@ def test_unknown_classes_are_answered_with_the_known_ones(text):
       "makes clips of 5 frames; a model that can make others must be exported again",
     ),
     ("--export={export} --step=2", "--step belongs to --workdir"),
-    ("--export={export} --class=down", "--class=down is not a class of the model; it has 0 = up, 1 = left"),
-    ("--export={export} --input={run}", "--class is missing: what --input shows is one of up, left"),
-    ("--export={export} --class=0 --input={run}/config.json", "config.json cannot be used: "),
-    ("--export={export} --given=a.png,b.png", "--class is missing: what --given shows is one of up, left"),
-    ("--export={export} --class=0 --given=a.png", "--given: got 1 picture, the model needs 2: frames 0, 1 of 5"),
-    ("--export={export} --class=0 --given=a.png,b.png", "a.png cannot be read as a picture: No such file"),
+    ("--export={export} --classes=down", "--classes=down is not a class of the model; it has 0 = up, 1 = left"),
+    ("--export={export} --input={run}", "--classes is missing: what --input shows is one of up, left"),
+    ("--export={export} --classes=0 --input={run}/config.json", "config.json cannot be used: "),
+    ("--export={export} --given=a.png,b.png", "--classes is missing: what --given shows is one of up, left"),
+    ("--export={export} --classes=0 --given=a.png", "--given: got 1 picture, the model needs 2: frames 0, 1 of 5"),
+    ("--export={export} --classes=0 --given=a.png,b.png", "a.png cannot be read as a picture: No such file"),
     ("--export={export} --given=a.png --input={run}", "--given=PICTURE,... and --input=VIDEO exclude each other"),
     ("--export={export} --formats=png,webm", "--formats: 'webm' is none of gif, mp4, png"),
     ("--export={export} --fps=60", "fps"),
     ("--export={export} --data_dir={run}", "data set 'shape_motion' is not in "),
-    ("--workdir={run} --class=1 --input={run}/nothing.mp4", "nothing.mp4 does not exist; give a video file"),
+    ("--workdir={run} --classes=1 --input={run}/nothing.mp4", "nothing.mp4 does not exist; give a video file"),
     ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
     ("--workdir={run} --step=3", "has no checkpoint of step 3; it has [2, 4]"),
     ("--workdir={run} --num_frames=2", "num_frames=2 leaves nothing to predict after the 2 given frames"),

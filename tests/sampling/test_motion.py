@@ -122,7 +122,7 @@ def test_one_level_alone_from_the_users_own_frames_and_for_longer(moving_folder,
   for name, frame in zip(names, video, strict=False):
     Image.fromarray(frame).save(name)
   out = tmp_path / "out"
-  words = (f"--workdir={moving_folder}", f"--given={names[0]},{names[1]}", "--class=up", "--num_frames=7")
+  words = (f"--workdir={moving_folder}", f"--given={names[0]},{names[1]}", "--classes=up", "--num_frames=7")
   assert cli.dispatch(["sample", *words, "--motion", "--motion_levels=1", f"--out={out}"]) == 0
   stored = read(out / "motion.npz")
   assert (stored["flow"].shape, stored["levels"].tolist()) == ((1, 1, 5, 16, 16, 2), [1])

@@ -1,6 +1,5 @@
 """`vidgen sample`: makes clips from given frames with the generator of a run or of an export."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,12 +25,14 @@ SUMMARY = """Makes clips with a trained generator; writes a contact sheet, GIFs 
 Needs --out, and either --workdir of a run or --export, a folder made by `vidgen export`. The frames that the generator
 must be given are those of evaluation clips of the data set; or of --input: a video file, a frame strip, or a folder of
 them, of which a model that fills in between two frames takes the first and the last; or the pictures of --given, of any
-size. Of all the middle square is taken. A run needs its data set too, for the standing statistics; an export does not.
+size. Of all the middle square is taken. From noise, --num_clips of each class are made. A run needs its data set too,
+for the standing statistics; an export does not.
 --motion adds the motion fields of a run whose recurrent unit moves content (paper 004, figure 3): motion.npz,
 motion.png, GIFs; and motion.json, their agreement with the true motion, where the clips show one object whose truth is
 known.
 Example: vidgen sample --workdir=runs/shapes --num_clips=4 --samples=3 --truncation=0.8 --out=samples
 Example: vidgen sample --workdir=runs/shapes --motion --out=moving
+Example: vidgen sample --workdir=runs/people --classes=bend,jack --num_clips=4 --out=people
 Example: vidgen sample --workdir=runs/between --given=first.png,last.png --samples=5 --formats=mp4,png --out=filled"""
 
 SAMPLES_FILE = "samples.npz"
@@ -50,7 +51,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_list("given", None, "pictures, one for each given frame, in their order", flag_values=flag_values)
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
-  flags.DEFINE_integer("num_clips", 8, "clips to give frames of", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer(
+    "num_clips",
+    8,
+    "clips to give frames of; from noise, clips of each class",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
   flags.DEFINE_integer("samples", 1, "clips to make for each of them", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer(
     "num_frames",
@@ -62,7 +69,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     "truncation", None, "cuts latents at +- this; 0 for the typical one; negative for no cut", flag_values=flag_values
   )
-  flags.DEFINE_string("class", None, "name or index; each clip's own by default", flag_values=flag_values)
+  flags.DEFINE_list(
+    "classes",
+    None,
+    "names or indices: each clip is made in every one of them; by default in its own, or from noise in all",
+    flag_values=flag_values,
+  )
   flags.DEFINE_integer("seed", 0, "of the latents", flag_values=flag_values)
   flags.DEFINE_list(
     "formats",
@@ -107,7 +119,14 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       samples = sample(sampler, clips, **options)
     else:
       samples = sample_motion(folder, sampler, clips, fps=flag_values.fps, **options)
-    write_samples(folder, clips, samples, given_frames=sampler.given_frames, fps=flag_values.fps)
+    write_samples(
+      folder,
+      clips,
+      samples,
+      given_frames=sampler.given_frames,
+      class_names=sampler.class_names,
+      fps=flag_values.fps,
+    )
     save_clips(folder / CLIPS_FOLDER, samples, formats=flag_values.formats, fps=flag_values.fps)
   logging.info("wrote %d samples of %d clips to %s", samples.shape[1], len(clips), flag_values.out)
 
@@ -156,14 +175,21 @@ def sample_motion(
 
 
 def write_samples(
-  folder: Path, clips: Clips, samples: np.ndarray, *, given_frames: Sequence[int], fps: float = 8.0
+  folder: Path,
+  clips: Clips,
+  samples: np.ndarray,
+  *,
+  given_frames: Sequence[int],
+  class_names: Sequence[str] = (),
+  fps: float = 8.0,
 ) -> None:
   """Writes the files that show all clips together.
 
   - `samples.npz`: samples uint8 [N, l, T, H, W, C], whole clips; given uint8 [N, G, H, W, C]; given_frames int32 [G],
     the 0-based indices of the given frames in the clips; label int32 [N]; and truth uint8 [N, T, H, W, C], whole
     clips, where it is known.
-  - `contact_sheet.png`: for each clip a row with the truth, where it is known, and one for each sample.
+  - `contact_sheet.png`: for each clip a row with the truth, where it is known, and one for each sample; beside each
+    row the clip's class, where there are classes.
   - `clip_000.gif`, ...: truth and samples of a clip side by side; `samples.gif`: all clips.
 
   Args:
@@ -171,6 +197,7 @@ def write_samples(
     clips: N of them.
     samples: as from `sample`.
     given_frames: G indices.
+    class_names: by label.
     fps: frames per second of the GIFs, in (0, 50].
 
   Raises:
@@ -182,7 +209,9 @@ def write_samples(
   shown = samples if clips.truth is None else np.concatenate([clips.truth[:, None], samples], axis=1)
   videos = mark_given(shown, given_frames)
   rows = videos.reshape(-1, *videos.shape[2:])
-  save_png(folder / SHEET_FILE, contact_sheet(rows, column_labels=frame_labels(given_frames, rows.shape[1])))
+  names = [class_names[label] for label in clips.label for _ in range(videos.shape[1])] if class_names else None
+  sheet = contact_sheet(rows, column_labels=frame_labels(given_frames, rows.shape[1]), row_labels=names)
+  save_png(folder / SHEET_FILE, sheet)
   for index, clip in enumerate(videos):
     save_gif(folder / f"clip_{index:03d}.gif", clip, fps=fps, columns=len(clip))
   clips_in_a_row = 1 if len(videos) < 4 else 2
@@ -190,19 +219,19 @@ def write_samples(
 
 
 def class_index(text: str, class_names: tuple[str, ...]) -> int:
-  """The label that `--class` means.
+  """The label that a word of `--classes` means.
 
   Raises:
     UserError: if there is no such class, naming those that there are.
   """
   if not class_names:
-    raise UserError(f"--class={text}: the model was trained without classes")
+    raise UserError(f"--classes={text}: the model was trained without classes")
   if text in class_names:
     return class_names.index(text)
   if text.isdecimal() and int(text) < len(class_names):
     return int(text)
   known = ", ".join(f"{index} = {name}" for index, name in enumerate(class_names))
-  raise UserError(f"--class={text} is not a class of the model; it has {known}")
+  raise UserError(f"--classes={text} is not a class of the model; it has {known}")
 
 
 def _sampler(flag_values: flags.FlagValues) -> Sampler:
@@ -225,19 +254,22 @@ def _sampler(flag_values: flags.FlagValues) -> Sampler:
 
 
 def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
-  chosen = flag_values["class"].value
-  label = None if chosen is None else class_index(chosen, sampler.class_names)
+  words = flag_values.classes
+  labels = None if words is None else [class_index(word, sampler.class_names) for word in words]
   shape = {"num_frames": sampler.num_frames, "given_frames": sampler.given_frames}
   for name in ("given", "input"):
-    if flag_values[name].value is not None and label is None and sampler.class_names:
-      raise UserError(f"--class is missing: what --{name} shows is one of {', '.join(sampler.class_names)}")
+    if flag_values[name].value is not None and labels is None and sampler.class_names:
+      raise UserError(f"--classes is missing: what --{name} shows is one of {', '.join(sampler.class_names)}")
   if flag_values.given is not None:
     clips = clip_sources.picture_clip(flag_values.given, sampler.data, **shape)
   elif flag_values.input is not None:
     clips = clip_sources.video_clips(flag_values.input, sampler.data, num_clips=flag_values.num_clips, **shape)
-  else:
+  elif sampler.given_frames:
     clips = samplers.evaluation_clips(sampler, num_clips=flag_values.num_clips)
-  return clips if label is None else dataclasses.replace(clips, label=np.full_like(clips.label, label))
+  else:
+    clips = clip_sources.empty_clips(sampler.data, num_clips=flag_values.num_clips)
+    labels = labels or list(range(len(sampler.class_names)))
+  return clips.of_classes(labels) if labels else clips
 
 
 def _integers(flag: str, words: Sequence[str]) -> list[int]:

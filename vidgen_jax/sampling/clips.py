@@ -32,6 +32,25 @@ class Clips:
   def __len__(self) -> int:
     return len(self.label)
 
+  def of_classes(self, labels: Sequence[int]) -> "Clips":
+    """Each clip once for every one of these labels; clips of one label lie together."""
+    times = len(labels)
+    return Clips(
+      given=np.concatenate([self.given] * times),
+      truth=None if self.truth is None else np.concatenate([self.truth] * times),
+      label=np.repeat(np.asarray(labels, np.int32), len(self)),
+    )
+
+
+def empty_clips(data: DataConfig, *, num_clips: int) -> Clips:
+  """Clips of which nothing is given and nothing known but their size, for models that make clips from noise."""
+  side = data.resolution
+  return Clips(
+    given=np.zeros((num_clips, 0, side, side, data.channels), np.uint8),
+    truth=None,
+    label=np.zeros(num_clips, np.int32),
+  )
+
 
 def evaluation_clips(data: DataConfig, *, num_clips: int, num_frames: int, given_frames: Sequence[int]) -> Clips:
   """The first evaluation clips of the data set.
