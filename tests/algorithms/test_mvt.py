@@ -159,12 +159,15 @@ def test_each_update_moves_its_own_nets(rates, moved, step, still, nets):
     jax.tree.map(np.testing.assert_array_equal, updated[name].variables, still[0][name].variables)
 
 
-def test_parts_of_the_latent_have_their_deviations(algorithm):
-  latent = np.asarray(algorithm.latent(KEY, 20_000))
-  # The standard error of a deviation is below its 200th.
-  np.testing.assert_allclose(latent.std(axis=0), [0.5, 0.5, 1, 2, 2, 2], rtol=0.03)
-  cut = np.abs(algorithm.latent(KEY, 2_000, truncation=0.5)).max(axis=0)
-  np.testing.assert_allclose(cut, [0.25, 0.25, 0.5, 1, 1, 1], rtol=0.02)
+def test_latents_are_standard_and_scaled_by_part_on_their_way_in(algorithm, nets):
+  latent, known = algorithm.latent(KEY, BATCH), _known(_batch())
+  np.testing.assert_array_equal(latent, jax.random.normal(KEY, (BATCH, 6)))
+  assert np.abs(algorithm.latent(KEY, 2_000, truncation=0.5)).max() <= 0.5
+  options = {"num_frames": FRAMES, "train": False}
+  apply = jax.jit(functools.partial(algorithm.generator((SIZE, SIZE)).apply, nets[GENERATOR].collections, **options))
+  expected = apply(_latent(KEY).astype(np.float32), known["label"])
+  clips = jax.jit(functools.partial(algorithm.predict, num_frames=FRAMES))(nets, known, latent)
+  np.testing.assert_allclose(clips, expected, atol=1e-4)
 
 
 def test_clips_are_sampled_from_noise_and_class_alone(algorithm, nets):

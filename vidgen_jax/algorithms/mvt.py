@@ -205,11 +205,8 @@ class Mvt:
     return self.predict(nets, batch, latent, num_frames=options.num_frames)
 
   def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
-    """Z_ABC, [batch_size, sum of the parts]; the truncation is in standard deviations of each part."""
-    drawn = draw_latent(key, (batch_size, sum(self.config.latent_sizes)), truncation=truncation)
-    pairs = zip(self.config.latent_scales, self.config.latent_sizes, strict=True)
-    scales = jnp.concatenate([jnp.full(size, scale, jnp.float32) for scale, size in pairs])
-    return drawn * scales[None]
+    """Z_ABC in standard deviations of its parts, [batch_size, sum of the parts]; see `SampleOptions.truncation`."""
+    return draw_latent(key, (batch_size, sum(self.config.latent_sizes)), truncation=truncation)
 
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
     """Clips for given latents; see `Algorithm.predict`."""
@@ -230,7 +227,14 @@ class Mvt:
     self, module: Generator, net: NetState, latent: jax.Array, label: jax.Array, *, num_frames: int
   ) -> tuple[Video, NetState]:
     """A forward pass in train mode: (clips, the net with refreshed variables)."""
-    return apply_mutable(functools.partial(module.apply, num_frames=num_frames, train=True), net, latent, label)
+    apply = functools.partial(module.apply, num_frames=num_frames, train=True)
+    return apply_mutable(apply, net, self._scaled(latent), label)
+
+  def _scaled(self, latent: jax.Array) -> jax.Array:
+    """Latents whose parts have their own standard deviations (6.2)."""
+    pairs = zip(self.config.latent_scales, self.config.latent_sizes, strict=True)
+    scales = jnp.concatenate([jnp.full(size, scale, latent.dtype) for scale, size in pairs])
+    return latent * scales[None]
 
   def _fake_video(self, net: NetState, batch: Batch, key: PRNGKey) -> tuple[Video, NetState]:
     """Clips of the shape and the classes of the batch's, and the refreshed generator."""
