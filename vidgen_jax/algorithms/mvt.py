@@ -211,7 +211,8 @@ class Mvt:
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
     """Clips for given latents; see `Algorithm.predict`."""
     generator = self.generator(batch["given"].shape[2:4])
-    return generator.apply(nets[GENERATOR].collections, latent, self._label(batch), num_frames=num_frames, train=False)
+    apply = functools.partial(generator.apply, num_frames=num_frames, train=False)
+    return apply(nets[GENERATOR].collections, self._scaled(latent), self._label(batch))
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     """The generator with this batch's own statistics, for clips of any length; see `Algorithm.batch_moments`."""
