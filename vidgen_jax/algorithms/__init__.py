@@ -1,6 +1,6 @@
 """Networks and losses bound into updates, one algorithm a paper."""
 
-from vidgen_jax.algorithms.base import Algorithm, DecodesBlocks, PredictsMotion, SampleOptions
+from vidgen_jax.algorithms.base import Algorithm, DecodesBlocks, MixesClasses, PredictsMotion, SampleOptions
 from vidgen_jax.algorithms.inbetween import Inbetween
 from vidgen_jax.algorithms.inbetween_config import InbetweenConfig
 from vidgen_jax.algorithms.mvt import Mvt
@@ -17,6 +17,7 @@ __all__ = [
   "DecodesBlocks",
   "Inbetween",
   "InbetweenConfig",
+  "MixesClasses",
   "Mvt",
   "MvtConfig",
   "PredictsMotion",

@@ -139,3 +139,19 @@ class DecodesBlocks(Protocol):
 
   def decode_blocks(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
     """As `Algorithm.predict`, but [blocks, B, num_frames, H, W, C], one clip for each of `last_blocks`."""
+
+
+@runtime_checkable
+class MixesClasses(Protocol):
+  """An `Algorithm` that makes clips of a class from noise, and can be asked for what lies between classes."""
+
+  def latent_parts(self) -> Mapping[str, tuple[int, int]]:
+    """The parts of the latent by name: their first index and the one behind their last."""
+
+  def embed_classes(self, nets: Nets, label: jax.Array) -> jax.Array:
+    """Embeddings [B, E] of classes int [B]."""
+
+  def predict_mixed(
+    self, nets: Nets, batch: Batch, latent: jax.Array, embedding: jax.Array, *, num_frames: int
+  ) -> Video:
+    """As `Algorithm.predict`, with class embeddings [B, E] in the place of the batch's labels."""

@@ -1,6 +1,8 @@
 """MVT-GAN: clips of a class from noise (paper 003)."""
 
 import functools
+import itertools
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -213,6 +215,25 @@ class Mvt:
     generator = self.generator(batch["given"].shape[2:4])
     apply = functools.partial(generator.apply, num_frames=num_frames, train=False)
     return apply(nets[GENERATOR].collections, self._scaled(latent), self._label(batch))
+
+  def latent_parts(self) -> Mapping[str, tuple[int, int]]:
+    """z_A, z_B, z_C; see `MixesClasses.latent_parts`."""
+    ends = list(itertools.accumulate(self.config.latent_sizes, initial=0))
+    names = [f"z_{letter}" for letter in string.ascii_uppercase[: len(ends) - 1]]
+    return dict(zip(names, itertools.pairwise(ends), strict=True))
+
+  def embed_classes(self, nets: Nets, label: jax.Array) -> jax.Array:
+    """e(y); see `MixesClasses.embed_classes`."""
+    generator = self.generator((0, 0))
+    return generator.apply(nets[GENERATOR].collections, self._label({"label": label}), method=generator.embed)
+
+  def predict_mixed(
+    self, nets: Nets, batch: Batch, latent: jax.Array, embedding: jax.Array, *, num_frames: int
+  ) -> Video:
+    """Clips for given latents and class embeddings; see `MixesClasses.predict_mixed`."""
+    generator = self.generator(batch["given"].shape[2:4])
+    apply = functools.partial(generator.apply, num_frames=num_frames, train=False, method=generator.decode)
+    return apply(nets[GENERATOR].collections, self._scaled(latent), embedding)
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     """The generator with this batch's own statistics, for clips of any length; see `Algorithm.batch_moments`."""

@@ -12,6 +12,7 @@ from absl import flags, logging
 from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation import scoring
+from vidgen_jax.figures.latent_walks import draw_walks
 from vidgen_jax.figures.sample_pictures import SamplePictures, draw_latent_blocks
 from vidgen_jax.figures.stochasticity import Stochasticity
 from vidgen_jax.figures.truncation_sweep import draw_sweep, parse_truncations
@@ -32,6 +33,9 @@ border marks the frames that were given. The figures, and the papers' that they 
   deviation.
 - latent_blocks (paper 000, figure 4): what the decoder makes of each of the last blocks of the latent generator, for
   the first clip; only for models that have such blocks.
+- latent_walk, class_walk, redrawn_parts (paper 003, figures 9, 8 and 12): clips of a class along the line between two
+  latents, of a latent between two classes, and with one part of the latent drawn anew, for --num_clips classes; only
+  for models that make clips from noise.
 - best_of_ssim (paper 004, figure 5): of each clip the sample with the best mean SSIM out of 1, 2, 5, 10, ... is chosen;
   SSIM of its frames, the mean over --curve_clips clips. PSNR, which chooses its own samples, the mean over all samples
   and the simplest guess stand beside it: the last given frame, or a cross-fade where the last frame is given.
@@ -44,14 +48,19 @@ Example: vidgen figures --workdir=runs/between --out=figures
 Example: vidgen figures --workdir=runs/shapes --only=best_of_ssim,truncation --samples=20 --truncations=0,0.5,1,none
   --out=curves"""
 
-GENERATED, MEAN, BLOCKS, BEST_OF, TRUNCATION = FIGURES = (
+GENERATED, MEAN, BLOCKS, LATENT_WALK, CLASS_WALK, PARTS, BEST_OF, TRUNCATION = FIGURES = (
   "generated_over_original",
   "mean_of_samples",
   "latent_blocks",
+  "latent_walk",
+  "class_walk",
+  "redrawn_parts",
   "best_of_ssim",
   "truncation",
 )
 """What `--only` may name."""
+
+WALKS = (LATENT_WALK, CLASS_WALK, PARTS)
 
 MEASURED = frozenset({BEST_OF, TRUNCATION})
 """Figures of numbers, over --curve_clips clips and drawn with matplotlib; the others show --num_clips clips."""
@@ -65,7 +74,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
   flags.DEFINE_string("out", None, "folder to make", flag_values=flag_values)
   flags.DEFINE_list("only", [], "figures to draw, by name; all by default", flag_values=flag_values)
-  flags.DEFINE_integer("num_clips", 4, "clips to show", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer("num_clips", 4, "clips, or classes, to show", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer("samples", 100, "clips to make of each", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer(
     "curve_clips",
@@ -111,6 +120,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     _draw_samples(folder, sampler, clips, chosen, shown=shown, measured=measured, origin=origin)
     if BLOCKS in chosen:
       draw_latent_blocks(folder / f"{BLOCKS}.png", sampler, shown, seed=seed)
+    if walks := [name for name in WALKS if name in chosen]:
+      draw_walks(folder, trained.experiment, sampler, walks, num_classes=flag_values.num_clips, seed=seed)
     if TRUNCATION in chosen:
       draw_sweep(folder, trained.experiment, sampler, truncations, shown=shown, measured=measured, origin=origin)
     names = sorted(path.name for path in folder.iterdir())
