@@ -10,6 +10,7 @@ import tracemalloc
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidgen_jax import cli
 from vidgen_jax.commands import compare
@@ -65,6 +66,28 @@ def test_distances_are_those_of_the_features(compared, sets, classifier):
   half = compared["real, other half", "clip_frechet"]
   assert (half["num_clips"], half["num_generated"]) == (6, 6)
   assert {("real", "inception_score"), ("cross_fade", "clip_frechet"), ("noise", "clip_kernel")} <= set(compared)
+
+
+def test_neighbours_of_copies_are_their_originals(sets, classifier_file, tmp_path):
+  copied = [4, 0, 12]
+  copies = np.load(sets[0])[copied]
+  copies[:, :, :2] += 1
+  np.save(tmp_path / "copies.npy", copies)
+  words = [f"--real={sets[0]}", f"--fake={tmp_path / 'copies.npy'}", f"--networks={classifier_file}"]
+  sheet = tmp_path / "neighbours.png"
+  options = ["--bootstrap=2", "--given_frames=", f"--neighbours={sheet}", "--num_neighbours=2"]
+  assert cli.dispatch(["compare", *words, *options]) == 0
+  report = json.loads(sheet.with_suffix(".json").read_text())
+  names = [clip["neighbours"][0]["real"] for clip in report["clips"]]
+  assert [int(name.split("[")[1].rstrip("]")) for name in names] == copied
+  for clip in report["clips"]:
+    near, far = (neighbour["distance"] for neighbour in clip["neighbours"])
+    assert near < 0.2 * far
+  assert report["median_nearest"] < 0.2 * report["median_nearest_among_real"]
+  assert (report["num_real"], report["network"]) == (COUNT, "r3d18, 3 classes")
+  with Image.open(sheet) as image:
+    # Three clips with two neighbours each; frames of 16 are shown four times as large.
+    assert image.height == 2 + 9 * (64 + 4 + 2)
 
 
 def test_content_distance_needs_no_network(compared, sets):
@@ -203,6 +226,8 @@ def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatc
     ("--fake={folder}/nothing", "--fake"),
     ("--fake={folder}/long.npy", "--real holds clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
     ("--fake={folder}/large.npy", "--fake of 5x20x20x3"),
+    ("--fake={fake} --neighbours=sheet.jpg", "--neighbours=sheet.jpg must be a .png file"),
+    ("--fake={fake} --neighbours=sheet.png", "--neighbours needs --networks"),
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
     (
       "--fake={fake} --given_frames=4,0,1,3,-3 --networks={weights}",

@@ -14,6 +14,7 @@ from vidgen_jax.clip_folders import ClipSet
 from vidgen_jax.commands import metric_flags
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation.extraction import FeatureExtractor, Variant, load_frame_extractor
+from vidgen_jax.evaluation.neighbours import write_neighbours
 from vidgen_jax.evaluation.set_metrics import SetOptions, SetScorer
 from vidgen_jax.files import check_writable
 from vidgen_jax.metrics import baselines
@@ -32,7 +33,9 @@ Needs --real and --fake: folders of videos, of frame strips, of one folder of nu
 a .npy or .npz file [N, T, H, W, C]; or NAME/SPLIT of a built data set. With --networks distances between the sets; with
 --paired PSNR and SSIM of the i-th clip of both; always the average content distance. Values are checked: [0, 1] and
 0..255 are told apart, never mixed. Prints a table, appends every score with its protocol to --out.
-Example: vidgen compare --real=videos/real --fake=videos/model --networks=i3d.safetensors --num_frames=16"""
+Example: vidgen compare --real=videos/real --fake=videos/model --networks=i3d.safetensors --num_frames=16
+Example: vidgen compare --real=weizmann/train --fake=samples/samples.npz --networks=classifier.safetensors
+  --neighbours=neighbours.png"""
 
 BATCH = 16
 """Clips held at once outside of the networks."""
@@ -56,6 +59,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "weight file of a tsn whose features of single frames the content distance is taken on, instead of mean colours",
     flag_values=flag_values,
   )
+  flags.DEFINE_string(
+    "neighbours",
+    None,
+    ".png file for a sheet of generated clips above the real ones nearest to them in the network's features (a copying "
+    "model has them very near); all distances go to a .json file beside it",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "num_neighbours", 3, "--neighbours: real clips for each generated one", lower_bound=1, flag_values=flag_values
+  )
   flags.DEFINE_bool("paired", False, "the i-th clips of both sets belong together: PSNR, SSIM", flag_values=flag_values)
   flags.DEFINE_integer("seed", 0, "of resamples and of the real set's halves", lower_bound=0, flag_values=flag_values)
   flags.DEFINE_string("out", None, "file that scores are appended to, a JSON object a line", flag_values=flag_values)
@@ -73,6 +86,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     startup.initialize_distributed()
   given_frames = parse_given_frames(flag_values.given_frames)
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
+  sheet = _neighbours_file(flag_values.neighbours, num_networks=len(extractors))
   embedder = None
   if flag_values.content_network is not None:
     embedder = load_frame_extractor(flag_values.content_network, mesh=meshes.make_mesh(MeshConfig()))
@@ -86,6 +100,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       given_frames=given_frames,
       max_clips=flag_values.max_clips,
       embedder=embedder,
+      neighbours=sheet,
+      num_neighbours=flag_values.num_neighbours,
     )
   if jax.process_index() == 0:
     sys.stdout.write(f"{table.text()}\n")
@@ -106,6 +122,18 @@ def parse_given_frames(text: str) -> tuple[int, ...]:
     raise UserError(f"--given_frames={text} must be indices of frames between commas, such as 0,1 or 0,-1") from error
 
 
+def _neighbours_file(text: str | None, *, num_networks: int) -> Path | None:
+  """What `--neighbours` names, checked."""
+  if text is None:
+    return None
+  if Path(text).suffix != ".png":
+    raise UserError(f"--neighbours={text} must be a .png file")
+  if not num_networks:
+    raise UserError("--neighbours needs --networks, a weight file whose features tell what is near")
+  check_writable(Path(text), "--neighbours")
+  return Path(text)
+
+
 def compare(
   real: ClipSet,
   fake: ClipSet,
@@ -116,6 +144,8 @@ def compare(
   given_frames: Sequence[int] = (0,),
   max_clips: int = 0,
   embedder: FeatureExtractor | None = None,
+  neighbours: Path | None = None,
+  num_neighbours: int = 3,
 ) -> ScoreTable:
   """Scores one set against another.
 
@@ -129,6 +159,8 @@ def compare(
       the end; () for no baselines.
     max_clips: whether the sets were cut to so many clips; 0 for not.
     embedder: of frames, for the content distance; None for their mean colours.
+    neighbours: for `write_neighbours`, with the first network's features; None leaves it out.
+    num_neighbours: see there.
 
   Raises:
     UserError: if the sets do not fit each other, a network or the given frames.
@@ -138,6 +170,8 @@ def compare(
   if extractors:
     variants = _variants(_resolved(given_frames, real.clip_shape[0]))
     _check_sets(real, fake, options)
+    if neighbours is not None and num_neighbours > len(real):
+      raise UserError(f"--num_neighbours={num_neighbours} is more than the {len(real)} real clips")
   for extractor in extractors:
     extractor.check(real.clip_shape)
   common = {"split": real.name, "num_clips": len(real), "clip": "x".join(map(str, real.clip_shape))}
@@ -148,6 +182,9 @@ def compare(
   for extractor in extractors:
     found = extractor.extract_all(real, variants=variants, description="real")
     fakes = extractor.extract_all(fake, description="fake")[""]
+    if neighbours is not None and extractor is extractors[0] and jax.process_index() == 0:
+      features = (found["real"].features, fakes.features)
+      write_neighbours(neighbours, real, fake, extractor, features=features, k=num_neighbours)
     fields = {"split": real.name, "num_clips": len(real)}
     scorer = SetScorer(extractor, found.pop("real"), clip_shape=real.clip_shape, options=options, real_fields=fields)
     scorer.warn_of_bias(fake.name, [fakes])
