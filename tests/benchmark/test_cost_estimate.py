@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from vidgen_jax.benchmark.cost_estimate import estimate
+from vidgen_jax.benchmark.flops import on_backend
 from vidgen_jax.benchmark.step_flops import needed_flops, total_flops
 from vidgen_jax.errors import UserError
 
@@ -14,7 +15,10 @@ pytest_plugins = ("tests.tiny_experiment",)
 def test_hours_are_flops_over_the_assumed_speed(tiny):
   made = tiny()
   config = dataclasses.replace(made.config, train=dataclasses.replace(made.config.train, num_steps=1_000_000))
-  flops = total_flops(needed_flops(made, "main"))
+  with on_backend("tpu"):
+    flops = total_flops(needed_flops(made, "main"))
+  # Convolutions of clips take another form on CPUs, which also multiplies the zeros of their padding.
+  assert flops < total_flops(needed_flops(made, "main"))
   figures = {figure.name: figure for figure in estimate(config, device_kind="TPU v3", mfu=0.3)}
   assert figures["FLOPs from layer shapes"].value == flops / 1e9
   assert figures["whole run (1,000,000 steps)"].value == pytest.approx(flops * 1e6 / 1e18)

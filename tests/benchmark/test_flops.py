@@ -8,7 +8,7 @@ from jax import lax
 
 from vidgen_jax import loops
 from vidgen_jax.benchmark import flops
-from vidgen_jax.benchmark.flops import Part, gradient_flops
+from vidgen_jax.benchmark.flops import Part, gradient_flops, on_backend
 from vidgen_jax.nn.transposed_convolution import convolve_transposed
 from vidgen_jax.ops import penalties
 
@@ -111,6 +111,9 @@ def test_of_branches_by_platform_the_one_of_this_platform_counts(backend, produc
   assert traced_flops(lambda w, x: function(w, (), x)[0], w, x) == forward
   # Backward: x @ w needs the gradient of w, every further product of both operands.
   assert by_direction(gradient_flops(function, w, (), x)) == (forward, backward)
+  monkeypatch.undo()
+  with on_backend(backend):
+    assert by_direction(gradient_flops(function, w, (), x)) == (forward, backward)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from vidgen_jax import experiment as experiments
 from vidgen_jax.benchmark.device_peaks import PEAKS
+from vidgen_jax.benchmark.flops import on_backend
 from vidgen_jax.benchmark.measurements import Measurement
 from vidgen_jax.benchmark.step_flops import flops_figures, needed_flops, total_flops
 from vidgen_jax.config import ExperimentConfig
@@ -33,7 +34,8 @@ def estimate(
   if not 0 < mfu <= 1:
     raise UserError(f"--mfu={mfu} must be above 0 and at most 1")
   experiment = experiments.build(config)
-  needed = needed_flops(experiment, experiment.algorithm.phase_at(first_step))
+  with on_backend(peak.backend):
+    needed = needed_flops(experiment, experiment.algorithm.phase_at(first_step))
   total, steps = total_flops(needed), config.train.num_steps
   hours = total * steps / (mfu * peak.chip) / 3600
   assumed = f"assumed: {100 * mfu:g} % of {peak.chip / 1e12:g} TFLOP/s a chip ({peak.name})"

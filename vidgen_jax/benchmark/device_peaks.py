@@ -20,6 +20,11 @@ class Peak:
   chip: float
   devices: int = 1
 
+  @property
+  def backend(self) -> str:
+    """What JAX calls its kind of accelerator: 'tpu' or 'gpu'."""
+    return "tpu" if self.name.startswith("TPU") else "gpu"
+
 
 PEAKS = (
   # NVIDIA's data sheets, tensor cores, without sparsity: H100 SXM and H200 SXM (1,979 with sparsity); A100.

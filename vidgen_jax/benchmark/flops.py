@@ -12,11 +12,13 @@ forward program alone, without JAX's differentiation, and is therefore a yardsti
 itself, such as a gradient penalty, has its inner backward pass in its forward program, and pays for its gradient like
 for any other product. Recomputed activations (rematerialisation) are not counted: they are no necessity but a price.
 
-Of code that is chosen by platform (`lax.platform_dependent`) the branch of the default backend is counted; of branches
-that are chosen by values, the dearest.
+Of code that is chosen by platform (`lax.platform_dependent`) the branch of the default backend is counted, or of the
+one that `on_backend` names; of branches that are chosen by values, the dearest.
 """
 
 import collections
+import contextlib
+import contextvars
 import enum
 import math
 import re
@@ -39,6 +41,22 @@ _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 # What programs call the platforms of a backend, where it is not the backend's own name.
 _LOWERED_AS = {"gpu": {"cuda", "rocm"}}
+
+_BACKEND: contextvars.ContextVar[str | None] = contextvars.ContextVar("backend", default=None)
+
+
+@contextlib.contextmanager
+def on_backend(name: str) -> Iterator[None]:
+  """Counts as for another backend than this machine's default.
+
+  Args:
+    name: as `jax.default_backend` gives it: 'cpu', 'gpu', 'tpu'.
+  """
+  token = _BACKEND.set(name)
+  try:
+    yield
+  finally:
+    _BACKEND.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -154,8 +172,9 @@ def _subjaxprs(equation: jex_core.JaxprEqn) -> Iterator[Jaxpr]:
 
 
 def _branch_taken(platforms: Sequence[tuple[str, ...] | None]) -> int:
-  """Which branch of a `lax.platform_dependent` the default backend runs; None stands for all other platforms."""
-  names = _LOWERED_AS.get(jax.default_backend(), {jax.default_backend()})
+  """Which branch of a `lax.platform_dependent` the backend runs; None stands for all other platforms."""
+  backend = _BACKEND.get() or jax.default_backend()
+  names = _LOWERED_AS.get(backend, {backend})
   return next(index for index, branch in enumerate(platforms) if branch is None or names & set(branch))
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from vidgen_jax.nn import convolution
+
 SPECTRAL_STATS = "spectral_stats"
 """The variable collection that holds the left singular vector of every normalised kernel."""
 
@@ -78,13 +80,15 @@ def convolve(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int] | None =
   Returns:
     The convolved array, of x's rank and dtype.
   """
-  kernel = kernel.astype(x.dtype)
-  spatial = kernel.ndim - 2
-  frames = x.reshape(-1, *x.shape[-3:]) if spatial == 2 and x.ndim == 5 else x
-  letters = "THW"[-spatial:]
-  numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
+  if kernel.ndim == 5:
+    return convolution.convolve(x, kernel, strides=strides, precision=None)
+  frames = x.reshape(-1, *x.shape[-3:])
   y = lax.conv_general_dilated(
-    frames, kernel, tuple(strides or (1,) * spatial), padding="SAME", dimension_numbers=numbers
+    frames,
+    kernel.astype(x.dtype),
+    tuple(strides or (1, 1)),
+    padding="SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
   return y.reshape(*x.shape[:-3], *y.shape[-3:])
 
