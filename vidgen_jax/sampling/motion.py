@@ -68,10 +68,11 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
   frames = np.asarray(moving.frames, np.int32)
   with written_whole(folder / ARRAYS_FILE) as temporary:
     np.savez_compressed(temporary, flow=moving.flow, frames=frames, levels=np.asarray(levels, np.int32))
-  radius = max(largest_radius(moving.flow), largest_radius(_without_drift(moving.flow)), SHORTEST_RADIUS)
+  flows = (moving.flow, _without_drift(moving.flow))
+  radius = max(*map(largest_radius, flows), SHORTEST_RADIUS)
   samples = as_rgb(moving.samples)
   kinds = [samples]
-  for flow in (moving.flow, _without_drift(moving.flow)):
+  for flow in flows:
     motion = np.full(samples.shape, GROUND, np.uint8)
     motion[:, :, frames] = flow_colors(flow, radius=radius)
     kinds.append(motion)
