@@ -1,10 +1,11 @@
 """Tiny runs, trained once for all tests of what comes after training. Loaded as a plugin by those that need them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from experiments import inbetween_shape_motion, trivd_shape_motion
+from experiments import inbetween_shape_motion, mvt_weizmann, trivd_shape_motion
 from vidgen_jax import cli
 from vidgen_jax import config as configs
 from vidgen_jax.commands.train import train
@@ -57,6 +58,29 @@ def inbetween_folder(run_config, tmp_path_factory) -> Path:
   workdir = tmp_path_factory.mktemp("inbetween")
   train(configs.from_config_dict(config), str(workdir))
   return workdir
+
+
+@pytest.fixture(scope="session")
+def noise_folder(run_config, tmp_path_factory) -> Path:
+  """As `run_folder` and on the same clips, of a model that makes clips of both classes from noise."""
+  config = mvt_weizmann.get_config("mvt_tsa_smoke")
+  config.data.name, config.data.data_dir = run_config.data.name, run_config.data.data_dir
+  config.algorithm.num_classes = 2
+  config.train.num_steps = 2
+  config.train.picture_every = 0
+  workdir = tmp_path_factory.mktemp("noise")
+  train(configs.from_config_dict(config), str(workdir))
+  return workdir
+
+
+@pytest.fixture(scope="session")
+def relabelled_data_dir(run_config, tmp_path_factory) -> str:
+  """A copy of the runs' data set whose two classes have changed places."""
+  data_dir = tmp_path_factory.mktemp("relabelled")
+  shutil.copytree(run_config.data.data_dir, data_dir, dirs_exist_ok=True)
+  (names,) = data_dir.glob("shape_motion/*/label.labels.txt")
+  names.write_text("".join(f"{name}\n" for name in reversed(names.read_text().split())))
+  return str(data_dir)
 
 
 @pytest.fixture

@@ -133,7 +133,8 @@ def test_smoke_variant_trains_is_scored_sampled_and_exported(path, tmp_path, cap
   assert cli.dispatch(["evaluate", f"--workdir={workdir}", "--num_clips=4", "--samples=2"]) == 0
   table = capsys.readouterr().out
   assert ("copy_last" in table) == gives_frames
-  assert "psnr" in table
+  assert ("psnr" in table) == gives_frames
+  assert "content_distance" in table
   assert cli.dispatch(["export", f"--workdir={workdir}", f"--out={export}"]) == 0
   arguments = [f"--export={export}", f"--out={samples}", "--num_clips=2"]
   assert cli.dispatch(["sample", *arguments, f"--data_dir={tmp_path / 'data'}"]) == 0

@@ -14,6 +14,7 @@ import pytest
 from experiments import inbetween_shape_motion, trivd_shape_motion
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
+from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.mesh import MeshConfig
 
 EXPERIMENTS = (trivd_shape_motion, inbetween_shape_motion)
@@ -68,7 +69,7 @@ def _run(module: ModuleType, num_devices: int, *, fsdp: int = 1, initial: dict |
   metrics = []
   for step in range(STEPS):
     batch = experiment.put_batch(_batch(experiment, generator), microbatches=True)
-    state, values = compiled(state, batch, experiment.learning_rates(step, "main"))
+    state, values = compiled(state, batch, experiment.step_constants(step, "main"))
     metrics.append({name: float(value) for name, value in values.items()})
   arrays = jax.tree.map(np.asarray, (state.nets, state.ema))
   named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
@@ -160,7 +161,7 @@ def test_accumulation_on_eight_devices_averages_the_parts_of_inbetween():
   batch = _batch(experiment, np.random.default_rng(0))
   start = experiment.init_state()
   nets, key = jax.tree.map(np.asarray, start.nets), jax.random.fold_in(start.key, start.step)
-  still = {update.name: np.float32(0) for update in experiment.updates}
+  still = StepConstants(learning_rates={update.name: np.float32(0) for update in experiment.updates}, frozen={})
   state, metrics = experiment.step_fn("main")(start, experiment.put_batch(batch, microbatches=True), still)
 
   for index, update in enumerate(experiment.updates):

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,16 @@ import numpy as np
 from vidgen_jax.algorithms import ALGORITHMS, Algorithm, SampleOptions
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.standing_statistics import STATISTICS, standing_statistics
-from vidgen_jax.core.state import Nets, TrainState
-from vidgen_jax.core.step import train_step
+from vidgen_jax.core.state import Nets, NetState, TrainState
+from vidgen_jax.core.step import StepConstants, train_step
 from vidgen_jax.core.update import Update, num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file
 from vidgen_jax.types import Batch, Metrics
 
-StepFn = Callable[[TrainState, Batch, dict[str, jax.Array]], tuple[TrainState, Metrics]]
+StepFn = Callable[[TrainState, Batch, StepConstants], tuple[TrainState, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -87,31 +88,51 @@ class Experiment:
     the partitioner also splits channels, which with jax 0.10.2 changed the numbers.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
-    step = functools.partial(
+    run = functools.partial(
       train_step,
       updates=self.algorithm.updates(phase),
       ema=self.config.ema,
       config=self.config.step,
       gather=self._gather,
     )
-
-    def run(state: TrainState, batch: Batch, learning_rates: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-      return step(state, batch, learning_rates, {})
-
     return jax.jit(run, donate_argnums=0, out_shardings=(shardings, meshes.replicated(self.mesh)))
 
   def _gather(self, nets: Nets) -> Nets:
     return jax.lax.with_sharding_constraint(nets, meshes.replicated(self.mesh))
 
-  def learning_rates(self, step: int, phase: str) -> dict[str, jax.Array]:
-    """The learning rates after `step` completed steps, on the devices."""
+  def step_constants(self, step: int, phase: str) -> StepConstants:
+    """The learning rates after `step` completed steps, and the frozen nets; on the devices."""
     rates = {update.name: np.float32(update.learning_rate(step)) for update in self.algorithm.updates(phase)}
-    return jax.device_put(rates, meshes.replicated(self.mesh))
+    rates = jax.device_put(rates, meshes.replicated(self.mesh))
+    return StepConstants(learning_rates=rates, frozen=self.frozen_nets)
+
+  @functools.cached_property
+  def frozen_weights(self) -> Mapping[str, WeightFile]:
+    """The weight files of the networks that nothing trains, by the names that losses know.
+
+    Raises:
+      UserError: if a file cannot be read, or is another network's.
+    """
+    files = {}
+    for name, frozen in self.algorithm.frozen_networks().items():
+      files[name] = weights = read_weight_file(frozen.weights)
+      if weights.network != frozen.network:
+        raise UserError(f"{frozen.weights} holds weights of {weights.network}, and {frozen.network} is needed")
+    return files
+
+  @functools.cached_property
+  def frozen_nets(self) -> Nets:
+    """The nets that losses use and nothing trains, whole on every device."""
+    nets = {}
+    for name, weights in self.frozen_weights.items():
+      variables = jax.tree.map(np.asarray, dict(weights.variables))
+      nets[name] = NetState(params=variables.pop("params"), variables=variables)
+    return jax.device_put(nets, meshes.replicated(self.mesh))
 
   def compile_step(self, phase: str) -> Any:
     """The compiled train step of a phase, with its cost and memory analyses."""
-    rates = self.learning_rates(0, phase)
-    return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), rates).compile()
+    constants = self.step_constants(0, phase)
+    return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), constants).compile()
 
   def clips_per_step(self, phase: str) -> int:
     """Real clips that a train step consumes, over all devices."""

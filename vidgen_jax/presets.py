@@ -196,6 +196,8 @@ def mvt(config: ml_collections.ConfigDict, row: str, form: str, *, resolution: i
     resolution: of the form 'paper'.
   """
   {"paper": _mvt_paper, "cpu": _mvt_cpu, "smoke": _mvt_smoke}[form](config)
+  # Clips from noise are scored as a set, by `vidgen evaluate --networks`.
+  config.train.evaluate_every = 0
   if form == "paper":
     config.data.resolution = resolution
   config.algorithm.update(MVT_ROWS[row])

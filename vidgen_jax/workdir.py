@@ -13,6 +13,7 @@ from vidgen_jax.algorithms import ALGORITHMS
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
+from vidgen_jax.data import sources
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.files import disk_errors, written_whole
@@ -31,6 +32,12 @@ class Trained:
   weights: str
   """'ema' or 'raw'."""
   class_names: tuple[str, ...]
+  """Of the labels that it was trained with; also those of a model that does not look at them."""
+
+  @property
+  def is_conditional(self) -> bool:
+    """Whether clips depend on a class."""
+    return getattr(self.experiment.config.algorithm, "num_classes", 1) > 1
 
 
 def claim(workdir: str, config: ExperimentConfig) -> None:
@@ -111,6 +118,19 @@ def load_weights(workdir: str, experiment: Experiment, *, step: int | None = Non
     weights=weights,
     class_names=tuple(restored.meta.get("class_names", ())),
   )
+
+
+def check_label_map(trained: Trained) -> None:
+  """Checks that the labels of the data set mean what the model learnt them to mean.
+
+  Args:
+    trained: if its clips do not depend on a class, any data set will do.
+
+  Raises:
+    UserError: with both lists of classes, or if the data set is missing.
+  """
+  if trained.is_conditional:
+    sources.check_class_names(trained.class_names, trained.experiment.config.data, what="the model")
 
 
 def check_same_model(workdir: str, config: ExperimentConfig) -> None:

@@ -11,7 +11,7 @@ import pytest
 from vidgen_jax.algorithms import Inbetween, InbetweenConfig, SampleOptions
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.state import NetState, TrainState
-from vidgen_jax.core.step import StepConfig, train_step
+from vidgen_jax.core.step import StepConfig, StepConstants, train_step
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.ops.video import to_uint8
@@ -83,7 +83,7 @@ def step(algorithm):
   """(nets, batch, learning rates of both updates) -> (nets, metrics): a train step on the batch, given twice."""
   updates = algorithm.updates("main")
   config = {"updates": updates, "ema": EmaConfig(), "config": StepConfig()}
-  compiled = jax.jit(functools.partial(train_step, frozen={}, **config))
+  compiled = jax.jit(functools.partial(train_step, **config))
 
   def run(nets, batch, rates):
     opt_states = {
@@ -91,7 +91,8 @@ def step(algorithm):
     }
     state = TrainState(step=jnp.int32(0), key=KEY, nets=nets, opt_states=opt_states, ema={})
     twice = jax.tree.map(lambda x: jnp.stack([x, x]), batch)
-    state, metrics = compiled(state, twice, dict(zip(RATES, map(jnp.float32, rates), strict=True)))
+    rates = dict(zip(RATES, map(jnp.float32, rates), strict=True))
+    state, metrics = compiled(state, twice, StepConstants(learning_rates=rates, frozen={}))
     return state.nets, {name: float(value) for name, value in metrics.items()}
 
   return run

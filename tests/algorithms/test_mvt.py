@@ -11,10 +11,10 @@ import pytest
 from vidgen_jax.algorithms import Mvt, MvtConfig, SampleOptions
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.state import NetState, TrainState
-from vidgen_jax.core.step import StepConfig, train_step
+from vidgen_jax.core.step import StepConfig, StepConstants, train_step
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_STATS
-from vidgen_jax.ops.optical_flow import LucasKanade
+from vidgen_jax.ops.optical_flow import LucasKanade, flow_of_clips
 
 CONFIG = MvtConfig(
   num_classes=3,
@@ -71,7 +71,7 @@ def step(algorithm):
   """(nets, batch, learning rates of both updates) -> (nets, metrics): a train step on the batch, given twice."""
   updates = algorithm.updates("main")
   config = {"updates": updates, "ema": EmaConfig(), "config": StepConfig()}
-  compiled = jax.jit(functools.partial(train_step, frozen={}, **config))
+  compiled = jax.jit(functools.partial(train_step, **config))
 
   def run(nets, batch, rates):
     opt_states = {
@@ -79,7 +79,8 @@ def step(algorithm):
     }
     state = TrainState(step=jnp.int32(0), key=KEY, nets=nets, opt_states=opt_states, ema={})
     twice = jax.tree.map(lambda x: jnp.stack([x, x]), batch)
-    state, metrics = compiled(state, twice, dict(zip(RATES, map(jnp.float32, rates), strict=True)))
+    rates = dict(zip(RATES, map(jnp.float32, rates), strict=True))
+    state, metrics = compiled(state, twice, StepConstants(learning_rates=rates, frozen={}))
     return state.nets, {name: float(value) for name, value in metrics.items()}
 
   return run
@@ -138,7 +139,7 @@ def test_losses_against_networks_called_one_by_one(algorithm, nets, still):
   fake = generate(_latent(keys[0]))
   # The discriminators' own update has advanced their power iterations.
   parts = {name: -logits(name, x, still[0]).mean() for name, x in ((IMAGE, _frames(fake, keys[1])), (VIDEO, fake))}
-  flows = [np.asarray(LucasKanade().clips(x), np.float64).reshape(BATCH, -1) for x in (real, fake)]
+  flows = [np.asarray(flow_of_clips(LucasKanade(), x), np.float64).reshape(BATCH, -1) for x in (real, fake)]
   pairs = [(i, j) for i, j in np.ndindex(BATCH, BATCH) if label[i] == label[j]]
   cosines = [flows[0][i] @ flows[1][j] / np.linalg.norm(flows[0][i]) / np.linalg.norm(flows[1][j]) for i, j in pairs]
   expected |= {f"gen/{name}/loss": value for name, value in parts.items()}

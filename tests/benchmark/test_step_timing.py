@@ -32,7 +32,7 @@ def test_the_loop_is_timed_with_its_input_and_the_bare_step_without(tiny):
 
   metrics = {"disc/loss": jnp.zeros(())}
 
-  def instant(state, batch, rates):
+  def instant(state, batch, constants):
     return state, metrics
 
   slow = _SlowInput(made.batch_shape(), 0.05)
@@ -46,7 +46,7 @@ class _Steps:
   def __init__(self, name: str, seconds: float, calls: list):
     self._name, self._seconds, self._calls = name, seconds, calls
 
-  def __call__(self, state, batch, rates):
+  def __call__(self, state, batch, constants):
     self._calls.append((self._name, state))
     time.sleep(self._seconds)
     return state + 1, {"loss": jnp.zeros(())}
@@ -64,7 +64,7 @@ def test_a_bare_step_is_warmed_up_once(steps):
 def test_steps_take_turns_and_every_turn_begins_with_an_untimed_one():
   calls = []
   steps = [_Steps("a", 0.0, calls), _Steps("b", 0.03, calls)]
-  first, second = step_timing.time_in_turns(steps, [0, 100], None, {}, steps=6)
+  first, second = step_timing.time_in_turns(steps, [0, 100], None, [{}, {}], steps=6)
   # Four windows of two timed steps.
   assert [name for name, _ in calls] == (["a"] * 3 + ["b"] * 3) * 4
   assert [state for name, state in calls if name == "b"] == list(range(100, 112))
@@ -72,19 +72,19 @@ def test_steps_take_turns_and_every_turn_begins_with_an_untimed_one():
 
 
 def test_the_first_step_of_a_turn_does_not_count():
-  def warming_up(state, batch, rates):
+  def warming_up(state, batch, constants):
     time.sleep(0.05 if state % 2 == 0 else 0.0)
     return state + 1, {"loss": jnp.zeros(())}
 
   # Two windows of one timed step each: calls 0 and 2 warm up, calls 1 and 3 count.
-  (turns,) = step_timing.time_in_turns([warming_up], [0], None, {}, steps=2)
+  (turns,) = step_timing.time_in_turns([warming_up], [0], None, [{}], steps=2)
   once = step_timing.time_bare_steps(warming_up, 0, None, {}, steps=1)
   assert max(turns.bare, once.bare) < 0.025
 
 
 def test_fewer_steps_than_windows_are_as_many_windows():
   calls = []
-  step_timing.time_in_turns([_Steps("a", 0.0, calls), _Steps("b", 0.0, calls)], [0, 0], None, {}, steps=1)
+  step_timing.time_in_turns([_Steps("a", 0.0, calls), _Steps("b", 0.0, calls)], [0, 0], None, [{}, {}], steps=1)
   assert [name for name, _ in calls] == ["a", "a", "b", "b"]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from experiments import inbetween_shape_motion
+from experiments import inbetween_shape_motion, mvt_weizmann
 from vidgen_jax import config as configs
 from vidgen_jax.benchmark import tables
 from vidgen_jax.benchmark.paper_tables import TABLES, Published
@@ -80,5 +80,16 @@ def test_pixels_of_a_video(changes, pixels, tiny):
 
 def test_other_models_have_no_such_table():
   config = configs.from_config_dict(inbetween_shape_motion.get_config("smoke"))
-  with pytest.raises(UserError, match=r"--table needs an experiment of trivd, and .*:smoke is one of inbetween"):
+  with pytest.raises(UserError, match=r"this --table needs an experiment of trivd, and .*:smoke is one of inbetween"):
     tables.measure(config, TABLES["units"]())
+
+
+def test_rows_of_paper_003_are_valid_whatever_the_experiment():
+  config, table = configs.from_config_dict(mvt_weizmann.get_config("mvt_tsa_smoke")), TABLES["mvt"]()
+  made = {name: tables._experiment(config, row) for name, row in table.rows.items()}
+  assert table.reference == "mvt" and {"mvt_mc", "mvt_var"} < set(made)
+  for name, experiment in made.items():
+    variant = mvt_weizmann.get_config(f"{name}_smoke")
+    assert experiment.config.algorithm == configs.from_config_dict(variant).algorithm
+    assert (tables._judges(experiment), tables.pixels_per_video(experiment)) == ("2 F + clV", (2 + 4) * 16 * 16)
+  assert tables.goals(table, [dataclasses.replace(FASTER, name="mvt_mc")]) == []

@@ -271,7 +271,6 @@ def test_standing_statistics_read_as_far_as_the_last_given_frame(given_frames, r
     ((0, 1), {"black", "noise", "copy_last", "cross_fade", "linear_extrapolation"}),
     ((0, 4), {"black", "noise", "copy_last", "cross_fade", "linear_interpolation"}),
     ((0,), {"black", "noise", "copy_last", "cross_fade"}),
-    ((), {"black", "noise"}),
   ],
 )
 def test_baselines_that_make_sense_are_scored_on_generated_frames(given_frames, names):
@@ -287,6 +286,17 @@ def test_baselines_that_make_sense_are_scored_on_generated_frames(given_frames, 
     np.testing.assert_array_equal(clips[:, list(given_frames)], truth[:, list(given_frames)])
   other = scoring.guess_trivially(truth, given_frames, key=jax.random.key(1))
   assert not np.array_equal(guesses["noise"], other["noise"])
+
+
+def test_clips_from_noise_have_no_scores_of_their_own():
+  clips = np.random.default_rng(0).integers(256, size=(2, 2, 5, 16, 16, 3), dtype=np.uint8)
+  for tracking in (False, True):
+    assert scoring.metric_names((), tracking=tracking) == ()
+    assert scoring.score(*clips, (), tracking=tracking) == {}
+    names = set(scoring.metric_names((0,), tracking=tracking))
+    assert names == set(scoring.score(*clips, (0,), tracking=tracking)) <= set(scoring.DIRECTIONS)
+    assert ("presence" in names) == tracking
+  assert run_scores.curve_text([]) == ""
 
 
 def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):

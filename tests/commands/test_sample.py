@@ -1,5 +1,6 @@
 """Sampling from a run and from its export: the same pictures, from evaluation clips or from the user's videos."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vidgen_jax import cli
+from vidgen_jax import workdir as workdirs
 from vidgen_jax.commands.sample import class_index, sample, write_samples
 from vidgen_jax.data import transforms
 from vidgen_jax.data.config import DataConfig
@@ -386,6 +388,24 @@ def test_mistakes_are_one_line_and_leave_nothing(words, message, run_folder, exp
   given = words.format(run=run_folder, export=export_folder).split()
   assert message in vidgen("sample", f"--out={tmp_path / 'out'}", *given)
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("source", ["workdir", "export"])
+def test_classes_must_be_those_of_the_training(
+  source, run_folder, export_folder, relabelled_data_dir, vidgen, tmp_path
+):
+  model = {"workdir": run_folder, "export": export_folder}[source]
+  message = vidgen("sample", f"--{source}={model}", f"--data_dir={relabelled_data_dir}", f"--out={tmp_path / 'out'}")
+  assert "has the classes left, up, but the model has up, left" in message
+  assert not (tmp_path / "out").exists()
+
+
+def test_scores_need_the_classes_of_the_training(run_folder, relabelled_data_dir, tmp_path):
+  config = workdirs.load_config(str(run_folder))
+  config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=relabelled_data_dir))
+  trained = workdirs.load_trained(str(run_folder), config=config)
+  with pytest.raises(UserError, match="left, up, but the model has up, left"):
+    workdirs.check_label_map(trained)
 
 
 def test_a_run_without_checkpoints_says_so(run_folder, vidgen, tmp_path):

@@ -9,16 +9,21 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
+from experiments import mvt_weizmann
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
+from vidgen_jax.algorithms import mvt
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands.train import train
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.errors import UserError
+from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file, write_weight_file
 from vidgen_jax.training.hooks import Hooks
 from vidgen_jax.training.loop import NonFiniteMetricError
 
@@ -65,6 +70,67 @@ def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tm
   _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, run_config))
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   assert [line["step"] for line in lines if "disc/loss" in line] == [1, 2, 3, 4]
+
+
+def test_a_changed_label_map_is_an_error_on_resume(run_folder, run_config, relabelled_data_dir, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(run_folder, workdir)
+  data = dataclasses.replace(run_config.data, data_dir=relabelled_data_dir)
+  with pytest.raises(UserError, match=r"has the classes left, up, but the run in --workdir=\S+ has up, left; build"):
+    train(dataclasses.replace(_with_train(run_config, num_steps=5), data=data), str(workdir))
+
+
+class _OneLayerFlow(nn.Module):
+  @nn.compact
+  def __call__(self, first, second):
+    return nn.Conv(2, (3, 3))(second - first)
+
+
+@pytest.fixture
+def flow_weights(tmp_path, monkeypatch) -> Path:
+  """Weights of a network of one layer that stands for PWC-Net, with which a step would compile for a minute."""
+  monkeypatch.setattr(mvt, "PWCNet", _OneLayerFlow)
+  picture = jnp.zeros((1, 4, 4, 3))
+  variables = jax.tree.map(np.asarray, _OneLayerFlow().init(jax.random.key(0), picture, picture))
+  fields = {"settings": {}, "preprocessing": {}, "source": "test", "source_hash": ""}
+  write_weight_file(tmp_path / "flow.safetensors", WeightFile(network="pwc_net", variables=variables, **fields))
+  return tmp_path / "flow.safetensors"
+
+
+def _constrained(run_config, **algorithm: object) -> ExperimentConfig:
+  config = mvt_weizmann.get_config("mvt_smoke")
+  config.data.name, config.data.data_dir = run_config.data.name, run_config.data.data_dir
+  config.algorithm.update({"num_classes": 2, "motion_constraint": 1.0, **algorithm})
+  config.train.update({"num_steps": 1, "picture_every": 0})
+  return configs.from_config_dict(config)
+
+
+def test_the_motion_constraint_sees_with_frozen_weights_that_must_stay(run_config, flow_weights, tmp_path):
+  config = _constrained(run_config, flow_weights=str(flow_weights))
+  workdir = tmp_path / "run"
+  train(config, str(workdir))
+  figures = _losses(workdir)[1]
+  assert -1 < figures["gen/motion_similarity"] < 1
+  parts = figures["gen/image_disc/loss"] + figures["gen/video_disc/loss"] + 1 - figures["gen/motion_similarity"]
+  assert figures["gen/loss"] == pytest.approx(parts, rel=1e-4)
+  saved = _saved(workdir, 1, config)
+  assert not any("flow" in name for name in saved)
+
+  weights = read_weight_file(flow_weights)
+  changed = jax.tree.map(lambda value: value + np.float32(0.1), weights.variables)
+  write_weight_file(flow_weights, dataclasses.replace(weights, variables=changed))
+  with pytest.raises(UserError, match=r"flow.safetensors has the hash \w+, but the run in --workdir=\S+ began with"):
+    train(_with_train(config, num_steps=2), str(workdir))
+  write_weight_file(flow_weights, dataclasses.replace(weights, network="i3d"))
+  with pytest.raises(UserError, match="holds weights of i3d, and pwc_net is needed"):
+    train(config, str(tmp_path / "other"))
+  assert not (tmp_path / "other").exists()
+
+
+def test_clips_from_noise_are_not_scored_one_by_one(run_config, tmp_path):
+  config = _with_train(_constrained(run_config), evaluate_every=2)
+  with pytest.raises(UserError, match=r"train\.evaluate_every=2: clips from noise have no truth"):
+    train(config, str(tmp_path / "run"))
 
 
 def _losses(workdir: Path) -> dict[int, dict[str, float]]:

@@ -13,7 +13,7 @@ import pytest
 
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.state import NetState, TrainState
-from vidgen_jax.core.step import StepConfig, train_step
+from vidgen_jax.core.step import StepConfig, StepConstants, train_step
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 
 
@@ -71,7 +71,7 @@ def _step(state: TrainState, config: StepConfig):
   rates = {update.name: jnp.float32(update.learning_rate(0)) for update in UPDATES}
   ema = EmaConfig(decay=0.5, start_step=0)
   run = jax.jit(functools.partial(train_step, updates=UPDATES, ema=ema, config=config))
-  return run(state, {"video": video}, rates, {})
+  return run(state, {"video": video}, StepConstants(learning_rates=rates, frozen={}))
 
 
 @pytest.mark.parametrize("config", [StepConfig(), StepConfig(unroll=True), StepConfig(accumulate=2)], ids=str)

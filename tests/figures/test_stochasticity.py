@@ -22,7 +22,7 @@ def measured(samples, given_frames):
   return curves
 
 
-@pytest.mark.parametrize(("given_frames", "frames"), [((0,), [1, 2, 3]), ((0, 3), [1, 2]), ((), [0, 1, 2, 3])])
+@pytest.mark.parametrize(("given_frames", "frames"), [((0,), [1, 2, 3]), ((0, 3), [1, 2])])
 @pytest.mark.parametrize(("name", "metric"), [("ssim", frame_ssim), ("psnr", frame_psnr)])
 def test_curves_are_those_of_all_samples_at_once(given_frames, frames, name, metric):
   report = measured(SAMPLES, given_frames).report()

@@ -1,5 +1,7 @@
 """The sweep of truncations: its clips are those of a sampler with that truncation; its scores by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -88,14 +90,17 @@ def test_objects_are_tracked_and_what_has_no_score_is_none():
   sampler = Sampler(
     draw=lambda clips, key: dark,
     batch_size=1,
-    given_frames=(),
+    given_frames=(0,),
     num_frames=2,
     class_names=(),
     data=DataConfig(name="none", num_frames=2, resolution=16),
   )
-  clips = Clips(given=truth[:, :0], truth=truth, label=np.zeros(1, np.int32))
+  clips = Clips(given=truth[:, :1], truth=truth, label=np.zeros(1, np.int32))
   scores = truncation_sweep.measure(sampler, clips, samples=2, seed=0, tracking=True)
   assert scores["presence"] == {"mean": 0.0}
   assert scores["centroid_error"] == {"mean": None, "best": None}
   # Half the diagonal of 16x16.
   assert scores["penalised_centroid_error"]["mean"] == pytest.approx(128**0.5)
+  # From noise there is no truth: how clips of one kind differ is all that can be said.
+  sampler, clips = dataclasses.replace(sampler, given_frames=()), dataclasses.replace(clips, given=truth[:, :0])
+  assert truncation_sweep.measure(sampler, clips, samples=2, seed=0, tracking=True).keys() == {"diversity"}

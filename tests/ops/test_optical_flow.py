@@ -1,12 +1,14 @@
 """Optical flow of pictures whose motion is known: textures made here, and frames of real videos."""
 
+import functools
+
 import av
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.optical_flow import LucasKanade, bilinear_sample
+from vidgen_jax.ops.optical_flow import LucasKanade, bilinear_sample, flow_of_clips, inside_share
 
 SIZE, FACTOR = 64, 4
 MOTIONS = ((1.0, 0.0), (0.5, -0.5), (-2.5, 1.0), (3.75, -3.0))
@@ -70,7 +72,7 @@ def test_no_motion_and_no_texture_give_no_flow():
 def test_a_clips_flow_is_that_of_its_pairs():
   first, second = _pair(_texture(), 1, 1)
   video = np.stack([first, second, first], axis=1)
-  flow = jax.jit(LucasKanade().clips)(video)
+  flow = jax.jit(functools.partial(flow_of_clips, LucasKanade()))(video)
   assert flow.shape == (1, 2, SIZE, SIZE, 2)
   np.testing.assert_allclose(flow[:, 0], estimate(first, second), atol=1e-4)
   np.testing.assert_allclose(flow[:, 1], estimate(second, first), atol=1e-4)
@@ -82,6 +84,13 @@ def test_bilinear_reading_by_hand():
   flow = flow.at[0, 0, 2].set(jnp.array([-1.5, 0.0]))
   expected = picture.at[0, 0, 0].set(0.5 + 2.5).at[0, 0, 2].set(0.5)
   np.testing.assert_allclose(bilinear_sample(picture, flow), expected, rtol=1e-6)
+
+
+def test_the_share_inside_by_hand():
+  flow = jnp.zeros((1, 2, 3, 2)).at[0, 0, 0].set(jnp.array([-0.25, -0.5])).at[0, 1, 2].set(jnp.array([1.5, 0.0]))
+  flow = flow.at[0, 1, 0].set(jnp.array([1.9, 0.1]))
+  expected = jnp.ones((1, 2, 3, 1)).at[0, 0, 0, 0].set(0.75 * 0.5).at[0, 1, 2, 0].set(0.0).at[0, 1, 0, 0].set(0.9)
+  np.testing.assert_allclose(inside_share(flow), expected, rtol=1e-6)
 
 
 def test_gradients_against_differences():

@@ -1,9 +1,10 @@
-"""The classifiers once more, in PyTorch, written from the published layer tables.
+"""The classifiers and PWC-Net once more, in PyTorch, written from the published layer tables.
 
 State dicts carry the names of the public releases. All networks are built in evaluation mode, with weights and batch
 statistics drawn by numpy: `build(network, seed)`.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -281,3 +282,84 @@ def build(network: nn.Module, *, seed: int, unit_gain: bool = False) -> nn.Modul
         drawn = generator.normal(0.0, math.sqrt(2.0 / np.prod(shape[1:])), shape)
       value.copy_(torch.from_numpy(np.asarray(drawn, np.float32)))
   return network.eval()
+
+
+class PwcNet(nn.Module):
+  """PWC-Net; the names are those of the PyTorch release, `deconv2` included, which nothing reads."""
+
+  DECODER = (128, 128, 96, 64, 32)
+
+  def __init__(self, *, width: float = 1.0):
+    super().__init__()
+    pyramid = [3, *(round(width * n) for n in (16, 32, 64, 96, 128, 196))]
+    decoder = [round(width * n) for n in self.DECODER]
+
+    def conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+      return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation), nn.LeakyReLU(0.1))
+
+    for level in range(1, 7):
+      coarse, fine = pyramid[level - 1], pyramid[level]
+      names = ("aa", "a", "b") if level == 6 else ("a", "aa", "b")
+      for name, inputs, stride in zip(names, (coarse, fine, fine), (2, 1, 1), strict=True):
+        self.add_module(f"conv{level}{name}", conv(inputs, fine, stride))
+    for level in range(6, 1, -1):
+      size = 81 + (pyramid[level] + 4 if level < 6 else 0)
+      for i, channels in enumerate(decoder):
+        self.add_module(f"conv{level}_{i}", conv(size, channels))
+        size += channels
+      self.add_module(f"predict_flow{level}", nn.Conv2d(size, 2, 3, 1, 1))
+      self.add_module(f"deconv{level}", nn.ConvTranspose2d(2, 2, 4, 2, 1))
+      if level > 2:
+        self.add_module(f"upfeat{level}", nn.ConvTranspose2d(size, 2, 4, 2, 1))
+    for i, (channels, dilation) in enumerate(((128, 1), (128, 2), (128, 4), (96, 8), (64, 16), (32, 1)), 1):
+      channels = round(width * channels)
+      self.add_module(f"dc_conv{i}", conv(size, channels, dilation=dilation))
+      size = channels
+    self.dc_conv7 = nn.Conv2d(size, 2, 3, 1, 1)
+
+  def features(self, picture):
+    found = []
+    for level in range(1, 7):
+      for name in ("aa", "a", "b") if level == 6 else ("a", "aa", "b"):
+        picture = getattr(self, f"conv{level}{name}")(picture)
+      found.append(picture)
+    return found
+
+  @staticmethod
+  def correlation(first, second):
+    """A loop over places and displacements, as the published CUDA kernel has it: row by row, the mean over channels."""
+    _, _, height, width = first.shape
+    volume = first.new_zeros(first.shape[0], 81, height, width)
+    for y in range(height):
+      for x in range(width):
+        for i in range(81):
+          v, u = y + i // 9 - 4, x + i % 9 - 4
+          if 0 <= v < height and 0 <= u < width:
+            volume[:, i, y, x] = (first[:, :, y, x] * second[:, :, v, u]).mean(dim=1)
+    return volume
+
+  @staticmethod
+  def warp(features, flow):
+    _, _, height, width = features.shape
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.stack([x, y]).float()[None] + flow
+    grid = 2 * places / torch.tensor([width - 1.0, height - 1.0]).view(1, 2, 1, 1) - 1
+    read = functools.partial(functional.grid_sample, grid=grid.permute(0, 2, 3, 1), align_corners=True)
+    return read(features) * (read(torch.ones_like(features)) >= 0.999)
+
+  def forward(self, first, second):
+    """BGR in [0, 1], sides that 64 divides; a twentieth of the flow, at a quarter of the size."""
+    ours, theirs = self.features(first), self.features(second)
+    x, flow = functional.leaky_relu(self.correlation(ours[5], theirs[5]), 0.1), None
+    for level in range(6, 1, -1):
+      if level < 6:
+        flow, hint = getattr(self, f"deconv{level + 1}")(flow), getattr(self, f"upfeat{level + 1}")(x)
+        warped = self.warp(theirs[level - 1], flow * {5: 0.625, 4: 1.25, 3: 2.5, 2: 5.0}[level])
+        volume = functional.leaky_relu(self.correlation(ours[level - 1], warped), 0.1)
+        x = torch.cat([volume, ours[level - 1], flow, hint], dim=1)
+      for i in range(5):
+        x = torch.cat([getattr(self, f"conv{level}_{i}")(x), x], dim=1)
+      flow = getattr(self, f"predict_flow{level}")(x)
+    for i in range(1, 7):
+      x = getattr(self, f"dc_conv{i}")(x)
+    return flow + self.dc_conv7(x)

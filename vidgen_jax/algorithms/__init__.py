@@ -1,6 +1,13 @@
 """Networks and losses bound into updates, one algorithm a paper."""
 
-from vidgen_jax.algorithms.base import Algorithm, DecodesBlocks, MixesClasses, PredictsMotion, SampleOptions
+from vidgen_jax.algorithms.base import (
+  Algorithm,
+  DecodesBlocks,
+  FrozenNetwork,
+  MixesClasses,
+  PredictsMotion,
+  SampleOptions,
+)
 from vidgen_jax.algorithms.inbetween import Inbetween
 from vidgen_jax.algorithms.inbetween_config import InbetweenConfig
 from vidgen_jax.algorithms.mvt import Mvt
@@ -15,6 +22,7 @@ __all__ = [
   "ALGORITHMS",
   "Algorithm",
   "DecodesBlocks",
+  "FrozenNetwork",
   "Inbetween",
   "InbetweenConfig",
   "MixesClasses",

@@ -26,6 +26,21 @@ class SampleOptions:
   truncation: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrozenNetwork:
+  """A network that losses use and nothing trains.
+
+  Attributes:
+    module: of the network.
+    network: its registered name, which the weight file must bear.
+    weights: path of the .safetensors file.
+  """
+
+  module: nn.Module
+  network: str
+  weights: str
+
+
 class Algorithm(Protocol):
   """Networks and losses, bound into updates. Implementations are frozen dataclasses without arrays."""
 
@@ -58,8 +73,8 @@ class Algorithm(Protocol):
   def networks(self) -> Mapping[str, nn.Module]:
     """Trained networks by name."""
 
-  def frozen_networks(self) -> Mapping[str, nn.Module]:
-    """Networks that losses use and nothing trains; {} normally."""
+  def frozen_networks(self) -> Mapping[str, FrozenNetwork]:
+    """Networks that losses use and nothing trains, by the names under which losses find them; {} normally."""
 
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
     """Fresh nets for micro-batches of this shape: video uint8 [B, T, H, W, C]."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.algorithms.applying import apply_mutable, net_state
-from vidgen_jax.algorithms.base import SampleOptions
+from vidgen_jax.algorithms.base import FrozenNetwork, SampleOptions
 from vidgen_jax.algorithms.inbetween_config import InbetweenConfig
 from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
 from vidgen_jax.core.state import Nets, NetState
@@ -125,7 +125,7 @@ class Inbetween:
     """All networks by name, as for clips of 16 frames."""
     return self._networks(num_frames=16) | self.discriminators(dtype=self._dtype)
 
-  def frozen_networks(self) -> Mapping[str, nn.Module]:
+  def frozen_networks(self) -> Mapping[str, FrozenNetwork]:
     """None."""
     return {}
 

@@ -11,26 +11,33 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.algorithms.applying import apply_mutable, judge, net_state
-from vidgen_jax.algorithms.base import SampleOptions
+from vidgen_jax.algorithms.base import FrozenNetwork, SampleOptions
+from vidgen_jax.algorithms.decompositions import View
 from vidgen_jax.algorithms.mvt_config import MvtConfig
 from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
+from vidgen_jax.models.flow import PWCNet
 from vidgen_jax.models.mvt import Generator, VideoDiscriminator
 from vidgen_jax.models.residual_discriminator import ResidualDiscriminator
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.ops import losses, resampling
 from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.motion_constraint import motion_similarity
-from vidgen_jax.ops.optical_flow import LucasKanade
+from vidgen_jax.ops.optical_flow import FlowEstimator, LucasKanade, flow_of_clips
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Video
 
 GENERATOR = "generator"
 IMAGE_DISCRIMINATOR = "image_disc"
 VIDEO_DISCRIMINATOR = "video_disc"
+FLOW_NETWORK = "flow"
 DISCRIMINATOR_NETS = (IMAGE_DISCRIMINATOR, VIDEO_DISCRIMINATOR)
+VIEWS = (
+  View(net=IMAGE_DISCRIMINATOR, on="frames", spatial="full"),
+  View(net=VIDEO_DISCRIMINATOR, on="video", spatial="full"),
+)
 
 
 @dataclass(frozen=True)
@@ -104,13 +111,20 @@ class Mvt:
     video = VideoDiscriminator(c.video_discriminator_widths, num_classes=c.num_classes, dtype=self._dtype)
     return {IMAGE_DISCRIMINATOR: image, VIDEO_DISCRIMINATOR: video}
 
+  @property
+  def views(self) -> tuple[View, ...]:
+    """What the discriminators look at: frames drawn at random, and the clip."""
+    return VIEWS
+
   def networks(self) -> Mapping[str, nn.Module]:
     """All networks by name, as for frames of 128x128."""
     return {GENERATOR: self.generator((128, 128))} | self.discriminators()
 
-  def frozen_networks(self) -> Mapping[str, nn.Module]:
-    """None: the flow estimator of the motion constraint has no weights."""
-    return {}
+  def frozen_networks(self) -> Mapping[str, FrozenNetwork]:
+    """PWC-Net, if the motion constraint is to use it."""
+    if not self.config.flow_weights:
+      return {}
+    return {FLOW_NETWORK: FrozenNetwork(module=PWCNet(), weights=self.config.flow_weights, network="pwc_net")}
 
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
     """Fresh nets; see `Algorithm.init`.
@@ -183,7 +197,7 @@ class Mvt:
     self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
   ) -> tuple[jax.Array, LossOutput]:
     """The sum over discriminators of -mean D(fake), and the motion constraint (eq. 6); see `LossFn`."""
-    del frozen, step
+    del step
     fake_key, frame_key = jax.random.split(key)
     label = self._label(batch)
     fake, generator = self._fake_video(nets[GENERATOR], batch, fake_key)
@@ -194,9 +208,9 @@ class Mvt:
       total = total + loss
       metrics[f"{name}/loss"] = loss
     if self.config.motion_constraint:
-      flow = LucasKanade()
-      real_flow = flow.clips(to_model_range(batch["video"]))
-      similarity, pairs = motion_similarity(real_flow, flow.clips(fake), label, label)
+      estimate = self._flow_estimator(frozen)
+      real_flow = flow_of_clips(estimate, to_model_range(batch["video"]))
+      similarity, pairs = motion_similarity(real_flow, flow_of_clips(estimate, fake), label, label)
       total = total + self.config.motion_constraint * (1.0 - similarity)
       metrics |= {"motion_similarity": similarity, "motion_pairs": pairs}
     return total, LossOutput(nets={GENERATOR: generator}, metrics=metrics)
@@ -270,6 +284,13 @@ class Mvt:
     if name == IMAGE_DISCRIMINATOR:
       return resampling.random_frames(key, video, self.config.frames_per_clip)
     return video
+
+  def _flow_estimator(self, frozen: Mapping[str, NetState]) -> FlowEstimator:
+    """What the motion constraint sees motion with."""
+    networks = self.frozen_networks()
+    if FLOW_NETWORK not in networks:
+      return LucasKanade()
+    return functools.partial(networks[FLOW_NETWORK].module.apply, frozen[FLOW_NETWORK].collections)
 
   def _label(self, batch: Batch) -> jax.Array:
     return batch["label"] if self.config.num_classes > 1 else jnp.zeros_like(batch["label"])

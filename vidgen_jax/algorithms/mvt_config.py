@@ -42,6 +42,8 @@ class MvtConfig:
     frames_per_clip: N, frames of a clip that the image discriminator sees.
     video_discriminator_widths: of the video discriminator's convolutions, each of which halves time, height and width.
     motion_constraint: alpha, weight of 1 - L_M in the generator's loss (eq. 6); 0 for none.
+    flow_weights: .safetensors file of PWC-Net, made by `vidgen weights import`, whose flows are constrained; '' for the
+      classical estimator, which needs none. The clips must be RGB then.
     discriminator_steps: discriminator updates per generator update.
     generator_optimizer: Adam of the generator.
     discriminator_optimizer: Adam of both discriminators.
@@ -65,6 +67,7 @@ class MvtConfig:
   frames_per_clip: int = 8
   video_discriminator_widths: tuple[int, ...] = (96, 192, 384, 768)
   motion_constraint: float = 0.0
+  flow_weights: str = ""
   discriminator_steps: int = 2
   generator_optimizer: AdamConfig = field(default_factory=_generator_adam)
   discriminator_optimizer: AdamConfig = field(default_factory=_discriminator_adam)
@@ -96,5 +99,9 @@ class MvtConfig:
     for name, (least, most) in limits.items():
       if not least <= getattr(self, name) <= most:
         raise UserError(f"algorithm.{name}={getattr(self, name)} must lie in {least}..{most}")
+    if self.flow_weights and not self.motion_constraint:
+      raise UserError(f"algorithm.flow_weights={self.flow_weights} is of no use: algorithm.motion_constraint is 0")
+    if self.flow_weights and self.channels != 3:
+      raise UserError(f"algorithm.flow_weights: PWC-Net needs RGB, but algorithm.channels={self.channels}")
     if not 0 <= self.motion_constraint < math.inf:
       raise UserError(f"algorithm.motion_constraint={self.motion_constraint} must be 0 or more")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.algorithms.applying import apply_mutable, judge, net_state
-from vidgen_jax.algorithms.base import SampleOptions
+from vidgen_jax.algorithms.base import FrozenNetwork, SampleOptions
 from vidgen_jax.algorithms.decompositions import DECOMPOSITIONS, View, look
 from vidgen_jax.algorithms.trivd_config import HEADS, TrivdConfig
 from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
@@ -111,7 +111,7 @@ class Trivd:
     """The generator, and the discriminators by name."""
     return {GENERATOR: self.generator()} | {view.net: self.discriminator(view) for view in self.views}
 
-  def frozen_networks(self) -> Mapping[str, nn.Module]:
+  def frozen_networks(self) -> Mapping[str, FrozenNetwork]:
     """None."""
     return {}
 

@@ -43,7 +43,7 @@ class Compilation:
 
 def trace_step(experiment: Experiment, phase: str) -> jax.stages.Traced:
   """The train step of a phase, traced anew for abstract arguments; nothing of an earlier compilation is reused."""
-  arguments = (experiment.abstract_state, experiment.batch_shape(), experiment.learning_rates(0, phase))
+  arguments = (experiment.abstract_state, experiment.batch_shape(), experiment.step_constants(0, phase))
   return experiment.step_fn(phase).trace(*arguments)
 
 

@@ -1,9 +1,10 @@
-"""What Table 1 of paper 004 and its comparison of recurrent units hold, and the paper's figures."""
+"""Rows that are compared: of Table 1 of paper 004 and its recurrent units, with its figures; variants of paper 003."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vidgen_jax import presets
 from vidgen_jax.algorithms.decompositions import DECOMPOSITIONS
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
@@ -44,12 +45,14 @@ class Table:
   """What a table compares.
 
   Attributes:
+    algorithm: of which the rows are variants.
     rows: by name, in order.
     reference: the row that ratios refer to.
     at_most: goals for the ratios, by row.
     source: where the paper's figures are from.
   """
 
+  algorithm: str
   rows: Mapping[str, Row]
   reference: str
   at_most: Mapping[str, float]
@@ -71,6 +74,7 @@ def _decompositions() -> Table:
   changes = {name: {"decomposition": name} for name in DECOMPOSITIONS}
   changes["mocogan_like_1"] = {"decomposition": "mocogan_like", "frames_per_clip": 1}
   return Table(
+    algorithm="trivd",
     rows={name: Row(changes=changes[name], published=figures) for name, figures in published.items()},
     reference="dvd_gan_fp",
     at_most={"faster": 0.85, "stronger": 1.05},
@@ -82,6 +86,7 @@ def _units() -> Table:
   # F.4 says TSRU, without the letter of its kind.
   published = {"conv_gru": 284.0, "tsru_c": 354.0, "tsru_p": 354.0, "tsru_s": 354.0, "dynamic_conv_lstm": 6385.0}
   return Table(
+    algorithm="trivd",
     rows={
       name: Row(
         changes={"recurrent_unit": name},
@@ -96,7 +101,18 @@ def _units() -> Table:
   )
 
 
-TABLES: Mapping[str, Callable[[], Table]] = {"decompositions": _decompositions, "units": _units}
+def _mvt() -> Table:
+  plain = {"motion_constraint": 0.0, "latent_scales": (1.0, 1.0, 1.0), "shifted_blocks": 0, "flow_weights": ""}
+  return Table(
+    algorithm="mvt",
+    rows={name: Row(changes=plain | changes) for name, changes in presets.MVT_ROWS.items()},
+    reference="mvt",
+    at_most={},
+    source="paper 003 gives no times",
+  )
+
+
+TABLES: Mapping[str, Callable[[], Table]] = {"decompositions": _decompositions, "units": _units, "mvt": _mvt}
 """Tables by name, made when asked for."""
 
 

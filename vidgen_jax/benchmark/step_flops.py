@@ -28,10 +28,11 @@ def needed_flops(experiment: Experiment, phase: str) -> dict[str, counting.Parts
   clips = experiment.config.train.batch_size // step_config.accumulate
   part = {name: jax.ShapeDtypeStruct((clips, *x.shape[2:]), x.dtype) for name, x in experiment.batch_shape().items()}
   data = (part, jax.ShapeDtypeStruct(state.key.shape, state.key.dtype), jax.ShapeDtypeStruct((), np.int32))
+  frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), experiment.frozen_nets)
   result = {}
   for update in experiment.algorithm.updates(phase):
     params = {name: state.nets[name].params for name in update.trains}
-    parts = counting.gradient_flops(_loss_of(update), params, state.nets, data)
+    parts = counting.gradient_flops(_loss_of(update), params, (state.nets, frozen), data)
     runs = update.repeats * step_config.accumulate
     result[update.name] = {kind: runs * count for kind, count in parts.items()}
   return result
@@ -56,8 +57,9 @@ def flops_figures(needed: Mapping[str, counting.Parts]) -> list[Measurement]:
 
 
 def _loss_of(update: Update) -> Any:
-  def loss(params: dict, nets: Nets, data: tuple[Batch, jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+  def loss(params: dict, fixed: tuple[Nets, Nets], data: tuple[Batch, jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+    nets, frozen = fixed
     nets = nets | {name: nets[name].replace(params=value) for name, value in params.items()}
-    return update.loss_fn(nets, {}, *data)
+    return update.loss_fn(nets, frozen, *data)
 
   return loss

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from vidgen_jax.core.state import TrainState
+from vidgen_jax.core.step import StepConstants
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import create_writer
@@ -27,7 +28,7 @@ from vidgen_jax.types import Batch
 WINDOWS = 4
 """Times that things to be compared take turns, so that a machine's moods meet all of them."""
 
-CompiledStep = Callable[[TrainState, Batch, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]
+CompiledStep = Callable[[TrainState, Batch, StepConstants], tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,15 @@ def time_steps(
   config = dataclasses.replace(experiment.config, train=dataclasses.replace(experiment.config.train, **changes))
   prepared = _CompiledExperiment(config=config, algorithm=experiment.algorithm, mesh=experiment.mesh, step=compiled)
   batch = experiment.put_batch(next(iterator), microbatches=True)
-  rates = experiment.learning_rates(first_step, experiment.algorithm.phase_at(first_step))
-  state, _ = _bare_steps(compiled, state, batch, rates, 2)
+  constants = experiment.step_constants(first_step, experiment.algorithm.phase_at(first_step))
+  state, _ = _bare_steps(compiled, state, batch, constants, 2)
   bare, loop = [], []
   with (
     tempfile.TemporaryDirectory() as workdir,
     contextlib.closing(create_writer(workdir, is_lead=jax.process_index() == 0, resumed_step=None)) as writer,
   ):
     for _ in range(WINDOWS):
-      state, seconds = _bare_steps(compiled, state, batch, rates, window)
+      state, seconds = _bare_steps(compiled, state, batch, constants, window)
       bare += seconds
       progress = Progress(num_steps, initial_step=first_step, stream=io.StringIO(), interval_s=math.inf)
       hooks = _TimedHooks(prepared, Path(workdir), writer, progress)
@@ -147,7 +148,7 @@ def time_steps(
 
 
 def time_bare_steps(
-  compiled: CompiledStep, state: TrainState, batch: Batch, rates: dict[str, jax.Array], *, steps: int
+  compiled: CompiledStep, state: TrainState, batch: Batch, constants: StepConstants, *, steps: int
 ) -> StepTiming:
   """Times the step alone: one step to warm up, then `steps` of them, each ended before the next one is started.
 
@@ -157,10 +158,10 @@ def time_bare_steps(
     compiled: the train step.
     state: to start from; donated.
     batch: micro-batches on the devices, the same for all steps.
-    rates: the learning rates.
+    constants: learning rates and frozen nets.
     steps: how many to time, at least 1.
   """
-  _, bare = _single_steps(compiled, state, batch, rates, steps)
+  _, bare = _single_steps(compiled, state, batch, constants, steps)
   return StepTiming(bare=statistics.median(bare), fastest=min(bare), loop=None)
 
 
@@ -168,7 +169,7 @@ def time_in_turns(
   compiled: Sequence[CompiledStep],
   states: Sequence[TrainState],
   batch: Batch,
-  rates: dict[str, jax.Array],
+  constants: Sequence[StepConstants],
   *,
   steps: int,
 ) -> list[StepTiming]:
@@ -180,37 +181,37 @@ def time_in_turns(
     compiled: the train steps.
     states: to start from, one each; donated.
     batch: micro-batches on the devices, the same for all.
-    rates: the learning rates, the same for all.
+    constants: learning rates and frozen nets, one each.
     steps: how many to time of each, at least 1; rounded up to whole windows.
   """
   states, seconds = list(states), [[] for _ in compiled]
   windows = min(WINDOWS, steps)
   for _ in range(windows):
     for i, step in enumerate(compiled):
-      states[i], times = _single_steps(step, states[i], batch, rates, math.ceil(steps / windows))
+      states[i], times = _single_steps(step, states[i], batch, constants[i], math.ceil(steps / windows))
       seconds[i] += times
   return [StepTiming(bare=statistics.median(times), fastest=min(times), loop=None) for times in seconds]
 
 
 def _single_steps(
-  compiled: CompiledStep, state: TrainState, batch: Batch, rates: dict[str, jax.Array], count: int
+  compiled: CompiledStep, state: TrainState, batch: Batch, constants: StepConstants, count: int
 ) -> tuple[TrainState, list[float]]:
   """One step that is not timed, then `count` that are."""
   seconds = []
   for _ in range(1 + count):
     start = time.perf_counter()
-    state, metrics = compiled(state, batch, rates)
+    state, metrics = compiled(state, batch, constants)
     jax.block_until_ready((state, metrics))
     seconds.append(time.perf_counter() - start)
   return state, seconds[1:]
 
 
 def _bare_steps(
-  compiled: CompiledStep, state: TrainState, batch: Batch, rates: dict[str, jax.Array], count: int
+  compiled: CompiledStep, state: TrainState, batch: Batch, constants: StepConstants, count: int
 ) -> tuple[TrainState, list[float]]:
   stamps, pending = [], None
   for _ in range(count):
-    state, metrics = compiled(state, batch, rates)
+    state, metrics = compiled(state, batch, constants)
     jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
     if pending is not None:
       jax.device_get(pending)

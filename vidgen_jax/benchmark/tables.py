@@ -1,4 +1,4 @@
-"""Table 1 of paper 004 on the hardware at hand, and the same for its recurrent units."""
+"""What the variants of a paper cost on the hardware at hand, such as the rows of Table 1 of paper 004."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def measure(config: ExperimentConfig, table: Table, *, rows: Sequence[str] = (),
   The states of all rows lie on the devices together, beside the memory of one step.
 
   Args:
-    config: of a TrIVD-GAN, whose fields are the same in all rows but for those that a row changes.
+    config: of the table's algorithm, whose fields are the same in all rows but for those that a row changes.
     table: one of `TABLES`.
     rows: names of those to measure; none for all that are not optional.
     steps: how many to time for each row, at least 1.
@@ -67,10 +67,12 @@ def measure(config: ExperimentConfig, table: Table, *, rows: Sequence[str] = (),
     The rows' figures, in the table's order.
 
   Raises:
-    UserError: if the config is no TrIVD-GAN or a row does not fit it.
+    UserError: if the config is one of another algorithm or a row does not fit it.
   """
-  if config.algorithm_name != "trivd":
-    raise UserError(f"--table needs an experiment of trivd, and {config.name} is one of {config.algorithm_name}")
+  if config.algorithm_name != table.algorithm:
+    raise UserError(
+      f"this --table needs an experiment of {table.algorithm}, and {config.name} is one of {config.algorithm_name}"
+    )
   chosen = choose_rows(table, rows)
   made = {name: _experiment(config, row) for name, row in chosen.items()}
   for experiment in made.values():
@@ -85,7 +87,7 @@ def measure(config: ExperimentConfig, table: Table, *, rows: Sequence[str] = (),
     compiled,
     [experiment.init_state() for experiment in made.values()],
     first.put_batch(noise(first), microbatches=True),
-    first.learning_rates(0, "main"),
+    [experiment.step_constants(0, "main") for experiment in made.values()],
     steps=steps,
   )
   times = {name: 1e3 * timing.bare for name, timing in zip(made, timings, strict=True)}
@@ -112,7 +114,7 @@ def _figures(
     parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
     gflop=total_flops(needed_flops(experiment, "main")) / 1e9,
     published=published,
-    published_ratio=published.ms and published.ms / published_base,
+    published_ratio=published.ms and published_base and published.ms / published_base,
   )
 
 
@@ -123,7 +125,7 @@ def goals(table: Table, figures: Sequence[Figures]) -> list[Measurement]:
       name=f"{row.name} / {table.reference}",
       value=row.ratio,
       at_most=table.at_most[row.name],
-      note=f"the paper: {row.published_ratio:.3f}",
+      note="" if row.published_ratio is None else f"the paper: {row.published_ratio:.3f}",
     )
     for row in figures
     if row.name in table.at_most and row.ratio is not None
@@ -131,11 +133,11 @@ def goals(table: Table, figures: Sequence[Figures]) -> list[Measurement]:
 
 
 def pixels_per_video(experiment: Experiment) -> int:
-  """Pixels of a video that all discriminators of a TrIVD-GAN judge together (3.1)."""
+  """Pixels of a video that all discriminators judge together (paper 004, 3.1)."""
   algorithm, data = experiment.config.algorithm, experiment.config.data
   clip = (data.num_frames, data.resolution, data.resolution)
   counts = (
-    view.pixels(clip, num_frames=algorithm.frames_per_clip, factor=algorithm.downsampling)
+    view.pixels(clip, num_frames=algorithm.frames_per_clip, factor=getattr(algorithm, "downsampling", 1))
     for view in experiment.algorithm.views
   )
   return sum(counts)

@@ -80,7 +80,8 @@ def accuracy(
     UserError: if data set or split are missing, its class names are not the classifier's in the same order, or the
       windows differ.
   """
-  check_class_names(weights.class_names, data, what=f"the classifier trained on {weights.details.get('data', '?')!r}")
+  owner = f"the classifier trained on {weights.details.get('data', '?')!r}"
+  sources.check_class_names(weights.class_names, data, what=owner)
   trained = {field: weights.preprocessing.get(field) for field in window_of(data)}
   if trained != window_of(data):
     raise UserError(f"the classifier was trained on windows of {trained}, got {window_of(data)}; choose the same")
@@ -90,16 +91,6 @@ def accuracy(
   count = ConfusionCounter(network, mesh, len(weights.class_names), preprocessing=preprocessing)
   batches = SplitBatches(data, split, batch_size=batch_size, windows=windows, mesh=mesh)
   return Accuracy(class_names=tuple(weights.class_names), confusion=count(variables, batches))
-
-
-def check_class_names(class_names: Sequence[str], data: DataConfig, *, what: str) -> None:
-  """Raises a UserError if a data set does not have exactly these classes in this order; `what` says whose they are."""
-  found = sources.load_info(data.name, data.data_dir).class_names
-  if tuple(class_names) != tuple(found):
-    raise UserError(
-      f"data set {data.name!r} has the classes {', '.join(found)}, but {what} has {', '.join(class_names)}; "
-      "build the data set with the same class folders"
-    )
 
 
 class SplitBatches:

@@ -13,7 +13,7 @@ from absl import logging
 
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.classifier_training.config import ClassifierConfig, changed_fields, window_of
-from vidgen_jax.classifier_training.evaluation import Accuracy, ConfusionCounter, SplitBatches, check_class_names
+from vidgen_jax.classifier_training.evaluation import Accuracy, ConfusionCounter, SplitBatches
 from vidgen_jax.classifier_training.network import MEAN, STD
 from vidgen_jax.classifier_training.schedule import Plateau
 from vidgen_jax.classifier_training.state import ClassifierState, ClassifierSteps
@@ -278,7 +278,7 @@ def _class_names(config: ClassifierConfig) -> tuple[str, ...]:
   class_names = sources.load_info(config.data.name, config.data.data_dir).class_names
   if len(class_names) < 2:
     raise UserError(f"data set {config.data.name!r} has one class only, so there is nothing to tell apart")
-  check_class_names(class_names, config.tested_on, what=f"data set {config.data.name!r}, which is trained on,")
+  sources.check_class_names(class_names, config.tested_on, what=f"data set {config.data.name!r}, which is trained on,")
   if window_of(config.tested_on) != window_of(config.data):
     raise ValueError(f"tested on windows of {window_of(config.tested_on)}, trained on {window_of(config.data)}")
   return class_names

@@ -39,7 +39,7 @@ folder, without pictures, scores and checkpoints; compiles once without and once
                    be measured. The figures of the whole run then come from the bare step.
   --estimate       runs nothing: counts the FLOPs of a step and of the run, and gives the hours of one chip of
                    --device_kind at the utilisation --mfu, which is an assumption.
-  --table=decompositions, --table=units
+  --table=decompositions, --table=units, --table=mvt
                    Table 1 of paper 004 on this machine: a row for every choice of config.algorithm.decomposition (with
                    K = 1 and config.algorithm.frames_per_clip for MoCoGAN-like) or of config.algorithm.recurrent_unit,
                    all else as --config says. Rows take turns, on noise. The paper's step (E.3) is at
@@ -191,8 +191,8 @@ def bench(
     timing = time_steps(experiment, compilation.step, state, iterator, steps=steps, first_step=first_step)
   else:
     batch = experiment.put_batch(next(iterator), microbatches=True)
-    rates = experiment.learning_rates(first_step, phase)
-    timing = time_bare_steps(compilation.step, state, batch, rates, steps=steps)
+    constants = experiment.step_constants(first_step, phase)
+    timing = time_bare_steps(compilation.step, state, batch, constants, steps=steps)
   clips_per_second = experiment.clips_per_step(phase) / timing.bare
   logging.info("counting what was compiled")
   executed, how = executed_flops(experiment, phase, compilation)

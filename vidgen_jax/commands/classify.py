@@ -16,7 +16,6 @@ from vidgen_jax.classifier_training import (
   train_classifier,
 )
 from vidgen_jax.classifier_training.config import window_of
-from vidgen_jax.classifier_training.evaluation import check_class_names
 from vidgen_jax.data import sources
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
@@ -119,7 +118,7 @@ def classify(
   synthetic_data = None if synthetic is None else dataclasses.replace(config.data, name=synthetic)
   if synthetic_data is not None:  # Before hours of training.
     own = sources.load_info(config.data.name, config.data.data_dir).class_names
-    check_class_names(own, synthetic_data, what=f"data set {config.data.name!r}")
+    sources.check_class_names(own, synthetic_data, what=f"data set {config.data.name!r}")
   if classifier is not None:
     weights = read_weight_file(classifier)
     _check_settings(weights, config, classifier)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   for extractor in extractors:
     extractor.check((options.num_frames, size, size, config.data.channels))
   set_options = metric_flags.set_options(flag_values)
-  _check_scores(flag_values, config, extractors, set_options)
+  given_frames = experiment.algorithm.given_frames(options.num_frames)
+  names = scoring.metric_names(given_frames, tracking=config.evaluation.object_tracking)
+  _check_scores(flag_values, config, extractors, set_options, names=names)
   collector = FeatureCollector(extractors, options=set_options)
 
   def score(folder: str, step: int | None) -> list[Score]:
@@ -140,7 +142,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 def _report(path: Path, table: ScoreTable, curves: list[Score]) -> list[Score]:
   scores = [*table.scores, *curves]
   if jax.process_index() == 0:
-    sys.stdout.write(f"{table.text()}\n\n{curve_text(curves)}\n")
+    sys.stdout.write("\n\n".join(filter(None, [table.text(), curve_text(curves)])) + "\n")
     sys.stdout.flush()
     ScoreTable(scores).write_json_lines(path)
     logging.info("appended %d scores to %s", len(scores), path)
@@ -157,7 +159,12 @@ def _check_follow_flags(flag_values: flags.FlagValues) -> None:
 
 
 def _check_scores(
-  flag_values: flags.FlagValues, config: ExperimentConfig, extractors: list[FeatureExtractor], options: SetOptions
+  flag_values: flags.FlagValues,
+  config: ExperimentConfig,
+  extractors: list[FeatureExtractor],
+  options: SetOptions,
+  *,
+  names: Sequence[str],
 ) -> None:
   """Tells before hours of sampling what could not be scored after them."""
   evaluation, fewest = config.evaluation, max(2, options.splits)
@@ -165,7 +172,7 @@ def _check_scores(
     raise UserError(
       f"--num_clips={evaluation.num_clips} is too few for the scores of --networks; give {fewest} or more"
     )
-  known = {"psnr", "ssim"} | ({"centroid_error"} if evaluation.object_tracking else set())
+  known = set(names) & set(HIGHER_IS_BETTER)
   for extractor in extractors:
     frechet, kernel = distance_names(extractor.network)
     known |= {frechet, kernel, "inception_score"}

@@ -154,7 +154,7 @@ def make_signature(
   config = trained.experiment.config
   given, latent, label = program.in_avals[len(weights) :]
   (video,) = program.out_avals
-  num_classes = getattr(config.algorithm, "num_classes", 1)
+  num_classes = config.algorithm.num_classes if trained.is_conditional else 1
   return {
     "format": exported.FORMAT,
     "experiment": config.name,
@@ -164,7 +164,7 @@ def make_signature(
     "num_weights": sum(int(value.size) for value in weights.values()),
     "given_frames": list(trained.experiment.algorithm.given_frames(num_frames)),
     "num_frames": num_frames,
-    "class_names": list(trained.class_names) if num_classes > 1 else [],
+    "class_names": list(trained.class_names) if trained.is_conditional else [],
     "inputs": {
       "given": _describe(given, [0, 255], "the given frames, in their order: batch, time, height, width, channel"),
       "latent": _describe(latent, None, "standard normal; cut at +-t for less variety, zeros for none"),

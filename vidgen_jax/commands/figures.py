@@ -114,6 +114,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       data_dir=flag_values.data_dir,
     )
     sampler = samplers.workdir_sampler(trained)
+    chosen = _possible_for(sampler, chosen, named=flag_values.only)
     clips = _clips_with_truth(sampler, num_clips=max(num_measured, num_shown))
     shown, measured = _first(clips, num_shown), _first(clips, num_measured)
     origin = describe_origin(trained, sampler) | {"samples": samples, "seed": seed}
@@ -173,6 +174,15 @@ def describe_origin(trained: Trained, sampler: Sampler) -> dict[str, Any]:
     "given_frames": list(sampler.given_frames),
     "truncation": scoring.sampling_options(trained.experiment).truncation,
   }
+
+
+def _possible_for(sampler: Sampler, chosen: frozenset[str], *, named: Sequence[str]) -> frozenset[str]:
+  """Without what compares each clip with its truth, if the model makes clips from noise, which have none."""
+  if sampler.given_frames or BEST_OF not in chosen:
+    return chosen
+  if BEST_OF in named:
+    raise UserError(f"--only={BEST_OF} compares samples with their true clips, and clips from noise have none")
+  return chosen - {BEST_OF}
 
 
 class _Observer(Protocol):

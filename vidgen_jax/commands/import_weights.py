@@ -1,10 +1,10 @@
-"""`vidgen weights`: brings published weights of feature networks into our form, and checks them by known answers."""
+"""`vidgen weights`: brings published weights of networks into our form, and checks them by known answers."""
 
 import dataclasses
 import functools
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation.extraction import CONSTANTS, VOLUME, FeatureExtractor, load_extractor
 from vidgen_jax.metrics.frechet import frechet_distance_of
 from vidgen_jax.models.classifiers import NETWORKS
+from vidgen_jax.models.flow import FLOW_NETWORKS
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.mesh import MeshConfig
@@ -24,20 +25,21 @@ from vidgen_jax.pretrained.arrays import read_arrays
 from vidgen_jax.pretrained.layouts import convert
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file, write_weight_file
 
-SUMMARY = """Brings published weights of feature networks into our form, and checks them.
+SUMMARY = """Brings published weights of feature and flow networks into our form, and checks them.
 
-  vidgen weights import --network=i3d|c3d|r3d18|tsn --from=FILE --out=NAME.safetensors
+  vidgen weights import --network=i3d|c3d|r3d18|tsn|pwc_net --from=FILE --out=NAME.safetensors
       Reads TensorFlow V2 checkpoints, PyTorch state dicts (nothing in them is executed), Chainer's .npz, safetensors;
       TensorFlow, PyTorch and Chainer are not needed. Every tensor must be used and every parameter filled. C3D for the
       inception score on UCF-101 also takes --mean=mean2.npz, the mean volume of TGAN's and TGANv2's protocols.
   vidgen weights selftest --weights=NAME.safetensors
       Known answers. I3D: FVD between all-black and all-white clips [16, 15, 64, 64, 3] is about 131 with the weights
-      that FVD is defined with (rgb_scratch), about 219 with rgb_imagenet.
+      that FVD is defined with (rgb_scratch), about 219 with rgb_imagenet. PWC-Net: the motion of a shifted texture.
   vidgen weights show --weights=NAME.safetensors
       Network, source, hashes, sizes.
 
 Where weights are published: I3D's rgb_scratch in the public kinetics-i3d release (data/checkpoints/rgb_scratch, the
-same bytes as TF-Hub's deepmind/i3d-kinetics-400/1); C3D's conv3d_deepnetA_ucf.npz and mean2.npz with TGANv2's release.
+same bytes as TF-Hub's deepmind/i3d-kinetics-400/1); C3D's conv3d_deepnetA_ucf.npz and mean2.npz with TGANv2's release;
+PWC-Net's pwc_net.pth.tar with its own.
 """
 
 USAGE = "vidgen weights import|selftest|show [flags]"
@@ -51,6 +53,12 @@ _KNOWN_CLIPS = (16, 15, 64, 64, 3)
 _TOLERANCE = 0.02
 """Relative: the answers are published without decimals, and found with other hardware's convolutions."""
 
+_SHIFT = (3.0, -2.0)
+"""Pixels (x, y) by which the texture of the flow network's self-test moves."""
+
+_SHIFT_TOLERANCE = 0.5
+"""Pixels of the median error; published networks are well below on such motion."""
+
 _PREPROCESSING = {
   # torchvision's R3D_18_Weights and ResNet50_Weights; Hara's 3D ResNets: the mean and spread of Kinetics.
   ("r3d18", "torchvision"): {"mean": [0.43216, 0.394666, 0.37645], "std": [0.22803, 0.22145, 0.216989]},
@@ -61,7 +69,8 @@ _PREPROCESSING = {
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
-  flags.DEFINE_enum("network", None, list(NETWORKS), "import: whose weights they are", flag_values=flag_values)
+  networks = [*NETWORKS, *FLOW_NETWORKS]
+  flags.DEFINE_enum("network", None, networks, "import: whose weights they are", flag_values=flag_values)
   flags.DEFINE_string("from", None, "import: file, or prefix of a TensorFlow checkpoint", flag_values=flag_values)
   flags.DEFINE_string("mean", None, "import, c3d: .npz or .npy with the mean volume", flag_values=flag_values)
   flags.DEFINE_string("out", None, "import: .safetensors file to write", flag_values=flag_values)
@@ -81,8 +90,11 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
     sys.stdout.write(describe(flag_values.weights, read_weight_file(flag_values.weights)))
     return None
   startup.enable_compilation_cache()
-  extractor = load_extractor(flag_values.weights, mesh=meshes.make_mesh(MeshConfig()), batch_size=4)
-  passed, report = selftest(extractor)
+  weights = read_weight_file(flag_values.weights)
+  if weights.network in FLOW_NETWORKS:
+    passed, report = flow_selftest(weights)
+  else:
+    passed, report = selftest(load_extractor(flag_values.weights, mesh=meshes.make_mesh(MeshConfig()), batch_size=4))
   sys.stdout.write(report)
   return 0 if passed else 1
 
@@ -103,7 +115,7 @@ def import_weights(network: str, source: str, out: str, *, mean: str | None = No
   """Reads foreign weights and writes ours.
 
   Args:
-    network: a name in `NETWORKS`.
+    network: a name in `NETWORKS` or `FLOW_NETWORKS`.
     source: file, or prefix of a checkpoint.
     out: the .safetensors file; its JSON is written beside it.
     mean: of C3D: the file of the mean volume, [3, T, H, W] in the order BGR.
@@ -143,13 +155,16 @@ def abstract_variables(network: str, settings: Mapping[str, Any]) -> dict[str, A
   """Shapes of a network's variables, as nested dictionaries of ShapeDtypeStruct; nothing is computed.
 
   Args:
-    network: a name in `NETWORKS`.
+    network: a name in `NETWORKS` or `FLOW_NETWORKS`.
     settings: its constructor's arguments.
   """
+  keys = {"params": jax.random.key(0)}
+  if network in FLOW_NETWORKS:
+    flow, picture = FLOW_NETWORKS[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(lambda x: flow.init(keys, x, x), picture)
   module = NETWORKS[network](**settings)
   # The smallest clips that every network takes at full size; C3D's first linear layer fixes its input.
   shape = (1, 16, 112, 112, 3) if network == "c3d" else (1, 16, 224, 224, 3)
-  keys = {"params": jax.random.key(0)}
   return jax.eval_shape(lambda x: module.init(keys, x), jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
@@ -225,6 +240,39 @@ def selftest(extractor: FeatureExtractor) -> tuple[bool, str]:
   answers = [_same_clip_twice(extractor)]
   if extractor.network == "i3d":
     answers.append(_black_against_white(extractor))
+  return _summed_up(answers)
+
+
+def flow_selftest(weights: WeightFile) -> tuple[bool, str]:
+  """Checks weights of a flow network by the motion of a texture that is known, there being no published answer.
+
+  Args:
+    weights: of a network in `FLOW_NETWORKS`.
+
+  Returns:
+    Whether the answer is right, and a line that says so.
+  """
+  module = FLOW_NETWORKS[weights.network](**weights.settings)
+  variables = jax.tree.map(jnp.asarray, weights.variables)
+  found = jax.jit(module.apply)(variables, _texture(np.zeros(2)), _texture(np.array(_SHIFT)))
+  middle = np.asarray(found)[0, 32:-32, 32:-32].reshape(-1, 2)
+  error = float(np.median(np.linalg.norm(middle - _SHIFT, axis=-1)))
+  motion = ", ".join(f"{value:.2f}" for value in np.median(middle, axis=0))
+  text = f"found ({motion}) px for ({_SHIFT[0]:g}, {_SHIFT[1]:g}), median error {error:.2f}"
+  return _summed_up([Answer(name="texture", passed=error <= _SHIFT_TOLERANCE, text=text)])
+
+
+def _texture(shift: np.ndarray, *, size: int = 128) -> jax.Array:
+  """A random smooth texture [1, size, size, 3] in [-1, 1], moved by (x, y) pixels: waves in random directions."""
+  random = np.random.default_rng(0)
+  waves, amplitudes = random.normal(scale=0.25, size=(64, 2)), random.normal(scale=0.1, size=(64, 3))
+  phases = random.uniform(0.0, 2.0 * np.pi, 64)
+  places = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) - shift
+  picture = np.cos(places @ waves.T + phases) @ amplitudes
+  return jnp.asarray(np.clip(picture, -1.0, 1.0)[None], jnp.float32)
+
+
+def _summed_up(answers: Sequence[Answer]) -> tuple[bool, str]:
   lines = [f"{'ok' if a.passed else 'WRONG':<6}{a.name}: {a.text}\n" for a in answers]
   return all(a.passed for a in answers), "".join(lines)
 

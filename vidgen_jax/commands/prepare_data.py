@@ -14,6 +14,8 @@ from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
 from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.errors import UserError
 from vidgen_jax.ops import video as video_ops
+from vidgen_jax.parallel import startup
+from vidgen_jax.sampling.generated_set import GeneratedOptions, build_generated
 
 SUMMARY = """Builds data sets and shows what is in them.
 
@@ -23,6 +25,8 @@ SUMMARY = """Builds data sets and shows what is in them.
       Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes;
       both may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
       (or --split_group=8, which divides the people: eight strips of each, numbered in a row)
+  vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
+      Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
       Sizes, classes and frame rates, and a contact sheet.
 
@@ -30,11 +34,12 @@ A build that was interrupted continues where it was when the same command is giv
 records lists every source file, or why it was skipped.
 """
 
-USAGE = "vidgen data build shape_motion|video_folder [flags], or vidgen data inspect NAME [flags]"
+USAGE = "vidgen data build shape_motion|video_folder|generated [flags], or vidgen data inspect NAME [flags]"
 
 _BUILDERS = {
   "shape_motion": (ShapeMotionOptions, build_shape_motion),
   "video_folder": (VideoFolderOptions, build_video_folder),
+  "generated": (GeneratedOptions, build_generated),
 }
 _INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
 
@@ -56,7 +61,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("string", "encoding", defaults["encoding"], "build video_folder: jpeg or png (lossless)")
   define("integer", "quality", defaults["quality"], "build video_folder: JPEG quality, 1..100")
   define(
-    "float", "test_fraction", defaults["test_fraction"], "build video_folder: part of every class that is for testing"
+    "float",
+    "test_fraction",
+    defaults["test_fraction"],
+    "build video_folder, generated: test part of every class",
   )
   define(
     "string",
@@ -68,6 +76,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("integer", "min_frames", defaults["min_frames"], "build video_folder: a shorter video is skipped")
   define("integer", "clip_frames", 0, "build video_folder: cut videos into clips of that many frames; 0 does not cut")
   define("float", "fps", 0.0, "build video_folder: frames per second to note for frame strips; 0 for unknown")
+  define("string", "workdir", None, "build generated: folder of a run")
+  define("string", "export", None, "build generated: folder of an export, in place of --workdir")
+  define("integer", "step", None, "build generated: of the run's checkpoint; the latest by default")
+  define("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)")
+  define("integer", "clips_per_class", 100, "build generated: clips of each class")
+  define("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut")
   define("integer", "num_threads", 0, "build video_folder: files decoded at a time; 0 for one per core")
   define("string", "split", "train", "inspect: split to show")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
@@ -99,7 +113,7 @@ def build(builder: str, flag_values: flags.FlagValues) -> None:
   """Builds a data set and says where it is.
 
   Args:
-    builder: 'shape_motion' or 'video_folder'.
+    builder: a name in `_BUILDERS`.
     flag_values: parsed flags.
 
   Raises:
@@ -114,6 +128,7 @@ def build(builder: str, flag_values: flags.FlagValues) -> None:
   values["name"] = values["name"] or builder
   if "source" in values and not values["source"]:
     raise UserError("build video_folder needs --source=FOLDER")
+  startup.enable_compilation_cache()
   build_dataset(options_type(**values))
   _describe(sources.load_info(values["name"], values["data_dir"]))
 

@@ -14,6 +14,9 @@ from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import sources
+from vidgen_jax.errors import UserError
+from vidgen_jax.evaluation import scoring
+from vidgen_jax.experiment import Experiment
 from vidgen_jax.observe.parameters import parameter_table
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import create_writer
@@ -67,11 +70,13 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
   experiment = experiments.build(config)
   info = sources.load_info(config.data.name, config.data.data_dir)
   iterator = train_iterator(experiment)
-  # Networks that do not fit the data are told of before the folder belongs to them.
-  _ = experiment.abstract_state
+  _check_scores(experiment)
+  # Networks that do not fit the data, and weights that cannot be read, are told of before the folder belongs to them.
+  _ = experiment.abstract_state, experiment.frozen_nets
   workdirs.claim(workdir, config)
   every, keep = config.train.checkpoint_every, config.train.checkpoints_to_keep
   with Checkpointer(workdir, every=every, keep=keep) as checkpointer, StopSignals() as stop:
+    _check_continues(checkpointer, experiment, workdir)
     restored = checkpointer.restore(experiment.abstract_state, iterator=iterator)
     state = restored.state if restored else experiment.init_state()
     first_step = restored.step if restored else 0
@@ -81,7 +86,8 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
     logging.info("%s", parameter_table({name: net.params for name, net in state.nets.items()}))
     is_lead = jax.process_index() == 0
     clips = experiment.clips_per_step(experiment.algorithm.phase_at(first_step))
-    meta = {"config": configs.to_dict(config), "class_names": list(info.class_names)}
+    hashes = {name: weights.hash for name, weights in experiment.frozen_weights.items()}
+    meta = {"config": configs.to_dict(config), "class_names": list(info.class_names), "frozen_weights": hashes}
     with (
       contextlib.closing(
         create_writer(workdir, is_lead=is_lead, resumed_step=first_step if restored else None)
@@ -98,3 +104,29 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
       loop = TrainLoop(experiment, checkpointer, iterator, hooks, stop, meta)
       state = loop.run(state, first_step, profile_folder=f"{workdir}/profile" if profile else None)
   return state
+
+
+def _check_scores(experiment: Experiment) -> None:
+  """A setting that would be ignored is an error."""
+  config, given_frames = experiment.config, experiment.algorithm.given_frames(experiment.num_frames)
+  if config.train.evaluate_every and not scoring.metric_names(given_frames, tracking=config.evaluation.object_tracking):
+    raise UserError(
+      f"train.evaluate_every={config.train.evaluate_every}: clips from noise have no truth that each could be compared "
+      "with; set it to 0, and score them as a set with `vidgen evaluate --networks`, beside the training with --follow"
+    )
+
+
+def _check_continues(checkpointer: Checkpointer, experiment: Experiment, workdir: str) -> None:
+  """Checks what the config only names: a run must not go on with other labels or other frozen weights.
+
+  A data set that was built anew with other class folders gives every label another meaning.
+  """
+  meta = checkpointer.latest_meta()
+  if meta is None:
+    return
+  owner = f"the run in --workdir={workdir}"
+  sources.check_class_names(meta["class_names"], experiment.config.data, what=owner)
+  for name, frozen in experiment.algorithm.frozen_networks().items():
+    known, found = meta.get("frozen_weights", {}).get(name), experiment.frozen_weights[name].hash
+    if found != known:
+      raise UserError(f"{frozen.weights} has the hash {found[:12]}, but {owner} began with {known[:12]}; restore it")

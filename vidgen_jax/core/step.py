@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -33,11 +34,20 @@ Gather = Callable[[Nets], Nets]
 """Tells the compiler to hold nets whole on every device while a loss is computed (see `Experiment.step_fn`)."""
 
 
+@flax.struct.dataclass
+class StepConstants:
+  """What a train step is given besides state and batch."""
+
+  learning_rates: dict[str, jax.Array]
+  """float32[] by update name. No constants of the graph: a new rate must not compile it anew."""
+  frozen: Nets
+  """Nets that losses use but nothing trains."""
+
+
 def train_step(
   state: TrainState,
   batch: Batch,
-  learning_rates: Mapping[str, jax.Array],
-  frozen: Mapping[str, NetState],
+  constants: StepConstants,
   *,
   updates: tuple[Update, ...],
   ema: EmaConfig,
@@ -49,8 +59,7 @@ def train_step(
   Args:
     state: before the step.
     batch: micro-batches, stacked on the leading axis: video [K, B, T, H, W, C], label [K, B].
-    learning_rates: float32[] by update name.
-    frozen: nets that losses use but nothing trains.
+    constants: learning rates and frozen nets.
     updates: of the current phase, in order.
     ema: of the averages.
     config: of the loops.
@@ -73,11 +82,11 @@ def train_step(
         update,
         untouched | carry[0],
         carry[1],
-        frozen,
+        constants.frozen,
         microbatch,
         jax.random.fold_in(key, i),
         state.step,
-        learning_rates,
+        constants.learning_rates,
         config,
         gather,
       )

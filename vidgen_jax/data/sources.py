@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from vidgen_jax.data import records
+from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
 
@@ -41,6 +42,25 @@ class DatasetInfo:
   def fps(self) -> tuple[float, ...]:
     """The distinct frame rates of the clips, ascending; 0 stands for unknown."""
     return tuple(sorted(set(self.manifest["fps"])))
+
+
+def check_class_names(class_names: Sequence[str], data: DataConfig, *, what: str) -> None:
+  """Checks that a data set has exactly these classes in this order, so that a label means the same.
+
+  Args:
+    class_names: of whatever was trained.
+    data: the data set.
+    what: whose classes they are, in words.
+
+  Raises:
+    UserError: if not, with both lists; or if the data set is missing.
+  """
+  found = load_info(data.name, data.data_dir).class_names
+  if tuple(class_names) != tuple(found):
+    raise UserError(
+      f"data set {data.name!r} has the classes {', '.join(found)}, but {what} has {', '.join(class_names)}; "
+      "build the data set with the same class folders"
+    )
 
 
 def load_info(name: str, data_dir: str | Path) -> DatasetInfo:

@@ -15,7 +15,7 @@ from vidgen_jax.evaluation.scoring import Evaluation
 from vidgen_jax.metrics.best_of import BestOf
 from vidgen_jax.metrics.bootstrap import mean_interval
 from vidgen_jax.metrics.report import Score, ScoreTable
-from vidgen_jax.workdir import Trained
+from vidgen_jax.workdir import Trained, check_label_map
 
 PROTOCOLS = {
   "psnr": ("psnr", "frame_mean", "dB"),
@@ -51,9 +51,11 @@ def score_run(
     Scores over whole clips, and those of every frame by itself.
 
   Raises:
-    UserError: if the data set is missing or the disk is full.
+    UserError: if the data set is missing, the classes that the model knows by their labels are not its classes, or the
+      disk is full.
   """
   experiment, nets = trained.experiment, trained.nets
+  check_label_map(trained)
   settings = experiment.config.evaluation
   batches = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
   pictured = next(batches)  # Before anything is compiled, so that a missing data set or split is told at once.
@@ -99,8 +101,7 @@ def clip_scores(evaluation: Evaluation, common: dict[str, Any]) -> ScoreTable:
   table = ScoreTable()
   for subject, fields, aggregate, values in _aggregates(evaluation, common):
     for name, (metric, protocol, unit) in PROTOCOLS.items():
-      # A sample that shows the object most often is no better prediction: only the mean says something.
-      if name not in values or (name == "presence" and aggregate.startswith("best")):
+      if name not in values or (name in scoring.WITHOUT_BEST and aggregate.startswith("best")):
         continue
       clips = np.array([scoring.mean_of_known(clip) for clip in values[name].reshape(len(values[name]), -1)])
       table.add(
@@ -135,7 +136,9 @@ def frame_scores(evaluation: Evaluation, common: dict[str, Any]) -> Iterator[Sco
 
 
 def curve_text(scores: list[Score]) -> str:
-  """The result of `frame_scores` as a table: a line for each subject, a column for each frame."""
+  """The result of `frame_scores` as a table: a line for each subject, a column for each frame; '' without scores."""
+  if not scores:
+    return ""
   curves: dict[tuple[str, str, str], list[float]] = {}
   frames: dict[str, None] = {}
   for score in scores:

@@ -26,15 +26,40 @@ from vidgen_jax.observe.pictures import PredictionPictures, save_prediction_pict
 from vidgen_jax.ops.given import frames_needed, generated_frames, take_frames
 from vidgen_jax.types import Batch
 
-DIRECTIONS = {"psnr": True, "ssim": True, "psnr_pooled": True}
-TRACKING_DIRECTIONS = {"centroid_error": False, "penalised_centroid_error": False, "presence": True}
-"""Metrics, and whether higher is better. `psnr` and `ssim` are of every generated frame [B, T - G], the others per clip
-[B]."""
+DIRECTIONS = {
+  "psnr": True,
+  "ssim": True,
+  "psnr_pooled": True,
+  "centroid_error": False,
+  "penalised_centroid_error": False,
+  "presence": True,
+}
+"""Metrics of clips, and whether higher is better. `psnr` and `ssim` are of every generated frame [B, T - G], the others
+per clip [B]."""
+
+WITHOUT_BEST = frozenset({"presence"})
+"""Metrics in which the best of several samples says nothing: to show an object most often is no better guess."""
+
+_PAIRED = ("psnr", "ssim", "psnr_pooled")
+_TRACKED = ("centroid_error", "penalised_centroid_error", "presence")
 
 NUM_PICTURED_CLIPS = 8
 
 HOOK_STREAM = 1
 """Folded into the root key for standing statistics and for the hooks' latents, so that neither touches training."""
+
+
+def metric_names(given_frames: Sequence[int], *, tracking: bool) -> tuple[str, ...]:
+  """Which of `DIRECTIONS` `score` computes.
+
+  Args:
+    given_frames: of the model. Clips that are made from nothing but noise have no truth to be compared with: only
+      metrics of sets, which a `ClipObserver` computes, can score them.
+    tracking: whether an object is tracked.
+  """
+  if not len(given_frames):
+    return ()
+  return (*_PAIRED, *(_TRACKED if tracking else ()))
 
 
 class ClipObserver(Protocol):
@@ -63,7 +88,8 @@ class Evaluation:
   def means(self) -> dict[str, float]:
     """The model's means over clips and samples, and its best-of-l means as '{metric}_best'."""
     means = {name: mean_of_known(values) for name, values in self.model.mean.items()}
-    return means | {f"{name}_best": mean_of_known(values) for name, values in self.model.best.items()}
+    best = {name: values for name, values in self.model.best.items() if name not in WITHOUT_BEST}
+    return means | {f"{name}_best": mean_of_known(values) for name, values in best.items()}
 
 
 def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
@@ -252,7 +278,8 @@ def evaluate(
     if observer is not None:
       for name, clips in {"real": truth, **guesses}.items():
         observer.add(name, 0, clips)
-    kept = BestOfSamples(DIRECTIONS | (TRACKING_DIRECTIONS if tracking else {}))
+    names = metric_names(given_frames, tracking=tracking)
+    kept = BestOfSamples({name: DIRECTIONS[name] for name in names})
     for j in range(samples):
       prediction = predict(experiment, nets, known, sample_key(key, i, j), options=options, batch_norm=batch_norm)
       kept.add(score(prediction, truth, given_frames, tracking=tracking))
@@ -273,14 +300,16 @@ def evaluate(
 def score(
   prediction: np.ndarray, truth: np.ndarray, given_frames: Sequence[int], *, tracking: bool
 ) -> dict[str, np.ndarray]:
-  """Scores of one sample's generated frames; metrics and shapes as in `DIRECTIONS`.
+  """Scores of one sample's generated frames; metrics as `metric_names` says, shapes as in `DIRECTIONS`.
 
   Args:
     prediction: uint8 [B, T, H, W, C], whole clips.
-    truth: the same shape.
+    truth: the same shape; does not count where nothing is given.
     given_frames: G indices of frames that do not count.
     tracking: whether an object is tracked.
   """
+  if not len(given_frames):
+    return {}
   generated = generated_frames(given_frames, truth.shape[1])
   prediction, truth = take_frames(prediction, generated), take_frames(truth, generated)
   scores = {
@@ -325,7 +354,7 @@ def score_baselines(
     tracking: whether an object is tracked.
   """
   results = {name: score(guess, truth, given_frames, tracking=tracking) for name, guess in guesses.items()}
-  if tracking:
+  if tracking and len(given_frames):
     results |= {name: _tracking_scores(found) for name, found in track_scores(truth, given_frames).items()}
   return {name: BestOf(best=scores, mean=scores, num_samples=1) for name, scores in results.items()}
 

@@ -26,7 +26,7 @@ class Stochasticity:
 
   Args:
     truth: uint8 [N, T, H, W, C], real clips.
-    given_frames: indices of the frames that the model is given; they do not count.
+    given_frames: indices of the frames that the model is given, at least one; they do not count.
     samples: how many will come; see `vidgen_jax.metrics.best_of.curve_counts`.
     batch_size: clips that are scored at once.
   """

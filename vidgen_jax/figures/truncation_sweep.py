@@ -111,10 +111,11 @@ def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking
 
   Returns:
     JSON-compatible: by metric of `scoring.score` {'mean': over samples and clips, 'best': of each clip's best sample},
-    'presence' without 'best'; and 'diversity', see `PixelDiversity`. None where no clip has a score.
+    those `scoring.WITHOUT_BEST` without 'best'; and 'diversity', see `PixelDiversity`. None where no clip has a score.
   """
-  directions = scoring.DIRECTIONS | (scoring.TRACKING_DIRECTIONS if tracking else {})
-  kept, diversity, given = BestOfSamples(directions), PixelDiversity(), sampler.given_frames
+  given = sampler.given_frames
+  directions = {name: scoring.DIRECTIONS[name] for name in scoring.metric_names(given, tracking=tracking)}
+  kept, diversity = BestOfSamples(directions), PixelDiversity()
   for j in range(samples):
     videos = samplers.draw_sample(sampler, clips, sample=j, seed=seed)
     kept.add(score_clips(videos, clips.truth, given, batch_size=sampler.batch_size, tracking=tracking))
@@ -122,9 +123,9 @@ def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking
   result = kept.result()
   report: dict[str, Any] = {}
   for name in directions:
-    report[name] = {"mean": _mean(result.mean[name]), "best": _mean(result.best[name])}
-  if tracking:
-    del report["presence"]["best"]  # A sample that shows the object most often is no better prediction.
+    report[name] = {"mean": _mean(result.mean[name])}
+    if name not in scoring.WITHOUT_BEST:
+      report[name]["best"] = _mean(result.best[name])
   return report | {"diversity": float(diversity.result().mean())}
 
 
@@ -192,18 +193,20 @@ def _mean(values: np.ndarray) -> float | None:
 def _panels(scores: Mapping[str, Mapping[str, Any]]) -> list[Panel]:
   labels, places = list(scores), range(len(scores))
   shown = {name: label for name, label in FIDELITY.items() if name in next(iter(scores.values()))}
-  panels, directions = [], scoring.DIRECTIONS | scoring.TRACKING_DIRECTIONS
+  panels = []
   for name, label in shown.items():
     lines = [
       Line(x=places, y=_values(scores, name, part), label=text, shade=shade, marker=".")
       for part, text, shade in (("best", "best sample", 1.0), ("mean", "mean of samples", 0.0))
     ]
-    title = "higher is better" if directions[name] else "lower is better"
+    title = "higher is better" if scoring.DIRECTIONS[name] else "lower is better"
     panels.append(Panel(title=title, x_label="truncation", y_label=label, lines=lines, ticks=labels))
   diversity = [one["diversity"] for one in scores.values()]
   line = Line(x=places, y=diversity, shade=0.0, marker=".")
   title, y_label = "samples of a clip, mean over pairs", "diversity: 1 - cosine of pixels"
   panels.append(Panel(title=title, x_label="truncation", y_label=y_label, lines=[line], ticks=labels))
+  if not shown:
+    return panels
   name, label = next(iter(shown.items()))
   line = Line(x=diversity, y=_values(scores, name, "mean"), shade=0.0, style=":", marker="o", notes=labels)
   title = "fidelity against diversity, by truncation"

@@ -32,8 +32,6 @@ class BestOfSamples:
   """
 
   def __init__(self, higher_is_better: Mapping[str, bool]):
-    if not higher_is_better:
-      raise ValueError("higher_is_better names no metric")
     self._sign = {name: 1.0 if higher else -1.0 for name, higher in higher_is_better.items()}
     self._best: dict[str, np.ndarray] = {}
     self._sum: dict[str, np.ndarray] = {}

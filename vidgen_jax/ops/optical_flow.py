@@ -5,6 +5,7 @@ Bouguet: Pyramidal implementation of the Lucas Kanade feature tracker (2001), bu
 window weighed by binomial coefficients, over all colour channels, and damped where a window has no texture.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -16,9 +17,29 @@ LEAST_SIDE = 8
 """The pyramid ends before a side would be shorter than this."""
 
 
+FlowEstimator = Callable[[jax.Array, jax.Array], jax.Array]
+"""From two pictures [N, H, W, C] in [-1, 1] to the motion from the first to the second, float32 [N, H, W, 2]: (dx, dy)
+in pixels, x to the right and y down."""
+
+
+def flow_of_clips(estimate: FlowEstimator, video: jax.Array) -> jax.Array:
+  """The motion from each frame to the next.
+
+  Args:
+    estimate: of two pictures.
+    video: [B, T, H, W, C] in [-1, 1].
+
+  Returns:
+    float32 [B, T - 1, H, W, 2], (dx, dy) in pixels.
+  """
+  batch, frames, *picture = video.shape
+  first, second = (part.reshape(-1, *picture) for part in (video[:, :-1], video[:, 1:]))
+  return estimate(first, second).reshape(batch, frames - 1, *picture[:2], 2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LucasKanade:
-  """A flow estimator.
+  """A `FlowEstimator` without weights.
 
   Attributes:
     levels: of the pyramid at most; each halves the pictures.
@@ -66,12 +87,6 @@ class LucasKanade:
         flow = _blurred(flow, 1)
     return flow
 
-  def clips(self, video: jax.Array) -> jax.Array:
-    """The motion from each frame to the next: [B, T, H, W, C] in [-1, 1] to float32 [B, T - 1, H, W, 2]."""
-    batch, frames, *picture = video.shape
-    first, second = (part.reshape(-1, *picture) for part in (video[:, :-1], video[:, 1:]))
-    return self(first, second).reshape(batch, frames - 1, *picture[:2], 2)
-
   def _step(self, first: jax.Array, warped: jax.Array, inside: jax.Array) -> jax.Array:
     """The least-squares motion [N, H, W, 2] that is left between two pictures, from the pixels `inside`."""
     dx, dy = _slopes(0.5 * (first + warped))
@@ -111,6 +126,25 @@ def bilinear_sample(pictures: jax.Array, flow: jax.Array) -> jax.Array:
   above = (1 - right_share) * corner(0) + right_share * corner(1)
   below = (1 - right_share) * corner(width) + right_share * corner(width + 1)
   return (1 - low_share) * above + low_share * below
+
+
+def inside_share(flow: jax.Array) -> jax.Array:
+  """How much of what `bilinear_sample` reads at p + flow(p) lies within the picture.
+
+  Args:
+    flow: (dx, dy) [N, H, W, 2].
+
+  Returns:
+    [N, H, W, 1], from 1 down to 0 where the place lies a pixel or more outside.
+  """
+  height, width = flow.shape[1:3]
+  columns = jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0]
+  rows = jnp.arange(height, dtype=flow.dtype)[None, :, None] + flow[..., 1]
+  shares = [
+    jnp.clip(1.0 - jnp.maximum(-place, place - (size - 1)), 0.0, 1.0)
+    for place, size in ((columns, width), (rows, height))
+  ]
+  return (shares[0] * shares[1])[..., None]
 
 
 def _inside(flow: jax.Array) -> jax.Array:

@@ -36,7 +36,7 @@ class ConvertedWeights:
 
   Attributes:
     variables: nested by collection, module and name, of NumPy arrays.
-    settings: constructor arguments: `num_classes`, and others that the origin implies.
+    settings: constructor arguments: `num_classes` of a classifier, and others that the origin implies.
     origin: where files of this kind come from, in words.
     warning: one line that the user should see, or empty.
   """
@@ -58,7 +58,7 @@ def convert(network: str, source: SourceArrays, expected: Expected) -> Converted
   (gamma Wx - gamma mean) / std. Arrays become the network's dtypes.
 
   Args:
-    network: 'i3d', 'c3d', 'r3d18' or 'tsn'.
+    network: 'i3d', 'c3d', 'r3d18', 'tsn' or 'pwc_net'.
     source: what was read.
     expected: see `Expected`.
 
@@ -73,7 +73,7 @@ def convert(network: str, source: SourceArrays, expected: Expected) -> Converted
   naming = _choose(network, source)
   names = {naming.normalise(name): name for name in source.arrays}
   arrays = {short: source.arrays[name] for short, name in names.items()}
-  settings = dict(naming.settings) | {"num_classes": _num_classes(naming, arrays)}
+  settings = dict(naming.settings) | ({"num_classes": _num_classes(naming, arrays)} if naming.head else {})
   wanted = traverse_util.flatten_dict(dict(expected(settings)))
   variables, used, wrong = {}, set(), []
   for path, struct in wanted.items():
@@ -180,7 +180,7 @@ def _belongs(naming: Naming, name: str, arrays: Mapping[str, np.ndarray]) -> boo
   Counters and other networks' variables need not be, nor what an optimizer keeps about a variable under its name.
   """
   is_slot = name.rpartition("/")[0] in arrays
-  return name.startswith(naming.scope) and not is_slot and not _IGNORED.search(name)
+  return name.startswith(naming.scope) and name not in naming.idle and not is_slot and not _IGNORED.search(name)
 
 
 def _refuse(network: str, source: SourceArrays, problems: Mapping[str, list[str]]) -> None:

@@ -22,26 +22,28 @@ class Naming:
     network: ours.
     origin: where files of this kind come from, in words.
     marks: names with numbers of axes by which a file is known.
-    head: the name whose tensor has one entry for each class.
-    head_axis: of the classes in that tensor.
     foreign: the name of the tensor that holds a variable; None if there is no such variable in this origin.
+    head: the name whose tensor has one entry for each class; '' for a network that knows no classes.
+    head_axis: of the classes in that tensor.
     kernels: 'torch' for [out, in, t, h, w], [out, in, h, w] and [out, in]; 'flax' for ours.
     settings: constructor arguments of the network that the origin implies.
     scope: only what is named so from the start belongs to the network.
     renamed: (pattern, replacement) for prefixes that some programs add.
+    idle: names of tensors that the origin declares and does not compute with.
     flattened: dense kernels whose inputs are a flattened [C, T, H, W], with the bias that has C entries.
   """
 
   network: str
   origin: str
   marks: Mapping[str, int]
-  head: str
-  head_axis: int
   foreign: Function
   kernels: Literal["torch", "flax"]
+  head: str = ""
+  head_axis: int = 0
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   scope: str = ""
   renamed: tuple[tuple[str, str], ...] = ()
+  idle: frozenset[str] = frozenset()
   flattened: Mapping[Path, str] = dataclasses.field(default_factory=dict)
 
   def normalise(self, name: str) -> str:
@@ -121,6 +123,34 @@ def _resnet(stem: Mapping[str, str], parts: Mapping[str, str]) -> Function:
   return foreign
 
 
+_NUMBERS = ("One", "Two", "Thr", "Fou", "Fiv", "Six")
+_PWC_NET_PLAIN = re.compile(r"predict_flow\d|deconv\d|upfeat\d|dc_conv7")
+
+
+def _pwc_net(path: Path) -> str:
+  _, module, leaf = path
+  return f"{module}.{_TORCH_LEAVES[leaf]}" if _PWC_NET_PLAIN.fullmatch(module) else f"{module}.0.{_TORCH_LEAVES[leaf]}"
+
+
+def _pwc_net_port(path: Path) -> str:
+  """Of the port that counts levels and layers in words; a level there also enlarges what the coarser one found."""
+  _, module, leaf = path
+  if context := re.fullmatch(r"dc_conv(\d)", module):
+    layer = f"Refiner.netMain.{2 * (int(context[1]) - 1)}"
+  elif pyramid := re.fullmatch(r"conv(\d)(a|aa|b)", module):
+    level = int(pyramid[1])
+    order = ("aa", "a", "b") if level == len(_NUMBERS) else ("a", "aa", "b")
+    layer = f"Extractor.net{_NUMBERS[level - 1]}.{2 * order.index(pyramid[2])}"
+  elif decoder := re.fullmatch(r"conv(\d)_(\d)", module):
+    layer = f"{_NUMBERS[int(decoder[1]) - 1]}.net{_NUMBERS[int(decoder[2])]}.0"
+  elif predictor := re.fullmatch(r"predict_flow(\d)", module):
+    layer = f"{_NUMBERS[int(predictor[1]) - 1]}.netSix.0"
+  else:
+    kind, level = re.fullmatch(r"(deconv|upfeat)(\d)", module).groups()
+    layer = f"{_NUMBERS[int(level) - 2]}.net{ {'deconv': 'Upflow', 'upfeat': 'Upfeat'}[kind] }"
+  return f"net{layer}.{_TORCH_LEAVES[leaf]}"
+
+
 _PLAIN_STEM = {"conv": "conv1", "norm": "bn1"}
 _PLAIN_PARTS = {"conv": "conv{}", "norm": "bn{}"}
 
@@ -187,6 +217,23 @@ NAMINGS: tuple[Naming, ...] = (
     foreign=_resnet(_PLAIN_STEM, _PLAIN_PARTS),
     kernels="torch",
     renamed=((r"^base_model\.", ""), (r"^new_fc\.", "fc.")),
+  ),
+  Naming(
+    network="pwc_net",
+    origin="the PyTorch release of PWC-Net",
+    marks={"conv1a.0.weight": 4, "conv6aa.0.weight": 4, "upfeat3.weight": 4},
+    foreign=_pwc_net,
+    kernels="torch",
+    renamed=((r"^module\.", ""),),
+    idle=frozenset(("deconv2.weight", "deconv2.bias")),
+  ),
+  Naming(
+    network="pwc_net",
+    origin="the common PyTorch port of PWC-Net",
+    marks={"netExtractor.netOne.0.weight": 4, "netSix.netOne.0.weight": 4, "netRefiner.netMain.12.weight": 4},
+    foreign=_pwc_net_port,
+    kernels="torch",
+    renamed=((r"(^|\.)module(?=[A-Z])", r"\1net"),),
   ),
 )
 """All that is known, networks in the order in which they are looked for."""

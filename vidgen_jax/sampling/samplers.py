@@ -13,6 +13,7 @@ from vidgen_jax import workdir
 from vidgen_jax.algorithms import ALGORITHMS, DecodesBlocks, PredictsMotion, SampleOptions
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
+from vidgen_jax.data import sources
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation import scoring
@@ -91,7 +92,23 @@ def draw_sample(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> np
   Returns:
     Whole clips, uint8 [N, num_frames, H, W, C].
   """
-  return np.concatenate([sampler.draw(*part) for part in _parts(sampler, clips, sample=sample, seed=seed)])
+  return np.concatenate([videos for _, videos in draw_batches(sampler, clips, sample=sample, seed=seed)])
+
+
+def draw_batches(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> Iterator[tuple[Clips, np.ndarray]]:
+  """As `draw_sample`, a batch at a time: for more clips than memory holds.
+
+  Args:
+    sampler: the generator.
+    clips: N of them.
+    sample: see `draw_sample`.
+    seed: see `draw_sample`.
+
+  Yields:
+    (B of the clips, without their truth; what was made of them, uint8 [B, num_frames, H, W, C]).
+  """
+  for part, key in _parts(sampler, clips, sample=sample, seed=seed):
+    yield part, sampler.draw(part, key)
 
 
 def draw_motion(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -130,6 +147,8 @@ def evaluation_clips(sampler: Sampler, *, num_clips: int) -> Clips:
 
   The labels are 0 for a model without classes.
   """
+  if sampler.class_names:
+    sources.check_class_names(sampler.class_names, sampler.data, what="the model")
   clips = clip_sources.evaluation_clips(
     sampler.data, num_clips=num_clips, num_frames=sampler.num_frames, given_frames=sampler.given_frames
   )
@@ -194,6 +213,7 @@ def workdir_sampler(
   @functools.cache
   def prepared() -> Nets:
     # When the first clips come, not before: a mistake in what they are to be is then told at once.
+    workdir.check_label_map(trained)
     logging.info("standing statistics over %d batches", settings.standing_batches)
     key, passes = scoring.standing_key(experiment), settings.standing_batches
     return scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
@@ -202,13 +222,12 @@ def workdir_sampler(
     batch = {"given": clips.given, "label": clips.label}
     return scoring.predict(experiment, prepared(), batch, key, options=options)
 
-  has_classes = getattr(experiment.config.algorithm, "num_classes", 1) > 1
   return Sampler(
     draw=draw,
     batch_size=settings.batch_size,
     given_frames=experiment.algorithm.given_frames(options.num_frames),
     num_frames=options.num_frames,
-    class_names=trained.class_names if has_classes else (),
+    class_names=trained.class_names if trained.is_conditional else (),
     data=experiment.config.data,
     blocks=_block_decoder(experiment, prepared, options),
     motion=_motion_predictor(experiment, prepared, options, motion_levels) if with_motion else None,

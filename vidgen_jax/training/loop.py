@@ -75,9 +75,9 @@ class TrainLoop:
       if phase not in step_fns:
         step_fns[phase] = self._compile(phase)
       batch = self._experiment.put_batch(next(self._iterator), microbatches=True)
-      rates = self._experiment.learning_rates(step - 1, phase)
+      constants = self._experiment.step_constants(step - 1, phase)
       with jax.transfer_guard("disallow"):
-        state, metrics = step_fns[phase](state, batch, rates)
+        state, metrics = step_fns[phase](state, batch, constants)
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()
       self._pending = (step, metrics)
