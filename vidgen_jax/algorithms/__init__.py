@@ -12,10 +12,17 @@ from vidgen_jax.algorithms.inbetween import Inbetween
 from vidgen_jax.algorithms.inbetween_config import InbetweenConfig
 from vidgen_jax.algorithms.mvt import Mvt
 from vidgen_jax.algorithms.mvt_config import MvtConfig
+from vidgen_jax.algorithms.sr_cgan import SrCgan
+from vidgen_jax.algorithms.sr_cgan_config import SrCganConfig
 from vidgen_jax.algorithms.trivd import Trivd
 from vidgen_jax.algorithms.trivd_config import TrivdConfig
 
-ALGORITHMS = {"inbetween": (InbetweenConfig, Inbetween), "mvt": (MvtConfig, Mvt), "trivd": (TrivdConfig, Trivd)}
+ALGORITHMS = {
+  "inbetween": (InbetweenConfig, Inbetween),
+  "mvt": (MvtConfig, Mvt),
+  "sr_cgan": (SrCganConfig, SrCgan),
+  "trivd": (TrivdConfig, Trivd),
+}
 """Config type and class by the name that experiments use."""
 
 __all__ = [
@@ -30,6 +37,8 @@ __all__ = [
   "MvtConfig",
   "PredictsMotion",
   "SampleOptions",
+  "SrCgan",
+  "SrCganConfig",
   "Trivd",
   "TrivdConfig",
 ]

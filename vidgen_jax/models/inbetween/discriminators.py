@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.models.inbetween.layers import activation
 from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.nn.norm import LayerNorm
+from vidgen_jax.nn.normalised_conv import activation
 from vidgen_jax.ops import resampling
 
 

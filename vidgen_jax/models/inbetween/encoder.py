@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.models.inbetween.layers import GeneratorLayer
+from vidgen_jax.nn.normalised_conv import NormalisedConv
 
 
 class Encoder(nn.Module):
@@ -31,6 +31,6 @@ class Encoder(nn.Module):
     x = frames
     for index, width in enumerate(self.widths):
       down = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
-      x = GeneratorLayer(width, (4, 4), **down, **common, name=f"down_{index}")(x, train=train)
-      x = GeneratorLayer(width, (3, 3), **common, name=f"conv_{index}")(x, train=train)
-    return GeneratorLayer(self.features, (3, 3), **common, name="output")(x, train=train)
+      x = NormalisedConv(width, (4, 4), **down, **common, name=f"down_{index}")(x, train=train)
+      x = NormalisedConv(width, (3, 3), **common, name=f"conv_{index}")(x, train=train)
+    return NormalisedConv(self.features, (3, 3), **common, name="output")(x, train=train)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax import loops
-from vidgen_jax.models.inbetween.layers import GeneratorLayer, activation
 from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm
+from vidgen_jax.nn.normalised_conv import NormalisedConv, activation
 from vidgen_jax.types import Variables
 
 
@@ -74,7 +74,7 @@ class FusionBlock(nn.Module):
     else:
       fused = z + control
     layer = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
-    inner = GeneratorLayer(self.features, **layer, name="conv_1")(fused, train=train)
+    inner = NormalisedConv(self.features, **layer, name="conv_1")(fused, train=train)
     residual = Conv3D(self.features, precision=None, dtype=self.dtype, name="conv_2")(inner)
     norm = BatchNorm(per_frame=False, momentum=self.bn_momentum, dtype=self.dtype, name="norm_2")
     return activation(z + norm(residual, train=train))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.models.inbetween.layers import GeneratorLayer
+from vidgen_jax.nn.normalised_conv import NormalisedConv
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
 
 
@@ -34,9 +34,9 @@ class VideoGenerator(nn.Module):
   def __call__(self, latent: jax.Array, *, train: bool) -> jax.Array:
     """Maps [B, T, h, w, C] to [B, T', h 2^n, w 2^n, channels] in [-1, 1]."""
     common = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
-    x = GeneratorLayer(self.widths[0], **common, name="input")(latent, train=train)
+    x = NormalisedConv(self.widths[0], **common, name="input")(latent, train=train)
     for index, width in enumerate(self.widths):
-      x = GeneratorLayer(width, **common, name=f"conv_{index}")(x, train=train)
+      x = NormalisedConv(width, **common, name=f"conv_{index}")(x, train=train)
       doubles_time = index < self.time_doublings
       up = {
         "kernel_size": (4, 4, 4) if doubles_time else (3, 4, 4),
@@ -44,6 +44,6 @@ class VideoGenerator(nn.Module):
       }
       if index + 1 < len(self.widths):
         up |= {"transposed": True}
-        x = GeneratorLayer(self.widths[index + 1], **up, **common, name=f"up_{index}")(x, train=train)
+        x = NormalisedConv(self.widths[index + 1], **up, **common, name=f"up_{index}")(x, train=train)
     x = ConvTranspose3D(self.channels, **up, use_bias=True, dtype=self.dtype, name="output")(x)
     return jnp.tanh(x.astype(jnp.float32))

@@ -1,4 +1,4 @@
-"""The layer of which all three parts of the generator consist."""
+"""The layer of which the generators of papers 000 and 002 consist: convolution, batch normalisation, leaky ReLU."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from vidgen_jax.nn.norm import BatchNorm
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
 
 SLOPE = 0.2
-"""Of the leaky ReLU (paper 000, 3.2)."""
+"""Of the leaky ReLU (paper 000, 3.2; paper 002)."""
 
 
 def activation(x: jax.Array) -> jax.Array:
@@ -19,7 +19,7 @@ def activation(x: jax.Array) -> jax.Array:
   return nn.leaky_relu(x, SLOPE)
 
 
-class GeneratorLayer(nn.Module):
+class NormalisedConv(nn.Module):
   """Convolution - batch normalisation - leaky ReLU (paper 000, appendix A).
 
   The convolution has no bias: the normalisation's offset takes its place. Statistics span batch, time and space.
