@@ -235,7 +235,7 @@ def test_whichever_frames_are_given_they_are_in_their_places(given, frames, task
   weights = {"painter/params/gain": np.ones((1, 1), np.float32)}
   program = export.generator_program(config, weights, num_frames=4)
   experiment = SimpleNamespace(config=config, algorithm=Painter(config.algorithm))
-  trained = SimpleNamespace(experiment=experiment, step=7, weights="ema", class_names=())
+  trained = SimpleNamespace(experiment=experiment, step=7, weights="ema", class_names=(), is_conditional=False)
   signature = export.make_signature(trained, program, weights, num_frames=4)
   generator = exported.ExportedGenerator(signature=signature, weights=weights, program=program)
   assert generator.given_frames == tuple(frames)
