@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import inbetween_shape_motion, mvt_weizmann, trivd_shape_motion
+from experiments import inbetween_shape_motion, mvt_weizmann, sr_cgan_shape_motion, trivd_shape_motion
 from vidgen_jax import cli
 from vidgen_jax import config as configs
 from vidgen_jax.commands.train import train
@@ -56,6 +56,18 @@ def inbetween_folder(run_config, tmp_path_factory) -> Path:
   config.train.picture_every = 0
   config.train.evaluate_every = 0
   workdir = tmp_path_factory.mktemp("inbetween")
+  train(configs.from_config_dict(config), str(workdir))
+  return workdir
+
+
+@pytest.fixture(scope="session")
+def anchors_folder(run_config, tmp_path_factory) -> Path:
+  """As `run_folder` and on the same clips, of a model that takes any frames of five; two phases of two steps each."""
+  config = sr_cgan_shape_motion.get_config("smoke")
+  config.data.name, config.data.data_dir = run_config.data.name, run_config.data.data_dir
+  config.train.picture_every = 0
+  config.train.evaluate_every = 0
+  workdir = tmp_path_factory.mktemp("anchors")
   train(configs.from_config_dict(config), str(workdir))
   return workdir
 

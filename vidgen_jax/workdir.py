@@ -20,6 +20,9 @@ from vidgen_jax.files import disk_errors, written_whole
 
 CONFIG_FILE = "config.json"
 
+GIVEN_FRAMES = "algorithm.given_frames"
+"""The one field of an algorithm that is not the model's own: which frames it is given when it is used."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -143,7 +146,7 @@ def check_same_model(workdir: str, config: ExperimentConfig) -> None:
   algorithm = ALGORITHMS[config.algorithm_name][1](config.algorithm)
   shape = ("data.resolution", "data.channels", *(["data.num_frames"] if algorithm.fixed_length else []))
   for name, (old, new) in changed.items():
-    if name.startswith("algorithm") or name in shape:
+    if (name.startswith("algorithm") and name != GIVEN_FRAMES) or name in shape:
       raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")
 
 

@@ -239,6 +239,20 @@ def test_anchors_stand_in_their_places_and_the_latent_decides_the_rest(algorithm
   assert np.all(np.asarray(algorithm.latent(KEY, BATCH, truncation=0.0)) == 0)
 
 
+def test_without_anchors_clips_come_from_the_prior(algorithm, nets):
+  latent = algorithm.latent(KEY, BATCH)
+  free = SrCgan(dataclasses.replace(CONFIG, given_frames=()))
+  video = jax.jit(functools.partial(free.predict, num_frames=FRAMES))(nets, _given([]), latent)
+  modules = free._modules((SIZE, SIZE))
+  latents, _ = modules[T_GENERATOR].apply(nets[T_GENERATOR].collections, latent)
+  expected = modules[GENERATOR].apply(nets[GENERATOR].collections, latents, train=False)
+  np.testing.assert_allclose(video, expected, atol=1e-5)
+  moments = free.batch_moments(nets, _given([]), KEY, options=SampleOptions(num_frames=FRAMES))
+  assert np.any(moments[GENERATOR].variables["batch_stats"]["first"]["norm"]["mean"] != 0)
+  same = jax.tree.map(np.array_equal, moments[ENCODER].variables, nets[ENCODER].variables)
+  assert all(jax.tree.leaves(same))
+
+
 def test_times_may_differ_by_clip_and_padding_is_ignored(algorithm, nets):
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=FRAMES))
   latent = algorithm.latent(KEY, BATCH)
@@ -262,8 +276,7 @@ def test_times_may_differ_by_clip_and_padding_is_ignored(algorithm, nets):
     ({"anchors": (1, 5)}, "within 1..4"),
     ({"given_frames": (2, 1)}, "ascending order"),
     ({"given_frames": (0, -4)}, "ascending order"),
-    ({"given_frames": ()}, "empty for the base model, and only for it"),
-    ({"anchors": (0, 0)}, "empty for the base model, and only for it"),
+    ({"anchors": (0, 0)}, r"the base model \(anchors \(0, 0\)\) is given none"),
     ({"image_steps": -1}, "image_steps=-1"),
     ({"image_widths": ()}, "image_widths"),
     ({"content_weight": math.inf}, "content_weight=inf"),

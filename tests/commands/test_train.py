@@ -140,6 +140,24 @@ def _losses(workdir: Path) -> dict[int, dict[str, float]]:
   return {step: figures for step, figures in found.items() if figures}
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_two_phases_resume_bitwise_before_and_at_the_change(first, anchors_folder, tmp_path):
+  config = workdirs.load_config(str(anchors_folder))
+  after = _saved(anchors_folder, 4, config)
+  if first == 1:
+    moved = _saved(anchors_folder, 2, config)
+    images, clips = ("image_encoder", "image_generator", "image_disc"), ("temporal_encoder", "temporal_generator")
+    still = [name for name in after if "nets['image_disc'].params" in name]
+    assert still and all(np.array_equal(moved[name], after[name]) for name in still)
+    for net in (*images[:2], *clips, "temporal_disc"):
+      names = [name for name in after if f".nets['{net}'].params" in name]
+      assert any(not np.array_equal(moved[name], after[name]) for name in names), net
+  train(_with_train(config, num_steps=first), str(tmp_path))
+  assert int(train(config, str(tmp_path)).step) == 4
+  _assert_bitwise_equal(after, _saved(tmp_path, 4, config))
+  assert _losses(tmp_path) == _losses(anchors_folder)
+
+
 def test_inbetween_resumes_bitwise(inbetween_folder, tmp_path):
   config = workdirs.load_config(str(inbetween_folder))
   before, after = (_saved(inbetween_folder, step, config) for step in (2, 4))

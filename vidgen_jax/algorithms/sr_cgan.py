@@ -309,7 +309,7 @@ class SrCgan:
       num_frames: see there.
     """
     video = self.infer(nets, batch, latent, num_frames=num_frames)
-    if self.config.is_base:
+    if not self._has_anchors(batch):
       return video
     times, known = self._times(batch, num_frames)
     return anchor_ops.put_times(video, to_model_range(batch["given"]), times, known)
@@ -329,7 +329,7 @@ class SrCgan:
     def run(name: str, *inputs: Any, **options: Any) -> Any:
       return modules[name].apply(nets[name].collections, *inputs, **options)
 
-    if not self.config.is_base:
+    if self._has_anchors(batch):
       times, known = self._times(batch, num_frames)
       seen = run(IMAGE_ENCODER, to_model_range(batch["given"]), train=False)
       latent = run(TEMPORAL_ENCODER, seen.mean, times, known).at(latent)
@@ -340,7 +340,7 @@ class SrCgan:
     """E_I and G_I with this batch's own statistics; see `Algorithm.batch_moments`."""
     modules = self._modules(batch["given"].shape[2:4], bn_momentum=0.0)
     latent, refreshed = self.latent(key, batch["label"].shape[0], truncation=options.truncation), {}
-    if not self.config.is_base:
+    if self._has_anchors(batch):
       times, known = self._times(batch, options.num_frames)
       frames = to_model_range(batch["given"])
       encode = modules[IMAGE_ENCODER].apply
@@ -351,6 +351,10 @@ class SrCgan:
     decode = modules[IMAGE_GENERATOR].apply
     _, refreshed[IMAGE_GENERATOR] = apply_mutable(decode, nets[IMAGE_GENERATOR], latents, train=True)
     return {**nets, **refreshed}
+
+  def _has_anchors(self, batch: Batch) -> bool:
+    """Whether any frame is given; without, z_T ~ N(0, I)."""
+    return not self.config.is_base and batch["given"].shape[1] > 0
 
   def _times(self, batch: Batch, num_frames: int) -> tuple[jax.Array, jax.Array]:
     """(times of the given frames, int [B, G]; which of them are no padding, bool [B, G])."""

@@ -29,7 +29,7 @@ class SrCganConfig:
     anchors: the least and the greatest number of anchors of a training clip; (0, 0) trains the base model, which makes
       clips from noise.
     given_frames: times of the anchors when clips are sampled and scored, 0-based, ascending, negative ones from the
-      end. The base model has none.
+      end; () generates clips from z_T ~ N(0, I), as the base model always does.
     image_widths: channels of the convolutions of E_I and, backwards, G_I; each halves height and width.
     image_features: D, length of z_I.
     image_discriminator_widths: of D_I.
@@ -103,11 +103,13 @@ class SrCganConfig:
         f"algorithm.anchors={self.anchors} must be a least and a greatest number within 1..{self.num_frames}, or (0, 0)"
       )
     times = [time + self.num_frames if time < 0 else time for time in self.given_frames]
-    if self.is_base == bool(times) or times != sorted(set(times)) or any(not 0 <= t < self.num_frames for t in times):
+    if times != sorted(set(times)) or any(not 0 <= time < self.num_frames for time in times):
       raise UserError(
         f"algorithm.given_frames={self.given_frames} must be different times in ascending order, of "
-        f"{self.num_frames} frames; empty for the base model, and only for it"
+        f"{self.num_frames} frames"
       )
+    if self.is_base and times:
+      raise UserError(f"algorithm.given_frames={self.given_frames}: the base model (anchors (0, 0)) is given none")
     for name in (
       *("image_prior_weight", "encoder_reconstruction_weight", "generator_reconstruction_weight"),
       *("clip_reconstruction_weight", "clip_prior_weight", "anchor_weight", "content_weight"),

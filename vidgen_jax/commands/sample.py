@@ -7,6 +7,7 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax import config as configs
+from vidgen_jax import workdir as workdirs
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole_folder
 from vidgen_jax.observe.pictures import frame_labels, mark_given, save_gif, save_png
@@ -15,6 +16,7 @@ from vidgen_jax.ops.video import contact_sheet
 from vidgen_jax.parallel import startup
 from vidgen_jax.sampling import clips as clip_sources
 from vidgen_jax.sampling import samplers
+from vidgen_jax.sampling.anchors import TASKS, frames_of_task, parse_anchors
 from vidgen_jax.sampling.clips import Clips
 from vidgen_jax.sampling.exported import load_config_json
 from vidgen_jax.sampling.motion import MovingSamples, write_agreement, write_motion
@@ -30,10 +32,14 @@ for the standing statistics; an export does not.
 --motion adds the motion fields of a run whose recurrent unit moves content (paper 004, figure 3): motion.npz,
 motion.png, GIFs; and motion.json, their agreement with the true motion, where the clips show one object whose truth is
 known.
+A model that takes frames at any times (sr_cgan) is given those of --task or --given_frames of evaluation clips, or the
+pictures of --anchor.
 Example: vidgen sample --workdir=runs/shapes --num_clips=4 --samples=3 --truncation=0.8 --out=samples
 Example: vidgen sample --workdir=runs/shapes --motion --out=moving
 Example: vidgen sample --workdir=runs/people --classes=bend,jack --num_clips=4 --out=people
-Example: vidgen sample --workdir=runs/between --given=first.png,last.png --samples=5 --formats=mp4,png --out=filled"""
+Example: vidgen sample --workdir=runs/between --given=first.png,last.png --samples=5 --formats=mp4,png --out=filled
+Example: vidgen sample --workdir=runs/any --anchor=a.png@3 --anchor=b.png@-1 --samples=5 --out=inferred
+Example: vidgen sample --workdir=runs/any --task=predict --num_clips=4 --samples=3 --out=predicted"""
 
 SAMPLES_FILE = "samples.npz"
 SHEET_FILE = "contact_sheet.png"
@@ -49,6 +55,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("step", None, "of the run's checkpoint; the latest by default", flag_values=flag_values)
   flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "of the run: averages or live weights", flag_values=flag_values)
   flags.DEFINE_list("given", None, "pictures, one for each given frame, in their order", flag_values=flag_values)
+  flags.DEFINE_multi_string(
+    "anchor", None, "a picture and its time in the clip, FILE@TIME; once for each anchor", flag_values=flag_values
+  )
+  flags.DEFINE_enum("task", None, TASKS, "which frames are given: those of a task", flag_values=flag_values)
+  flags.DEFINE_list(
+    "given_frames", None, "which frames are given, counted from 0, -1 the last", flag_values=flag_values
+  )
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
   flags.DEFINE_integer(
@@ -104,6 +117,13 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError("give either --workdir of a run or --export, a folder made by `vidgen export`")
   if flag_values.given is not None and flag_values.input is not None:
     raise UserError("--given=PICTURE,... and --input=VIDEO exclude each other; give one of them")
+  chosen = [name for name in ("anchor", "task", "given_frames") if flag_values[name].value is not None]
+  if len(chosen) > 1:
+    raise UserError(f"--{chosen[0]} and --{chosen[1]} exclude each other; give one of them")
+  if chosen and flag_values.workdir is None:
+    raise UserError(f"--{chosen[0]} needs --workdir of a run: an export is given the frames that it was made for")
+  if flag_values.anchor is not None and (flag_values.given is not None or flag_values.input is not None):
+    raise UserError("--anchor brings its own frames; leave --given and --input out")
   if unknown := [name for name in flag_values.formats if name not in FORMATS]:
     raise UserError(f"--formats: {unknown[0]!r} is none of {', '.join(FORMATS)}")
   if flag_values.motion and flag_values.workdir is None:
@@ -237,9 +257,11 @@ def class_index(text: str, class_names: tuple[str, ...]) -> int:
 def _sampler(flag_values: flags.FlagValues) -> Sampler:
   wanted = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
   if flag_values.workdir is not None:
+    is_single = flag_values.given is not None or flag_values.anchor is not None
     trained = samplers.load_run(
       flag_values.workdir,
-      num_clips=flag_values.num_clips if flag_values.given is None else 1,
+      num_clips=1 if is_single else flag_values.num_clips,
+      given_frames=_given_frames(flag_values),
       step=flag_values.step,
       weights=flag_values.weights,
       data_dir=flag_values.data_dir,
@@ -253,14 +275,29 @@ def _sampler(flag_values: flags.FlagValues) -> Sampler:
   return samplers.export_sampler(flag_values.export, samplers.with_data_dir(config, flag_values.data_dir), **wanted)
 
 
+def _given_frames(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
+  """The frames that --anchor, --task or --given_frames name; None where none of them is given."""
+  if flag_values.anchor is not None:
+    return tuple(parse_anchors(flag_values.anchor))
+  if flag_values.task is not None:
+    config = workdirs.load_config(flag_values.workdir)
+    usual = getattr(config.algorithm, "given_frames", ())
+    return frames_of_task(flag_values.task, num_frames=config.data.num_frames, usual=usual)
+  return None if flag_values.given_frames is None else _integers("given_frames", flag_values.given_frames)
+
+
 def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
   words = flag_values.classes
   labels = None if words is None else [class_index(word, sampler.class_names) for word in words]
   shape = {"num_frames": sampler.num_frames, "given_frames": sampler.given_frames}
-  for name in ("given", "input"):
+  for name in ("given", "input", "anchor"):
     if flag_values[name].value is not None and labels is None and sampler.class_names:
       raise UserError(f"--classes is missing: what --{name} shows is one of {', '.join(sampler.class_names)}")
-  if flag_values.given is not None:
+  if flag_values.anchor is not None:
+    # The sampler's frames are the anchors' times, in ascending order.
+    pictures = {time % sampler.num_frames: path for time, path in parse_anchors(flag_values.anchor).items()}
+    clips = clip_sources.picture_clip([pictures[time] for time in sampler.given_frames], sampler.data, **shape)
+  elif flag_values.given is not None:
     clips = clip_sources.picture_clip(flag_values.given, sampler.data, **shape)
   elif flag_values.input is not None:
     clips = clip_sources.video_clips(flag_values.input, sampler.data, num_clips=flag_values.num_clips, **shape)
@@ -272,8 +309,8 @@ def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
   return clips.of_classes(labels) if labels else clips
 
 
-def _integers(flag: str, words: Sequence[str]) -> list[int]:
+def _integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:
   """The numbers of a list flag."""
-  if wrong := [word for word in words if not word.strip().isdecimal()]:
-    raise UserError(f"--{flag}: {wrong[0]!r} is no number; give levels such as 0,1")
-  return [int(word) for word in words]
+  if wrong := [word for word in words if not word.strip().removeprefix("-").isdecimal()]:
+    raise UserError(f"--{flag}: {wrong[0]!r} is no number; give a list such as 0,1")
+  return tuple(int(word) for word in words)

@@ -22,6 +22,7 @@ from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.sampling import clips as clip_sources
+from vidgen_jax.sampling.anchors import with_given_frames
 from vidgen_jax.sampling.clips import Clips
 from vidgen_jax.sampling.exported import load_export
 from vidgen_jax.types import Batch
@@ -156,7 +157,13 @@ def evaluation_clips(sampler: Sampler, *, num_clips: int) -> Clips:
 
 
 def load_run(
-  folder: str, *, num_clips: int, step: int | None = None, weights: str = "ema", data_dir: str | None = None
+  folder: str,
+  *,
+  num_clips: int,
+  step: int | None = None,
+  weights: str = "ema",
+  data_dir: str | None = None,
+  given_frames: Sequence[int] | None = None,
 ) -> Trained:
   """Reads a checkpoint of a run, and sets it to make no more clips at once than are wanted.
 
@@ -166,11 +173,14 @@ def load_run(
     step: of the checkpoint; None for the latest.
     weights: 'ema' or 'raw'.
     data_dir: folder of the data sets; None for the run's.
+    given_frames: see `anchors.with_given_frames`; None for those of the run's config.
 
   Raises:
-    UserError: if there is no run or no such checkpoint.
+    UserError: if there is no run or no such checkpoint, or the model cannot be given these frames.
   """
   config = with_data_dir(workdir.load_config(folder), data_dir)
+  if given_frames is not None:
+    config = with_given_frames(config, given_frames)
   # The devices must divide the batch.
   wanted = -(-num_clips // jax.device_count()) * jax.device_count()
   evaluation = dataclasses.replace(config.evaluation, batch_size=min(config.evaluation.batch_size, wanted))
