@@ -124,7 +124,7 @@ def test_only_the_sweep_is_drawn_and_replaces_all(run_folder, vidgen, tmp_path):
   ("changes", "chosen"),
   [
     ({}, figures.FIGURES[:-1]),
-    ({"curve_clips": 0}, figures.FIGURES[:-2]),
+    ({"curve_clips": 0}, figures.FIGURES[:-3]),
     ({"with_truncations": True}, figures.FIGURES),
     ({"only": ["latent_blocks", "truncation"], "with_truncations": True}, ("latent_blocks", "truncation")),
     ({"only": ["mean_of_samples"], "curve_clips": 0, "samples": 1}, ("mean_of_samples",)),
@@ -156,8 +156,9 @@ def test_without_matplotlib_it_is_said_before_any_work(vidgen, monkeypatch, tmp_
   # There is no run, which would be the next mistake.
   error = vidgen("figures", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}")
   assert error == (
-    "best_of_ssim needs matplotlib: pip install 'vidgen-jax[plot]', or leave out what needs it with "
-    "--only=generated_over_original,mean_of_samples,latent_blocks,latent_walk,class_walk,redrawn_parts"
+    "best_of_ssim and inference_curve needs matplotlib: pip install 'vidgen-jax[plot]', or leave out what needs it "
+    "with --only=generated_over_original,mean_of_samples,latent_blocks,latent_walk,class_walk,redrawn_parts,"
+    "inference,naive_interpolation"
   )
   assert "holds no config.json" in vidgen(
     "figures", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", "--only=mean_of_samples"

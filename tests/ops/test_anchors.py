@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.anchors import draw_anchors, put_times, take_times
+from vidgen_jax.ops.anchors import draw_anchors, interpolate_times, put_times, take_times
 
 
 def test_all_numbers_and_all_sets_are_equally_likely():
@@ -50,3 +50,14 @@ def test_frames_are_taken_and_put_as_a_loop_does():
       expected[b, times[b, m]] = frames[b, m]
   found = put_times(*map(jnp.asarray, (video, frames, times, known)))
   np.testing.assert_array_equal(found, np.float32(expected))
+
+
+def test_straight_lines_between_values_as_numpy_draws_them():
+  values = np.random.default_rng(0).normal(size=(3, 3, 2)).astype(np.float32)
+  times = np.array([[1, 3, 6], [0, 5, 2], [4, 0, 0]])
+  known = np.array([[True, True, True], [True, True, False], [True, False, False]])
+  found = jax.jit(functools.partial(interpolate_times, num_frames=8))(values, times, known)
+  for clip in range(3):
+    places, heights = times[clip][known[clip]], values[clip][known[clip]]
+    expected = np.stack([np.interp(np.arange(8), places, heights[:, d]) for d in range(2)], axis=-1)
+    np.testing.assert_allclose(found[clip], expected, atol=1e-6)

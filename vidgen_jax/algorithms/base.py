@@ -157,6 +157,25 @@ class DecodesBlocks(Protocol):
 
 
 @runtime_checkable
+class InfersClips(Protocol):
+  """An `Algorithm` that makes clips of frames at any times, and what it makes of these frames is not what they are."""
+
+  def infer(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
+    """As `Algorithm.predict`, with what the model makes of the given frames in their places.
+
+    Args:
+      nets: see `Algorithm.predict`.
+      batch: see `Algorithm.predict`; on request with `times` int32 [B, G], where clips differ in them, negative ones
+        being padding.
+      latent: see `Algorithm.predict`.
+      num_frames: see `Algorithm.predict`.
+    """
+
+  def interpolate(self, nets: Nets, batch: Batch, *, num_frames: int) -> Video:
+    """The naive baseline: decoded straight lines between the latents of the given frames; arguments as of `infer`."""
+
+
+@runtime_checkable
 class MixesClasses(Protocol):
   """An `Algorithm` that makes clips of a class from noise, and can be asked for what lies between classes."""
 

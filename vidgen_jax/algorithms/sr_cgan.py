@@ -336,6 +336,15 @@ class SrCgan:
     latents, _ = run(TEMPORAL_GENERATOR, latent)
     return run(IMAGE_GENERATOR, latents, train=False)
 
+  def interpolate(self, nets: Nets, batch: Batch, *, num_frames: int) -> Video:
+    """Decoded lines between the anchors' z_I (IV.C.3); see `InfersClips.interpolate`."""
+    modules = self._modules(batch["given"].shape[2:4])
+    encode, decode = modules[IMAGE_ENCODER].apply, modules[IMAGE_GENERATOR].apply
+    seen = encode(nets[IMAGE_ENCODER].collections, to_model_range(batch["given"]), train=False)
+    times, known = self._times(batch, num_frames)
+    latents = anchor_ops.interpolate_times(seen.mean, times, known, num_frames=num_frames)
+    return decode(nets[IMAGE_GENERATOR].collections, latents, train=False)
+
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     """E_I and G_I with this batch's own statistics; see `Algorithm.batch_moments`."""
     modules = self._modules(batch["given"].shape[2:4], bn_momentum=0.0)

@@ -12,6 +12,8 @@ from absl import flags, logging
 from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation import scoring
+from vidgen_jax.figures import anchor_study
+from vidgen_jax.figures.anchor_study import draw_anchor_study
 from vidgen_jax.figures.latent_walks import draw_walks
 from vidgen_jax.figures.sample_pictures import SamplePictures, draw_latent_blocks
 from vidgen_jax.figures.stochasticity import Stochasticity
@@ -36,19 +38,24 @@ border marks the frames that were given. The figures, and the papers' that they 
 - latent_walk, class_walk, redrawn_parts (paper 003, figures 9, 8 and 12): clips of a class along the line between two
   latents, of a latent between two classes, and with one part of the latent drawn anew, for --num_clips classes; only
   for models that make clips from noise.
+- inference (paper 002, figure 8), naive_interpolation (figure 11), inference_curve (figure 10): clips from anchors at
+  random times, which have a yellow border; from the first and the last frame, beside decoded lines between their
+  latents; best-of-l PSNR over --curve_clips settings of anchors, beside the deterministic model; only for models that
+  take frames at any times.
 - best_of_ssim (paper 004, figure 5): of each clip the sample with the best mean SSIM out of 1, 2, 5, 10, ... is chosen;
   SSIM of its frames, the mean over --curve_clips clips. PSNR, which chooses its own samples, the mean over all samples
   and the simplest guess stand beside it: the last given frame, or a cross-fade where the last frame is given.
 - truncation (paper 004, D.2; only with --truncations): SSIM, PSNR, object scores and diversity of --curve_clips clips
   at each truncation; and truncation_samples.png, samples of the same clips and latents at each. It makes as many clips
   again for each truncation.
---only chooses among these names. The last two also write their numbers as JSON, and need matplotlib (the extra [plot]):
-without it the command says so before it starts. The samples are those of `vidgen sample` with the same --seed.
+--only chooses among these names. The curves and the sweep also write their numbers as JSON, and need matplotlib (the
+extra [plot]): without it the command says so before it starts. The samples are those of `vidgen sample` with the same
+--seed.
 Example: vidgen figures --workdir=runs/between --out=figures
 Example: vidgen figures --workdir=runs/shapes --only=best_of_ssim,truncation --samples=20 --truncations=0,0.5,1,none
   --out=curves"""
 
-GENERATED, MEAN, BLOCKS, LATENT_WALK, CLASS_WALK, PARTS, BEST_OF, TRUNCATION = FIGURES = (
+GENERATED, MEAN, BLOCKS, LATENT_WALK, CLASS_WALK, PARTS, BEST_OF, TRUNCATION = (
   "generated_over_original",
   "mean_of_samples",
   "latent_blocks",
@@ -58,11 +65,13 @@ GENERATED, MEAN, BLOCKS, LATENT_WALK, CLASS_WALK, PARTS, BEST_OF, TRUNCATION = F
   "best_of_ssim",
   "truncation",
 )
+STUDY = (anchor_study.INFERENCE, anchor_study.NAIVE, anchor_study.CURVE)
+FIGURES = (GENERATED, MEAN, BLOCKS, LATENT_WALK, CLASS_WALK, PARTS, *STUDY, BEST_OF, TRUNCATION)
 """What `--only` may name."""
 
 WALKS = (LATENT_WALK, CLASS_WALK, PARTS)
 
-MEASURED = frozenset({BEST_OF, TRUNCATION})
+MEASURED = frozenset({anchor_study.CURVE, BEST_OF, TRUNCATION})
 """Figures of numbers, over --curve_clips clips and drawn with matplotlib; the others show --num_clips clips."""
 
 INDEX_FILE = "figures.json"
@@ -123,6 +132,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       draw_latent_blocks(folder / f"{BLOCKS}.png", sampler, shown, seed=seed)
     if walks := [name for name in WALKS if name in chosen]:
       draw_walks(folder, trained.experiment, sampler, walks, num_classes=flag_values.num_clips, seed=seed)
+    if study := [name for name in STUDY if name in chosen]:
+      draw_anchor_study(folder, trained.experiment, sampler, study, shown=shown, measured=measured, origin=origin)
     if TRUNCATION in chosen:
       draw_sweep(folder, trained.experiment, sampler, truncations, shown=shown, measured=measured, origin=origin)
     names = sorted(path.name for path in folder.iterdir())
@@ -144,10 +155,11 @@ def choose_figures(*, only: Sequence[str], curve_clips: int, samples: int, with_
   """
   if unknown := [name for name in only if name not in FIGURES]:
     raise UserError(f"--only: {unknown[0]!r} is none of {', '.join(FIGURES)}{did_you_mean(unknown[0], FIGURES)}")
-  possible = set(FIGURES) - (set() if curve_clips else {BEST_OF}) - (set() if with_truncations else {TRUNCATION})
+  curves = {BEST_OF, anchor_study.CURVE}
+  possible = set(FIGURES) - (set() if curve_clips else curves) - (set() if with_truncations else {TRUNCATION})
   chosen = frozenset(only or possible)
-  if BEST_OF in chosen - possible:
-    raise UserError(f"--only={BEST_OF} needs clips to take the mean of; set --curve_clips above 0")
+  if curves := curves & (chosen - possible):
+    raise UserError(f"--only={min(curves)} needs clips to take the mean of; set --curve_clips above 0")
   if TRUNCATION in chosen - possible:
     raise UserError(f"--only={TRUNCATION} needs truncations to compare, such as --truncations=0,0.5,1,none")
   if with_truncations and TRUNCATION not in chosen:

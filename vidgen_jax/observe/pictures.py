@@ -15,6 +15,9 @@ from vidgen_jax.ops.video import add_border, as_rgb, contact_sheet, side_by_side
 GIVEN_COLOUR = (0, 160, 0)
 """Border of the frames that the model was given."""
 
+ANCHOR_COLOUR = (255, 200, 0)
+"""Border of frames that the model was given and made anew, as in paper 002."""
+
 GENERATED_COLOUR = (200, 200, 200)
 """Border of all others."""
 
@@ -93,12 +96,29 @@ def mark_given(videos: np.ndarray, given_frames: Sequence[int]) -> np.ndarray:
   Returns:
     uint8[..., T, h, w, 3].
   """
+  return _marked(videos, given_frames, GIVEN_COLOUR)
+
+
+def _marked(videos: np.ndarray, frames: Sequence[int], colour: tuple[int, int, int]) -> np.ndarray:
   zoom = _zoom(videos)
   large = as_rgb(videos).repeat(zoom, axis=-3).repeat(zoom, axis=-2)
   framed = add_border(large, colour=GENERATED_COLOUR)
-  given = np.asarray(given_frames, np.intp)
-  framed[..., given, :, :, :] = add_border(large[..., given, :, :, :], colour=GIVEN_COLOUR)
+  chosen = np.asarray(frames, np.intp)
+  framed[..., chosen, :, :, :] = add_border(large[..., chosen, :, :, :], colour=colour)
   return framed
+
+
+def mark_anchors(videos: np.ndarray, anchors: Sequence[int]) -> np.ndarray:
+  """As `mark_given`, but yellow: the frames show what the model made of those that it was given.
+
+  Args:
+    videos: see `mark_given`.
+    anchors: 0-based indices.
+
+  Returns:
+    See `mark_given`.
+  """
+  return _marked(videos, anchors, ANCHOR_COLOUR)
 
 
 def frame_labels(given_frames: Sequence[int], num_frames: int) -> list[str]:

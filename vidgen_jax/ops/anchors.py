@@ -50,3 +50,29 @@ def put_times(video: Video, frames: Video, times: jax.Array, known: jax.Array) -
   source = jnp.argmax(place, axis=1)
   taken = take_times(frames, source)
   return jnp.where(place.any(axis=1)[:, :, None, None, None], taken, video)
+
+
+def interpolate_times(values: jax.Array, times: jax.Array, known: jax.Array, *, num_frames: int) -> jax.Array:
+  """Straight lines between values at some times; before the first and behind the last one they stay as they are.
+
+  Args:
+    values: [B, M, D].
+    times: int [B, M], different for the known ones.
+    known: bool [B, M], at least one of each clip.
+    num_frames: N.
+
+  Returns:
+    [B, N, D].
+  """
+  frame = jnp.arange(num_frames)[None, :, None]
+  at = jnp.where(known, times, -1)[:, None, :]
+  before = jnp.max(jnp.where(known[:, None, :] & (at <= frame), at, -1), axis=-1)
+  after = jnp.min(jnp.where(known[:, None, :] & (at >= frame), at, num_frames), axis=-1)
+  first, last = jnp.where(before < 0, after, before), jnp.where(after >= num_frames, before, after)
+  place = (at == frame).astype(values.dtype)
+  placed = jnp.einsum("bnm,bmd->bnd", place, values, precision=jax.lax.Precision.HIGHEST)
+  left, right = (jnp.take_along_axis(placed, index[:, :, None], axis=1) for index in (first, last))
+  gap = jnp.maximum(last - first, 1)
+  share = ((jnp.arange(num_frames)[None, :] - first) / gap).astype(values.dtype)[:, :, None]
+  # Beyond the ends both sides are the same value.
+  return left + jnp.where((last > first)[:, :, None], share, 0.0) * (right - left)
