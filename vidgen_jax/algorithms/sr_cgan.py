@@ -174,7 +174,7 @@ class SrCgan:
     posterior, encoder = apply_mutable(modules[IMAGE_ENCODER].apply, nets[IMAGE_ENCODER], frames, train=True)
     decode, generator = modules[IMAGE_GENERATOR].apply, nets[IMAGE_GENERATOR]
     decoded, _ = apply_mutable(decode, generator, posterior.sample(latent_key), train=True)
-    prior, reconstruction = _divergence(posterior), _squared_error(decoded, frames)
+    prior, reconstruction = _divergence(posterior), _frame_error(decoded, frames)
     c = self.config
     loss = c.image_prior_weight * prior + c.encoder_reconstruction_weight * reconstruction
     metrics = {"prior": prior, "reconstruction": reconstruction}
@@ -191,7 +191,7 @@ class SrCgan:
     judge = modules[IMAGE_DISCRIMINATOR].apply
     on_decoded, on_drawn = (judge(nets[IMAGE_DISCRIMINATOR].collections, x) for x in (decoded, drawn))
     adversarial = losses.nonsaturating_generator_loss(on_decoded) + losses.nonsaturating_generator_loss(on_drawn)
-    reconstruction = _squared_error(decoded, frames)
+    reconstruction = _frame_error(decoded, frames)
     loss = adversarial + self.config.generator_reconstruction_weight * reconstruction
     metrics = {"adversarial": adversarial, "reconstruction": reconstruction}
     return loss, LossOutput(nets={IMAGE_GENERATOR: generator}, metrics=metrics)
@@ -258,7 +258,7 @@ class SrCgan:
     content = losses.nonsaturating_generator_loss(logits)
     if made.posterior is None:
       return content, LossOutput(nets=made.refreshed, metrics={"content": content})
-    reconstruction, prior = _squared_error(made.video, video), _divergence(made.posterior)
+    reconstruction, prior = _clip_error(made.video, video), _divergence(made.posterior)
     anchor = time_cross_entropy(made.time_logits)
     loss = c.clip_reconstruction_weight * reconstruction + c.clip_prior_weight * prior
     loss = loss + c.anchor_weight * anchor + c.content_weight * content
@@ -402,16 +402,16 @@ class _Made:
 
 
 def time_cross_entropy(logits: jax.Array) -> jax.Array:
-  """L_anchor, the mean over steps of -log p(step i is i) (eq. 10, which has the sum).
+  """L_anchor, the sum over steps of -log p(step i is i), the mean over clips (eq. 10).
 
   Args:
     logits: of the N times at each of N steps, float32 [B, N, N].
 
   Returns:
-    float32 scalar; log N for a guess.
+    float32 scalar; N log N for a guess.
   """
   right = jnp.diagonal(jax.nn.log_softmax(logits, axis=-1), axis1=1, axis2=2)
-  return -jnp.mean(right)
+  return -jnp.mean(jnp.sum(right, axis=-1))
 
 
 def _update(name: str, trains: tuple[str, ...], loss_fn: LossFn, optimizer: AdamConfig) -> Update:
@@ -426,9 +426,15 @@ def _update(name: str, trains: tuple[str, ...], loss_fn: LossFn, optimizer: Adam
 
 
 def _divergence(posterior: Gaussian) -> jax.Array:
-  """KL to N(0, I), the mean over components and all that is encoded."""
-  return jnp.mean(kl_to_standard_normal(posterior)) / posterior.mean.shape[-1]
+  """KL to N(0, I) in nats, the mean over all that is encoded."""
+  return jnp.mean(kl_to_standard_normal(posterior))
 
 
-def _squared_error(video: Video, truth: Video) -> jax.Array:
-  return jnp.mean(jnp.square(video.astype(jnp.float32) - truth))
+def _frame_error(frames: Video, truth: Video) -> jax.Array:
+  """Sum of squared differences of a frame, the mean over frames."""
+  return jnp.mean(jnp.sum(jnp.square(frames.astype(jnp.float32) - truth), axis=(2, 3, 4)))
+
+
+def _clip_error(video: Video, truth: Video) -> jax.Array:
+  """Sum of squared differences of a clip, the mean over clips."""
+  return _frame_error(video, truth) * video.shape[1]
