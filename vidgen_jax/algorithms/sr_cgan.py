@@ -218,13 +218,16 @@ class SrCgan:
   def _decoded_and_drawn(
     self, nets: Nets, modules: Mapping[str, nn.Module], frames: Video, key: PRNGKey
   ) -> tuple[tuple[Video, Video], NetState]:
-    """((G_I(E_I(x)), G_I(z)), the refreshed G_I); one pass for both, so that they share batch statistics."""
+    """((G_I(E_I(x)), G_I(z)), G_I refreshed by the former).
+
+    Two passes: encoded latents are spread otherwise than drawn ones, and batch statistics of both together would fit
+    neither, nor what E_I is trained through.
+    """
     encoded_key, drawn_key = jax.random.split(key)
     posterior, _ = apply_mutable(modules[IMAGE_ENCODER].apply, nets[IMAGE_ENCODER], frames, train=True)
-    encoded = posterior.sample(encoded_key)
-    latents = jnp.concatenate([encoded, jax.random.normal(drawn_key, encoded.shape)], axis=1)
-    images, generator = apply_mutable(modules[IMAGE_GENERATOR].apply, nets[IMAGE_GENERATOR], latents, train=True)
-    decoded, drawn = jnp.split(images, 2, axis=1)
+    encoded, decode = posterior.sample(encoded_key), modules[IMAGE_GENERATOR].apply
+    decoded, generator = apply_mutable(decode, nets[IMAGE_GENERATOR], encoded, train=True)
+    drawn, _ = apply_mutable(decode, nets[IMAGE_GENERATOR], jax.random.normal(drawn_key, encoded.shape), train=True)
     return (decoded, drawn), generator
 
   # Second phase: clips.
