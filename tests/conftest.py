@@ -11,7 +11,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if _DEVICES_FLAG not in os.environ.get("XLA_FLAGS", ""):
   # Tests compile much and compute little: without LLVM's optimisations a train step compiles in half the time.
   _QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES_FLAG}=8 {_QUICK_COMPILATION}".strip()
+  # Eight devices on a few busy cores may keep each other waiting: XLA ends the process after 40 seconds of it.
+  _PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+  _FLAGS = f"{_DEVICES_FLAG}=8 {_QUICK_COMPILATION} {_PATIENCE}"
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
