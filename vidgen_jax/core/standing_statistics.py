@@ -1,6 +1,7 @@
 """Standing statistics: batch-norm statistics pooled over many forward passes (paper 004, E.2)."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +35,23 @@ def standing_statistics(
   for passes, batch in enumerate(batches, start=1):
     nets = batch_moments(nets, batch, jax.random.fold_in(key, passes))
     moments = {name: net.variables.get(STATISTICS, {}) for name, net in nets.items()}
-    total = moments if total is None else jax.tree.map(jnp.add, total, moments)
+    total = moments if total is None else _added(total, moments)
   if total is None:
     raise ValueError("standing statistics need at least one batch")
-  mean = jax.tree.map(lambda x: x / passes, total)
+  mean = _divided(total, passes)
   return {
     name: net.replace(variables={**net.variables, STATISTICS: mean[name]}) if mean[name] else net
     for name, net in nets.items()
   }
+
+
+# One program each: hundreds of single sums and quotients in flight beside a pass that sums over devices can stop XLA's
+# emulated CPU devices for good.
+@jax.jit
+def _added(total: Any, moments: Any) -> Any:
+  return jax.tree.map(jnp.add, total, moments)
+
+
+@jax.jit
+def _divided(total: Any, passes: int) -> Any:
+  return jax.tree.map(lambda x: x / passes, total)
