@@ -35,7 +35,8 @@ def standing_statistics(
   for passes, batch in enumerate(batches, start=1):
     nets = batch_moments(nets, batch, jax.random.fold_in(key, passes))
     moments = {name: net.variables.get(STATISTICS, {}) for name, net in nets.items()}
-    total = moments if total is None else _added(total, moments)
+    # One pass at a time: batches that wait on the devices for all others would only fill their memory.
+    total = jax.block_until_ready(moments if total is None else _added(total, moments))
   if total is None:
     raise ValueError("standing statistics need at least one batch")
   mean = _divided(total, passes)
