@@ -26,9 +26,8 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.eval_window = "random"
   if form == "paper":
     config.data.frame_stride = 2
-  config.evaluation.object_tracking = not is_base
+  config.evaluation.object_tracking = True
   if is_base:
     config.algorithm.anchors = (0, 0)
     config.algorithm.given_frames = ()
-    config.train.evaluate_every = 0
   return config

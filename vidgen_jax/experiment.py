@@ -168,6 +168,21 @@ class Experiment:
 
     return jax.jit(sample, static_argnames="options", out_shardings=meshes.replicated(self.mesh))
 
+  @functools.cached_property
+  def _infer(self) -> Callable:
+    def infer(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
+      latent = self.algorithm.latent(key, batch["label"].shape[0], truncation=options.truncation)
+      return to_uint8(self.algorithm.infer(self._gather(nets), batch, latent, num_frames=options.num_frames))
+
+    return jax.jit(infer, static_argnames="options", out_shardings=meshes.replicated(self.mesh))
+
+  @functools.cached_property
+  def _interpolate(self) -> Callable:
+    def interpolate(nets: Nets, batch: Batch, *, options: SampleOptions) -> jax.Array:
+      return to_uint8(self.algorithm.interpolate(self._gather(nets), batch, num_frames=options.num_frames))
+
+    return jax.jit(interpolate, static_argnames="options", out_shardings=meshes.replicated(self.mesh))
+
   def with_standing_statistics(
     self, nets: Nets, batches: Iterable[Batch], key: jax.Array, *, options: SampleOptions
   ) -> Nets:
@@ -203,6 +218,14 @@ class Experiment:
     The given frames are in their places bit by bit.
     """
     return self._sample(nets, batch, key, options=options)
+
+  def infer(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
+    """As `sample`, with what the model makes of the given frames in their places; see `InfersClips.infer`."""
+    return self._infer(nets, batch, key, options=options)
+
+  def interpolate(self, nets: Nets, batch: Batch, *, options: SampleOptions) -> jax.Array:
+    """As `infer`, of the naive baseline; see `InfersClips.interpolate`."""
+    return self._interpolate(nets, batch, options=options)
 
   def put_batch(self, local_batch: Batch, *, microbatches: bool) -> Batch:
     """This process's share of a batch (host arrays) as part of a global array."""

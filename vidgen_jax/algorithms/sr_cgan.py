@@ -11,7 +11,7 @@ from flax import linen as nn
 from vidgen_jax.algorithms.applying import apply_mutable, net_state
 from vidgen_jax.algorithms.base import FrozenNetwork, SampleOptions
 from vidgen_jax.algorithms.sr_cgan_config import SrCganConfig
-from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer
+from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer, scale_networks
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossFn, LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
@@ -157,9 +157,10 @@ class SrCgan:
     # The base model makes no use of an encoder of frames.
     makers = tuple(name for name in self.ema_nets if not (c.is_base and name == IMAGE_ENCODER))
     judge = (TEMPORAL_DISCRIMINATOR,)
+    fine_tuning = dict.fromkeys((IMAGE_ENCODER, IMAGE_GENERATOR), c.fine_tuning_rate)
     return (
       _update("clip_disc", judge, self.clip_discriminator_loss, c.temporal_discriminator_optimizer),
-      _update("clip_gen", makers, self.clip_generator_loss, c.clip_optimizer),
+      _update("clip_gen", makers, self.clip_generator_loss, c.clip_optimizer, fine_tuning),
     )
 
   # First phase: frames.
@@ -417,13 +418,15 @@ def time_cross_entropy(logits: jax.Array) -> jax.Array:
   return -jnp.mean(jnp.sum(right, axis=-1))
 
 
-def _update(name: str, trains: tuple[str, ...], loss_fn: LossFn, optimizer: AdamConfig) -> Update:
+def _update(
+  name: str, trains: tuple[str, ...], loss_fn: LossFn, optimizer: AdamConfig, factors: Mapping[str, float] | None = None
+) -> Update:
   return Update(
     name=name,
     trains=trains,
     refreshes=trains,
     loss_fn=loss_fn,
-    optimizer=make_optimizer(optimizer),
+    optimizer=scale_networks(make_optimizer(optimizer), factors or {}),
     learning_rate=make_learning_rate(optimizer),
   )
 

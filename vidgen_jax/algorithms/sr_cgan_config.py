@@ -47,7 +47,9 @@ class SrCganConfig:
     image_encoder_optimizer: Adam of E_I in the first phase.
     image_generator_optimizer: Adam of G_I in the first phase.
     image_discriminator_optimizer: Adam of D_I (paper: a rate of 2e-7).
-    clip_optimizer: Adam of E_T, G_T, E_I and G_I in the second phase.
+    clip_optimizer: Adam of E_T and G_T, and of E_I and G_I in the second phase.
+    fine_tuning_rate: by which E_I and G_I learn in the second phase, in units of `clip_optimizer`'s. At 1 G_I forgets
+      colours and shapes while G_T's first latents are poor.
     temporal_discriminator_optimizer: Adam of D_T.
     compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
   """
@@ -77,6 +79,7 @@ class SrCganConfig:
   image_generator_optimizer: AdamConfig = field(default_factory=lambda: _adam(1e-4))
   image_discriminator_optimizer: AdamConfig = field(default_factory=lambda: _adam(2e-7))
   clip_optimizer: AdamConfig = field(default_factory=lambda: _adam(1e-4))
+  fine_tuning_rate: float = 0.1
   temporal_discriminator_optimizer: AdamConfig = field(default_factory=lambda: _adam(1e-4))
   compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
@@ -113,6 +116,7 @@ class SrCganConfig:
     for name in (
       *("image_prior_weight", "encoder_reconstruction_weight", "generator_reconstruction_weight"),
       *("clip_reconstruction_weight", "clip_prior_weight", "anchor_weight", "content_weight"),
+      "fine_tuning_rate",
     ):
       if not 0 <= getattr(self, name) < math.inf:
         raise UserError(f"algorithm.{name}={getattr(self, name)} must be 0 or more")

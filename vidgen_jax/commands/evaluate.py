@@ -15,7 +15,7 @@ from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
 from vidgen_jax.algorithms import SampleOptions
-from vidgen_jax.commands import metric_flags
+from vidgen_jax.commands import given_flags, metric_flags
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
@@ -25,16 +25,20 @@ from vidgen_jax.evaluation.feature_collector import FeatureCollector
 from vidgen_jax.evaluation.follow import BEST_FOLDER, HIGHER_IS_BETTER, FollowOptions, follow
 from vidgen_jax.evaluation.run_scores import curve_text, score_run
 from vidgen_jax.evaluation.set_metrics import SetOptions, distance_names
-from vidgen_jax.metrics.report import Score, ScoreTable
+from vidgen_jax.metrics.report import Score, ScoreTable, frames_text
 from vidgen_jax.parallel import startup
+from vidgen_jax.sampling.anchors import with_given_frames
 
 SUMMARY = """Scores a run's predictions beside trivial baselines.
 
 Needs --workdir of a run, and its data set. PSNR, SSIM, content distance and, where an object is tracked, its place;
 with --networks also FVD, KVD, FID, clip Frechet distance, inception score and diversity. Prints a table, appends every
 score with its protocol to scores.jsonl in the workdir and puts a contact sheet and a GIF into workdir/evaluation.
+A model that takes frames at any times (sr_cgan) is given those of --task or --given_frames; how well it matches them,
+and decoded straight lines between their latents, are scored too.
 With --follow it scores every checkpoint of a run that is being trained elsewhere, until the last.
-Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors"""
+Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors
+Example: vidgen evaluate --workdir=runs/any --task=predict --samples=50"""
 
 SCORES_FILE = "scores.jsonl"
 PICTURES_FOLDER = "evaluation"
@@ -74,6 +78,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("split", None, "of the data set; config.data.eval_split by default", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
   flags.DEFINE_integer("seed", 0, "of latents and resamples", lower_bound=0, flag_values=flag_values)
+  given_flags.define_given_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
   flags.DEFINE_bool("follow", False, "scores each checkpoint as it appears, to the last", flag_values=flag_values)
@@ -133,7 +138,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     )
     hashes = [extractor.hash for extractor in extractors]
     scores = Path(flag_values.workdir) / SCORES_FILE
-    terms = _terms(config, flag_values, options)
+    terms = _terms(config, flag_values, options) | {"given_frames": frames_text(given_frames)}
     follow(flag_values.workdir, score, scored=_scored_steps(scores, terms, hashes), options=following, terms=terms)
   else:
     score(flag_values.workdir, flag_values.step)
@@ -223,6 +228,9 @@ def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
     config = configs.from_config_dict(flag_values.config)
   data = {"eval_split": flag_values.split, "data_dir": flag_values.data_dir}
   evaluation = {"samples": flag_values.samples, "num_clips": flag_values.num_clips}
+  given_frames = given_flags.given_frames(flag_values, config)
+  if given_frames is not None:
+    config = with_given_frames(config, given_frames)
   return dataclasses.replace(
     config, data=_with_known(config.data, data), evaluation=_with_known(config.evaluation, evaluation)
   )

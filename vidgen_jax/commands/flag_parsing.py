@@ -155,6 +155,17 @@ def _text(error: BaseException) -> str:
   return str(error.args[0]) if isinstance(error, (KeyError, SyntaxError)) and error.args else str(error)
 
 
+def integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:
+  """The numbers of a list flag.
+
+  Raises:
+    UserError: if one of the words is none.
+  """
+  if wrong := [word for word in words if not word.strip().removeprefix("-").isdecimal()]:
+    raise UserError(f"--{flag}: {wrong[0]!r} is no number; give a list such as 0,1")
+  return tuple(int(word) for word in words)
+
+
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
   """`; did you mean 'CHOICE'?` with the nearest of the choices, '' if none is near."""
   close = difflib.get_close_matches(word, list(choices), n=1)

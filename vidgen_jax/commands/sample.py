@@ -8,6 +8,8 @@ from absl import flags, logging
 
 from vidgen_jax import config as configs
 from vidgen_jax import workdir as workdirs
+from vidgen_jax.commands import given_flags
+from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole_folder
 from vidgen_jax.observe.pictures import frame_labels, mark_given, save_gif, save_png
@@ -16,7 +18,7 @@ from vidgen_jax.ops.video import contact_sheet
 from vidgen_jax.parallel import startup
 from vidgen_jax.sampling import clips as clip_sources
 from vidgen_jax.sampling import samplers
-from vidgen_jax.sampling.anchors import TASKS, frames_of_task, parse_anchors
+from vidgen_jax.sampling.anchors import parse_anchors
 from vidgen_jax.sampling.clips import Clips
 from vidgen_jax.sampling.exported import load_config_json
 from vidgen_jax.sampling.motion import MovingSamples, write_agreement, write_motion
@@ -58,10 +60,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_multi_string(
     "anchor", None, "a picture and its time in the clip, FILE@TIME; once for each anchor", flag_values=flag_values
   )
-  flags.DEFINE_enum("task", None, TASKS, "which frames are given: those of a task", flag_values=flag_values)
-  flags.DEFINE_list(
-    "given_frames", None, "which frames are given, counted from 0, -1 the last", flag_values=flag_values
-  )
+  given_flags.define_given_flags(flag_values)
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
   flags.DEFINE_integer(
@@ -117,7 +116,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError("give either --workdir of a run or --export, a folder made by `vidgen export`")
   if flag_values.given is not None and flag_values.input is not None:
     raise UserError("--given=PICTURE,... and --input=VIDEO exclude each other; give one of them")
-  chosen = [name for name in ("anchor", "task", "given_frames") if flag_values[name].value is not None]
+  chosen = [name for name in ("anchor", *given_flags.NAMES) if flag_values[name].value is not None]
   if len(chosen) > 1:
     raise UserError(f"--{chosen[0]} and --{chosen[1]} exclude each other; give one of them")
   if chosen and flag_values.workdir is None:
@@ -266,7 +265,7 @@ def _sampler(flag_values: flags.FlagValues) -> Sampler:
       weights=flag_values.weights,
       data_dir=flag_values.data_dir,
     )
-    levels = None if flag_values.motion_levels is None else _integers("motion_levels", flag_values.motion_levels)
+    levels = None if flag_values.motion_levels is None else integers("motion_levels", flag_values.motion_levels)
     return samplers.workdir_sampler(trained, **wanted, with_motion=flag_values.motion, motion_levels=levels)
   for name, default in {"step": None, "weights": "ema"}.items():
     if flag_values[name].value != default:
@@ -279,11 +278,7 @@ def _given_frames(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
   """The frames that --anchor, --task or --given_frames name; None where none of them is given."""
   if flag_values.anchor is not None:
     return tuple(parse_anchors(flag_values.anchor))
-  if flag_values.task is not None:
-    config = workdirs.load_config(flag_values.workdir)
-    usual = getattr(config.algorithm, "given_frames", ())
-    return frames_of_task(flag_values.task, num_frames=config.data.num_frames, usual=usual)
-  return None if flag_values.given_frames is None else _integers("given_frames", flag_values.given_frames)
+  return given_flags.given_frames(flag_values, workdirs.load_config(flag_values.workdir))
 
 
 def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
@@ -307,10 +302,3 @@ def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
     clips = clip_sources.empty_clips(sampler.data, num_clips=flag_values.num_clips)
     labels = labels or list(range(len(sampler.class_names)))
   return clips.of_classes(labels) if labels else clips
-
-
-def _integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:
-  """The numbers of a list flag."""
-  if wrong := [word for word in words if not word.strip().removeprefix("-").isdecimal()]:
-    raise UserError(f"--{flag}: {wrong[0]!r} is no number; give a list such as 0,1")
-  return tuple(int(word) for word in words)

@@ -1,7 +1,7 @@
 """Optimizers and learning rates from plain settings."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import optax
@@ -43,6 +43,26 @@ def make_optimizer(config: AdamConfig) -> optax.GradientTransformation:
   """Adam's direction, without the learning rate and its sign (see `Update.learning_rate`)."""
   adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
+
+
+def scale_networks(
+  optimizer: optax.GradientTransformation, factors: Mapping[str, float]
+) -> optax.GradientTransformation:
+  """The same optimizer, whose steps of some networks are scaled: their learning rates in units of the others'.
+
+  Args:
+    optimizer: of parameters by network.
+    factors: by network; those that are not named keep theirs.
+  """
+
+  def update(
+    gradients: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+  ) -> tuple[optax.Updates, optax.OptState]:
+    directions, state = optimizer.update(gradients, state, params)
+    scaled = {name: optax.tree.scale(factors.get(name, 1.0), direction) for name, direction in directions.items()}
+    return scaled, state
+
+  return optax.GradientTransformation(optimizer.init, update)
 
 
 def make_learning_rate(config: AdamConfig) -> Callable[[int], float]:

@@ -29,7 +29,7 @@ _MESSAGE_BYTES = 65_536
 _REPLACED = ".best_replaced"
 
 _TERMS = (
-  *("metric", "protocol", "split", "num_clips", "samples", "clip"),
+  *("metric", "protocol", "split", "num_clips", "samples", "clip", "given_frames"),
   *("weights", "batch_norm", "truncation", "seed", "extractor_hash"),
 )
 """Fields of a score that must be equal for two checkpoints to be compared by it."""

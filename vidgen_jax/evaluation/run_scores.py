@@ -14,7 +14,7 @@ from vidgen_jax.evaluation.feature_collector import FeatureCollector
 from vidgen_jax.evaluation.scoring import Evaluation
 from vidgen_jax.metrics.best_of import BestOf
 from vidgen_jax.metrics.bootstrap import mean_interval
-from vidgen_jax.metrics.report import Score, ScoreTable
+from vidgen_jax.metrics.report import Score, ScoreTable, frames_text
 from vidgen_jax.workdir import Trained, check_label_map
 
 PROTOCOLS = {
@@ -24,6 +24,7 @@ PROTOCOLS = {
   "centroid_error": ("centroid_error", "frames with both objects", "px"),
   "penalised_centroid_error": ("centroid_error", "no object costs half the diagonal", "px"),
   "presence": ("presence", "share of frames with an object", ""),
+  "anchor_psnr": ("anchor_psnr", "given frames as the model makes them", "dB"),
 }
 """What `scoring.score` calls a metric: its name in reports, its protocol, its unit."""
 
@@ -84,7 +85,7 @@ def score_run(
   )
   common = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips, "step": trained.step}
   common |= {"weights": trained.weights, "batch_norm": batch_norm, "truncation": options.truncation, "seed": seed}
-  shape = {"clip": "x".join(map(str, pictured["video"].shape[1:]))}
+  shape = {"clip": "x".join(map(str, pictured["video"].shape[1:])), "given_frames": frames_text(given_frames)}
   table = clip_scores(evaluation, common | shape)
   for score in collector.scores(model_fields=common, plain_fields=_plain(common)):
     table.add(score)
@@ -170,4 +171,4 @@ def _aggregates(
 
 def _plain(common: dict[str, Any]) -> dict[str, Any]:
   """The fields that hold for a baseline, which has neither weights nor latents."""
-  return {name: common[name] for name in ("split", "num_clips", "clip") if name in common}
+  return {name: common[name] for name in ("split", "num_clips", "clip", "given_frames") if name in common}

@@ -4,7 +4,7 @@ Clips are whole everywhere, given frames included; metrics of single clips are c
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax.algorithms import InfersClips, SampleOptions
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data import pipeline
 from vidgen_jax.experiment import Experiment
@@ -21,9 +21,9 @@ from vidgen_jax.metrics.best_of import BestOf, BestOfSamples
 from vidgen_jax.metrics.psnr import frame_psnr, pooled_psnr
 from vidgen_jax.metrics.ssim import frame_ssim
 from vidgen_jax.metrics.track_baselines import track_scores
-from vidgen_jax.metrics.trajectory import CentroidScore, centroid_error
+from vidgen_jax.metrics.trajectory import CentroidScore, centroid_error, object_centroid
 from vidgen_jax.observe.pictures import PredictionPictures, save_prediction_pictures
-from vidgen_jax.ops.given import frames_needed, generated_frames, take_frames
+from vidgen_jax.ops.given import frames_needed, generated_frames, put_frames, take_frames
 from vidgen_jax.types import Batch
 
 DIRECTIONS = {
@@ -33,12 +33,14 @@ DIRECTIONS = {
   "centroid_error": False,
   "penalised_centroid_error": False,
   "presence": True,
+  "anchor_psnr": True,
 }
-"""Metrics of clips, and whether higher is better. `psnr` and `ssim` are of every generated frame [B, T - G], the others
-per clip [B]."""
+"""Metrics of clips, and whether higher is better. `psnr` and `ssim` are of every generated frame [B, T - G],
+`anchor_psnr` of every given one [B, G], the others per clip [B]."""
 
-WITHOUT_BEST = frozenset({"presence"})
-"""Metrics in which the best of several samples says nothing: to show an object most often is no better guess."""
+WITHOUT_BEST = frozenset({"presence", "anchor_psnr"})
+"""Metrics in which the best of several samples says nothing: to show an object most often is no better guess, and the
+given frames are to be matched by every sample."""
 
 _PAIRED = ("psnr", "ssim", "psnr_pooled")
 _TRACKED = ("centroid_error", "penalised_centroid_error", "presence")
@@ -49,17 +51,18 @@ HOOK_STREAM = 1
 """Folded into the root key for standing statistics and for the hooks' latents, so that neither touches training."""
 
 
-def metric_names(given_frames: Sequence[int], *, tracking: bool) -> tuple[str, ...]:
+def metric_names(given_frames: Sequence[int], *, tracking: bool, infers: bool = False) -> tuple[str, ...]:
   """Which of `DIRECTIONS` `score` computes.
 
   Args:
-    given_frames: of the model. Clips that are made from nothing but noise have no truth to be compared with: only
-      metrics of sets, which a `ClipObserver` computes, can score them.
+    given_frames: of the model. Clips that are made from nothing but noise have no truth to be compared with: whether
+      they show an object can be told, all else are metrics of sets, which a `ClipObserver` computes.
     tracking: whether an object is tracked.
+    infers: see `score`.
   """
   if not len(given_frames):
-    return ()
-  return (*_PAIRED, *(_TRACKED if tracking else ()))
+    return ("presence",) if tracking else ()
+  return (*_PAIRED, *(_TRACKED if tracking else ()), *(("anchor_psnr",) if infers else ()))
 
 
 class ClipObserver(Protocol):
@@ -190,11 +193,58 @@ def predict(
     options: length and truncation.
     batch_norm: 'standing' normalises by the statistics in `nets`; 'batch' by those of the filled-up batch itself.
   """
+  return _draw(experiment, experiment.sample, nets, batch, key, options=options, batch_norm=batch_norm)
+
+
+def infer(
+  experiment: Experiment,
+  nets: Nets,
+  batch: Mapping[str, np.ndarray],
+  key: jax.Array,
+  *,
+  options: SampleOptions,
+  batch_norm: str = "standing",
+) -> np.ndarray:
+  """As `predict`, with what the model makes of the given frames in their places.
+
+  Args:
+    experiment: its algorithm is an `InfersClips`.
+    nets: see `predict`.
+    batch: see `predict`, and on request `times` int32 [B, G]; see `InfersClips.infer`.
+    key: see `predict`.
+    options: see `predict`.
+    batch_norm: see `predict`.
+  """
+  return _draw(experiment, experiment.infer, nets, batch, key, options=options, batch_norm=batch_norm)
+
+
+def interpolate(
+  experiment: Experiment, nets: Nets, batch: Mapping[str, np.ndarray], *, options: SampleOptions
+) -> np.ndarray:
+  """As `infer`, of the naive baseline: decoded straight lines between the latents of the given frames."""
+  made = experiment.interpolate(nets, place_batch(experiment, batch), options=options)
+  return np.asarray(made)[: len(batch["label"])]
+
+
+def infers_clips(experiment: Experiment, given_frames: Sequence[int]) -> bool:
+  """Whether the model makes something of its own of given frames, so that `infer` can be asked for it."""
+  return isinstance(experiment.algorithm, InfersClips) and len(given_frames) > 0
+
+
+def _draw(
+  experiment: Experiment,
+  draw: Callable[..., jax.Array],
+  nets: Nets,
+  batch: Mapping[str, np.ndarray],
+  key: jax.Array,
+  *,
+  options: SampleOptions,
+  batch_norm: str,
+) -> np.ndarray:
   placed = place_batch(experiment, batch)
   if batch_norm == "batch":
     nets = experiment.with_batch_statistics(nets, placed, key, options=options)
-  sampled = experiment.sample(nets, placed, key, options=options)
-  return np.asarray(sampled)[: len(batch["label"])]
+  return np.asarray(draw(nets, placed, key, options=options))[: len(batch["label"])]
 
 
 def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batch:
@@ -271,22 +321,31 @@ def evaluate(
   """
   tracking = experiment.config.evaluation.object_tracking
   given_frames = experiment.algorithm.given_frames(options.num_frames)
+  infers = infers_clips(experiment, given_frames)
   model, others, count = [], [], 0
   for i, batch in enumerate(evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)):
     truth, known = batch["video"], given_batch(batch, given_frames)
-    guesses = guess_trivially(truth, given_frames, key=jax.random.fold_in(key, i)) if with_baselines else {}
+    guesses, scored = {}, {}
+    if with_baselines:
+      guesses = guess_trivially(truth, given_frames, key=jax.random.fold_in(key, i))
+      scored = score_baselines(guesses, truth, given_frames, tracking=tracking)
+    if with_baselines and infers:
+      lines = interpolate(experiment, nets, known, options=options)
+      guesses["naive_interpolation"] = put_frames(lines, known["given"], given_frames)
+      scored["naive_interpolation"] = _once(score(lines, truth, given_frames, tracking=tracking, infers=True))
     if observer is not None:
       for name, clips in {"real": truth, **guesses}.items():
         observer.add(name, 0, clips)
-    names = metric_names(given_frames, tracking=tracking)
+    names = metric_names(given_frames, tracking=tracking, infers=infers)
     kept = BestOfSamples({name: DIRECTIONS[name] for name in names})
     for j in range(samples):
-      prediction = predict(experiment, nets, known, sample_key(key, i, j), options=options, batch_norm=batch_norm)
-      kept.add(score(prediction, truth, given_frames, tracking=tracking))
+      draw = infer if infers else predict
+      made = draw(experiment, nets, known, sample_key(key, i, j), options=options, batch_norm=batch_norm)
+      kept.add(score(made, truth, given_frames, tracking=tracking, infers=infers))
       if observer is not None:
-        observer.add("model", j, prediction)
+        observer.add("model", j, put_frames(made, known["given"], given_frames))
     model.append(kept.result())
-    others.append(score_baselines(guesses, truth, given_frames, tracking=tracking) if with_baselines else {})
+    others.append(scored)
     count += len(truth)
   names = others[0].keys()
   return Evaluation(
@@ -298,26 +357,30 @@ def evaluate(
 
 
 def score(
-  prediction: np.ndarray, truth: np.ndarray, given_frames: Sequence[int], *, tracking: bool
+  prediction: np.ndarray, truth: np.ndarray, given_frames: Sequence[int], *, tracking: bool, infers: bool = False
 ) -> dict[str, np.ndarray]:
   """Scores of one sample's generated frames; metrics as `metric_names` says, shapes as in `DIRECTIONS`.
 
   Args:
     prediction: uint8 [B, T, H, W, C], whole clips.
     truth: the same shape; does not count where nothing is given.
-    given_frames: G indices of frames that do not count.
+    given_frames: G indices of frames that do not count, but in `anchor_psnr`.
     tracking: whether an object is tracked.
+    infers: whether the clips show what the model makes of the given frames in their places.
   """
   if not len(given_frames):
-    return {}
-  generated = generated_frames(given_frames, truth.shape[1])
+    return {"presence": np.asarray(object_centroid(prediction).presence, np.float64).mean(axis=1)} if tracking else {}
+  generated, anchors = generated_frames(given_frames, truth.shape[1]), {}
+  if infers:
+    made, known = take_frames(prediction, given_frames), take_frames(truth, given_frames)
+    anchors = {"anchor_psnr": np.asarray(frame_psnr(made, known, data_range=255))}
   prediction, truth = take_frames(prediction, generated), take_frames(truth, generated)
   scores = {
     "psnr": np.asarray(frame_psnr(prediction, truth, data_range=255)),
     "ssim": np.asarray(frame_ssim(prediction, truth, data_range=255)),
     "psnr_pooled": np.asarray(pooled_psnr(prediction, truth, data_range=255)),
   }
-  return scores | (_tracking_scores(centroid_error(prediction, truth)) if tracking else {})
+  return scores | anchors | (_tracking_scores(centroid_error(prediction, truth)) if tracking else {})
 
 
 def guess_trivially(truth: np.ndarray, given_frames: Sequence[int], *, key: jax.Array) -> dict[str, np.ndarray]:
@@ -347,6 +410,8 @@ def score_baselines(
 ) -> dict[str, BestOf]:
   """Scores of trivial guesses and, where an object is tracked, of leading it on a straight line.
 
+  Where nothing is given, of the real clips too.
+
   Args:
     guesses: of `guess_trivially`.
     truth: uint8[B, T, H, W, C], real clips.
@@ -356,7 +421,9 @@ def score_baselines(
   results = {name: score(guess, truth, given_frames, tracking=tracking) for name, guess in guesses.items()}
   if tracking and len(given_frames):
     results |= {name: _tracking_scores(found) for name, found in track_scores(truth, given_frames).items()}
-  return {name: BestOf(best=scores, mean=scores, num_samples=1) for name, scores in results.items()}
+  if not len(given_frames):
+    results["real"] = score(truth, truth, given_frames, tracking=tracking)
+  return {name: _once(scores) for name, scores in results.items()}
 
 
 def mean_of_known(values: np.ndarray) -> float:
@@ -371,6 +438,11 @@ def _tracking_scores(score: CentroidScore) -> dict[str, np.ndarray]:
     "penalised_centroid_error": np.asarray(score.penalised_error),
     "presence": np.asarray(score.presence),
   }
+
+
+def _once(scores: dict[str, np.ndarray]) -> BestOf:
+  """Scores of what is made once."""
+  return BestOf(best=scores, mean=scores, num_samples=1)
 
 
 def _process_share(size: int) -> tuple[int, int]:

@@ -2,15 +2,13 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 
-from vidgen_jax.algorithms import InfersClips
 from vidgen_jax.core.state import Nets
 from vidgen_jax.evaluation import scoring
 from vidgen_jax.experiment import Experiment
@@ -18,12 +16,10 @@ from vidgen_jax.metrics.best_of import BestOfSamples, curve_counts
 from vidgen_jax.metrics.psnr import frame_psnr
 from vidgen_jax.observe.pictures import mark_anchors, save_png
 from vidgen_jax.observe.plots import Line, Panel, draw_panels
-from vidgen_jax.ops.video import contact_sheet, to_uint8
-from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.ops.video import contact_sheet
 from vidgen_jax.sampling import samplers
 from vidgen_jax.sampling.clips import Clips
 from vidgen_jax.sampling.samplers import Sampler
-from vidgen_jax.types import Batch
 
 INFERENCE, CURVE, NAIVE = "inference", "inference_curve", "naive_interpolation"
 
@@ -47,7 +43,6 @@ class AnchorStudy:
 
   def __init__(self, experiment: Experiment, sampler: Sampler, *, seed: int) -> None:
     self._experiment, self._sampler, self._seed = experiment, sampler, seed
-    self._replicated = meshes.replicated(experiment.mesh)
 
   def random_times(self, count: int) -> np.ndarray:
     """Times of as many anchors as the sampler has given frames, for each of so many clips, int32 [count, M]."""
@@ -63,49 +58,28 @@ class AnchorStudy:
       times: int32 [S, M].
       sample: the number of the latents; None for the deterministic model, whose z_T is the mean.
     """
-    algorithm, size, made = self._experiment.algorithm, self._sampler.batch_size, []
-    for i, (batch, count) in enumerate(self._batches(truth, times)):
-      key, truncation = samplers.latent_key(self._seed, batch=i, sample=sample or 0), 0.0 if sample is None else None
-      latent = algorithm.latent(key, size, truncation=truncation)
-      latent = jax.device_put(np.asarray(latent), self._replicated)
-      made.append(np.asarray(self._infer(self._nets, batch, latent))[:count])
+    options, made = self._experiment.options(truncation=-1.0 if sample is not None else 0.0), []
+    for i, batch in enumerate(self._batches(truth, times)):
+      key = samplers.latent_key(self._seed, batch=i, sample=sample or 0)
+      made.append(scoring.infer(self._experiment, self._nets, batch, key, options=options))
     return np.concatenate(made)
 
   def interpolate(self, truth: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The naive baseline, decoded lines between the anchors' latents; arguments and result as of `infer`."""
-    made = [np.asarray(self._interpolate(self._nets, batch))[:count] for batch, count in self._batches(truth, times)]
-    return np.concatenate(made)
+    options = self._experiment.options()
+    batches = self._batches(truth, times)
+    return np.concatenate([scoring.interpolate(self._experiment, self._nets, b, options=options) for b in batches])
 
   @functools.cached_property
   def _nets(self) -> Nets:
-    return jax.device_put(self._sampler.nets(), self._replicated)
+    return self._sampler.nets()
 
-  def _batches(self, truth: np.ndarray, times: np.ndarray) -> Iterator[tuple[Batch, int]]:
-    """Full batches on the devices, and how many clips of each count."""
+  def _batches(self, truth: np.ndarray, times: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
     size = self._sampler.batch_size
     for start in range(0, len(truth), size):
       clips, chosen = truth[start : start + size], times[start : start + size]
       given = np.stack([clip[places] for clip, places in zip(clips, chosen, strict=True)])
-      batch = {"given": given, "label": np.zeros(len(clips), np.int32), "times": chosen}
-      yield scoring.place_batch(self._experiment, batch), len(clips)
-
-  @functools.cached_property
-  def _infer(self) -> Callable[..., jax.Array]:
-    @functools.partial(jax.jit, out_shardings=self._replicated)
-    def infer(nets: Nets, batch: Batch, latent: jax.Array) -> jax.Array:
-      infer = self._experiment.algorithm.infer
-      return to_uint8(infer(nets, batch, latent, num_frames=self._sampler.num_frames))
-
-    return infer
-
-  @functools.cached_property
-  def _interpolate(self) -> Callable[..., jax.Array]:
-    @functools.partial(jax.jit, out_shardings=self._replicated)
-    def interpolate(nets: Nets, batch: Batch) -> jax.Array:
-      interpolate = self._experiment.algorithm.interpolate
-      return to_uint8(interpolate(nets, batch, num_frames=self._sampler.num_frames))
-
-    return interpolate
+      yield {"given": given, "label": np.zeros(len(clips), np.int32), "times": chosen}
 
 
 def draw_anchor_study(
@@ -137,7 +111,7 @@ def draw_anchor_study(
   Raises:
     UserError: if the data set is missing, matplotlib is needed and not installed, or the disk is full.
   """
-  if not isinstance(experiment.algorithm, InfersClips) or not sampler.given_frames:
+  if not scoring.infers_clips(experiment, sampler.given_frames):
     logging.info("%s are left out: the model does not take frames at any times", ", ".join(names))
     return
   study = AnchorStudy(experiment, sampler, seed=origin["seed"])

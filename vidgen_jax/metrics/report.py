@@ -5,12 +5,22 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vidgen_jax.errors import UserError
 
 _IN_EVERY_ROW = ("subject", "metric", "value", "unit")
-_SETTINGS = ("weights", "batch_norm", "truncation", "seed", "step", "clip", "extractor", "extractor_hash")
+_SETTINGS = (
+  "weights",
+  "batch_norm",
+  "truncation",
+  "seed",
+  "step",
+  "clip",
+  "given_frames",
+  "extractor",
+  "extractor_hash",
+)
 _LONG_PROTOCOL = 32
 
 
@@ -44,6 +54,8 @@ class Score:
   """Train step of the checkpoint."""
   clip: str | None = None
   """Frames x height x width x channels of the clips as they were given."""
+  given_frames: str | None = None
+  """0-based indices of the frames that were given, such as "0 3 6"; None where there were none."""
   extractor: str | None = None
   """The feature network of a metric that has one."""
   extractor_hash: str | None = None
@@ -57,6 +69,11 @@ class Score:
     if not math.isfinite(self.value):
       fields["value"] = None
     return json.dumps(fields, allow_nan=False)
+
+
+def frames_text(frames: Sequence[int]) -> str | None:
+  """Frames as `Score.given_frames` has them."""
+  return " ".join(map(str, frames)) or None
 
 
 class ScoreTable:

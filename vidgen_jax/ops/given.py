@@ -31,6 +31,22 @@ def take_frames(video: np.ndarray, frames: Sequence[int]) -> np.ndarray:
   return np.take(video, np.asarray(frames, np.intp), axis=-4)
 
 
+def put_frames(video: np.ndarray, frames: np.ndarray, places: Sequence[int]) -> np.ndarray:
+  """Whole clips in which some frames are replaced.
+
+  Args:
+    video: [..., T, H, W, C], of any dtype.
+    frames: [..., G, H, W, C], of the same.
+    places: G indices in 0..T - 1, different; may be none.
+
+  Returns:
+    [..., T, H, W, C], a copy.
+  """
+  result = video.copy()
+  result[..., np.asarray(places, np.intp), :, :, :] = frames
+  return result
+
+
 def frames_needed(given_frames: Sequence[int]) -> int:
   """How far a clip must be read: to its last given frame, and one frame where none is given."""
   return max(given_frames, default=0) + 1
