@@ -22,6 +22,7 @@ from vidgen_jax.metrics.best_of import BestOf
 from vidgen_jax.metrics.content_distance import average_content_distance
 from vidgen_jax.metrics.diversity import pairwise_cosine_distance
 from vidgen_jax.metrics.frechet import frechet_distance_of
+from vidgen_jax.metrics.psnr import frame_psnr
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
@@ -288,14 +289,20 @@ def test_baselines_that_make_sense_are_scored_on_generated_frames(given_frames, 
   assert not np.array_equal(guesses["noise"], other["noise"])
 
 
-def test_clips_from_noise_have_no_scores_of_their_own():
+def test_of_clips_from_noise_only_whether_they_show_an_object_is_told():
   clips = np.random.default_rng(0).integers(256, size=(2, 2, 5, 16, 16, 3), dtype=np.uint8)
+  clips[0] = 0
+  clips[0, 0, 1:3, 4:8, 4:8] = 200  # one clip shows an object in two of its five frames, the other in none
+  assert scoring.metric_names((), tracking=False) == () and scoring.score(*clips, (), tracking=False) == {}
+  assert scoring.metric_names((), tracking=True) == ("presence",)
+  np.testing.assert_allclose(scoring.score(*clips, (), tracking=True)["presence"], [0.4, 0.0])
   for tracking in (False, True):
-    assert scoring.metric_names((), tracking=tracking) == ()
-    assert scoring.score(*clips, (), tracking=tracking) == {}
     names = set(scoring.metric_names((0,), tracking=tracking))
     assert names == set(scoring.score(*clips, (0,), tracking=tracking)) <= set(scoring.DIRECTIONS)
     assert ("presence" in names) == tracking
+    inferred = scoring.score(*clips, (0,), tracking=tracking, infers=True)
+    assert set(inferred) == names | {"anchor_psnr"} == set(scoring.metric_names((0,), tracking=tracking, infers=True))
+    np.testing.assert_allclose(inferred["anchor_psnr"][:, 0], frame_psnr(*clips[:, :, 0:1], data_range=255)[:, 0])
   assert run_scores.curve_text([]) == ""
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.given import are_leading, frames_needed, generated_frames, take_frames
+from vidgen_jax.ops.given import are_leading, frames_needed, generated_frames, put_frames, take_frames
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,11 @@ def test_frames_are_taken_from_batches_and_micro_batches():
   assert take_frames(videos[0], (1,))[:, :, 0, 0, 0].tolist() == [[1], [5], [9]]
   none = take_frames(videos[0].astype(np.uint8), ())
   assert (none.shape, none.dtype) == ((3, 0, 1, 1, 1), np.uint8)
+
+
+def test_frames_are_put_in_their_places():
+  videos = np.zeros((2, 4, 1, 1, 1))
+  put = put_frames(videos, np.array([[1, 2], [3, 4]]).reshape(2, 2, 1, 1, 1), (0, 2))
+  assert put[..., 0, 0, 0].tolist() == [[1, 0, 2, 0], [3, 0, 4, 0]]
+  assert not videos.any()
+  assert put_frames(put, np.zeros((2, 0, 1, 1, 1)), ()).tolist() == put.tolist()

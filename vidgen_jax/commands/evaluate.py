@@ -113,6 +113,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     extractor.check((options.num_frames, size, size, config.data.channels))
   set_options = metric_flags.set_options(flag_values)
   given_frames = experiment.algorithm.given_frames(options.num_frames)
+  if len(given_frames) == options.num_frames:
+    raise UserError("all frames are given, which leaves none to be scored; give fewer")
   names = scoring.metric_names(given_frames, tracking=config.evaluation.object_tracking)
   _check_scores(flag_values, config, extractors, set_options, names=names)
   collector = FeatureCollector(extractors, options=set_options)

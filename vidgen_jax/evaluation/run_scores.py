@@ -85,7 +85,8 @@ def score_run(
   )
   common = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips, "step": trained.step}
   common |= {"weights": trained.weights, "batch_norm": batch_norm, "truncation": options.truncation, "seed": seed}
-  shape = {"clip": "x".join(map(str, pictured["video"].shape[1:])), "given_frames": frames_text(given_frames)}
+  common |= {"given_frames": frames_text(given_frames)}
+  shape = {"clip": "x".join(map(str, pictured["video"].shape[1:]))}
   table = clip_scores(evaluation, common | shape)
   for score in collector.scores(model_fields=common, plain_fields=_plain(common)):
     table.add(score)

@@ -11,6 +11,9 @@ from vidgen_jax.ops.gaussian import Gaussian
 
 NUM_LAYERS = 2
 
+FIRST_LOG_VARIANCE = -4.0
+"""Of z_T before training: a spread of 1 would drown what E_T tells, and G_T would learn to ignore it."""
+
 
 class TemporalEncoder(nn.Module):
   """E_T: reads the anchors in the order of their times, and tells a distribution of z_T.
@@ -45,9 +48,12 @@ class TemporalEncoder(nn.Module):
     read = nn.scan(_Read, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
     state, _ = read(self.hidden_features, self.dtype, name="read")(state, (inputs, known))
     x = activation(nn.Dense(2 * self.latent_features, dtype=self.dtype, name="hidden")(state[-1]))
+    biases = {"mean": 0.0, "log_variance": FIRST_LOG_VARIANCE}
     mean, log_variance = (
-      nn.Dense(self.latent_features, dtype=self.dtype, name=name)(x).astype(jnp.float32)
-      for name in ("mean", "log_variance")
+      nn.Dense(self.latent_features, bias_init=nn.initializers.constant(bias), dtype=self.dtype, name=name)(x).astype(
+        jnp.float32
+      )
+      for name, bias in biases.items()
     )
     return Gaussian(mean=mean, log_variance=log_variance)
 

@@ -1,0 +1,35 @@
+"""SR-cGAN on Weizmann: people seen from the side, one action each (not in paper 002; a small real set of people).
+
+Data: `vidgen data build video_folder --name=weizmann --source=FOLDER`, a folder for every class, whose labels the model
+does not use; strips in mirrored pairs need `--split_group=pair`. The settings are those of paper 002 for KTH: eight
+frames, three anchors.
+
+Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, which makes clips from noise.
+"""
+
+import ml_collections
+
+from vidgen_jax import presets
+from vidgen_jax.config import template
+
+VARIANTS = presets.SR_CGAN_VARIANTS
+
+
+def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
+  """The experiment in one of its variants."""
+  config = template("sr_cgan")
+  config.name = f"sr_cgan_weizmann:{variant}"
+  presets.sr_cgan(config, variant)
+  config.data.name = "weizmann"
+  config.data.random_flip = True
+  if "smoke" not in variant:
+    config.data.num_frames = 8
+    config.data.frame_stride = 1
+    config.algorithm.num_frames = 8
+    if not variant.startswith("base"):
+      config.algorithm.anchors = (1, 3)
+      config.algorithm.given_frames = (0, 4, 7)
+  if variant.startswith("base"):
+    # Clips from noise are scored as a set, by `vidgen evaluate --networks`.
+    config.train.evaluate_every = 0
+  return config
