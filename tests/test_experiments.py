@@ -21,7 +21,14 @@ FILES = sorted(Path(__file__).parents[1].glob("experiments/*.py"))
 # Files with a row of a table in every variant; their smoke forms are trained below.
 TABLES = {"trivd_table1", "trivd_table2"}
 # Which smoke form is trained of files with several; together they train everything that the rows change.
-SMOKE = {"mvt_weizmann": "mvt_mc_smoke", "mvt_jester": "mvt_tsa_smoke", "mvt_ucf101": "mvt_smoke"}
+SMOKE = {
+  "mvt_weizmann": "mvt_mc_smoke",
+  "mvt_jester": "mvt_tsa_smoke",
+  "mvt_ucf101": "mvt_smoke",
+  "sr_cgan_mug": "base_smoke",
+}
+# Not trained: the smoke form is that of another file, on other data.
+TWINS = {"sr_cgan_weizmann": "sr_cgan_shape_motion"}
 
 
 def _module(path: Path):
@@ -90,6 +97,14 @@ def test_splits_and_sizes_of_bair_and_kinetics():
   assert {(a.decomposition, a.recurrent_unit) for a in (large, medium)} == {("stronger", "tsru_p")}
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem in TWINS], ids=lambda path: path.stem)
+def test_twins_differ_in_their_data_only(path):
+  twin = next(other for other in FILES if other.stem == TWINS[path.stem])
+  one, other = (_module(file).get_config("smoke") for file in (path, twin))
+  for part in ("algorithm", "train", "ema", "step", "mesh"):
+    assert one[part].to_dict() == other[part].to_dict()
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_an_unknown_variant_is_a_user_error(path):
   with pytest.raises(UserError, match=r"no variant .huge.; choose .* or "):
@@ -120,11 +135,14 @@ def test_a_step_without_a_discriminator_of_frames_can_be_traced():
   assert losses - {"disc/loss"} == {"disc/cropped_video_disc/loss", "disc/downsampled_video_disc/loss"}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.stem not in TABLES], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+  "path", [path for path in FILES if path.stem not in TABLES | TWINS.keys()], ids=lambda path: path.stem
+)
 def test_smoke_variant_trains_is_scored_sampled_and_exported(path, tmp_path, capsys):
   variant = SMOKE.get(path.stem, "smoke")
   made = _module(path).get_config(variant)
-  name, gives_frames = made.data.name, made.algorithm_name != "mvt"
+  name, num_classes = made.data.name, len(CLASS_NAMES) if made.algorithm_name == "mvt" else 1
+  gives_frames = num_classes == 1 and not variant.startswith("base")
   build_shape_motion(ShapeMotionOptions(name=name, data_dir=str(tmp_path / "data"), num_clips=20))
   workdir, export, samples = tmp_path / "run", tmp_path / "export", tmp_path / "samples"
   config = [f"--config={path}:{variant}", f"--config.data.data_dir={tmp_path / 'data'}"]
@@ -141,4 +159,4 @@ def test_smoke_variant_trains_is_scored_sampled_and_exported(path, tmp_path, cap
   with np.load(next(samples.glob("*.npz"))) as saved:
     # Of frames two clips; from noise two of each class that the data has.
     made = saved["samples"]
-    assert (made.dtype, made.ndim, len(made)) == (np.uint8, 6, 2 if gives_frames else 2 * len(CLASS_NAMES))
+    assert (made.dtype, made.ndim, len(made)) == (np.uint8, 6, 2 * num_classes)

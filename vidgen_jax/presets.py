@@ -196,6 +196,15 @@ def sr_cgan(config: ml_collections.ConfigDict, variant: str) -> None:
   if is_base:
     config.algorithm.anchors = (0, 0)
     config.algorithm.given_frames = ()
+  if variant == "base_cpu":
+    # Nothing but D_T leads the generators: it must keep ahead of them, and latents lie in few, smooth dimensions.
+    config.algorithm.clip_optimizer.learning_rate = 2e-4
+    config.algorithm.temporal_discriminator_optimizer.learning_rate = 4e-4
+    config.algorithm.fine_tuning_rate = 0.5
+    config.algorithm.image_features = 16
+    config.algorithm.image_prior_weight = 5.0
+    config.algorithm.image_steps = 3_000
+    config.train.num_steps = 12_000
 
 
 def sr_cgan_paper(config: ml_collections.ConfigDict) -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.sheet_cells import read_cells
 from vidgen_jax import cli, workdir
 from vidgen_jax.errors import UserError
+from vidgen_jax.observe.pictures import ANCHOR_COLOUR
 from vidgen_jax.sampling.anchors import frames_of_task, parse_anchors, with_given_frames
 
 pytest_plugins = ("tests.runs",)
@@ -86,6 +88,9 @@ def test_pictures_stand_at_their_times(anchors_folder, tmp_path):
   assert list(made["given_frames"]) == [2, 4]
   for sample in made["samples"][0]:
     np.testing.assert_array_equal(sample[[2, 4]], pictures)
+  _, borders = read_cells(tmp_path / "out" / "contact_sheet.png", rows=3, columns=5)
+  is_yellow = (borders == ANCHOR_COLOUR).all(axis=-1)
+  np.testing.assert_array_equal(is_yellow, np.isin(np.arange(5), [2, 4])[None].repeat(3, axis=0))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from vidgen_jax.commands import given_flags
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole_folder
-from vidgen_jax.observe.pictures import frame_labels, mark_given, save_gif, save_png
+from vidgen_jax.observe.pictures import frame_labels, mark_anchors, mark_given, save_gif, save_png
 from vidgen_jax.observe.videos import FORMATS, save_clips
 from vidgen_jax.ops.video import contact_sheet
 from vidgen_jax.parallel import startup
@@ -143,6 +143,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       clips,
       samples,
       given_frames=sampler.given_frames,
+      are_anchors=sampler.takes_any_frames,
       class_names=sampler.class_names,
       fps=flag_values.fps,
     )
@@ -199,6 +200,7 @@ def write_samples(
   samples: np.ndarray,
   *,
   given_frames: Sequence[int],
+  are_anchors: bool = False,
   class_names: Sequence[str] = (),
   fps: float = 8.0,
 ) -> None:
@@ -216,6 +218,7 @@ def write_samples(
     clips: N of them.
     samples: as from `sample`.
     given_frames: G indices.
+    are_anchors: whether they are marked as anchors, with a yellow border in place of a green one.
     class_names: by label.
     fps: frames per second of the GIFs, in (0, 50].
 
@@ -226,7 +229,7 @@ def write_samples(
   arrays |= {"label": clips.label} | ({} if clips.truth is None else {"truth": clips.truth})
   np.savez_compressed(folder / SAMPLES_FILE, **arrays)
   shown = samples if clips.truth is None else np.concatenate([clips.truth[:, None], samples], axis=1)
-  videos = mark_given(shown, given_frames)
+  videos = (mark_anchors if are_anchors else mark_given)(shown, given_frames)
   rows = videos.reshape(-1, *videos.shape[2:])
   names = [class_names[label] for label in clips.label for _ in range(videos.shape[1])] if class_names else None
   sheet = contact_sheet(rows, column_labels=frame_labels(given_frames, rows.shape[1]), row_labels=names)

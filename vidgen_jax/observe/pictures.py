@@ -109,7 +109,7 @@ def _marked(videos: np.ndarray, frames: Sequence[int], colour: tuple[int, int, i
 
 
 def mark_anchors(videos: np.ndarray, anchors: Sequence[int]) -> np.ndarray:
-  """As `mark_given`, but yellow: the frames show what the model made of those that it was given.
+  """As `mark_given`, but yellow, as paper 002 marks anchors: frames of a model that takes any.
 
   Args:
     videos: see `mark_given`.

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax import workdir
-from vidgen_jax.algorithms import ALGORITHMS, DecodesBlocks, PredictsMotion, SampleOptions
+from vidgen_jax.algorithms import ALGORITHMS, DecodesBlocks, InfersClips, PredictsMotion, SampleOptions
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data import sources
@@ -73,6 +73,8 @@ class Sampler:
   """Empty for a model without classes."""
   data: DataConfig
   """What the model was trained on."""
+  takes_any_frames: bool = False
+  """Whether the model could be given other frames: they are then called anchors."""
   blocks: BlockDecoder | None = None
   """None for an export, and for a model without latent blocks."""
   motion: MotionPredictor | None = None
@@ -239,6 +241,7 @@ def workdir_sampler(
     num_frames=options.num_frames,
     class_names=trained.class_names if trained.is_conditional else (),
     data=experiment.config.data,
+    takes_any_frames=isinstance(experiment.algorithm, InfersClips),
     blocks=_block_decoder(experiment, prepared, options),
     motion=_motion_predictor(experiment, prepared, options, motion_levels) if with_motion else None,
     nets=prepared,
@@ -282,6 +285,7 @@ def export_sampler(
     num_frames=generator.num_frames,
     class_names=generator.class_names,
     data=config.data,
+    takes_any_frames=issubclass(ALGORITHMS[config.algorithm_name][1], InfersClips),
   )
 
 
