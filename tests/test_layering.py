@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # that are listed before its own. A new one needs a place here.
 ROWS = (
   "__init__ errors loops types",
-  "ops nn core parallel files",
+  "ops nn core parallel files formats",
   "models data",
   "algorithms metrics pretrained observe checkpoint",
   "config presets clip_folders classifier_training",

@@ -10,9 +10,9 @@ from vidgen_jax import cli
 from vidgen_jax.commands.import_weights import abstract_variables, read_mean_volume, selftest
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation.extraction import load_extractor
+from vidgen_jax.formats.crc32c import crc32c, mask
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.pretrained.crc32c import crc32c, mask
 from vidgen_jax.pretrained.weight_file import read_weight_file
 
 pytest_plugins = ("tests.classifier_files", "tests.runs")

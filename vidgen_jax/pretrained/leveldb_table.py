@@ -8,8 +8,8 @@ value, and the two themselves. The values of the index block are the places of t
 
 from collections.abc import Iterator
 
-from vidgen_jax.pretrained import crc32c
-from vidgen_jax.pretrained.varint import read_varint
+from vidgen_jax.formats import crc32c
+from vidgen_jax.formats.varint import read_varint
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 """The last eight bytes of a table: 0xdb4775248b80fb57."""

@@ -8,15 +8,14 @@ import dataclasses
 import math
 import pathlib
 import re
-from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.pretrained import crc32c
+from vidgen_jax.formats import crc32c
+from vidgen_jax.formats.protobuf import read_fields
 from vidgen_jax.pretrained.leveldb_table import read_table
-from vidgen_jax.pretrained.varint import read_varint
 
 # types.proto
 _STRING = 7
@@ -121,7 +120,7 @@ class _Entry:
 def _read_entries(table: dict[bytes, bytes], *, num_shards: int) -> dict[str, _Entry]:
   if b"" not in table:
     raise ValueError("it has no header")
-  header = {number: value for number, value in _fields(table.pop(b"")) if isinstance(value, int)}
+  header = {number: value for number, value in read_fields(table.pop(b"")) if isinstance(value, int)}
   if header.get(1) != num_shards:
     raise ValueError(f"it has {header.get(1, 0)} data files, of which {num_shards} are here")
   if header.get(2, 0):
@@ -133,7 +132,7 @@ def _read_entries(table: dict[bytes, bytes], *, num_shards: int) -> dict[str, _E
 def _read_entry(name: str, message: bytes) -> _Entry:
   names = {1: "dtype", 3: "shard", 4: "offset", 5: "size", 6: "checksum"}
   values = {}
-  for number, value in _fields(message):
+  for number, value in read_fields(message):
     if number == 7:
       raise ValueError(f"{name} is split into slices")
     if number == 2:
@@ -145,33 +144,11 @@ def _read_entry(name: str, message: bytes) -> _Entry:
 
 def _read_shape(name: str, message: bytes | int) -> tuple[int, ...]:
   """TensorShapeProto: dimensions (2) of a size (1), which is left out where it is zero."""
-  dimensions = [value for number, value in _fields(message) if number == 2]
-  shape = tuple(dict(_fields(dimension)).get(1, 0) for dimension in dimensions)
+  dimensions = [value for number, value in read_fields(message) if number == 2]
+  shape = tuple(dict(read_fields(dimension)).get(1, 0) for dimension in dimensions)
   if any(not isinstance(size, int) or size >= 2**63 for size in shape):
     raise ValueError(f"{name} has an unknown shape")
   return shape
-
-
-def _fields(message: bytes | int) -> Iterator[tuple[int, int | bytes]]:
-  """Numbers and values of a protocol buffer's fields, by wire type."""
-  if isinstance(message, int):
-    raise ValueError("an entry is no message")
-  position = 0
-  while position < len(message):
-    tag, position = read_varint(message, position)
-    number, wire_type = tag >> 3, tag & 7
-    if wire_type == 0:
-      value, position = read_varint(message, position)
-      yield number, value
-      continue
-    if wire_type not in (1, 2, 5):
-      raise ValueError("an entry is no message")
-    size, position = read_varint(message, position) if wire_type == 2 else ({1: 8, 5: 4}[wire_type], position)
-    value = message[position : position + size]
-    position += size
-    if position > len(message):
-      raise ValueError("an entry is too short")
-    yield number, value if wire_type == 2 else int.from_bytes(value, "little")
 
 
 def _read_tensor(name: str, entry: _Entry, shards: list[np.ndarray]) -> np.ndarray:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from vidgen_jax.pretrained.crc32c import crc32c, mask, unmask
+from vidgen_jax.formats.crc32c import crc32c, mask, unmask
 
 # RFC 3720, appendix B.4: the bytes there are in the order in which they are sent, lowest first.
 ISCSI_READ = bytes.fromhex(

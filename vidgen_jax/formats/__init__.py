@@ -1,0 +1,1 @@
+"""Binary formats that several readers share: checksums, varints, protocol buffers, TFRecords."""
