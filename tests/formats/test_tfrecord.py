@@ -73,5 +73,5 @@ def test_damage_is_told_after_the_records_before_it():
 
 @pytest.mark.parametrize("data", [b"\xff" * 12, field(1, b"\x08\x01"), b"\x0a\x05ab", b"\x0b"])
 def test_other_bytes_are_no_example(data):
-  with pytest.raises(ValueError, match="entry|integer|feature"):
+  with pytest.raises(ValueError, match=r"entry|integer|feature"):
     parse_example(data + example({}))
