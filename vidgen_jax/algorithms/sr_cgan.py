@@ -341,13 +341,17 @@ class SrCgan:
     return run(IMAGE_GENERATOR, latents, train=False)
 
   def interpolate(self, nets: Nets, batch: Batch, *, num_frames: int) -> Video:
-    """Decoded lines between the anchors' z_I (IV.C.3); see `InfersClips.interpolate`."""
+    """Decoded lines between the anchors' z_I (IV.C.3); see `InfersClips.interpolate`.
+
+    G_I is normalised by the statistics of this very batch: those in `nets` are of what G_T makes, which would spoil it.
+    """
     modules = self._modules(batch["given"].shape[2:4])
     encode, decode = modules[IMAGE_ENCODER].apply, modules[IMAGE_GENERATOR].apply
     seen = encode(nets[IMAGE_ENCODER].collections, to_model_range(batch["given"]), train=False)
     times, known = self._times(batch, num_frames)
     latents = anchor_ops.interpolate_times(seen.mean, times, known, num_frames=num_frames)
-    return decode(nets[IMAGE_GENERATOR].collections, latents, train=False)
+    video, _ = apply_mutable(decode, nets[IMAGE_GENERATOR], latents, train=True)
+    return video
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     """E_I and G_I with this batch's own statistics; see `Algorithm.batch_moments`."""
