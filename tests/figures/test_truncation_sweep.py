@@ -101,6 +101,9 @@ def test_objects_are_tracked_and_what_has_no_score_is_none():
   assert scores["centroid_error"] == {"mean": None, "best": None}
   # Half the diagonal of 16x16.
   assert scores["penalised_centroid_error"]["mean"] == pytest.approx(128**0.5)
-  # From noise there is no truth: how clips of one kind differ is all that can be said.
+  # From noise there is no truth: whether clips show an object and how they differ is all that can be said.
   sampler, clips = dataclasses.replace(sampler, given_frames=()), dataclasses.replace(clips, given=truth[:, :0])
-  assert truncation_sweep.measure(sampler, clips, samples=2, seed=0, tracking=True).keys() == {"diversity"}
+  scores = truncation_sweep.measure(sampler, clips, samples=2, seed=0, tracking=True)
+  assert scores.keys() == {"presence", "diversity"}
+  assert scores["presence"] == {"mean": 0.0}
+  assert truncation_sweep.measure(sampler, clips, samples=2, seed=0, tracking=False).keys() == {"diversity"}
