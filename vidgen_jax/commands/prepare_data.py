@@ -1,6 +1,7 @@
 """`vidgen data`: builds data sets, and shows what is in them."""
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 from vidgen_jax.data import config as data_config
 from vidgen_jax.data import records, sources, transforms
+from vidgen_jax.data.layouts import LAYOUTS
+from vidgen_jax.data.published import PublishedOptions, build_published
 from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
 from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.errors import UserError
@@ -25,6 +28,11 @@ SUMMARY = """Builds data sets and shows what is in them.
       Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes;
       both may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
       (or --split_group=8, which divides the people: eight strips of each, numbered in a row)
+  vidgen data build ucf101|kth --source=FOLDER --size=64
+      As their owners distribute them, with their lists. --split_rule: ucf101 1 (default), 2, 3, or 1_validation, which
+      takes 5 % of the scenes of trainlist01 for validation; kth people (default: persons 1-15, 16, 17-25) or handwaving
+      (that action alone, persons 1-20 and 21-25). KTH's videos are cut where 00sequences.txt says. Without --source
+      the command says what to fetch.
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
@@ -34,11 +42,12 @@ A build that was interrupted continues where it was when the same command is giv
 records lists every source file, or why it was skipped.
 """
 
-USAGE = "vidgen data build shape_motion|video_folder|generated [flags], or vidgen data inspect NAME [flags]"
+USAGE = "vidgen data build shape_motion|video_folder|kth|ucf101|generated [flags], or vidgen data inspect NAME [flags]"
 
 _BUILDERS = {
   "shape_motion": (ShapeMotionOptions, build_shape_motion),
   "video_folder": (VideoFolderOptions, build_video_folder),
+  **{name: (PublishedOptions, functools.partial(build_published, layout)) for name, layout in LAYOUTS.items()},
   "generated": (GeneratedOptions, build_generated),
 }
 _INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
@@ -56,10 +65,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("integer", "seed", 0, "build: of the generated clips, or of the division into training and testing")
   define("bool", "overwrite", False, "build: replace a data set of that name")
   define("integer", "num_clips", 8000, "build shape_motion: clips in all; every fifth is for testing")
-  define("string", "source", None, "build video_folder: folder or zip to read")
-  define("integer", "size", 0, "build video_folder: pixels of the stored frames' smallest side; 0 keeps the size")
-  define("string", "encoding", defaults["encoding"], "build video_folder: jpeg or png (lossless)")
-  define("integer", "quality", defaults["quality"], "build video_folder: JPEG quality, 1..100")
+  define("string", "source", None, "build from videos: folder or zip to read")
+  define("string", "split_rule", "", "build kth, ucf101: who is for training and who for testing; see above")
+  define("integer", "size", 0, "build from videos: pixels of the stored frames' smallest side; 0 keeps the size")
+  define("string", "encoding", defaults["encoding"], "build from videos: jpeg or png (lossless)")
+  define("integer", "quality", defaults["quality"], "build from videos: JPEG quality, 1..100")
   define(
     "float",
     "test_fraction",
@@ -73,8 +83,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "build video_folder: file; pair: files 2 n and 2 n + 1 of a folder on one side; a number N: files k N up to "
     "k N + N - 1 of all folders on one side",
   )
-  define("integer", "min_frames", defaults["min_frames"], "build video_folder: a shorter video is skipped")
-  define("integer", "clip_frames", 0, "build video_folder: cut videos into clips of that many frames; 0 does not cut")
+  define("integer", "min_frames", defaults["min_frames"], "build from videos: a shorter video is skipped")
+  define("integer", "clip_frames", 0, "build from videos: cut videos into clips of that many frames; 0 does not cut")
   define("float", "fps", 0.0, "build video_folder: frames per second to note for frame strips; 0 for unknown")
   define("string", "workdir", None, "build generated: folder of a run")
   define("string", "export", None, "build generated: folder of an export, in place of --workdir")
@@ -82,7 +92,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)")
   define("integer", "clips_per_class", 100, "build generated: clips of each class")
   define("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut")
-  define("integer", "num_threads", 0, "build video_folder: files decoded at a time; 0 for one per core")
+  define("integer", "num_threads", 0, "build from videos: files decoded at a time; 0 for one per core")
   define("string", "split", "train", "inspect: split to show")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
   define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")
@@ -127,7 +137,8 @@ def build(builder: str, flag_values: flags.FlagValues) -> None:
   values = {field: flag_values[field].value for field in fields}
   values["name"] = values["name"] or builder
   if "source" in values and not values["source"]:
-    raise UserError("build video_folder needs --source=FOLDER")
+    remedy = f": {LAYOUTS[builder].obtain}" if builder in LAYOUTS else ""
+    raise UserError(f"build {builder} needs --source=FOLDER{remedy}")
   startup.enable_compilation_cache()
   build_dataset(options_type(**values))
   _describe(sources.load_info(values["name"], values["data_dir"]))

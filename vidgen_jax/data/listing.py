@@ -12,6 +12,9 @@ from vidgen_jax.errors import UserError
 UNLABELLED = "unlabelled"
 """The one class of files that lie in no class folder."""
 
+MISSING = "missing"
+"""The stamp of a file that a list names and the source does not have."""
+
 _SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
 
 
@@ -23,13 +26,17 @@ class SourceFile:
     path: path within the source, with '/'.
     class_name: its class; None for a file that lies beside the class folders.
     split: 'train', 'test' or 'validation' if its top folder says so, otherwise None.
-    stamp: changes when the file's content does: size and time of modification.
+    stamp: changes when the file's content does: size and time of modification; or `MISSING`.
+    parts: (first frame, frame behind the last) of what is used of it, each by itself; () uses it whole.
+    name: by which the owners' lists know it; '' where there are none.
   """
 
   path: str
   class_name: str | None
   split: str | None
   stamp: str
+  parts: tuple[tuple[int, int], ...] = ()
+  name: str = ""
 
 
 class Source:
@@ -69,14 +76,22 @@ class Source:
     Raises:
       UserError: if there are none.
     """
+    listed = list(_interpret(self.stamps()))
+    if not listed:
+      raise UserError(f"--source {self.path} holds no files")
+    return listed
+
+  def stamps(self) -> dict[str, str]:
+    """The stamp of every file by its path within the source, in a fixed order; hidden ones are left out.
+
+    Raises:
+      UserError: if the source cannot be listed.
+    """
     try:
       stamps = self._zip_stamps() if self._zip is not None else self._folder_stamps()
     except OSError as error:
       raise UserError(f"--source {self.path} cannot be listed: {error}") from error
-    listed = list(_interpret(stamps))
-    if not listed:
-      raise UserError(f"--source {self.path} holds no files")
-    return listed
+    return {path: stamp for path, stamp in stamps.items() if not _hidden(path)}
 
   def open(self, path: str) -> BinaryIO:
     """Opens a file for reading; it can be searched. Several threads may do so at a time.
@@ -106,7 +121,7 @@ class Source:
 
 def _interpret(stamps: dict[str, str]) -> Iterable[SourceFile]:
   """Reads class and split off the paths."""
-  parts = {path: PurePosixPath(path).parts for path in stamps if not _hidden(path)}
+  parts = {path: PurePosixPath(path).parts for path in stamps}
   tops = {names[0] for names in parts.values() if len(names) > 1}
   has_splits = bool(tops) and tops <= set(_SPLIT_FOLDERS) and all(len(names) > 1 for names in parts.values())
   rest = {path: names[1:] if has_splits else names for path, names in parts.items()}

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vidgen_jax.data import decode, listing, records, splits
 from vidgen_jax.data.frames import FrameEncoding
+from vidgen_jax.data.layouts import Layout, split_hash
 from vidgen_jax.data.listing import SourceFile
 from vidgen_jax.data.staging import StagingCache
 from vidgen_jax.errors import UserError
@@ -126,7 +127,7 @@ class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
       video = self._cache.read(entry.cached)
       if video is None:
         raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
-      for number, (start, stop) in enumerate(clip_ranges(len(video.frames), self._options.clip_frames)):
+      for number, (start, stop) in enumerate(clips_of(entry.file, len(video.frames), self._options)):
         yield (
           f"{entry.file.path}#{number}",
           records.Clip(
@@ -141,6 +142,22 @@ class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
       self._progress.update()
 
 
+def clips_of(file: SourceFile, num_frames: int, options: VideoFolderOptions) -> list[tuple[int, int]]:
+  """(first frame, frame behind the last) of every clip of a video: its parts, as far as it goes, each cut by itself.
+
+  Args:
+    file: the video.
+    num_frames: of it.
+    options: say how parts are cut, and how long they must be.
+  """
+  ranges = []
+  for first, last in file.parts or ((0, num_frames),):
+    length = min(last, num_frames) - first
+    if length >= max(options.min_frames, options.clip_frames):
+      ranges += [(first + start, first + stop) for start, stop in clip_ranges(length, options.clip_frames)]
+  return ranges
+
+
 def clip_ranges(num_frames: int, clip_frames: int) -> list[tuple[int, int]]:
   """Where a video is cut: (first frame, frame after the last) of each clip.
 
@@ -153,11 +170,13 @@ def clip_ranges(num_frames: int, clip_frames: int) -> list[tuple[int, int]]:
   return [(start, start + clip_frames) for start in range(0, num_frames - clip_frames + 1, clip_frames)]
 
 
-def build_video_folder(options: VideoFolderOptions) -> Path:
+def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
   """Builds the data set. A build that was interrupted continues with the files that are not yet decoded.
 
   Args:
     options: what to read, and how to store it.
+    layout: which file is what; None takes it from the folders.
+    split_rule: of the layout.
 
   Returns:
     The folder of the complete data set.
@@ -169,7 +188,7 @@ def build_video_folder(options: VideoFolderOptions) -> Path:
     listing.Source(options.source) as source,
     records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
-    files = source.files()
+    files = source.files() if layout is None else layout.files(source, split_rule)
     cache = StagingCache(staging / "decoded")
     results = _stage_all(source, files, cache, options)
     usable = [entry for entry in results if entry.cached is not None]
@@ -179,7 +198,9 @@ def build_video_folder(options: VideoFolderOptions) -> Path:
         f"{results[0].file.path}: {results[0].reason}"
       )
     _warn_of_skipped(results)
-    class_names = sorted({entry.file.class_name for entry in usable}, key=_natural)
+    # A published data set has its classes even where all videos of one are missing.
+    listed = files if layout is not None else [entry.file for entry in usable]
+    class_names = sorted({file.class_name for file in listed}, key=_natural)
     split_of = _splits_of(usable, options)
     staged = {split: [e for e in usable if split_of[e.file.path] == split] for split in sorted(set(split_of.values()))}
     with tqdm(total=len(usable), desc="writing records", unit="file") as progress:
@@ -189,7 +210,9 @@ def build_video_folder(options: VideoFolderOptions) -> Path:
         ),
         name=options.name,
         data_dir=options.data_dir,
-        manifest=lambda num_clips: _manifest(options, results, split_of, num_clips),
+        manifest=lambda num_clips: (
+          _manifest(options, results, split_of, num_clips) | _published(layout, split_rule, results, split_of)
+        ),
       )
 
 
@@ -214,6 +237,8 @@ def _stage(source: listing.Source, file: SourceFile, cache: StagingCache, option
   """Decodes one file, or finds it decoded."""
   if file.class_name is None:
     return Staged(file=file, reason="lies beside the class folders, so its class is unknown")
+  if file.stamp == listing.MISSING:
+    return Staged(file=file, reason="is missing")
   key = cache.path(file.path, file.stamp, options.size, options.encoding, options.quality, options.fps)
   video = cache.read(key)
   if video is None:
@@ -226,9 +251,10 @@ def _stage(source: listing.Source, file: SourceFile, cache: StagingCache, option
       return Staged(file=file, reason=f"cannot be read: {error.strerror or error}")
     cache.write(key, video)
   num_frames = len(video.frames)
-  least = max(options.min_frames, options.clip_frames)
-  if num_frames < least:
-    return Staged(file=file, reason=f"has {num_frames} frames, fewer than {least}")
+  if not clips_of(file, num_frames, options):
+    least = max(options.min_frames, options.clip_frames)
+    whose = "its parts have" if file.parts else f"has {num_frames} frames,"
+    return Staged(file=file, reason=f"{whose} fewer than {least}" + (" frames" if file.parts else ""))
   facts = {"fps": video.fps, "height": video.source_height, "width": video.source_width, "frames": num_frames}
   return Staged(file=file, cached=key, facts=facts)
 
@@ -255,7 +281,7 @@ def _manifest(
     if entry.cached is None:
       sources.append(told | {"status": "skipped", "reason": entry.reason})
       continue
-    clips = len(clip_ranges(entry.facts["frames"], options.clip_frames))
+    clips = len(clips_of(entry.file, entry.facts["frames"], options))
     sources.append(told | {"status": "used", "split": split_of[entry.file.path], "clips": clips} | dict(entry.facts))
   return {
     "builder": "video_folder",
@@ -264,6 +290,20 @@ def _manifest(
     "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
     "sources": sources,
   }
+
+
+def _published(
+  layout: Layout | None, split_rule: str, results: Sequence[Staged], split_of: Mapping[str, str]
+) -> dict[str, Any]:
+  """What the manifest says of a published data set: its rule, who is on which side, and whether it is complete."""
+  if layout is None:
+    return {}
+  used, complete = Counter(split_of.values()), layout.num_videos[split_rule]
+  for split, number in complete.items():
+    if used[split] != number:
+      logging.warning("%s: %d of %d videos of the split %s", layout.name, used[split], number, split)
+  hashed = split_hash({entry.file.name: entry.file.split for entry in results})
+  return {"builder": layout.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
 
 
 def _warn_of_skipped(results: Sequence[Staged]) -> None:
