@@ -1,10 +1,10 @@
 """Inbetweening on KTH in one channel (paper 000: FVD 153 [148, 158], diversity 0.013, best-of-100 SSIM 0.733).
 
-Data: `vidgen data build video_folder --name=kth --source=FOLDER --size=64 --clip_frames=16` over folders train/
-(persons 1-15), validation/ (16) and test/ (17-25): as in the paper, every video is divided into sub-sequences of 16
-frames, all of which are used. `vidgen evaluate --follow --split=validation --best_metric=fvd --networks=FILE`, beside
-training, keeps the checkpoint that the paper would choose. Networks that score colour get the grey channel three times,
-as in the paper. Not measured here.
+Data: `vidgen data build kth --source=FOLDER --size=64 --clip_frames=16`: persons 1-15 for training, 16 for validation,
+17-25 for testing; as in the paper, every video is divided into sub-sequences of 16 frames, all of which are used.
+`vidgen evaluate --follow --split=validation --best_metric=fvd --networks=FILE`, beside training, keeps the checkpoint
+that the paper would choose. Networks that score colour get the grey channel three times, as in the paper. Not measured
+here.
 
 Variants: paper, cpu, smoke.
 """

@@ -1,7 +1,7 @@
 """Inbetweening on UCF-101 without classes (paper 000: FVD 424 [411, 438], diversity 0.131, best-of-100 SSIM 0.686).
 
-Data: `vidgen data build video_folder --name=ucf101 --source=FOLDER --size=64` over folders train/ (95 % of
-trainlist01), validation/ (the other 5 %) and test/ (testlist01). `vidgen evaluate --follow --split=validation
+Data: `vidgen data build ucf101 --source=FOLDER --size=64 --split_rule=1_validation`: 95 % of trainlist01 for training,
+the other 5 % for validation, testlist01 for testing. `vidgen evaluate --follow --split=validation
 --best_metric=fvd --networks=i3d.safetensors` beside the training keeps the checkpoint that the paper would choose. Not
 measured here.
 

@@ -1,9 +1,9 @@
 """SR-cGAN on KTH's hand-waving people, in one channel (paper 002, IV.A.2; figures 6 and 9).
 
-Data: `vidgen data build video_folder --name=kth_handwaving --source=FOLDER --size=64 --clip_frames=16` over folders
-train/ and test/ of that action's videos, 80 and 20 percent of them: every video is divided into sub-sequences of 16
-frames, 1,855 in all. Clips are eight frames, of which three are anchors, as in figure 9. Batch, steps and averages are
-ours. Not measured here.
+Data: `vidgen data build kth --split_rule=handwaving --name=kth_handwaving --source=FOLDER --size=64 --clip_frames=16`:
+persons 1-20 for training, 21-25 for testing (80 and 20 percent); every video is divided into sub-sequences of 16
+frames, 1,855 in all in the paper. Clips are eight frames, of which three are anchors, as in figure 9. Batch, steps and
+averages are ours. Not measured here.
 
 Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, which makes clips from noise.
 """

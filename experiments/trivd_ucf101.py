@@ -1,6 +1,6 @@
 """TrIVD-GAN-FP on UCF-101, 5 -> 11 frames (paper 004, C.2: FVD 55.2 +- 0.64).
 
-Data: `vidgen data build video_folder --name=ucf101 --source=FOLDER --size=64` over folders train/ and test/. `paper`:
+Data: `vidgen data build ucf101 --source=FOLDER --size=64`, the first of the owners' splits. `paper`:
 ch 92, 1,000,000 steps, otherwise as on Kinetics. Cost, estimated: 2,605,317 GFLOP a step, 19,600 chip-hours of TPU v3
 if 30 % of its peak are used (`vidgen bench --estimate`). Not measured here.
 
