@@ -15,7 +15,7 @@ from vidgen_jax import experiment as experiments
 from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import run_scores, scoring
+from vidgen_jax.evaluation import generation, run_scores, scoring
 from vidgen_jax.evaluation.extraction import FeatureExtractor
 from vidgen_jax.evaluation.scoring import Evaluation
 from vidgen_jax.metrics.best_of import BestOf
@@ -68,8 +68,8 @@ def predictions(run_folder):
   trained = workdir.load_trained(str(run_folder))
   experiment = trained.experiment
   options = experiment.options()
-  nets = scoring.prepare_nets(
-    experiment, trained.nets, scoring.standing_key(experiment), options=options, num_batches=2
+  nets = generation.prepare_nets(
+    experiment, trained.nets, generation.standing_key(experiment), options=options, num_batches=2
   )
   (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=6)
   known = {"given": batch["video"][:, :2], "label": batch["label"]}
@@ -159,8 +159,8 @@ def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
   experiment, algorithm = trained.experiment, trained.experiment.algorithm
   options = experiment.options()
   (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=8)
-  key, known = jax.random.key(1), scoring.given_batch(batch, (0, 1))
-  found = scoring.predict(experiment, trained.nets, known, key, options=options, batch_norm="batch")
+  key, known = jax.random.key(1), generation.given_batch(batch, (0, 1))
+  found = generation.predict(experiment, trained.nets, known, key, options=options, batch_norm="batch")
 
   def train_mode(nets, video, label):
     conditioning = video[:, :2].astype(np.float32) / 127.5 - 1
@@ -179,7 +179,7 @@ def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
   expected = np.asarray(jax.jit(train_mode)(trained.nets, batch["video"], batch["label"]))
   np.testing.assert_allclose(found[:, 2:].astype(int), expected, atol=1)
   # The running statistics of four steps are not those of the batch.
-  running = scoring.predict(experiment, trained.nets, known, key, options=options)
+  running = generation.predict(experiment, trained.nets, known, key, options=options)
   assert np.abs(running[:, 2:] - expected.astype(int)).max() > 1
 
 
@@ -239,9 +239,9 @@ def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(r
   experiment = experiment_that_is_given(run_config, (0, 1))
 
   def clips_of(index, count):
-    monkeypatch.setattr(scoring.jax, "process_index", lambda: index)
-    monkeypatch.setattr(scoring.jax, "process_count", lambda: count)
-    return scoring.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
+    monkeypatch.setattr(generation.jax, "process_index", lambda: index)
+    monkeypatch.setattr(generation.jax, "process_count", lambda: count)
+    return generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
 
   whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]
   for batch, *shares in zip(whole, *parts, strict=True):
@@ -261,7 +261,7 @@ def test_standing_statistics_read_as_far_as_the_last_given_frame(given_frames, r
 
   monkeypatch.setattr(pipeline, "train_batches", train_batches)
   experiment = experiment_that_is_given(run_config, given_frames)
-  (batch,) = scoring.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
+  (batch,) = generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
   assert lengths == [read]
   assert batch["given"].shape == (1, 8, len(given_frames), 16, 16, 3)
 
@@ -308,7 +308,7 @@ def test_of_clips_from_noise_only_whether_they_show_an_object_is_told():
 
 def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):
   experiment = experiments.build(run_config)
-  batch = scoring.given_batch({"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ())
+  batch = generation.given_batch({"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ())
   placed = experiment.put_batch(batch, microbatches=False)
   assert placed["given"].shape == (8, 0, 16, 16, 3)
 

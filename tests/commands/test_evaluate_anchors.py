@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli, workdir
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.metrics.psnr import frame_psnr
 from vidgen_jax.sampling.anchors import with_given_frames
 
@@ -39,11 +39,11 @@ def test_anchors_and_naive_interpolation_are_scored_as_made(predicted, anchors_f
   config = with_given_frames(workdir.load_config(str(anchors_folder)), (0,))
   trained = workdir.load_trained(str(anchors_folder), config=config)
   experiment, options = trained.experiment, trained.experiment.options()
-  key, passes = scoring.standing_key(experiment), config.evaluation.standing_batches
-  nets = scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
-  truth = next(scoring.evaluation_batches(experiment, num_frames=5, num_clips=8))["video"]
+  key, passes = generation.standing_key(experiment), config.evaluation.standing_batches
+  nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
+  truth = next(generation.evaluation_batches(experiment, num_frames=5, num_clips=8))["video"]
   batch = {"given": truth[:, :1], "label": np.zeros(len(truth), np.int32)}
-  made = np.asarray(scoring.interpolate(experiment, nets, batch, options=options))
+  made = np.asarray(generation.interpolate(experiment, nets, batch, options=options))
   values = np.asarray(frame_psnr(made, truth, data_range=255))
   known = predicted["naive_interpolation", "psnr", "frame_mean"]["value"]
   assert known == pytest.approx(values[:, 1:].mean(), rel=1e-3)

@@ -20,7 +20,7 @@ from vidgen_jax import experiment as experiments
 from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.commands import export
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.sampling import exported
 from vidgen_jax.sampling.exported import load_export
@@ -48,8 +48,8 @@ def test_export_gives_the_pictures_of_the_run_for_any_batch(run_folder, generato
   experiment = trained.experiment
   assert experiment.config.algorithm.unroll  # the export's loops are compared with straight-line code
   options = experiment.options()
-  key = scoring.standing_key(experiment)
-  nets = scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=2)
+  key = generation.standing_key(experiment)
+  nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=2)
   inputs = inputs_for(generator, 8)
   sample_key = jax.random.key(7)
   inputs["latent"] = np.asarray(experiment.algorithm.latent(sample_key, 8))

@@ -10,7 +10,7 @@ import pytest
 from vidgen_jax import cli, workdir
 from vidgen_jax import experiment as experiments
 from vidgen_jax.commands import export
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.sampling.exported import load_export
 
 pytest_plugins = ("tests.runs",)
@@ -41,8 +41,8 @@ def inputs():
 def test_the_export_gives_the_pictures_of_the_run_bit_by_bit_for_any_batch(inbetween_folder, generator, inputs):
   trained = workdir.load_trained(str(inbetween_folder))
   config, options = trained.experiment.config, trained.experiment.options()
-  nets = scoring.prepare_nets(
-    trained.experiment, trained.nets, scoring.standing_key(trained.experiment), options=options, num_batches=2
+  nets = generation.prepare_nets(
+    trained.experiment, trained.nets, generation.standing_key(trained.experiment), options=options, num_batches=2
   )
   nets = jax.device_get(nets)
   weights = export.flatten_nets(nets)

@@ -7,7 +7,7 @@ import pytest
 
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.figures import truncation_sweep
 from vidgen_jax.sampling import samplers
 from vidgen_jax.sampling.clips import Clips
@@ -38,9 +38,9 @@ def test_one_program_and_one_set_of_statistics_make_the_clips_of_each_truncation
   trained = samplers.load_run(str(run_folder), num_clips=8)
   algorithm = type(trained.experiment.algorithm)
   traced, prepared = [], []
-  predict, prepare = algorithm.predict, scoring.prepare_nets
+  predict, prepare = algorithm.predict, generation.prepare_nets
   monkeypatch.setattr(algorithm, "predict", lambda self, *a, **k: traced.append(1) or predict(self, *a, **k))
-  monkeypatch.setattr(scoring, "prepare_nets", lambda *a, **k: prepared.append(1) or prepare(*a, **k))
+  monkeypatch.setattr(generation, "prepare_nets", lambda *a, **k: prepared.append(1) or prepare(*a, **k))
   sampler = samplers.workdir_sampler(trained, truncation=0.3)
   swept = truncation_sweep.sweep_samplers(trained.experiment, sampler, (0.0, 0.5, None))
   assert list(swept) == ["0", "0.5", "none"]

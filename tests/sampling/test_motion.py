@@ -68,8 +68,8 @@ def test_the_fields_are_those_of_the_kernels(moving_folder, sampled):
   trained = samplers.load_run(str(moving_folder), num_clips=3)
   experiment, given = trained.experiment, clips["given"]
   options = experiment.options(num_frames=5, truncation=0.8)
-  nets = samplers.scoring.prepare_nets(
-    *(experiment, trained.nets, samplers.scoring.standing_key(experiment)),
+  nets = samplers.generation.prepare_nets(
+    *(experiment, trained.nets, samplers.generation.standing_key(experiment)),
     options=options,
     num_batches=experiment.config.evaluation.standing_batches,
   )

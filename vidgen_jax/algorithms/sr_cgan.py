@@ -11,19 +11,21 @@ from flax import linen as nn
 from vidgen_jax.algorithms.applying import apply_mutable, net_state
 from vidgen_jax.algorithms.base import FrozenNetwork, SampleOptions
 from vidgen_jax.algorithms.sr_cgan_config import SrCganConfig
+from vidgen_jax.algorithms.sr_cgan_networks import (
+  IMAGE_DISCRIMINATOR,
+  IMAGE_ENCODER,
+  IMAGE_GENERATOR,
+  TEMPORAL_DISCRIMINATOR,
+  TEMPORAL_ENCODER,
+  TEMPORAL_GENERATOR,
+  build_modules,
+  check_shape,
+)
 from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer, scale_networks
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossFn, LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
-from vidgen_jax.models.sr_cgan import (
-  ImageDiscriminator,
-  ImageEncoder,
-  ImageGenerator,
-  TemporalDiscriminator,
-  TemporalEncoder,
-  TemporalGenerator,
-  place_anchors,
-)
+from vidgen_jax.models.sr_cgan import place_anchors
 from vidgen_jax.ops import anchors as anchor_ops
 from vidgen_jax.ops import losses, resampling
 from vidgen_jax.ops.gaussian import Gaussian, kl_to_standard_normal
@@ -31,12 +33,6 @@ from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Video
 
-IMAGE_ENCODER = "image_encoder"
-IMAGE_GENERATOR = "image_generator"
-IMAGE_DISCRIMINATOR = "image_disc"
-TEMPORAL_ENCODER = "temporal_encoder"
-TEMPORAL_GENERATOR = "temporal_generator"
-TEMPORAL_DISCRIMINATOR = "temporal_disc"
 IMAGES, CLIPS = "images", "clips"
 
 
@@ -77,27 +73,9 @@ class SrCgan:
       raise UserError(f"num_frames={num_frames}: this model makes clips of {self.config.num_frames} frames, no others")
     return tuple(time % num_frames for time in self.config.given_frames)
 
-  @property
-  def _dtype(self) -> jnp.dtype:
-    return jnp.dtype(self.config.compute_dtype)
-
   def _modules(self, size: tuple[int, int], *, bn_momentum: float = 0.9) -> dict[str, nn.Module]:
     """The modules for frames of a (height, width)."""
-    c, dtype = self.config, {"dtype": self._dtype}
-    image = {"bn_momentum": bn_momentum, **dtype}
-    modules = {
-      IMAGE_ENCODER: ImageEncoder(c.image_widths, c.image_features, **image),
-      IMAGE_GENERATOR: ImageGenerator(size, c.image_widths, c.channels, **image),
-      IMAGE_DISCRIMINATOR: ImageDiscriminator(
-        c.image_discriminator_widths, hidden_features=c.image_discriminator_features, **dtype
-      ),
-      TEMPORAL_ENCODER: TemporalEncoder(c.num_frames, c.temporal_features, c.hidden_features, **dtype),
-      TEMPORAL_GENERATOR: TemporalGenerator(c.num_frames, c.image_features, c.hidden_features, **dtype),
-      TEMPORAL_DISCRIMINATOR: TemporalDiscriminator(c.temporal_discriminator_widths, **dtype),
-    }
-    if c.is_base:
-      del modules[TEMPORAL_ENCODER]
-    return modules
+    return build_modules(self.config, size, bn_momentum=bn_momentum)
 
   def networks(self) -> Mapping[str, nn.Module]:
     """All networks by name, as for frames of 64x64."""
@@ -113,7 +91,7 @@ class SrCgan:
     Raises:
       UserError: if the networks do not fit clips of this length and size.
     """
-    self._check_shape(*batch["video"].shape[1:])
+    check_shape(self.config, *batch["video"].shape[1:])
     video = to_model_range(batch["video"])
     count, num_frames = video.shape[:2]
     times = jnp.broadcast_to(jnp.arange(num_frames)[None], (count, num_frames))
@@ -380,22 +358,6 @@ class SrCgan:
     times = jnp.array(self.given_frames(num_frames), jnp.int32)
     times = jnp.broadcast_to(times[None], (batch["given"].shape[0], len(times)))
     return times, jnp.ones_like(times, bool)
-
-  def _check_shape(self, num_frames: int, height: int, width: int, channels: int) -> None:
-    c = self.config
-    if channels != c.channels:
-      raise UserError(f"data.channels={channels} and algorithm.channels={c.channels} must be equal")
-    if num_frames != c.num_frames:
-      raise UserError(f"data.num_frames={num_frames} and algorithm.num_frames={c.num_frames} must be equal")
-    if c.frames_per_clip > num_frames:
-      raise UserError(f"algorithm.frames_per_clip={c.frames_per_clip} exceeds data.num_frames={num_frames}")
-    for name in ("image_widths", "image_discriminator_widths", "temporal_discriminator_widths"):
-      factor = 2 ** len(getattr(c, name))
-      if height % factor or width % factor:
-        raise UserError(
-          f"data.resolution gives frames of {height}x{width}, but the {len(getattr(c, name))} entries of "
-          f"algorithm.{name} need multiples of {factor}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

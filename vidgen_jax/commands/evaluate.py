@@ -19,7 +19,7 @@ from vidgen_jax.commands import given_flags, metric_flags
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation, scoring
 from vidgen_jax.evaluation.extraction import FeatureExtractor
 from vidgen_jax.evaluation.feature_collector import FeatureCollector
 from vidgen_jax.evaluation.follow import BEST_FOLDER, HIGHER_IS_BETTER, FollowOptions, follow
@@ -106,7 +106,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   config = _config(flag_values)
   workdirs.check_same_model(flag_values.workdir, config)
   experiment = experiments.build(config)
-  options = scoring.sampling_options(experiment, num_frames=flag_values.num_frames, truncation=flag_values.truncation)
+  options = generation.sampling_options(
+    experiment, num_frames=flag_values.num_frames, truncation=flag_values.truncation
+  )
   extractors = metric_flags.extractors(flag_values)
   size = config.data.resolution
   for extractor in extractors:

@@ -21,7 +21,7 @@ from vidgen_jax import workdir
 from vidgen_jax.algorithms import ALGORITHMS
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.files import written_whole_folder
 from vidgen_jax.ops.given import are_leading
 from vidgen_jax.ops.video import to_uint8
@@ -81,12 +81,12 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
     UserError: if the length does not fit the model, the data set is missing or the disk is full.
   """
   experiment = trained.experiment
-  config, options = experiment.config, scoring.sampling_options(experiment, num_frames=num_frames)
+  config, options = experiment.config, generation.sampling_options(experiment, num_frames=num_frames)
   logging.info("standing statistics over %d batches", config.evaluation.standing_batches)
-  nets = scoring.prepare_nets(
+  nets = generation.prepare_nets(
     experiment,
     trained.nets,
-    scoring.standing_key(experiment),
+    generation.standing_key(experiment),
     options=options,
     num_batches=config.evaluation.standing_batches,
   )

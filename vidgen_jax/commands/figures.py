@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.figures import anchor_study
 from vidgen_jax.figures.anchor_study import draw_anchor_study
 from vidgen_jax.figures.latent_walks import draw_walks
@@ -184,7 +184,7 @@ def describe_origin(trained: Trained, sampler: Sampler) -> dict[str, Any]:
     "split": sampler.data.eval_split,
     "num_frames": sampler.num_frames,
     "given_frames": list(sampler.given_frames),
-    "truncation": scoring.sampling_options(trained.experiment).truncation,
+    "truncation": generation.sampling_options(trained.experiment).truncation,
   }
 
 

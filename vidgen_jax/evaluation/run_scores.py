@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.algorithms import SampleOptions
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation, scoring
 from vidgen_jax.evaluation.feature_collector import FeatureCollector
 from vidgen_jax.evaluation.scoring import Evaluation
 from vidgen_jax.metrics.best_of import BestOf
@@ -45,7 +45,7 @@ def score_run(
     options: length and truncation.
     folder: for the contact sheet and the GIF.
     collector: of the scores of sets.
-    batch_norm: 'standing' or 'batch', see `scoring.predict`.
+    batch_norm: 'standing' or 'batch', see `generation.predict`.
     seed: of the latents.
 
   Returns:
@@ -58,16 +58,16 @@ def score_run(
   experiment, nets = trained.experiment, trained.nets
   check_label_map(trained)
   settings = experiment.config.evaluation
-  batches = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
+  batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
   pictured = next(batches)  # Before anything is compiled, so that a missing data set or split is told at once.
   if batch_norm == "standing":
     logging.info("standing statistics over %d batches", settings.standing_batches)
-    key, passes = scoring.standing_key(experiment), settings.standing_batches
-    nets = scoring.prepare_nets(experiment, nets, key, options=options, num_batches=passes)
+    key, passes = generation.standing_key(experiment), settings.standing_batches
+    nets = generation.prepare_nets(experiment, nets, key, options=options, num_batches=passes)
   key = jax.random.key(seed)
   given_frames = experiment.algorithm.given_frames(options.num_frames)
-  known, first = scoring.given_batch(pictured, given_frames), scoring.sample_key(key, 0, 0)
-  prediction = scoring.predict(experiment, nets, known, first, options=options, batch_norm=batch_norm)
+  known, first = generation.given_batch(pictured, given_frames), generation.sample_key(key, 0, 0)
+  prediction = generation.predict(experiment, nets, known, first, options=options, batch_norm=batch_norm)
   if jax.process_index() == 0:
     truth, step = pictured["video"], trained.step
     pictures = scoring.draw_pictures(folder, step, prediction=prediction, truth=truth, given_frames=given_frames)

@@ -3,8 +3,7 @@
 Clips are whole everywhere, given frames included; metrics of single clips are computed on the generated frames only.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,9 +11,9 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from vidgen_jax.algorithms import InfersClips, SampleOptions
+from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.core.state import Nets
-from vidgen_jax.data import pipeline
+from vidgen_jax.evaluation import generation
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.metrics import baselines
 from vidgen_jax.metrics.best_of import BestOf, BestOfSamples
@@ -23,8 +22,7 @@ from vidgen_jax.metrics.ssim import frame_ssim
 from vidgen_jax.metrics.track_baselines import track_scores
 from vidgen_jax.metrics.trajectory import CentroidScore, centroid_error, object_centroid
 from vidgen_jax.observe.pictures import PredictionPictures, save_prediction_pictures
-from vidgen_jax.ops.given import frames_needed, generated_frames, put_frames, take_frames
-from vidgen_jax.types import Batch
+from vidgen_jax.ops.given import generated_frames, put_frames, take_frames
 
 DIRECTIONS = {
   "psnr": True,
@@ -46,9 +44,6 @@ _PAIRED = ("psnr", "ssim", "psnr_pooled")
 _TRACKED = ("centroid_error", "penalised_centroid_error", "presence")
 
 NUM_PICTURED_CLIPS = 8
-
-HOOK_STREAM = 1
-"""Folded into the root key for standing statistics and for the hooks' latents, so that neither touches training."""
 
 
 def metric_names(given_frames: Sequence[int], *, tracking: bool, infers: bool = False) -> tuple[str, ...]:
@@ -93,178 +88,6 @@ class Evaluation:
     means = {name: mean_of_known(values) for name, values in self.model.mean.items()}
     best = {name: values for name, values in self.model.best.items() if name not in WITHOUT_BEST}
     return means | {f"{name}_best": mean_of_known(values) for name, values in best.items()}
-
-
-def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
-  """Evaluation clips on the host, in batches of `evaluation.batch_size`; the last may be short.
-
-  Every process gets all clips, in the same order.
-
-  Args:
-    experiment: names the data set and split.
-    num_frames: length of the clips.
-    num_clips: 0 for all.
-  """
-  data = dataclasses.replace(experiment.config.data, num_frames=num_frames)
-  return pipeline.eval_batches(data, batch_size=experiment.config.evaluation.batch_size, num_clips=num_clips or None)
-
-
-def sampling_options(
-  experiment: Experiment, *, num_frames: int | None = None, truncation: float | None = None
-) -> SampleOptions:
-  """Sampling options, where None stands for what `config.evaluation` says.
-
-  Args:
-    experiment: gives the defaults.
-    num_frames: length of the whole clip, the given frames included; 0 for the trained length.
-    truncation: see `SampleOptions`; a negative value means none.
-
-  Raises:
-    UserError: if the algorithm cannot make clips of this length, or the truncation is not a number.
-  """
-  defaults = experiment.config.evaluation
-  return experiment.options(
-    num_frames=defaults.num_frames if num_frames is None else num_frames,
-    truncation=defaults.truncation if truncation is None else truncation,
-  )
-
-
-def given_batch(batch: Mapping[str, np.ndarray], given_frames: Sequence[int]) -> dict[str, np.ndarray]:
-  """What `Algorithm.sample` is told of real clips.
-
-  Args:
-    batch: video uint8 [..., T, H, W, C], label int32 [...].
-    given_frames: G indices in 0..T - 1.
-
-  Returns:
-    given uint8 [..., G, H, W, C], label int32 [...].
-  """
-  return {"given": take_frames(batch["video"], given_frames), "label": batch["label"]}
-
-
-def standing_key(experiment: Experiment) -> jax.Array:
-  """The key for `prepare_nets`: of the run's own seed, so that sampling with other seeds changes latents only."""
-  return jax.random.fold_in(jax.random.key(experiment.config.train.seed), HOOK_STREAM)
-
-
-def prepare_nets(
-  experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_batches: int
-) -> Nets:
-  """Nets ready for sampling: with standing statistics from training clips.
-
-  Args:
-    experiment: names the data set.
-    nets: averages or live weights.
-    key: of the latents and of the clips' order.
-    options: of the sampling to come.
-    num_batches: forward passes of `evaluation.standing_batch_size` clips.
-  """
-  config = experiment.config
-  size = config.evaluation.standing_batch_size
-  given_frames = experiment.algorithm.given_frames(options.num_frames)
-  # Clips are read as far as their last given frame: no more is decoded than the shortest clip must have.
-  data = dataclasses.replace(config.data, num_frames=frames_needed(given_frames))
-  # Every process reads the same clips and takes its share: the statistics do not depend on how many there are.
-  batches = pipeline.train_batches(data, batch_size=size, microbatches=1, seed=config.train.seed + 1)
-  start, stop = _process_share(size)
-  known = (given_batch(batch, given_frames) for batch in batches)
-  shares = ({name: value[:, start:stop] for name, value in batch.items()} for batch in known)
-  return experiment.with_standing_statistics(nets, experiment.microbatches(shares, num_batches), key, options=options)
-
-
-def predict(
-  experiment: Experiment,
-  nets: Nets,
-  batch: Mapping[str, np.ndarray],
-  key: jax.Array,
-  *,
-  options: SampleOptions,
-  batch_norm: str = "standing",
-) -> np.ndarray:
-  """Whole clips of given frames on the host, uint8 [B, num_frames, H, W, C].
-
-  A short batch is filled up with repeats to `evaluation.batch_size`, so that one program serves all batches.
-
-  Args:
-    experiment: gives the batch size.
-    nets: with standing statistics, unless `batch_norm` is 'batch'.
-    batch: host arrays: given uint8 [B, G, H, W, C], label int32 [B]; see `given_batch`.
-    key: of the latents.
-    options: length and truncation.
-    batch_norm: 'standing' normalises by the statistics in `nets`; 'batch' by those of the filled-up batch itself.
-  """
-  return _draw(experiment, experiment.sample, nets, batch, key, options=options, batch_norm=batch_norm)
-
-
-def infer(
-  experiment: Experiment,
-  nets: Nets,
-  batch: Mapping[str, np.ndarray],
-  key: jax.Array,
-  *,
-  options: SampleOptions,
-  batch_norm: str = "standing",
-) -> np.ndarray:
-  """As `predict`, with what the model makes of the given frames in their places.
-
-  Args:
-    experiment: its algorithm is an `InfersClips`.
-    nets: see `predict`.
-    batch: see `predict`, and on request `times` int32 [B, G]; see `InfersClips.infer`.
-    key: see `predict`.
-    options: see `predict`.
-    batch_norm: see `predict`.
-  """
-  return _draw(experiment, experiment.infer, nets, batch, key, options=options, batch_norm=batch_norm)
-
-
-def interpolate(
-  experiment: Experiment, nets: Nets, batch: Mapping[str, np.ndarray], *, options: SampleOptions
-) -> np.ndarray:
-  """As `infer`, of the naive baseline: decoded straight lines between the latents of the given frames."""
-  made = experiment.interpolate(nets, place_batch(experiment, batch), options=options)
-  return np.asarray(made)[: len(batch["label"])]
-
-
-def infers_clips(experiment: Experiment, given_frames: Sequence[int]) -> bool:
-  """Whether the model makes something of its own of given frames, so that `infer` can be asked for it."""
-  return isinstance(experiment.algorithm, InfersClips) and len(given_frames) > 0
-
-
-def _draw(
-  experiment: Experiment,
-  draw: Callable[..., jax.Array],
-  nets: Nets,
-  batch: Mapping[str, np.ndarray],
-  key: jax.Array,
-  *,
-  options: SampleOptions,
-  batch_norm: str,
-) -> np.ndarray:
-  placed = place_batch(experiment, batch)
-  if batch_norm == "batch":
-    nets = experiment.with_batch_statistics(nets, placed, key, options=options)
-  return np.asarray(draw(nets, placed, key, options=options))[: len(batch["label"])]
-
-
-def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batch:
-  """A batch of evaluation clips on the devices, filled up with repeats to `evaluation.batch_size`.
-
-  Args:
-    experiment: gives the batch size.
-    batch: host arrays with leading axis B, at least 1; every process has all of them.
-  """
-  size = experiment.config.evaluation.batch_size
-  start, stop = _process_share(size)
-  taken = np.arange(start, stop) % len(batch["label"])
-  return experiment.put_batch(
-    {name: np.take(value, taken, axis=0) for name, value in batch.items()}, microbatches=False
-  )
-
-
-def sample_key(key: jax.Array, batch: int, sample: int) -> jax.Array:
-  """The key of the latents of a batch's j-th sample."""
-  return jax.random.fold_in(jax.random.fold_in(key, batch), sample)
 
 
 def draw_pictures(
@@ -321,16 +144,18 @@ def evaluate(
   """
   tracking = experiment.config.evaluation.object_tracking
   given_frames = experiment.algorithm.given_frames(options.num_frames)
-  infers = infers_clips(experiment, given_frames)
+  infers = generation.infers_clips(experiment, given_frames)
   model, others, count = [], [], 0
-  for i, batch in enumerate(evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)):
-    truth, known = batch["video"], given_batch(batch, given_frames)
+  for i, batch in enumerate(
+    generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
+  ):
+    truth, known = batch["video"], generation.given_batch(batch, given_frames)
     guesses, scored = {}, {}
     if with_baselines:
       guesses = guess_trivially(truth, given_frames, key=jax.random.fold_in(key, i))
       scored = score_baselines(guesses, truth, given_frames, tracking=tracking)
     if with_baselines and infers:
-      lines = interpolate(experiment, nets, known, options=options)
+      lines = generation.interpolate(experiment, nets, known, options=options)
       guesses["naive_interpolation"] = put_frames(lines, known["given"], given_frames)
       scored["naive_interpolation"] = _once(score(lines, truth, given_frames, tracking=tracking, infers=True))
     if observer is not None:
@@ -339,8 +164,8 @@ def evaluate(
     names = metric_names(given_frames, tracking=tracking, infers=infers)
     kept = BestOfSamples({name: DIRECTIONS[name] for name in names})
     for j in range(samples):
-      draw = infer if infers else predict
-      made = draw(experiment, nets, known, sample_key(key, i, j), options=options, batch_norm=batch_norm)
+      draw = generation.infer if infers else generation.predict
+      made = draw(experiment, nets, known, generation.sample_key(key, i, j), options=options, batch_norm=batch_norm)
       kept.add(score(made, truth, given_frames, tracking=tracking, infers=infers))
       if observer is not None:
         observer.add("model", j, put_frames(made, known["given"], given_frames))
@@ -443,11 +268,6 @@ def _tracking_scores(score: CentroidScore) -> dict[str, np.ndarray]:
 def _once(scores: dict[str, np.ndarray]) -> BestOf:
   """Scores of what is made once."""
   return BestOf(best=scores, mean=scores, num_samples=1)
-
-
-def _process_share(size: int) -> tuple[int, int]:
-  local = size // jax.process_count()
-  return jax.process_index() * local, (jax.process_index() + 1) * local
 
 
 def _concatenate(parts: list[BestOf]) -> BestOf:

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.core.state import Nets
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation, scoring
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.metrics.best_of import BestOfSamples, curve_counts
 from vidgen_jax.metrics.psnr import frame_psnr
@@ -61,14 +61,14 @@ class AnchorStudy:
     options, made = self._experiment.options(truncation=-1.0 if sample is not None else 0.0), []
     for i, batch in enumerate(self._batches(truth, times)):
       key = samplers.latent_key(self._seed, batch=i, sample=sample or 0)
-      made.append(scoring.infer(self._experiment, self._nets, batch, key, options=options))
+      made.append(generation.infer(self._experiment, self._nets, batch, key, options=options))
     return np.concatenate(made)
 
   def interpolate(self, truth: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The naive baseline, decoded lines between the anchors' latents; arguments and result as of `infer`."""
     options = self._experiment.options()
     batches = self._batches(truth, times)
-    return np.concatenate([scoring.interpolate(self._experiment, self._nets, b, options=options) for b in batches])
+    return np.concatenate([generation.interpolate(self._experiment, self._nets, b, options=options) for b in batches])
 
   @functools.cached_property
   def _nets(self) -> Nets:
@@ -111,7 +111,7 @@ def draw_anchor_study(
   Raises:
     UserError: if the data set is missing, matplotlib is needed and not installed, or the disk is full.
   """
-  if not scoring.infers_clips(experiment, sampler.given_frames):
+  if not generation.infers_clips(experiment, sampler.given_frames):
     logging.info("%s are left out: the model does not take frames at any times", ", ".join(names))
     return
   study = AnchorStudy(experiment, sampler, seed=origin["seed"])

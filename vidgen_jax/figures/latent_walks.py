@@ -10,7 +10,7 @@ from absl import logging
 
 from vidgen_jax.algorithms import MixesClasses
 from vidgen_jax.core.state import Nets
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.observe.pictures import frame_labels, mark_given, save_png
 from vidgen_jax.ops.video import contact_sheet, to_uint8
@@ -79,7 +79,7 @@ class LatentWalks:
   def _latents(self, count: int, *, stream: int) -> np.ndarray:
     """The first latents of a stream; the batch is as large as the sampler's, which the draw may depend on."""
     algorithm, size = self._experiment.algorithm, self._sampler.batch_size
-    truncation = scoring.sampling_options(self._experiment).truncation
+    truncation = generation.sampling_options(self._experiment).truncation
     batches = [
       np.asarray(algorithm.latent(samplers.latent_key(self._seed, batch=i, sample=stream), size, truncation=truncation))
       for i in range(-(-count // size))
@@ -99,7 +99,7 @@ class LatentWalks:
       # A short batch is filled up with repeats, so that one program serves all.
       taken = np.arange(start, start + size) % len(latents)
       empty = empty_clips(self._sampler.data, num_clips=size)
-      batch = scoring.place_batch(self._experiment, {"given": empty.given, "label": empty.label})
+      batch = generation.place_batch(self._experiment, {"given": empty.given, "label": empty.label})
       inputs = jax.device_put((latents[taken], embeddings[taken]), self._replicated)
       made.append(np.asarray(self._generate(self._nets, batch, *inputs)))
     return np.concatenate(made)[: len(latents)]

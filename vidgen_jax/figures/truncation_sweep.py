@@ -14,7 +14,7 @@ from absl import logging
 
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation, scoring
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.figures.stochasticity import score_clips
 from vidgen_jax.metrics.best_of import BestOfSamples
@@ -89,7 +89,7 @@ def sweep_samplers(experiment: Experiment, sampler: Sampler, truncations: Sequen
     return to_uint8(algorithm.predict(nets, batch, latent, num_frames=sampler.num_frames))
 
   def draw(clips: Clips, key: jax.Array, *, truncation: float | None) -> np.ndarray:
-    batch = scoring.place_batch(experiment, {"given": clips.given, "label": clips.label})
+    batch = generation.place_batch(experiment, {"given": clips.given, "label": clips.label})
     latent = np.asarray(algorithm.latent(key, sampler.batch_size, truncation=truncation))
     return np.asarray(generate(gathered(), batch, jax.device_put(latent, replicated)))[: len(clips)]
 

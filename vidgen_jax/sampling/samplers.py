@@ -16,7 +16,7 @@ from vidgen_jax.core.state import Nets
 from vidgen_jax.data import sources
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.video import to_uint8
@@ -142,7 +142,7 @@ def _parts(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> Iterato
 
 def latent_key(seed: int, *, batch: int, sample: int) -> jax.Array:
   """The key of the latents of `draw_sample` for the clips of a batch."""
-  return scoring.sample_key(jax.random.key(seed), batch, sample)
+  return generation.sample_key(jax.random.key(seed), batch, sample)
 
 
 def evaluation_clips(sampler: Sampler, *, num_clips: int) -> Clips:
@@ -209,8 +209,8 @@ def workdir_sampler(
 
   Args:
     trained: the weights.
-    num_frames: see `scoring.sampling_options`.
-    truncation: see `scoring.sampling_options`.
+    num_frames: see `generation.sampling_options`.
+    truncation: see `generation.sampling_options`.
     with_motion: whether motion is wanted too.
     motion_levels: whose motion is combined, 0 the coarsest; None for the coarsest `COMBINED_LEVELS`.
 
@@ -220,19 +220,19 @@ def workdir_sampler(
   """
   experiment = trained.experiment
   settings = experiment.config.evaluation
-  options = scoring.sampling_options(experiment, num_frames=num_frames, truncation=truncation)
+  options = generation.sampling_options(experiment, num_frames=num_frames, truncation=truncation)
 
   @functools.cache
   def prepared() -> Nets:
     # When the first clips come, not before: a mistake in what they are to be is then told at once.
     workdir.check_label_map(trained)
     logging.info("standing statistics over %d batches", settings.standing_batches)
-    key, passes = scoring.standing_key(experiment), settings.standing_batches
-    return scoring.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
+    key, passes = generation.standing_key(experiment), settings.standing_batches
+    return generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
 
   def draw(clips: Clips, key: jax.Array) -> np.ndarray:
     batch = {"given": clips.given, "label": clips.label}
-    return scoring.predict(experiment, prepared(), batch, key, options=options)
+    return generation.predict(experiment, prepared(), batch, key, options=options)
 
   return Sampler(
     draw=draw,
@@ -329,7 +329,7 @@ def _motion_predictor(
 
   def predict(clips: Clips, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     nets = jax.device_put(prepared(), meshes.replicated(experiment.mesh))
-    batch = scoring.place_batch(experiment, {"given": clips.given, "label": clips.label})
+    batch = generation.place_batch(experiment, {"given": clips.given, "label": clips.label})
     video, flow = run(nets, batch, key)
     return np.asarray(video)[: len(clips)], np.asarray(flow)[: len(clips)]
 

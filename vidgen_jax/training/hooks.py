@@ -6,7 +6,7 @@ import jax
 from absl import logging
 
 from vidgen_jax.core.state import TrainState
-from vidgen_jax.evaluation import scoring
+from vidgen_jax.evaluation import generation, scoring
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import MetricWriter
@@ -45,8 +45,8 @@ class Hooks:
     config, experiment = self._experiment.config.evaluation, self._experiment
     options = experiment.options()
     # The same latents at every visit: pictures of different steps are then comparable.
-    key = scoring.standing_key(experiment)
-    nets = scoring.prepare_nets(
+    key = generation.standing_key(experiment)
+    nets = generation.prepare_nets(
       experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
     )
     if self._due(step, "picture_every"):
@@ -70,10 +70,12 @@ class Hooks:
     experiment = self._experiment
     options = experiment.options()
     given_frames = experiment.algorithm.given_frames(options.num_frames)
-    clips = scoring.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_PICTURED_CLIPS)
+    clips = generation.evaluation_batches(
+      experiment, num_frames=options.num_frames, num_clips=scoring.NUM_PICTURED_CLIPS
+    )
     batch = next(clips)
-    known = scoring.given_batch(batch, given_frames)
-    prediction = scoring.predict(experiment, nets, known, key, options=options)
+    known = generation.given_batch(batch, given_frames)
+    prediction = generation.predict(experiment, nets, known, key, options=options)
     if jax.process_index() == 0:
       folder, truth = self._workdir / "pictures", batch["video"]
       pictures = scoring.draw_pictures(folder, step, prediction=prediction, truth=truth, given_frames=given_frames)
