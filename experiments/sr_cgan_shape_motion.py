@@ -18,10 +18,9 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
   config = template("sr_cgan")
   config.name = f"sr_cgan_shape_motion:{variant}"
-  presets.sr_cgan(config, variant)
+  presets.sr_cgan(config, variant, tracked=True)
   config.data.name = "shape_motion"
   config.data.eval_window = "random"
   if variant in ("paper", "base"):
     config.data.frame_stride = 2
-  config.evaluation.object_tracking = True
   return config

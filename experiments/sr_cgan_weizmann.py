@@ -20,16 +20,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config = template("sr_cgan")
   config.name = f"sr_cgan_weizmann:{variant}"
   presets.sr_cgan(config, variant)
+  presets.sr_cgan_eight_frames(config, variant)
   config.data.name = "weizmann"
   config.data.random_flip = True
-  if "smoke" not in variant:
-    config.data.num_frames = 8
-    config.data.frame_stride = 1
-    config.algorithm.num_frames = 8
-    if not variant.startswith("base"):
-      config.algorithm.anchors = (1, 3)
-      config.algorithm.given_frames = (0, 4, 7)
-  if variant.startswith("base"):
-    # Clips from noise are scored as a set, by `vidgen evaluate --networks`.
-    config.train.evaluate_every = 0
   return config

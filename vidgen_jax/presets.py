@@ -179,12 +179,13 @@ SR_CGAN_VARIANTS = ("paper", "cpu", "smoke", "base", "base_cpu", "base_smoke")
 """Of paper 002's model; the last three train its base model, which makes clips from noise (III.B.2)."""
 
 
-def sr_cgan(config: ml_collections.ConfigDict, variant: str) -> None:
+def sr_cgan(config: ml_collections.ConfigDict, variant: str, *, tracked: bool = False) -> None:
   """SR-cGAN in one of its variants.
 
   Args:
     config: to change.
     variant: one of `SR_CGAN_VARIANTS`.
+    tracked: whether clips show one object that can be followed.
 
   Raises:
     UserError: for another variant.
@@ -193,9 +194,13 @@ def sr_cgan(config: ml_collections.ConfigDict, variant: str) -> None:
     raise unknown_variant(variant, choices=SR_CGAN_VARIANTS)
   is_base, form = variant.startswith("base"), variant.removeprefix("base").removeprefix("_") or "paper"
   {"paper": sr_cgan_paper, "cpu": sr_cgan_cpu, "smoke": sr_cgan_smoke}[form](config)
+  config.evaluation.object_tracking = tracked
   if is_base:
     config.algorithm.anchors = (0, 0)
     config.algorithm.given_frames = ()
+  if is_base and not tracked:
+    # Nothing can be said of single clips from noise: they are scored as a set, by `vidgen evaluate --networks`.
+    config.train.evaluate_every = 0
   if variant == "base_cpu":
     # Nothing but D_T leads the generators: it must keep ahead of them, and latents lie in few, smooth dimensions.
     config.algorithm.clip_optimizer.learning_rate = 2e-4
@@ -205,6 +210,22 @@ def sr_cgan(config: ml_collections.ConfigDict, variant: str) -> None:
     config.algorithm.image_prior_weight = 5.0
     config.algorithm.image_steps = 3_000
     config.train.num_steps = 12_000
+
+
+def sr_cgan_eight_frames(config: ml_collections.ConfigDict, variant: str) -> None:
+  """Consecutive clips of eight frames, of which three are anchors, as in paper 002's figure 9; after `sr_cgan`.
+
+  Args:
+    config: to change.
+    variant: one of `SR_CGAN_VARIANTS`; the smoke forms have five frames and stay as they are.
+  """
+  if variant.endswith("smoke"):
+    return
+  config.data.num_frames = config.algorithm.num_frames = 8
+  config.data.frame_stride = 1
+  if not variant.startswith("base"):
+    config.algorithm.anchors = (1, 3)
+    config.algorithm.given_frames = (0, 4, 7)
 
 
 def sr_cgan_paper(config: ml_collections.ConfigDict) -> None:

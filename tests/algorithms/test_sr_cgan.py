@@ -244,6 +244,22 @@ def test_anchors_stand_in_their_places_and_the_latent_decides_the_rest(algorithm
   assert np.all(np.asarray(algorithm.latent(KEY, BATCH, truncation=0.0)) == 0)
 
 
+def test_naive_interpolation_is_normalised_by_its_own_batch(algorithm, nets):
+  interpolate = jax.jit(functools.partial(algorithm.interpolate, num_frames=FRAMES))
+  found = np.asarray(interpolate(nets, _given([0, 2])))
+  statistics = nets[GENERATOR].variables | {
+    "batch_stats": jax.tree.map(lambda x: 3 * x + 1, nets[GENERATOR].variables["batch_stats"])
+  }
+  other = nets | {GENERATOR: nets[GENERATOR].replace(variables=statistics)}
+  np.testing.assert_array_equal(interpolate(other, _given([0, 2])), found)
+  # The anchors' own latents are decoded at their times, and the middle of both between them.
+  modules = algorithm._modules((SIZE, SIZE))
+  seen = modules[ENCODER].apply(nets[ENCODER].collections, _real()[:, [0, 2]], train=False).mean
+  lines = jnp.stack([seen[:, 0], seen.mean(axis=1), seen[:, 1], seen[:, 1]], axis=1)
+  decode = functools.partial(modules[GENERATOR].apply, train=True, mutable=["batch_stats"])
+  np.testing.assert_allclose(found, jax.jit(decode)(nets[GENERATOR].collections, lines)[0], atol=1e-4)
+
+
 def test_without_anchors_clips_come_from_the_prior(algorithm, nets):
   latent = algorithm.latent(KEY, BATCH)
   free = SrCgan(dataclasses.replace(CONFIG, given_frames=()))

@@ -146,9 +146,8 @@ def evaluate(
   given_frames = experiment.algorithm.given_frames(options.num_frames)
   infers = generation.infers_clips(experiment, given_frames)
   model, others, count = [], [], 0
-  for i, batch in enumerate(
-    generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
-  ):
+  batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
+  for i, batch in enumerate(batches):
     truth, known = batch["video"], generation.given_batch(batch, given_frames)
     guesses, scored = {}, {}
     if with_baselines:
@@ -168,7 +167,7 @@ def evaluate(
       made = draw(experiment, nets, known, generation.sample_key(key, i, j), options=options, batch_norm=batch_norm)
       kept.add(score(made, truth, given_frames, tracking=tracking, infers=infers))
       if observer is not None:
-        observer.add("model", j, put_frames(made, known["given"], given_frames))
+        observer.add("model", j, put_frames(made, known["given"], given_frames) if infers else made)
     model.append(kept.result())
     others.append(scored)
     count += len(truth)
