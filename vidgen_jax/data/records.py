@@ -227,7 +227,7 @@ def write_dataset(
 def file_table(directory: Path) -> dict[str, dict[str, Any]]:
   """What the manifest says of the files of a data set.
 
-  None is left out, since equal clips give equal bytes: the entries of an npz file carry NumPy's constant date, records
+  None is left out, since equal clips give equal bytes: the entries of an npz file carry one constant date, records
   are ordered by a hash of their keys and their features by name, and TFDS notes dates and times of downloads only.
 
   Args:
