@@ -252,7 +252,9 @@ def test_a_data_set_built_before_there_were_checksums_is_to_be_built_again(data_
 
 def test_a_manifest_that_cannot_be_read(data_dir, directory):
   path = directory / "manifest.json"
-  for content in (b"", b"{", b"[]", b'{"files": {"a": 3}}', b'{"files": {}, "clips": [], "sources": []}', b"\xff\xfe"):
+  used = b'{"files": {}, "clips": {}, "sources": [{"status": "used", "split": "train"}]}'
+  text = b'{"files": {"a": {"bytes": "3", "sha256": "0"}}, "clips": {}, "sources": []}'
+  for content in (b"", b"{", b"[]", b'{"files": {"a": 3}}', b'{"files": {}, "clips": []}', used, text, b"\xff\xfe"):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"manifest.json is damaged .*--overwrite"):
       verification.verify_dataset("marked", data_dir)

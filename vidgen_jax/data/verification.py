@@ -93,8 +93,10 @@ def _read_manifest(directory: Path, *, remedy: str) -> Mapping[str, Any]:
     manifest = json.loads(path.read_text())
     if isinstance(manifest, dict) and "files" not in manifest:
       raise UserError(f"{path} lists no checksums, as it was built by an older version; build it again with: {remedy}")
-    _ = [(int(facts["bytes"]), facts["sha256"].lower()) for facts in manifest["files"].values()]
-    _ = [int(count) for count in manifest["clips"].values()], [entry["status"] for entry in manifest["sources"]]
+    # What is read below is touched once here, where a manifest that was changed by hand is an error of its own.
+    _ = [(0 + facts["bytes"], facts["sha256"].lower()) for facts in manifest["files"].values()]
+    _ = [0 + count for count in manifest["clips"].values()]
+    _ = [(entry["split"], 0 + entry["clips"]) for entry in manifest["sources"] if entry["status"] == "used"]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise UserError(f"{path} is damaged ({sources.one_line(error)}); build it again with: {remedy}") from error
   return manifest
