@@ -16,13 +16,16 @@ class Layout:
     name: of the data set, and of its builder.
     list_files: (source, rule) -> the videos that the rule uses, those that the source lacks marked as such.
     num_videos: by rule, the first being the default, and by split as far as known: how many the complete set has.
-    obtain: what to fetch and how to lay it out, with the space that it takes.
+    obtain: what to fetch and where it is to be had, how to lay it out, the space that it takes and how long a build
+      runs, as a sentence that begins with 'fetch'.
+    fps: frames per second where the files, being pictures, do not say it; 0 for unknown.
   """
 
   name: str
   list_files: Callable[[Source, str], list[SourceFile]]
   num_videos: Mapping[str, Mapping[str, int]]
   obtain: str
+  fps: float = 0.0
 
   def files(self, source: Source, rule: str) -> list[SourceFile]:
     """The videos of a split rule, in a fixed order.

@@ -1,4 +1,4 @@
-"""UCF-101 (Soomro et al. 2012). Each of its owners' three splits divides all 13,320 videos and keeps scenes together."""
+"""UCF-101 (Soomro et al. 2012): three splits by its owners, each of all 13,320 videos, which keep scenes together."""
 
 import hashlib
 import math
