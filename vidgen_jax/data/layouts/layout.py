@@ -2,10 +2,19 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from vidgen_jax.data.listing import MISSING, Source, SourceFile
+from vidgen_jax.data.listing import MISSING, Source, SourceFile, joint_stamp
 from vidgen_jax.errors import UserError
+
+_PICTURES = (".jpg", ".jpeg", ".png")
+_NUMBER = re.compile(r"(\d+)\.\w+$")
+
+
+class ListError(Exception):
+  """A list that the owners distribute is not there, or is not as they write it; the message says what is wrong."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,11 +40,14 @@ class Layout:
     """The videos of a split rule, in a fixed order.
 
     Raises:
-      UserError: if there is no such rule, or the source does not hold the data set.
+      UserError: if there is no such rule, or the source does not hold the data set or one of its lists.
     """
     if rule not in self.num_videos:
       raise UserError(f"--split_rule={rule} is none of {', '.join(self.num_videos)}, which {self.name} has")
-    files = self.list_files(source, rule)
+    try:
+      files = self.list_files(source, rule)
+    except ListError as error:
+      raise UserError(f"--source {source.path} {error}: {self.obtain}") from error
     if all(file.stamp == MISSING for file in files):
       raise UserError(f"--source {source.path} does not hold {self.name}: {self.obtain}")
     return files
@@ -49,6 +61,48 @@ def split_hash(split_of: Mapping[str, str]) -> str:
   """
   lines = sorted(f"{split} {name}\n" for name, split in split_of.items())
   return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def by_file_name(paths: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, str]:
+  """The path of every file of some kinds by its name without folders; of two of one name, the last."""
+  return {path.rpartition("/")[2]: path for path in paths if path.lower().endswith(suffixes)}
+
+
+def read_list(source: Source, lists: Mapping[str, str], name: str) -> str:
+  """The text of a list.
+
+  Args:
+    source: holds it.
+    lists: path by file name.
+    name: of its file.
+
+  Raises:
+    ListError: if there is none of that name.
+  """
+  if name not in lists:
+    raise ListError(f"has no {name}")
+  with source.open(lists[name]) as file:
+    return file.read().decode("utf-8-sig", errors="replace")
+
+
+def pictures_by_folder(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+  """The pictures of every folder that holds some, in the order of the numbers that end their names."""
+  folders = defaultdict(list)
+  for path in paths:
+    folder, _, name = path.rpartition("/")
+    if name.lower().endswith(_PICTURES):
+      folders[folder].append(path)
+  return {folder: tuple(sorted(pictures, key=_number)) for folder, pictures in folders.items()}
+
+
+def _number(path: str) -> tuple[int, str]:
+  match = _NUMBER.search(path)
+  return int(match[1]) if match else -1, path
+
+
+def first_by_hash(names: Iterable[str], count: int) -> set[str]:
+  """Some of the names, chosen by themselves alone: those whose SHA-256 is lowest."""
+  return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
 
 
 def found(
@@ -72,3 +126,35 @@ def found(
   """
   stamp = MISSING if path is None else stamps[path]
   return SourceFile(path=path or name, name=name, class_name=class_name, split=split, stamp=stamp, parts=tuple(parts))
+
+
+def found_pictures(
+  folder: str | None,
+  name: str,
+  stamps: Mapping[str, str],
+  pictures: Mapping[str, tuple[str, ...]],
+  *,
+  class_name: str,
+  split: str,
+) -> SourceFile:
+  """A listed video that is a folder of pictures: where it lies, or that it is missing.
+
+  Args:
+    folder: within the source; None if it is missing.
+    name: by which the owners' lists know it.
+    stamps: of all files of the source.
+    pictures: of all folders of the source.
+    class_name: its class.
+    split: its split.
+  """
+  if folder is None:
+    return SourceFile(path=name, name=name, class_name=class_name, split=split, stamp=MISSING, reader="pictures")
+  return SourceFile(
+    path=folder,
+    name=name,
+    class_name=class_name,
+    split=split,
+    stamp=joint_stamp(stamps[path] for path in pictures[folder]),
+    reader="pictures",
+    pictures=pictures[folder],
+  )
