@@ -100,7 +100,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)")
   define("integer", "clips_per_class", 100, "build generated: clips of each class")
   define("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut")
-  define("integer", "num_threads", 0, "build from videos: files decoded at a time; 0 for one per core")
+  define("integer", "stride", 1, "build from videos: stores every so many-th frame; the frame rate noted is divided")
+  define(
+    "float",
+    "max_skipped",
+    defaults["max_skipped"],
+    "build from videos: part of them that may be missing, damaged or too short; more is an error",
+  )
+  define("integer", "num_workers", 0, "build from videos: processes that decode; 0 for one per core")
   define("string", "split", "train", "inspect: split to show")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
   define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")
