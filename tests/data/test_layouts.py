@@ -147,7 +147,13 @@ def test_a_folder_of_something_else_says_what_to_fetch(name, tmp_path, capsys):
   assert cli.dispatch([*words, f"--source={tmp_path / 'x'}"]) == 2
   assert "fetch " in capsys.readouterr().err
   assert cli.dispatch(words) == 2
-  assert "needs --source=FOLDER: fetch " in capsys.readouterr().err
+  manual = tmp_path / "built" / "downloads" / "manual" / name
+  assert f"needs --source=FOLDER, or the files in {manual}: fetch " in capsys.readouterr().err
+  manual.mkdir(parents=True)
+  (manual / "a.mp4").write_bytes(b"no video")
+  assert cli.dispatch(words) == 2
+  assert "needs --source" not in (complaint := capsys.readouterr().err)
+  assert "fetch " in complaint
 
 
 def test_an_unknown_rule_and_flags_of_other_builders_are_refused(ucf101, capsys):

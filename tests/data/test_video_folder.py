@@ -248,7 +248,29 @@ def test_a_disk_that_fills_up_while_writing_records_is_one_line(folder, monkeypa
   assert len(read_all(folder, "train")) == 8
 
 
-@pytest.mark.parametrize("change", [{"size": -1}, {"min_frames": 0}, {"clip_frames": -2}, {"quality": 0}])
+def test_too_many_unusable_videos_are_an_error_that_lists_them(folder):
+  for clip in range(4):
+    (folder / str(9 + clip % 2) / f"{clip:04d}.jpg").write_bytes(b"")
+  with pytest.raises(UserError, match=r"4 of 10 videos are missing, damaged or too short .* --max_skipped=0\.3"):
+    build_video_folder(options(folder, max_skipped=0.3))
+  listed = folder.parent / "built" / ".incomplete" / "clips" / "skipped.json"
+  assert json.loads(listed.read_text()) == {f"{9 + clip % 2}/{clip:04d}.jpg": "empty file" for clip in range(4)}
+  build_video_folder(options(folder, max_skipped=0.4))
+  assert sum(entry["status"] == "skipped" for entry in manifest(folder)["sources"]) == 4
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"max_skipped": 1.5},
+    {"stride": 0},
+    {"num_workers": -1},
+    {"size": -1},
+    {"min_frames": 0},
+    {"clip_frames": -2},
+    {"quality": 0},
+  ],
+)
 def test_bad_options_name_the_flag(folder, change):
   with pytest.raises(UserError, match=f"--{next(iter(change))}"):
     options(folder, **change)

@@ -33,7 +33,7 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
       As their owners distribute them, with their lists. --split_rule: ucf101 1 (default), 2, 3, or 1_validation, which
       takes 5 % of the scenes of trainlist01 for validation; kth people (default: persons 1-15, 16, 17-25) or handwaving
       (that action alone, persons 1-20 and 21-25). KTH's videos are cut where 00sequences.txt says. Without --source
-      the command says what to fetch.
+      <data_dir>/downloads/manual/NAME is read; where that is not there, the command says what to fetch.
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
@@ -155,11 +155,24 @@ def build(builder: str, flag_values: flags.FlagValues) -> None:
   values = {field: flag_values[field].value for field in fields}
   values["name"] = values["name"] or builder
   if "source" in values and not values["source"]:
-    remedy = f": {LAYOUTS[builder].obtain}" if builder in LAYOUTS else ""
-    raise UserError(f"build {builder} needs --source=FOLDER{remedy}")
+    values["source"] = _manual_downloads(builder, values["data_dir"])
   startup.enable_compilation_cache()
   build_dataset(options_type(**values))
   _describe(sources.load_info(values["name"], values["data_dir"]))
+
+
+def _manual_downloads(builder: str, data_dir: str) -> str:
+  """Where the archives of a published data set are looked for by default, as TFDS does: in the manual folder.
+
+  Raises:
+    UserError: if there is no such folder, or the builder has no archives.
+  """
+  if builder not in LAYOUTS:
+    raise UserError(f"build {builder} needs --source=FOLDER")
+  folder = Path(data_dir).expanduser() / "downloads" / "manual" / builder
+  if not folder.is_dir():
+    raise UserError(f"build {builder} needs --source=FOLDER, or the files in {folder}: {LAYOUTS[builder].obtain}")
+  return str(folder)
 
 
 def inspect(name: str, flag_values: flags.FlagValues) -> None:
