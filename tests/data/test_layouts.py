@@ -54,7 +54,8 @@ def _files(name, root, rule):
 
 
 def _build(name, root, *flags):
-  words = [f"--source={root}", f"--data_dir={root.parent / 'built'}", "--encoding=png", *flags]
+  # Of the lists of KTH hardly a video is there.
+  words = [f"--source={root}", f"--data_dir={root.parent / 'built'}", "--encoding=png", "--max_skipped=1", *flags]
   assert cli.dispatch(["data", "build", name, *words]) == 0
   info = sources.load_info(name, root.parent / "built")
   manifest = json.loads((records.dataset_directory(name, root.parent / "built") / "manifest.json").read_text())
@@ -146,7 +147,13 @@ def test_a_folder_of_something_else_says_what_to_fetch(name, tmp_path, capsys):
   assert cli.dispatch([*words, f"--source={tmp_path / 'x'}"]) == 2
   assert "fetch " in capsys.readouterr().err
   assert cli.dispatch(words) == 2
-  assert "needs --source=FOLDER: fetch " in capsys.readouterr().err
+  manual = tmp_path / "built" / "downloads" / "manual" / name
+  assert f"needs --source=FOLDER, or the files in {manual}: fetch " in capsys.readouterr().err
+  manual.mkdir(parents=True)
+  (manual / "a.mp4").write_bytes(b"no video")
+  assert cli.dispatch(words) == 2
+  assert "needs --source" not in (complaint := capsys.readouterr().err)
+  assert "fetch " in complaint
 
 
 def test_an_unknown_rule_and_flags_of_other_builders_are_refused(ucf101, capsys):

@@ -33,7 +33,7 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
       As their owners distribute them, with their lists. --split_rule: ucf101 1 (default), 2, 3, or 1_validation, which
       takes 5 % of the scenes of trainlist01 for validation; kth people (default: persons 1-15, 16, 17-25) or handwaving
       (that action alone, persons 1-20 and 21-25). KTH's videos are cut where 00sequences.txt says. Without --source
-      the command says what to fetch.
+      <data_dir>/downloads/manual/NAME is read; where that is not there, the command says what to fetch.
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
@@ -100,7 +100,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)")
   define("integer", "clips_per_class", 100, "build generated: clips of each class")
   define("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut")
-  define("integer", "num_threads", 0, "build from videos: files decoded at a time; 0 for one per core")
+  define("integer", "stride", 1, "build from videos: stores every so many-th frame; the frame rate noted is divided")
+  define(
+    "float",
+    "max_skipped",
+    defaults["max_skipped"],
+    "build from videos: part of them that may be missing, damaged or too short; more is an error",
+  )
+  define("integer", "num_workers", 0, "build from videos: processes that decode; 0 for one per core")
   define("string", "split", "train", "inspect: split to show")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
   define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")
@@ -148,11 +155,24 @@ def build(builder: str, flag_values: flags.FlagValues) -> None:
   values = {field: flag_values[field].value for field in fields}
   values["name"] = values["name"] or builder
   if "source" in values and not values["source"]:
-    remedy = f": {LAYOUTS[builder].obtain}" if builder in LAYOUTS else ""
-    raise UserError(f"build {builder} needs --source=FOLDER{remedy}")
+    values["source"] = _manual_downloads(builder, values["data_dir"])
   startup.enable_compilation_cache()
   build_dataset(options_type(**values))
   _describe(sources.load_info(values["name"], values["data_dir"]))
+
+
+def _manual_downloads(builder: str, data_dir: str) -> str:
+  """Where the archives of a published data set are looked for by default, as TFDS does: in the manual folder.
+
+  Raises:
+    UserError: if there is no such folder, or the builder has no archives.
+  """
+  if builder not in LAYOUTS:
+    raise UserError(f"build {builder} needs --source=FOLDER")
+  folder = Path(data_dir).expanduser() / "downloads" / "manual" / builder
+  if not folder.is_dir():
+    raise UserError(f"build {builder} needs --source=FOLDER, or the files in {folder}: {LAYOUTS[builder].obtain}")
+  return str(folder)
 
 
 def inspect(name: str, flag_values: flags.FlagValues) -> None:

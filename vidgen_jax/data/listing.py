@@ -1,6 +1,7 @@
 """Which video files a folder or an archive holds, and what their places say about class and split."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import tarfile
@@ -8,7 +9,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from vidgen_jax.errors import UserError
 
@@ -81,6 +82,10 @@ class Source:
         raise UserError(f"--source {self.path} is neither a folder nor a readable zip or tar file: {error}") from error
     elif not self.path.is_dir():
       raise UserError(f"--source {self.path} does not exist; give a folder <class>/<file>, a folder of files, or a zip")
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    """Another process opens the source anew."""
+    return functools.partial(type(self), self.path, nested=self.nested), ()
 
   def __enter__(self) -> "Source":
     return self

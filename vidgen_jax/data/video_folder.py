@@ -1,17 +1,19 @@
 """A data set from any folder (or zip) of videos and frame strips."""
 
-import concurrent.futures
 import dataclasses
-import os
+import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 from tqdm import tqdm
 
-from vidgen_jax.data import decode, listing, records, splits
+from vidgen_jax.data import listing, records, splits
+from vidgen_jax.data.decode import DecodeOptions
+from vidgen_jax.data.decoding import Decoder, Staged, stage_all
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.layouts import Layout, split_hash
 from vidgen_jax.data.listing import SourceFile
@@ -37,8 +39,10 @@ class VideoFolderOptions:
     seed: of the division.
     min_frames: a shorter video is skipped.
     clip_frames: cuts a video into clips of that many frames and drops the rest; 0 keeps each video as one clip.
+    stride: stores every so many-th frame of a video; `fps` and what a video says itself are divided by it.
     fps: frames per second to note for strips, which do not say it; 0 for unknown.
-    num_threads: files that are decoded at a time; 0 for one per core.
+    max_skipped: part of the videos that may be missing, damaged or too short; more is an error.
+    num_workers: processes that decode; 0 for one per core.
     overwrite: whether to replace a data set of that name.
   """
 
@@ -53,15 +57,19 @@ class VideoFolderOptions:
   seed: int = 0
   min_frames: int = 2
   clip_frames: int = 0
+  stride: int = 1
   fps: float = 0.0
-  num_threads: int = 0
+  max_skipped: float = 0.5
+  num_workers: int = 0
   overwrite: bool = False
 
   def __post_init__(self):
-    for field, least in (("size", 0), ("min_frames", 1), ("clip_frames", 0), ("fps", 0), ("num_threads", 0)):
-      value = getattr(self, field)
-      if value < least:
-        raise UserError(f"--{field} must be at least {least}, got {value}")
+    least = {"size": 0, "min_frames": 1, "clip_frames": 0, "stride": 1, "fps": 0, "num_workers": 0}
+    for field, bound in least.items():
+      if getattr(self, field) < bound:
+        raise UserError(f"--{field} must be at least {bound}, got {getattr(self, field)}")
+    if not 0 <= self.max_skipped <= 1:
+      raise UserError(f"--max_skipped must be in [0, 1], got {self.max_skipped}")
     splits.check_grouping(self.split_group)
     _ = self.frame_encoding
 
@@ -70,22 +78,10 @@ class VideoFolderOptions:
     """How the frames are stored."""
     return FrameEncoding(encoding=self.encoding, quality=self.quality)
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Staged:
-  """What became of one file.
-
-  Attributes:
-    file: the file.
-    cached: where its decoded frames are; None if it was skipped.
-    reason: why it was skipped.
-    facts: its fps, height, width and frames; empty if it was skipped.
-  """
-
-  file: SourceFile
-  cached: Path | None = None
-  reason: str = ""
-  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  @property
+  def decode_options(self) -> DecodeOptions:
+    """What becomes of the frames of a video."""
+    return DecodeOptions(size=self.size, encoding=self.frame_encoding, stride=self.stride, strip_fps=self.fps)
 
 
 class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
@@ -127,14 +123,14 @@ class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
       video = self._cache.read(entry.cached)
       if video is None:
         raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
-      for number, (start, stop) in enumerate(clips_of(entry.file, len(video.frames), self._options)):
+      for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self._options)):
         yield (
-          f"{entry.file.path}#{number}",
+          f"{entry.file.identity}#{number}",
           records.Clip(
-            frames=video.frames[start:stop],
+            frames=video.frames[clip.start : clip.stop],
             label=self._labels[entry.file.class_name],
             fps=video.fps,
-            source=entry.file.path,
+            source=clip.source,
             height=video.height,
             width=video.width,
           ),
@@ -142,19 +138,38 @@ class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
       self._progress.update()
 
 
-def clips_of(file: SourceFile, num_frames: int, options: VideoFolderOptions) -> list[tuple[int, int]]:
-  """(first frame, frame behind the last) of every clip of a video: its parts, as far as it goes, each cut by itself.
+class ClipRange(NamedTuple):
+  """A clip within the frames of a video."""
+
+  source: str
+  """Where it is from: the path of the video and, of many clips in a file, its number."""
+  start: int
+  """First frame."""
+  stop: int
+  """The frame behind the last."""
+
+
+def clips_of(file: SourceFile, num_frames: int, cuts: Sequence[int], options: "VideoFolderOptions") -> list[ClipRange]:
+  """Every clip of a video: its parts, as far as it goes, each cut by itself.
 
   Args:
     file: the video.
-    num_frames: of it.
+    num_frames: that are stored of it.
+    cuts: see `DecodedVideo`.
     options: say how parts are cut, and how long they must be.
   """
+  if file.clips is not None:
+    borders = [0, *cuts, num_frames]
+    pieces = [(f"{file.path}[{file.clips[0] + i}]", *pair) for i, pair in enumerate(itertools.pairwise(borders))]
+  else:
+    # Of the parts every so many-th frame is stored, counted from the beginning of the video.
+    pieces = [(file.path, -(-first // options.stride), -(-last // options.stride)) for first, last in file.parts]
   ranges = []
-  for first, last in file.parts or ((0, num_frames),):
+  for source, first, last in pieces or [(file.path, 0, num_frames)]:
     length = min(last, num_frames) - first
     if length >= max(options.min_frames, options.clip_frames):
-      ranges += [(first + start, first + stop) for start, stop in clip_ranges(length, options.clip_frames)]
+      cut = clip_ranges(length, options.clip_frames)
+      ranges += [ClipRange(source, first + start, first + stop) for start, stop in cut]
   return ranges
 
 
@@ -171,7 +186,10 @@ def clip_ranges(num_frames: int, clip_frames: int) -> list[tuple[int, int]]:
 
 
 def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
-  """Builds the data set. A build that was interrupted continues with the files that are not yet decoded.
+  """Builds the data set. A build that was interrupted continues with the videos that are not yet decoded.
+
+  Videos are decoded by processes that import the main program, as Python's multiprocessing does: a script that calls
+  this needs the guard `if __name__ == "__main__":`.
 
   Args:
     options: what to read, and how to store it.
@@ -182,28 +200,30 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
     The folder of the complete data set.
 
   Raises:
-    UserError: if the source is missing or has no usable file, the data set is there already, or it cannot be written.
+    UserError: if the source is missing or has no usable file, more videos than allowed are missing, damaged or short,
+      the data set is there already, or it cannot be written.
   """
   with (
-    listing.Source(options.source) as source,
+    listing.Source(options.source, nested=layout is not None) as source,
     records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
     files = source.files() if layout is None else layout.files(source, split_rule)
     cache = StagingCache(staging / "decoded")
-    results = _stage_all(source, files, cache, options)
+    decoder = Decoder(source, cache, options.decode_options)
+    with records.user_errors_for_writing(Path(options.data_dir).expanduser()):
+      staged_all = stage_all(decoder, files, num_workers=options.num_workers)
+    results = [_without_short(entry, options) for entry in staged_all]
     usable = [entry for entry in results if entry.cached is not None]
-    if not usable:
-      raise UserError(
-        f"none of the {len(results)} files in --source {options.source} is usable; the first: "
-        f"{results[0].file.path}: {results[0].reason}"
-      )
-    _warn_of_skipped(results)
+    _check_skipped(results, options)
     # A published data set has its classes even where all videos of one are missing.
     listed = files if layout is not None else [entry.file for entry in usable]
     class_names = sorted({file.class_name for file in listed}, key=_natural)
     split_of = _splits_of(usable, options)
-    staged = {split: [e for e in usable if split_of[e.file.path] == split] for split in sorted(set(split_of.values()))}
-    with tqdm(total=len(usable), desc="writing records", unit="file") as progress:
+    staged = {
+      split: [entry for entry in usable if split_of[entry.file.identity] == split]
+      for split in sorted(set(split_of.values()))
+    }
+    with tqdm(total=len(usable), desc="writing records", unit="video") as progress:
       return records.write_dataset(
         lambda data_dir: VideoFolder(
           options, staged=staged, class_names=class_names, cache=cache, data_dir=data_dir, progress=progress
@@ -216,60 +236,21 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
       )
 
 
-def _stage_all(
-  source: listing.Source, files: Sequence[SourceFile], cache: StagingCache, options: VideoFolderOptions
-) -> list[Staged]:
-  """Decodes every file that is not in the cache; the results are in the order of the files."""
-  num_threads = options.num_threads or os.cpu_count() or 1
-  executor = concurrent.futures.ThreadPoolExecutor(num_threads)
-  with tqdm(total=len(files), desc="decoding", unit="file") as progress:
-    futures = [executor.submit(_stage, source, file, cache, options) for file in files]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        future.result()
-        progress.update()
-      return [future.result() for future in futures]
-    finally:
-      executor.shutdown(cancel_futures=True)
-
-
-def _stage(source: listing.Source, file: SourceFile, cache: StagingCache, options: VideoFolderOptions) -> Staged:
-  """Decodes one file, or finds it decoded."""
-  if file.class_name is None:
-    return Staged(file=file, reason="lies beside the class folders, so its class is unknown")
-  if file.stamp == listing.MISSING:
-    return Staged(file=file, reason="is missing")
-  key = cache.path(file.path, file.stamp, options.size, options.encoding, options.quality, options.fps)
-  video = cache.read(key)
-  if video is None:
-    try:
-      with source.open(file.path) as opened:
-        video = decode.decode_video(opened, size=options.size, encoding=options.frame_encoding, strip_fps=options.fps)
-    except decode.UnreadableVideoError as error:
-      return Staged(file=file, reason=str(error))
-    except OSError as error:
-      return Staged(file=file, reason=f"cannot be read: {error.strerror or error}")
-    cache.write(key, video)
-  num_frames = len(video.frames)
-  if not clips_of(file, num_frames, options):
-    least = max(options.min_frames, options.clip_frames)
-    whose = "its parts have" if file.parts else f"has {num_frames} frames,"
-    return Staged(file=file, reason=f"{whose} fewer than {least}" + (" frames" if file.parts else ""))
-  facts = {"fps": video.fps, "height": video.source_height, "width": video.source_width, "frames": num_frames}
-  return Staged(file=file, cached=key, facts=facts)
-
-
 def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
-  """Split by path: what the folders say, or else a division."""
-  given = {entry.file.path: entry.file.split for entry in usable}
+  """Split by identity: what the folders say, or else a division."""
+  given = {entry.file.identity: entry.file.split for entry in usable}
   if None not in given.values():
     return given
   return splits.divide(
-    {entry.file.path: entry.file.class_name for entry in usable},
+    {entry.file.identity: entry.file.class_name for entry in usable},
     grouping=options.split_group,
     test_fraction=options.test_fraction,
     seed=options.seed,
   )
+
+
+_WITHOUT_EFFECT = ("data_dir", "max_skipped", "num_workers", "overwrite")
+"""Options that do not change a data set, so that equal data sets have equal manifests."""
 
 
 def _manifest(
@@ -277,15 +258,18 @@ def _manifest(
 ) -> dict[str, Any]:
   sources = []
   for entry in results:
-    told = {"source": entry.file.path, "class": entry.file.class_name} | _listed(entry.file)
+    told = {"source": entry.file.identity, "class": entry.file.class_name} | _listed(entry.file)
     if entry.cached is None:
       sources.append(told | {"status": "skipped", "reason": entry.reason})
       continue
-    clips = len(clips_of(entry.file, entry.facts["frames"], options))
-    sources.append(told | {"status": "used", "split": split_of[entry.file.path], "clips": clips} | dict(entry.facts))
+    facts = entry.facts
+    told |= {"status": "used", "split": split_of[entry.file.identity]}
+    told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options))
+    told |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
+    sources.append(told | {"frames": facts["frames"]})
   return {
     "builder": "video_folder",
-    "options": dataclasses.asdict(options),
+    "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
     "clips": dict(num_clips),
     "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
     "sources": sources,
@@ -303,7 +287,10 @@ def _published(
   """What the manifest says of a published data set: its rule, who is on which side, and whether it is complete."""
   if layout is None:
     return {}
-  used, complete = Counter(split_of.values()), layout.num_videos[split_rule]
+  used, complete = Counter(), layout.num_videos[split_rule]
+  for entry in results:
+    if entry.cached is not None:
+      used[split_of[entry.file.identity]] += len(entry.facts["cuts"]) + 1
   for split, number in complete.items():
     if used[split] != number:
       logging.warning("%s: %d of %d videos of the split %s", layout.name, used[split], number, split)
@@ -311,8 +298,36 @@ def _published(
   return {"builder": layout.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
 
 
-def _warn_of_skipped(results: Sequence[Staged]) -> None:
+def _without_short(entry: Staged, options: VideoFolderOptions) -> Staged:
+  """Skips a video that gives no clip."""
+  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options):
+    return entry
+  least = max(options.min_frames, options.clip_frames)
+  if entry.file.parts or entry.file.clips:
+    return Staged(file=entry.file, reason=f"its parts have fewer than {least} frames")
+  return Staged(file=entry.file, reason=f"has {entry.facts['frames']} frames, fewer than {least}")
+
+
+def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> None:
+  """Warns of videos that are left out; too many are an error, which lists all of them in a file."""
   skipped = [entry for entry in results if entry.cached is None]
+  _warn_of(skipped)
+  if len(skipped) == len(results):
+    raise UserError(
+      f"none of the {len(results)} files in --source {options.source} is usable; the first: "
+      f"{results[0].file.path}: {results[0].reason}"
+    )
+  if len(skipped) > options.max_skipped * len(results):
+    listed = records.staging_directory(options.name, options.data_dir) / "skipped.json"
+    with records.user_errors_for_writing(listed.parent):
+      listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
+    raise UserError(
+      f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
+      f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: what is decoded is kept"
+    )
+
+
+def _warn_of(skipped: Sequence[Staged]) -> None:
   for entry in skipped[:10]:
     logging.warning("skipped %s: %s", entry.file.path, entry.reason)
   if len(skipped) > 10:
