@@ -1,6 +1,9 @@
 """How a video of a source is read, by the kind of file that holds it."""
 
+import io
 import itertools
+import math
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import BinaryIO
@@ -68,7 +71,7 @@ def _bair_frames(example: Mapping[str, tfrecord.Feature]) -> Iterator[Image.Imag
       if not step:
         raise UnreadableVideoError(f"a trajectory has no {_BAIR_FEATURE.format(0)}")
       return
-    if len(values) != 1 or len(values[0]) != BAIR_SIZE * BAIR_SIZE * 3:
+    if not isinstance(values, list) or [len(value) for value in values] != [BAIR_SIZE * BAIR_SIZE * 3]:
       raise UnreadableVideoError(f"step {step} of a trajectory is not one picture of {BAIR_SIZE}x{BAIR_SIZE} pixels")
     yield Image.fromarray(np.frombuffer(values[0], np.uint8).reshape(BAIR_SIZE, BAIR_SIZE, 3))
 
@@ -81,15 +84,20 @@ def _read_moving_mnist(source: Source, file: SourceFile, options: DecodeOptions)
     if stop > shape[1]:
       raise UnreadableVideoError(f"holds {shape[1]} clips, not {stop}")
     start, picture = opened.tell(), shape[2] * shape[3]
+    size = opened.seek(0, io.SEEK_END) - start
+    if size < math.prod(shape):
+      raise UnreadableVideoError(f"ends after {size} of {math.prod(shape)} pixels")
     videos = np.empty((stop - first, shape[0], *shape[2:]), np.uint8)
     for time in range(shape[0]):
       opened.seek(start + (time * shape[1] + first) * picture)
       data = opened.read((stop - first) * picture)
-      if len(data) < (stop - first) * picture:
-        raise UnreadableVideoError(f"ends within time step {time}")
       videos[:, time] = np.frombuffer(data, np.uint8).reshape(-1, *shape[2:])
   clips = ((Image.fromarray(frame).convert("RGB") for frame in video) for video in videos)
   return decode.encode_clips(clips, options)
+
+
+# What NumPy raises on headers, which are Python literals.
+_DAMAGED_HEADER_ERRORS = (ValueError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError)
 
 
 def moving_mnist_shape(file: BinaryIO) -> tuple[int, int, int, int]:
@@ -102,10 +110,11 @@ def moving_mnist_shape(file: BinaryIO) -> tuple[int, int, int, int]:
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = read_header(file)
-  except ValueError as error:
-    raise UnreadableVideoError(f"is no numpy file: {error}") from error
-  if len(shape) != 4 or fortran_order or dtype != np.uint8:
-    raise UnreadableVideoError(f"holds {dtype} {shape}, not uint8 [T, N, H, W]")
+  except _DAMAGED_HEADER_ERRORS as error:
+    raise UnreadableVideoError("is no numpy file, or a damaged one") from error
+  if len(shape) != 4 or min(shape) < 1 or fortran_order or dtype != np.uint8:
+    order = "Fortran's" if fortran_order else "C"
+    raise UnreadableVideoError(f"holds {dtype} {shape} in {order} order, not uint8 [T, N, H, W]")
   return shape
 
 
