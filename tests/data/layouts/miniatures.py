@@ -76,8 +76,9 @@ def make_ucf101(root: Path) -> Path:
     grey(root / "UCF-101" / name, [40, 80, 120])
   lists = root / "lists" / "ucfTrainTestlist"
   lists.mkdir(parents=True)
-  (lists / "trainlist01.txt").write_text("".join(f"{name} 1\n" for name in UCF101_TRAIN))
-  (lists / "testlist01.txt").write_text("".join(f"{name}\r\n" for name in UCF101_TEST))
+  for number in (1, 2, 3):
+    (lists / f"trainlist0{number}.txt").write_text("".join(f"{name} 1\n" for name in UCF101_TRAIN))
+    (lists / f"testlist0{number}.txt").write_text("".join(f"{name}\r\n" for name in UCF101_TEST))
   zip_up(lists.parent, root / "UCF101TrainTestSplits-RecognitionTask.zip")
   return root
 
