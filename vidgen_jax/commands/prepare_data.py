@@ -108,6 +108,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "build from videos: part of them that may be missing, damaged or too short; more is an error",
   )
   define("integer", "num_workers", 0, "build from videos: processes that decode; 0 for one per core")
+  define(
+    "list",
+    "beam_options",
+    [],
+    "build from videos: builds by an Apache Beam pipeline (extra beam): its options NAME=VALUE by comma, as "
+    "runner=DirectRunner,direct_running_mode=multi_processing,direct_num_workers=8",
+  )
   define("string", "split", "train", "inspect: split to show")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
   define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")

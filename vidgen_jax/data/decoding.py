@@ -102,9 +102,11 @@ def stage_all(decoder: Decoder, files: Sequence[SourceFile], *, num_workers: int
   with tqdm(total=len(files), desc="decoding", unit="video") as progress:
     while pending:
       suspects = _stage_until_one_dies(decoder, files, pending, results, progress, workers)
-      for index in suspects:
-        results[index] = _stage_alone(decoder, files[index])
-        progress.update()
+      if suspects:
+        with IsolatedDecoder(decoder) as alone:
+          for index in suspects:
+            results[index] = alone.stage(files[index])
+            progress.update()
   return [results[index] for index in range(len(files))]
 
 
@@ -136,11 +138,34 @@ def _stage_until_one_dies(
   return []
 
 
-def _stage_alone(decoder: Decoder, file: SourceFile) -> Staged:
-  with _executor(decoder, 1) as executor:
+class IsolatedDecoder:
+  """Decodes one video at a time in a process of its own, which may die.
+
+  Args:
+    decoder: does it.
+  """
+
+  def __init__(self, decoder: Decoder):
+    self._decoder = decoder
+    self._executor = _executor(decoder, 1)
+
+  def __enter__(self) -> "IsolatedDecoder":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    self._executor.shutdown()
+
+  def stage(self, file: SourceFile) -> Staged:
+    """Decodes one video, or finds it decoded.
+
+    Raises:
+      OSError: if the cache cannot be written.
+    """
     try:
-      return executor.submit(_stage, file).result()
+      return self._executor.submit(_stage, file).result()
     except BrokenProcessPool:
+      self._executor.shutdown()
+      self._executor = _executor(self._decoder, 1)
       return Staged(file=file, reason="makes the decoder crash")
 
 

@@ -1,6 +1,7 @@
 """Data sets built from the archives that their owners distribute."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from vidgen_jax.data.layouts import Layout
@@ -24,6 +25,7 @@ class PublishedOptions:
     stride: see there.
     max_skipped: see there.
     num_workers: see there.
+    beam_options: see there.
     overwrite: see there.
   """
 
@@ -39,6 +41,7 @@ class PublishedOptions:
   stride: int = 1
   max_skipped: float = 0.5
   num_workers: int = 0
+  beam_options: Sequence[str] = ()
   overwrite: bool = False
 
 

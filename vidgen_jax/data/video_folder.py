@@ -1,17 +1,19 @@
 """A data set from any folder (or zip) of videos and frame strips."""
 
 import dataclasses
-import itertools
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
-from vidgen_jax.data import listing, records, splits
+from vidgen_jax.data import beam_pipeline, listing, records, splits
+from vidgen_jax.data.cutting import CutOptions, clips_of
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.decoding import Decoder, Staged, stage_all
 from vidgen_jax.data.frames import FrameEncoding
@@ -43,6 +45,8 @@ class VideoFolderOptions:
     fps: frames per second to note for strips, which do not say it; 0 for unknown.
     max_skipped: part of the videos that may be missing, damaged or too short; more is an error.
     num_workers: processes that decode; 0 for one per core.
+    beam_options: of an Apache Beam pipeline that does it in their place, 'runner=DataflowRunner', ...; () for none.
+      Its workers must see `source` and `data_dir` under the same paths.
     overwrite: whether to replace a data set of that name.
   """
 
@@ -61,6 +65,7 @@ class VideoFolderOptions:
   fps: float = 0.0
   max_skipped: float = 0.5
   num_workers: int = 0
+  beam_options: Sequence[str] = ()
   overwrite: bool = False
 
   def __post_init__(self):
@@ -83,106 +88,96 @@ class VideoFolderOptions:
     """What becomes of the frames of a video."""
     return DecodeOptions(size=self.size, encoding=self.frame_encoding, stride=self.stride, strip_fps=self.fps)
 
+  @property
+  def cut_options(self) -> CutOptions:
+    """How videos are cut."""
+    return CutOptions(min_frames=self.min_frames, clip_frames=self.clip_frames, stride=self.stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipMaker:
+  """Makes records of decoded videos; it can be sent to another process.
+
+  Attributes:
+    cache: holds the decoded videos.
+    labels: label by class name.
+    options: how videos are cut.
+  """
+
+  cache: StagingCache
+  labels: Mapping[str, int]
+  options: CutOptions
+
+  def __call__(self, entry: Staged) -> Iterator[tuple[str, records.Clip]]:
+    """(unique key, clip) of every clip of a video.
+
+    Raises:
+      OSError: if its frames are not in the cache any more.
+    """
+    video = self.cache.read(entry.cached)
+    if video is None:
+      raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
+    for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self.options)):
+      yield (
+        f"{entry.file.identity}#{number}",
+        records.Clip(
+          frames=video.frames[clip.start : clip.stop],
+          label=self.labels[entry.file.class_name],
+          fps=video.fps,
+          source=clip.source,
+          height=video.height,
+          width=video.width,
+        ),
+      )
+
 
 class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
-  """The TFDS builder, over files that are decoded already.
+  """The TFDS builder, over videos that are decoded already.
 
   Args:
-    options: gives the name and the cutting into clips.
-    staged: the usable files of each split.
+    options: give the name.
     class_names: names of the labels.
-    cache: holds the decoded files.
+    staged: the usable videos of each split.
+    make_clips: makes their records.
     data_dir: folder that TFDS writes into.
-    progress: bar that is moved by one for every file.
+    beam: pipeline that writes; None writes in this process.
+    progress: bar that is moved by one for every video.
   """
 
   def __init__(
     self,
     options: VideoFolderOptions,
-    *,
-    staged: Mapping[str, Sequence[Staged]],
     class_names: Sequence[str],
-    cache: StagingCache,
+    staged: Mapping[str, Sequence[Staged]],
+    *,
+    make_clips: ClipMaker,
     data_dir: Path,
+    beam: beam_pipeline.BeamRun | None,
     progress: tqdm,
   ):
-    self._options = options
-    self._labels = {class_name: label for label, class_name in enumerate(class_names)}
-    self._cache = cache
-    self._progress = progress
+    self._staged, self._make_clips, self._beam, self._progress = staged, make_clips, beam, progress
     super().__init__(
       name=options.name,
       data_dir=data_dir,
       class_names=class_names,
       description=f"Videos of {Path(options.source).name}.",
-      splits={split: lambda files=files: self._clips_of(files) for split, files in staged.items()},
+      splits={split: functools.partial(self._clips_of, entries) for split, entries in staged.items()},
     )
 
-  def _clips_of(self, files: Sequence[Staged]) -> Iterator[tuple[str, records.Clip]]:
-    for entry in files:
-      video = self._cache.read(entry.cached)
-      if video is None:
-        raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
-      for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self._options)):
-        yield (
-          f"{entry.file.identity}#{number}",
-          records.Clip(
-            frames=video.frames[clip.start : clip.stop],
-            label=self._labels[entry.file.class_name],
-            fps=video.fps,
-            source=clip.source,
-            height=video.height,
-            width=video.width,
-          ),
-        )
+  @property
+  def download_config(self) -> tfds.download.DownloadConfig | None:
+    """That of the Beam pipeline, if one writes."""
+    return None if self._beam is None else self._beam.download_config()
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    if self._beam is None:
+      return super()._split_generators(dl_manager)
+    return {split: beam_pipeline.examples(entries, self._make_clips) for split, entries in self._staged.items()}
+
+  def _clips_of(self, entries: Sequence[Staged]) -> Iterator[tuple[str, records.Clip]]:
+    for entry in entries:
+      yield from self._make_clips(entry)
       self._progress.update()
-
-
-class ClipRange(NamedTuple):
-  """A clip within the frames of a video."""
-
-  source: str
-  """Where it is from: the path of the video and, of many clips in a file, its number."""
-  start: int
-  """First frame."""
-  stop: int
-  """The frame behind the last."""
-
-
-def clips_of(file: SourceFile, num_frames: int, cuts: Sequence[int], options: "VideoFolderOptions") -> list[ClipRange]:
-  """Every clip of a video: its parts, as far as it goes, each cut by itself.
-
-  Args:
-    file: the video.
-    num_frames: that are stored of it.
-    cuts: see `DecodedVideo`.
-    options: say how parts are cut, and how long they must be.
-  """
-  if file.clips is not None:
-    borders = [0, *cuts, num_frames]
-    pieces = [(f"{file.path}[{file.clips[0] + i}]", *pair) for i, pair in enumerate(itertools.pairwise(borders))]
-  else:
-    # Of the parts every so many-th frame is stored, counted from the beginning of the video.
-    pieces = [(file.path, -(-first // options.stride), -(-last // options.stride)) for first, last in file.parts]
-  ranges = []
-  for source, first, last in pieces or [(file.path, 0, num_frames)]:
-    length = min(last, num_frames) - first
-    if length >= max(options.min_frames, options.clip_frames):
-      cut = clip_ranges(length, options.clip_frames)
-      ranges += [ClipRange(source, first + start, first + stop) for start, stop in cut]
-  return ranges
-
-
-def clip_ranges(num_frames: int, clip_frames: int) -> list[tuple[int, int]]:
-  """Where a video is cut: (first frame, frame after the last) of each clip.
-
-  Args:
-    num_frames: frames of the video.
-    clip_frames: frames of a clip; what is left over is dropped. 0: the video is one clip.
-  """
-  if not clip_frames:
-    return [(0, num_frames)]
-  return [(start, start + clip_frames) for start in range(0, num_frames - clip_frames + 1, clip_frames)]
 
 
 def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
@@ -203,6 +198,7 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
     UserError: if the source is missing or has no usable file, more videos than allowed are missing, damaged or short,
       the data set is there already, or it cannot be written.
   """
+  beam = beam_pipeline.run_of(options.beam_options) if options.beam_options else None
   with (
     listing.Source(options.source, nested=layout is not None) as source,
     records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
@@ -211,7 +207,10 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
     cache = StagingCache(staging / "decoded")
     decoder = Decoder(source, cache, options.decode_options)
     with records.user_errors_for_writing(Path(options.data_dir).expanduser()):
-      staged_all = stage_all(decoder, files, num_workers=options.num_workers)
+      if beam is None:
+        staged_all = stage_all(decoder, files, num_workers=options.num_workers)
+      else:
+        staged_all = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
     results = [_without_short(entry, options) for entry in staged_all]
     usable = [entry for entry in results if entry.cached is not None]
     _check_skipped(results, options)
@@ -223,10 +222,11 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
       split: [entry for entry in usable if split_of[entry.file.identity] == split]
       for split in sorted(set(split_of.values()))
     }
-    with tqdm(total=len(usable), desc="writing records", unit="video") as progress:
+    make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options.cut_options)
+    with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
       return records.write_dataset(
         lambda data_dir: VideoFolder(
-          options, staged=staged, class_names=class_names, cache=cache, data_dir=data_dir, progress=progress
+          options, class_names, staged, make_clips=make, data_dir=data_dir, beam=beam, progress=progress
         ),
         name=options.name,
         data_dir=options.data_dir,
@@ -249,7 +249,7 @@ def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[st
   )
 
 
-_WITHOUT_EFFECT = ("data_dir", "max_skipped", "num_workers", "overwrite")
+_WITHOUT_EFFECT = ("beam_options", "data_dir", "max_skipped", "num_workers", "overwrite")
 """Options that do not change a data set, so that equal data sets have equal manifests."""
 
 
@@ -264,7 +264,7 @@ def _manifest(
       continue
     facts = entry.facts
     told |= {"status": "used", "split": split_of[entry.file.identity]}
-    told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options))
+    told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options.cut_options))
     told |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
     sources.append(told | {"frames": facts["frames"]})
   return {
@@ -300,7 +300,7 @@ def _published(
 
 def _without_short(entry: Staged, options: VideoFolderOptions) -> Staged:
   """Skips a video that gives no clip."""
-  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options):
+  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options.cut_options):
     return entry
   least = max(options.min_frames, options.clip_frames)
   if entry.file.parts or entry.file.clips:
