@@ -172,6 +172,12 @@ def test_damaged_trajectories_say_why(tmp_path, damage):
     read(tmp_path, "bair", clips=(0, 2))
 
 
+def test_fewer_trajectories_than_the_name_of_the_file_says(tmp_path):
+  tfrecords.write_tfrecord(tmp_path / "x", [trajectory(0), trajectory(1)])
+  with pytest.raises(UnreadableVideoError, match=r"^has 2 trajectories, not 3"):
+    read(tmp_path, "bair", clips=(1, 3))
+
+
 def test_trajectories_before_the_damage_can_be_read(tmp_path):
   data, _ = _cut_off()
   (tmp_path / "x").write_bytes(data)

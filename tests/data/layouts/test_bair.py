@@ -49,8 +49,17 @@ def test_seven_tenths_of_the_training_folder_are_for_training(bair):
   ]
 
 
+def test_the_border_may_stand_before_the_last_trajectory_of_a_file(tmp_path):
+  (tmp_path / "train").mkdir()
+  for name in ("traj_256_to_263", "traj_600_to_601"):
+    (tmp_path / "train" / f"{name}.tfrecords").touch()
+  # Seven of ten.
+  files = listed("bair", tmp_path, "balanced")
+  assert [(file.clips, file.split) for file in files] == [((0, 7), "train"), ((7, 8), "test"), ((0, 2), "test")]
+
+
 def test_the_complete_set_has_the_papers_numbers(tmp_path):
-  """169 files of 256 trajectories, as there are; two numbers in the middle are passed over, as some are."""
+  """169 files of 256 trajectories; 95 numbers in the middle are passed over, as some are in theirs."""
   (tmp_path / "train").mkdir()
   (tmp_path / "test").mkdir()
   starts = [256 + 256 * n + (95 if n > 40 else 0) for n in range(169)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.data.layouts.listings import listed, missing, names_by_split
+from tests.data.layouts.listings import clips_by_split, listed, missing, names_by_split
 from tests.data.layouts.miniatures import grey, make_kinetics
 from vidgen_jax.data.layouts import split_hash
 from vidgen_jax.errors import UserError
@@ -85,10 +85,10 @@ def test_a_file_named_by_its_id_alone_is_used_only_where_that_says_which_clip(ki
   with (kinetics / "annotations" / "train.csv").open("a") as file:
     file.write("ironing,whole_video,20,30,train,0\n")
   assert {"whole_video_000000_000010", "whole_video_000020_000030"} <= missing(listed("kinetics400", kinetics))
-  # A row that is written twice is one clip.
+  # A row that is written twice is one clip, of the list that stands first.
   with (kinetics / "annotations" / "val.csv").open("a") as file:
-    file.write("ironing,v-v_v-v_v-1,100,110,validate,0\n")
-  assert len(listed("kinetics400", kinetics)) == 6
+    file.write("ironing,v-v_v-v_v-1,100,110,validate,0\nironing,gone-gone-1,7,17,validate,0\n")
+  assert clips_by_split(listed("kinetics400", kinetics)) == {"train": 5, "validation": 1}
 
 
 def test_replacements_of_damaged_videos_are_preferred(kinetics):

@@ -2,7 +2,7 @@
 
 The archive holds `softmotion30_44k/train/traj_<a>_to_<b>.tfrecords` and, below `test`, `traj_0_to_255.tfrecords`; a and
 b are the numbers of a file's first and last trajectory. Some numbers are used by no file. Reading a file from the
-archive takes its whole size in memory, about 0.2 GB, for every thread.
+archive takes its whole size in memory, about 0.2 GB, for every process.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ BAIR = Layout(
   obtain=(
     "fetch bair_robot_pushing_dataset_v0.tar (about 32 GB) from rail.eecs.berkeley.edu/datasets (its page is "
     "sites.google.com/view/sna-visual-mpc) into <data_dir>/downloads/manual/bair, where it is read as it is; a build "
-    "with --size=64 takes about 4 GB, about 15 minutes of one core, and about 0.2 GB of memory for every thread"
+    "with --size=64 takes about 4 GB, about 5 minutes of one core, and about 0.2 GB of memory for every process"
   ),
 )
 """The layout."""

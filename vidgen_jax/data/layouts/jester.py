@@ -49,8 +49,8 @@ JESTER = Layout(
     "fetch the parts 20bn-jester-v1-00 and so on (about 23 GB in all), jester-v1-train.csv and "
     "jester-v1-validation.csv from developer.qualcomm.com/software/ai-datasets/jester into "
     "<data_dir>/downloads/manual/jester and unpack the former there with `cat 20bn-jester-v1-?? | tar zx` (about as "
-    "much again, in more than four million files); a build with --size=64 takes about 20 GB and about 2 hours of one "
-    "core"
+    "much again, in more than four million files); a build with --size=64 takes about 20 GB, twice that while it "
+    "runs, and about 2 hours of one core"
   ),
   fps=12.0,
 )

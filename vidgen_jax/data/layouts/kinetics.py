@@ -93,7 +93,8 @@ def _layout(version: int, scripts: str, note: str, *, gigabytes: int, built: int
       f"fetch the videos and the lists with {scripts}_downloader.sh, unpack them with {scripts}_extractor.sh, both of "
       f"github.com/cvdfoundation/kinetics-dataset (about {gigabytes} GB, and as much again while the archives are "
       f"kept), and put them into <data_dir>/downloads/manual/kinetics{version}{note}; a build with --size=64 takes "
-      f"about {built} GB and about {hours} hours of one core for videos of 256x340 pixels, more for larger ones"
+      f"about {built} GB, twice that while it runs, and about {hours} hours of one core for videos of 256x340 pixels, "
+      "more for larger ones"
     ),
   )
 
