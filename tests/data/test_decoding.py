@@ -74,6 +74,7 @@ def test_what_is_decoded_is_told_from_the_cache_like_anew(folder):
     "source_height": 8,
     "source_width": 8,
     "cuts": (),
+    "damage": "",
   }
 
 

@@ -286,6 +286,10 @@ def _describe(info: sources.DatasetInfo) -> None:
   if skipped:
     _write_line(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
     _write_line(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
+  damaged = [entry for entry in info.manifest["sources"] if entry.get("damage")]
+  if damaged:
+    _write_line(f"  {len(damaged)} source files are damaged but usable; the first:")
+    _write_line(f"    {damaged[0]['source']}: {damaged[0]['damage']}")
 
 
 def _write_line(text: str) -> None:

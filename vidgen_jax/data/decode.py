@@ -47,6 +47,8 @@ class DecodedVideo:
     source_height: pixels before resizing.
     source_width: pixels before resizing.
     cuts: where the file holds several clips, the index in `frames` at which each but the first begins, ascending.
+    damage: what the decoder says is wrong with a file that it could read all the same: fewer frames than the file
+      promises, or damaged ones; '' for nothing.
   """
 
   frames: tuple[bytes, ...]
@@ -56,6 +58,7 @@ class DecodedVideo:
   source_height: int
   source_width: int
   cuts: tuple[int, ...] = ()
+  damage: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,16 +98,19 @@ def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
   Raises:
     UnreadableVideoError: if the file is empty, corrupt, of unknown kind, or a picture that is no strip.
   """
-  fps = []
+  last, num_frames, num_damaged = None, 0, 0
 
   def images() -> Iterator[Image.Image]:
-    for index, frame in enumerate(_frames(file, thread_type=options.threads, strip_fps=options.strip_fps)):
-      if index % options.stride == 0:
-        fps[:] = [frame.fps]
-        yield frame.image()
+    nonlocal last, num_frames, num_damaged
+    for last in _frames(file, thread_type=options.threads, strip_fps=options.strip_fps):
+      if num_frames % options.stride == 0:
+        yield last.image()
+      num_frames, num_damaged = num_frames + 1, num_damaged + last.is_damaged
 
   decoded = encode_clips([images()], dataclasses.replace(options, stride=1))
-  return dataclasses.replace(decoded, fps=fps[0] / options.stride)
+  damage = [f"{num_frames} of {last.promised} frames"] if num_frames < last.promised else []
+  damage += [f"{num_damaged} damaged"] if num_damaged else []
+  return dataclasses.replace(decoded, fps=last.fps / options.stride, damage=", ".join(damage))
 
 
 def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions) -> DecodedVideo:
@@ -192,6 +198,10 @@ class _Frame(NamedTuple):
   """Of the file it is from."""
   image: Callable[[], Image.Image]
   """Makes the RGB picture."""
+  is_damaged: bool = False
+  """Whether the decoder met damage in it."""
+  promised: int = 0
+  """Frames that its file says it has; 0 where it does not say."""
 
 
 def _frames(
@@ -274,7 +284,7 @@ def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Itera
       fps = _frames_per_second(stream)
       for frame in container.decode(stream):
         size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
-        yield _Frame(size, fps, functools.partial(_upright, frame))
+        yield _Frame(size, fps, functools.partial(_upright, frame), bool(frame.is_corrupt), stream.frames)
   except (av.error.FFmpegError, EOFError) as error:
     raise UnreadableVideoError(f"corrupt or not a video: {_reason(error)}") from error
 

@@ -266,7 +266,8 @@ def _manifest(
     told |= {"status": "used", "split": split_of[entry.file.identity]}
     told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options.cut_options))
     told |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
-    sources.append(told | {"frames": facts["frames"]})
+    told["frames"] = facts["frames"]
+    sources.append(told | ({"damage": facts["damage"]} if facts["damage"] else {}))
   return {
     "builder": "video_folder",
     "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
@@ -312,6 +313,11 @@ def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> No
   """Warns of videos that are left out; too many are an error, which lists all of them in a file."""
   skipped = [entry for entry in results if entry.cached is None]
   _warn_of(skipped)
+  damaged = [entry for entry in results if entry.facts.get("damage")]
+  for entry in damaged[:10]:
+    logging.warning("%s is damaged but usable: %s", entry.file.path, entry.facts["damage"])
+  if len(damaged) > 10:
+    logging.warning("%d usable videos are damaged in all; %s lists them", len(damaged), records.MANIFEST)
   if len(skipped) == len(results):
     raise UserError(
       f"none of the {len(results)} files in --source {options.source} is usable; the first: "
