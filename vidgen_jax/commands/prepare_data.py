@@ -29,11 +29,19 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
       Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes;
       both may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
       (or --split_group=8, which divides the people: eight strips of each, numbered in a row)
-  vidgen data build ucf101|kth --source=FOLDER --size=64
-      As their owners distribute them, with their lists. --split_rule: ucf101 1 (default), 2, 3, or 1_validation, which
-      takes 5 % of the scenes of trainlist01 for validation; kth people (default: persons 1-15, 16, 17-25) or handwaving
-      (that action alone, persons 1-20 and 21-25). KTH's videos are cut where 00sequences.txt says. Without --source
-      <data_dir>/downloads/manual/NAME is read; where that is not there, the command says what to fetch.
+  vidgen data build PUBLISHED --source=FOLDER --size=64
+      As the owners distribute it: zip and tar files are read as they are, other archives unpacked; their lists say what
+      is for training. Without --source <data_dir>/downloads/manual/PUBLISHED is read; where that is not there, the
+      command says what to fetch. PUBLISHED, and for --split_rule, the first being the default:
+      bair: original, validation (trajectories 256-2559), balanced (70 % of the training set, all others for testing)
+      jester: owners (their validation list is for testing)
+      kinetics400, kinetics600, kinetics700: owners
+      kth: people (persons 1-15, 16, 17-25), handwaving (that action alone, persons 1-20 and 21-25); videos are cut where
+        00sequences.txt says
+      moving_mnist: nine_tenths (for training), test (all of it, as the owners mean it)
+      mug: takes, subjects (80 and 20 percent of them); with neutral faces takes_neutral, subjects_neutral
+      ucf101: 1, 2, 3, 1_validation (5 % of the scenes of trainlist01 for validation)
+      weizmann: people (moshe and shahar for testing), all (for training)
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
@@ -42,12 +50,14 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
       Reads it all again and compares: files with the sizes and checksums in manifest.json, counts of clips, lengths and
       labels with the index. Every frame is decoded, unless --nodecode is given.
 
-A build that was interrupted continues where it was when the same command is given again. manifest.json beside the
-records lists every source file, or why it was skipped.
+Videos are decoded by a process for every core (--num_workers), or by an Apache Beam pipeline on a cluster that shares
+the folders: --beam_options=runner=...; both give the same bytes. A build that was interrupted continues where it was
+when the same command is given again. manifest.json beside the records lists every source file, why it was skipped or
+what is damaged in it; more than --max_skipped of them is an error.
 """
 
 USAGE = (
-  "vidgen data build shape_motion|video_folder|kth|ucf101|generated [flags], or vidgen data inspect|verify NAME [flags]"
+  "vidgen data build shape_motion|video_folder|generated|PUBLISHED [flags], or vidgen data inspect|verify NAME [flags]"
 )
 
 _BUILDERS = {
@@ -74,7 +84,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("bool", "overwrite", False, "build: replace a data set of that name")
   define("integer", "num_clips", 8000, "build shape_motion: clips in all; every fifth is for testing")
   define("string", "source", None, "build from videos: folder or zip to read")
-  define("string", "split_rule", "", "build kth, ucf101: who is for training and who for testing; see above")
+  define("string", "split_rule", "", "build PUBLISHED: who is for training and who for testing; see above")
   define("integer", "size", 0, "build from videos: pixels of the stored frames' smallest side; 0 keeps the size")
   define("string", "encoding", defaults["encoding"], "build from videos: jpeg or png (lossless)")
   define("integer", "quality", defaults["quality"], "build from videos: JPEG quality, 1..100")
