@@ -36,8 +36,8 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
       bair: original, validation (trajectories 256-2559), balanced (70 % of the training set, all others for testing)
       jester: owners (their validation list is for testing)
       kinetics400, kinetics600, kinetics700: owners
-      kth: people (persons 1-15, 16, 17-25), handwaving (that action alone, persons 1-20 and 21-25); videos are cut where
-        00sequences.txt says
+      kth: people (persons 1-15, 16, 17-25), handwaving (that action alone, persons 1-20 and 21-25); videos are cut
+        where 00sequences.txt says
       moving_mnist: nine_tenths (for training), test (all of it, as the owners mean it)
       mug: takes, subjects (80 and 20 percent of them); with neutral faces takes_neutral, subjects_neutral
       ucf101: 1, 2, 3, 1_validation (5 % of the scenes of trainlist01 for validation)
