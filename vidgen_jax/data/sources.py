@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.stored_clips import StoredClips
 from vidgen_jax.errors import UserError
 
 
@@ -95,7 +96,7 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
   )
 
 
-def open_split(info: DatasetInfo, split: str) -> Sequence[Mapping[str, Any]]:
+def open_split(info: DatasetInfo, split: str) -> StoredClips:
   """Random access to the records of one split: `source[i]` is a dict as in `records.Clip`, `label` an int.
 
   Raises:
@@ -106,7 +107,7 @@ def open_split(info: DatasetInfo, split: str) -> Sequence[Mapping[str, Any]]:
       f"data set {info.name!r} has no split {split!r}, only {', '.join(sorted(info.num_clips))}; "
       "set data.train_split and data.eval_split accordingly, or build it with a larger --test_fraction"
     )
-  return tfds.builder_from_directory(info.directory).as_data_source(split=split)
+  return StoredClips(tfds.builder_from_directory(info.directory), split)
 
 
 def build_command(name: str, data_dir: str | Path) -> str:

@@ -87,14 +87,3 @@ class EvaluationWindow(grain.transforms.RandomMap):
     window = window_frames(frames, start, self.config)
     video = decode_squares(window, resolution=self.config.resolution, channels=self.config.channels)
     return {"video": video, "label": np.int32(element["label"])}
-
-
-@dataclasses.dataclass(frozen=True)
-class StackMicrobatches(grain.transforms.Map):
-  """[K B, ...] -> [K, B, ...] for every array."""
-
-  microbatches: int
-
-  def map(self, element: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Splits the leading axis."""
-    return {name: array.reshape(self.microbatches, -1, *array.shape[1:]) for name, array in element.items()}
