@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from vidgen_jax.commands import data_bench
 from vidgen_jax.data import config as data_config
 from vidgen_jax.data import records, sources, transforms
 from vidgen_jax.data.layouts import LAYOUTS
@@ -37,12 +38,18 @@ SUMMARY = """Builds data sets and shows what is in them.
       Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
       Sizes, classes and frame rates, and a contact sheet.
+  vidgen data bench NAME
+      Clips per second by number of --workers, bytes, the share of each stage, and what a window of --frames (16) costs
+      against all frames; with --step_ms=S, the workers that such a train step needs. --pytorch --videos=FOLDER compares
+      with a PyTorch DataLoader that decodes those videos with PyAV.
 
 A build that was interrupted continues where it was when the same command is given again. manifest.json beside the
 records lists every source file, or why it was skipped.
 """
 
-USAGE = "vidgen data build shape_motion|video_folder|kth|ucf101|generated [flags], or vidgen data inspect NAME [flags]"
+USAGE = (
+  "vidgen data build shape_motion|video_folder|kth|ucf101|generated [flags], or vidgen data inspect|bench NAME [flags]"
+)
 
 _BUILDERS = {
   "shape_motion": (ShapeMotionOptions, build_shape_motion),
@@ -92,11 +99,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)")
   define("integer", "clips_per_class", 100, "build generated: clips of each class")
   define("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut")
-  define("integer", "num_threads", 0, "build from videos: files decoded at a time; 0 for one per core")
-  define("string", "split", "train", "inspect: split to show")
+  define("integer", "num_threads", 0, "build from videos: files decoded at a time; 0 for one per core. bench: threads")
+  define("string", "split", "train", "inspect, bench: split to read")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
-  define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")
-  define("integer", "resolution", 64, "inspect: pixels of a frame on the contact sheet")
+  define(
+    "integer",
+    "frames",
+    8,
+    "inspect: columns of the contact sheet, evenly spread over the clip; bench: of a window (16)",
+  )
+  define("integer", "resolution", 64, "inspect, bench: pixels of a frame")
+  data_bench.define_flags(flag_values)
   define("string", "output", None, "inspect: where the contact sheet goes; NAME_contact_sheet.png by default")
 
 
@@ -105,7 +118,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   Args:
     flag_values: parsed flags, as defined by `define_flags`.
-    arguments: ['build', builder] or ['inspect', name].
+    arguments: ['build', builder], ['inspect', name] or ['bench', name].
 
   Raises:
     UserError: if the arguments, a flag, or the files are at fault.
@@ -115,6 +128,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       build(builder, flag_values)
     case ["inspect", name]:
       inspect(name, flag_values)
+    case ["bench", name]:
+      _check_flags(flag_values, allowed=data_bench.FLAGS, what="bench")
+      data_bench.run(name, flag_values)
     case _:
       raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
 
@@ -205,7 +221,7 @@ def sample_videos(
 def _check_flags(flag_values: flags.FlagValues, *, allowed: list[str] | tuple[str, ...], what: str) -> None:
   """A flag that would be ignored is an error."""
   fields = [field.name for options, _ in _BUILDERS.values() for field in dataclasses.fields(options)]
-  for flag in sorted({*fields, *_INSPECT_FLAGS} - set(allowed)):
+  for flag in sorted({*fields, *_INSPECT_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
     if flag_values[flag].present:
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
 

@@ -57,6 +57,10 @@ class ClipSource:
   def __getitem__(self, index: int) -> Mapping[str, Any]:
     return self._records[int(self._indices[index])]
 
+  def read(self, index: int) -> bytes:
+    """The record as it is stored; see `StoredClips.read`."""
+    return self._records.read(int(self._indices[index]))
+
   def __repr__(self) -> str:
     # Grain compares this string with the one in a checkpoint.
     return f"ClipSource({self._description}, clips={len(self)})"

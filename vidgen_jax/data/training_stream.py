@@ -143,7 +143,7 @@ class TrainingStream(grain.DatasetIterator):
 
 def _read_ahead(batches: grain.MapDataset, *, prefetch: int, workers: int) -> grain.DatasetIterator:
   """`prefetch` batches are asked for at once; worker processes divide them, and take every n-th batch each."""
-  ahead = max(1, -(-prefetch // max(1, workers)))
+  ahead = -(-prefetch // max(1, workers))
   # One thread for each of these batches, which waits for those of the reader.
   stream = batches.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead))
   if workers:
