@@ -5,6 +5,7 @@ that of worker processes can be seen in the batches, and a place that was saved 
 any other.
 """
 
+import weakref
 from collections.abc import Mapping
 from concurrent import futures
 from typing import Any
@@ -71,12 +72,12 @@ class TrainingStream(grain.DatasetIterator):
   """
 
   def __init__(self, clips: grain.MapDataset, config: DataConfig, *, microbatches: int, batch_size: int):
-    self._stream: grain.DatasetIterator | None = None
-    self._reader: BatchReader | None = None
     super().__init__()
+    self._opened: list[Any] = []
     self._clips, self._config = clips, config
     self._microbatches, self._batch_size = microbatches, batch_size
     self._delivered = 0
+    weakref.finalize(self, _close, self._opened)  # At the end of the program too, before modules are gone.
 
   @property
   def clips_per_batch(self) -> int:
@@ -85,7 +86,7 @@ class TrainingStream(grain.DatasetIterator):
 
   def __next__(self) -> dict[str, np.ndarray]:
     self._assert_not_closed()
-    batch = next(self._opened())
+    batch = next(self._open())
     self._delivered += self.clips_per_batch
     return batch
 
@@ -103,42 +104,46 @@ class TrainingStream(grain.DatasetIterator):
     if set(state) != {"next_index"} or not isinstance(place, int) or place < 0:
       raise ValueError(f"the place of a training stream is {{'next_index': number of clips}}, got {dict(state)}")
     if place != self._delivered:
-      self._close_stream()
+      _close(self._opened)
       self._delivered = place
 
   def start_prefetch(self) -> None:
     """Begins to read."""
-    self._opened().start_prefetch()
+    self._open().start_prefetch()
 
   def close(self) -> None:
-    """Ends threads and worker processes; nothing can be read any more."""
+    """Ends threads and worker processes; nothing can be read any more.
+
+    Happens by itself when nothing refers to the stream, and when the program ends.
+    """
     self._closed = True
-    self._close_stream()
+    _close(self._opened)
 
   def __del__(self) -> None:
-    """Grain's iterator and the threads end when nothing refers to them; at exit, `close` would find modules gone."""
+    """Leaves closing to `weakref.finalize`, which does not wait until modules are gone."""
 
   def __str__(self) -> str:
     return f"TrainingStream(microbatches={self._microbatches}, batch_size={self._batch_size})"
 
-  def _opened(self) -> grain.DatasetIterator:
-    if self._stream is None:
-      self._reader = BatchReader(
+  def _open(self) -> grain.DatasetIterator:
+    if not self._opened:
+      reader = BatchReader(
         self._clips,
         microbatches=self._microbatches,
         batch_size=self._batch_size,
         first=self._delivered,
         num_threads=self._config.num_threads,
       )
-      batches = grain.MapDataset.range(len(self._clips) // self.clips_per_batch).map(self._reader)
-      self._stream = _read_ahead(batches, prefetch=self._config.prefetch, workers=self._config.workers)
-    return self._stream
+      batches = grain.MapDataset.range(len(self._clips) // self.clips_per_batch).map(reader)
+      stream = _read_ahead(batches, prefetch=self._config.prefetch, workers=self._config.workers)
+      self._opened[:] = [reader, stream]
+    return self._opened[-1]
 
-  def _close_stream(self) -> None:
-    if self._stream is not None:
-      self._reader.close()
-      self._stream.close()
-    self._stream = self._reader = None
+
+def _close(opened: list[Any]) -> None:
+  """Closes the reader and Grain's iterator, and forgets them."""
+  while opened:
+    opened.pop(0).close()
 
 
 def _read_ahead(batches: grain.MapDataset, *, prefetch: int, workers: int) -> grain.DatasetIterator:
