@@ -134,7 +134,7 @@ def _loader_batches(windows: VideoWindows, *, workers: int, batch_size: int) -> 
     from torch.utils import data
   except ImportError as error:
     raise UserError(
-      "--pytorch needs PyTorch, which the extra 'parity' installs: pip install 'vidgen_jax[parity]'"
+      "--pytorch needs PyTorch, which the extra 'parity' installs: pip install 'vidgen-jax[parity]'"
     ) from (error)
   # Forked processes would inherit JAX's threads.
   context = "spawn" if workers else None
