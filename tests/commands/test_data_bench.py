@@ -42,21 +42,21 @@ def test_the_command_from_end_to_end(data_dir, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-  ("speeds", "needed", "how"),
+  ("speeds", "needed", "how", "cores"),
   [
-    # 8 clips in 20 ms are 400 a second.
-    ({0: 100.0, 1: 90.0, 2: 180.0}, 5, "extrapolated from 1,"),  # 400 / 90 = 4.4
-    ({0: 100.0, 4: 320.0}, 5, "extrapolated from 4,"),  # 400 / 80
-    ({0: 100.0}, 4, "extrapolated from 1,"),
-    ({0: 450.0, 1: 420.0}, 0, "measured"),
-    ({1: 300.0, 2: 380.0, 4: 500.0}, 4, "measured"),
+    # 8 clips in 20 ms are 400 a second. A worker has 2 threads, and the machine 6 cores.
+    ({0: 100.0, 1: 90.0, 2: 180.0}, 5, "extrapolated from 1,", 9),  # 400 / 90 = 4.4 workers, 400 / 45 = 8.9 cores
+    ({0: 100.0, 4: 320.0}, 5, "extrapolated from 4,", 8),  # 400 / 80; four workers kept all six cores busy: 400 / 53.3
+    ({0: 100.0}, 4, "extrapolated from 1,", 8),
+    ({0: 450.0, 1: 420.0}, 0, "measured", 2),
+    ({1: 300.0, 2: 380.0, 4: 500.0}, 4, "measured", 3),
   ],
 )
-def test_workers_are_counted_from_what_was_measured(speeds, needed, how):
-  wanted, figure = data_bench.workers_needed(speeds, clips=8, step_ms=20.0)
-  assert wanted.value == pytest.approx(400)
-  assert figure.value == needed
-  assert figure.note.startswith(how)
+def test_workers_are_counted_from_what_was_measured(speeds, needed, how, cores):
+  figures = data_bench.workers_needed(speeds, clips=8, step_ms=20.0, threads=2, cores=6)
+  assert [figure.value for figure in figures] == [pytest.approx(400), needed, cores]
+  assert figures[1].note.startswith(how)
+  assert figures[2].note.endswith("here are 6")
 
 
 @pytest.mark.parametrize(

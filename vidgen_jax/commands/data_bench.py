@@ -109,30 +109,39 @@ def bench(
     stream.close()
   figures += _speed_figures(speeds, config.num_threads)
   if step_ms is not None:
-    figures += workers_needed(speeds, clips=batch_size, step_ms=step_ms)
+    figures += workers_needed(speeds, clips=batch_size, step_ms=step_ms, threads=config.num_threads, cores=_cores())
   return figures
 
 
-def workers_needed(speeds: Mapping[int, float], *, clips: int, step_ms: float) -> list[Measurement]:
-  """How many workers keep up with a train step.
+def workers_needed(
+  speeds: Mapping[int, float], *, clips: int, step_ms: float, threads: int, cores: int
+) -> list[Measurement]:
+  """How many workers, and cores for them, keep up with a train step.
 
-  The speed of one worker is that of the smallest number of workers that was measured, divided by it; more workers are
-  taken to be as fast each, which holds as long as there are cores for them and the disk keeps up.
+  Where no measured number of workers does, it is extrapolated: the speed of one worker is that of the smallest number
+  that was measured, divided by it, and further ones are taken to be as fast, which needs as many cores for each and a
+  disk that keeps up.
 
   Args:
     speeds: clips per second by number of workers; 0, reading in the training process, counts as one.
     clips: that a step consumes.
     step_ms: its duration in milliseconds.
+    threads: reading threads of each worker.
+    cores: of this machine.
   """
   wanted = clips / (step_ms / 1e3)
   fewest = min((count for count in speeds if count), default=0)
   each = speeds[fewest] / max(1, fewest)
+  per_core = speeds[fewest] / _busy_cores(fewest, threads=threads, cores=cores)
   measured = [count for count, speed in speeds.items() if speed >= wanted]
   needed = min(measured) if measured else math.ceil(wanted / each)
   how = "measured" if measured else f"extrapolated from {max(1, fewest)}, as if each further one were as fast"
   return [
     Measurement(name="clips wanted", value=wanted, unit="clips/s", note=f"{clips} in {step_ms:g} ms"),
     Measurement(name="workers needed", value=needed, note=f"{how}; 0 reads in the training process"),
+    Measurement(
+      name="cores needed", value=math.ceil(wanted / per_core), note=f"like these, extrapolated; here are {cores}"
+    ),
   ]
 
 
@@ -190,7 +199,7 @@ def _window_figures(config: DataConfig) -> list[Measurement]:
 def _speed_figures(speeds: Mapping[int, float], threads: int) -> list[Measurement]:
   figures = []
   for count, speed in speeds.items():
-    cores = min(_cores(), threads * max(1, count))
+    cores = _busy_cores(count, threads=threads, cores=_cores())
     name = f"{count} workers" if count else "no worker"
     note = f"{threads} threads each" if count else f"{threads} threads"
     figures += [
@@ -198,6 +207,11 @@ def _speed_figures(speeds: Mapping[int, float], threads: int) -> list[Measuremen
       Measurement(name=f"clips per core, {name}", value=speed / cores, unit="clips/s", note=f"of {cores} cores"),
     ]
   return figures
+
+
+def _busy_cores(workers: int, *, threads: int, cores: int) -> int:
+  """Cores that so many workers can use."""
+  return min(cores, threads * max(1, workers))
 
 
 def _check(flag_values: flags.FlagValues) -> None:
