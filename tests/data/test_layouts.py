@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vidgen_jax import cli
-from vidgen_jax.data import records, sources, transforms
+from vidgen_jax.data import records, sources, transforms, verification
 from vidgen_jax.data.layouts import LAYOUTS, split_hash
 from vidgen_jax.data.listing import MISSING, Source
 from vidgen_jax.errors import UserError
@@ -67,7 +67,8 @@ def test_ucf101_is_split_by_its_owners_lists(ucf101, caplog):
   assert info.class_names == ("Archery", "Yo")
   assert {split: lengths.tolist() for split, lengths in info.num_frames.items()} == {"train": [3] * 11, "test": [3, 3]}
   skipped = [entry for entry in manifest["sources"] if entry["status"] == "skipped"]
-  assert skipped == [{"source": UCF101_TRAIN[-1], "class": "Yo", "status": "skipped", "reason": "is missing"}]
+  named = {"source": UCF101_TRAIN[-1], "name": UCF101_TRAIN[-1], "class": "Yo", "split": "train"}
+  assert skipped == [named | {"status": "skipped", "reason": "is missing"}]
   assert (manifest["builder"], manifest["split_rule"]) == ("ucf101", "1")
   assert manifest["complete_videos"] == {"train": 9537, "test": 3783}
   assert "ucf101: 11 of 9537 videos of the split train" in caplog.text
@@ -75,6 +76,12 @@ def test_ucf101_is_split_by_its_owners_lists(ucf101, caplog):
   everyone = dict.fromkeys(UCF101_TRAIN, "train") | dict.fromkeys(UCF101_TEST, "test")
   assert manifest["split_hash"] == split_hash(everyone)
   assert split_hash(everyone | {UCF101_TEST[0]: "train"}) != split_hash(everyone)
+  # So it can be computed again from the manifest, where a video that changes sides is noticed.
+  assert verification.verify_dataset("ucf101", ucf101.parent / "built").problems == ()
+  manifest["sources"][-1]["split"] = "test"
+  (info.directory / records.MANIFEST).write_text(json.dumps(manifest))
+  (problem,) = verification.verify_dataset("ucf101", ucf101.parent / "built").problems
+  assert problem.startswith("manifest.json: its sources have the split hash ")
 
 
 def test_validation_takes_whole_scenes_of_ucf101s_training(ucf101):

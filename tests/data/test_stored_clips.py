@@ -1,5 +1,6 @@
 """Records that are taken apart here, beside TFDS's own decoding of them."""
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
@@ -22,6 +23,19 @@ def test_a_clip_is_what_tfds_decodes(marked_dataset):
   assert stored_clips.parse_clip(clips.read(3))["source"] == clips[3]["source"]
 
 
-def test_a_record_of_something_else_is_refused():
-  with pytest.raises(ValueError, match="no bytes"):
-    stored_clips.parse_clip(example({"label": [b"1"]}))
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"frames": None}, "no frames"),
+    ({"label": None, "fps": None}, "no fps, label"),
+    ({"frames": np.array([1])}, "no bytes"),
+    ({"label": np.array([1, 2])}, "too many values"),
+  ],
+)
+def test_a_record_of_something_else_is_refused(changes, message):
+  whole = {"frames": [b"a", b"b"], "fps": np.array([25.0], np.float32), "source": [b"x"]}
+  whole |= {name: np.array([7]) for name in ("label", "height", "width")}
+  assert stored_clips.parse_clip(example(whole))["label"] == 7
+  features = {name: value for name, value in (whole | changes).items() if value is not None}
+  with pytest.raises(ValueError, match=message):
+    stored_clips.parse_clip(example(features))

@@ -92,6 +92,21 @@ def test_choosing_by_platform_leaves_no_branch_on_cpu():
   assert "012" not in "".join(line for line in program.splitlines() if "dim_labels" in line)
 
 
+@pytest.mark.parametrize(
+  ("platform", "window", "rank"),
+  [("cuda", (3, 3, 3), 4), ("tpu", (3, 3, 3), 5), ("cuda", (1, 3, 3), 4), ("cuda", (3, 3), 4)],
+)
+def test_forward_and_backward_pass_take_the_form_of_the_platform(platform, window, rank):
+  shapes = (jax.ShapeDtypeStruct((1, 4, 6, 6, 2), jnp.float32), jax.ShapeDtypeStruct((*window, 2, 2), jnp.float32))
+  loss = lambda x, kernel: jnp.sum(jnp.square(convolve(x, kernel)))
+  step = jax.jit(jax.grad(loss, argnums=(0, 1)))
+  program = step.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
+  convolutions = [line for line in program.splitlines() if "stablehlo.convolution" in line]
+  # One forward, and one for each gradient: none is made twice.
+  assert len(convolutions) == 3
+  assert all(line.rpartition("-> tensor<")[2].count("x") == rank for line in convolutions)
+
+
 def test_an_export_for_several_platforms_computes_the_same():
   x, kernel = _draw((2, 4, 6, 6, 2), 0), _draw((3, 3, 3, 2, 3), 1)
   exported = jax.export.export(jax.jit(convolve), platforms=("cpu", "tpu", "cuda"))(x, kernel)

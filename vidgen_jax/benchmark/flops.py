@@ -237,13 +237,27 @@ def _needed_inputs(equation: jex_core.JaxprEqn, outputs: Sequence[bool], directi
 
 def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool], direction: Direction) -> list[bool]:
   """Which outputs of a loop's body are needed: what one trip hands on may be needed by the next only."""
-  consts, carry = scan.params["num_consts"], scan.params["num_carry"]
+  consts, carry = _constants_and_carry(scan)
   wanted, before = list(outputs), None
   while wanted != before:
     before = list(wanted)
     inputs = _needs(next(_subjaxprs(scan)), wanted, direction)[0]
     wanted[:carry] = [a or b for a, b in zip(wanted[:carry], inputs[consts : consts + carry], strict=True)]
   return wanted
+
+
+def _constants_and_carry(scan: jex_core.JaxprEqn) -> tuple[int, int]:
+  """How many inputs stay the same and how many are handed on; JAX's own names for the numbers differ by version.
+
+  What is scanned, or collected, has an axis more outside of the body than inside.
+  """
+  body = next(_subjaxprs(scan))
+
+  def num_stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    return sum(out.aval.ndim > within.aval.ndim for out, within in zip(outside, inside, strict=True))
+
+  carry = len(scan.outvars) - num_stacked(scan.outvars, body.outvars)
+  return len(scan.invars) - num_stacked(scan.invars, body.invars) - carry, carry
 
 
 class _Counter:
@@ -320,7 +334,7 @@ class _Counter:
   def _through_scan(
     self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
   ) -> list[_Depends]:
-    body, consts, carry = next(_subjaxprs(equation)), equation.params["num_consts"], equation.params["num_carry"]
+    body, (consts, carry) = next(_subjaxprs(equation)), _constants_and_carry(equation)
     wanted, tags, before = _wanted_of_body(equation, outputs, self._direction), list(inputs), None
     while tags != before:
       before = list(tags)

@@ -1,8 +1,9 @@
-"""`vidgen data`: builds data sets, and shows what is in them."""
+"""`vidgen data`: builds data sets, shows what is in them, and checks that they are whole."""
 
 import dataclasses
 import functools
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from vidgen_jax.commands import data_bench
 from vidgen_jax.data import config as data_config
-from vidgen_jax.data import records, sources, transforms
+from vidgen_jax.data import records, sources, transforms, verification
 from vidgen_jax.data.layouts import LAYOUTS
 from vidgen_jax.data.published import PublishedOptions, build_published
 from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
@@ -21,7 +22,7 @@ from vidgen_jax.ops import video as video_ops
 from vidgen_jax.parallel import startup
 from vidgen_jax.sampling.generated_set import GeneratedOptions, build_generated
 
-SUMMARY = """Builds data sets and shows what is in them.
+SUMMARY = """Builds data sets, shows what is in them and checks that they are whole.
 
   vidgen data build shape_motion --num_clips=8000
       Circles and squares that move up or left, generated from --seed.
@@ -38,6 +39,9 @@ SUMMARY = """Builds data sets and shows what is in them.
       Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
       Sizes, classes and frame rates, and a contact sheet.
+  vidgen data verify NAME
+      Reads it all again and compares: files with the sizes and checksums in manifest.json, counts of clips, lengths and
+      labels with the index. Every frame is decoded, unless --nodecode is given.
   vidgen data bench NAME
       Clips per second by number of --workers, bytes, the share of each stage, and what a window of --frames (16) costs
       against all frames; with --step_ms=S, the workers that such a train step needs. --pytorch --videos=FOLDER compares
@@ -48,7 +52,8 @@ records lists every source file, or why it was skipped.
 """
 
 USAGE = (
-  "vidgen data build shape_motion|video_folder|kth|ucf101|generated [flags], or vidgen data inspect|bench NAME [flags]"
+  "vidgen data build shape_motion|video_folder|kth|ucf101|generated [flags], "
+  "or vidgen data inspect|verify|bench NAME [flags]"
 )
 
 _BUILDERS = {
@@ -58,6 +63,8 @@ _BUILDERS = {
   "generated": (GeneratedOptions, build_generated),
 }
 _INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
+_VERIFY_FLAGS = ("data_dir", "decode")
+_SHOWN_PROBLEMS = 20
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -111,6 +118,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("integer", "resolution", 64, "inspect, bench: pixels of a frame")
   data_bench.define_flags(flag_values)
   define("string", "output", None, "inspect: where the contact sheet goes; NAME_contact_sheet.png by default")
+  define("bool", "decode", True, "verify: decode every frame")
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
@@ -118,7 +126,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   Args:
     flag_values: parsed flags, as defined by `define_flags`.
-    arguments: ['build', builder], ['inspect', name] or ['bench', name].
+    arguments: ['build', builder], or one of 'inspect', 'verify' and 'bench' with a name.
 
   Raises:
     UserError: if the arguments, a flag, or the files are at fault.
@@ -128,6 +136,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       build(builder, flag_values)
     case ["inspect", name]:
       inspect(name, flag_values)
+    case ["verify", name]:
+      verify(name, flag_values)
     case ["bench", name]:
       _check_flags(flag_values, allowed=data_bench.FLAGS, what="bench")
       data_bench.run(name, flag_values)
@@ -191,6 +201,32 @@ def inspect(name: str, flag_values: flags.FlagValues) -> None:
   _write_line(f"contact sheet: {output}")
 
 
+def verify(name: str, flag_values: flags.FlagValues) -> None:
+  """Reads a data set again, compares it with its manifest and its index, and prints what is wrong, or one line.
+
+  Args:
+    name: name of the data set.
+    flag_values: parsed flags.
+
+  Raises:
+    UserError: if the data set is missing or damaged.
+  """
+  _check_flags(flag_values, allowed=_VERIFY_FLAGS, what="verify")
+  data_dir, decode, start = flag_values["data_dir"].value, flag_values["decode"].value, time.perf_counter()
+  found = verification.verify_dataset(name, data_dir, decode=decode)
+  for problem in found.problems[:_SHOWN_PROBLEMS]:
+    _write_line(problem)
+  if found.problems:
+    raise UserError(
+      f"data set {name!r} at {found.directory} is damaged; problems: {len(found.problems)}, the first: "
+      f"{found.problems[0]}; build it again with: {sources.build_command(name, data_dir)} --overwrite"
+    )
+  _write_line(
+    f"{name}: {found.clips} clips, {found.frames} frames{' (not decoded)' if not decode else ''}, {found.bytes} bytes: "
+    f"as they were built; {time.perf_counter() - start:.1f} s"
+  )
+
+
 def sample_videos(
   info: sources.DatasetInfo, split: str, *, num_clips: int, num_frames: int, resolution: int
 ) -> np.ndarray:
@@ -221,7 +257,7 @@ def sample_videos(
 def _check_flags(flag_values: flags.FlagValues, *, allowed: list[str] | tuple[str, ...], what: str) -> None:
   """A flag that would be ignored is an error."""
   fields = [field.name for options, _ in _BUILDERS.values() for field in dataclasses.fields(options)]
-  for flag in sorted({*fields, *_INSPECT_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
+  for flag in sorted({*fields, *_INSPECT_FLAGS, *_VERIFY_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
     if flag_values[flag].present:
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
 

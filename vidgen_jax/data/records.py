@@ -2,23 +2,26 @@
 
 A data set is a folder `<data_dir>/<name>/1.0.0` with TFDS's ArrayRecord shards, `manifest.json` and, for each split,
 `index-<split>.npz`: 'num_frames' and 'label', both int32, of every clip in record order, so that short clips are known
-without reading them. Everything is written beside it, under `<data_dir>/.incomplete/<name>`, and moved into place by
-one rename.
+without reading them. The manifest lists the size and the SHA-256 of every other file. Everything is written beside
+it, under `<data_dir>/.incomplete/<name>`, and moved into place by one rename.
 """
 
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer as tfds_writer
+from tensorflow_datasets.proto import tf_example_pb2
 
 from vidgen_jax.errors import UserError
 
@@ -26,7 +29,7 @@ VERSION = "1.0.0"
 """Version of the record layout."""
 
 MANIFEST = "manifest.json"
-"""Name of the file that lists where the clips came from."""
+"""Name of the file that lists where the clips came from, and under 'files' what all other files are like."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,22 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
   def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, clip in self._clips[split]():
       yield key, {field.name: getattr(clip, field.name) for field in dataclasses.fields(Clip)}
+
+  def _example_writer(self) -> tfds_writer.ExampleWriter:
+    return _DeterministicWriter(self.info.file_format)
+
+
+class _DeterministicWriter(tfds_writer.ExampleWriter):
+  """Writes the features of a record in the order of their names.
+
+  They are a map, which protocol buffers write in another order in every process, unless told otherwise.
+  """
+
+  def write(self, path: Path, examples: Iterable[tuple[Any, bytes]]) -> Any:
+    return super().write(path, ((key, self._sorted(example)) for key, example in examples))
+
+  def _sorted(self, example: bytes) -> bytes:
+    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
 def dataset_directory(name: str, data_dir: str | Path) -> Path:
@@ -177,7 +196,7 @@ def write_dataset(
     make_builder: makes the builder, given the folder that it shall write into.
     name: name of the data set.
     data_dir: folder of all data sets.
-    manifest: gives the manifest, once the number of clips of each split is known.
+    manifest: gives the manifest, once the number of clips of each split is known; 'files' is added to it.
 
   Returns:
     The folder of the complete data set.
@@ -198,10 +217,45 @@ def write_dataset(
     num_frames, labels = np.array(facts, np.int32).T
     np.savez(written / index_file(split), num_frames=num_frames, label=labels)
     num_clips[split] = len(facts)
-  (written / MANIFEST).write_text(json.dumps(manifest(num_clips), indent=2) + "\n")
+  listed = {**manifest(num_clips), "files": file_table(written)}
+  (written / MANIFEST).write_text(json.dumps(listed, indent=2) + "\n")
   _replace(final, written, retired=staging / "replaced")
   shutil.rmtree(staging, ignore_errors=True)
   return final
+
+
+def file_table(directory: Path) -> dict[str, dict[str, Any]]:
+  """What the manifest says of the files of a data set.
+
+  None is left out, since equal clips give equal bytes: the entries of an npz file carry one constant date, records
+  are ordered by a hash of their keys and their features by name, and TFDS notes dates and times of downloads only.
+
+  Args:
+    directory: the folder of the data set.
+
+  Returns:
+    {'bytes': int, 'sha256': hexadecimal} by name, sorted; the manifest itself is not listed.
+  """
+  return {
+    name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_of(directory / name)}
+    for name in file_names(directory)
+    if name != MANIFEST
+  }
+
+
+def file_names(directory: Path) -> list[str]:
+  """Everything below a folder but the folders: paths relative to it with '/', sorted."""
+  return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir())
+
+
+def sha256_of(path: Path) -> str:
+  """SHA-256 of a file, in hexadecimal, read in pieces.
+
+  Raises:
+    OSError: if the file is missing or cannot be read.
+  """
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

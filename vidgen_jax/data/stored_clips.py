@@ -1,5 +1,6 @@
 """The records of a split, read at random: of a clip only the frames that are asked for are taken out of its record."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vidgen_jax.data.records import Clip
 from vidgen_jax.formats.tfrecord import BytesFeature, find_features, parse_feature
+
+_FEATURES = {field.name for field in dataclasses.fields(Clip)}
 
 _LARGE_BLOCK = 24 << 20
 """Bytes."""
@@ -61,7 +65,9 @@ def parse_clip(record: bytes) -> dict[str, Any]:
     ValueError: if it is no record of a clip.
   """
   features = find_features(memoryview(record))
-  clip: dict[str, Any] = {"frames": BytesFeature(features.pop("frames", b""))}
+  if missing := _FEATURES - set(features):
+    raise ValueError(f"a record has no {', '.join(sorted(missing))}")
+  clip: dict[str, Any] = {"frames": BytesFeature(features.pop("frames"))}
   for name, message in features.items():
     (value,) = parse_feature(message)
     clip[name] = value if isinstance(value, bytes) else value.item()

@@ -277,7 +277,7 @@ def _manifest(
 ) -> dict[str, Any]:
   sources = []
   for entry in results:
-    told = {"source": entry.file.path, "class": entry.file.class_name}
+    told = {"source": entry.file.path, "class": entry.file.class_name} | _listed(entry.file)
     if entry.cached is None:
       sources.append(told | {"status": "skipped", "reason": entry.reason})
       continue
@@ -290,6 +290,11 @@ def _manifest(
     "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
     "sources": sources,
   }
+
+
+def _listed(file: SourceFile) -> dict[str, Any]:
+  """What the owners' lists say of a file, from which the hash of the split can be computed again."""
+  return {"name": file.name, "split": file.split} if file.name else {}
 
 
 def _published(
