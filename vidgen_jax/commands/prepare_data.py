@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from vidgen_jax.commands import data_bench
 from vidgen_jax.data import config as data_config
 from vidgen_jax.data import records, sources, transforms, verification
 from vidgen_jax.data.layouts import LAYOUTS
@@ -49,6 +50,10 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
   vidgen data verify NAME
       Reads it all again and compares: files with the sizes and checksums in manifest.json, counts of clips, lengths and
       labels with the index. Every frame is decoded, unless --nodecode is given.
+  vidgen data bench NAME
+      Clips per second by number of --workers, bytes, the share of each stage, and what a window of --frames (16) costs
+      against all frames; with --step_ms=S, the workers that such a train step needs. --pytorch --videos=FOLDER compares
+      with a PyTorch DataLoader that decodes those videos with PyAV.
 
 Videos are decoded by a process for every core (--num_workers), or by an Apache Beam pipeline on a cluster that shares
 the folders: --beam_options=runner=...; both give the same bytes. A build that was interrupted continues where it was
@@ -57,7 +62,8 @@ what is damaged in it; more than --max_skipped of them is an error.
 """
 
 USAGE = (
-  "vidgen data build shape_motion|video_folder|generated|PUBLISHED [flags], or vidgen data inspect|verify NAME [flags]"
+  "vidgen data build shape_motion|video_folder|generated|PUBLISHED [flags], "
+  "or vidgen data inspect|verify|bench NAME [flags]"
 )
 
 _BUILDERS = {
@@ -125,10 +131,16 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "build from videos: builds by an Apache Beam pipeline (extra beam): its options NAME=VALUE by comma, as "
     "runner=DirectRunner,direct_running_mode=multi_processing,direct_num_workers=8",
   )
-  define("string", "split", "train", "inspect: split to show")
+  define("string", "split", "train", "inspect, bench: split to read")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
-  define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")
-  define("integer", "resolution", 64, "inspect: pixels of a frame on the contact sheet")
+  define(
+    "integer",
+    "frames",
+    8,
+    "inspect: columns of the contact sheet, evenly spread over the clip; bench: of a window (16)",
+  )
+  define("integer", "resolution", 64, "inspect, bench: pixels of a frame")
+  data_bench.define_flags(flag_values)
   define("string", "output", None, "inspect: where the contact sheet goes; NAME_contact_sheet.png by default")
   define("bool", "decode", True, "verify: decode every frame")
 
@@ -138,7 +150,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   Args:
     flag_values: parsed flags, as defined by `define_flags`.
-    arguments: ['build', builder], ['inspect', name] or ['verify', name].
+    arguments: ['build', builder], or one of 'inspect', 'verify' and 'bench' with a name.
 
   Raises:
     UserError: if the arguments, a flag, or the files are at fault.
@@ -150,6 +162,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       inspect(name, flag_values)
     case ["verify", name]:
       verify(name, flag_values)
+    case ["bench", name]:
+      _check_flags(flag_values, allowed=data_bench.FLAGS, what="bench")
+      data_bench.run(name, flag_values)
     case _:
       raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
 
@@ -279,7 +294,7 @@ def sample_videos(
 def _check_flags(flag_values: flags.FlagValues, *, allowed: list[str] | tuple[str, ...], what: str) -> None:
   """A flag that would be ignored is an error."""
   fields = [field.name for options, _ in _BUILDERS.values() for field in dataclasses.fields(options)]
-  for flag in sorted({*fields, *_INSPECT_FLAGS, *_VERIFY_FLAGS} - set(allowed)):
+  for flag in sorted({*fields, *_INSPECT_FLAGS, *_VERIFY_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
     if flag_values[flag].present:
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
 
