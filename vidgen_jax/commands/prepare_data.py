@@ -56,9 +56,9 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
       with a PyTorch DataLoader that decodes those videos with PyAV.
 
 Videos are decoded by a process for every core (--num_workers), or by an Apache Beam pipeline on a cluster that shares
-the folders: --beam_options=runner=...; both give the same bytes. A build that was interrupted continues where it was
-when the same command is given again. manifest.json beside the records lists every source file, why it was skipped or
-what is damaged in it; more than --max_skipped of them is an error.
+the folders: --beam_options=runner=...; both give the same clips in the same order. A build that was interrupted
+continues where it was when the same command is given again. manifest.json beside the records lists every source file,
+why it was skipped or what is damaged in it; more than --max_skipped of them is an error.
 """
 
 USAGE = (
