@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import grain
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
@@ -59,7 +58,7 @@ class Checkpointer:
       ),
       item_handlers={
         STATE: ocp.StandardCheckpointHandler(),
-        DATA: grain.checkpoint.CheckpointHandler(),
+        DATA: ocp.JsonCheckpointHandler(),
         META: ocp.JsonCheckpointHandler(),
       },
     )
@@ -86,14 +85,14 @@ class Checkpointer:
     Args:
       step: completed train steps.
       state: pytree of arrays; may be donated as soon as this returns.
-      iterator: a Grain iterator, whose position is saved per process.
+      iterator: of the data; its place, `get_state`, is the same for all processes and JSON-compatible.
       meta: JSON-compatible.
     """
     if step in self._manager.all_steps():
       return
     items = {STATE: ocp.args.StandardSave(state), META: ocp.args.JsonSave(dict(meta))}
     if iterator is not None:
-      items[DATA] = grain.checkpoint.CheckpointSave(iterator)
+      items[DATA] = ocp.args.JsonSave(iterator.get_state())
     self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
   def steps(self) -> list[int]:
@@ -116,7 +115,7 @@ class Checkpointer:
     Args:
       abstract_state: pytree of jax.ShapeDtypeStruct with shardings.
       step: only this one; None for the latest that can be read.
-      iterator: set to the saved position, if given.
+      iterator: set to the saved place, if given.
 
     Returns:
       None if there is no checkpoint at all.
@@ -131,10 +130,13 @@ class Checkpointer:
       return None
     items: dict[str, Any] = {STATE: ocp.args.StandardRestore(abstract_state), META: ocp.args.JsonRestore()}
     if iterator is not None:
-      items[DATA] = grain.checkpoint.CheckpointRestore(iterator)
+      items[DATA] = ocp.args.JsonRestore()
 
     def read(candidate: int) -> Any:
-      return self._manager.restore(candidate, args=ocp.args.Composite(**items))
+      restored = self._manager.restore(candidate, args=ocp.args.Composite(**items))
+      if iterator is not None:
+        iterator.set_state(restored[DATA])
+      return restored
 
     tried = [step] if step is not None else steps[::-1]
     for candidate in tried:

@@ -95,14 +95,13 @@ def train_classifier(
   tests = SplitBatches(
     config.tested_on, config.tested_on.eval_split, batch_size=config.batch_size, windows=config.test_windows, mesh=mesh
   )
-  local_batch_size = meshes.local_batch_size(config.batch_size, mesh, name="--batch_size")
+  meshes.local_batch_size(config.batch_size, mesh, name="--batch_size")  # Raises if it cannot be divided.
   iterator = pipeline.train_batches(
     config.data,
-    batch_size=local_batch_size,
+    batch_size=config.batch_size,
     microbatches=1,
     seed=config.seed,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    places=meshes.local_places(config.batch_size, mesh),
   )
   counter = ConfusionCounter(network, mesh, len(class_names))
   is_lead = jax.process_index() == 0

@@ -16,6 +16,7 @@ from vidgen_jax.classifier_training import (
   train_classifier,
 )
 from vidgen_jax.classifier_training.config import window_of
+from vidgen_jax.commands import distributed_flags
 from vidgen_jax.data import sources
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
@@ -78,7 +79,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("bool", "random_flip", False, "mirrors half of the training windows; wrong where left and right matter")
   define("integer", "test_windows", defaults["test_windows"], "of each test clip, evenly spread; 1 is the centre")
   define("integer", "seed", 0, "of weights, order, windows and dropout")
-  define("bool", "distributed", False, "joins the other processes of a multi-host job")
+  distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["data", "out"], flag_values=flag_values)
 
 
@@ -87,8 +88,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   del arguments
   config = _config(flag_values)
   startup.enable_compilation_cache()
-  if flag_values.distributed:
-    startup.initialize_distributed()
+  distributed_flags.join(flag_values)
   table = classify(config, flag_values.out, synthetic=flag_values.synthetic, classifier=flag_values.classifier)
   if table is not None and jax.process_index() == 0:
     path = Path(flag_values.out) / SCORES_FILE

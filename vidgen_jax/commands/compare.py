@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.clip_folders import ClipSet
-from vidgen_jax.commands import metric_flags
+from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation.extraction import FeatureExtractor, Variant, load_frame_extractor
 from vidgen_jax.evaluation.neighbours import write_neighbours
@@ -72,7 +72,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool("paired", False, "the i-th clips of both sets belong together: PSNR, SSIM", flag_values=flag_values)
   flags.DEFINE_integer("seed", 0, "of resamples and of the real set's halves", lower_bound=0, flag_values=flag_values)
   flags.DEFINE_string("out", None, "file that scores are appended to, a JSON object a line", flag_values=flag_values)
-  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
+  distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["real", "fake"], flag_values=flag_values)
 
 
@@ -82,8 +82,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if flag_values.out is not None:
     check_writable(Path(flag_values.out), "--out")
   startup.enable_compilation_cache()
-  if flag_values.distributed:
-    startup.initialize_distributed()
+  distributed_flags.join(flag_values)
   given_frames = parse_given_frames(flag_values.given_frames)
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
   sheet = _neighbours_file(flag_values.neighbours, num_networks=len(extractors))

@@ -15,7 +15,7 @@ from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
 from vidgen_jax.algorithms import SampleOptions
-from vidgen_jax.commands import given_flags, metric_flags
+from vidgen_jax.commands import distributed_flags, given_flags, metric_flags
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
@@ -92,7 +92,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     "patience", 3600.0, "--follow: ends after so many seconds without a new checkpoint", flag_values=flag_values
   )
-  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
+  distributed_flags.define(flag_values)
   flags.mark_flag_as_required("workdir", flag_values=flag_values)
 
 
@@ -101,8 +101,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   del arguments
   _check_follow_flags(flag_values)
   startup.enable_compilation_cache()
-  if flag_values.distributed:
-    startup.initialize_distributed()
+  distributed_flags.join(flag_values)
   config = _config(flag_values)
   workdirs.check_same_model(flag_values.workdir, config)
   experiment = experiments.build(config)

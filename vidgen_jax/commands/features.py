@@ -8,7 +8,7 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.clip_folders import ClipSet
-from vidgen_jax.commands import metric_flags
+from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation.extraction import FeatureExtractor
 from vidgen_jax.files import check_writable, written_whole
@@ -27,7 +27,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   metric_flags.define_clip_flags(flag_values, {"clips": "the clips"})
   metric_flags.define_network_flags(flag_values)
   flags.DEFINE_string("out", None, ".npz file to write", flag_values=flag_values)
-  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
+  distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["clips", "out"], flag_values=flag_values)
 
 
@@ -40,8 +40,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError(f"--out={flag_values.out} must end in .npz")
   check_writable(Path(flag_values.out), "--out")
   startup.enable_compilation_cache()
-  if flag_values.distributed:
-    startup.initialize_distributed()
+  distributed_flags.join(flag_values)
   (extractor,) = metric_flags.extractors(flag_values)
   with metric_flags.open_set(flag_values, "clips") as clips:
     write_features(clips, extractor, Path(flag_values.out))

@@ -1,7 +1,9 @@
 """`vidgen train`: starts or continues a run."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -11,9 +13,11 @@ from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
 from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.commands import distributed_flags
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import sources
+from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation import scoring
 from vidgen_jax.experiment import Experiment
@@ -38,7 +42,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures", flag_values=flag_values)
   flags.DEFINE_bool("profile", False, "writes a JAX trace of a few steps to workdir/profile", flag_values=flag_values)
-  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", flag_values=flag_values)
+  distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["config", "workdir"], flag_values=flag_values)
 
 
@@ -47,8 +51,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   del arguments
   config = configs.from_config_dict(flag_values.config)
   startup.enable_compilation_cache()
-  if flag_values.distributed:
-    startup.initialize_distributed()
+  distributed_flags.join(flag_values)
   train(config, flag_values.workdir, profile=flag_values.profile)
 
 
@@ -82,7 +85,7 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
     first_step = restored.step if restored else 0
     checkpointer.discard_after(first_step)
     if restored:
-      logging.info("continuing after step %d", first_step)
+      logging.info("continuing after step %d, %s", first_step, _where(restored.meta, iterator))
     logging.info("%s", parameter_table({name: net.params for name, net in state.nets.items()}))
     is_lead = jax.process_index() == 0
     clips = experiment.clips_per_step(experiment.algorithm.phase_at(first_step))
@@ -104,6 +107,14 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
       loop = TrainLoop(experiment, checkpointer, iterator, hooks, stop, meta)
       state = loop.run(state, first_step, profile_folder=f"{workdir}/profile" if profile else None)
   return state
+
+
+def _where(meta: Mapping[str, Any], iterator: TrainingStream) -> str:
+  """How much data was seen, and whether the run has moved to other devices."""
+  seen = f"{iterator.get_state()['next_index']:,} clips seen"
+  before, now = (meta["process_count"], meta["device_count"]), (jax.process_count(), jax.device_count())
+  moved = "" if before == now else "; saved by {} processes on {} devices, now {} on {}".format(*before, *now)
+  return seen + moved
 
 
 def _check_scores(experiment: Experiment) -> None:

@@ -67,57 +67,34 @@ class ClipSource:
 
 
 def train_batches(
-  config: DataConfig,
-  *,
-  batch_size: int,
-  microbatches: int,
-  seed: int,
-  process_index: int = 0,
-  process_count: int = 1,
+  config: DataConfig, *, batch_size: int, microbatches: int, seed: int, places: Sequence[int] | None = None
 ) -> TrainingStream:
   """An endless stream of training batches.
 
-  Every epoch is shuffled anew, and over all processes together it is the data set, each clip once; a batch may span two
-  epochs, so a data set smaller than a batch works. Windows differ from epoch to epoch. The batches do not depend on
-  `config.workers`, `config.num_threads` and `config.prefetch`.
+  Every epoch is shuffled anew and is the data set, each clip once; a batch may span two epochs, so a data set smaller
+  than a batch works. Windows differ from epoch to epoch. The batches of all processes together do not depend on the
+  number of processes, nor on `config.workers`, `config.num_threads` and `config.prefetch`.
 
   Args:
     config: what to read.
-    batch_size: B, clips of one micro-batch of *this* process.
+    batch_size: clips of one micro-batch, over all processes.
     microbatches: K.
     seed: of the order and of the windows; the same on all processes.
-    process_index: which of the processes this one is.
-    process_count: number of processes.
+    places: this process's places in a micro-batch, see `mesh.local_places`; B of them; None for all.
 
   Returns:
-    An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}. `get_state` and `set_state` (and
-    `grain.checkpoint.CheckpointSave`) save and restore its place exactly, within an epoch too, and with another number
-    of workers.
+    An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}. `get_state` and `set_state` save and
+    restore its place exactly, within an epoch too, and with another number of workers and of processes.
 
   Raises:
-    UserError: if the data set is missing, has only clips that are too short, or has fewer clips than processes.
+    UserError: if the data set is missing, or has only clips that are too short.
   """
   source = ClipSource(config, config.train_split)
-  if len(source) < process_count:
-    raise UserError(f"data set {config.name!r} has {len(source)} usable clips for {process_count} processes; use fewer")
-  clips = grain.MapDataset.source(source).seed(seed).shuffle()[process_index::process_count].repeat()
-  # Grain's generator depends on the seed and the place in the stream, so without this all processes would draw alike.
-  window_seed = int(np.random.SeedSequence([seed, process_index]).generate_state(1)[0])
+  clips = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+  # A seed of its own, so that windows say nothing of the order.
+  window_seed = int(np.random.SeedSequence([seed, 0]).generate_state(1)[0])
   clips = clips.random_map(transforms.RandomWindow(config), seed=window_seed)
-  return TrainingStream(clips, config, microbatches=microbatches, batch_size=batch_size)
-
-
-def fast_forward(iterator: TrainingStream, *, clips: int) -> None:
-  """Puts an iterator of `train_batches` where it has already delivered `clips` clips to this process.
-
-  For a run that continues on another number of processes, whose saved places are those of other streams. Nothing is
-  read.
-
-  Args:
-    iterator: as it came from `train_batches`.
-    clips: rounded down to whole batches.
-  """
-  iterator.set_state({"next_index": clips // iterator.clips_per_batch * iterator.clips_per_batch})
+  return TrainingStream(clips, config, microbatches=microbatches, batch_size=batch_size, places=places)
 
 
 def eval_batches(

@@ -1,12 +1,14 @@
 """The endless stream of training batches, whose place is one number: the clips that were delivered.
 
-A batch is made as a whole by one process, and its clips by several threads of it. So neither the number of threads nor
-that of worker processes can be seen in the batches, and a place that was saved with one number of them is good for
-any other.
+The stream is that of the whole job: each of its processes makes the clips of its own places in every batch. A worker
+makes its process's part of a batch as a whole, by several threads. So neither the number of threads, nor that of
+workers, nor that of the job's processes can be seen in the batches, and a place that was saved with one number of them
+is good for any other.
 """
 
+import functools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -18,70 +20,94 @@ from vidgen_jax.data.config import DataConfig
 
 
 class BatchReader(grain.transforms.Map):
-  """The n-th batch of a stream of clips, read and decoded by several threads at once.
+  """This process's part of the n-th batch of a stream of clips, read and decoded by several threads at once.
 
   Args:
     clips: what is read: dicts of arrays, each clip the same at every reading.
     microbatches: K.
-    batch_size: B.
+    batch_size: clips of a micro-batch, over all processes.
+    places: this process's places in every micro-batch, B of them.
     first: index of the clip that the first batch begins with.
     num_threads: threads; batches that are asked for together share them, the earlier one first.
   """
 
-  def __init__(self, clips: grain.MapDataset, *, microbatches: int, batch_size: int, first: int, num_threads: int):
-    self._clips, self._leading, self._first, self._num_threads = clips, (microbatches, batch_size), first, num_threads
+  def __init__(
+    self,
+    clips: grain.MapDataset,
+    *,
+    microbatches: int,
+    batch_size: int,
+    places: Sequence[int],
+    first: int,
+    num_threads: int,
+  ):
+    self._clips, self._first, self._num_threads = clips, first, num_threads
+    self._microbatches, self._batch_size, self._places = microbatches, batch_size, tuple(places)
     self._pool = futures.ThreadPoolExecutor(num_threads, thread_name_prefix="vidgen-read")
 
   def __reduce__(self) -> tuple[Any, ...]:
     # A worker process gets threads of its own.
-    return _make_reader, (self._clips, *self._leading, self._first, self._num_threads)
+    return functools.partial(
+      BatchReader,
+      self._clips,
+      microbatches=self._microbatches,
+      batch_size=self._batch_size,
+      places=self._places,
+      first=self._first,
+      num_threads=self._num_threads,
+    ), ()
 
   def map(self, element: int) -> dict[str, np.ndarray]:
     """Index of a batch -> its arrays, with leading axes [K, B]."""
-    size = self._leading[0] * self._leading[1]
-    start = self._first + int(element) * size
-    clips = list(self._pool.map(self._clips.__getitem__, range(start, start + size)))
+    first = self._first + int(element) * self._microbatches * self._batch_size
+    starts = range(first, first + self._microbatches * self._batch_size, self._batch_size)
+    clips = list(self._pool.map(self._clips.__getitem__, [start + place for start in starts for place in self._places]))
     stacked = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
-    return {name: array.reshape(*self._leading, *array.shape[1:]) for name, array in stacked.items()}
+    leading = (self._microbatches, len(self._places))
+    return {name: array.reshape(*leading, *array.shape[1:]) for name, array in stacked.items()}
 
   def close(self) -> None:
     """Drops what was not begun, and ends the threads."""
     self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make_reader(
-  clips: grain.MapDataset, microbatches: int, batch_size: int, first: int, num_threads: int
-) -> BatchReader:
-  return BatchReader(clips, microbatches=microbatches, batch_size=batch_size, first=first, num_threads=num_threads)
-
-
 class TrainingStream(grain.DatasetIterator):
   """An endless iterator of training batches that can be put to any place without reading what lies before.
 
-  Its state is {'next_index': clips that were delivered}, a number of clips of this process: it does not depend on
-  `config.workers`, `config.num_threads` and `config.prefetch`.
+  Its state is {'next_index': clips that were delivered}, a number of clips of all processes together: it does not
+  depend on their number, nor on `config.workers`, `config.num_threads` and `config.prefetch`.
 
   Memory: `config.prefetch` batches are ready or being made, beside the one that was taken last; each worker process
   holds two at least. A batch is read by `config.num_threads` threads of one process.
 
   Args:
-    clips: an endless dataset of this process's clips, in the order of delivery: dicts of arrays.
+    clips: an endless dataset of the job's clips, in the order of delivery: dicts of arrays.
     config: threads, buffer and worker processes.
     microbatches: K.
-    batch_size: B, of this process.
+    batch_size: clips of a micro-batch, over all processes.
+    places: this process's places in every micro-batch, ascending, B of them; None for all.
   """
 
-  def __init__(self, clips: grain.MapDataset, config: DataConfig, *, microbatches: int, batch_size: int):
+  def __init__(
+    self,
+    clips: grain.MapDataset,
+    config: DataConfig,
+    *,
+    microbatches: int,
+    batch_size: int,
+    places: Sequence[int] | None = None,
+  ):
     super().__init__()
     self._opened: list[Any] = []
     self._clips, self._config = clips, config
     self._microbatches, self._batch_size = microbatches, batch_size
+    self._places = range(batch_size) if places is None else places
     self._delivered = 0
     weakref.finalize(self, _close, self._opened)  # At the end of the program too, before modules are gone.
 
   @property
   def clips_per_batch(self) -> int:
-    """K B."""
+    """Of all processes together."""
     return self._microbatches * self._batch_size
 
   def __next__(self) -> dict[str, np.ndarray]:
@@ -131,6 +157,7 @@ class TrainingStream(grain.DatasetIterator):
         self._clips,
         microbatches=self._microbatches,
         batch_size=self._batch_size,
+        places=self._places,
         first=self._delivered,
         num_threads=self._config.num_threads,
       )

@@ -1,6 +1,7 @@
 """Features of clips: a network, its weights, and the preprocessing that its protocol prescribes, over all devices."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -213,21 +214,21 @@ class FeatureExtractor:
     disabled = None if jax.process_index() == 0 else True  # None: on a terminal only
     with tqdm(total=len(clips), desc=description, unit=" clips", disable=disabled) as bar:
       # All rows of this process in one stream, so that reading goes on while the devices work.
-      for index, local in enumerate(clips.batches(self._local_batch, indices=np.concatenate(rows))):
+      for index, local in enumerate(clips.batches(len(self._places), indices=np.concatenate(rows))):
         for name, variant in variants.items():
           parts[name].append(self._extract_batch(variant(local), index, len(clips)))
         bar.update(min(self.batch_size, len(clips) - index * self.batch_size))
     return {name: concatenate(found) for name, found in parts.items()}
 
-  @property
-  def _local_batch(self) -> int:
-    return self.batch_size // jax.process_count()
+  @functools.cached_property
+  def _places(self) -> np.ndarray:
+    """Which clips of a batch this process works on."""
+    return np.array(meshes.local_places(self.batch_size, self._mesh))
 
   def _local_rows(self, count: int) -> list[np.ndarray]:
     """For each batch the clips that this process works on; the last batch is filled up with its last clip."""
     starts = range(0, count, self.batch_size)
-    offset = jax.process_index() * self._local_batch
-    return [np.minimum(start + offset + np.arange(self._local_batch), count - 1) for start in starts]
+    return [np.minimum(start + self._places, count - 1) for start in starts]
 
   def _extract_batch(self, local: np.ndarray, index: int, count: int) -> Features:
     batch = meshes.global_batch(local, meshes.batch_sharding(self._mesh, microbatches=False))

@@ -11,6 +11,7 @@ from vidgen_jax.core.state import Nets
 from vidgen_jax.data import pipeline
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.ops.given import frames_needed, take_frames
+from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.types import Batch
 
 HOOK_STREAM = 1
@@ -87,12 +88,10 @@ def prepare_nets(
   # Clips are read as far as their last given frame: no more is decoded than the shortest clip must have. They are few,
   # and the same without worker processes.
   data = dataclasses.replace(config.data, num_frames=frames_needed(given_frames), workers=0)
-  # Every process reads the same clips and takes its share: the statistics do not depend on how many there are.
-  batches = pipeline.train_batches(data, batch_size=size, microbatches=1, seed=config.train.seed + 1)
-  start, stop = _process_share(size)
+  places = meshes.local_places(size, experiment.mesh)
+  batches = pipeline.train_batches(data, batch_size=size, microbatches=1, seed=config.train.seed + 1, places=places)
   known = (given_batch(batch, given_frames) for batch in batches)
-  shares = ({name: value[:, start:stop] for name, value in batch.items()} for batch in known)
-  return experiment.with_standing_statistics(nets, experiment.microbatches(shares, num_batches), key, options=options)
+  return experiment.with_standing_statistics(nets, experiment.microbatches(known, num_batches), key, options=options)
 
 
 def predict(
@@ -178,8 +177,7 @@ def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batc
     batch: host arrays with leading axis B, at least 1; every process has all of them.
   """
   size = experiment.config.evaluation.batch_size
-  start, stop = _process_share(size)
-  taken = np.arange(start, stop) % len(batch["label"])
+  taken = np.array(meshes.local_places(size, experiment.mesh)) % len(batch["label"])
   return experiment.put_batch(
     {name: np.take(value, taken, axis=0) for name, value in batch.items()}, microbatches=False
   )
@@ -188,8 +186,3 @@ def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batc
 def sample_key(key: jax.Array, batch: int, sample: int) -> jax.Array:
   """The key of the latents of a batch's j-th sample."""
   return jax.random.fold_in(jax.random.fold_in(key, batch), sample)
-
-
-def _process_share(size: int) -> tuple[int, int]:
-  local = size // jax.process_count()
-  return jax.process_index() * local, (jax.process_index() + 1) * local

@@ -33,11 +33,10 @@ def train_iterator(experiment: Experiment) -> TrainingStream:
   config = experiment.config
   return pipeline.train_batches(
     config.data,
-    batch_size=meshes.local_batch_size(config.train.batch_size, experiment.mesh, name="config.train.batch_size"),
+    batch_size=config.train.batch_size,
     microbatches=experiment.algorithm.microbatches,
     seed=config.train.seed,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    places=meshes.local_places(config.train.batch_size, experiment.mesh),
   )
 
 
@@ -131,8 +130,7 @@ class TrainLoop:
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite is never saved.
-    clips = self._experiment.clips_per_step(self._experiment.algorithm.phase_at(step - 1))
-    meta = self._meta | {"step": step, "examples_seen": step * clips, "process_count": jax.process_count()}
+    meta = self._meta | {"step": step, "process_count": jax.process_count(), "device_count": jax.device_count()}
     self._checkpointer.save(step, state, batches, meta)
 
   def _stopping(self, step: int) -> str | None:
