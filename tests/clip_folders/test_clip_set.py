@@ -1,7 +1,6 @@
 import io
 import threading
 import time
-from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -92,8 +91,8 @@ def test_no_more_is_decoded_than_the_window_needs(tmp_path, make, monkeypatch, w
   # The middle window of 3 of 10 frames is 3, 4, 5, and where the middle is needs all of them.
   make.video(tmp_path / "a.mp4", make.clip(0, 10, height=16, width=16))
   decoded = []
+  original = decode._Frame
   monkeypatch.setattr(decode, "_Frame", lambda *fields: decoded.append(fields) or original(*fields))
-  original = namedtuple("Frame", ("size", "fps", "image"))
   reader = VideoReader(tmp_path / "a.mp4", "a", ClipOptions(num_frames=3, window=window), what="--real")
   assert len(decoded) == measured
   reader.read(0)

@@ -229,6 +229,7 @@ def experiment_that_is_given(run_config, given_frames):
   """Stands in for an experiment; its nets with standing statistics are the micro-batches that they are taken from."""
   return SimpleNamespace(
     config=run_config,
+    mesh=meshes.make_mesh(MeshConfig()),
     algorithm=SimpleNamespace(given_frames=lambda num_frames: given_frames),
     microbatches=lambda batches, count: [next(batches) for _ in range(count)],
     with_standing_statistics=lambda nets, batches, key, options: batches,
@@ -239,8 +240,8 @@ def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(r
   experiment = experiment_that_is_given(run_config, (0, 1))
 
   def clips_of(index, count):
-    monkeypatch.setattr(generation.jax, "process_index", lambda: index)
-    monkeypatch.setattr(generation.jax, "process_count", lambda: count)
+    share = lambda size, mesh: range(index * size // count, (index + 1) * size // count)
+    monkeypatch.setattr(generation.meshes, "local_places", share)
     return generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
 
   whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]

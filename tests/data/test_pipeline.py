@@ -61,26 +61,19 @@ def test_an_epoch_is_the_data_set_and_the_next_is_in_another_order(config):
   assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-@pytest.mark.parametrize("process_count", [2, 3, 4])
-def test_processes_share_an_epoch_without_overlap(config, process_count):
-  found = []
-  for process_index in range(process_count):
-    share = len(range(process_index, 10, process_count))
-    batches = pipeline.train_batches(
-      config, batch_size=share, microbatches=1, seed=0, process_index=process_index, process_count=process_count
-    )
-    found.append([clips(next(batches)) for _ in range(3)])
-  for epoch in range(3):
-    assert Counter(clip for of_process in found for clip in of_process[epoch]) == Counter(TRAIN)
-
-
-def test_processes_draw_different_windows(config):
-  first, second = (
-    next(pipeline.train_batches(config, batch_size=5, microbatches=1, seed=0, process_index=i, process_count=2))
-    for i in range(2)
-  )
-  # Five draws out of eight starts; alike they would be if only the place in the stream decided.
-  assert starts(first) != starts(second)
+@pytest.mark.parametrize("shares", [[(0, 1, 2), (3, 4, 5)], [(0,), (1, 3), (2, 4, 5)], [(5,), (0, 1, 2, 3, 4)]])
+def test_the_batches_of_all_processes_are_those_of_one(config, shares):
+  make = lambda **places: pipeline.train_batches(config, batch_size=6, microbatches=2, seed=0, **places)
+  whole, parts = make(), [make(places=places) for places in shares]
+  for _ in range(4):  # 48 clips, of a data set of 10.
+    batch, found = next(whole), [next(part) for part in parts]
+    for places, part in zip(shares, found, strict=True):
+      assert_equal(part, {name: value[:, list(places)] for name, value in batch.items()})
+  # The place is that of all of them, so any number can go on with it.
+  assert {part.get_state()["next_index"] for part in [whole, *parts]} == {48}
+  part = make(places=shares[0])
+  part.set_state(whole.get_state())
+  assert_equal(next(part), {name: value[:, list(shares[0])] for name, value in next(whole).items()})
 
 
 def test_windows_of_one_clip_differ_from_epoch_to_epoch(config):
@@ -206,20 +199,10 @@ def test_what_goes_wrong_in_a_thread_is_raised(config, monkeypatch):
     next(batches)
 
 
-def test_fast_forward_skips_what_was_seen(config):
-  make = lambda: pipeline.train_batches(config, batch_size=2, microbatches=2, seed=0)
-  batches = make()
-  expected = [next(batches) for _ in range(5)]
-  for seen in (0, 1, 3):
-    skipped = make()
-    pipeline.fast_forward(skipped, clips=4 * seen + 3)
-    assert_equal(next(skipped), expected[seen])
-
-
-def test_fast_forward_reads_nothing(config, monkeypatch):
+def test_a_far_place_is_reached_without_reading(config, monkeypatch):
   batches = pipeline.train_batches(config, batch_size=2, microbatches=2, seed=0)
   monkeypatch.setattr(pipeline.ClipSource, "__getitem__", None)
-  pipeline.fast_forward(batches, clips=4 * 10**9 + 3)
+  batches.set_state({"next_index": 4 * 10**9})
   assert batches.get_state() == {"next_index": 4 * 10**9}
 
 
@@ -325,11 +308,6 @@ def test_every_process_gets_the_same_number_of_evaluation_batches(config, num_cl
 def test_what_cannot_be_read_is_an_error_with_a_remedy(config, changes, message):
   with pytest.raises(UserError, match=message):
     pipeline.train_batches(with_changes(config, **changes), batch_size=2, microbatches=1, seed=0)
-
-
-def test_more_processes_than_clips(config):
-  with pytest.raises(UserError, match="10 usable clips for 11 processes"):
-    pipeline.train_batches(config, batch_size=2, microbatches=1, seed=0, process_index=0, process_count=11)
 
 
 def test_no_evaluation_clips(config):
