@@ -3,9 +3,15 @@
 import signal
 from types import FrameType
 
+import jax
+
 
 class StopSignals:
-  """While in use, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT interrupts at once."""
+  """While in use, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT interrupts at once.
+
+  In a job of several processes nothing is noted here: JAX has taken SIGTERM over when they joined, and lets them agree
+  upon a step (see `Checkpointer.preempted`).
+  """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -17,7 +23,8 @@ class StopSignals:
 
   def __enter__(self) -> "StopSignals":
     """Takes the signals over."""
-    self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+    taken = self.SIGNALS if jax.process_count() == 1 else ()
+    self._previous = {number: signal.signal(number, self._note) for number in taken}
     return self
 
   def __exit__(self, *unused: object) -> None:
