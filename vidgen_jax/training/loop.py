@@ -69,6 +69,8 @@ class TrainLoop:
     """Trains from `first_step` completed steps on; returns the last state, saved."""
     num_steps = self._experiment.config.train.num_steps
     step_fns: dict[str, Any] = {}
+    # Operations that run one by one take their constants from the host.
+    transfers = "allow" if jax.config.jax_disable_jit else "disallow"
     step = first_step
     for step in range(first_step + 1, num_steps + 1):
       phase = self._experiment.algorithm.phase_at(step - 1)
@@ -76,7 +78,7 @@ class TrainLoop:
         step_fns[phase] = self._compile(phase)
       batch = self._experiment.put_batch(next(self._iterator), microbatches=True)
       constants = self._experiment.step_constants(step - 1, phase)
-      with jax.transfer_guard("disallow"):
+      with jax.transfer_guard(transfers):
         state, metrics = step_fns[phase](state, batch, constants)
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()
