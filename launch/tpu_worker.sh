@@ -42,6 +42,8 @@ mount_bucket() {
   mkdir -p "$HOME/bucket"
   # Checkpoints get their names when they are complete: folders are renamed.
   mountpoint -q "$HOME/bucket" || gcsfuse --implicit-dirs --rename-dir-limit=100000 "$1" "$HOME/bucket"
+  # Runs start in the checkout.
+  ln -sfn "$HOME/bucket" "$root/bucket"
 }
 
 install() {
@@ -66,7 +68,8 @@ start() {
 supervise() {
   local child code="" before asked="" again
   printf '%s\n' "$$" >"$folder/pid"
-  bash "$root/launch/local.sh" train --distributed "$@" 9>&- &
+  cd "$root"
+  bash launch/local.sh train --distributed "$@" 9>&- &
   child=$!
   trap 'asked=yes again=yes; kill -TERM "$child" 2>/dev/null || true' TERM
   while true; do

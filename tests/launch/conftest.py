@@ -11,9 +11,36 @@ import pytest
 FOLDER = Path(__file__).resolve().parent
 # Scripts run with a PATH of their own, which holds these and the stand-ins that a test adds.
 TOOLS = (
-  "bash cat cp dirname env find flock grep gzip head ln mkdir mktemp mv nohup od rm rmdir sed setsid sleep sort stat tail "
-  "tar tee touch tr wc"
-).split()
+  "bash",
+  "cat",
+  "cp",
+  "dirname",
+  "env",
+  "find",
+  "flock",
+  "grep",
+  "gzip",
+  "head",
+  "ln",
+  "mkdir",
+  "mktemp",
+  "mv",
+  "nohup",
+  "od",
+  "rm",
+  "rmdir",
+  "sed",
+  "setsid",
+  "sleep",
+  "sort",
+  "stat",
+  "tail",
+  "tar",
+  "tee",
+  "touch",
+  "tr",
+  "wc",
+)
 
 
 class Sandbox:
@@ -27,6 +54,7 @@ class Sandbox:
     for tool in TOOLS:
       (self.bin / tool).symlink_to(shutil.which(tool))
     shutil.copytree(scripts, self.checkout / "launch")
+    shutil.copy(scripts.parent / "pyproject.toml", self.checkout)
     self.environment = {"PATH": str(self.bin), "HOME": str(folder), "FAKE": str(folder)}
 
   def program(self, name: str, text: str) -> None:

@@ -3,7 +3,8 @@
 # $FAKE/plan has lines `STEP WHAT`: what happens to the run after that step. Worker 1 ends as worker 0 does.
 set -euo pipefail
 printf '%s\n' "$*" >>"$FAKE/runs"
-run="$HOME/bucket/run"
+[[ -f launch/local.sh ]] # Runs start in the checkout: experiments have relative paths.
+run="$PWD/bucket/run"
 mkdir -p "$run"
 touch "$run/steps"
 # Both workers start equally often on a slice: this names the file by which they end together.
