@@ -1,7 +1,7 @@
 """Inbetweening on BAIR robot pushing (paper 000: FVD 152 [144, 160], diversity 0.071, best-of-100 SSIM 0.836).
 
-Data: `vidgen data build video_folder --name=bair --source=FOLDER --size=64` over folders train/, validation/ and test/;
-the paper tests on sequences 0-255, validates on 256-2559 and trains on the rest. Windows are random in training and in
+Data: `vidgen data build bair --source=FOLDER --split_rule=validation` of the official TFRecords: the paper tests on
+sequences 0-255, validates on 256-2559 and trains on the rest. Windows are random in training and in
 the middle for evaluation. `vidgen evaluate --follow --split=validation --best_metric=fvd --networks=i3d.safetensors`
 beside the training keeps the checkpoint that the paper would choose. Not measured here.
 

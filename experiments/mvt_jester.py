@@ -1,7 +1,7 @@
 """MVT-GAN on Jester: 27 hand gestures (paper 003; IS 11.90 and S3 .16 of MVT-TSA).
 
-Data: `vidgen data build video_folder --name=jester --source=FOLDER --size=96`, a folder for every class: the shorter
-side becomes 96 and the middle is cut out, which is the paper's 96x136 and crop. VARIANT: 16 frames of 96x96, a = 96,
+Data: `vidgen data build jester --source=FOLDER --size=96`; its owners' validation list is for testing. The shorter side
+becomes 96 and the middle is cut out, which is the paper's 96x136 and crop. VARIANT: 16 frames of 96x96, a = 96,
 batch 40, N = 4 (6.1, 6.2); steps and averages are ours, see `presets.mvt`. Gestures have a direction: clips are not
 mirrored. Not measured here.
 

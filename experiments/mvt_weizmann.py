@@ -1,8 +1,9 @@
 """MVT-GAN on Weizmann: ten actions of nine people (paper 003; S3: MVT .73, MC .77, VAR .79, TSA .83).
 
-Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --size=96`, a folder for every class; strips in
-mirrored pairs need `--split_group=pair`. VARIANT: 16 frames of 96x96, a = 96, batch 40, N = 4 (6.1, 6.2); steps and
-averages are ours, see `presets.mvt`. VARIANT_cpu: 8 frames of 32x32, four classes. Not measured here.
+Data: `vidgen data build weizmann --source=FOLDER --size=96` of the owners' zip files, two people for testing; strips in
+class folders by `video_folder --name=weizmann`, with `--split_group=pair` for mirrored pairs. VARIANT: 16 frames of
+96x96, a = 96, batch 40, N = 4 (6.1, 6.2); steps and averages are ours, see `presets.mvt`. VARIANT_cpu: 8 frames of
+32x32, four classes. Not measured here.
 
 Variants: VARIANT, VARIANT_cpu, VARIANT_smoke, where VARIANT is mvt, mvt_mc, mvt_var or mvt_tsa.
 """

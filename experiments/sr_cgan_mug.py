@@ -1,9 +1,8 @@
 """SR-cGAN on the MUG facial expressions (paper 002, IV.A.3; ACD of face features .137, of real clips .116).
 
-Data: `vidgen data build video_folder --name=mug --source=FOLDER --size=64 --clip_frames=16` over folders train/ and
-test/, 80 and 20 percent of the videos: every video is divided into sub-sequences of 16 frames, 8,147 in all. Batch,
-steps and averages are ours. `vidgen compare --content_network` takes the content distance on features of a network.
-Not measured here.
+Data: `vidgen data build mug --source=FOLDER --size=64 --clip_frames=16`: 80 and 20 percent of the takes of six
+expressions; every take is divided into sub-sequences of 16 frames, 8,147 in all. Batch, steps and averages are ours.
+`vidgen compare --content_network` takes the content distance on features of a network. Not measured here.
 
 Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, which makes clips from noise.
 """

@@ -1,10 +1,9 @@
 """TrIVD-GAN-FP on BAIR robot pushing, one frame -> 15 (paper 004, C.1).
 
 `paper`: the original split, 43,264 train and 256 test clips (FVD 103.3, with a bias of about 100 for so few clips).
-Data: `vidgen data build video_folder --name=bair --source=FOLDER --size=64` over folders train/ and test/.
+Data: `vidgen data build bair --source=FOLDER` of the official TFRecords.
 `balanced`: the paper's own split (FVD 31.8 +- 0.2), train = the first 70 % of the official train set in its order,
-test = the other 30 % and the 256 official test clips. Data: lay the official clips into folders train/ and test/ in
-that way, and build with `--name=bair_balanced`; the builder keeps to these folders.
+test = the other 30 % and the 256 official test clips. Data: the same with `--split_rule=balanced --name=bair_balanced`.
 
 Both: ch 48 for the generator and 92 for the discriminators, with smaller rates than on Kinetics; the number of steps
 is not given (700,000 here is ours). Cost, estimated: 1,890,550 GFLOP a step, 10,000 chip-hours of TPU v3 if 30 % of its

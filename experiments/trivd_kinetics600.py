@@ -1,6 +1,6 @@
 """TrIVD-GAN-FP on Kinetics-600, the main result of paper 004 (Table 3: FVD 25.74 +- 0.66, IS 12.54 +- 0.06).
 
-Data: `vidgen data build video_folder --name=kinetics600 --source=FOLDER --size=64` over folders train/ and test/.
+Data: `vidgen data build kinetics600 --source=FOLDER --size=64`, by its owners' lists.
 `paper` is the final model: ch 120, batch 512, 700,000 steps; the paper used 32 to 512 TPU v3. Cost, estimated:
 4,428,556 GFLOP a step, 23,300 chip-hours of TPU v3 if 30 % of its peak are used (`vidgen bench --estimate`).
 `paper_48` is the medium model, ch 48, with the same discriminators and TSRU_p, for the 1,000,000 steps after which it

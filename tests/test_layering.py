@@ -41,7 +41,7 @@ CONFINED = {
   "tensorflow": {"observe"},
   "pickle": set(),
   "cloudpickle": set(),
-  "torch": set(),
+  "torch": {"benchmark"},
 }
 
 

@@ -56,7 +56,7 @@ def test_python_and_console_script():
 
 def test_extras():
   extras = PROJECT["optional-dependencies"]
-  assert set(extras) == {"cuda13", "tpu", "k8s", "tensorboard", "plot", "parity", "dev"}
+  assert set(extras) == {"cuda13", "tpu", "k8s", "tensorboard", "plot", "beam", "parity", "dev"}
   names = {extra: {Requirement(r).name for r in requirements} for extra, requirements in extras.items()}
   assert names["tensorboard"] == {"tensorboard", "tensorflow-cpu"}
   assert names["parity"] == {"torch"}

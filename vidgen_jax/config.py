@@ -107,6 +107,8 @@ FREE_ON_RESUME = (
   "data.data_dir",
   "data.num_threads",
   "data.prefetch",
+  "data.workers",
+  "data.device_prefetch",
   "data.eval_split",
   "data.eval_window",
 )

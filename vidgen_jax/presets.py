@@ -82,6 +82,12 @@ def trivd_smoke(config: ml_collections.ConfigDict) -> None:
   _smoke_run(config)
 
 
+def _read_by_processes(config: ml_collections.ConfigDict) -> None:
+  """Reading as accelerators need it: eight processes with a thread each, since threads wait for Python's lock."""
+  config.data.workers = 8
+  config.data.num_threads = 1
+
+
 def trivd_paper(config: ml_collections.ConfigDict, *, channels: int = 120) -> None:
   """TrIVD-GAN-FP as in paper 004 (4.4, E): batch 512, 700,000 steps, 5 -> 11 frames, 64x64.
 
@@ -89,6 +95,7 @@ def trivd_paper(config: ml_collections.ConfigDict, *, channels: int = 120) -> No
     config: to change.
     channels: ch of the generator and the discriminators: 120 in the final model, 48 in the comparisons.
   """
+  _read_by_processes(config)
   config.data.num_frames = 16
   config.data.resolution = 64
   config.algorithm.generator_channels = channels
@@ -118,6 +125,7 @@ def inbetween_paper(config: ml_collections.ConfigDict) -> None:
 
   The averages of the generator's weights are ours: the paper evaluates the live ones (`--weights=raw`).
   """
+  _read_by_processes(config)
   config.data.num_frames = 16
   config.data.resolution = 64
   config.ema.decay = 0.999
@@ -233,6 +241,7 @@ def sr_cgan_paper(config: ml_collections.ConfigDict) -> None:
 
   Batch, steps and averages are not in the paper; they are ours.
   """
+  _read_by_processes(config)
   config.data.num_frames = 16
   config.data.resolution = 64
   config.ema.decay = 0.999
@@ -326,6 +335,7 @@ def mvt(config: ml_collections.ConfigDict, row: str, form: str, *, resolution: i
 
 def _mvt_paper(config: ml_collections.ConfigDict) -> None:
   """Batch 40 of 16 consecutive frames, a = 96, N = 4; 100,000 steps."""
+  _read_by_processes(config)
   config.data.num_frames = 16
   config.algorithm.frames_per_clip = 4
   config.train.batch_size = 40

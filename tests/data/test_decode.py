@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_jax.data.decode import UnreadableVideoError, decode_video
+from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError, decode_video
 from vidgen_jax.data.frames import FrameEncoding
 
 PNG = FrameEncoding(encoding="png")
@@ -13,7 +13,7 @@ LEVELS = [20, 60, 100, 140, 180, 220]
 
 
 def decode(data, *, size=0, **options):
-  return decode_video(io.BytesIO(data), size=size, encoding=PNG, **options)
+  return decode_video(io.BytesIO(data), DecodeOptions(size=size, encoding=PNG, **options))
 
 
 def levels(decoded):
@@ -29,7 +29,7 @@ def levels(decoded):
 def test_videos_are_told_by_content(tmp_path, video, codec, container, name):
   path = video(tmp_path / name, LEVELS, codec=codec, container=container)
   with path.open("rb") as file:
-    decoded = decode_video(file, size=0, encoding=PNG)
+    decoded = decode_video(file, DecodeOptions(encoding=PNG))
   np.testing.assert_allclose(levels(decoded), LEVELS, atol=5)
   assert decoded.fps == pytest.approx(25, rel=0.01)
   assert (decoded.height, decoded.width) == (decoded.source_height, decoded.source_width) == (32, 48)
@@ -87,7 +87,7 @@ def test_neither_play_lists_nor_texts_are_videos(tmp_path, video, name, text):
   video(tmp_path / "real.mp4", LEVELS, codec="mpeg4", container="mp4")
   (tmp_path / name).write_text(text)
   with (tmp_path / name).open("rb") as file, pytest.raises(UnreadableVideoError, match="corrupt or not a video"):
-    decode_video(file, size=0, encoding=PNG)
+    decode_video(file, DecodeOptions(encoding=PNG))
 
 
 def test_a_truncated_mp4_says_why(tmp_path, video):
@@ -112,6 +112,6 @@ def test_sound_without_pictures_is_no_video(tmp_path):
 )
 def test_real_clips(shared_data, name, frames, fps, size):
   with (shared_data / "clips" / name).open("rb") as file:
-    decoded = decode_video(file, size=32, encoding=FrameEncoding(encoding="jpeg"))
+    decoded = decode_video(file, DecodeOptions(size=32, encoding=FrameEncoding(encoding="jpeg")))
   assert (len(decoded.frames), decoded.fps) == (frames, fps)
   assert (decoded.source_height, decoded.source_width, decoded.height) == (*size, 32)

@@ -1,8 +1,12 @@
+import io
+import pickle
+import tarfile
 import zipfile
 
 import pytest
 
 from vidgen_jax.data import listing
+from vidgen_jax.data.listing import Source
 from vidgen_jax.errors import UserError
 
 
@@ -82,3 +86,53 @@ def test_an_unusable_source_is_named(tmp_path, kind):
     source.write_text("no zip")
   with pytest.raises(UserError, match=f"--source .*{kind}"):
     read(source)
+
+
+def _archive(path, kind):
+  """'x/a.txt' and 'b.txt' in a zip or tar file."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if kind == "zip":
+    with zipfile.ZipFile(path, "w") as written:
+      written.writestr("x/a.txt", "first")
+      written.writestr("b.txt", "second")
+    return
+  with tarfile.open(path, "w") as written:
+    for name, text in (("./x/a.txt", b"first"), ("./b.txt", b"second")):
+      member = tarfile.TarInfo(name)
+      member.size = len(text)
+      written.addfile(member, io.BytesIO(text))
+
+
+def _content(source, path):
+  with source.open(path) as file:
+    return file.read()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archives_within_a_folder_are_folders_of_their_names_on_request(tmp_path, kind):
+  _archive(tmp_path / "in" / f"walk.{kind}", kind)
+  (tmp_path / "list.txt").write_text("third")
+  with Source(tmp_path, nested=True) as source:
+    names = [f"in/walk.{kind}/b.txt", f"in/walk.{kind}/x/a.txt", "list.txt"]
+    assert sorted(source.stamps()) == names
+    assert [_content(source, name) for name in names] == [b"second", b"first", b"third"]
+    # Another process opens the archives anew.
+    again = pickle.loads(pickle.dumps(source))  # noqa: S301
+    assert _content(again, names[1]) == b"first"
+  assert sorted(Source(tmp_path).stamps()) == [f"in/walk.{kind}", "list.txt"]
+
+
+def test_a_tar_file_is_a_source_of_its_own(tmp_path):
+  _archive(tmp_path / "all.tar", "tar")
+  with Source(tmp_path / "all.tar") as source:
+    assert sorted(source.stamps()) == ["b.txt", "x/a.txt"]
+    assert _content(source, "b.txt") == b"second"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_damaged_archive_is_an_error_that_names_it(tmp_path, kind):
+  path = tmp_path / f"walk.{kind}"
+  _archive(path, kind)
+  path.write_bytes(path.read_bytes()[: 200 if kind == "zip" else 700])
+  with Source(tmp_path, nested=True) as source, pytest.raises(UserError, match=rf"cannot be listed.*walk\.{kind}"):
+    source.stamps()

@@ -90,10 +90,3 @@ def test_evaluation_windows_at_random_times():
     for seed in range(40)
   }
   assert starts == {0, 1, 2, 3, 4}
-
-
-def test_microbatches_are_consecutive_clips():
-  stacked = transforms.StackMicrobatches(3).map({"video": np.arange(12).reshape(6, 2), "label": np.arange(6)})
-  assert stacked["label"].tolist() == [[0, 1], [2, 3], [4, 5]]
-  assert stacked["video"].shape == (3, 2, 2)
-  assert stacked["video"][2, 1].tolist() == [10, 11]

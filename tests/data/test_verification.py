@@ -116,7 +116,7 @@ def test_another_process_at_another_time_writes_the_same_bytes(tmp_path, strip, 
     "later = time.localtime(float(sys.argv[2]))\n"
     "time.localtime = lambda *seconds: later\n"
     "from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder\n"
-    "build_video_folder(VideoFolderOptions(source=sys.argv[1], name='clips', data_dir='built', num_threads=1))\n"
+    "build_video_folder(VideoFolderOptions(source=sys.argv[1], name='clips', data_dir='built', num_workers=1))\n"
   )
   written = []
   for number, time in enumerate(("1e9", "1.5e9")):

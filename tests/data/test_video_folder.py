@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from vidgen_jax.data import decode, pipeline, records, sources, transforms, video_folder
+from vidgen_jax.data import cutting, decoding, pipeline, records, sources, staging, transforms, video_folder
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.errors import UserError
@@ -93,8 +93,8 @@ def test_long_videos_are_cut_into_clips(folder):
   build_video_folder(options(folder, clip_frames=2, test_fraction=0.0))
   assert [frames for _, red, frames, _, _ in read_all(folder, "train") if red == 5] == [[0, 1], [2, 3], [4, 5]]
   assert manifest(folder)["sources"][0]["clips"] == 3
-  assert video_folder.clip_ranges(7, 3) == [(0, 3), (3, 6)]
-  assert video_folder.clip_ranges(7, 0) == [(0, 7)]
+  assert cutting.clip_ranges(7, 3) == [(0, 3), (3, 6)]
+  assert cutting.clip_ranges(7, 0) == [(0, 7)]
 
 
 def test_folders_may_say_the_split(tmp_path, strip, marked_clip):
@@ -131,26 +131,28 @@ def test_a_zip_gives_the_same_data_set_as_its_folder(folder):
 
 
 def test_an_interrupted_build_decodes_only_what_is_missing(folder, monkeypatch):
-  decoded = []
-  original = decode.decode_video
+  updates = []
 
-  def count(file, **kwargs):
-    if len(decoded) == 6:
+  def interrupt(self, n=1):
+    updates.append(n)
+    if len(updates) == 6:
       raise KeyboardInterrupt
-    decoded.append(file.name)
-    return original(file, **kwargs)
 
-  monkeypatch.setattr(decode, "decode_video", count)
-  with pytest.raises(KeyboardInterrupt):
-    build_video_folder(options(folder, num_threads=1))
+  with monkeypatch.context() as patched:
+    patched.setattr(decoding.tqdm, "update", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      build_video_folder(options(folder, num_workers=1))
   with pytest.raises(UserError, match="vidgen data build video_folder"):
     sources.load_info("clips", folder.parent / "built")
-  first, second = list(decoded), []
-  monkeypatch.setattr(decode, "decode_video", lambda file, **kw: second.append(file.name) or original(file, **kw))
-  build_video_folder(options(folder, num_threads=1))
-  assert len(first) == 6
-  assert sorted(first + second) == sorted(str(path) for path in folder.rglob("*.jpg"))
-  assert len(read_all(folder, "train")) == 8
+  # One process decodes in the order of the list. What it did is spoilt without a trace: it must not be read again.
+  files = sorted(folder.rglob("*.jpg"))
+  for path in files[:6]:
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+  build_video_folder(options(folder, num_workers=1))
+  assert len(files) == 10
+  assert (len(read_all(folder, "train")), len(read_all(folder, "test"))) == (8, 2)
   # The decoded frames are gone with the staging folder.
   assert [path.name for path in (folder.parent / "built").iterdir()] == ["clips"]
 
@@ -217,11 +219,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(folder):
     build_video_folder(options(folder, data_dir=str(folder.parent / "file" / "data")))
 
 
-def test_a_disk_that_fills_up_while_decoding_is_one_line(folder, monkeypatch):
-  def full(file, **arrays):
+class FullCache(staging.StagingCache):
+  """On a disk without room."""
+
+  def write(self, path, video):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr("numpy.savez", full)
+
+def test_a_disk_that_fills_up_while_decoding_is_one_line(folder, monkeypatch):
+  monkeypatch.setattr(video_folder, "StagingCache", FullCache)
   with pytest.raises(UserError, match=r"No space left on device.*make room"):
     build_video_folder(options(folder))
   assert list((folder.parent / "built").iterdir()) == []
@@ -242,7 +248,29 @@ def test_a_disk_that_fills_up_while_writing_records_is_one_line(folder, monkeypa
   assert len(read_all(folder, "train")) == 8
 
 
-@pytest.mark.parametrize("change", [{"size": -1}, {"min_frames": 0}, {"clip_frames": -2}, {"quality": 0}])
+def test_too_many_unusable_videos_are_an_error_that_lists_them(folder):
+  for clip in range(4):
+    (folder / str(9 + clip % 2) / f"{clip:04d}.jpg").write_bytes(b"")
+  with pytest.raises(UserError, match=r"4 of 10 videos are missing, damaged or too short .* --max_skipped=0\.3"):
+    build_video_folder(options(folder, max_skipped=0.3))
+  listed = folder.parent / "built" / ".incomplete" / "clips" / "skipped.json"
+  assert json.loads(listed.read_text()) == {f"{9 + clip % 2}/{clip:04d}.jpg": "empty file" for clip in range(4)}
+  build_video_folder(options(folder, max_skipped=0.4))
+  assert sum(entry["status"] == "skipped" for entry in manifest(folder)["sources"]) == 4
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"max_skipped": 1.5},
+    {"stride": 0},
+    {"num_workers": -1},
+    {"size": -1},
+    {"min_frames": 0},
+    {"clip_frames": -2},
+    {"quality": 0},
+  ],
+)
 def test_bad_options_name_the_flag(folder, change):
   with pytest.raises(UserError, match=f"--{next(iter(change))}"):
     options(folder, **change)

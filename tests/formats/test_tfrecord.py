@@ -6,8 +6,15 @@ import io
 import numpy as np
 import pytest
 
-from tests.tfrecords import example, field, record, varint
-from vidgen_jax.formats.tfrecord import DamagedRecordError, parse_example, read_records
+from tests.tfrecords import example, feature, field, record, varint
+from vidgen_jax.formats.tfrecord import (
+  BytesFeature,
+  DamagedRecordError,
+  find_features,
+  parse_example,
+  parse_feature,
+  read_records,
+)
 
 # tf.io.TFRecordWriter of tf.train.Example with b = [b'ab', b''], f = [1.5, -2], i = [3, -1, 2**40] (TensorFlow 2.21).
 BY_TENSORFLOW = (
@@ -75,3 +82,33 @@ def test_damage_is_told_after_the_records_before_it():
 def test_other_bytes_are_no_example(data):
   with pytest.raises(ValueError, match=r"entry|integer|feature"):
     parse_example(data + example({}))
+
+
+def test_bytes_are_found_without_being_copied():
+  # Lengths of one, two and three octets.
+  values = [b"", b"a" * 127, b"b" * 128, b"c" * 20_000]
+  data = bytearray(example({"frames": values, "n": np.array([5])}))
+  features = find_features(memoryview(data))
+  found = BytesFeature(features["frames"])
+  assert (len(found), list(found), found[-1], found[1:3]) == (4, values, values[3], values[1:3])
+  assert parse_feature(features["n"]).tolist() == [5]
+  data[data.index(b"aaa")] = ord("z")
+  assert found[1] == b"z" + b"a" * 126
+  assert len(BytesFeature(feature([]))) == 0
+  with pytest.raises(IndexError):
+    found[4]
+
+
+@pytest.mark.parametrize(
+  "message",
+  [
+    b"",
+    feature(np.array([1.0], np.float32)),
+    field(1, field(2, b"another field")),
+    field(1, field(1, b"cut off")[:-1]),
+    field(1, varint(1 << 3 | 2) + b"\x80"),
+  ],
+)
+def test_other_bytes_are_no_bytes_feature(message):
+  with pytest.raises(ValueError, match=r"a feature (holds no bytes|is too short)"):
+    BytesFeature(message)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from vidgen_jax.data import transforms
-from vidgen_jax.data.decode import decode_video
+from vidgen_jax.data.decode import DecodeOptions, decode_video
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.errors import UserError
 from vidgen_jax.observe import videos
@@ -40,7 +40,7 @@ def test_a_strip_is_read_back_exactly(channels, tmp_path):
   with Image.open(tmp_path / "a.png") as picture:
     assert picture.size == (5 * 8, 8)
   with (tmp_path / "a.png").open("rb") as file:
-    stored = decode_video(file, size=0, encoding=FrameEncoding(encoding="png"))
+    stored = decode_video(file, DecodeOptions(encoding=FrameEncoding(encoding="png")))
   np.testing.assert_array_equal(transforms.decode_squares(stored.frames, resolution=8, channels=channels), clip)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from vidgen_jax.commands import data_bench
 from vidgen_jax.data import config as data_config
 from vidgen_jax.data import records, sources, transforms, verification
 from vidgen_jax.data.layouts import LAYOUTS
@@ -29,11 +30,19 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
       Any folder (or zip) <class>/<file> of mp4, avi, webm, gif or frame strips, or a folder of files without classes;
       both may lie below train/ and test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25
       (or --split_group=8, which divides the people: eight strips of each, numbered in a row)
-  vidgen data build ucf101|kth --source=FOLDER --size=64
-      As their owners distribute them, with their lists. --split_rule: ucf101 1 (default), 2, 3, or 1_validation, which
-      takes 5 % of the scenes of trainlist01 for validation; kth people (default: persons 1-15, 16, 17-25) or handwaving
-      (that action alone, persons 1-20 and 21-25). KTH's videos are cut where 00sequences.txt says. Without --source
-      the command says what to fetch.
+  vidgen data build PUBLISHED --source=FOLDER --size=64
+      As the owners distribute it: zip and tar files are read as they are, other archives unpacked; their lists say what
+      is for training. Without --source <data_dir>/downloads/manual/PUBLISHED is read; where that is not there, the
+      command says what to fetch. PUBLISHED, and for --split_rule, the first being the default:
+      bair: original, validation (trajectories 256-2559), balanced (70 % of the training set, all others for testing)
+      jester: owners (their validation list is for testing)
+      kinetics400, kinetics600, kinetics700: owners
+      kth: people (persons 1-15, 16, 17-25), handwaving (that action alone, persons 1-20 and 21-25); videos are cut
+        where 00sequences.txt says
+      moving_mnist: nine_tenths (for training), test (all of it, as the owners mean it)
+      mug: takes, subjects (80 and 20 percent of them); with neutral faces takes_neutral, subjects_neutral
+      ucf101: 1, 2, 3, 1_validation (5 % of the scenes of trainlist01 for validation)
+      weizmann: people (moshe and shahar for testing), all (for training)
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Clips that a class-conditional model makes from noise, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
@@ -41,13 +50,20 @@ SUMMARY = """Builds data sets, shows what is in them and checks that they are wh
   vidgen data verify NAME
       Reads it all again and compares: files with the sizes and checksums in manifest.json, counts of clips, lengths and
       labels with the index. Every frame is decoded, unless --nodecode is given.
+  vidgen data bench NAME
+      Clips per second by number of --workers, bytes, the share of each stage, and what a window of --frames (16) costs
+      against all frames; with --step_ms=S, the workers that such a train step needs. --pytorch --videos=FOLDER compares
+      with a PyTorch DataLoader that decodes those videos with PyAV.
 
-A build that was interrupted continues where it was when the same command is given again. manifest.json beside the
-records lists every source file, or why it was skipped.
+Videos are decoded by a process for every core (--num_workers), or by an Apache Beam pipeline on a cluster that shares
+the folders: --beam_options=runner=...; both give the same bytes. A build that was interrupted continues where it was
+when the same command is given again. manifest.json beside the records lists every source file, why it was skipped or
+what is damaged in it; more than --max_skipped of them is an error.
 """
 
 USAGE = (
-  "vidgen data build shape_motion|video_folder|kth|ucf101|generated [flags], or vidgen data inspect|verify NAME [flags]"
+  "vidgen data build shape_motion|video_folder|generated|PUBLISHED [flags], "
+  "or vidgen data inspect|verify|bench NAME [flags]"
 )
 
 _BUILDERS = {
@@ -74,7 +90,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("bool", "overwrite", False, "build: replace a data set of that name")
   define("integer", "num_clips", 8000, "build shape_motion: clips in all; every fifth is for testing")
   define("string", "source", None, "build from videos: folder or zip to read")
-  define("string", "split_rule", "", "build kth, ucf101: who is for training and who for testing; see above")
+  define("string", "split_rule", "", "build PUBLISHED: who is for training and who for testing; see above")
   define("integer", "size", 0, "build from videos: pixels of the stored frames' smallest side; 0 keeps the size")
   define("string", "encoding", defaults["encoding"], "build from videos: jpeg or png (lossless)")
   define("integer", "quality", defaults["quality"], "build from videos: JPEG quality, 1..100")
@@ -100,11 +116,31 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   define("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)")
   define("integer", "clips_per_class", 100, "build generated: clips of each class")
   define("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut")
-  define("integer", "num_threads", 0, "build from videos: files decoded at a time; 0 for one per core")
-  define("string", "split", "train", "inspect: split to show")
+  define("integer", "stride", 1, "build from videos: stores every so many-th frame; the frame rate noted is divided")
+  define(
+    "float",
+    "max_skipped",
+    defaults["max_skipped"],
+    "build from videos: part of them that may be missing, damaged or too short; more is an error",
+  )
+  define("integer", "num_workers", 0, "build from videos: processes that decode; 0 for one per core")
+  define(
+    "list",
+    "beam_options",
+    [],
+    "build from videos: builds by an Apache Beam pipeline (extra beam): its options NAME=VALUE by comma, as "
+    "runner=DirectRunner,direct_running_mode=multi_processing,direct_num_workers=8",
+  )
+  define("string", "split", "train", "inspect, bench: split to read")
   define("integer", "clips", 8, "inspect: rows of the contact sheet")
-  define("integer", "frames", 8, "inspect: columns of the contact sheet, evenly spread over the clip")
-  define("integer", "resolution", 64, "inspect: pixels of a frame on the contact sheet")
+  define(
+    "integer",
+    "frames",
+    8,
+    "inspect: columns of the contact sheet, evenly spread over the clip; bench: of a window (16)",
+  )
+  define("integer", "resolution", 64, "inspect, bench: pixels of a frame")
+  data_bench.define_flags(flag_values)
   define("string", "output", None, "inspect: where the contact sheet goes; NAME_contact_sheet.png by default")
   define("bool", "decode", True, "verify: decode every frame")
 
@@ -114,7 +150,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   Args:
     flag_values: parsed flags, as defined by `define_flags`.
-    arguments: ['build', builder], ['inspect', name] or ['verify', name].
+    arguments: ['build', builder], or one of 'inspect', 'verify' and 'bench' with a name.
 
   Raises:
     UserError: if the arguments, a flag, or the files are at fault.
@@ -126,6 +162,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       inspect(name, flag_values)
     case ["verify", name]:
       verify(name, flag_values)
+    case ["bench", name]:
+      _check_flags(flag_values, allowed=data_bench.FLAGS, what="bench")
+      data_bench.run(name, flag_values)
     case _:
       raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
 
@@ -148,11 +187,24 @@ def build(builder: str, flag_values: flags.FlagValues) -> None:
   values = {field: flag_values[field].value for field in fields}
   values["name"] = values["name"] or builder
   if "source" in values and not values["source"]:
-    remedy = f": {LAYOUTS[builder].obtain}" if builder in LAYOUTS else ""
-    raise UserError(f"build {builder} needs --source=FOLDER{remedy}")
+    values["source"] = _manual_downloads(builder, values["data_dir"])
   startup.enable_compilation_cache()
   build_dataset(options_type(**values))
   _describe(sources.load_info(values["name"], values["data_dir"]))
+
+
+def _manual_downloads(builder: str, data_dir: str) -> str:
+  """Where the archives of a published data set are looked for by default, as TFDS does: in the manual folder.
+
+  Raises:
+    UserError: if there is no such folder, or the builder has no archives.
+  """
+  if builder not in LAYOUTS:
+    raise UserError(f"build {builder} needs --source=FOLDER")
+  folder = Path(data_dir).expanduser() / "downloads" / "manual" / builder
+  if not folder.is_dir():
+    raise UserError(f"build {builder} needs --source=FOLDER, or the files in {folder}: {LAYOUTS[builder].obtain}")
+  return str(folder)
 
 
 def inspect(name: str, flag_values: flags.FlagValues) -> None:
@@ -242,7 +294,7 @@ def sample_videos(
 def _check_flags(flag_values: flags.FlagValues, *, allowed: list[str] | tuple[str, ...], what: str) -> None:
   """A flag that would be ignored is an error."""
   fields = [field.name for options, _ in _BUILDERS.values() for field in dataclasses.fields(options)]
-  for flag in sorted({*fields, *_INSPECT_FLAGS, *_VERIFY_FLAGS} - set(allowed)):
+  for flag in sorted({*fields, *_INSPECT_FLAGS, *_VERIFY_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
     if flag_values[flag].present:
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
 
@@ -259,6 +311,10 @@ def _describe(info: sources.DatasetInfo) -> None:
   if skipped:
     _write_line(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
     _write_line(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
+  damaged = [entry for entry in info.manifest["sources"] if entry.get("damage")]
+  if damaged:
+    _write_line(f"  {len(damaged)} source files are damaged but usable; the first:")
+    _write_line(f"    {damaged[0]['source']}: {damaged[0]['damage']}")
 
 
 def _write_line(text: str) -> None:

@@ -25,9 +25,10 @@ class DataConfig:
     channels: 3 for RGB, 1 for luma.
     frame_stride: distance between the frames of a window, in frames of the clip.
     random_flip: mirrors half of the training windows left to right.
-    num_threads: threads that read and decode, per process.
-    prefetch: batches that the reading threads may be ahead of the training loop.
-    workers: extra reading processes; 0 reads in this process, with `num_threads` threads.
+    num_threads: threads that read and decode, per process and per worker.
+    prefetch: batches in host memory that reading may be ahead; at least one per worker and another in its queue.
+    workers: extra reading processes; 0 reads in this process, with `num_threads` threads. The batches are the same.
+    device_prefetch: batches on the devices that transfers may be ahead of the training step.
   """
 
   name: str
@@ -43,9 +44,10 @@ class DataConfig:
   num_threads: int = 2
   prefetch: int = 2
   workers: int = 0
+  device_prefetch: int = 1
 
   def __post_init__(self):
-    for field in ("num_frames", "resolution", "frame_stride", "num_threads", "prefetch"):
+    for field in ("num_frames", "resolution", "frame_stride", "num_threads", "prefetch", "device_prefetch"):
       value = getattr(self, field)
       if value < 1:
         raise UserError(f"data.{field} must be at least 1, got {value}")

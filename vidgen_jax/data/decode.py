@@ -6,7 +6,7 @@ import fractions
 import functools
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Literal, NamedTuple
 
 import av
@@ -41,11 +41,14 @@ class DecodedVideo:
 
   Attributes:
     frames: bytes of each frame.
-    fps: frames per second; 0 where the file does not say.
+    fps: frames per second of `frames`; 0 where the file does not say.
     height: pixels of `frames`.
     width: pixels of `frames`.
     source_height: pixels before resizing.
     source_width: pixels before resizing.
+    cuts: where the file holds several clips, the index in `frames` at which each but the first begins, ascending.
+    damage: what the decoder says is wrong with a file that it could read all the same: fewer frames than the file
+      promises, or damaged ones; '' for nothing.
   """
 
   frames: tuple[bytes, ...]
@@ -54,6 +57,27 @@ class DecodedVideo:
   width: int
   source_height: int
   source_width: int
+  cuts: tuple[int, ...] = ()
+  damage: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+  """What becomes of the frames of a video.
+
+  Attributes:
+    size: pixels of the smallest side of the result; 0 keeps the size.
+    encoding: how to encode the frames again.
+    stride: keeps every so many-th frame, beginning with the first.
+    strip_fps: frames per second of pictures and strips, which cannot say it themselves; 0 for unknown.
+    threads: 'AUTO' decodes one video by several threads where its format allows it; 'NONE' by one.
+  """
+
+  size: int = 0
+  encoding: FrameEncoding = dataclasses.field(default_factory=FrameEncoding)
+  stride: int = 1
+  strip_fps: float = 0.0
+  threads: Literal["AUTO", "NONE"] = "AUTO"
 
 
 class VideoSize(NamedTuple):
@@ -64,19 +88,63 @@ class VideoSize(NamedTuple):
   width: int
 
 
-def decode_video(file: BinaryIO, *, size: int, encoding: FrameEncoding, strip_fps: float = 0.0) -> DecodedVideo:
+def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
   """Decodes a whole file, one frame in memory at a time.
 
   Args:
     file: mp4, avi, webm, gif, ..., or a picture whose square frames stand side by side or below each other.
-    size: pixels of the smallest side of the result; 0 keeps the size.
-    encoding: how to encode the frames again.
-    strip_fps: frames per second of strips, which cannot say it themselves; 0 for unknown.
+    options: what becomes of the frames.
 
   Raises:
     UnreadableVideoError: if the file is empty, corrupt, of unknown kind, or a picture that is no strip.
   """
-  return _encode(_frames(file, thread_type="AUTO", strip_fps=strip_fps), size, encoding)
+  last, num_frames, num_damaged = None, 0, 0
+
+  def images() -> Iterator[Image.Image]:
+    nonlocal last, num_frames, num_damaged
+    for last in _frames(file, thread_type=options.threads, strip_fps=options.strip_fps):
+      if num_frames % options.stride == 0:
+        yield last.image()
+      num_frames, num_damaged = num_frames + 1, num_damaged + last.is_damaged
+
+  decoded = encode_clips([images()], dataclasses.replace(options, stride=1))
+  damage = [f"{num_frames} of {last.promised} frames"] if num_frames < last.promised else []
+  damage += [f"{num_damaged} damaged"] if num_damaged else []
+  return dataclasses.replace(decoded, fps=last.fps / options.stride, damage=", ".join(damage))
+
+
+def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions) -> DecodedVideo:
+  """Resizes and encodes the clips of one file, one frame in memory at a time.
+
+  Args:
+    clips: the RGB frames of each clip, all of one size.
+    options: what becomes of the frames; `strip_fps` is their frame rate.
+
+  Raises:
+    UnreadableVideoError: if there is no frame, or the size changes.
+  """
+  encoded, starts, original, stored = [], [], None, None
+  for clip in clips:
+    starts.append(len(encoded))
+    for index, image in enumerate(clip):
+      if original not in (None, image.size):
+        raise UnreadableVideoError(f"the size changes from {original} to {image.size} after {len(encoded)} frames")
+      original = image.size
+      if index % options.stride == 0:
+        image = frames_lib.resize_smallest_side(image, options.size) if options.size else image
+        encoded.append(options.encoding.encode(image))
+        stored = image.size
+  if stored is None:
+    raise UnreadableVideoError("no frames")
+  return DecodedVideo(
+    frames=tuple(encoded),
+    fps=options.strip_fps / options.stride,
+    height=stored[1],
+    width=stored[0],
+    source_height=original[1],
+    source_width=original[0],
+    cuts=tuple(starts[1:]),
+  )
 
 
 def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
@@ -130,6 +198,10 @@ class _Frame(NamedTuple):
   """Of the file it is from."""
   image: Callable[[], Image.Image]
   """Makes the RGB picture."""
+  is_damaged: bool = False
+  """Whether the decoder met damage in it."""
+  promised: int = 0
+  """Frames that its file says it has; 0 where it does not say."""
 
 
 def _frames(
@@ -157,23 +229,6 @@ def _frames(
       yield frame
   if not count:
     raise UnreadableVideoError("no frames")
-
-
-def _encode(frames: Iterator[_Frame], size: int, encoding: FrameEncoding) -> DecodedVideo:
-  encoded = []
-  for frame in frames:
-    image = frame.image()
-    if size:
-      image = frames_lib.resize_smallest_side(image, size)
-    encoded.append(encoding.encode(image))
-  return DecodedVideo(
-    frames=tuple(encoded),
-    fps=frame.fps,
-    height=image.height,
-    width=image.width,
-    source_height=frame.size[1],
-    source_width=frame.size[0],
-  )
 
 
 def _open_picture(file: BinaryIO) -> Image.Image | None:
@@ -229,7 +284,7 @@ def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Itera
       fps = _frames_per_second(stream)
       for frame in container.decode(stream):
         size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
-        yield _Frame(size, fps, functools.partial(_upright, frame))
+        yield _Frame(size, fps, functools.partial(_upright, frame), bool(frame.is_corrupt), stream.frames)
   except (av.error.FFmpegError, EOFError) as error:
     raise UnreadableVideoError(f"corrupt or not a video: {_reason(error)}") from error
 

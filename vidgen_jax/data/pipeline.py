@@ -8,10 +8,11 @@ from typing import Any
 
 import grain
 import numpy as np
-from absl import flags, logging
+from absl import logging
 
 from vidgen_jax.data import sources, transforms
 from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 
 EVALUATION_SEED = 0
@@ -56,6 +57,10 @@ class ClipSource:
   def __getitem__(self, index: int) -> Mapping[str, Any]:
     return self._records[int(self._indices[index])]
 
+  def read(self, index: int) -> bytes:
+    """The record as it is stored; see `StoredClips.read`."""
+    return self._records.read(int(self._indices[index]))
+
   def __repr__(self) -> str:
     # Grain compares this string with the one in a checkpoint.
     return f"ClipSource({self._description}, clips={len(self)})"
@@ -69,11 +74,12 @@ def train_batches(
   seed: int,
   process_index: int = 0,
   process_count: int = 1,
-) -> grain.DatasetIterator:
+) -> TrainingStream:
   """An endless stream of training batches.
 
   Every epoch is shuffled anew, and over all processes together it is the data set, each clip once; a batch may span two
-  epochs, so a data set smaller than a batch works. Windows differ from epoch to epoch.
+  epochs, so a data set smaller than a batch works. Windows differ from epoch to epoch. The batches do not depend on
+  `config.workers`, `config.num_threads` and `config.prefetch`.
 
   Args:
     config: what to read.
@@ -85,7 +91,8 @@ def train_batches(
 
   Returns:
     An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}. `get_state` and `set_state` (and
-    `grain.checkpoint.CheckpointSave`) save and restore its place exactly, within an epoch too.
+    `grain.checkpoint.CheckpointSave`) save and restore its place exactly, within an epoch too, and with another number
+    of workers.
 
   Raises:
     UserError: if the data set is missing, has only clips that are too short, or has fewer clips than processes.
@@ -97,37 +104,20 @@ def train_batches(
   # Grain's generator depends on the seed and the place in the stream, so without this all processes would draw alike.
   window_seed = int(np.random.SeedSequence([seed, process_index]).generate_state(1)[0])
   clips = clips.random_map(transforms.RandomWindow(config), seed=window_seed)
-  clips_per_batch = batch_size * microbatches
-  stream = clips.to_iter_dataset(_read_options(config, clips_per_batch))
-  stream = stream.batch(clips_per_batch, drop_remainder=True).map(transforms.StackMicrobatches(microbatches))
-  if config.workers:
-    # Grain's processes read its own flags, which are unparsed unless the program was started by `absl.app`.
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()
-    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.workers))
-  return iter(stream)
+  return TrainingStream(clips, config, microbatches=microbatches, batch_size=batch_size)
 
 
-def fast_forward(iterator: grain.DatasetIterator, *, clips: int) -> None:
-  """Puts a fresh iterator of `train_batches` where it has already delivered `clips` clips to this process.
+def fast_forward(iterator: TrainingStream, *, clips: int) -> None:
+  """Puts an iterator of `train_batches` where it has already delivered `clips` clips to this process.
 
-  For a run that continues on another number of processes, where Grain's own state cannot be restored. Without worker
-  processes this is immediate; with them the batches are read and thrown away.
+  For a run that continues on another number of processes, whose saved places are those of other streams. Nothing is
+  read.
 
   Args:
     iterator: as it came from `train_batches`.
     clips: rounded down to whole batches.
   """
-  state = iterator.get_state()
-  batch = next(iterator)
-  clips_per_batch = batch["label"].size
-  batches = clips // clips_per_batch
-  if set(state) == {"next_index"}:
-    iterator.set_state({"next_index": batches * clips_per_batch})
-    return
-  iterator.set_state(state)
-  for _ in range(batches):
-    next(iterator)
+  iterator.set_state({"next_index": clips // iterator.clips_per_batch * iterator.clips_per_batch})
 
 
 def eval_batches(
@@ -148,8 +138,9 @@ def eval_batches(
     process_count: number of processes.
 
   Returns:
-    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}; the last batch may be shorter. Where the clips do
-    not divide evenly, the first processes deliver one clip more.
+    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}; the last batch may be shorter. Every process gets
+    the same number of batches, so each may run collectives for every batch; where the clips do not divide evenly, the
+    first processes deliver one clip more, and the last batch of the others may be empty: B = 0.
 
   Raises:
     UserError: if the data set or the split is missing, or has only clips that are too short, or `num_clips` < 1.
@@ -158,11 +149,11 @@ def eval_batches(
     raise UserError(f"the number of evaluation clips must be at least 1, got {num_clips}")
   source = ClipSource(config, config.eval_split)
   clips = grain.MapDataset.source(source).random_map(transforms.EvaluationWindow(config), seed=EVALUATION_SEED)
-  clips = clips[:num_clips][process_index::process_count]
-  if not len(clips):
-    return iter(())
-  stream = clips.to_iter_dataset(_read_options(config, batch_size)).batch(batch_size, drop_remainder=False)
-  return iter(stream)
+  clips = clips[:num_clips]
+  most_clips = -(-len(clips) // process_count)
+  return _padded(
+    _eval_stream(clips[process_index::process_count], config, batch_size), config, -(-most_clips // batch_size)
+  )
 
 
 def num_eval_clips(config: DataConfig) -> int:
@@ -188,7 +179,17 @@ def example_batch(config: DataConfig, leading: Sequence[int]) -> dict[str, np.nd
   }
 
 
-def _read_options(config: DataConfig, clips_per_batch: int) -> grain.ReadOptions:
-  """Threads, and a buffer of whole batches."""
-  buffered = max(config.prefetch * clips_per_batch, config.num_threads)
-  return grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=buffered)
+def _eval_stream(clips: grain.MapDataset, config: DataConfig, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+  if not len(clips):
+    return iter(())
+  buffered = max(config.prefetch * batch_size, config.num_threads)
+  options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=buffered)
+  return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
+
+
+def _padded(
+  batches: Iterator[dict[str, np.ndarray]], config: DataConfig, count: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """`count` batches, the last of which are empty where `batches` ends before."""
+  for _ in range(count):
+    yield next(batches, None) or example_batch(config, (0,))

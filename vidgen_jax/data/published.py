@@ -1,6 +1,7 @@
 """Data sets built from the archives that their owners distribute."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from vidgen_jax.data.layouts import Layout
@@ -21,7 +22,10 @@ class PublishedOptions:
     quality: see there.
     min_frames: see there.
     clip_frames: see there.
-    num_threads: see there.
+    stride: see there.
+    max_skipped: see there.
+    num_workers: see there.
+    beam_options: see there.
     overwrite: see there.
   """
 
@@ -34,7 +38,10 @@ class PublishedOptions:
   quality: int = 95
   min_frames: int = 2
   clip_frames: int = 0
-  num_threads: int = 0
+  stride: int = 1
+  max_skipped: float = 0.5
+  num_workers: int = 0
+  beam_options: Sequence[str] = ()
   overwrite: bool = False
 
 
@@ -53,4 +60,4 @@ def build_published(layout: Layout, options: PublishedOptions) -> Path:
   """
   values = dataclasses.asdict(options)
   rule = values.pop("split_rule") or next(iter(layout.num_videos))
-  return build_video_folder(VideoFolderOptions(**values), layout=layout, split_rule=rule)
+  return build_video_folder(VideoFolderOptions(**values, fps=layout.fps), layout=layout, split_rule=rule)

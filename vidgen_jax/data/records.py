@@ -102,10 +102,20 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
   def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, clip in self._clips[split]():
-      yield key, {field.name: getattr(clip, field.name) for field in dataclasses.fields(Clip)}
+      yield key, as_example(clip)
+
+  @property
+  def download_config(self) -> tfds.download.DownloadConfig | None:
+    """How TFDS shall prepare the data set; None for its defaults."""
+    return None
 
   def _example_writer(self) -> tfds_writer.ExampleWriter:
     return _DeterministicWriter(self.info.file_format)
+
+
+def as_example(clip: Clip) -> dict[str, Any]:
+  """What TFDS encodes."""
+  return {field.name: getattr(clip, field.name) for field in dataclasses.fields(Clip)}
 
 
 class _DeterministicWriter(tfds_writer.ExampleWriter):
@@ -208,7 +218,7 @@ def write_dataset(
   tfds.disable_progress_bar()
   # TFDS announces on stdout where it writes, which is not where the data set will be.
   with _array_record_errors_as_os_errors(), contextlib.redirect_stdout(io.StringIO()):
-    builder.download_and_prepare(download_dir=staging / "downloads")
+    builder.download_and_prepare(download_dir=staging / "downloads", download_config=builder.download_config)
   written = records / name / VERSION
   num_clips = {}
   for split in builder.info.splits:

@@ -1,12 +1,13 @@
 """Finding built data sets and reading their records."""
 
 import bisect
+import contextlib
 import dataclasses
 import itertools
 import json
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.stored_clips import StoredClips
 from vidgen_jax.errors import UserError
 
 UNREADABLE = (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile)
@@ -145,7 +147,7 @@ class RecordSource(Sequence[Mapping[str, Any]]):
   """
 
   def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
-    self._records = builder.as_data_source(split=split)
+    self._records = StoredClips(builder, split)
     self._directory = Path(builder.data_dir)
     shards = builder.info.splits[split].file_instructions
     self._shards = [Path(shard.filename).name for shard in shards]
@@ -162,11 +164,25 @@ class RecordSource(Sequence[Mapping[str, Any]]):
       UserError: if it cannot be read, with what went wrong as its cause. Grain passes it on from its threads and
         processes as it is.
     """
+    with self._user_errors(index):
+      return self._records[index]
+
+  def read(self, index: int) -> bytes:
+    """A record as it is stored; see `StoredClips.read`.
+
+    Raises:
+      IndexError, UserError: as indexing.
+    """
+    with self._user_errors(index):
+      return self._records.read(index)
+
+  @contextlib.contextmanager
+  def _user_errors(self, index: int) -> Iterator[None]:
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)}")
     try:
-      return self._records[index]
-    except Exception as error:  # whatever ArrayRecord, protocol buffers and TFDS say to bytes that are not theirs
+      yield
+    except Exception as error:  # whatever ArrayRecord and the parser say to bytes that are not theirs
       name, data_dir = self._directory.parent.name, self._directory.parent.parent
       raise UserError(
         f"record {index} of data set {name!r} cannot be read from {self._directory / self.shard(index)} "

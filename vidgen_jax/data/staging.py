@@ -3,8 +3,11 @@
 import dataclasses
 import hashlib
 import json
+import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,7 @@ class StagingCache:
   """A folder of decoded videos.
 
   A file is put there by a rename, so that it is whole or absent; one that is damaged all the same counts as absent.
+  Several processes may use it at a time.
 
   Args:
     directory: the folder; created.
@@ -39,7 +43,7 @@ class StagingCache:
     frames = facts.pop("frames")
     ends = np.cumsum([len(frame) for frame in frames])
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
     try:
       with unfinished.open("wb") as file:
         np.savez(file, data=np.frombuffer(b"".join(frames), np.uint8), ends=ends, **facts)
@@ -49,11 +53,35 @@ class StagingCache:
 
   def read(self, path: Path) -> DecodedVideo | None:
     """Reads a stored video; None if it is not there."""
-    try:
-      with path.open("rb") as file, np.load(file) as stored:
-        data, ends = stored["data"].tobytes(), stored["ends"].tolist()
-        facts = {name: stored[name].item() for name in stored.files if name not in ("data", "ends")}
-    except (FileNotFoundError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    stored = _load(path, *_FACTS, "ends", "data")
+    if stored is None:
       return None
+    data, ends = stored.pop("data").tobytes(), stored.pop("ends").tolist()
     frames = tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False))
-    return DecodedVideo(frames=frames, **facts)
+    return DecodedVideo(frames=frames, **_plain(stored))
+
+  def facts(self, path: Path) -> dict[str, Any] | None:
+    """What a stored video is like, without reading its frames: fields of `DecodedVideo`; None if it is not there.
+
+    Returns:
+      All fields but 'frames', which is their number.
+    """
+    stored = _load(path, *_FACTS, "ends")
+    return None if stored is None else {"frames": len(stored.pop("ends")), **_plain(stored)}
+
+
+_FACTS = tuple(field.name for field in dataclasses.fields(DecodedVideo) if field.name != "frames")
+
+
+def _load(path: Path, *names: str) -> dict[str, np.ndarray] | None:
+  """Some arrays of an npz file; None if it is absent or damaged."""
+  try:
+    with path.open("rb") as file, np.load(file) as stored:
+      return {name: stored[name] for name in names}
+  except (FileNotFoundError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    return None
+
+
+def _plain(facts: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """Numbers and tuples instead of arrays."""
+  return {name: tuple(value.tolist()) if value.ndim else value.item() for name, value in facts.items()}

@@ -6,6 +6,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from PIL import Image
 
 from vidgen_jax.data import frames as frames_lib
 from vidgen_jax.data.config import DataConfig
@@ -31,16 +32,28 @@ def decode_squares(
   Returns:
     uint8[T, H, W, C].
   """
-  squares = []
-  for data in frames:
-    image = frames_lib.resize_smallest_side(frames_lib.decode_frame(data, channels=channels), resolution)
-    if image.size != (resolution, resolution):
-      width, height = image.size
-      top, left = round(offset[0] * (height - resolution)), round(offset[1] * (width - resolution))
-      image = image.crop((left, top, left + resolution, top + resolution))
-    squares.append(np.asarray(image).reshape(resolution, resolution, channels))
-  video = np.stack(squares)
+  images = (frames_lib.decode_frame(data, channels=channels) for data in frames)
+  video = np.stack([cut_square(image, resolution=resolution, offset=offset) for image in images])
   return np.ascontiguousarray(video[:, :, ::-1]) if flip else video
+
+
+def cut_square(image: Image.Image, *, resolution: int, offset: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
+  """Resizes the smallest side of a frame to `resolution` and cuts a square out of it.
+
+  Args:
+    image: of mode 'RGB' or 'L'.
+    resolution: see `decode_squares`.
+    offset: see `decode_squares`.
+
+  Returns:
+    uint8[H, W, C].
+  """
+  image = frames_lib.resize_smallest_side(image, resolution)
+  if image.size != (resolution, resolution):
+    width, height = image.size
+    top, left = round(offset[0] * (height - resolution)), round(offset[1] * (width - resolution))
+    image = image.crop((left, top, left + resolution, top + resolution))
+  return np.asarray(image).reshape(resolution, resolution, -1)
 
 
 def window_frames(frames: Sequence[bytes], start: int, config: DataConfig) -> list[bytes]:
@@ -87,14 +100,3 @@ class EvaluationWindow(grain.transforms.RandomMap):
     window = window_frames(frames, start, self.config)
     video = decode_squares(window, resolution=self.config.resolution, channels=self.config.channels)
     return {"video": video, "label": np.int32(element["label"])}
-
-
-@dataclasses.dataclass(frozen=True)
-class StackMicrobatches(grain.transforms.Map):
-  """[K B, ...] -> [K, B, ...] for every array."""
-
-  microbatches: int
-
-  def map(self, element: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Splits the leading axis."""
-    return {name: array.reshape(self.microbatches, -1, *array.shape[1:]) for name, array in element.items()}

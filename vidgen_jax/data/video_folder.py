@@ -1,17 +1,21 @@
 """A data set from any folder (or zip) of videos and frame strips."""
 
-import concurrent.futures
 import dataclasses
-import os
+import functools
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
-from vidgen_jax.data import decode, listing, records, splits
+from vidgen_jax.data import beam_pipeline, listing, records, splits
+from vidgen_jax.data.cutting import CutOptions, clips_of
+from vidgen_jax.data.decode import DecodeOptions
+from vidgen_jax.data.decoding import Decoder, Staged, stage_all
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.layouts import Layout, split_hash
 from vidgen_jax.data.listing import SourceFile
@@ -37,8 +41,12 @@ class VideoFolderOptions:
     seed: of the division.
     min_frames: a shorter video is skipped.
     clip_frames: cuts a video into clips of that many frames and drops the rest; 0 keeps each video as one clip.
+    stride: stores every so many-th frame of a video; `fps` and what a video says itself are divided by it.
     fps: frames per second to note for strips, which do not say it; 0 for unknown.
-    num_threads: files that are decoded at a time; 0 for one per core.
+    max_skipped: part of the videos that may be missing, damaged or too short; more is an error.
+    num_workers: processes that decode; 0 for one per core.
+    beam_options: of an Apache Beam pipeline that does it in their place, 'runner=DataflowRunner', ...; () for none.
+      Its workers must see `source` and `data_dir` under the same paths.
     overwrite: whether to replace a data set of that name.
   """
 
@@ -53,15 +61,20 @@ class VideoFolderOptions:
   seed: int = 0
   min_frames: int = 2
   clip_frames: int = 0
+  stride: int = 1
   fps: float = 0.0
-  num_threads: int = 0
+  max_skipped: float = 0.5
+  num_workers: int = 0
+  beam_options: Sequence[str] = ()
   overwrite: bool = False
 
   def __post_init__(self):
-    for field, least in (("size", 0), ("min_frames", 1), ("clip_frames", 0), ("fps", 0), ("num_threads", 0)):
-      value = getattr(self, field)
-      if value < least:
-        raise UserError(f"--{field} must be at least {least}, got {value}")
+    least = {"size": 0, "min_frames": 1, "clip_frames": 0, "stride": 1, "fps": 0, "num_workers": 0}
+    for field, bound in least.items():
+      if getattr(self, field) < bound:
+        raise UserError(f"--{field} must be at least {bound}, got {getattr(self, field)}")
+    if not 0 <= self.max_skipped <= 1:
+      raise UserError(f"--max_skipped must be in [0, 1], got {self.max_skipped}")
     splits.check_grouping(self.split_group)
     _ = self.frame_encoding
 
@@ -70,108 +83,108 @@ class VideoFolderOptions:
     """How the frames are stored."""
     return FrameEncoding(encoding=self.encoding, quality=self.quality)
 
+  @property
+  def decode_options(self) -> DecodeOptions:
+    """What becomes of the frames of a video."""
+    return DecodeOptions(size=self.size, encoding=self.frame_encoding, stride=self.stride, strip_fps=self.fps)
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Staged:
-  """What became of one file.
+  @property
+  def cut_options(self) -> CutOptions:
+    """How videos are cut."""
+    return CutOptions(min_frames=self.min_frames, clip_frames=self.clip_frames, stride=self.stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipMaker:
+  """Makes records of decoded videos; it can be sent to another process.
 
   Attributes:
-    file: the file.
-    cached: where its decoded frames are; None if it was skipped.
-    reason: why it was skipped.
-    facts: its fps, height, width and frames; empty if it was skipped.
+    cache: holds the decoded videos.
+    labels: label by class name.
+    options: how videos are cut.
   """
 
-  file: SourceFile
-  cached: Path | None = None
-  reason: str = ""
-  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  cache: StagingCache
+  labels: Mapping[str, int]
+  options: CutOptions
+
+  def __call__(self, entry: Staged) -> Iterator[tuple[str, records.Clip]]:
+    """(unique key, clip) of every clip of a video.
+
+    Raises:
+      OSError: if its frames are not in the cache any more.
+    """
+    video = self.cache.read(entry.cached)
+    if video is None:
+      raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
+    for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self.options)):
+      yield (
+        f"{entry.file.identity}#{number}",
+        records.Clip(
+          frames=video.frames[clip.start : clip.stop],
+          label=self.labels[entry.file.class_name],
+          fps=video.fps,
+          source=clip.source,
+          height=video.height,
+          width=video.width,
+        ),
+      )
 
 
 class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
-  """The TFDS builder, over files that are decoded already.
+  """The TFDS builder, over videos that are decoded already.
 
   Args:
-    options: gives the name and the cutting into clips.
-    staged: the usable files of each split.
+    options: give the name.
     class_names: names of the labels.
-    cache: holds the decoded files.
+    staged: the usable videos of each split.
+    make_clips: makes their records.
     data_dir: folder that TFDS writes into.
-    progress: bar that is moved by one for every file.
+    beam: pipeline that writes; None writes in this process.
+    progress: bar that is moved by one for every video.
   """
 
   def __init__(
     self,
     options: VideoFolderOptions,
-    *,
-    staged: Mapping[str, Sequence[Staged]],
     class_names: Sequence[str],
-    cache: StagingCache,
+    staged: Mapping[str, Sequence[Staged]],
+    *,
+    make_clips: ClipMaker,
     data_dir: Path,
+    beam: beam_pipeline.BeamRun | None,
     progress: tqdm,
   ):
-    self._options = options
-    self._labels = {class_name: label for label, class_name in enumerate(class_names)}
-    self._cache = cache
-    self._progress = progress
+    self._staged, self._make_clips, self._beam, self._progress = staged, make_clips, beam, progress
     super().__init__(
       name=options.name,
       data_dir=data_dir,
       class_names=class_names,
       description=f"Videos of {Path(options.source).name}.",
-      splits={split: lambda files=files: self._clips_of(files) for split, files in staged.items()},
+      splits={split: functools.partial(self._clips_of, entries) for split, entries in staged.items()},
     )
 
-  def _clips_of(self, files: Sequence[Staged]) -> Iterator[tuple[str, records.Clip]]:
-    for entry in files:
-      video = self._cache.read(entry.cached)
-      if video is None:
-        raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
-      for number, (start, stop) in enumerate(clips_of(entry.file, len(video.frames), self._options)):
-        yield (
-          f"{entry.file.path}#{number}",
-          records.Clip(
-            frames=video.frames[start:stop],
-            label=self._labels[entry.file.class_name],
-            fps=video.fps,
-            source=entry.file.path,
-            height=video.height,
-            width=video.width,
-          ),
-        )
+  @property
+  def download_config(self) -> tfds.download.DownloadConfig | None:
+    """That of the Beam pipeline, if one writes."""
+    return None if self._beam is None else self._beam.download_config()
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    if self._beam is None:
+      return super()._split_generators(dl_manager)
+    return {split: beam_pipeline.examples(entries, self._make_clips) for split, entries in self._staged.items()}
+
+  def _clips_of(self, entries: Sequence[Staged]) -> Iterator[tuple[str, records.Clip]]:
+    for entry in entries:
+      yield from self._make_clips(entry)
       self._progress.update()
 
 
-def clips_of(file: SourceFile, num_frames: int, options: VideoFolderOptions) -> list[tuple[int, int]]:
-  """(first frame, frame behind the last) of every clip of a video: its parts, as far as it goes, each cut by itself.
-
-  Args:
-    file: the video.
-    num_frames: of it.
-    options: say how parts are cut, and how long they must be.
-  """
-  ranges = []
-  for first, last in file.parts or ((0, num_frames),):
-    length = min(last, num_frames) - first
-    if length >= max(options.min_frames, options.clip_frames):
-      ranges += [(first + start, first + stop) for start, stop in clip_ranges(length, options.clip_frames)]
-  return ranges
-
-
-def clip_ranges(num_frames: int, clip_frames: int) -> list[tuple[int, int]]:
-  """Where a video is cut: (first frame, frame after the last) of each clip.
-
-  Args:
-    num_frames: frames of the video.
-    clip_frames: frames of a clip; what is left over is dropped. 0: the video is one clip.
-  """
-  if not clip_frames:
-    return [(0, num_frames)]
-  return [(start, start + clip_frames) for start in range(0, num_frames - clip_frames + 1, clip_frames)]
-
-
 def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
-  """Builds the data set. A build that was interrupted continues with the files that are not yet decoded.
+  """Builds the data set. A build that was interrupted continues with the videos that are not yet decoded.
+
+  Videos are decoded by processes that import the main program, as Python's multiprocessing does: a script that calls
+  this needs the guard `if __name__ == "__main__":`.
 
   Args:
     options: what to read, and how to store it.
@@ -182,31 +195,38 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
     The folder of the complete data set.
 
   Raises:
-    UserError: if the source is missing or has no usable file, the data set is there already, or it cannot be written.
+    UserError: if the source is missing or has no usable file, more videos than allowed are missing, damaged or short,
+      the data set is there already, or it cannot be written.
   """
+  beam = beam_pipeline.run_of(options.beam_options) if options.beam_options else None
   with (
-    listing.Source(options.source) as source,
+    listing.Source(options.source, nested=layout is not None) as source,
     records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
     files = source.files() if layout is None else layout.files(source, split_rule)
     cache = StagingCache(staging / "decoded")
-    results = _stage_all(source, files, cache, options)
+    decoder = Decoder(source, cache, options.decode_options)
+    with records.user_errors_for_writing(Path(options.data_dir).expanduser()):
+      if beam is None:
+        staged_all = stage_all(decoder, files, num_workers=options.num_workers)
+      else:
+        staged_all = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
+    results = [_without_short(entry, options) for entry in staged_all]
     usable = [entry for entry in results if entry.cached is not None]
-    if not usable:
-      raise UserError(
-        f"none of the {len(results)} files in --source {options.source} is usable; the first: "
-        f"{results[0].file.path}: {results[0].reason}"
-      )
-    _warn_of_skipped(results)
+    _check_skipped(results, options)
     # A published data set has its classes even where all videos of one are missing.
     listed = files if layout is not None else [entry.file for entry in usable]
     class_names = sorted({file.class_name for file in listed}, key=_natural)
     split_of = _splits_of(usable, options)
-    staged = {split: [e for e in usable if split_of[e.file.path] == split] for split in sorted(set(split_of.values()))}
-    with tqdm(total=len(usable), desc="writing records", unit="file") as progress:
+    staged = {
+      split: [entry for entry in usable if split_of[entry.file.identity] == split]
+      for split in sorted(set(split_of.values()))
+    }
+    make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options.cut_options)
+    with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
       return records.write_dataset(
         lambda data_dir: VideoFolder(
-          options, staged=staged, class_names=class_names, cache=cache, data_dir=data_dir, progress=progress
+          options, class_names, staged, make_clips=make, data_dir=data_dir, beam=beam, progress=progress
         ),
         name=options.name,
         data_dir=options.data_dir,
@@ -216,60 +236,21 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
       )
 
 
-def _stage_all(
-  source: listing.Source, files: Sequence[SourceFile], cache: StagingCache, options: VideoFolderOptions
-) -> list[Staged]:
-  """Decodes every file that is not in the cache; the results are in the order of the files."""
-  num_threads = options.num_threads or os.cpu_count() or 1
-  executor = concurrent.futures.ThreadPoolExecutor(num_threads)
-  with tqdm(total=len(files), desc="decoding", unit="file") as progress:
-    futures = [executor.submit(_stage, source, file, cache, options) for file in files]
-    try:
-      for future in concurrent.futures.as_completed(futures):
-        future.result()
-        progress.update()
-      return [future.result() for future in futures]
-    finally:
-      executor.shutdown(cancel_futures=True)
-
-
-def _stage(source: listing.Source, file: SourceFile, cache: StagingCache, options: VideoFolderOptions) -> Staged:
-  """Decodes one file, or finds it decoded."""
-  if file.class_name is None:
-    return Staged(file=file, reason="lies beside the class folders, so its class is unknown")
-  if file.stamp == listing.MISSING:
-    return Staged(file=file, reason="is missing")
-  key = cache.path(file.path, file.stamp, options.size, options.encoding, options.quality, options.fps)
-  video = cache.read(key)
-  if video is None:
-    try:
-      with source.open(file.path) as opened:
-        video = decode.decode_video(opened, size=options.size, encoding=options.frame_encoding, strip_fps=options.fps)
-    except decode.UnreadableVideoError as error:
-      return Staged(file=file, reason=str(error))
-    except OSError as error:
-      return Staged(file=file, reason=f"cannot be read: {error.strerror or error}")
-    cache.write(key, video)
-  num_frames = len(video.frames)
-  if not clips_of(file, num_frames, options):
-    least = max(options.min_frames, options.clip_frames)
-    whose = "its parts have" if file.parts else f"has {num_frames} frames,"
-    return Staged(file=file, reason=f"{whose} fewer than {least}" + (" frames" if file.parts else ""))
-  facts = {"fps": video.fps, "height": video.source_height, "width": video.source_width, "frames": num_frames}
-  return Staged(file=file, cached=key, facts=facts)
-
-
 def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
-  """Split by path: what the folders say, or else a division."""
-  given = {entry.file.path: entry.file.split for entry in usable}
+  """Split by identity: what the folders say, or else a division."""
+  given = {entry.file.identity: entry.file.split for entry in usable}
   if None not in given.values():
     return given
   return splits.divide(
-    {entry.file.path: entry.file.class_name for entry in usable},
+    {entry.file.identity: entry.file.class_name for entry in usable},
     grouping=options.split_group,
     test_fraction=options.test_fraction,
     seed=options.seed,
   )
+
+
+_WITHOUT_EFFECT = ("beam_options", "data_dir", "max_skipped", "num_workers", "overwrite")
+"""Options that do not change a data set, so that equal data sets have equal manifests."""
 
 
 def _manifest(
@@ -277,15 +258,19 @@ def _manifest(
 ) -> dict[str, Any]:
   sources = []
   for entry in results:
-    told = {"source": entry.file.path, "class": entry.file.class_name} | _listed(entry.file)
+    told = {"source": entry.file.identity, "class": entry.file.class_name} | _listed(entry.file)
     if entry.cached is None:
       sources.append(told | {"status": "skipped", "reason": entry.reason})
       continue
-    clips = len(clips_of(entry.file, entry.facts["frames"], options))
-    sources.append(told | {"status": "used", "split": split_of[entry.file.path], "clips": clips} | dict(entry.facts))
+    facts = entry.facts
+    told |= {"status": "used", "split": split_of[entry.file.identity]}
+    told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options.cut_options))
+    told |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
+    told["frames"] = facts["frames"]
+    sources.append(told | ({"damage": facts["damage"]} if facts["damage"] else {}))
   return {
     "builder": "video_folder",
-    "options": dataclasses.asdict(options),
+    "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
     "clips": dict(num_clips),
     "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
     "sources": sources,
@@ -303,7 +288,10 @@ def _published(
   """What the manifest says of a published data set: its rule, who is on which side, and whether it is complete."""
   if layout is None:
     return {}
-  used, complete = Counter(split_of.values()), layout.num_videos[split_rule]
+  used, complete = Counter(), layout.num_videos[split_rule]
+  for entry in results:
+    if entry.cached is not None:
+      used[split_of[entry.file.identity]] += len(entry.facts["cuts"]) + 1
   for split, number in complete.items():
     if used[split] != number:
       logging.warning("%s: %d of %d videos of the split %s", layout.name, used[split], number, split)
@@ -311,8 +299,41 @@ def _published(
   return {"builder": layout.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
 
 
-def _warn_of_skipped(results: Sequence[Staged]) -> None:
+def _without_short(entry: Staged, options: VideoFolderOptions) -> Staged:
+  """Skips a video that gives no clip."""
+  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options.cut_options):
+    return entry
+  least = max(options.min_frames, options.clip_frames)
+  if entry.file.parts or entry.file.clips:
+    return Staged(file=entry.file, reason=f"its parts have fewer than {least} frames")
+  return Staged(file=entry.file, reason=f"has {entry.facts['frames']} frames, fewer than {least}")
+
+
+def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> None:
+  """Warns of videos that are left out; too many are an error, which lists all of them in a file."""
   skipped = [entry for entry in results if entry.cached is None]
+  _warn_of(skipped)
+  damaged = [entry for entry in results if entry.facts.get("damage")]
+  for entry in damaged[:10]:
+    logging.warning("%s is damaged but usable: %s", entry.file.path, entry.facts["damage"])
+  if len(damaged) > 10:
+    logging.warning("%d usable videos are damaged in all; %s lists them", len(damaged), records.MANIFEST)
+  if len(skipped) == len(results):
+    raise UserError(
+      f"none of the {len(results)} files in --source {options.source} is usable; the first: "
+      f"{results[0].file.path}: {results[0].reason}"
+    )
+  if len(skipped) > options.max_skipped * len(results):
+    listed = records.staging_directory(options.name, options.data_dir) / "skipped.json"
+    with records.user_errors_for_writing(listed.parent):
+      listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
+    raise UserError(
+      f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
+      f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: what is decoded is kept"
+    )
+
+
+def _warn_of(skipped: Sequence[Staged]) -> None:
   for entry in skipped[:10]:
     logging.warning("skipped %s: %s", entry.file.path, entry.reason)
   if len(skipped) > 10:

@@ -84,8 +84,9 @@ def prepare_nets(
   config = experiment.config
   size = config.evaluation.standing_batch_size
   given_frames = experiment.algorithm.given_frames(options.num_frames)
-  # Clips are read as far as their last given frame: no more is decoded than the shortest clip must have.
-  data = dataclasses.replace(config.data, num_frames=frames_needed(given_frames))
+  # Clips are read as far as their last given frame: no more is decoded than the shortest clip must have. They are few,
+  # and the same without worker processes.
+  data = dataclasses.replace(config.data, num_frames=frames_needed(given_frames), workers=0)
   # Every process reads the same clips and takes its share: the statistics do not depend on how many there are.
   batches = pipeline.train_batches(data, batch_size=size, microbatches=1, seed=config.train.seed + 1)
   start, stop = _process_share(size)

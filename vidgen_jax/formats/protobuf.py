@@ -7,14 +7,15 @@ from vidgen_jax.formats.varint import read_varint
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
-def read_fields(message: bytes | int) -> Iterator[tuple[int, int | bytes]]:
+def read_fields(message: bytes | memoryview | int) -> Iterator[tuple[int, int | bytes | memoryview]]:
   """Reads a message's fields, in their order.
 
   Args:
     message: its bytes; a number, which is what a field of another message may hold, is refused.
 
   Yields:
-    The field's number, and its value: an integer, or the bytes of a string, a message or packed numbers.
+    The field's number, and its value: an integer, or the bytes of a string, a message or packed numbers. Of a
+    memoryview they are views of the same memory: nothing is copied.
 
   Raises:
     ValueError: if it is no message.

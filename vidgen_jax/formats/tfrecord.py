@@ -5,8 +5,8 @@ the data (tensorflow.org, "TFRecord and tf.train.Example").
 """
 
 import struct
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, overload
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from vidgen_jax.formats.varint import read_varint
 
 _LONGEST = 1 << 31
 """Bytes: the size that a protocol buffer stays below."""
+
+_BYTES_VALUE = 1 << 3 | 2
+"""Field 1, of the wire type of bytes."""
 
 Feature = list[bytes] | np.ndarray
 """Values of a feature: bytes, or float32 or int64 [N]."""
@@ -71,37 +74,120 @@ def parse_example(record: bytes) -> dict[str, Feature]:
   Raises:
     ValueError: if it is no such message.
   """
+  return {name: parse_feature(message) for name, message in find_features(record).items()}
+
+
+def find_features(record: bytes | memoryview) -> dict[str, bytes | memoryview]:
+  """Finds the features of a `tf.train.Example` and reads none of them.
+
+  Args:
+    record: its bytes; of a memoryview nothing is copied.
+
+  Returns:
+    By name, what `parse_feature` and `BytesFeature` read.
+
+  Raises:
+    ValueError: if it is no such message.
+  """
   # Example.features (1) is a map: entries (1) of a name (1) and a feature (2).
-  features: dict[str, Feature] = {}
+  features: dict[str, bytes | memoryview] = {}
   for _, feature_map in _of(record, 1):
     for _, entry in _of(feature_map, 1):
       fields = dict(read_fields(entry))
-      name = fields.get(1, b"")
-      if not isinstance(name, bytes):
+      name, message = fields.get(1, b""), fields.get(2, b"")
+      if isinstance(name, int):
         raise ValueError("a feature has no name")
-      features[name.decode()] = _feature(fields.get(2, b""))
+      features[str(name, "utf-8")] = message
   return features
 
 
-def _feature(message: bytes | int) -> Feature:
-  """bytes_list (1), float_list (2) or int64_list (3), whose values (1) are packed or not; none of them is no bytes."""
+class BytesFeature(Sequence[bytes]):
+  """The values of a bytes feature, each copied only when it is asked for.
+
+  Of a clip of 300 frames of which 16 are wanted, this finds where all begin and copies 16.
+
+  Args:
+    message: a feature as `find_features` gives it; it is not changed as long as this object is used.
+
+  Raises:
+    ValueError: if it is no feature of bytes.
+  """
+
+  def __init__(self, message: bytes | memoryview):
+    fields = list(read_fields(message))
+    if len(fields) != 1 or fields[0][0] != 1 or isinstance(fields[0][1], int):
+      raise ValueError("a feature holds no bytes")
+    self._values = memoryview(fields[0][1])
+    self._spans = _spans(self._values)
+
+  def __len__(self) -> int:
+    return len(self._spans)
+
+  @overload
+  def __getitem__(self, index: int) -> bytes: ...
+
+  @overload
+  def __getitem__(self, index: slice) -> list[bytes]: ...
+
+  def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+    if isinstance(index, slice):
+      return [bytes(self._values[start:stop]) for start, stop in self._spans[index]]
+    start, stop = self._spans[index]
+    return bytes(self._values[start:stop])
+
+
+def _spans(values: memoryview) -> list[tuple[int, int]]:
+  """Start and stop of every value (1) of a BytesList.
+
+  `read_fields` does the same in five times as long, which would be a sixth of the time of reading a window of 16 frames
+  out of 300.
+  """
+  spans, position, end = [], 0, len(values)
+  while position < end:
+    if values[position] != _BYTES_VALUE:
+      raise ValueError("a feature holds no bytes")
+    size, shift, octet = 0, 0, 0x80
+    while octet >= 0x80:
+      position += 1
+      if position == end:
+        raise ValueError("a feature is too short")
+      octet = values[position]
+      size |= (octet & 0x7F) << shift
+      shift += 7
+    spans.append((position + 1, position + 1 + size))
+    position += 1 + size
+  if position > end:
+    raise ValueError("a feature is too short")
+  return spans
+
+
+def parse_feature(message: bytes | memoryview | int) -> Feature:
+  """Reads all values of a feature; none of them is no bytes.
+
+  Args:
+    message: as `find_features` gives it.
+
+  Raises:
+    ValueError: if it is no such message.
+  """
+  # bytes_list (1), float_list (2) or int64_list (3), whose values (1) are packed or not.
   for kind, values in read_fields(message):
     if kind == 1:
-      return [value for _, value in _of(values, 1)]
+      return [value if isinstance(value, bytes) else bytes(value) for _, value in _of(values, 1)]
     if kind == 2:
-      parts = [value if isinstance(value, bytes) else struct.pack("<I", value) for _, value in _of(values, 1)]
+      parts = [struct.pack("<I", value) if isinstance(value, int) else value for _, value in _of(values, 1)]
       return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
     if kind == 3:
-      numbers = [n for _, value in _of(values, 1) for n in (_unpacked(value) if isinstance(value, bytes) else [value])]
+      numbers = [n for _, value in _of(values, 1) for n in ([value] if isinstance(value, int) else _unpacked(value))]
       return np.array(numbers, np.uint64).astype(np.int64)
   return []
 
 
-def _of(message: bytes | int, number: int) -> Iterator[tuple[int, int | bytes]]:
+def _of(message: bytes | memoryview | int, number: int) -> Iterator[tuple[int, int | bytes | memoryview]]:
   return (field for field in read_fields(message) if field[0] == number)
 
 
-def _unpacked(data: bytes) -> Iterator[int]:
+def _unpacked(data: bytes | memoryview) -> Iterator[int]:
   position = 0
   while position < len(data):
     value, position = read_varint(data, position)

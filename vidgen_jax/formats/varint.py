@@ -3,7 +3,7 @@
 _LONGEST = 10  # bytes: 64 bits
 
 
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
+def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
   """Reads one unsigned integer.
 
   Args:

@@ -11,7 +11,7 @@ from absl import logging
 
 from vidgen_jax.data import pipeline, sources, transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.decode import UnreadableVideoError, decode_video
+from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError, decode_video
 from vidgen_jax.data.frames import FrameEncoding, resize_smallest_side
 from vidgen_jax.data.pictures import read_picture
 from vidgen_jax.errors import UserError
@@ -189,7 +189,7 @@ class _Video(NamedTuple):
 def _read_video(file: Path, window: _Window) -> _Video:
   data = window.data
   with file.open("rb") as opened:
-    decoded = decode_video(opened, size=data.resolution, encoding=FrameEncoding(encoding="png"))
+    decoded = decode_video(opened, DecodeOptions(size=data.resolution, encoding=FrameEncoding(encoding="png")))
   length = len(decoded.frames)
   if length < window.needed:
     raise UnreadableVideoError(f"it has {length} frames, {window.needed} are needed")

@@ -1,10 +1,10 @@
 """The training loop, whose order is part of the contract."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 from absl import logging
@@ -12,12 +12,14 @@ from absl import logging
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import pipeline
+from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.training.device_prefetch import DevicePrefetch
 from vidgen_jax.training.hooks import Hooks
-from vidgen_jax.types import Metrics
+from vidgen_jax.types import Batch, Metrics
 
 PROFILED_STEPS = 5
 
@@ -26,7 +28,7 @@ class NonFiniteMetricError(UserError):
   """A metric became NaN or infinite."""
 
 
-def train_iterator(experiment: Experiment) -> grain.DatasetIterator:
+def train_iterator(experiment: Experiment) -> TrainingStream:
   """This process's training batches, from the beginning."""
   config = experiment.config
   return pipeline.train_batches(
@@ -42,8 +44,8 @@ def train_iterator(experiment: Experiment) -> grain.DatasetIterator:
 class TrainLoop:
   """The order of a train step, which is part of the contract.
 
-  Next batch -> step of the current phase -> metrics of the *previous* step are fetched (so the device never waits for
-  the host) and checked -> hooks -> checkpoint -> asked to stop?
+  Next batch (on the devices already) -> step of the current phase -> metrics of the *previous* step are fetched (so the
+  device never waits for the host) and checked -> hooks -> checkpoint -> asked to stop?
   """
 
   def __init__(
@@ -67,6 +69,12 @@ class TrainLoop:
 
   def run(self, state: TrainState, first_step: int, *, profile_folder: str | None = None) -> TrainState:
     """Trains from `first_step` completed steps on; returns the last state, saved."""
+    depth = self._experiment.config.data.device_prefetch
+    with contextlib.closing(DevicePrefetch(self._iterator, self._put_batch, depth=depth)) as batches:
+      batches.start_prefetch()  # While the step is compiled.
+      return self._run(state, first_step, batches, profile_folder)
+
+  def _run(self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: str | None) -> TrainState:
     num_steps = self._experiment.config.train.num_steps
     step_fns: dict[str, Any] = {}
     # Operations that run one by one take their constants from the host.
@@ -76,7 +84,7 @@ class TrainLoop:
       phase = self._experiment.algorithm.phase_at(step - 1)
       if phase not in step_fns:
         step_fns[phase] = self._compile(phase)
-      batch = self._experiment.put_batch(next(self._iterator), microbatches=True)
+      batch = next(batches)
       constants = self._experiment.step_constants(step - 1, phase)
       with jax.transfer_guard(transfers):
         state, metrics = step_fns[phase](state, batch, constants)
@@ -90,7 +98,7 @@ class TrainLoop:
         self._hooks.run(step, state)
       stopping = self._stopping(step)
       if stopping or step == num_steps or self._checkpointer.due(step):
-        self._save(step, state)
+        self._save(step, state, batches)
       if stopping:
         logging.info("stopped by %s; saved step %d, run the same command to continue", stopping, step)
         break
@@ -98,6 +106,9 @@ class TrainLoop:
     self._stop_trace()
     self._checkpointer.wait()
     return state
+
+  def _put_batch(self, local_batch: Batch) -> Batch:
+    return self._experiment.put_batch(local_batch, microbatches=True)
 
   def _compile(self, phase: str) -> Any:
     start = time.monotonic()
@@ -120,11 +131,11 @@ class TrainLoop:
         )
     self._hooks.metrics(step, values)
 
-  def _save(self, step: int, state: TrainState) -> None:
+  def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite is never saved.
     clips = self._experiment.clips_per_step(self._experiment.algorithm.phase_at(step - 1))
     meta = self._meta | {"step": step, "examples_seen": step * clips, "process_count": jax.process_count()}
-    self._checkpointer.save(step, state, self._iterator, meta)
+    self._checkpointer.save(step, state, batches, meta)
 
   def _stopping(self, step: int) -> str | None:
     if jax.process_count() > 1:
