@@ -262,7 +262,8 @@ create() {
 upload() {
   local archive="$root/.cache/vidgen_jax.tar.gz"
   [[ -n "$dry_run" ]] || mkdir -p "$root/.cache"
-  execute tar -C "$root" --exclude=./.git --exclude=./.venv --exclude=./.cache --exclude=./runs -czf "$archive" . &&
+  execute tar -C "$root" --exclude=./.git --exclude=./.venv --exclude=./.cache --exclude=./runs --exclude=./data \
+    -czf "$archive" . &&
     execute gcloud compute tpus tpu-vm scp "$archive" "$name:vidgen_jax.tar.gz" "${where[@]}" --quiet --worker=all &&
     ssh_to all 'mkdir -p vidgen_jax && tar -C vidgen_jax -xzf vidgen_jax.tar.gz'
 }
