@@ -335,7 +335,7 @@ show_log() { # Of worker 0, what is new; at first the last lines of a run that g
 }
 
 watch() {
-  local arguments restarts=0 since="" state run=""
+  local arguments restarts=0 failures=0 since="" state run=""
   if [[ -n "$dry_run" ]]; then
     describe "$(resources)" state
     ssh_to all "$(worker_script status)"
@@ -379,12 +379,13 @@ watch() {
         fi
         say "the run is $run, the slice $state; start $restarts of at most $max_restarts"
         if ! launch "$arguments"; then
-          # Preempted again meanwhile, or something that no new start mends.
+          # Preempted meanwhile, which may not be known yet; or something that no new start mends.
           sleep "$poll"
-          [[ "$(slice_state)" != READY ]] || fail "$name is READY, but the run could not be started; see above"
+          [[ "$(slice_state)" == READY ]] || failures=0
+          ((++failures < 3)) || fail "$name is READY, but the run could not be started; see above"
           continue
         fi
-        since=""
+        failures=0 since=""
         ;;
       *)
         since="${since:-$SECONDS}"

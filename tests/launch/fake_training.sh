@@ -49,6 +49,10 @@ while (($(wc -l <"$run/steps") < 8)); do
         sleep 0.05
       done
       ;;
+    break)
+      touch "$FAKE/broken"
+      finish 75
+      ;;
     [0-9]*) finish "$(sed -n "s/^$step //p" "$FAKE/plan")" ;;
   esac
   sleep 0.02

@@ -9,6 +9,15 @@ import pytest
 POD = ("--name=pod", "--zone=zone-a", "--poll=0.1")
 RUN = ("--config=a.py:paper", "--workdir=bucket/run", "--config.data.name=it's")
 
+SETUP = """set -eu
+[[ ! -e "$FAKE/broken" ]]
+python="$HOME/vidgen_jax/.venv/bin/python"
+mkdir -p "${python%/*}"
+cp "$FAKE/training" "$python"
+/bin/chmod +x "$python"
+echo "$VIDGEN_EXTRAS" >>"$FAKE/installed"
+"""
+
 
 class Cloud:
   """The stand-in's state, and the script run on it."""
@@ -25,10 +34,7 @@ class Cloud:
     sandbox.program("gcsfuse", 'echo "$*" >>"$FAKE/mounted"; rmdir "${@: -1}"; ln -s "$FAKE/bucket" "${@: -1}"')
     # What setup.sh installs on a worker is the training that counts steps.
     shutil.copy(folder / "fake_training.sh", sandbox.folder / "training")
-    (sandbox.checkout / "launch" / "setup.sh").write_text(
-      'set -eu\nmkdir -p "$HOME/vidgen_jax/.venv/bin"\ncp "$FAKE/training" "$HOME/vidgen_jax/.venv/bin/python"\n'
-      '/bin/chmod +x "$HOME/vidgen_jax/.venv/bin/python"\necho "$VIDGEN_EXTRAS" >>"$FAKE/installed"\n'
-    )
+    (sandbox.checkout / "launch" / "setup.sh").write_text(SETUP)
 
   def __call__(self, *words: str, check: int | None = 0):
     result = self._sandbox.run("tpu_pod.sh", *POD, *words)
@@ -116,6 +122,16 @@ def test_another_exit_status_stops_with_the_end_of_the_log(cloud):
   assert "the run failed with exit status 3" in result.stderr
   assert shown_steps(result.stdout)[-4:] == [1, 2, 3, 4]
   assert (len(cloud.lines("runs")), len(cloud.called("tpu-vm delete pod"))) == (2, 0)
+
+
+def test_a_start_that_fails_on_a_slice_that_is_ready_is_tried_three_times(cloud):
+  cloud.plan("4 break")
+  result = cloud("--bucket=clips", "train", *RUN, check=2)
+  assert "pod is READY, but the run could not be started" in result.stderr
+  assert result.stderr.count("the run is preempted, the slice READY") == 3
+  (cloud.folder / "broken").unlink()
+  cloud("train")
+  assert len(cloud.lines("bucket/run/steps")) == 8
 
 
 def test_peers_that_fail_before_the_preemption_is_known_are_no_failure(cloud):
