@@ -1,23 +1,50 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice through gcloud: the same program on every worker.
+# Trains on a Cloud TPU slice through gcloud: the same program on every worker, started again after each preemption.
 #
-#   launch/tpu_pod.sh [--dry-run] --name=NAME --zone=ZONE [--project=PROJECT] [--type=v4-32]
-#                     [--runtime=tpu-ubuntu2204-base] [--spot] ACTION [ARGUMENTS...]
+#   launch/tpu_pod.sh [OPTIONS] --name=NAME --zone=ZONE ACTION [ARGUMENTS...]
 #
-#   create              creates the slice (or finds it), copies this checkout to every worker and installs it there
-#   run ARGUMENTS...    starts `vidgen train --distributed ARGUMENTS...` on every worker, detached; the workdir must lie on a
-#                       file system that all workers share (Filestore, or a bucket mounted with gcsfuse)
-#   log                 follows worker 0's log
+#   train ARGUMENTS...  all of it: create, upload, install, run ARGUMENTS..., watch. A slice and a run that are there
+#                       are used. Without ARGUMENTS: those of the last run
+#   watch               shows the log of the run; when the slice was preempted, deletes what this checkout created,
+#                       creates it again and starts the same command, until the run is done. The run's exit status
+#                       decides: 0 is done, 75 (stopped by the platform) starts it again, any other ends with the tail
+#                       of the log
+#   create              creates the slice, or finds it, and waits until its workers answer
+#   upload, install     copies this checkout to every worker; installs it there
+#   run ARGUMENTS...    starts `vidgen train --distributed ARGUMENTS...` on every worker, detached; the workdir must lie
+#                       on a file system that all workers share (--bucket, --prepare)
+#   status, log         state of slice and run; follows worker 0's log
+#   stop                stops the run, which saves its state; the slice stays
 #   fetch FROM TO       copies a gs:// folder, or a path on worker 0, to this machine
 #   delete              deletes the slice, if this checkout created it
 #
-# --dry-run prints every command and executes none. `create`, `run` and `delete` may be repeated.
+# Options; those of the slice are kept for the actions that follow, until it is deleted:
+#   --type=v4-32        v2, v3, v4, v5e (v5litepod), v5p and v6e, with their number as in Cloud TPU's documentation
+#   --runtime=VERSION   software of the workers (default: the one for the type)
+#   --spot              may be preempted, costs less
+#   --queued            asks by a queued resource of the same name, and waits until it is ACTIVE
+#   --project=PROJECT   (default: gcloud's)
+#   --bucket=BUCKET     mounted at ~/bucket of every worker: for data, --workdir=bucket/..., --config.data.data_dir=...
+#   --prepare=COMMAND   run on every worker by `install`, such as the mount of a Filestore share
+#   --max_restarts=100  of the run, by `train` and `watch`
+#   --timeout=86400     seconds to wait for the slice; for workers that do not answer, half an hour at most
+#   --poll=60           seconds between two looks
+#   --dry-run           prints every command and executes none
+#
+# Every action may be repeated. `train` and `watch` may be interrupted: the run goes on, and `watch` finds it again.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-name="" zone="" project="" type="v4-32" runtime="tpu-ubuntu2204-base" spot="" dry_run=""
+name="" zone="" project="" dry_run="" max_restarts=100 timeout=86400 poll=60
+type="" runtime="" spot="" queued="" bucket="" prepare="" identifier=""
+patience=1800     # seconds, for workers of a slice that is READY
+preempted_code=75 # PREEMPTED_EXIT_CODE of vidgen_jax/parallel/preemption.py
+exec 3>&1         # --dry-run prints here also where output is captured
 
 say() { printf 'tpu_pod: %s\n' "$*" >&2; }
-fail() { say "error: $*"; exit 2; }
+fail() {
+  say "error: $*"
+  exit 2
+}
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
 while [[ "${1:-}" == -* ]]; do
@@ -29,76 +56,383 @@ while [[ "${1:-}" == -* ]]; do
     --type=*) type="${1#*=}" ;;
     --runtime=*) runtime="${1#*=}" ;;
     --spot) spot=yes ;;
-    -h | --help) usage; exit 0 ;;
+    --queued) queued=yes ;;
+    --bucket=*) bucket="${1#*=}" ;;
+    --prepare=*) prepare="${1#*=}" ;;
+    --max_restarts=*) max_restarts="${1#*=}" ;;
+    --timeout=*) timeout="${1#*=}" ;;
+    --poll=*) poll="${1#*=}" ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
     *) fail "unknown option $1; --help lists them" ;;
   esac
   shift
 done
 action="${1:-}"
-[[ -n "$action" ]] || fail "an action is missing: create, run, log, fetch or delete; --help says more"
+[[ -n "$action" ]] || fail "an action is missing: train, watch, create, ...; --help says more"
 shift
 [[ -n "$name" && -n "$zone" ]] || fail "--name and --zone are required"
 [[ "$name" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name=$name: use lower-case letters, digits and hyphens"
+[[ "$max_restarts" =~ ^[0-9]+$ ]] || fail "--max_restarts=$max_restarts is no number"
+[[ "$timeout" =~ ^[0-9]+$ ]] || fail "--timeout=$timeout is no number of seconds"
+[[ "$prepare" != *$'\n'* ]] || fail "--prepare: use one line"
+[[ "$poll" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--poll=$poll is no number of seconds"
 
+((patience <= timeout)) || patience="$timeout"
 where=(--zone="$zone" ${project:+--project="$project"})
-# What this checkout created: the slice bears the same random identifier as a label.
+# What this checkout created: `slice` holds its options and the random identifier that it bears as a label, `command`
+# the arguments of the last run.
 record="$root/.cache/tpu_pods/${project:-default}_${zone}_${name}"
+if [[ -f "$record/slice" ]]; then
+  while IFS='=' read -r key value; do
+    case "$key" in
+      identifier) identifier="$value" ;;
+      type) type="${type:-$value}" ;;
+      runtime) runtime="${runtime:-$value}" ;;
+      spot) spot="${spot:-$value}" ;;
+      queued) queued="$value" ;; # The slice is deleted as it was created.
+      bucket) bucket="${bucket:-$value}" ;;
+      prepare) prepare="${prepare:-$value}" ;;
+    esac
+  done <"$record/slice"
+fi
+type="${type:-v4-32}"
+type="${type/#v5e-/v5litepod-}"
+bucket="${bucket#gs://}"
+if [[ -z "$runtime" ]]; then
+  case "$type" in
+    v2-* | v3-* | v4-*) runtime=tpu-ubuntu2204-base ;;
+    v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
+    v5p-*) runtime=v2-alpha-tpuv5 ;;
+    v6e-*) runtime=v2-alpha-tpuv6e ;;
+    *) fail "--type=$type: its runtime is not known; give it as --runtime" ;;
+  esac
+fi
 
 command_line() { printf '%q ' "$@" | sed 's/ $//'; }
 execute() {
   if [[ -n "$dry_run" ]]; then
-    printf '%s\n' "$(command_line "$@")"
+    printf '%s\n' "$(command_line "$@")" >&3
   else
     say "$(command_line "$@")"
-    "$@"
+    "$@" 3>&-
   fi
 }
-tpu() { execute gcloud compute tpus tpu-vm "$@"; }
-describe() { gcloud compute tpus tpu-vm describe "$name" "${where[@]}" --format="value($1)" 2>/dev/null; }
-on_workers() { tpu ssh "$name" "${where[@]}" --worker="$1" --command="$2"; }
+ask() { # As `execute`, without saying so each time.
+  if [[ -n "$dry_run" ]]; then
+    printf '%s\n' "$(command_line "$@")" >&3
+  else
+    "$@" 3>&-
+  fi
+}
+ssh_to() { # WORKER COMMAND
+  ask gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --quiet --worker="$1" \
+    --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=15 --command="$2"
+}
+worker_script() { printf 'bash vidgen_jax/launch/tpu_worker.sh %s' "$(command_line "$@")"; }
+
+# What `create` made: a queued resource or a slice of this name.
+resources() {
+  if [[ -n "$queued" ]]; then
+    printf 'queued-resources'
+  else
+    printf 'tpu-vm'
+  fi
+}
+
+# Whether KIND (tpu-vm, queued-resources) of this name exists; fails with 2 where gcloud does not say.
 exists() {
   local found
-  [[ -z "$dry_run" ]] || return 1
   # Not `describe`: its failure may as well mean that gcloud may not ask.
-  found="$(gcloud compute tpus tpu-vm list "${where[@]}" --format='value(name)')" || fail "gcloud could not list the slices"
+  found="$(ask gcloud compute tpus "$1" list "${where[@]}" --format='value(name)')" || return 2
   printf '%s\n' "$found" | grep -Eq "(^|/)$name\$"
 }
 
-create() {
-  local identifier state archive
-  if exists; then
-    state="$(describe state)"
-    [[ "$state" == READY ]] || fail "$name exists and its state is $state, not READY"
-    say "$name exists; using it"
-  else
-    identifier="vidgen-$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')"
-    if [[ -z "$dry_run" ]]; then
-      mkdir -p "$(dirname "$record")"
-      printf '%s\n' "$identifier" >"$record"
+describe() { ask gcloud compute tpus "$1" describe "$name" "${where[@]}" --format="value($2)"; }
+
+# READY; MISSING; another state of the slice, or of the queued resource as long as it has no slice; UNKNOWN if gcloud
+# does not say.
+slice_state() {
+  local state code=0
+  exists "$(resources)" || code=$?
+  case "$code" in
+    0) ;;
+    1) printf 'MISSING\n' && return ;;
+    *) printf 'UNKNOWN\n' && return ;;
+  esac
+  if [[ -n "$queued" ]]; then
+    state="$(describe queued-resources state.state)" || state=UNKNOWN
+    if [[ "$state" != ACTIVE ]]; then
+      printf '%s\n' "$state"
+      return
     fi
-    tpu create "$name" "${where[@]}" --accelerator-type="$type" --version="$runtime" \
-      --labels="created-by=$identifier" ${spot:+--spot}
   fi
-  archive="$root/.cache/vidgen_jax.tar.gz"
-  [[ -n "$dry_run" ]] || mkdir -p "$root/.cache"
-  execute tar -C "$root" --exclude=.git --exclude=.venv --exclude=.cache --exclude=runs -czf "$archive" .
-  tpu scp "$archive" "$name:vidgen_jax.tar.gz" "${where[@]}" --worker=all
-  # The images of Ubuntu 22.04 come with Python 3.10.
-  on_workers all "$(printf '%s' \
-    '(python3 -c "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))" || command -v python3.11 ||' \
-    ' (sudo apt-get update -q && sudo apt-get install -q -y python3.11 python3.11-venv)) >/dev/null &&' \
-    ' mkdir -p vidgen_jax && tar -C vidgen_jax -xzf vidgen_jax.tar.gz &&' \
-    ' VIDGEN_EXTRAS=tpu,tensorboard bash vidgen_jax/launch/setup.sh')"
+  state="$(describe tpu-vm state)" || state=UNKNOWN
+  printf '%s\n' "${state:-UNKNOWN}"
 }
 
+is_gone() { [[ "$1" =~ ^(MISSING|PREEMPTED|TERMINATED|SUSPENDED)$ ]]; }
+
+request() {
+  identifier="vidgen-$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')"
+  if [[ -z "$dry_run" ]]; then
+    # Before the request: an answer that is lost must not leave a slice that nobody may delete.
+    mkdir -p "$record"
+    printf '%s\n' "identifier=$identifier" "type=$type" "runtime=$runtime" "spot=$spot" "queued=$queued" \
+      "bucket=$bucket" "prepare=$prepare" >"$record/slice.new"
+    mv "$record/slice.new" "$record/slice"
+  fi
+  if [[ -n "$queued" ]]; then
+    execute gcloud compute tpus queued-resources create "$name" "${where[@]}" --node-id="$name" \
+      --accelerator-type="$type" --runtime-version="$runtime" --labels="created-by=$identifier" ${spot:+--spot}
+  else
+    execute gcloud compute tpus tpu-vm create "$name" "${where[@]}" \
+      --accelerator-type="$type" --version="$runtime" --labels="created-by=$identifier" ${spot:+--spot}
+  fi
+}
+
+# Fails if this checkout did not create what bears the name now.
+check_own() {
+  local label=labels.created-by found
+  [[ -n "$identifier" ]] || fail "this checkout did not create $name; it is not deleted"
+  if [[ -n "$queued" ]]; then
+    label='tpu.nodeSpec[0].node.labels.created-by'
+  fi
+  found="$(describe "$(resources)" "$label")" || fail "gcloud does not say whose $name is; it is not deleted"
+  [[ "$found" == "$identifier" ]] ||
+    fail "$name bears another label than the slice that this checkout created; it is not deleted"
+}
+
+delete_slice() {
+  if [[ -z "$dry_run" ]]; then
+    check_own
+  fi
+  if [[ -n "$queued" ]]; then
+    execute gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet
+  else
+    execute gcloud compute tpus tpu-vm delete "$name" "${where[@]}" --quiet
+  fi
+}
+
+# Seconds are counted in whole ones; what began is never cut short.
+check_time() { # SINCE WHAT
+  ((SECONDS - $1 <= timeout)) || fail "$2 for --timeout=$timeout seconds; the same command goes on waiting"
+}
+
+create() {
+  local began=$SECONDS state errors code
+  if [[ -n "$dry_run" ]]; then
+    request
+    describe "$(resources)" "$([[ -n "$queued" ]] && printf 'state.state' || printf 'state')"
+    ssh_to all true
+    return
+  fi
+  while true; do
+    state="$(slice_state)"
+    [[ "$state" != UNKNOWN || -n "$unattended" ]] || fail "gcloud could not say what there is; its message is above"
+    if [[ "$state" == READY ]]; then
+      if ssh_to all true </dev/null; then
+        say "$name is ready"
+        return
+      fi
+      state="READY, but its workers do not answer"
+    elif [[ "$state" == MISSING ]]; then
+      errors="$(mktemp)" code=0
+      request 2> >(tee "$errors" >&2) || code=$?
+      if ((code)) && ! grep -Eiq 'capacity|exhausted|stockout|unavailable|internal error' "$errors"; then
+        rm -f "$errors"
+        fail "gcloud could not create $name; its message is above"
+      fi
+      rm -f "$errors"
+      ((code)) || continue
+    elif [[ "$state" == FAILED ]]; then
+      fail "the request for $name is FAILED; gcloud compute tpus queued-resources describe says why; then delete it"
+    elif is_gone "$state"; then
+      delete_slice || say "gcloud could not delete $name yet"
+      continue
+    fi
+    say "$name is $state; looking again in $poll s"
+    check_time "$began" "$name was not ready"
+    sleep "$poll"
+  done
+}
+
+upload() {
+  local archive="$root/.cache/vidgen_jax.tar.gz"
+  [[ -n "$dry_run" ]] || mkdir -p "$root/.cache"
+  execute tar -C "$root" --exclude=./.git --exclude=./.venv --exclude=./.cache --exclude=./runs --exclude=./data \
+    -czf "$archive" . &&
+    execute gcloud compute tpus tpu-vm scp "$archive" "$name:vidgen_jax.tar.gz" "${where[@]}" --quiet --worker=all &&
+    ssh_to all 'mkdir -p vidgen_jax && tar -C vidgen_jax -xzf vidgen_jax.tar.gz'
+}
+
+install() { ssh_to all "$(worker_script install "$bucket" "$prepare")"; }
+
 run() {
-  [[ $# -gt 0 ]] || fail "run needs the arguments of vidgen train: --config=... --workdir=/mnt/shared/..."
-  # setsid and nohup: the run outlives the ssh connection. A worker that already trains is left alone.
-  # shellcheck disable=SC2016  # the worker expands them
-  on_workers all "$(printf '%s' \
-    'cd vidgen_jax && if kill -0 "$(cat ../vidgen.pid 2>/dev/null)" 2>/dev/null; then echo already running; else' \
-    ' VIDGEN_EXTRAS=tpu,tensorboard setsid nohup bash launch/local.sh train --distributed ' "$(command_line "$@")" \
-    ' >../vidgen.log 2>&1 </dev/null & echo $! >../vidgen.pid; fi')"
+  [[ $# -gt 0 ]] || fail "run needs the arguments of vidgen train: --config=... --workdir=bucket/..."
+  if [[ -z "$dry_run" ]]; then
+    mkdir -p "$record"
+    command_line "$@" >"$record/command"
+  fi
+  ssh_to all "$(worker_script start "$@")"
+}
+
+unattended="" # Once a run goes on, a failure of gcloud may be one that passes.
+
+# The arguments of the last run, as one quoted line.
+last_command() { cat "$record/command" 2>/dev/null || fail "no run was started from this checkout; use train or run"; }
+
+launch() { # QUOTED_ARGUMENTS
+  local -a arguments
+  eval "arguments=($1)" # Written by `command_line`.
+  create && upload && install && run "${arguments[@]}" && log_position=0
+}
+
+# Of the run on all workers: running, ending (some still run), done, preempted, lost, failed, none, unreachable.
+run_state() {
+  local answer running others
+  answer="$(ssh_to all "$(worker_script status)" </dev/null)" || answer=""
+  answer="$(printf '%s\n' "$answer" | sed -n 's/^worker //p')"
+  if [[ -z "$answer" ]]; then
+    printf 'unreachable\n'
+    return
+  fi
+  running="$(grep -c ' running$' <<<"$answer" || true)"
+  others="$(grep -vc ' running$' <<<"$answer" || true)"
+  if ((running && others)); then
+    printf 'ending\n'
+  elif ((running)); then
+    printf 'running\n'
+  elif ! grep -qv ' exited 0$' <<<"$answer"; then
+    printf 'done\n'
+  elif ! grep -qv ' none$' <<<"$answer"; then
+    printf 'none\n'
+  elif grep -q " exited $preempted_code\$" <<<"$answer"; then
+    printf 'preempted\n'
+  elif grep -Eq ' (lost|none)$' <<<"$answer"; then
+    printf 'lost\n' # A worker was started anew or lost its process; its peers end with errors of their own.
+  else
+    sed -n 's/.* exited \([1-9][0-9]*\)$/failed with exit status \1/p' <<<"$answer" | head -n 1
+  fi
+}
+
+log_position=""
+show_log() { # Of worker 0, what is new; at first the last lines of a run that goes on.
+  local new
+  if [[ -z "$log_position" ]]; then
+    log_position="$(ssh_to 0 "$(worker_script size)" </dev/null 2>/dev/null)" || log_position=""
+    [[ "$log_position" =~ ^[0-9]+$ ]] || return 0
+    log_position=$((log_position > 4000 ? log_position - 4000 : 0))
+  fi
+  new="$(mktemp)"
+  if ssh_to 0 "$(worker_script log "$log_position")" </dev/null >"$new" 2>/dev/null; then
+    cat "$new"
+    log_position=$((log_position + $(wc -c <"$new")))
+  fi
+  rm -f "$new"
+}
+
+watch() {
+  local arguments restarts=0 failures=0 since="" state run=""
+  if [[ -n "$dry_run" ]]; then
+    describe "$(resources)" state
+    ssh_to all "$(worker_script status)"
+    ssh_to 0 "$(worker_script log 0)"
+    return
+  fi
+  arguments="$(last_command)"
+  unattended=yes
+  while true; do
+    state="$(slice_state)"
+    if [[ "$state" == READY ]]; then
+      run="$(run_state)"
+      [[ "$run" == unreachable ]] || show_log
+    elif is_gone "$state"; then
+      run=gone
+    else
+      run=waiting
+    fi
+    case "$run" in
+      running) since="" ;;
+      done)
+        say "the run is done"
+        return
+        ;;
+      none) fail "no run was started on $name; use train or run" ;;
+      failed*)
+        # Where a worker was preempted its peers fail, and gcloud may know of it later.
+        sleep "$poll"
+        state="$(slice_state)"
+        if [[ "$state" == READY && "$(run_state)" == "$run" ]]; then
+          ssh_to 0 'tail -n 50 vidgen_run/log' </dev/null || true
+          say "error: the run $run; the end of worker 0's log is above, the slice is still there"
+          exit 1
+        fi
+        continue
+        ;;
+      preempted | lost | gone)
+        if ((++restarts > max_restarts)); then
+          say "error: stopped by the platform after --max_restarts=$max_restarts; the same command goes on"
+          exit "$preempted_code"
+        fi
+        say "the run is $run, the slice $state; start $restarts of at most $max_restarts"
+        if ! launch "$arguments"; then
+          # Preempted meanwhile, which may not be known yet; or something that no new start mends.
+          sleep "$poll"
+          [[ "$(slice_state)" == READY ]] || failures=0
+          ((++failures < 3)) || fail "$name is READY, but the run could not be started; see above"
+          continue
+        fi
+        failures=0 since=""
+        ;;
+      *)
+        since="${since:-$SECONDS}"
+        say "slice $state, run $run; looking again in $poll s"
+        if [[ "$state" == READY ]] && ((SECONDS - since > patience)); then
+          [[ "$run" == ending ]] || fail "the workers of $name do not answer"
+          # Some wait for peers that have ended. Then their statuses decide.
+          ssh_to all "$(worker_script stop)" </dev/null || true
+          since=""
+        fi
+        check_time "${since:-$SECONDS}" "slice $state, run $run,"
+        ;;
+    esac
+    sleep "$poll"
+  done
+}
+
+train() {
+  local arguments
+  if [[ $# -gt 0 ]]; then
+    arguments="$(command_line "$@")"
+  elif [[ -n "$dry_run" ]]; then
+    fail "train needs the arguments of vidgen train: --config=... --workdir=bucket/..."
+  else
+    arguments="$(last_command)"
+  fi
+  if [[ -z "$dry_run" && "$(slice_state)" == READY && "$(run_state)" == running ]]; then
+    [[ "$arguments" == "$(last_command)" ]] || fail "another run goes on: $(last_command); stop it first, or watch it"
+    say "the run goes on"
+  else
+    launch "$arguments" || fail "the run could not be started; the message is above, and the same command tries again"
+  fi
+  watch
+}
+
+status() {
+  if [[ -n "$dry_run" ]]; then
+    describe "$(resources)" state
+    ssh_to all "$(worker_script status)"
+    return
+  fi
+  local state
+  state="$(slice_state)"
+  printf 'slice %s\n' "$state"
+  if [[ "$state" == READY ]]; then
+    printf 'run %s\n' "$(run_state)"
+  fi
 }
 
 fetch() {
@@ -106,27 +440,28 @@ fetch() {
   if [[ "$1" == gs://* ]]; then
     execute gcloud storage cp --recursive "$1" "$2" ${project:+--project="$project"}
   else
-    tpu scp --recurse "$name:$1" "$2" "${where[@]}" --worker=0
+    execute gcloud compute tpus tpu-vm scp --recurse "$name:$1" "$2" "${where[@]}" --quiet --worker=0
   fi
 }
 
 delete() {
+  local code=0
   if [[ -z "$dry_run" ]]; then
-    [[ -f "$record" ]] || fail "this checkout did not create $name; it is not deleted"
-    if ! exists; then
-      say "$name is gone already"
-      rm -f "$record"
-      return
-    fi
-    [[ "$(describe 'labels.created-by')" == "$(cat "$record")" ]] ||
-      fail "$name bears another label than the slice that this checkout created; it is not deleted"
+    [[ -n "$identifier" ]] || fail "this checkout did not create $name; it is not deleted"
+    exists "$(resources)" || code=$?
+    ((code < 2)) || fail "gcloud could not list what there is"
   fi
-  tpu delete "$name" "${where[@]}" --quiet
-  [[ -n "$dry_run" ]] || rm -f "$record"
+  if ((code)); then
+    say "$name is gone already"
+  else
+    delete_slice
+  fi
+  [[ -n "$dry_run" ]] || rm -rf "$record"
 }
 
 case "$action" in
-  create | run | fetch | delete) "$action" "$@" ;;
-  log) on_workers 0 'tail -n 100 -F vidgen.log' ;;
-  *) fail "unknown action $action; choose create, run, log, fetch or delete" ;;
+  train | watch | create | upload | install | run | status | fetch | delete) "$action" "$@" ;;
+  log) ssh_to 0 'tail -n 100 -F vidgen_run/log' ;;
+  stop) ssh_to all "$(worker_script stop)" ;;
+  *) fail "unknown action $action; choose train, watch, create, run, status, log, stop, fetch or delete" ;;
 esac

@@ -8,8 +8,9 @@ A command is a module of `vidgen_jax.commands` with three names:
 
 Modules are imported only when their command runs, so `vidgen data` never loads the models.
 
-Exit status: 0 success; 2 a mistake the user can mend, told in one line on stderr; 130 interrupted; otherwise what `run`
-returned. Anything else is a defect of this package and keeps its traceback.
+Exit status: 0 success; 2 a mistake the user can mend, told in one line on stderr; 75 stopped by the platform, to be
+started again; 130 interrupted; otherwise what `run` returned. Anything else is a defect of this package and keeps its
+traceback.
 """
 
 import ast

@@ -130,7 +130,9 @@ class Experiment:
     return jax.device_put(nets, meshes.replicated(self.mesh))
 
   def compile_step(self, phase: str) -> Any:
-    """The compiled train step of a phase, with its cost and memory analyses."""
+    """The compiled train step of a phase, with its cost and memory analyses; the plain one under JAX_DISABLE_JIT."""
+    if jax.config.jax_disable_jit:
+      return self.step_fn(phase)
     constants = self.step_constants(0, phase)
     return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), constants).compile()
 

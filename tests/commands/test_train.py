@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import types
 from pathlib import Path
 
 import jax
@@ -14,18 +15,21 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments import mvt_weizmann
+from experiments import mvt_weizmann, trivd_shape_motion
+from vidgen_jax import cli
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
 from vidgen_jax.algorithms import mvt
 from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.commands import train as train_command
 from vidgen_jax.commands.train import train
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.errors import UserError
+from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file, write_weight_file
 from vidgen_jax.training.hooks import Hooks
-from vidgen_jax.training.loop import NonFiniteMetricError
+from vidgen_jax.training.loop import NonFiniteMetricError, TrainLoop
 
 pytest_plugins = ["tests.runs"]
 
@@ -207,10 +211,63 @@ def test_a_signal_saves_and_the_run_continues_bitwise(number, run_config, undist
 
   monkeypatch.setattr(Hooks, "metrics", metrics)
   config = _with_train(run_config, checkpoint_every=100)
-  assert int(train(config, str(tmp_path)).step) == 3
+  stop = StopSignals()
+  assert int(train(config, str(tmp_path), stop=stop).step) == 3
+  assert stop.received == number
   monkeypatch.setattr(Hooks, "metrics", original)
   assert int(train(config, str(tmp_path)).step) == 4
   _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, config))
+
+
+@pytest.mark.parametrize(
+  ("step", "received", "status"),
+  [
+    (4, None, 0),
+    (4, signal.SIGTERM, 0),  # it came with the last step
+    (3, signal.SIGTERM, 75),
+    (3, None, 75),  # of several hosts another one was told
+    (3, signal.SIGINT, 0),  # a person
+  ],
+)
+def test_the_exit_status_says_whether_to_start_the_run_again(step, received, status, monkeypatch, tmp_path):
+  def stopped(config, workdir, *, profile, stop):
+    stop.received = received
+    return types.SimpleNamespace(step=np.int32(step))
+
+  monkeypatch.setattr(train_command, "train", stopped)
+  assert trivd_shape_motion.get_config("smoke").train.num_steps == 4
+  words = ["train", "--config=experiments/trivd_shape_motion.py:smoke", f"--workdir={tmp_path}"]
+  assert cli.dispatch(words) == status
+
+
+class _OneStep:
+  """An experiment whose step takes a constant from the host."""
+
+  def __init__(self):
+    self.config = _with_train(configs.from_config_dict(trivd_shape_motion.get_config("smoke")), num_steps=1)
+    self.algorithm = types.SimpleNamespace(phase_at=lambda step: "main")
+    self.step_fn = lambda phase: lambda state, batch, constants: (state + np.ones(3, np.float32), {})
+    self.abstract_state = self.batch_shape = None
+
+  def put_batch(self, batch, *, microbatches):
+    return batch
+
+  def step_constants(self, step, phase):
+    return None
+
+  def clips_per_step(self, phase):
+    return 1
+
+  def compile_step(self, phase):
+    return experiments.Experiment.compile_step(self, phase)
+
+
+def test_without_jit_a_step_is_not_compiled_and_may_take_constants_from_the_host():
+  checkpointer = types.SimpleNamespace(due=lambda step: False, save=lambda *_: None, wait=lambda: None)
+  hooks = types.SimpleNamespace(due=lambda step: False, metrics=lambda *_: None)
+  loop = TrainLoop(_OneStep(), checkpointer, iter([None]), hooks, StopSignals(), {})
+  with jax.disable_jit():
+    np.testing.assert_array_equal(loop.run(jnp.zeros(3), 0), np.ones(3))
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(run_folder, run_config, undisturbed, tmp_path, caplog):

@@ -76,6 +76,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flags_as_required(["real", "fake"], flag_values=flag_values)
 
 
+@distributed_flags.together
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments

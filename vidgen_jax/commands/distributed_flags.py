@@ -1,9 +1,19 @@
-"""Flags of commands that several processes run together."""
+"""Flags of commands that several processes run together, and how these end."""
 
-from absl import flags
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import jax
+from absl import flags, logging
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
+
+Run = Callable[[flags.FlagValues, list[str]], int | None]
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -28,3 +38,48 @@ def join(flag_values: flags.FlagValues) -> None:
     startup.initialize_distributed(group)
   elif group.coordinator is not None:
     raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
+
+
+def together(run: Run) -> Run:
+  """Makes a command that fails on one process of a job end there at once, so that the others notice.
+
+  Left to itself it would wait for the others first, which wait for it. Those end as soon as a computation that needs it
+  fails, or it was not heard of for `startup.HEARTBEAT_SECONDS`: with `PREEMPTED_EXIT_CODE`, since it is not their
+  fault and the job can be started again, unless JAX ends them first.
+
+  Args:
+    run: as the command line calls it.
+  """
+
+  @functools.wraps(run)
+  def wrapped(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
+    try:
+      return run(flag_values, arguments)
+    except BaseException as error:
+      if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        raise
+      _end(error)
+
+  return wrapped
+
+
+def _end(error: BaseException) -> None:
+  """Says why, and ends the process without waiting for anything."""
+  status = 1
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    reason = (str(error).strip() or "unknown").splitlines()[0][:300]
+    logging.error(
+      "another process of the job ended, or cannot be reached: %s; start the job again, it continues from its last "
+      "checkpoint",
+      reason,
+    )
+    status = PREEMPTED_EXIT_CODE
+  elif isinstance(error, UserError):
+    sys.stderr.write(f"vidgen: error: {' '.join(str(error).split())}\n")
+    status = 2
+  else:
+    traceback.print_exception(error)
+  logging.flush()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)

@@ -1,6 +1,7 @@
 """`vidgen train`: starts or continues a run."""
 
 import contextlib
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,15 @@ from vidgen_jax.observe.parameters import parameter_table
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import create_writer
 from vidgen_jax.parallel import startup
-from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE, StopSignals
 from vidgen_jax.training.hooks import Hooks
 from vidgen_jax.training.loop import TrainLoop, train_iterator
 
 SUMMARY = """Trains the system that an experiment file describes; continues if the workdir holds checkpoints.
 
 Needs --config and --workdir, and the data set that config.data.name names (build it with `vidgen data build`).
+Exit status: 0 when the last step is done; 75 when SIGTERM came before it: the state is saved, and the same command
+continues.
 Example: vidgen train --config=experiments/trivd_shape_motion.py:cpu --workdir=runs/shapes"""
 
 
@@ -46,25 +49,33 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flags_as_required(["config", "workdir"], flag_values=flag_values)
 
 
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs the command."""
+@distributed_flags.together
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
+  """Runs the command; `PREEMPTED_EXIT_CODE` if the platform stopped it."""
   del arguments
   config = configs.from_config_dict(flag_values.config)
   startup.enable_compilation_cache()
   distributed_flags.join(flag_values)
-  train(config, flag_values.workdir, profile=flag_values.profile)
+  stop = StopSignals()
+  state = train(config, flag_values.workdir, profile=flag_values.profile, stop=stop)
+  # Of several hosts the platform may have told another one; a person who presses ^C wants no new start.
+  preempted = int(state.step) < config.train.num_steps and stop.received != signal.SIGINT
+  return PREEMPTED_EXIT_CODE if preempted else None
 
 
-def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> TrainState:
+def train(
+  config: ExperimentConfig, workdir: str, *, profile: bool = False, stop: StopSignals | None = None
+) -> TrainState:
   """Trains until `config.train.num_steps`, or until SIGTERM or SIGINT, after which the state is saved.
 
   Args:
     config: of the run.
     workdir: its folder; a run that is found there continues, bitwise.
     profile: writes a JAX trace of some steps.
+    stop: tells the caller afterwards which signal came.
 
   Returns:
-    The last state.
+    The last state; `state.step` says whether all steps are done.
 
   Raises:
     UserError: if config, workdir, data or devices do not fit.
@@ -78,7 +89,7 @@ def train(config: ExperimentConfig, workdir: str, *, profile: bool = False) -> T
   _ = experiment.abstract_state, experiment.frozen_nets
   workdirs.claim(workdir, config)
   every, keep = config.train.checkpoint_every, config.train.checkpoints_to_keep
-  with Checkpointer(workdir, every=every, keep=keep) as checkpointer, StopSignals() as stop:
+  with Checkpointer(workdir, every=every, keep=keep) as checkpointer, stop or StopSignals() as stop:
     _check_continues(checkpointer, experiment, workdir)
     restored = checkpointer.restore(experiment.abstract_state, iterator=iterator)
     state = restored.state if restored else experiment.init_state()

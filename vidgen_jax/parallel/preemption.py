@@ -5,6 +5,12 @@ from types import FrameType
 
 import jax
 
+PREEMPTED_EXIT_CODE = 75
+"""Exit status of a run that the platform stopped before its last step: its state is saved, start it again.
+
+EX_TEMPFAIL of sysexits.h. The scripts in launch/ start the same command again on this status and on no other.
+"""
+
 
 class StopSignals:
   """While in use, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT interrupts at once.

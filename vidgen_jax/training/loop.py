@@ -76,6 +76,8 @@ class TrainLoop:
   def _run(self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: str | None) -> TrainState:
     num_steps = self._experiment.config.train.num_steps
     step_fns: dict[str, Any] = {}
+    # Operations that run one by one take their constants from the host.
+    transfers = "allow" if jax.config.jax_disable_jit else "disallow"
     step = first_step
     for step in range(first_step + 1, num_steps + 1):
       phase = self._experiment.algorithm.phase_at(step - 1)
@@ -83,7 +85,7 @@ class TrainLoop:
         step_fns[phase] = self._compile(phase)
       batch = next(batches)
       constants = self._experiment.step_constants(step - 1, phase)
-      with jax.transfer_guard("disallow"):
+      with jax.transfer_guard(transfers):
         state, metrics = step_fns[phase](state, batch, constants)
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()

@@ -1,0 +1,32 @@
+"""What holds of every script."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = [*(ROOT / "launch").glob("*.sh"), *(ROOT / "launch").glob("*.sbatch"), ROOT / ".ci" / "run"]
+STAND_INS = list((ROOT / "tests" / "launch").glob("*.sh"))
+
+
+@pytest.mark.parametrize("script", sorted([*SCRIPTS, *STAND_INS]), ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(script, shellcheck):
+  result = subprocess.run([shellcheck, script], capture_output=True, text=True, check=False)
+  assert result.returncode == 0, result.stdout
+
+
+def test_every_file_of_the_folder_is_told_of(repository):
+  readme = (repository / "README.md").read_text()
+  for path in (repository / "launch").iterdir():
+    if path.name not in ("constraints.txt", "tpu_worker.sh"):  # the latter is a part of tpu_pod.sh
+      assert f"launch/{path.name}" in readme, path.name
+
+
+def test_launchers_know_the_exit_status():
+  from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
+
+  for name in ("tpu_pod.sh", "tpu_worker.sh", "slurm.sbatch", "k8s_jobset.yaml"):
+    text = (ROOT / "launch" / name).read_text()
+    assert str(PREEMPTED_EXIT_CODE) in text
+    assert "PREEMPTED_EXIT_CODE" in text

@@ -1,0 +1,143 @@
+"""The SLURM job, against a srun that ends as it is told and a scontrol that writes down what it is asked."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+SUBMITTED = {
+  "SLURM_JOB_ID": "4242",
+  "SLURM_NTASKS_PER_NODE": "4",
+  "SLURM_GPUS_ON_NODE": "4",
+  "VIDGEN_CONFIG": "experiments/a.py:paper",
+  "VIDGEN_WORKDIR": "/shared/it's a run",
+}
+
+
+@pytest.fixture
+def job(sandbox):
+  """Runs the job as sbatch would: a copy of the script, in the folder that it was submitted from."""
+  (sandbox.checkout / "launch" / "setup.sh").write_text('echo set up >>"$FAKE/installed"\n')
+  sandbox.program(
+    "srun",
+    'printf "%s\\n" "$*" >>"$FAKE/srun"; echo "${JAX_LOCAL_DEVICE_IDS:-unset}" >"$FAKE/devices"; exit "$CODE"',
+  )
+  sandbox.program(
+    "scontrol",
+    'echo "$*" >>"$FAKE/scontrol"\n'
+    'if [[ "$1" == show ]]; then echo "   JobState=${STATE:-RUNNING} Reason=None"; else exit "${REFUSED:-0}"; fi',
+  )
+  sandbox.program("seq", 'for ((i = $3; i < $4; i++)); do printf "%s," "$i"; done; echo "$4"')
+  spool = sandbox.folder / "spool"
+  spool.mkdir()
+  script = spool / "slurm_script"
+  script.write_bytes((sandbox.checkout / "launch" / "slurm.sbatch").read_bytes())
+
+  def run(code: int, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    submitted = SUBMITTED | {"SLURM_SUBMIT_DIR": str(sandbox.checkout), "CODE": str(code)} | environment
+    return subprocess.run(
+      ["bash", script, *arguments],
+      env=sandbox.environment | submitted,
+      cwd=spool,
+      capture_output=True,
+      text=True,
+      timeout=60,
+      check=False,
+    )
+
+  return run
+
+
+def test_a_run_that_is_done_ends_the_job(job, sandbox):
+  assert job(0, "--config.train.num_steps=8").returncode == 0
+  assert sandbox.lines("srun") == [
+    "--kill-on-bad-exit=0 .venv/bin/python -m vidgen_jax train --distributed --config=experiments/a.py:paper "
+    "--workdir=/shared/it's a run --config.train.num_steps=8"
+  ]
+  assert sandbox.lines("installed") == ["set up"]
+  assert sandbox.lines("scontrol") == []
+
+
+def test_a_preempted_run_is_queued_again(job, sandbox):
+  result = job(75)
+  assert result.returncode == 0, result.stderr
+  assert sandbox.lines("scontrol") == ["show job 4242", "requeue 4242"]
+
+
+@pytest.mark.parametrize("code", [1, 2, 137, 143])
+def test_another_exit_status_fails_the_job(code, job, sandbox):
+  assert job(code).returncode == code
+  assert sandbox.lines("scontrol") == []
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "COMPLETING", "PREEMPTED"])
+def test_a_job_that_was_cancelled_is_not_queued_again(state, job, sandbox):
+  result = job(75, STATE=state)
+  assert result.returncode == 75
+  assert "not queued again" in result.stderr
+  assert sandbox.lines("scontrol") == ["show job 4242"]
+
+
+def test_restarts_are_bounded(job, sandbox):
+  assert job(75, SLURM_RESTART_COUNT="2", VIDGEN_MAX_RESTARTS="3").returncode == 0
+  result = job(75, SLURM_RESTART_COUNT="3", VIDGEN_MAX_RESTARTS="3")
+  assert result.returncode == 75
+  assert "VIDGEN_MAX_RESTARTS=3" in result.stderr
+  assert sandbox.lines("scontrol").count("requeue 4242") == 1
+
+
+def test_a_cluster_that_refuses_to_queue_again_fails_the_job(job):
+  assert job(75, REFUSED="1").returncode == 1
+
+
+def test_one_task_a_node_uses_all_of_its_gpus(job, sandbox):
+  job(0)
+  assert sandbox.lines("devices") == ["unset"]
+  job(0, SLURM_NTASKS_PER_NODE="1")
+  assert sandbox.lines("devices") == ["0,1,2,3"]
+
+
+@pytest.mark.parametrize("name", ["VIDGEN_CONFIG", "VIDGEN_WORKDIR"])
+def test_what_is_missing_is_said(name, job, sandbox):
+  result = job(0, **{name: ""})
+  assert result.returncode == 2
+  assert f"{name} is missing" in result.stderr
+  assert sandbox.lines("srun") == []
+
+
+def test_a_job_that_was_submitted_elsewhere_says_so(job, tmp_path):
+  result = job(0, SLURM_SUBMIT_DIR=str(tmp_path))
+  assert result.returncode == 2
+  assert "submit the job from there" in result.stderr
+
+
+def test_the_directives_leave_time_to_save_and_allow_a_requeue(repository):
+  text = (repository / "launch" / "slurm.sbatch").read_text()
+  # sbatch reads directives up to the first line that is neither empty nor a comment.
+  head = text[: text.index("\nset -euo pipefail")]
+  directives = re.findall(r"^#SBATCH (\S+)$", head, re.MULTILINE)
+  assert len(directives) == text.count("#SBATCH --")
+  assert {"--requeue", "--signal=TERM@120", "--open-mode=append", "--nodes=2"} <= set(directives)
+
+
+def test_jax_finds_its_peers_by_what_slurm_sets(repository):
+  code = (
+    "from vidgen_jax.parallel import startup; startup.initialize_distributed(); import jax, sys;"
+    "sys.stdout.write(f'{jax.process_index()} {jax.process_count()} {jax.device_count()}')"
+  )
+  step = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+  processes = []
+  for task in "01":
+    environment = os.environ | step | {"SLURM_PROCID": task, "SLURM_LOCALID": task, "JAX_PLATFORMS": "cpu"}
+    environment.pop("XLA_FLAGS", None)
+    processes.append(
+      subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=repository, stdout=subprocess.PIPE, text=True)
+    )
+  try:
+    assert [process.communicate(timeout=120)[0] for process in processes] == ["0 2 2", "1 2 2"]
+  finally:
+    for process in processes:
+      process.kill()
+      process.wait()
