@@ -1,0 +1,184 @@
+"""Jobs of several processes, as on several hosts, with a CPU device each: what they compute, and how they end."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.tiny_experiment import TINY
+from vidgen_jax import cli
+from vidgen_jax import experiment as experiments
+from vidgen_jax import workdir as workdirs
+from vidgen_jax.checkpoint import Checkpointer
+from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
+from vidgen_jax.parallel.startup import HEARTBEAT_SECONDS
+
+pytest_plugins = ["tests.runs"]
+# One worker runs them all: programs are compiled once, and the two cores of a small machine are busy anyway.
+pytestmark = pytest.mark.xdist_group("processes")
+
+NUM_KILLS = int(os.environ.get("VIDGEN_NUM_KILLS", "3"))
+"""How often a training is killed; BUILD_NOTES.md tells of more."""
+
+PATIENCE = 240
+"""Seconds after which a process is taken to hang."""
+
+
+@pytest.fixture
+def start(run_config, repository, tmp_path_factory):
+  """Starts the processes of a training of the tiny experiment; those that are left over are killed at the end."""
+  started, logs = [], tmp_path_factory.mktemp("logs")
+
+  def start(workdir: Path, count: int, **changes) -> list[subprocess.Popen]:
+    fields = TINY | {"data.data_dir": run_config.data.data_dir, "train.log_every": 1, "train.picture_every": 0}
+    fields |= {"train.evaluate_every": 0} | {name.replace("__", "."): value for name, value in changes.items()}
+    command = [sys.executable, "-m", "vidgen_jax", "train", "--config=experiments/trivd_shape_motion.py:smoke"]
+    command += [f"--config.{name}={_text(value)}" for name, value in fields.items()] + [f"--workdir={workdir}"]
+    if count > 1:
+      command += ["--distributed", f"--coordinator=127.0.0.1:{_free_port()}", f"--num_processes={count}"]
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
+    job = []
+    for index in range(count):
+      log = (logs / f"{len(started)}_{index}.log").open("w")
+      which = [f"--process_id={index}"] if count > 1 else []
+      job.append(subprocess.Popen([*command, *which], cwd=repository, env=environment, stdout=log, stderr=log))
+      job[-1].log = Path(log.name)
+      log.close()
+    started.append(job)
+    return job
+
+  yield start
+  for process in (process for job in started for process in job):
+    process.kill()
+    process.wait()
+
+
+def _text(value) -> str:
+  return ",".join(map(str, value)) + "," if isinstance(value, tuple) else str(value)
+
+
+def _free_port() -> int:
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    return free.getsockname()[1]
+
+
+def _statuses(job) -> list[int]:
+  return [process.wait(timeout=PATIENCE) for process in job]
+
+
+def _losses(workdir) -> list[tuple[float, float]]:
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return [(line["disc/loss"], line["gen/loss"]) for line in lines if "disc/loss" in line]
+
+
+def _steps(workdir) -> int:
+  metrics = workdir / "metrics.jsonl"
+  return len(_losses(workdir)) if metrics.exists() and metrics.read_text().endswith("\n") else 0
+
+
+def _state(workdir) -> dict[str, np.ndarray]:
+  """Every array of the last checkpoint, by path."""
+  config = workdirs.load_config(str(workdir))
+  experiment = experiments.build(config, devices=jax.devices()[:1])
+  with Checkpointer(str(workdir), read_only=True) as checkpointer:
+    state = checkpointer.restore(experiment.abstract_state).state
+  state = state.replace(key=jax.random.key_data(state.key))
+  return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def test_any_number_of_processes_computes_the_same_and_continues_what_others_began(start, tmp_path):
+  # 40 clips less the test clips, 24 a step: the fourth step ends in the third epoch.
+  one, two, four = (tmp_path / name for name in ("one", "two", "four"))
+  assert _statuses(start(one, 1, train__num_steps=4)) == [0]
+  assert _statuses(start(two, 2, train__num_steps=2)) == [0, 0]
+  assert _statuses(start(two, 1, train__num_steps=4)) == [0]
+  assert _statuses(start(four, 4, train__num_steps=2)) == [0, 0, 0, 0]
+  job = start(four, 2, train__num_steps=4)
+  assert _statuses(job) == [0, 0]
+  assert "48 clips seen; saved by 4 processes on 4 devices, now 2 on 2" in job[0].log.read_text()
+  np.testing.assert_allclose(_losses(two), _losses(one), rtol=1e-5)
+  np.testing.assert_allclose(_losses(four), _losses(one), rtol=1e-5)
+
+
+def test_sigterm_on_any_of_them_saves_the_same_step_on_all(start, tmp_path):
+  job = start(tmp_path, 2, train__num_steps=100_000, train__checkpoint_every=100_000)
+  _wait_for_steps(tmp_path, 3, job)
+  job[1].send_signal(signal.SIGTERM)
+  assert _statuses(job) == [PREEMPTED_EXIT_CODE] * 2
+  (saved,) = [line.partition("saved step ")[2] for line in job[1].log.read_text().splitlines() if "saved step" in line]
+  with Checkpointer(str(tmp_path), read_only=True) as checkpointer:
+    (step,) = checkpointer.steps()
+  assert saved.startswith(f"{step},")
+  assert step == len(_losses(tmp_path))
+
+
+def test_a_process_that_dies_ends_the_others_with_a_reason(start, tmp_path):
+  job = start(tmp_path, 2, train__num_steps=100_000)
+  _wait_for_steps(tmp_path, 3, job)
+  job[1].kill()
+  begun = time.monotonic()
+  assert job[0].wait(timeout=PATIENCE) == PREEMPTED_EXIT_CODE
+  assert time.monotonic() - begun < HEARTBEAT_SECONDS + 15
+  assert "another process of the job ended, or cannot be reached" in job[0].log.read_text()
+
+
+def test_a_mistake_of_one_process_ends_it_at_once(start, tmp_path):
+  begun = time.monotonic()
+  job = start(tmp_path, 2, data__name="nothing")
+  assert _statuses(job) == [2, 2]
+  assert "data set 'nothing' is not in" in job[0].log.read_text()
+  assert time.monotonic() - begun < 60
+
+
+def test_a_training_that_is_killed_again_and_again_ends_as_the_undisturbed_one(start, tmp_path):
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+  steps = 20 + 15 * NUM_KILLS
+  settings = {"train__num_steps": steps, "train__checkpoint_every": 4}
+  assert _statuses(start(undisturbed, 2, **settings)) == [0, 0]
+  draw = random.Random(0)
+  for _ in range(NUM_KILLS):
+    job = start(killed, 2, **settings)
+    _wait_for_steps(killed, _steps(killed) + draw.randrange(1, 12), job)
+    time.sleep(draw.uniform(0, 0.2))
+    victim = draw.randrange(2)
+    job[victim].kill()
+    assert job[1 - victim].wait(timeout=PATIENCE) != 0
+  assert _statuses(start(killed, 2, **settings)) == [0, 0]
+  expected, found = _state(undisturbed), _state(killed)
+  assert expected.keys() == found.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+  assert _losses(killed) == _losses(undisturbed)
+
+
+def _wait_for_steps(workdir, steps, job) -> None:
+  """Until so many steps are written."""
+  deadline = time.monotonic() + PATIENCE
+  while _steps(workdir) < steps:
+    assert all(process.poll() is None for process in job), job[0].log.read_text()[-2000:]
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--coordinator=127.0.0.1:1"], "--num_processes, --process_id is missing"),
+    (["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=2"], "--process_id=2 must lie in 0..1"),
+    (["--coordinator=127.0.0.1:1", "--num_processes=2", "--process_id=1"], "belong to --distributed"),
+  ],
+)
+def test_flags_that_do_not_go_together(flags, message, tmp_path, capsys):
+  words = ["train", "--config=experiments/trivd_shape_motion.py:smoke", f"--workdir={tmp_path}", *flags]
+  assert cli.dispatch(words) == 2
+  assert message in capsys.readouterr().err
