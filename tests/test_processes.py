@@ -26,7 +26,7 @@ pytest_plugins = ["tests.runs"]
 # One worker runs them all: programs are compiled once, and the two cores of a small machine are busy anyway.
 pytestmark = pytest.mark.xdist_group("processes")
 
-NUM_KILLS = int(os.environ.get("VIDGEN_NUM_KILLS", "3"))
+NUM_KILLS = int(os.environ.get("VIDGEN_NUM_KILLS", "2"))
 """How often a training is killed; BUILD_NOTES.md tells of more."""
 
 PATIENCE = 240
@@ -142,13 +142,13 @@ def test_a_mistake_of_one_process_ends_it_at_once(start, tmp_path):
 
 def test_a_training_that_is_killed_again_and_again_ends_as_the_undisturbed_one(start, tmp_path):
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-  steps = 20 + 15 * NUM_KILLS
+  steps = 10 + 10 * NUM_KILLS
   settings = {"train__num_steps": steps, "train__checkpoint_every": 4}
   assert _statuses(start(undisturbed, 2, **settings)) == [0, 0]
   draw = random.Random(0)
   for _ in range(NUM_KILLS):
     job = start(killed, 2, **settings)
-    _wait_for_steps(killed, _steps(killed) + draw.randrange(1, 12), job)
+    _wait_for_steps(killed, _steps(killed) + draw.randrange(1, 8), job)
     time.sleep(draw.uniform(0, 0.2))
     victim = draw.randrange(2)
     job[victim].kill()
