@@ -1,12 +1,19 @@
 """Files that appear whole or not at all, and disk errors in one line."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import pathlib
 import shutil
+import socket
 from collections.abc import Iterator
 
+from absl import logging
+
 from vidgen_jax.errors import UserError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
@@ -39,6 +46,36 @@ def check_writable(path: pathlib.Path, flag: str) -> None:
   folder = next(parent for parent in path.absolute().parents if parent.exists())
   if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
     raise UserError(f"{flag}={path} cannot be written; choose another file")
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], *, held: str) -> Iterator[None]:
+  """Holds a lock file for its block; the system lets go of it however the process ends.
+
+  Where the file system has no locks, as some that stand for buckets, a warning is logged and nothing is held.
+
+  Args:
+    path: the file; its folder exists. It stays, and names its last holder.
+    held: says what it means that another process holds it, and what to do.
+
+  Raises:
+    UserError: if another process holds it, naming that process and its host.
+    OSError: if the file cannot be written.
+  """
+  with pathlib.Path(path).open("a+") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      lock.seek(0)
+      raise UserError(f"{held} ({lock.read().strip() or 'unknown'})") from error
+    except OSError as error:
+      if error.errno not in _NO_LOCKS:
+        raise
+      logging.warning("%s cannot be locked (%s): see to it that no other process works there", path, error.strerror)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    lock.flush()
+    yield
 
 
 @contextlib.contextmanager

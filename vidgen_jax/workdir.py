@@ -1,6 +1,8 @@
 """A run's folder: which config it belongs to, and its weights."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from vidgen_jax.core.state import Nets
 from vidgen_jax.data import sources
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
-from vidgen_jax.files import disk_errors, written_whole
+from vidgen_jax.files import disk_errors, locked, written_whole
 
 CONFIG_FILE = "config.json"
 
@@ -60,6 +62,25 @@ def claim(workdir: str, config: ExperimentConfig) -> None:
       path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
       temporary.write_text(json.dumps(plain, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def exclusive(workdir: str) -> Iterator[None]:
+  """Keeps other trainings out of a folder that was claimed; the lead process holds it for its job.
+
+  Raises:
+    UserError: if another process trains there.
+  """
+  if jax.process_index() != 0:
+    yield
+    return
+  path = Path(workdir) / ".lock"
+  held = f"--workdir={workdir} is being trained by another process; wait for it to end or choose another folder"
+  with disk_errors(path), contextlib.ExitStack() as stack:
+    stack.enter_context(locked(path, held=held))
+    lock = stack.pop_all()
+  with lock:
+    yield
 
 
 def load_config(workdir: str) -> ExperimentConfig:

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import types
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tm
   _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, run_config))
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   assert [line["step"] for line in lines if "disc/loss" in line] == [1, 2, 3, 4]
+
+
+def test_a_second_run_in_one_folder_is_refused_while_the_first_one_trains(run_config, tmp_path):
+  workdirs.claim(str(tmp_path), run_config)
+  with workdirs.exclusive(str(tmp_path)):
+    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    with pytest.raises(UserError, match=rf"--workdir=\S+ is being trained by another process; .*\({holder}\)"):
+      train(run_config, str(tmp_path))
+  assert not list((tmp_path / "checkpoints").glob("*"))
+  with workdirs.exclusive(str(tmp_path)):  # It was let go.
+    pass
 
 
 def test_a_changed_label_map_is_an_error_on_resume(run_folder, run_config, relabelled_data_dir, tmp_path):

@@ -35,7 +35,7 @@ def join(flag_values: flags.FlagValues) -> None:
     coordinator=flag_values.coordinator, num_processes=flag_values.num_processes, process_id=flag_values.process_id
   )
   if flag_values.distributed:
-    startup.initialize_distributed(group)
+    startup.initialize_distributed(group=group)
   elif group.coordinator is not None:
     raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
 

@@ -89,7 +89,11 @@ def train(
   _ = experiment.abstract_state, experiment.frozen_nets
   workdirs.claim(workdir, config)
   every, keep = config.train.checkpoint_every, config.train.checkpoints_to_keep
-  with Checkpointer(workdir, every=every, keep=keep) as checkpointer, stop or StopSignals() as stop:
+  with (
+    workdirs.exclusive(workdir),
+    Checkpointer(workdir, every=every, keep=keep) as checkpointer,
+    stop or StopSignals() as stop,
+  ):
     _check_continues(checkpointer, experiment, workdir)
     restored = checkpointer.restore(experiment.abstract_state, iterator=iterator)
     state = restored.state if restored else experiment.init_state()

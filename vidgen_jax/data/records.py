@@ -8,7 +8,6 @@ it, under `<data_dir>/.incomplete/<name>`, and moved into place by one rename.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
@@ -24,6 +23,7 @@ from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vidgen_jax.errors import UserError
+from vidgen_jax.files import locked
 
 VERSION = "1.0.0"
 """Version of the record layout."""
@@ -182,11 +182,9 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Iter
   staging = staging_directory(name, data_dir)
   with user_errors_for_writing(Path(data_dir).expanduser()):
     staging.mkdir(parents=True, exist_ok=True)
-    with (staging / "lock").open("w") as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError as error:
-        raise UserError(f"another process is building data set {name!r} in {staging}; wait for it to end") from error
+    with locked(
+      staging / "lock", held=f"another process is building data set {name!r} in {staging}; wait for it to end"
+    ):
       try:
         yield staging
       finally:

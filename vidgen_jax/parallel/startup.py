@@ -46,7 +46,7 @@ HEARTBEAT_SECONDS = 60
 """A process that was not heard of for so long counts as dead, and all others end."""
 
 
-def initialize_distributed(group: ProcessGroup = ProcessGroup()) -> None:
+def initialize_distributed(*, group: ProcessGroup = ProcessGroup()) -> None:
   """Joins the other processes of this job; finds them by itself on TPU pods, SLURM, Open MPI and Kubernetes.
 
   To be called before anything touches a device.
