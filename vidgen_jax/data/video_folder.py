@@ -13,10 +13,10 @@ from absl import logging
 from tqdm import tqdm
 
 from vidgen_jax.data import beam_pipeline, listing, records, splits
+from vidgen_jax.data.build_options import VideoBuildOptions
 from vidgen_jax.data.cutting import CutOptions, clips_of
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.decoding import Decoder, Staged, stage_all
-from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.layouts import Layout, split_hash
 from vidgen_jax.data.listing import SourceFile
 from vidgen_jax.data.staging import StagingCache
@@ -24,74 +24,34 @@ from vidgen_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VideoFolderOptions:
-  """What to read, and how to store it.
+class VideoFolderOptions(VideoBuildOptions):
+  """What to read, and how to store and divide it; see `VideoBuildOptions` for what is not said here.
 
   Attributes:
     source: folder or zip: `<class>/<file>`, or files only, which makes one class; either may lie below `train/` and
       `test/`.
-    name: name of the data set.
-    data_dir: folder of all data sets.
-    size: pixels of the stored frames' smallest side; 0 keeps the size.
-    encoding: 'jpeg' or 'png'.
-    quality: of JPEG, 1..100.
     test_fraction: part of every class that is for testing, unless the folders say it.
     split_group: 'file'; 'pair' to keep the files numbered 2 n and 2 n + 1 of a folder on one side; or a number N, '8',
       to keep the files numbered k N .. k N + N - 1 of all folders on one side.
     seed: of the division.
-    min_frames: a shorter video is skipped.
-    clip_frames: cuts a video into clips of that many frames and drops the rest; 0 keeps each video as one clip.
-    stride: stores every so many-th frame of a video; `fps` and what a video says itself are divided by it.
     fps: frames per second to note for strips, which do not say it; 0 for unknown.
-    max_skipped: part of the videos that may be missing, damaged or too short; more is an error.
-    num_workers: processes that decode; 0 for one per core.
-    beam_options: of an Apache Beam pipeline that does it in their place, 'runner=DataflowRunner', ...; () for none.
-      Its workers must see `source` and `data_dir` under the same paths.
-    overwrite: whether to replace a data set of that name.
   """
 
-  source: str
-  name: str
-  data_dir: str
-  size: int = 0
-  encoding: str = "jpeg"
-  quality: int = 95
   test_fraction: float = 0.2
   split_group: str = "file"
   seed: int = 0
-  min_frames: int = 2
-  clip_frames: int = 0
-  stride: int = 1
   fps: float = 0.0
-  max_skipped: float = 0.5
-  num_workers: int = 0
-  beam_options: Sequence[str] = ()
-  overwrite: bool = False
 
   def __post_init__(self):
-    least = {"size": 0, "min_frames": 1, "clip_frames": 0, "stride": 1, "fps": 0, "num_workers": 0}
-    for field, bound in least.items():
-      if getattr(self, field) < bound:
-        raise UserError(f"--{field} must be at least {bound}, got {getattr(self, field)}")
-    if not 0 <= self.max_skipped <= 1:
-      raise UserError(f"--max_skipped must be in [0, 1], got {self.max_skipped}")
+    super().__post_init__()
+    if self.fps < 0:
+      raise UserError(f"--fps must be at least 0, got {self.fps}")
     splits.check_grouping(self.split_group)
-    _ = self.frame_encoding
-
-  @property
-  def frame_encoding(self) -> FrameEncoding:
-    """How the frames are stored."""
-    return FrameEncoding(encoding=self.encoding, quality=self.quality)
 
   @property
   def decode_options(self) -> DecodeOptions:
     """What becomes of the frames of a video."""
     return DecodeOptions(size=self.size, encoding=self.frame_encoding, stride=self.stride, strip_fps=self.fps)
-
-  @property
-  def cut_options(self) -> CutOptions:
-    """How videos are cut."""
-    return CutOptions(min_frames=self.min_frames, clip_frames=self.clip_frames, stride=self.stride)
 
 
 @dataclasses.dataclass(frozen=True)
