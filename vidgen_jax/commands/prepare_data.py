@@ -77,72 +77,76 @@ _VERIFY_FLAGS = ("data_dir", "decode")
 _SHOWN_PROBLEMS = 20
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags of `vidgen data`."""
-  defaults = {field.name: field.default for field in dataclasses.fields(VideoFolderOptions)}
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(VideoFolderOptions)}
 
-  def define(kind, name, default, text):
-    getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=flag_values)
-
-  define("string", "name", None, "build: name of the data set; the builder's name by default")
-  define("string", "data_dir", data_config.DEFAULT_DATA_DIR, "folder of all data sets")
-  define("integer", "seed", 0, "build: of the generated clips, or of the division into training and testing")
-  define("bool", "overwrite", False, "build: replace a data set of that name")
-  define("integer", "num_clips", 8000, "build shape_motion: clips in all; every fifth is for testing")
-  define("string", "source", None, "build from videos: folder or zip to read")
-  define("string", "split_rule", "", "build PUBLISHED: who is for training and who for testing; see above")
-  define("integer", "size", 0, "build from videos: pixels of the stored frames' smallest side; 0 keeps the size")
-  define("string", "encoding", defaults["encoding"], "build from videos: jpeg or png (lossless)")
-  define("integer", "quality", defaults["quality"], "build from videos: JPEG quality, 1..100")
-  define(
+_FLAGS = (
+  ("string", "name", None, "build: name of the data set; the builder's name by default"),
+  ("string", "data_dir", data_config.DEFAULT_DATA_DIR, "folder of all data sets"),
+  ("integer", "seed", 0, "build: of the generated clips, or of the division into training and testing"),
+  ("bool", "overwrite", False, "build: replace a data set of that name"),
+  ("integer", "num_clips", 8000, "build shape_motion: clips in all; every fifth is for testing"),
+  ("string", "source", None, "build from videos: folder or zip to read"),
+  ("string", "split_rule", "", "build PUBLISHED: who is for training and who for testing; see above"),
+  ("integer", "size", 0, "build from videos: pixels of the stored frames' smallest side; 0 keeps the size"),
+  ("string", "encoding", _DEFAULTS["encoding"], "build from videos: jpeg or png (lossless)"),
+  ("integer", "quality", _DEFAULTS["quality"], "build from videos: JPEG quality, 1..100"),
+  (
     "float",
     "test_fraction",
-    defaults["test_fraction"],
+    _DEFAULTS["test_fraction"],
     "build video_folder, generated: test part of every class",
-  )
-  define(
+  ),
+  (
     "string",
     "split_group",
-    defaults["split_group"],
+    _DEFAULTS["split_group"],
     "build video_folder: file; pair: files 2 n and 2 n + 1 of a folder on one side; a number N: files k N up to "
     "k N + N - 1 of all folders on one side",
-  )
-  define("integer", "min_frames", defaults["min_frames"], "build from videos: a shorter video is skipped")
-  define("integer", "clip_frames", 0, "build from videos: cut videos into clips of that many frames; 0 does not cut")
-  define("float", "fps", 0.0, "build video_folder: frames per second to note for frame strips; 0 for unknown")
-  define("string", "workdir", None, "build generated: folder of a run")
-  define("string", "export", None, "build generated: folder of an export, in place of --workdir")
-  define("integer", "step", None, "build generated: of the run's checkpoint; the latest by default")
-  define("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)")
-  define("integer", "clips_per_class", 100, "build generated: clips of each class")
-  define("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut")
-  define("integer", "stride", 1, "build from videos: stores every so many-th frame; the frame rate noted is divided")
-  define(
+  ),
+  ("integer", "min_frames", _DEFAULTS["min_frames"], "build from videos: a shorter video is skipped"),
+  ("integer", "clip_frames", 0, "build from videos: cut videos into clips of that many frames; 0 does not cut"),
+  ("float", "fps", 0.0, "build video_folder: frames per second to note for frame strips; 0 for unknown"),
+  ("string", "workdir", None, "build generated: folder of a run"),
+  ("string", "export", None, "build generated: folder of an export, in place of --workdir"),
+  ("integer", "step", None, "build generated: of the run's checkpoint; the latest by default"),
+  ("string", "weights", "ema", "build generated: of the run: averages (ema) or live weights (raw)"),
+  ("integer", "clips_per_class", 100, "build generated: clips of each class"),
+  ("float", "truncation", None, "build generated: cuts latents at +- this; negative for no cut"),
+  ("integer", "stride", 1, "build from videos: stores every so many-th frame; the frame rate noted is divided"),
+  (
     "float",
     "max_skipped",
-    defaults["max_skipped"],
+    _DEFAULTS["max_skipped"],
     "build from videos: part of them that may be missing, damaged or too short; more is an error",
-  )
-  define("integer", "num_workers", 0, "build from videos: processes that decode; 0 for one per core")
-  define(
+  ),
+  ("integer", "num_workers", 0, "build from videos: processes that decode; 0 for one per core"),
+  (
     "list",
     "beam_options",
     [],
     "build from videos: builds by an Apache Beam pipeline (extra beam): its options NAME=VALUE by comma, as "
     "runner=DirectRunner,direct_running_mode=multi_processing,direct_num_workers=8",
-  )
-  define("string", "split", "train", "inspect, bench: split to read")
-  define("integer", "clips", 8, "inspect: rows of the contact sheet")
-  define(
+  ),
+  ("string", "split", "train", "inspect, bench: split to read"),
+  ("integer", "clips", 8, "inspect: rows of the contact sheet"),
+  (
     "integer",
     "frames",
     8,
     "inspect: columns of the contact sheet, evenly spread over the clip; bench: of a window (16)",
-  )
-  define("integer", "resolution", 64, "inspect, bench: pixels of a frame")
+  ),
+  ("integer", "resolution", 64, "inspect, bench: pixels of a frame"),
+  ("string", "output", None, "inspect: where the contact sheet goes; NAME_contact_sheet.png by default"),
+  ("bool", "decode", True, "verify: decode every frame"),
+)
+"""(type, name, default, what it is) of every flag but those of `bench` alone."""
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags of `vidgen data`."""
+  for kind, name, default, text in _FLAGS:
+    getattr(flags, f"DEFINE_{kind}")(name, default, text, flag_values=flag_values)
   data_bench.define_flags(flag_values)
-  define("string", "output", None, "inspect: where the contact sheet goes; NAME_contact_sheet.png by default")
-  define("bool", "decode", True, "verify: decode every frame")
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
