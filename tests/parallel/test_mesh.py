@@ -46,3 +46,19 @@ def test_batch_must_be_divisible_by_the_devices():
   assert meshes.local_batch_size(16, mesh, name="config.train.batch_size") == 16
   with pytest.raises(UserError, match=r"config\.train\.batch_size=12 is not divisible by the 8 devices"):
     meshes.local_batch_size(12, mesh, name="config.train.batch_size")
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_one_process_holds_every_place_of_a_batch_once(fsdp):
+  assert meshes.local_places(24, meshes.make_mesh(meshes.MeshConfig(fsdp=fsdp))) == tuple(range(24))
+
+
+def test_places_are_those_of_the_devices_at_hand(monkeypatch):
+  # Two processes of two devices each, whose devices take turns along the batch: as TPU slices may order them.
+  class Sharding:
+    def addressable_devices_indices_map(self, shape):
+      assert shape == (8,)
+      return {"first": (slice(2, 4),), "second": (slice(6, None),)}
+
+  monkeypatch.setattr(meshes, "batch_sharding", lambda mesh, microbatches: Sharding())
+  assert meshes.local_places(8, None) == (2, 3, 6, 7)
