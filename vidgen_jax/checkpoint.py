@@ -34,24 +34,28 @@ class Checkpointer:
   passed over for the one before it, with a warning.
   """
 
-  def __init__(self, workdir: str, *, every: int = 1, keep: int | None = None, read_only: bool = False) -> None:
+  def __init__(
+    self, workdir: str, *, every: int = 1, keep: int | None = None, keep_every: int = 0, read_only: bool = False
+  ) -> None:
     """Opens `workdir/checkpoints`, and makes the folder if need be, unless it is only read.
 
     Args:
       workdir: of the run.
       every: steps between periodic saves.
       keep: number of latest checkpoints that stay; None for all.
+      keep_every: those of steps that are a multiple of it stay as well; 0 for none.
       read_only: nothing will be saved: no folder is made, for a run that another process may be training.
     """
     self._folder = epath.Path(workdir).resolve() / "checkpoints"
     policies = ocp.checkpoint_managers
+    kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
         save_decision_policy=policies.AnySavePolicy(
           [policies.FixedIntervalPolicy(every), policies.PreemptionCheckpointingPolicy()]
         ),
-        preservation_policy=policies.LatestN(keep),
+        preservation_policy=policies.AnyPreservationPolicy(kept),
         step_prefix="step",
         create=not read_only,
         enable_async_checkpointing=True,

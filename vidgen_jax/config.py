@@ -32,6 +32,7 @@ class TrainConfig:
     evaluate_every: steps between scores on validation clips; 0 for none.
     checkpoint_every: steps between checkpoints.
     checkpoints_to_keep: latest ones.
+    keep_every: checkpoints of steps that are a multiple of it stay for ever; 0 for none.
   """
 
   batch_size: int = 512
@@ -42,6 +43,7 @@ class TrainConfig:
   evaluate_every: int = 0
   checkpoint_every: int = 1_000
   checkpoints_to_keep: int = 3
+  keep_every: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,7 @@ FREE_ON_RESUME = (
   "train.evaluate_every",
   "train.checkpoint_every",
   "train.checkpoints_to_keep",
+  "train.keep_every",
   "evaluation",
   "mesh",
   "step.unroll",

@@ -88,10 +88,14 @@ def train(
   # Networks that do not fit the data, and weights that cannot be read, are told of before the folder belongs to them.
   _ = experiment.abstract_state, experiment.frozen_nets
   workdirs.claim(workdir, config)
-  every, keep = config.train.checkpoint_every, config.train.checkpoints_to_keep
   with (
     workdirs.exclusive(workdir),
-    Checkpointer(workdir, every=every, keep=keep) as checkpointer,
+    Checkpointer(
+      workdir,
+      every=config.train.checkpoint_every,
+      keep=config.train.checkpoints_to_keep,
+      keep_every=config.train.keep_every,
+    ) as checkpointer,
     stop or StopSignals() as stop,
   ):
     _check_continues(checkpointer, experiment, workdir)
