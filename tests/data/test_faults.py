@@ -87,8 +87,9 @@ def test_200_damaged_videos_are_listed_one_by_one_and_the_good_ones_are_used(tmp
       # What can be read in part is used as far as it goes.
       assert entry["status"] == "skipped" or entry["frames"] >= 2
   truncated = [entry for name, entry in listed.items() if name.startswith("_truncate/")]
-  # Of truncated videos none is taken for a whole one.
-  assert all(entry["status"] == "skipped" or "damage" in entry or entry["frames"] < 20 for entry in truncated)
+  # Of truncated videos none is taken for a whole one, but WebM, which does not say how long it should be.
+  untold = {entry["source"] for entry in truncated if entry["status"] == "used" and "damage" not in entry}
+  assert all(name.endswith(".webm") and listed[name]["frames"] < 20 for name in untold)
   assert sum(entry["status"] == "used" for entry in truncated) > 0
   assert verification.verify_dataset("clips", tmp_path).problems == ()
 
