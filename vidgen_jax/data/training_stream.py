@@ -6,6 +6,8 @@ workers, nor that of the job's processes can be seen in the batches, and a place
 is good for any other.
 """
 
+import _thread
+import atexit
 import functools
 import weakref
 from collections.abc import Mapping, Sequence
@@ -103,7 +105,10 @@ class TrainingStream(grain.DatasetIterator):
     self._microbatches, self._batch_size = microbatches, batch_size
     self._places = range(batch_size) if places is None else places
     self._delivered = 0
-    weakref.finalize(self, _close, self._opened)  # At the end of the program too, before modules are gone.
+    # Not here and now: the garbage collector may run while this thread holds locks that closing needs.
+    weakref.finalize(self, _thread.start_new_thread, _close, (self._opened,)).atexit = False
+    _close_at_exit()
+    _live.add(self)
 
   @property
   def clips_per_batch(self) -> int:
@@ -165,6 +170,15 @@ class TrainingStream(grain.DatasetIterator):
       stream = _read_ahead(batches, prefetch=self._config.prefetch, workers=self._config.workers)
       self._opened[:] = [reader, stream]
     return self._opened[-1]
+
+
+_live: "weakref.WeakSet[TrainingStream]" = weakref.WeakSet()
+
+
+@functools.cache
+def _close_at_exit() -> None:
+  """Closes what is open at the end of the program, before modules are gone."""
+  atexit.register(lambda: [_close(stream._opened) for stream in list(_live)])
 
 
 def _close(opened: list[Any]) -> None:
