@@ -1,6 +1,8 @@
+import gc
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
@@ -187,6 +189,26 @@ def test_a_closed_stream_reads_no_more(config):
   batches.close()
   with pytest.raises(ValueError, match="closed"):
     next(batches)
+
+
+def test_a_stream_can_be_collected_while_locks_of_its_threads_are_held(config):
+  streams = [pipeline.train_batches(config, batch_size=2, microbatches=1, seed=0)]
+  next(streams[0])
+  pool = streams[0]._opened[0]._pool
+
+  def collect():
+    with pool._shutdown_lock:  # As where the garbage collector runs within the pool's own code.
+      streams.clear()
+      gc.collect()
+
+  thread = threading.Thread(target=collect, daemon=True)
+  thread.start()
+  thread.join(timeout=20)
+  assert not thread.is_alive()
+  deadline = time.monotonic() + 20
+  while not pool._shutdown and time.monotonic() < deadline:
+    time.sleep(0.01)
+  assert pool._shutdown
 
 
 def test_what_goes_wrong_in_a_thread_is_raised(config, monkeypatch):
