@@ -2,9 +2,12 @@
 
 import contextlib
 import gc
+import json
 import logging as stdlib_logging
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +16,12 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from vidgen_jax.core.checksums import checksums
 from vidgen_jax.errors import UserError
+from vidgen_jax.parallel.agreement import everywhere
 
 STATE, DATA, META = "state", "data", "meta"
+_CHECKSUMS = "checksums"
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,11 @@ class Restored:
 class Checkpointer:
   """Saves and restores train states beside the position of the data iterator.
 
-  Saving is asynchronous and atomic: a checkpoint that was cut off is never seen. A checkpoint that cannot be read is
-  passed over for the one before it, with a warning.
+  Saving is asynchronous and atomic: a checkpoint that was cut off is never seen. A checkpoint that cannot be read, or
+  whose values are not those that were saved, is passed over for the one before it, with a warning.
+
+  All processes of a job call every method, and come to the same result: each reads by itself, and a checkpoint counts
+  as readable if all can read it.
   """
 
   def __init__(
@@ -60,23 +69,26 @@ class Checkpointer:
         create=not read_only,
         enable_async_checkpointing=True,
       ),
-      item_handlers={
-        STATE: ocp.StandardCheckpointHandler(),
-        DATA: ocp.JsonCheckpointHandler(),
-        META: ocp.JsonCheckpointHandler(),
-      },
+      item_handlers=_handlers(ocp.options.MultiprocessingOptions()),
     )
 
   def __enter__(self) -> "Checkpointer":
     """For `with`: waits for pending saves at the end."""
     return self
 
-  def __exit__(self, *unused: object) -> None:
-    """See `close`."""
-    self.close()
+  def __exit__(self, error: type[BaseException] | None, *unused: object) -> None:
+    """See `close`; but of several processes, one that fails does not wait for the others, which may wait for it."""
+    if error is None or jax.process_count() == 1:
+      self.close()
 
   def due(self, step: int) -> bool:
-    """Whether a periodic (or preemption) save is due after `step` completed steps; every process must ask."""
+    """Whether a periodic (or preemption) save is due after `step` completed steps; every process must ask.
+
+    Raises:
+      UserError: if a save that was begun before has failed.
+    """
+    if not self._manager.is_saving_in_progress():
+      self.wait()
     return self._manager.should_save(step)
 
   def preempted(self, step: int) -> bool:
@@ -91,13 +103,21 @@ class Checkpointer:
       state: pytree of arrays; may be donated as soon as this returns.
       iterator: of the data; its place, `get_state`, is the same for all processes and JSON-compatible.
       meta: JSON-compatible.
+
+    Raises:
+      UserError: if the save before has failed.
     """
     if step in self._manager.all_steps():
       return
-    items = {STATE: ocp.args.StandardSave(state), META: ocp.args.JsonSave(dict(meta))}
+    items = {STATE: ocp.args.StandardSave(state)}
+    sums: dict[str, Any] = {"arrays": checksums(state), "meta": _json_checksum(dict(meta))}
     if iterator is not None:
-      items[DATA] = ocp.args.JsonSave(iterator.get_state())
-    self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+      place = iterator.get_state()
+      items[DATA] = ocp.args.JsonSave(place)
+      sums["place"] = _json_checksum(place)
+    items[META] = ocp.args.JsonSave({**meta, _CHECKSUMS: sums})
+    with self._told():
+      self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
   def steps(self) -> list[int]:
     """Steps that have a complete checkpoint, in ascending order."""
@@ -106,9 +126,7 @@ class Checkpointer:
   def latest_meta(self) -> Mapping[str, Any] | None:
     """The latest readable meta data; None if there is no checkpoint."""
     for step in reversed(self.steps()):
-      restored = self._try(
-        step, lambda step: self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-      )
+      restored = self._read(step, {META: ocp.args.JsonRestore()})
       if restored is not None:
         return restored[META]
     return None
@@ -136,15 +154,9 @@ class Checkpointer:
     if iterator is not None:
       items[DATA] = ocp.args.JsonRestore()
 
-    def read(candidate: int) -> Any:
-      restored = self._manager.restore(candidate, args=ocp.args.Composite(**items))
-      if iterator is not None:
-        iterator.set_state(restored[DATA])
-      return restored
-
     tried = [step] if step is not None else steps[::-1]
     for candidate in tried:
-      restored = self._try(candidate, read)
+      restored = self._read(candidate, items, iterator)
       if restored is not None:
         return Restored(step=candidate, state=restored[STATE], meta=restored[META])
     raise UserError(f"no checkpoint in {self._folder} can be read (tried {tried}); start with another --workdir")
@@ -155,23 +167,100 @@ class Checkpointer:
       self._manager.delete(later)
 
   def wait(self) -> None:
-    """Blocks until pending saves are complete; raises what went wrong in them."""
-    self._manager.wait_until_finished()
+    """Blocks until pending saves are complete.
+
+    Raises:
+      UserError: if one has failed.
+    """
+    with self._told():
+      self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits for pending saves and releases the folder."""
-    self._manager.close()
+    """Waits for pending saves and releases the folder; raises as `wait`."""
+    with self._told():
+      self._manager.close()
 
-  def _try(self, step: int, read: Callable[[int], Any]) -> Any | None:
+  def _read(self, step: int, items: Mapping[str, Any], iterator: Any = None) -> Mapping[str, Any] | None:
+    """One checkpoint, and sets the iterator; None, with a warning, if a process cannot read it."""
+    restored, problem = None, ""
     with _quiet_stragglers():
       try:
-        return read(step)
-      except Exception as error:  # orbax, tensorstore and json raise many kinds on damaged files
-        if jax.process_count() > 1:
-          raise
-        message = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    logging.warning("checkpoint of step %d cannot be read and is passed over: %s", step, message)
+        restored = self._read_alone(step, items)
+      except Exception as error:  # noqa: BLE001 - orbax, tensorstore and json raise many kinds on damaged files
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    if everywhere(restored is not None):
+      problem = _damage(restored)  # A computation of all processes, where arrays are split between them.
+      if not problem and iterator is not None:
+        try:
+          iterator.set_state(restored[DATA])
+        except (AttributeError, TypeError, ValueError) as error:  # written by hand, or by another version
+          problem = f"place of the data: {error}"
+      if everywhere(not problem):
+        return restored
+    problem = problem or "another process cannot read it"
+    logging.warning("checkpoint of step %d cannot be read and is passed over: %s", step, problem)
     return None
+
+  def _read_alone(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Reads this process's part of a checkpoint, without waiting for other processes: they may have failed to."""
+    index = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"reader_{index}"
+    )
+    options = ocp.CheckpointManagerOptions(
+      step_prefix="step", create=False, enable_async_checkpointing=False, multiprocessing_options=alone
+    )
+    with ocp.CheckpointManager(self._folder, options=options, item_handlers=_handlers(alone)) as reader:
+      return reader.restore(step, args=ocp.args.Composite(**items))
+
+  @contextlib.contextmanager
+  def _told(self) -> Iterator[None]:
+    """Tells in one line why a checkpoint could not be written."""
+    try:
+      yield
+    except (OSError, ValueError) as error:
+      complete = self._manager.all_steps(read=True)
+      raise UserError(
+        f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
+        f"command: it continues after step {max(complete, default=0)}"
+      ) from error
+
+
+def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:
+  return {
+    STATE: ocp.StandardCheckpointHandler(multiprocessing_options=processes),
+    DATA: ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+    META: ocp.JsonCheckpointHandler(multiprocessing_options=processes),
+  }
+
+
+def _reason(error: Exception) -> str:
+  """Tensorstore tells the system's own words last, behind all that it was doing: ...: File too large [code]."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  text = (str(error).strip() or type(error).__name__).splitlines()[0]
+  return re.sub(r" *\[[^\]]*\]", "", text.rsplit(": ", 1)[-1])[:300]
+
+
+def _json_checksum(value: Any) -> int:
+  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+
+
+def _damage(restored: Mapping[str, Any]) -> str:
+  """What differs from what was saved; '' if nothing does, or checksums were not saved yet."""
+  meta = dict(restored[META])
+  sums = meta.pop(_CHECKSUMS, None)
+  if sums is None:
+    return ""
+  damaged = []
+  if _json_checksum(meta) != sums["meta"]:
+    damaged.append("the config")
+  if DATA in restored and _json_checksum(restored[DATA]) != sums["place"]:
+    damaged.append("the place of the data")
+  if STATE in restored:
+    found = checksums(restored[STATE])
+    damaged += [name for name, value in sums["arrays"].items() if found.get(name) != value]
+  return f"{len(damaged)} values differ from what was saved, {damaged[0]} the first" if damaged else ""
 
 
 @contextlib.contextmanager
