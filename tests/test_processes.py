@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ pytest_plugins = ["tests.runs"]
 # One worker runs them all: programs are compiled once, and the two cores of a small machine are busy anyway.
 pytestmark = pytest.mark.xdist_group("processes")
 
-NUM_KILLS = int(os.environ.get("VIDGEN_NUM_KILLS", "2"))
+NUM_KILLS = int(os.environ.get("VIDGEN_NUM_KILLS", "1"))
 """How often a training is killed; BUILD_NOTES.md tells of more."""
 
 PATIENCE = 240
@@ -102,12 +103,33 @@ def test_any_number_of_processes_computes_the_same_and_continues_what_others_beg
   assert _statuses(start(one, 1, train__num_steps=4)) == [0]
   assert _statuses(start(two, 2, train__num_steps=2)) == [0, 0]
   assert _statuses(start(two, 1, train__num_steps=4)) == [0]
-  assert _statuses(start(four, 4, train__num_steps=2)) == [0, 0, 0, 0]
+  assert _statuses(start(four, 4, train__num_steps=2, train__checkpoint_every=1)) == [0, 0, 0, 0]
+  _flip_a_bit(four / "checkpoints" / "step_2" / "state")
   job = start(four, 2, train__num_steps=4)
   assert _statuses(job) == [0, 0]
-  assert "48 clips seen; saved by 4 processes on 4 devices, now 2 on 2" in job[0].log.read_text()
+  for process in job:
+    assert "checkpoint of step 2 cannot be read and is passed over" in process.log.read_text()
+    assert "24 clips seen; saved by 4 processes on 4 devices, now 2 on 2" in process.log.read_text()
   np.testing.assert_allclose(_losses(two), _losses(one), rtol=1e-5)
   np.testing.assert_allclose(_losses(four), _losses(one), rtol=1e-5)
+
+
+def _flip_a_bit(folder) -> None:
+  """Of each file that may hold values."""
+  for path in folder.glob("ocdbt.process_*/d/*"):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def test_a_disk_that_is_full_for_one_of_them_ends_all_of_them(start, tmp_path):
+  job = start(tmp_path, 2, train__num_steps=100_000, train__checkpoint_every=20)
+  _wait_for_steps(tmp_path, 21, job)
+  resource.prlimit(job[1].pid, resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+  begun = time.monotonic()
+  assert _statuses(job) == [PREEMPTED_EXIT_CODE, 2]
+  assert time.monotonic() - begun < HEARTBEAT_SECONDS + 15
+  assert (tmp_path / "checkpoints" / "step_20").is_dir()
 
 
 def test_sigterm_on_any_of_them_saves_the_same_step_on_all(start, tmp_path):

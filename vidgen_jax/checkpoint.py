@@ -6,6 +6,7 @@ import json
 import logging as stdlib_logging
 import re
 import sys
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,29 @@ from vidgen_jax.parallel.agreement import everywhere
 
 STATE, DATA, META = "state", "data", "meta"
 _CHECKSUMS = "checksums"
+
+
+class _WatchedManager(ocp.CheckpointManager):
+  """Tells at once that saving in the background has failed on this process.
+
+  Orbax would first wait for the other processes, which wait for this one.
+  """
+
+  failure: Exception | None = None
+
+  def check(self) -> None:
+    """Raises what went wrong in the background."""
+    if self.failure is not None:
+      raise self.failure
+    if not self.is_saving_in_progress():
+      self.wait_until_finished()
+
+  def _wait_for_checkpointers(self) -> None:
+    try:
+      super()._wait_for_checkpointers()
+    except Exception as error:
+      self.failure = error
+      raise
 
 
 @dataclass(frozen=True)
@@ -58,7 +82,7 @@ class Checkpointer:
     self._folder = epath.Path(workdir).resolve() / "checkpoints"
     policies = ocp.checkpoint_managers
     kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
-    self._manager = ocp.CheckpointManager(
+    self._manager = _WatchedManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
         save_decision_policy=policies.AnySavePolicy(
@@ -71,6 +95,7 @@ class Checkpointer:
       ),
       item_handlers=_handlers(ocp.options.MultiprocessingOptions()),
     )
+    self._saving: int | None = None
 
   def __enter__(self) -> "Checkpointer":
     """For `with`: waits for pending saves at the end."""
@@ -87,8 +112,8 @@ class Checkpointer:
     Raises:
       UserError: if a save that was begun before has failed.
     """
-    if not self._manager.is_saving_in_progress():
-      self.wait()
+    with self._told():
+      self._manager.check()
     return self._manager.should_save(step)
 
   def preempted(self, step: int) -> bool:
@@ -116,6 +141,8 @@ class Checkpointer:
       items[DATA] = ocp.args.JsonSave(place)
       sums["place"] = _json_checksum(place)
     items[META] = ocp.args.JsonSave({**meta, _CHECKSUMS: sums})
+    self.wait()
+    self._saving = step
     with self._told():
       self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
@@ -173,10 +200,14 @@ class Checkpointer:
       UserError: if one has failed.
     """
     with self._told():
+      while self._manager.is_saving_in_progress():
+        self._manager.check()
+        time.sleep(0.02)
       self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits for pending saves and releases the folder; raises as `wait`."""
+    self.wait()
     with self._told():
       self._manager.close()
 
@@ -219,7 +250,7 @@ class Checkpointer:
     try:
       yield
     except (OSError, ValueError) as error:
-      complete = self._manager.all_steps(read=True)
+      complete = [step for step in self.steps() if step != self._saving]
       raise UserError(
         f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
         f"command: it continues after step {max(complete, default=0)}"

@@ -65,7 +65,15 @@ def together(run: Run) -> Run:
 
 def _end(error: BaseException) -> None:
   """Says why, and ends the process without waiting for anything."""
-  status = 1
+  statuses = ((jax.errors.JaxRuntimeError, PREEMPTED_EXIT_CODE), (UserError, 2), (BaseException, 1))
+  status = next(status for kind, status in statuses if isinstance(error, kind))
+  try:
+    _say(error)
+  finally:  # The log may lie on the disk that is full.
+    os._exit(status)
+
+
+def _say(error: BaseException) -> None:
   if isinstance(error, jax.errors.JaxRuntimeError):
     reason = (str(error).strip() or "unknown").splitlines()[0][:300]
     logging.error(
@@ -73,13 +81,10 @@ def _end(error: BaseException) -> None:
       "checkpoint",
       reason,
     )
-    status = PREEMPTED_EXIT_CODE
   elif isinstance(error, UserError):
     sys.stderr.write(f"vidgen: error: {' '.join(str(error).split())}\n")
-    status = 2
   else:
     traceback.print_exception(error)
   logging.flush()
   sys.stdout.flush()
   sys.stderr.flush()
-  os._exit(status)
