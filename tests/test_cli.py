@@ -24,7 +24,7 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-from vidgen_jax.errors import UserError
+from vidgen_jax.errors import TryAgainError, UserError
 
 SUMMARY: str = """moves widgets from a shelf to another
 
@@ -43,6 +43,8 @@ def run(flag_values, arguments):
   action = flag_values.workdir
   if action == 'mend':
     raise UserError('config.batch_size=3:\\n  not divisible')
+  if action == 'again':
+    raise TryAgainError('the clock has jumped; run the same command')
   if action == 'full':
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/full/metrics.jsonl')
   if action == 'no_name':
@@ -154,6 +156,11 @@ def test_calls_do_not_leak_flags_into_each_other(command):
   assert cli.dispatch(["fake", "--workdir=a", "--widgets=9"]) == 0
   assert cli.dispatch(["fake", "--workdir=b"]) == 0
   assert [seen[0].widgets for seen in sys.modules["fake_command"].SEEN] == [9, 3]
+
+
+def test_what_the_same_command_may_mend_has_a_status_of_its_own(command, capsys):
+  assert cli.dispatch(["fake", "--workdir=again"]) == 75
+  assert capsys.readouterr().err == "vidgen: error: the clock has jumped; run the same command\n"
 
 
 @pytest.mark.parametrize(("workdir", "status"), [("three", 3), ("zero", 0), ("none", 0)])

@@ -14,6 +14,7 @@ import pytest
 from experiments import inbetween_shape_motion, trivd_shape_motion
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
+from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.mesh import MeshConfig
 
@@ -130,6 +131,23 @@ def test_split_parameters_equal_replicated_ones(eight, split):
   assert any("fsdp" in str(sharding.spec) for sharding in split.state_shardings)
   assert not any("fsdp" in str(sharding.spec) for sharding in eight.state_shardings)
   _assert_same(eight, split)
+
+
+def test_a_checkpoint_of_split_parameters_comes_back_whole_and_on_fewer_devices(one, tmp_path):
+  def placed(fsdp: int, num_devices: int):
+    experiment = experiments.build(_config(one.module, fsdp), devices=jax.devices()[:num_devices])
+    return experiment, lambda: jax.tree.map(_from_host, one.initial, experiment.abstract_state)
+
+  with Checkpointer(str(tmp_path)) as checkpointer:
+    _, state = placed(4, 8)
+    checkpointer.save(1, state(), None, {})
+    checkpointer.wait()
+    for fsdp, num_devices in ((4, 8), (1, 8), (2, 2), (1, 1)):
+      experiment, expected = placed(fsdp, num_devices)
+      restored = checkpointer.restore(experiment.abstract_state).state
+      assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(lambda x: x.sharding, expected())
+      for found, value in zip(jax.tree.leaves(restored), jax.tree.leaves(one.initial), strict=True):
+        np.testing.assert_array_equal(_to_host(found), value)
 
 
 def test_compiled_step_reduces_over_all_devices(one, eight):

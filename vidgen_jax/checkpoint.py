@@ -18,7 +18,7 @@ from absl import logging
 from etils import epath
 
 from vidgen_jax.core.checksums import checksums
-from vidgen_jax.errors import UserError
+from vidgen_jax.errors import TryAgainError, UserError
 from vidgen_jax.parallel.agreement import everywhere
 
 STATE, DATA, META = "state", "data", "meta"
@@ -110,7 +110,7 @@ class Checkpointer:
     """Whether a periodic (or preemption) save is due after `step` completed steps; every process must ask.
 
     Raises:
-      UserError: if a save that was begun before has failed.
+      UserError: if a save that was begun before has failed; TryAgainError if it took too long.
     """
     with self._told():
       self._manager.check()
@@ -249,12 +249,20 @@ class Checkpointer:
     """Tells in one line why a checkpoint could not be written."""
     try:
       yield
+    except TimeoutError as error:
+      # Orbax measures by the clock on the wall.
+      raise TryAgainError(
+        f"saving to {self._folder} took too long, or the clock has jumped; run the same command: it continues after "
+        f"step {self._last_complete()}"
+      ) from error
     except (OSError, ValueError) as error:
-      complete = [step for step in self.steps() if step != self._saving]
       raise UserError(
         f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
-        f"command: it continues after step {max(complete, default=0)}"
+        f"command: it continues after step {self._last_complete()}"
       ) from error
+
+  def _last_complete(self) -> int:
+    return max((step for step in self.steps() if step != self._saving), default=0)
 
 
 def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:

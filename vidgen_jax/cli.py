@@ -98,7 +98,7 @@ def dispatch(argv: Sequence[str]) -> int:
   try:
     return _dispatch(list(argv))
   except UserError as error:
-    message = str(error)
+    message, status = str(error), error.exit_status
   except KeyboardInterrupt:
     sys.stderr.write("\nvidgen: interrupted\n")
     return 130
@@ -106,8 +106,9 @@ def dispatch(argv: Sequence[str]) -> int:
     if error.errno not in _DISK_REMEDIES:
       raise
     message = f"{error.filename or 'cannot write'}: {error.strerror}; {_DISK_REMEDIES[error.errno]}"
+    status = UserError.exit_status
   sys.stderr.write(f"vidgen: error: {' '.join(message.split())}\n")
-  return 2
+  return status
 
 
 def _dispatch(argv: list[str]) -> int:

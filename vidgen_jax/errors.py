@@ -1,4 +1,6 @@
-"""The one exception that means "the user can mend this": shown as a single line, without a traceback."""
+"""The exceptions that are shown as a single line, without a traceback: somebody can mend this."""
+
+import os
 
 
 class UserError(Exception):
@@ -7,3 +9,12 @@ class UserError(Exception):
   The message is one line, names the field or file, and says what to do. The command line prints it and exits with
   status 2; nothing half-written is left behind.
   """
+
+  exit_status = 2
+  """Of the command."""
+
+
+class TryAgainError(UserError):
+  """Nobody's mistake: the same command, given again, will most likely go on."""
+
+  exit_status = os.EX_TEMPFAIL

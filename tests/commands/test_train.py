@@ -1,12 +1,15 @@
 """The training loop: resume, signals, faults. All runs share two programs, those of the smoke variants."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
 import shutil
 import signal
 import socket
+import time
 import types
 from pathlib import Path
 
@@ -26,7 +29,7 @@ from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands import train as train_command
 from vidgen_jax.commands.train import train
 from vidgen_jax.config import ExperimentConfig
-from vidgen_jax.errors import UserError
+from vidgen_jax.errors import TryAgainError, UserError
 from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file, write_weight_file
 from vidgen_jax.training.hooks import Hooks
@@ -77,6 +80,30 @@ def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tm
   _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, run_config))
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
   assert [line["step"] for line in lines if "disc/loss" in line] == [1, 2, 3, 4]
+
+
+def test_a_clock_that_jumps_changes_the_times_and_nothing_else(run_config, undisturbed, tmp_path, monkeypatch):
+  clock, day, offset = time.time, 86_400, 0
+  jumps = itertools.chain([400 * day, -400 * day, day, 0], itertools.repeat(0))
+  monkeypatch.setattr(time, "time", lambda: clock() + offset)
+  metrics = Hooks.metrics
+
+  def jump(*arguments) -> None:
+    nonlocal offset
+    offset = next(jumps)
+    metrics(*arguments)
+
+  monkeypatch.setattr(Hooks, "metrics", jump)
+  config = _with_train(run_config, checkpoint_every=1, checkpoints_to_keep=2)
+  for _ in range(5):  # As launchers do: saving may end because time seems to be up.
+    with contextlib.suppress(TryAgainError):
+      train(config, str(tmp_path))
+      break
+  lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  assert max(line["time"] for line in lines) - min(line["time"] for line in lines) > day
+  assert [line["step"] for line in lines if "disc/loss" in line] == [1, 2, 3, 4]
+  assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_3", "step_4"]
+  _assert_bitwise_equal(undisturbed, _saved(tmp_path, 4, run_config))
 
 
 def test_a_second_run_in_one_folder_is_refused_while_the_first_one_trains(run_config, tmp_path):

@@ -65,8 +65,9 @@ def together(run: Run) -> Run:
 
 def _end(error: BaseException) -> None:
   """Says why, and ends the process without waiting for anything."""
-  statuses = ((jax.errors.JaxRuntimeError, PREEMPTED_EXIT_CODE), (UserError, 2), (BaseException, 1))
-  status = next(status for kind, status in statuses if isinstance(error, kind))
+  status = error.exit_status if isinstance(error, UserError) else 1
+  if isinstance(error, jax.errors.JaxRuntimeError):
+    status = PREEMPTED_EXIT_CODE
   try:
     _say(error)
   finally:  # The log may lie on the disk that is full.

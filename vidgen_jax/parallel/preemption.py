@@ -1,14 +1,15 @@
 """Noticing that the process was asked to stop."""
 
+import os
 import signal
 from types import FrameType
 
 import jax
 
-PREEMPTED_EXIT_CODE = 75
+PREEMPTED_EXIT_CODE = os.EX_TEMPFAIL
 """Exit status of a run that the platform stopped before its last step: its state is saved, start it again.
 
-EX_TEMPFAIL of sysexits.h. The scripts in launch/ start the same command again on this status and on no other.
+75. The scripts in launch/ start the same command again on this status and on no other.
 """
 
 
