@@ -1,14 +1,17 @@
 """`vidgen sample`: makes clips from given frames with the generator of a run or of an export."""
 
-from collections.abc import Sequence
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import flags, logging
 
 from vidgen_jax import config as configs
 from vidgen_jax import workdir as workdirs
-from vidgen_jax.commands import given_flags
+from vidgen_jax.commands import distributed_flags, given_flags
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole_folder
@@ -106,9 +109,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("out", None, "folder to make", flag_values=flag_values)
   flags.DEFINE_bool("overwrite", False, "replaces samples that are in --out already", flag_values=flag_values)
+  distributed_flags.define(flag_values)
   flags.mark_flag_as_required("out", flag_values=flag_values)
 
 
+@distributed_flags.together
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
@@ -125,12 +130,15 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError("--anchor brings its own frames; leave --given and --input out")
   if unknown := [name for name in flag_values.formats if name not in FORMATS]:
     raise UserError(f"--formats: {unknown[0]!r} is none of {', '.join(FORMATS)}")
+  if flag_values.distributed and flag_values.workdir is None:
+    raise UserError("--distributed needs --workdir of a run: an export makes its clips in one process")
   if flag_values.motion and flag_values.workdir is None:
     raise UserError("--motion needs --workdir of a run: an export makes clips and nothing else")
   if flag_values.motion_levels is not None and not flag_values.motion:
     raise UserError("--motion_levels belongs to --motion; give both or neither")
   startup.enable_compilation_cache()
-  with written_whole_folder(flag_values.out, overwrite=flag_values.overwrite, marker=SAMPLES_FILE) as folder:
+  distributed_flags.join(flag_values)
+  with _out_folder(flag_values) as folder:
     sampler = _sampler(flag_values)
     clips = _clips(flag_values, sampler)
     options = {"samples": flag_values.samples, "seed": flag_values.seed}
@@ -149,6 +157,17 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     )
     save_clips(folder / CLIPS_FOLDER, samples, formats=flag_values.formats, fps=flag_values.fps)
   logging.info("wrote %d samples of %d clips to %s", samples.shape[1], len(clips), flag_values.out)
+
+
+@contextlib.contextmanager
+def _out_folder(flag_values: flags.FlagValues) -> Iterator[Path]:
+  """Where the samples go; all processes of a job have them, and only the lead's files stay."""
+  if jax.process_index() == 0:
+    with written_whole_folder(flag_values.out, overwrite=flag_values.overwrite, marker=SAMPLES_FILE) as folder:
+      yield folder
+  else:
+    with tempfile.TemporaryDirectory() as folder:
+      yield Path(folder)
 
 
 def sample(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.ndarray:

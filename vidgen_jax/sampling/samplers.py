@@ -295,7 +295,7 @@ def _block_decoder(experiment: Experiment, prepared: Callable[[], Nets], options
   if not numbers:
     return None
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=meshes.replicated(experiment.mesh))
   def decode(nets: Nets, given: jax.Array, latent: jax.Array) -> jax.Array:
     return to_uint8(algorithm.decode_blocks(nets, {"given": given}, latent, num_frames=options.num_frames))
 
