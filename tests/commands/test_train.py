@@ -26,6 +26,7 @@ from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands import train as train_command
 from vidgen_jax.commands.train import train
 from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.core.state import TrainState
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file, write_weight_file
@@ -258,8 +259,12 @@ class _OneStep:
   def __init__(self):
     self.config = _with_train(configs.from_config_dict(trivd_shape_motion.get_config("smoke")), num_steps=1)
     self.algorithm = types.SimpleNamespace(phase_at=lambda step: "main")
-    self.step_fn = lambda phase: lambda state, batch, constants: (state + np.ones(3, np.float32), {})
+    self.step_fn = lambda phase: self._step
+    self.net_health = lambda nets: {}
     self.abstract_state = self.batch_shape = None
+
+  def _step(self, state, batch, constants):
+    return state.replace(step=state.step + np.ones(3, np.float32)), {}
 
   def put_batch(self, batch, *, microbatches):
     return batch
@@ -277,9 +282,10 @@ class _OneStep:
 def test_without_jit_a_step_is_not_compiled_and_may_take_constants_from_the_host():
   checkpointer = types.SimpleNamespace(due=lambda step: False, save=lambda *_: None, wait=lambda: None)
   hooks = types.SimpleNamespace(due=lambda step: False, metrics=lambda *_: None)
+  state = TrainState(step=jnp.zeros(3), key=None, nets={}, opt_states={}, ema={})
   loop = TrainLoop(_OneStep(), checkpointer, iter([None]), hooks, StopSignals(), {})
   with jax.disable_jit():
-    np.testing.assert_array_equal(loop.run(jnp.zeros(3), 0), np.ones(3))
+    np.testing.assert_array_equal(loop.run(state, 0).step, np.ones(3))
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(run_folder, run_config, undisturbed, tmp_path, caplog):
