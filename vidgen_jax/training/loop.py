@@ -173,10 +173,12 @@ class TrainLoop:
     config = self._experiment.config.health
     good = [step for step in self._checkpointer.steps() if step <= collapse.good_step]
     text = f"the training may have collapsed: {collapse}; last checkpoint from before: {good[-1] if good else 'none'}"
+    if config.action == "stop":
+      text += "; look at the pictures, then go on with --config.health.action=roll_back, or warn, or with other limits"
     if config.action in ("stop", "roll_back"):
-      raise CollapseError(f"{text}; look at its pictures, and see config.health for the limits", collapse, place)
+      raise CollapseError(text, collapse, place)
     if config.action == "warn" and collapse.bad_windows == config.patience:
-      logging.warning("%s; --config.health.action=stop or roll_back acts on it", text)
+      logging.warning("%s; look at the pictures; --config.health.action=stop or roll_back acts on it", text)
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite is never saved.

@@ -14,7 +14,7 @@ from vidgen_jax.core.state import TrainState
 from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
-from vidgen_jax.files import written_whole
+from vidgen_jax.files import disk_errors, written_whole
 from vidgen_jax.training.loop import CollapseError
 
 ROLLBACKS_FILE = "rollbacks.jsonl"
@@ -71,7 +71,7 @@ class Rollbacks:
     record = {"count": len(self) + 1, "checkpoint": good[-1], "time": round(time.time(), 3)}
     record |= {"step": collapse.step, "metric": collapse.metric, "value": value, "limit": collapse.limit}
     self._records.append(record | {"good_step": collapse.good_step, "place": error.place})
-    logging.warning("%s; rolling back to step %d, for the %d. time of at most %d", error, good[-1], len(self), limit)
+    logging.warning("%s; roll back %d of at most %d, to step %d", error, len(self), limit, good[-1])
     self._write()
 
   def start(
@@ -99,7 +99,11 @@ class Rollbacks:
     return state, restored
 
   def _write(self) -> None:
-    if jax.process_index() != 0 or not (self._records or self._path.exists()):
+    if jax.process_index() != 0:
+      return
+    if not self._records:
+      with disk_errors(self._path):
+        self._path.unlink(missing_ok=True)
       return
     with written_whole(self._path) as temporary:
       temporary.write_text("".join(f"{json.dumps(record)}\n" for record in self._records), encoding="utf-8")
