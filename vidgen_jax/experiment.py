@@ -134,8 +134,16 @@ class Experiment:
     """The compiled train step of a phase, with its cost and memory analyses; the plain one under JAX_DISABLE_JIT."""
     if jax.config.jax_disable_jit:
       return self.step_fn(phase)
-    constants = self.step_constants(0, phase)
-    return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), constants).compile()
+    if phase not in self._compiled:
+      constants = self.step_constants(0, phase)
+      lowered = self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), constants)
+      self._compiled[phase] = lowered.compile()
+    return self._compiled[phase]
+
+  @functools.cached_property
+  def _compiled(self) -> dict[str, Any]:
+    """Train steps by phase: a run that is rolled back does not wait for them again."""
+    return {}
 
   def net_health(self, nets: Nets) -> Metrics:
     """Norms and singular values of live nets, on every device; see `observe.net_health`.

@@ -16,7 +16,7 @@ from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.training.loop import CollapseError, NonFiniteMetricError, TrainLoop
 
 GRADIENTS = (1.0, 1.0, 1.0, 20.0, 20.0, 20.0, 20.0, 1.0, 20.0, 20.0)
-"""By step. With a median of 1 and a factor of 10, and two bad windows, collapses are seen at steps 5 to 7, and at 10."""
+"""By step. With a median of 1, a factor of 10 and two bad windows there is a collapse at steps 5 to 7, and at 10."""
 
 
 class _Metrics:
@@ -83,9 +83,10 @@ def test_a_warning_is_one_line_for_each_collapse(action, seen, caplog):
   written = _run(_Metrics(action=action))
   assert {step: means["gen/grad_norm"] for step, means in written.items()} == dict(enumerate(GRADIENTS, start=1))
   warnings = [line for line in caplog.messages if "may have collapsed" in line]
-  assert [f"gen/grad_norm is 20 at step {step}, above its limit of 10" in line for step, line in zip(seen, warnings)]
   assert len(warnings) == len(seen)
-  assert all("last checkpoint from before: 3; " in line for line in warnings[:1])
+  for step, line in zip(seen, warnings, strict=True):
+    assert f"gen/grad_norm is 20 at step {step}, above its limit of 10" in line
+    assert f"last checkpoint from before: {3 if step == 5 else 4}; " in line
 
 
 @pytest.mark.parametrize("action", ["stop", "roll_back"])
@@ -101,9 +102,7 @@ def test_a_collapse_ends_the_loop_with_the_place_of_its_last_batch(action):
 def test_what_is_not_finite_always_ends_it(action):
   experiment = _Metrics(action=action)
   experiment.gradients = (1.0, jnp.inf, *GRADIENTS)
-  with pytest.raises(
-    NonFiniteMetricError, match=r"gen/grad_norm became inf at step 2; last good step 1, latest"
-  ) as error:
+  with pytest.raises(NonFiniteMetricError, match=r"gen/grad_norm became inf at step 2; last good step 1") as error:
     _run(experiment)
   assert (error.value.collapse.good_step, error.value.place) == (1, {"next_index": 2})
 
