@@ -120,6 +120,9 @@ def test_a_roll_back_goes_on_from_the_last_good_checkpoint_with_another_seed(con
   assert [step for step, _ in _losses(rolled_back)] == list(range(1, 9))
   arrays, meta = _saved(rolled_back, 8, config)
   assert meta["rollbacks"] == 1
+  # Seven steps to the collapse, four from step 4 to the end.
+  (place,) = (rolled_back / "checkpoints" / "step_8" / "data").glob("*metadata*")
+  assert json.loads(place.read_text()) == {"next_index": 11 * CLIPS}
   # The same from the description: step 4 of a run without a collapse, another key, the clips behind those of step 7.
   train(dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=4)), str(tmp_path))
   before, _ = _saved(tmp_path, 4, config)
