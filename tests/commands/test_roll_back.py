@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 from pathlib import Path
 
 import jax
@@ -78,21 +79,23 @@ def _losses(workdir: Path) -> list[tuple[int, float]]:
   return [(line["step"], line["disc/loss"]) for line in lines]
 
 
-def _saved(workdir: Path, step: int, config: ExperimentConfig) -> tuple[dict[str, np.ndarray], dict]:
-  """Every array of a checkpoint, by path; and its meta data."""
+def _saved(workdir: Path, step: int, config: ExperimentConfig) -> tuple[dict[str, np.ndarray], dict, dict]:
+  """Every array of a checkpoint, by path; the place of the data, and meta data."""
+  places = []
+  iterator = types.SimpleNamespace(set_state=places.append)
   with Checkpointer(str(workdir), read_only=True) as checkpointer:
-    restored = checkpointer.restore(experiments.build(config).abstract_state, step=step)
+    restored = checkpointer.restore(experiments.build(config).abstract_state, step=step, iterator=iterator)
   state = restored.state.replace(key=jax.random.key_data(restored.state.key))
   arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
-  return arrays, restored.meta
+  return arrays, places[-1], restored.meta
 
 
 def _assert_same_run(first: Path, second: Path, config: ExperimentConfig) -> None:
-  (expected, expected_meta), (found, meta) = (_saved(workdir, 8, config) for workdir in (first, second))
+  (expected, *expected_rest), (found, *rest) = (_saved(workdir, 8, config) for workdir in (first, second))
   assert expected.keys() == found.keys()
   for name, value in expected.items():
     np.testing.assert_array_equal(found[name], value, err_msg=name)
-  assert meta == expected_meta
+  assert rest == expected_rest
   assert _losses(first) == _losses(second)
   untimed = [[{**record, "time": None} for record in _records(workdir)] for workdir in (first, second)]
   assert untimed[0] == untimed[1]
@@ -118,14 +121,12 @@ def test_a_roll_back_goes_on_from_the_last_good_checkpoint_with_another_seed(con
   }
   assert (record["metric"], record["value"], record["place"]) == ("gen/grad_norm", 1e9, {"next_index": 7 * CLIPS})
   assert [step for step, _ in _losses(rolled_back)] == list(range(1, 9))
-  arrays, meta = _saved(rolled_back, 8, config)
+  arrays, place, meta = _saved(rolled_back, 8, config)
   assert meta["rollbacks"] == 1
-  # Seven steps to the collapse, four from step 4 to the end.
-  (place,) = (rolled_back / "checkpoints" / "step_8" / "data").glob("*metadata*")
-  assert json.loads(place.read_text()) == {"next_index": 11 * CLIPS}
+  assert place == {"next_index": 11 * CLIPS}  # seven steps to the collapse, four from step 4 to the end
   # The same from the description: step 4 of a run without a collapse, another key, the clips behind those of step 7.
   train(dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=4)), str(tmp_path))
-  before, _ = _saved(tmp_path, 4, config)
+  before, *_ = _saved(tmp_path, 4, config)
   key = jax.random.fold_in(jax.random.wrap_key_data(before[".key"]), 1)
   np.testing.assert_array_equal(arrays[".key"], jax.random.key_data(key))
   assert _losses(tmp_path) == _losses(rolled_back)[:4]
@@ -165,7 +166,7 @@ def test_the_last_roll_back_is_followed_by_an_error(config, rolled_back, tmp_pat
   shutil.rmtree(workdir / "checkpoints" / "step_8")
   # NaN at once, of whatever seed: from step 6 on, twice, of which the second is one too many.
   spike(workdir, {(7, 1): np.nan, (7, 2): np.nan})
-  with pytest.raises(NonFiniteMetricError, match=r"rolled back 2 times already \(config\.health\.max_rollbacks=2\)"):
+  with pytest.raises(NonFiniteMetricError, match=r"rolled back 2 times already; raise config\.health\.max_rollbacks=2"):
     train(config, str(workdir))
   assert [(r["checkpoint"], r["step"], r["value"], r["limit"]) for r in _records(workdir)[1:]] == [(6, 7, None, None)]
 

@@ -67,6 +67,30 @@ def test_the_run_moves_every_kind_of_array(run_folder, run_config, undisturbed):
     assert any(not np.array_equal(before[name], undisturbed[name]) for name in names), part
 
 
+@pytest.mark.parametrize(
+  ("folder", "judged", "normalised"),
+  [
+    (
+      "run_folder",
+      {"disc/frame_disc": ["fake"], "disc/downsampled_video_disc": ["fake"]},
+      ["generator", "frame_disc", "downsampled_video_disc"],
+    ),
+    ("inbetween_folder", {"disc/image_disc": ["fake"], "disc/video_disc": ["fake"]}, []),
+    ("anchors_folder", {"image_disc": ["decoded", "drawn"], "clip_disc": ["fake"]}, []),
+  ],
+)
+def test_every_net_and_every_discriminators_outputs_are_written(folder, judged, normalised, request):
+  workdir = request.getfixturevalue(folder)
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  written = {name for line in lines for name in line}
+  for discriminator, generated in judged.items():
+    assert {f"{discriminator}/{name}" for name in ("real", *generated, "loss")} <= written
+  nets = experiments.build(workdirs.load_config(str(workdir))).abstract_state.nets
+  assert {name.removesuffix("/param_norm") for name in written if name.endswith("/param_norm")} == set(nets)
+  for kind in ("sigma_max", "sigma_mean"):
+    assert {name.removesuffix(f"/{kind}") for name in written if name.endswith(kind)} == set(normalised)
+
+
 def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tmp_path):
   # 32 clips, 24 a step: step 3 ends in the third epoch, after 8 of its clips.
   train(_with_train(run_config, num_steps=3), str(tmp_path), profile=True)
@@ -130,6 +154,8 @@ def test_the_motion_constraint_sees_with_frozen_weights_that_must_stay(run_confi
   train(config, str(workdir))
   figures = _losses(workdir)[1]
   assert -1 < figures["gen/motion_similarity"] < 1
+  for name in ("image_disc", "video_disc"):
+    assert {f"disc/{name}/real", f"disc/{name}/fake"} <= figures.keys()
   parts = figures["gen/image_disc/loss"] + figures["gen/video_disc/loss"] + 1 - figures["gen/motion_similarity"]
   assert figures["gen/loss"] == pytest.approx(parts, rel=1e-4)
   saved = _saved(workdir, 1, config)

@@ -30,7 +30,7 @@ def test_bad_windows_in_a_row_are_a_collapse_and_are_not_compared_with():
   assert (first.bad_windows, first.good_step) == (2, 30)
   assert (second.step, second.bad_windows, second.good_step) == (60, 3, 30)
   assert after is None
-  assert str(first) == "gen/grad_norm is 30 at step 50, above its limit of 20: bad in 2 windows in a row, since step 30"
+  assert str(first) == "gen/grad_norm is 30 at step 50, above its limit of 20, and all was well until step 30"
 
 
 def test_a_single_spike_is_forgiven():

@@ -77,8 +77,8 @@ class Collapse:
   def __str__(self) -> str:
     if self.limit is None:
       return f"metric {self.metric} became {self.value} at step {self.step}"
-    since = f"in {self.bad_windows} windows in a row, since step {self.good_step}"
-    return f"{self.metric} is {self.value:.4g} at step {self.step}, above its limit of {self.limit:.4g}: bad {since}"
+    found = f"{self.metric} is {self.value:.4g} at step {self.step}, above its limit of {self.limit:.4g}"
+    return f"{found}, and all was well until step {self.good_step}"
 
 
 class CollapseDetector:

@@ -62,7 +62,9 @@ class Rollbacks:
     good = [step for step in checkpointer.steps() if step <= collapse.good_step]
     reason = ""
     if len(self) >= limit:
-      reason = f"the run was rolled back {len(self)} times already (config.health.max_rollbacks={limit})"
+      reason = (
+        f"the run was rolled back {len(self)} times already; raise config.health.max_rollbacks={limit} to try again"
+      )
     elif not good:
       reason = f"there is no checkpoint up to step {collapse.good_step}, the last good one, to roll back to"
     if reason:
