@@ -39,6 +39,22 @@ def test_numbers_out_of_range_are_named(field, value, message):
   assert str(error.value) == f"config.{field}={value} {message}"
 
 
+def test_what_is_rolled_back_to_must_still_be_there():
+  # The oldest of three checkpoints, one in 100 steps, is at least 200 steps old: two windows of 100, and not three.
+  config = _template()
+  config.train.update({"checkpoint_every": 100, "checkpoints_to_keep": 3, "log_every": 100})
+  config.health.update({"action": "roll_back", "patience": 2})
+  from_config_dict(config)
+  config.health.patience = 3
+  message = r"config\.health\.action='roll_back' needs checkpoints from 300 steps ago .* reach back 200; raise train"
+  with pytest.raises(UserError, match=message):
+    from_config_dict(config)
+  config.health.action = "stop"
+  from_config_dict(config)
+  config.health.action, config.train.keep_every = "roll_back", 500
+  from_config_dict(config)
+
+
 def test_microbatches_must_divide_the_batch():
   config = _template()
   config.train.batch_size, config.step.accumulate = 10, 4

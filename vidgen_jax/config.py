@@ -16,6 +16,7 @@ from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.step import StepConfig
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
+from vidgen_jax.observe.collapse import HealthConfig
 from vidgen_jax.parallel.mesh import MeshConfig
 
 
@@ -91,6 +92,7 @@ class ExperimentConfig:
   ema: EmaConfig = field(default_factory=EmaConfig)
   mesh: MeshConfig = field(default_factory=MeshConfig)
   evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+  health: HealthConfig = field(default_factory=HealthConfig)
 
 
 FREE_ON_RESUME = (
@@ -103,6 +105,7 @@ FREE_ON_RESUME = (
   "train.checkpoints_to_keep",
   "train.keep_every",
   "evaluation",
+  "health",
   "mesh",
   "step.unroll",
   "algorithm.unroll",
@@ -115,7 +118,10 @@ FREE_ON_RESUME = (
   "data.eval_split",
   "data.eval_window",
 )
-"""Fields that may differ when a run continues: they change neither the state's layout nor what is learned."""
+"""Fields that may differ when a run continues: they change neither the state's layout nor what is learned.
+
+`health` decides what a collapse leads to, so that other limits, or a roll back, can be asked for after one.
+"""
 
 
 def template(algorithm_name: str) -> ml_collections.ConfigDict:
@@ -190,6 +196,17 @@ def _check(config: ExperimentConfig) -> None:
   if config.train.batch_size % config.step.accumulate:
     batch_size = config.train.batch_size
     raise UserError(f"config.step.accumulate={config.step.accumulate} does not divide {batch_size=}")
+  _check_roll_back(config.train, config.health)
+
+
+def _check_roll_back(train: TrainConfig, health: HealthConfig) -> None:
+  """A checkpoint from before the bad windows must still be there when they are seen to be a collapse."""
+  reach, needed = (train.checkpoints_to_keep - 1) * train.checkpoint_every, health.patience * train.log_every
+  if health.action == "roll_back" and not train.keep_every and reach < needed:
+    raise UserError(
+      f"config.health.action='roll_back' needs checkpoints from {needed} steps ago (health.patience * train.log_every) "
+      f"and those that are kept reach back {reach}; raise train.checkpoints_to_keep or train.checkpoint_every"
+    )
 
 
 def _defaults(cls: type) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from vidgen_jax.core.state import Nets, NetState, TrainState
 from vidgen_jax.core.step import StepConstants, train_step
 from vidgen_jax.core.update import Update, num_microbatches
 from vidgen_jax.errors import UserError
+from vidgen_jax.observe.net_health import net_health
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file
@@ -133,8 +134,27 @@ class Experiment:
     """The compiled train step of a phase, with its cost and memory analyses; the plain one under JAX_DISABLE_JIT."""
     if jax.config.jax_disable_jit:
       return self.step_fn(phase)
-    constants = self.step_constants(0, phase)
-    return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), constants).compile()
+    if phase not in self._compiled:
+      constants = self.step_constants(0, phase)
+      lowered = self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), constants)
+      self._compiled[phase] = lowered.compile()
+    return self._compiled[phase]
+
+  @functools.cached_property
+  def _compiled(self) -> dict[str, Any]:
+    """Train steps by phase: a run that is rolled back does not wait for them again."""
+    return {}
+
+  def net_health(self, nets: Nets) -> Metrics:
+    """Norms and singular values of live nets, on every device; see `observe.net_health`.
+
+    A program of its own, so that steps whose metrics are not written do not pay for it.
+    """
+    return self._net_health(nets)
+
+  @functools.cached_property
+  def _net_health(self) -> Callable[[Nets], Metrics]:
+    return jax.jit(net_health, out_shardings=meshes.replicated(self.mesh))
 
   def clips_per_step(self, phase: str) -> int:
     """Real clips that a train step consumes, over all devices."""

@@ -29,6 +29,7 @@ from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands import train as train_command
 from vidgen_jax.commands.train import train
 from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.core.state import TrainState
 from vidgen_jax.errors import TryAgainError, UserError
 from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file, write_weight_file
@@ -67,6 +68,30 @@ def test_the_run_moves_every_kind_of_array(run_folder, run_config, undisturbed):
   for part in ("generator'].params", "frame_disc'].params", "batch_stats", "spectral_stats", ".ema", ".opt_states"):
     names = [name for name in undisturbed if part in name]
     assert any(not np.array_equal(before[name], undisturbed[name]) for name in names), part
+
+
+@pytest.mark.parametrize(
+  ("folder", "judged", "normalised"),
+  [
+    (
+      "run_folder",
+      {"disc/frame_disc": ["fake"], "disc/downsampled_video_disc": ["fake"]},
+      ["generator", "frame_disc", "downsampled_video_disc"],
+    ),
+    ("inbetween_folder", {"disc/image_disc": ["fake"], "disc/video_disc": ["fake"]}, []),
+    ("anchors_folder", {"image_disc": ["decoded", "drawn"], "clip_disc": ["fake"]}, []),
+  ],
+)
+def test_every_net_and_every_discriminators_outputs_are_written(folder, judged, normalised, request):
+  workdir = request.getfixturevalue(folder)
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  written = {name for line in lines for name in line}
+  for discriminator, generated in judged.items():
+    assert {f"{discriminator}/{name}" for name in ("real", *generated, "loss")} <= written
+  nets = experiments.build(workdirs.load_config(str(workdir))).abstract_state.nets
+  assert {name.removesuffix("/param_norm") for name in written if name.endswith("/param_norm")} == set(nets)
+  for kind in ("sigma_max", "sigma_mean"):
+    assert {name.removesuffix(f"/{kind}") for name in written if name.endswith(kind)} == set(normalised)
 
 
 def test_resume_is_bitwise_in_the_middle_of_an_epoch(run_config, undisturbed, tmp_path):
@@ -156,6 +181,8 @@ def test_the_motion_constraint_sees_with_frozen_weights_that_must_stay(run_confi
   train(config, str(workdir))
   figures = _losses(workdir)[1]
   assert -1 < figures["gen/motion_similarity"] < 1
+  for name in ("image_disc", "video_disc"):
+    assert {f"disc/{name}/real", f"disc/{name}/fake"} <= figures.keys()
   parts = figures["gen/image_disc/loss"] + figures["gen/video_disc/loss"] + 1 - figures["gen/motion_similarity"]
   assert figures["gen/loss"] == pytest.approx(parts, rel=1e-4)
   saved = _saved(workdir, 1, config)
@@ -285,8 +312,12 @@ class _OneStep:
   def __init__(self):
     self.config = _with_train(configs.from_config_dict(trivd_shape_motion.get_config("smoke")), num_steps=1)
     self.algorithm = types.SimpleNamespace(phase_at=lambda step: "main")
-    self.step_fn = lambda phase: lambda state, batch, constants: (state + np.ones(3, np.float32), {})
+    self.step_fn = lambda phase: self._step
+    self.net_health = lambda nets: {}
     self.abstract_state = self.batch_shape = None
+
+  def _step(self, state, batch, constants):
+    return state.replace(step=state.step + np.ones(3, np.float32)), {}
 
   def put_batch(self, batch, *, microbatches):
     return batch
@@ -304,9 +335,10 @@ class _OneStep:
 def test_without_jit_a_step_is_not_compiled_and_may_take_constants_from_the_host():
   checkpointer = types.SimpleNamespace(due=lambda step: False, save=lambda *_: None, wait=lambda: None)
   hooks = types.SimpleNamespace(due=lambda step: False, metrics=lambda *_: None)
+  state = TrainState(step=jnp.zeros(3), key=None, nets={}, opt_states={}, ema={})
   loop = TrainLoop(_OneStep(), checkpointer, iter([None]), hooks, StopSignals(), {})
   with jax.disable_jit():
-    np.testing.assert_array_equal(loop.run(jnp.zeros(3), 0), np.ones(3))
+    np.testing.assert_array_equal(loop.run(state, 0).step, np.ones(3))
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(run_folder, run_config, undisturbed, tmp_path, caplog):

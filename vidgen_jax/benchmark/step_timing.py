@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vidgen_jax.core.state import TrainState
+from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.experiment import Experiment
 from vidgen_jax.observe.progress import Progress
@@ -23,7 +23,7 @@ from vidgen_jax.observe.writers import create_writer
 from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.training.hooks import Hooks
 from vidgen_jax.training.loop import TrainLoop
-from vidgen_jax.types import Batch
+from vidgen_jax.types import Batch, Metrics
 
 WINDOWS = 4
 """Times that things to be compared take turns, so that a machine's moods meet all of them."""
@@ -41,6 +41,11 @@ class _CompiledExperiment(Experiment):
     """The step; it was compiled for this phase."""
     del phase
     return self.step
+
+  def net_health(self, nets: Nets) -> Metrics:
+    """None: a training computes them every `log_every` steps, and here every step is written."""
+    del nets
+    return {}
 
 
 class _NoCheckpoints:

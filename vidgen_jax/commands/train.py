@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags, logging
@@ -28,7 +28,8 @@ from vidgen_jax.observe.writers import create_writer
 from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE, StopSignals
 from vidgen_jax.training.hooks import Hooks
-from vidgen_jax.training.loop import TrainLoop, train_iterator
+from vidgen_jax.training.loop import CollapseError, TrainLoop, train_iterator
+from vidgen_jax.training.rollbacks import Rollbacks
 
 SUMMARY = """Trains the system that an experiment file describes; continues if the workdir holds checkpoints.
 
@@ -79,7 +80,7 @@ def train(
 
   Raises:
     UserError: if config, workdir, data or devices do not fit.
-    NonFiniteMetricError: naming the metric and the last good step.
+    CollapseError: as `config.health` says; a NonFiniteMetricError names the metric and the last good step.
   """
   experiment = experiments.build(config)
   info = sources.load_info(config.data.name, config.data.data_dir)
@@ -99,33 +100,54 @@ def train(
     stop or StopSignals() as stop,
   ):
     _check_continues(checkpointer, experiment, workdir)
-    restored = checkpointer.restore(experiment.abstract_state, iterator=iterator)
-    state = restored.state if restored else experiment.init_state()
-    first_step = restored.step if restored else 0
-    checkpointer.discard_after(first_step)
-    if restored:
-      logging.info("continuing after step %d, %s", first_step, _where(restored.meta, iterator))
-    logging.info("%s", parameter_table({name: net.params for name, net in state.nets.items()}))
-    is_lead = jax.process_index() == 0
-    clips = experiment.clips_per_step(experiment.algorithm.phase_at(first_step))
     hashes = {name: weights.hash for name, weights in experiment.frozen_weights.items()}
     meta = {"config": configs.to_dict(config), "class_names": list(info.class_names), "frozen_weights": hashes}
+    run = _Run(experiment, workdir, checkpointer, iterator, stop, meta, f"{workdir}/profile" if profile else None)
+    rollbacks = Rollbacks(workdir)
+    while True:
+      try:
+        return run.go_on(rollbacks)
+      except CollapseError as error:
+        if config.health.action != "roll_back":
+          raise
+        rollbacks.add(error, checkpointer, limit=config.health.max_rollbacks)
+
+
+class _Run(NamedTuple):
+  """What lives as long as a training, roll backs included."""
+
+  experiment: Experiment
+  workdir: str
+  checkpointer: Checkpointer
+  iterator: TrainingStream
+  stop: StopSignals
+  meta: dict[str, Any]
+  profile_folder: str | None
+
+  def go_on(self, rollbacks: Rollbacks) -> TrainState:
+    """Trains from the last checkpoint, or from the beginning, to the end or a signal; returns the last state."""
+    experiment, is_lead = self.experiment, jax.process_index() == 0
+    state, restored = rollbacks.start(experiment, self.checkpointer, self.iterator)
+    first_step = restored.step if restored else 0
+    if restored:
+      logging.info("continuing after step %d, %s", first_step, _where(restored.meta, self.iterator))
+    logging.info("%s", parameter_table({name: net.params for name, net in state.nets.items()}))
     with (
       contextlib.closing(
-        create_writer(workdir, is_lead=is_lead, resumed_step=first_step if restored else None)
+        create_writer(self.workdir, is_lead=is_lead, resumed_step=first_step if restored else None)
       ) as writer,
       Progress(
-        config.train.num_steps,
+        experiment.config.train.num_steps,
         initial_step=first_step,
-        clips_per_step=clips,
+        clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(first_step)),
         enabled=is_lead,
         shown=[f"{update.name}/loss" for update in experiment.updates],
       ) as progress,
     ):
-      hooks = Hooks(experiment, Path(workdir), writer, progress)
-      loop = TrainLoop(experiment, checkpointer, iterator, hooks, stop, meta)
-      state = loop.run(state, first_step, profile_folder=f"{workdir}/profile" if profile else None)
-  return state
+      hooks, meta = Hooks(experiment, Path(self.workdir), writer, progress), self.meta | {"rollbacks": len(rollbacks)}
+      loop = TrainLoop(experiment, self.checkpointer, self.iterator, hooks, self.stop, meta)
+      health = restored.meta.get("health") if restored else None
+      return loop.run(state, first_step, health=health, profile_folder=self.profile_folder)
 
 
 def _where(meta: Mapping[str, Any], iterator: TrainingStream) -> str:

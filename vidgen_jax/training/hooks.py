@@ -21,20 +21,15 @@ class Hooks:
     self._workdir = workdir
     self._writer = writer
     self._progress = progress
-    self._sums: dict[str, float] = {}
-    self._count = 0
 
   def metrics(self, step: int, values: dict[str, float]) -> None:
-    """Takes a step's metrics; writes their mean since the last writing every `train.log_every` steps."""
-    train = self._experiment.config.train
+    """Shows a step's metrics."""
     self._progress.update(step, metrics=values)
-    self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
-    self._count += 1
-    if step % train.log_every == 0 or step == train.num_steps:
-      means = {name: total / self._count for name, total in self._sums.items()}
-      rate = self._progress.steps_per_second()
-      self._writer.write_scalars(step, means | ({"steps_per_second": rate} if rate else {}))
-      self._sums, self._count = {}, 0
+
+  def write(self, step: int, means: dict[str, float]) -> None:
+    """Writes the means of the metrics since the last writing, and the rate."""
+    rate = self._progress.steps_per_second()
+    self._writer.write_scalars(step, means | ({"steps_per_second": rate} if rate else {}))
 
   def due(self, step: int) -> bool:
     """Whether `run` has anything to do after `step` completed steps."""

@@ -2,11 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 
 from vidgen_jax.checkpoint import Checkpointer
@@ -15,16 +14,31 @@ from vidgen_jax.data import pipeline
 from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
+from vidgen_jax.observe.collapse import Collapse
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.training.device_prefetch import DevicePrefetch
+from vidgen_jax.training.health import Health
 from vidgen_jax.training.hooks import Hooks
 from vidgen_jax.types import Batch, Metrics
 
 PROFILED_STEPS = 5
 
 
-class NonFiniteMetricError(UserError):
+class CollapseError(UserError):
+  """The training has collapsed.
+
+  Attributes:
+    collapse: what was seen.
+    place: of the data, behind the last batch of the step that decided it.
+  """
+
+  def __init__(self, message: str, collapse: Collapse, place: Mapping[str, Any] | None) -> None:
+    super().__init__(message)
+    self.collapse, self.place = collapse, place
+
+
+class NonFiniteMetricError(CollapseError):
   """A metric became NaN or infinite."""
 
 
@@ -44,7 +58,7 @@ class TrainLoop:
   """The order of a train step, which is part of the contract.
 
   Next batch (on the devices already) -> step of the current phase -> metrics of the *previous* step are fetched (so the
-  device never waits for the host) and checked -> hooks -> checkpoint -> asked to stop?
+  device never waits for the host) and judged -> hooks -> checkpoint -> asked to stop?
   """
 
   def __init__(
@@ -63,15 +77,37 @@ class TrainLoop:
     self._hooks = hooks
     self._stop = stop
     self._meta = meta
-    self._pending: tuple[int, Metrics] | None = None
+    self._pending: tuple[int, Metrics, Any] | None = None
     self._tracing = False
 
-  def run(self, state: TrainState, first_step: int, *, profile_folder: str | None = None) -> TrainState:
-    """Trains from `first_step` completed steps on; returns the last state, saved."""
+  def run(
+    self,
+    state: TrainState,
+    first_step: int,
+    *,
+    health: Mapping[str, Any] | None = None,
+    profile_folder: str | None = None,
+  ) -> TrainState:
+    """Trains from `first_step` completed steps on; returns the last state, saved.
+
+    Args:
+      state: to start from; donated.
+      first_step: its completed steps.
+      health: `meta["health"]` of its checkpoint; None begins anew.
+      profile_folder: for a trace of some steps.
+
+    Raises:
+      CollapseError: as `config.health` says; the states that led to it may be saved.
+      NonFiniteMetricError: whatever `config.health` says; a state with such metrics is never saved.
+    """
+    self._health = Health(self._experiment.config, first_step, saved=health)
     depth = self._experiment.config.data.device_prefetch
     with contextlib.closing(DevicePrefetch(self._iterator, self._put_batch, depth=depth)) as batches:
       batches.start_prefetch()  # While the step is compiled.
-      return self._run(state, first_step, batches, profile_folder)
+      try:
+        return self._run(state, first_step, batches, profile_folder)
+      finally:
+        self._stop_trace()
 
   def _run(self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: str | None) -> TrainState:
     num_steps = self._experiment.config.train.num_steps
@@ -87,9 +123,11 @@ class TrainLoop:
       constants = self._experiment.step_constants(step - 1, phase)
       with jax.transfer_guard(transfers):
         state, metrics = step_fns[phase](state, batch, constants)
+        if self._health.due(step):
+          metrics = metrics | self._experiment.net_health(state.nets)
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()
-      self._pending = (step, metrics)
+      self._pending = (step, metrics, batches.get_state())
       if profile_folder is not None:
         self._profile(step - first_step, profile_folder)
       if self._hooks.due(step):
@@ -102,7 +140,6 @@ class TrainLoop:
         logging.info("stopped by %s; saved step %d, run the same command to continue", stopping, step)
         break
     self._check_pending()
-    self._stop_trace()
     self._checkpointer.wait()
     return state
 
@@ -116,23 +153,37 @@ class TrainLoop:
     return compiled
 
   def _check_pending(self) -> None:
-    """Fetches the last metrics that were left on the device; raises if one is not finite."""
+    """Fetches the last metrics that were left on the device, judges and writes them; raises at a collapse."""
     if self._pending is None:
       return
-    (step, metrics), self._pending = self._pending, None
+    (step, metrics, place), self._pending = self._pending, None
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    for name, value in values.items():
-      if not np.isfinite(value):
-        saved = self._checkpointer.steps()
-        raise NonFiniteMetricError(
-          f"metric {name} became {value} at step {step}; last good step {step - 1}, "
-          f"latest checkpoint {saved[-1] if saved else 'none'}"
-        )
+    if collapse := self._health.not_finite(step, values):
+      saved = self._checkpointer.steps()
+      text = f"{collapse}; last good step {step - 1}, latest checkpoint {saved[-1] if saved else 'none'}"
+      raise NonFiniteMetricError(text, collapse, place)
     self._hooks.metrics(step, values)
+    if means := self._health.add(step, values):
+      self._hooks.write(step, means)
+      if collapse := self._health.judge(step, means):
+        self._tell(collapse, place)
+
+  def _tell(self, collapse: Collapse, place: Any) -> None:
+    """Does with a collapse what the config says."""
+    config = self._experiment.config.health
+    good = [step for step in self._checkpointer.steps() if step <= collapse.good_step]
+    text = f"the training may have collapsed: {collapse}; last checkpoint from before: {good[-1] if good else 'none'}"
+    if config.action == "stop":
+      text += "; look at the pictures, then go on with --config.health.action=roll_back, or warn, or with other limits"
+    if config.action in ("stop", "roll_back"):
+      raise CollapseError(text, collapse, place)
+    if config.action == "warn" and collapse.bad_windows == config.patience:
+      logging.warning("%s; look at the pictures; --config.health.action=stop or roll_back acts on it", text)
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite is never saved.
-    meta = self._meta | {"step": step, "process_count": jax.process_count(), "device_count": jax.device_count()}
+    devices = {"process_count": jax.process_count(), "device_count": jax.device_count()}
+    meta = self._meta | {"step": step, **devices, "health": self._health.state()}
     self._checkpointer.save(step, state, batches, meta)
 
   def _stopping(self, step: int) -> str | None:
