@@ -12,6 +12,9 @@ from vidgen_jax.nn.spectral import Dense
 BATCH_STATS = "batch_stats"
 """The variable collection that holds running (or standing) means and variances."""
 
+BATCH_NORM_SCOPE = "batch_norm"
+"""By this name compiled programs know what belongs to batch normalisation."""
+
 
 class BatchNorm(nn.Module):
   """Batch normalisation of video features, for each time step by itself (paper 004, appendix A) or for all together.
@@ -35,6 +38,7 @@ class BatchNorm(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
+  @jax.named_scope(BATCH_NORM_SCOPE)
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Normalises [B, T, H, W, C].
 
