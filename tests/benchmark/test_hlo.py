@@ -97,7 +97,7 @@ def test_asynchronous_forms_count_once():
 def test_wrapped_asynchronous_collectives_are_found_in_what_they_call():
   inner = (
     "%wrapped (q: f32[8,2]) -> f32[1,2] {\n  %q = f32[8,2]{1,0} parameter(0)\n"
-    "  ROOT %s = f32[1,2]{1,0} reduce-scatter(%q), replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}, to_apply=%add\n}\n"
+    "  ROOT %s = f32[1,2]{1,0} reduce-scatter(%q), replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add\n}\n"
   )
   text = _entry(
     "%start = ((f32[8,2]{1,0}), f32[1,2]{1,0}) async-start(%p), calls=%wrapped",
@@ -169,6 +169,7 @@ def test_branches_count_all():
     ("[8,1]<=[8]", None),
     ("mesh['axis_0'=8,'axis_1'=1] {'axis_1'}", None),
     ("mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", 4),
+    ("mesh['axis_0'=1,'axis_1'=4,'axis_2'=2], device_ids=([2,4]T(1,0)) {'axis_1'}", 4),
     ("mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8),
     ("{{0,2},{1,3}}", 2),
     ("[2,4]<=[4,2]T(1,0)", 4),

@@ -25,7 +25,7 @@ from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import NetState
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.errors import UserError
-from vidgen_jax.experiment import Experiment
+from vidgen_jax.experiment import GATHER_SCOPE, Experiment
 from vidgen_jax.nn.norm import BATCH_NORM_SCOPE, BATCH_STATS
 from vidgen_jax.ops.losses import PAIRS_SCOPE
 from vidgen_jax.parallel import mesh as meshes
@@ -41,6 +41,8 @@ GOAL = 1.05
 
 # XLA divides the program among devices before LLVM sees it, and nothing of this is run.
 _QUICK_ON_CPU = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# JAX's name of the backward pass of a linen module; that of a loss names none.
+_IN_NETWORK = re.compile(r"transpose\(jvp\(\w")
 _REDUCTIONS = ("all-reduce", "reduce-scatter")
 _MB = 1e6
 
@@ -98,8 +100,8 @@ def gradient_bytes(experiment: Experiment, phase: str) -> int:
 def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]:
   """What the collectives of a compiled step move, by purpose.
 
-  A reduction in a backward pass that is of no other purpose counts as one of gradients: should it be anything else,
-  there are more bytes of gradients than there should be.
+  A reduction in a network's backward pass that is of no other purpose counts as one of gradients: should it be anything
+  else, there are more bytes of gradients than there should be.
 
   Args:
     experiment: whose step it is.
@@ -112,11 +114,10 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
   nets = experiment.abstract_state.nets
   trained = {name for update in experiment.algorithm.updates(phase) for name in update.trains}
   parameters = _shapes({name: nets[name].params for name in trained})
-  gathered = _shapes({name: net.params for name, net in nets.items()}) if experiment.config.mesh.fsdp > 1 else set()
   statistics = _shapes({name: net.variables.get(BATCH_STATS, {}) for name, net in nets.items()}) - parameters
   found = collections.defaultdict(list)
   for payload in payloads(text):
-    found[_purpose(payload, parameters, gathered, statistics)].append(payload)
+    found[_purpose(payload, parameters, statistics)].append(payload)
   return {
     purpose: Traffic(
       bytes=sum(payload.bytes for payload in found[purpose]),
@@ -127,17 +128,18 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
   }
 
 
-def _purpose(payload: Payload, parameters: set[_Shape], gathered: set[_Shape], statistics: set[_Shape]) -> str:
+def _purpose(payload: Payload, parameters: set[_Shape], statistics: set[_Shape]) -> str:
   shape = _ordered(payload.array.shape)
-  if PAIRS_SCOPE in payload.scope:
+  in_network = _IN_NETWORK.search(payload.scope)
+  if PAIRS_SCOPE in payload.scope or (PAIRS_SCOPE in payload.wanted_by and not in_network):
     return SCORES
   if payload.kind not in _REDUCTIONS:
-    return PARAMETERS if payload.kind == "all-gather" and shape in gathered else OTHER
+    return PARAMETERS if payload.kind == "all-gather" and GATHER_SCOPE in payload.wanted_by else OTHER
   if shape == ():
     return SCALARS
   if BATCH_NORM_SCOPE in payload.scope or shape in statistics:
     return STATISTICS
-  return GRADIENTS if shape in parameters or "transpose(" in payload.scope else OTHER
+  return GRADIENTS if shape in parameters or in_network else OTHER
 
 
 def _shapes(tree: Any) -> set[_Shape]:

@@ -52,6 +52,7 @@ class Payload:
     times: how often the program runs the instruction.
     group: how many devices take part; None where the program does not tell.
     scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'.
+    wanted_by: the operation that the collective serves; of several put together, one of them.
     is_first: whether it is its collective's first; one collective may move many arrays.
   """
 
@@ -60,6 +61,7 @@ class Payload:
   times: int
   group: int | None
   scope: str
+  wanted_by: str
   is_first: bool = True
 
   @property
@@ -215,8 +217,16 @@ def _moved(
   else:
     arrays = [found.arrays[0] for found in operands if found is not None]
   for i, (operand, array) in enumerate(zip(operands, arrays, strict=False)):
-    scope = (operand.scope if operand is not None else "") or instruction.scope
-    yield Payload(kind=kind, array=array, times=times, group=group, scope=scope, is_first=i == 0)
+    scope = operand.scope if operand is not None else ""
+    yield Payload(
+      kind=kind,
+      array=array,
+      times=times,
+      group=group,
+      scope=scope or instruction.scope,
+      wanted_by=instruction.scope,
+      is_first=i == 0,
+    )
 
 
 def _group(attributes: str) -> int | None:
@@ -225,7 +235,7 @@ def _group(attributes: str) -> int | None:
     return len(found.group(1).split(","))
   if found := re.search(r"replica_groups=\[\d+,(\d+)\]", attributes):
     return int(found.group(1))
-  if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
+  if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
     sizes = dict(re.findall(r"('\w+')=(\d+)", found.group(1)))
     return math.prod(int(sizes[axis]) for axis in re.findall(r"'\w+'", found.group(2)))
   return None
