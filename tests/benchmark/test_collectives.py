@@ -54,7 +54,7 @@ def test_replicated_parameters_exchange_their_gradients_once_and_statistics(on_e
   # gradients in the one backward pass. Recomputing activations adds none.
   assert moved["batch statistics"].bytes == 3 * (3 * 2 + 2) * (1 * 2 * 4)
   # Scores of 8 clips: pairs grow with the batch, but are few.
-  assert 0 < moved["scores of pairs"].bytes < 0.1 * needed
+  assert 0 < moved["pairs of clips"].bytes < 0.1 * needed
   assert 0 < moved["scalars"].bytes < 200
 
 
@@ -120,7 +120,7 @@ def test_arrays_are_told_apart_by_what_made_them_and_by_shape(on_eight):
     _reduction(0, "f32[5,3,3,5]", "jvp()/reduce_sum"),
     _reduction(1, "f32[5,135]", "transpose(jvp(ResidualDiscriminator))/block_0/conv_1/dot_general"),
     _reduction(2, "f32[1,2]", "jvp(Generator)/output_norm/batch_norm/reduce_sum"),
-    _reduction(3, "f32[8,7]", "jvp(mixed_projection)/add", kind="all-gather"),
+    _reduction(3, "f32[8,7]", "jvp(pairs_of_clips)/add", kind="all-gather"),
     _reduction(4, "f32[]", "jvp()/reduce_sum"),
     _reduction(5, "f32[5,3,3,5]", "jvp()/gather_parameters/sharding_constraint", kind="all-gather"),
     # An activation in a forward pass, and parameters that nobody asked for.
@@ -132,7 +132,7 @@ def test_arrays_are_told_apart_by_what_made_them_and_by_shape(on_eight):
     "gradients": 4 * (225 + 675),
     "parameters": 4 * 225,
     "batch statistics": 8,
-    "scores of pairs": 4 * 56,
+    "pairs of clips": 4 * 56,
     "scalars": 4,
     "other": 4 * (56 + 225),
   }

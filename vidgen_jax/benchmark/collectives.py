@@ -31,10 +31,10 @@ from vidgen_jax.ops.losses import PAIRS_SCOPE
 from vidgen_jax.parallel import mesh as meshes
 
 GRADIENTS, PARAMETERS, STATISTICS = "gradients", "parameters", "batch statistics"
-SCORES, SCALARS, OTHER = "scores of pairs", "scalars", "other"
-PURPOSES = (GRADIENTS, PARAMETERS, STATISTICS, SCORES, SCALARS, OTHER)
-"""What an array is exchanged for: parameters are gathered where they are split; scores of pairs are those of the mixed
-projection head, which pairs the clips of all devices; scalars are losses, norms and metrics."""
+PAIRS, SCALARS, OTHER = "pairs of clips", "scalars", "other"
+PURPOSES = (GRADIENTS, PARAMETERS, STATISTICS, PAIRS, SCALARS, OTHER)
+"""What an array is exchanged for: parameters are gathered where they are split; pairs of clips, which may lie on different
+devices, are those of the mixed projection head and of the motion constraint; scalars are losses, norms and metrics."""
 
 GOAL = 1.05
 """Bytes of gradients that devices exchange, over those of the parameters that each update trains."""
@@ -114,7 +114,9 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
   nets = experiment.abstract_state.nets
   trained = {name for update in experiment.algorithm.updates(phase) for name in update.trains}
   parameters = _shapes({name: nets[name].params for name in trained})
-  statistics = _shapes({name: net.variables.get(BATCH_STATS, {}) for name, net in nets.items()}) - parameters
+  statistics = _shapes({name: net.variables.get(BATCH_STATS, {}) for name, net in nets.items()})
+  # Layers that are stacked have statistics of an axis more than each of them.
+  statistics |= {stacked[1:] for stacked in statistics}
   found = collections.defaultdict(list)
   for payload in payloads(text):
     found[_purpose(payload, parameters, statistics)].append(payload)
@@ -130,16 +132,18 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
 
 def _purpose(payload: Payload, parameters: set[_Shape], statistics: set[_Shape]) -> str:
   shape = _ordered(payload.array.shape)
-  in_network = _IN_NETWORK.search(payload.scope)
+  in_network = _IN_NETWORK.search(payload.scope or payload.wanted_by)
   if PAIRS_SCOPE in payload.scope or (PAIRS_SCOPE in payload.wanted_by and not in_network):
-    return SCORES
+    return PAIRS
   if payload.kind not in _REDUCTIONS:
     return PARAMETERS if payload.kind == "all-gather" and GATHER_SCOPE in payload.wanted_by else OTHER
   if shape == ():
     return SCALARS
-  if BATCH_NORM_SCOPE in payload.scope or shape in statistics:
+  # What makes an array tells more than its collective, which serves many arrays at once.
+  of_batch_norm = BATCH_NORM_SCOPE in payload.wanted_by and shape in statistics
+  if BATCH_NORM_SCOPE in payload.scope or of_batch_norm or shape in statistics - parameters:
     return STATISTICS
-  return GRADIENTS if shape in parameters or in_network else OTHER
+  return GRADIENTS if (shape in parameters or in_network) and "f" in payload.array.dtype else OTHER
 
 
 def _shapes(tree: Any) -> set[_Shape]:
@@ -189,12 +193,15 @@ def made_up_devices(names: Sequence[str]) -> dict[str, Sequence[Any]]:
 def _topology(name: str) -> Sequence[Any]:
   if not re.fullmatch(r"v\w+:\d+(x\d+)+", name):
     raise UserError(f"--collectives: {name!r} is neither a number of devices nor a topology such as v5p:4x4x4")
-  # Without it libtpu asks a server of the cloud, on and on, which TPU it runs on.
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  # No TPU is used: libtpu need neither ask a server of the cloud, on and on, where it runs, nor be the only one to run.
+  for name_of_setting in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
+    os.environ.setdefault(name_of_setting, "1")
   try:
     return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
   except (RuntimeError, ValueError) as error:
-    raise UserError(f"--collectives={name} needs libtpu (pip install libtpu), which says: {error}") from error
+    raise UserError(
+      f"--collectives={name} needs libtpu (pip install libtpu), which says: {str(error).splitlines()[0]}"
+    ) from error
 
 
 def fit(config: ExperimentConfig, num_devices: int) -> ExperimentConfig:

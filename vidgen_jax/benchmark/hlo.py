@@ -51,7 +51,7 @@ class Payload:
     array: as large as it is whole: the operand, and of an all-gather the result.
     times: how often the program runs the instruction.
     group: how many devices take part; None where the program does not tell.
-    scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'.
+    scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'; '' if unknown.
     wanted_by: the operation that the collective serves; of several put together, one of them.
     is_first: whether it is its collective's first; one collective may move many arrays.
   """
@@ -223,7 +223,7 @@ def _moved(
       array=array,
       times=times,
       group=group,
-      scope=scope or instruction.scope,
+      scope=scope,
       wanted_by=instruction.scope,
       is_first=i == 0,
     )

@@ -166,7 +166,7 @@ def _gradients(
   def body(carry, inputs):
     (variables, total), (i, part) = carry, inputs
     grads, variables, metrics = one_part(variables, part, jax.random.fold_in(key, i))
-    # Summed, not stacked: gradients take room once, and devices can exchange the sum behind the loop instead of each.
+    # Summed, not stacked: gradients take room once.
     return (variables, jax.tree.map(jnp.add, total, grads)), metrics
 
   carry = (variables, jax.tree.map(jnp.zeros_like, params))

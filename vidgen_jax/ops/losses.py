@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-PAIRS_SCOPE = "mixed_projection"
-"""By this name compiled programs know what pairs the scores of different clips, and so of different devices."""
+PAIRS_SCOPE = "pairs_of_clips"
+"""By this name compiled programs know what pairs clips with others, which may lie on other devices."""
 
 
 def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
