@@ -33,8 +33,8 @@ from vidgen_jax.parallel import mesh as meshes
 GRADIENTS, PARAMETERS, STATISTICS = "gradients", "parameters", "batch statistics"
 PAIRS, SCALARS, OTHER = "pairs of clips", "scalars", "other"
 PURPOSES = (GRADIENTS, PARAMETERS, STATISTICS, PAIRS, SCALARS, OTHER)
-"""What an array is exchanged for: parameters are gathered where they are split; pairs of clips, which may lie on different
-devices, are those of the mixed projection head and of the motion constraint; scalars are losses, norms and metrics."""
+"""What an array is exchanged for: parameters are gathered where they are split; pairs of clips, which may lie on
+different devices, are those of the mixed projection head and of the motion constraint; scalars are losses and norms."""
 
 GOAL = 1.05
 """Bytes of gradients that devices exchange, over those of the parameters that each update trains."""
@@ -194,8 +194,8 @@ def _topology(name: str) -> Sequence[Any]:
   if not re.fullmatch(r"v\w+:\d+(x\d+)+", name):
     raise UserError(f"--collectives: {name!r} is neither a number of devices nor a topology such as v5p:4x4x4")
   # No TPU is used: libtpu need neither ask a server of the cloud, on and on, where it runs, nor be the only one to run.
-  for name_of_setting in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
-    os.environ.setdefault(name_of_setting, "1")
+  for setting in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
+    os.environ.setdefault(setting, "1")
   try:
     return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
   except (RuntimeError, ValueError) as error:

@@ -15,8 +15,8 @@ def motion_similarity(
 ) -> tuple[jax.Array, jax.Array]:
   """L_M, the mean cosine similarity of flows over all pairs of a real and a generated clip of one class (eq. 5).
 
-  The paper's cosine is that of the flattened flows of whole clips. A sum over all pairs of a class is the product of two
-  sums over its clips, so devices exchange the sums of their real clips, a flow a class, and not the flows of all clips.
+  The paper's cosine is that of the flattened flows of whole clips. A sum over all pairs of a class is the product of
+  two sums over its clips, so devices exchange the sums of their real clips, a flow a class, not the flows of all clips.
   In the paper's eq. 5 the condition compares y_f_i with y_r_i; the pair is (j, i), and so is the comparison here.
 
   Args:
