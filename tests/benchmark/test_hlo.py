@@ -63,8 +63,22 @@ def test_a_tuple_is_as_many_payloads_and_one_collective():
   assert (first.array, first.bytes, first.group) == (Array(dtype="bf16", shape=(3, 5)), 30, 8)
   assert (second.array.shape, second.bytes) == ((), 4)
   # What made the operand tells more than the collective, which was put together of two.
-  assert (first.scope, second.scope) == ("jit(step)/dot", "jit(step)/first")
+  assert (first.scope, second.scope) == ("jit(step)/dot", "")
+  assert first.wanted_by == second.wanted_by == "jit(step)/first"
   assert (first.is_first, second.is_first) == (True, False)
+
+
+def test_what_a_collective_without_a_name_serves_is_its_first_user_with_one():
+  text = _entry(
+    "%s = f32[] constant(1)",
+    "%r = (f32[8,2]{1,0}, f32[]) all-reduce(%p, %s), replica_groups={}, to_apply=%add",
+    "%p.1 = f32[8,2]{1,0} get-tuple-element(%r), index=0",
+    "%p.2 = f32[16]{0} bitcast(%p.1)",
+    '%p.3 = f32[16]{0} negate(%p.2), metadata={op_name="jit(step)/pairs"}',
+    "%s.1 = f32[] get-tuple-element(%r), index=1",
+    "ROOT %o = f32[8,2]{1,0} copy(%p)",
+  )
+  assert [payload.wanted_by for payload in payloads(text)] == ["jit(step)/pairs", ""]
 
 
 def test_gathered_arrays_count_whole_and_scattered_ones_before():

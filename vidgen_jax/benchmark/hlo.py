@@ -26,6 +26,8 @@ _CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computatio
 _CALL_LISTS = re.compile(r"\b(?:calls|called_computations|branch_computations)=\{([^}]*)\}")
 _KNOWN_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _BITS = re.compile(r"\d+")
+# How many instructions without a name lie at most between a collective and what it serves.
+_NEAR = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,8 @@ class Payload:
     times: how often the program runs the instruction.
     group: how many devices take part; None where the program does not tell.
     scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'; '' if unknown.
-    wanted_by: the operation that the collective serves; of several put together, one of them.
+    wanted_by: the operation that the collective serves, or where XLA forgot it the next one that uses the array; of
+      several collectives put together, one of them.
     is_first: whether it is its collective's first; one collective may move many arrays.
   """
 
@@ -196,11 +199,10 @@ def _trips(computations: Mapping[str, _Computation], computation: _Computation, 
 
 def _start(computation: _Computation, loop: _Instruction, counter: _Instruction) -> int | None:
   """The first value of a loop's counter, an element of the tuple that the loop is given."""
-  index = re.search(r"index=(\d+)", counter.attributes)
-  given = computation[loop.operands[0]]
+  index, given = _index(counter), computation[loop.operands[0]]
   if index is None or given.opcode != "tuple":
     return None
-  first = computation[given.operands[int(index.group(1))]]
+  first = computation[given.operands[index]]
   while first.opcode == "copy":
     first = computation[first.operands[0]]
   return int(first.arguments) if first.opcode == "constant" else None
@@ -224,9 +226,30 @@ def _moved(
       times=times,
       group=group,
       scope=scope,
-      wanted_by=instruction.scope,
+      wanted_by=instruction.scope or _use(computation, instruction, i),
       is_first=i == 0,
     )
+
+
+def _use(computation: _Computation, instruction: _Instruction, index: int) -> str:
+  """The scope of the first instruction with one that uses the array at `index` of a result; '' if none is near."""
+  found = [instruction.name]
+  if instruction.type.startswith("("):
+    parts = (other for other in computation.values() if other.opcode == "get-tuple-element")
+    found = [part.name for part in parts if instruction.name in part.operands and _index(part) == index]
+  for _ in range(_NEAR):
+    users = [user for user in computation.values() if set(found) & set(user.operands)]
+    scope = next((user.scope for user in users if user.scope), "")
+    if scope or not users:
+      return scope
+    found = [user.name for user in users]
+  return ""
+
+
+def _index(instruction: _Instruction) -> int | None:
+  """Which element of a tuple an instruction takes."""
+  found = re.search(r"\bindex=(\d+)", instruction.attributes)
+  return int(found.group(1)) if found else None
 
 
 def _group(attributes: str) -> int | None:
