@@ -68,7 +68,7 @@ def test_a_tuple_is_as_many_payloads_and_one_collective():
   assert (first.is_first, second.is_first) == (True, False)
 
 
-def test_what_a_collective_without_a_name_serves_is_its_first_user_with_one():
+def test_arrays_without_a_name_are_known_by_what_is_near():
   text = _entry(
     "%s = f32[] constant(1)",
     "%r = (f32[8,2]{1,0}, f32[]) all-reduce(%p, %s), replica_groups={}, to_apply=%add",
@@ -79,6 +79,16 @@ def test_what_a_collective_without_a_name_serves_is_its_first_user_with_one():
     "ROOT %o = f32[8,2]{1,0} copy(%p)",
   )
   assert [payload.wanted_by for payload in payloads(text)] == ["jit(step)/pairs", ""]
+  fused = (
+    "%inside (q: f32[8,2]) -> f32[8,2] {\n  %q = f32[8,2]{1,0} parameter(0)\n"
+    '  ROOT %n = f32[8,2]{1,0} negate(%q), metadata={op_name="jit(step)/fused"}\n}\n'
+  )
+  text = _entry(
+    "%f = f32[8,2]{1,0} fusion(%p), kind=kLoop, calls=%inside",
+    "%b = f32[8,2]{1,0} copy(%f)",
+    "ROOT %r = f32[8,2]{1,0} all-reduce(%b), replica_groups={}, to_apply=%add",
+  ).replace("\nENTRY", f"\n{fused}\nENTRY")
+  assert [payload.scope for payload in payloads(text)] == ["jit(step)/fused"]
 
 
 def test_gathered_arrays_count_whole_and_scattered_ones_before():

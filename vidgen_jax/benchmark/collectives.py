@@ -133,7 +133,7 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
 def _purpose(payload: Payload, parameters: set[_Shape], statistics: set[_Shape]) -> str:
   shape = _ordered(payload.array.shape)
   in_network = _IN_NETWORK.search(payload.scope or payload.wanted_by)
-  if PAIRS_SCOPE in payload.scope or (PAIRS_SCOPE in payload.wanted_by and not in_network):
+  if PAIRS_SCOPE in payload.scope or (PAIRS_SCOPE in payload.wanted_by and shape not in parameters):
     return PAIRS
   if payload.kind not in _REDUCTIONS:
     return PARAMETERS if payload.kind == "all-gather" and GATHER_SCOPE in payload.wanted_by else OTHER

@@ -1,9 +1,10 @@
 """Reading compiled programs: which arrays collectives move, and how often."""
 
+import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 KINDS = (
@@ -53,9 +54,10 @@ class Payload:
     array: as large as it is whole: the operand, and of an all-gather the result.
     times: how often the program runs the instruction.
     group: how many devices take part; None where the program does not tell.
-    scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'; '' if unknown.
-    wanted_by: the operation that the collective serves, or where XLA forgot it the next one that uses the array; of
-      several collectives put together, one of them.
+    scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'; where XLA forgot
+      that, all that are fused in it or just before it; '' if none is near.
+    wanted_by: the operations that use the array next; where XLA forgot their names, what the collective serves, which
+      may be put together of several.
     is_first: whether it is its collective's first; one collective may move many arrays.
   """
 
@@ -94,6 +96,7 @@ class _Instruction:
 
 
 _Computation = Mapping[str, _Instruction]
+_Users = Mapping[str, list[_Instruction]]
 
 
 def payloads(text: str) -> list[Payload]:
@@ -158,13 +161,14 @@ def _arrays(text: str) -> list[Array]:
 
 
 def _walk(computations: Mapping[str, _Computation], name: str, times: int) -> Iterator[Payload]:
-  computation = computations[name]
+  computation, users = computations[name], None
   for instruction in computation.values():
     kind = instruction.opcode.removesuffix("-start")
     if kind in KINDS:
       group = _group(instruction.attributes)
       if group != 1:
-        yield from _moved(computation, instruction, kind, times, group)
+        users = users or _users(computation)
+        yield from _moved(computations, computation, instruction, kind, users, times, group)
     if instruction.opcode.endswith(("-done", "-update")):
       continue
     for called in _called(instruction):
@@ -209,7 +213,13 @@ def _start(computation: _Computation, loop: _Instruction, counter: _Instruction)
 
 
 def _moved(
-  computation: _Computation, instruction: _Instruction, kind: str, times: int, group: int | None
+  computations: Mapping[str, _Computation],
+  computation: _Computation,
+  instruction: _Instruction,
+  kind: str,
+  users: _Users,
+  times: int,
+  group: int | None,
 ) -> Iterator[Payload]:
   operands = [computation.get(name) for name in instruction.operands]
   results = instruction.arrays
@@ -219,31 +229,55 @@ def _moved(
   else:
     arrays = [found.arrays[0] for found in operands if found is not None]
   for i, (operand, array) in enumerate(zip(operands, arrays, strict=False)):
-    scope = operand.scope if operand is not None else ""
     yield Payload(
       kind=kind,
       array=array,
       times=times,
       group=group,
-      scope=scope,
-      wanted_by=instruction.scope or _use(computation, instruction, i),
+      scope=_origin(computations, computation, operand) if operand is not None else "",
+      wanted_by=_use(computations, instruction, users, i) or instruction.scope,
       is_first=i == 0,
     )
 
 
-def _use(computation: _Computation, instruction: _Instruction, index: int) -> str:
-  """The scope of the first instruction with one that uses the array at `index` of a result; '' if none is near."""
-  found = [instruction.name]
-  if instruction.type.startswith("("):
-    parts = (other for other in computation.values() if other.opcode == "get-tuple-element")
-    found = [part.name for part in parts if instruction.name in part.operands and _index(part) == index]
+def _origin(computations: Mapping[str, _Computation], computation: _Computation, made: _Instruction) -> str:
+  """The scope of an instruction, of what is fused in it, or of the nearest before it; '' if none is near."""
+  found = [made]
   for _ in range(_NEAR):
-    users = [user for user in computation.values() if set(found) & set(user.operands)]
-    scope = next((user.scope for user in users if user.scope), "")
-    if scope or not users:
-      return scope
-    found = [user.name for user in users]
+    if scopes := _scopes(computations, found):
+      return scopes
+    found = [computation[name] for instruction in found for name in instruction.operands if name in computation]
   return ""
+
+
+def _use(computations: Mapping[str, _Computation], instruction: _Instruction, users: _Users, index: int) -> str:
+  """The scopes of the first instructions with any that use the array at `index` of a result; '' if none is near."""
+  found = users[instruction.name]
+  if instruction.type.startswith("("):
+    found = [part for part in found if part.opcode != "get-tuple-element" or _index(part) == index]
+  for _ in range(_NEAR):
+    if scopes := _scopes(computations, found):
+      return scopes
+    found = [user for instruction in found for user in users[instruction.name]]
+  return ""
+
+
+def _users(computation: _Computation) -> _Users:
+  """The instructions that take each result of a computation, by its name."""
+  users = collections.defaultdict(list)
+  for instruction in computation.values():
+    for name in instruction.operands:
+      users[name].append(instruction)
+  return users
+
+
+def _scopes(computations: Mapping[str, _Computation], instructions: Sequence[_Instruction]) -> str:
+  """All scopes of some instructions and of what is fused in them, one after the other."""
+  scopes = [instruction.scope for instruction in instructions]
+  for instruction in instructions:
+    for called in _called(instruction) if instruction.opcode == "fusion" else ():
+      scopes += [fused.scope for fused in computations.get(called, {}).values()]
+  return " ".join(dict.fromkeys(scope for scope in scopes if scope))
 
 
 def _index(instruction: _Instruction) -> int | None:
