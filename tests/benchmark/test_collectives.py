@@ -40,24 +40,6 @@ def _traffic(experiment: experiments.Experiment) -> dict[str, collectives.Traffi
   return collectives.traffic(experiment, "main", compiled.as_text())
 
 
-def test_replicated_parameters_exchange_their_gradients_once_and_statistics(on_eight):
-  experiment = on_eight(algorithm__remat=True)
-  nets = experiment.abstract_state.nets
-  sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(net.params)) for name, net in nets.items()}
-  # The discriminator steps twice, the generator once; a float32 has four bytes.
-  needed = 4 * (2 * sizes["downsampled_video_disc"] + sizes["generator"])
-  assert collectives.gradient_bytes(experiment, "main") == needed
-  moved = _traffic(experiment)
-  assert 0.95 < moved["gradients"].bytes / needed <= 1.05
-  assert moved["parameters"].bytes == moved["other"].bytes == 0
-  # Three layers with moments of 1 frame x 2 channels of float32: two moments in each of three forward passes, their two
-  # gradients in the one backward pass. Recomputing activations adds none.
-  assert moved["batch statistics"].bytes == 3 * (3 * 2 + 2) * (1 * 2 * 4)
-  # Scores of 8 clips: pairs grow with the batch, but are few.
-  assert 0 < moved["pairs of clips"].bytes < 0.1 * needed
-  assert 0 < moved["scalars"].bytes < 200
-
-
 def test_split_parameters_are_gathered_for_each_update_and_nothing_else(on_eight):
   experiment = on_eight(fsdp=4)
   moved = _traffic(experiment)
@@ -169,21 +151,35 @@ def test_batches_grow_to_what_devices_divide(tiny):
   assert collectives.fit(parts, 8).train.batch_size == 24
 
 
-def test_the_command_from_end_to_end(repository, tmp_path, capsys):
-  out = tmp_path / "figures.jsonl"
-  changes = TINY | {name.replace("__", "."): value for name, value in SHORT.items()}
+def test_replicated_parameters_exchange_their_gradients_once_and_statistics(on_eight, repository, tmp_path, capsys):
+  experiment, out = on_eight(), tmp_path / "figures.jsonl"
+  changes = TINY | {name.replace("__", "."): value for name, value in SHORT.items()} | {"algorithm.remat": True}
   overrides = [f"--config.{name}={value}" for name, value in changes.items()]
   config = f"--config={repository}/experiments/trivd_shape_motion.py:smoke"
   assert cli.dispatch(["bench", config, *overrides, "--collectives=8", f"--out={out}"]) == 0
   head, *rows = map(json.loads, out.read_text().splitlines())
   assert head["experiment"] == "trivd_shape_motion:smoke"
   assert all((row["devices"], row["batch"], row["fsdp"]) == ("8", 8, 1) for row in rows)
-  value = {row["name"]: row["value"] for row in rows}
-  assert value["moved / needed gradients"] == pytest.approx(value["  gradients"] / value["gradients of the step"])
-  parts = sum(value for name, value in value.items() if name.startswith("  "))
-  assert value["moved by collectives"] == pytest.approx(parts)
+  value = {row["name"].strip(): row["value"] * (1e6 if row["unit"] == "MB" else 1) for row in rows}
+  nets = experiment.abstract_state.nets
+  sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(net.params)) for name, net in nets.items()}
+  # The discriminator steps twice, the generator once; a float32 has four bytes.
+  needed = 4 * (2 * sizes["downsampled_video_disc"] + sizes["generator"])
+  assert value["gradients of the step"] == pytest.approx(needed)
+  assert value["moved / needed gradients"] == pytest.approx(value["gradients"] / needed)
+  assert 0.95 < value["moved / needed gradients"] <= 1.05
+  assert value["parameters"] == value["other"] == 0
+  # Three layers with moments of 1 frame x 2 channels of float32: two moments in each of three forward passes, their two
+  # gradients in the one backward pass. Recomputing activations adds none. Gradients of biases look the same where they
+  # are fused with those of moments.
+  statistics = 3 * (3 * 2 + 2) * (1 * 2 * 4)
+  assert statistics <= value["batch statistics"] + 1e-6 <= statistics + 4 * 8 + 1e-5
+  # Scores of 8 clips: pairs grow with the batch, but are few.
+  assert 0 < value["pairs of clips"] < 0.1 * needed
+  assert 0 < value["scalars"] < 200
+  assert value["moved by collectives"] == pytest.approx(sum(value[purpose] for purpose in collectives.PURPOSES))
   # Adam keeps two moments of every parameter, and a count for each of its two updates.
-  assert value["optimizer on a device"] * 1e6 == pytest.approx(2e6 * value["parameters on a device"] + 8)
+  assert value["optimizer on a device"] == pytest.approx(2 * value["parameters on a device"] + 8)
   assert value["arguments"] > value["parameters on a device"] + value["optimizer on a device"]
   assert value["temporaries"] > 0
   assert [row["met"] for row in rows if row["at_most"] is not None] == [True, True]

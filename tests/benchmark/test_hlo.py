@@ -64,7 +64,7 @@ def test_a_tuple_is_as_many_payloads_and_one_collective():
   assert (second.array.shape, second.bytes) == ((), 4)
   # What made the operand tells more than the collective, which was put together of two.
   assert (first.scope, second.scope) == ("jit(step)/dot", "")
-  assert first.wanted_by == second.wanted_by == "jit(step)/first"
+  assert first.serves == second.serves == "jit(step)/first"
   assert (first.is_first, second.is_first) == (True, False)
 
 

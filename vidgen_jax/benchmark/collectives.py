@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from vidgen_jax import experiment as experiments
+from vidgen_jax.benchmark.compilation import own_compilation_cache
 from vidgen_jax.benchmark.hlo import Payload, payloads
 from vidgen_jax.benchmark.measurements import Measurement
 from vidgen_jax.config import ExperimentConfig
@@ -69,7 +70,9 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
   constants = abstract_constants(experiment, phase)
   lowered = experiment.step_fn(phase).lower(experiment.abstract_state, experiment.batch_shape(), constants)
   on_cpu = experiment.mesh.devices.flat[0].platform == "cpu"
-  return lowered.compile(compiler_options=_QUICK_ON_CPU if on_cpu else None)
+  # A program out of a cache has the names of the one that was put there, whatever its operations are called now.
+  with own_compilation_cache():
+    return lowered.compile(compiler_options=_QUICK_ON_CPU if on_cpu else None)
 
 
 def abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
@@ -97,6 +100,18 @@ def gradient_bytes(experiment: Experiment, phase: str) -> int:
   )
 
 
+def parameter_bytes(experiment: Experiment, phase: str) -> int:
+  """Bytes of the parameters that are split over devices, of all nets, once for each repeat of each update of a step."""
+  once = sum(leaf.size * leaf.dtype.itemsize for leaf in _split(experiment))
+  return once * sum(update.repeats for update in experiment.algorithm.updates(phase))
+
+
+def _split(experiment: Experiment) -> list[jax.ShapeDtypeStruct]:
+  """The leaves of all nets that no device holds whole."""
+  nets = experiment.abstract_state.nets
+  return [leaf for leaf in jax.tree.leaves(nets) if leaf.sharding.shard_shape(leaf.shape) != leaf.shape]
+
+
 def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]:
   """What the collectives of a compiled step move, by purpose.
 
@@ -117,9 +132,10 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
   statistics = _shapes({name: net.variables.get(BATCH_STATS, {}) for name, net in nets.items()})
   # Layers that are stacked have statistics of an axis more than each of them.
   statistics |= {stacked[1:] for stacked in statistics}
+  gathered = {shape for leaf in _split(experiment) for shape in _gathered_shapes(leaf)}
   found = collections.defaultdict(list)
   for payload in payloads(text):
-    found[_purpose(payload, parameters, statistics)].append(payload)
+    found[_purpose(payload, parameters, gathered, statistics)].append(payload)
   return {
     purpose: Traffic(
       bytes=sum(payload.bytes for payload in found[purpose]),
@@ -130,20 +146,38 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
   }
 
 
-def _purpose(payload: Payload, parameters: set[_Shape], statistics: set[_Shape]) -> str:
+def _purpose(payload: Payload, parameters: set[_Shape], gathered: set[_Shape], statistics: set[_Shape]) -> str:
   shape = _ordered(payload.array.shape)
-  in_network = _IN_NETWORK.search(payload.scope or payload.wanted_by)
-  if PAIRS_SCOPE in payload.scope or (PAIRS_SCOPE in payload.wanted_by and shape not in parameters):
+  in_network = bool(_IN_NETWORK.search(payload.scope or payload.serves))
+  if _is_of_pairs(payload, in_network=in_network, is_parameter=shape in parameters):
     return PAIRS
   if payload.kind not in _REDUCTIONS:
-    return PARAMETERS if payload.kind == "all-gather" and GATHER_SCOPE in payload.wanted_by else OTHER
+    wanted = GATHER_SCOPE in payload.scope + payload.serves or shape in gathered
+    return PARAMETERS if payload.kind == "all-gather" and wanted else OTHER
   if shape == ():
     return SCALARS
-  # What makes an array tells more than its collective, which serves many arrays at once.
-  of_batch_norm = BATCH_NORM_SCOPE in payload.wanted_by and shape in statistics
-  if BATCH_NORM_SCOPE in payload.scope or of_batch_norm or shape in statistics - parameters:
+  around = "" if payload.scope or shape not in statistics else payload.wanted_by + payload.serves
+  of_batch_norm = BATCH_NORM_SCOPE in payload.scope + around
+  if shape in statistics - parameters or (of_batch_norm and shape not in parameters - statistics):
     return STATISTICS
   return GRADIENTS if (shape in parameters or in_network) and "f" in payload.array.dtype else OTHER
+
+
+def _is_of_pairs(payload: Payload, *, in_network: bool, is_parameter: bool) -> bool:
+  names = [payload.scope]
+  if payload.kind not in _REDUCTIONS or not is_parameter:
+    names.append(payload.wanted_by)
+  # Reductions are put together, and then serve one of many.
+  if payload.kind not in _REDUCTIONS or not (is_parameter or in_network):
+    names.append(payload.serves)
+  return any(PAIRS_SCOPE in name for name in names)
+
+
+def _gathered_shapes(leaf: jax.ShapeDtypeStruct) -> Iterator[_Shape]:
+  """The shape of an array that is put together of parts, and the one whose first axis counts the parts."""
+  yield _ordered(leaf.shape)
+  part = leaf.sharding.shard_shape(leaf.shape)
+  yield _ordered((math.prod(leaf.shape) // math.prod(part), *part))
 
 
 def _shapes(tree: Any) -> set[_Shape]:
@@ -246,12 +280,12 @@ def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int
   needed = gradient_bytes(experiment, phase)
   moved = traffic(experiment, phase, compiled.as_text())
   return [
-    *_traffic_figures(needed, moved),
+    *_traffic_figures(needed, moved, parameters=parameter_bytes(experiment, phase)),
     *_memory_figures(experiment, compiled.memory_analysis()),
   ]
 
 
-def _traffic_figures(needed: int, moved: Mapping[str, Traffic]) -> Iterator[Measurement]:
+def _traffic_figures(needed: int, moved: Mapping[str, Traffic], *, parameters: int) -> Iterator[Measurement]:
   yield Measurement(name="gradients of the step", value=needed / _MB, unit="MB", note="float32, updates x repeats")
   total = sum(part.bytes for part in moved.values())
   yield Measurement(name="moved by collectives", value=total / _MB, unit="MB", note="payload on each device")
@@ -263,6 +297,9 @@ def _traffic_figures(needed: int, moved: Mapping[str, Traffic]) -> Iterator[Meas
     goal = 0.0 if purpose == OTHER else None
     yield Measurement(name=f"  {purpose}", value=part.bytes / _MB, unit="MB", at_most=goal, note=note)
   yield Measurement(name="moved / needed gradients", value=moved[GRADIENTS].bytes / needed, at_most=GOAL)
+  if parameters:
+    ratio = moved[PARAMETERS].bytes / parameters
+    yield Measurement(name="gathered / split parameters", value=ratio, at_most=GOAL, note="once an update")
 
 
 def _memory_figures(experiment: Experiment, analysis: Any) -> Iterator[Measurement]:

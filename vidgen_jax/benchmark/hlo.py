@@ -56,8 +56,8 @@ class Payload:
     group: how many devices take part; None where the program does not tell.
     scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'; where XLA forgot
       that, all that are fused in it or just before it; '' if none is near.
-    wanted_by: the operations that use the array next; where XLA forgot their names, what the collective serves, which
-      may be put together of several.
+    wanted_by: likewise the operations that use the array next.
+    serves: the operation that the collective was made for; of several collectives put together, one of them.
     is_first: whether it is its collective's first; one collective may move many arrays.
   """
 
@@ -67,6 +67,7 @@ class Payload:
   group: int | None
   scope: str
   wanted_by: str
+  serves: str
   is_first: bool = True
 
   @property
@@ -235,7 +236,8 @@ def _moved(
       times=times,
       group=group,
       scope=_origin(computations, computation, operand) if operand is not None else "",
-      wanted_by=_use(computations, instruction, users, i) or instruction.scope,
+      wanted_by=_use(computations, instruction, users, i),
+      serves=instruction.scope,
       is_first=i == 0,
     )
 
