@@ -201,6 +201,19 @@ def test_mistakes_are_one_line(names, message, repository, vidgen):
   assert message in vidgen("bench", config, *f"--collectives={names}".split())
 
 
+def test_a_step_that_does_not_fit_is_one_line(on_eight, monkeypatch):
+  class Large:
+    def lower(self, *_):
+      return self
+
+    def compile(self, **_):
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 36.88G exceeds 15.48G\nand more")
+
+  monkeypatch.setattr(experiments.Experiment, "step_fn", lambda *_: Large())
+  with pytest.raises(UserError, match="does not fit 8 devices, give more of them: RESOURCE_EXHAUSTED: 36.88G exceeds"):
+    collectives.compile_step(on_eight(), "main")
+
+
 def test_topologies_need_libtpu(monkeypatch):
   def missing(**_):
     raise RuntimeError("no libtpu.so")

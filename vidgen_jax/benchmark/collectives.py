@@ -66,13 +66,23 @@ class Traffic:
 
 
 def compile_step(experiment: Experiment, phase: str) -> Any:
-  """The train step compiled for the devices of the experiment's mesh, which need not exist."""
+  """The train step compiled for the devices of the experiment's mesh, which need not exist.
+
+  Raises:
+    UserError: if it needs more memory than they have.
+  """
   constants = abstract_constants(experiment, phase)
   lowered = experiment.step_fn(phase).lower(experiment.abstract_state, experiment.batch_shape(), constants)
   on_cpu = experiment.mesh.devices.flat[0].platform == "cpu"
   # A program out of a cache has the names of the one that was put there, whatever its operations are called now.
   with own_compilation_cache():
-    return lowered.compile(compiler_options=_QUICK_ON_CPU if on_cpu else None)
+    try:
+      return lowered.compile(compiler_options=_QUICK_ON_CPU if on_cpu else None)
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      reason = str(error).splitlines()[0]
+      raise UserError(f"the step does not fit {experiment.mesh.size} devices, give more of them: {reason}") from error
 
 
 def abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
