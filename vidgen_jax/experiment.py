@@ -23,6 +23,9 @@ from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file
 from vidgen_jax.types import Batch, Metrics
 
+GATHER_SCOPE = "gather_parameters"
+"""By this name compiled programs know the exchange of parameters that are split."""
+
 StepFn = Callable[[TrainState, Batch, StepConstants], tuple[TrainState, Metrics]]
 
 
@@ -99,7 +102,8 @@ class Experiment:
     return jax.jit(run, donate_argnums=0, out_shardings=(shardings, meshes.replicated(self.mesh)))
 
   def _gather(self, nets: Nets) -> Nets:
-    return jax.lax.with_sharding_constraint(nets, meshes.replicated(self.mesh))
+    with jax.named_scope(GATHER_SCOPE):
+      return jax.lax.with_sharding_constraint(nets, meshes.replicated(self.mesh))
 
   def step_constants(self, step: int, phase: str) -> StepConstants:
     """The learning rates after `step` completed steps, and the frozen nets; on the devices."""

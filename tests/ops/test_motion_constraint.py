@@ -21,7 +21,9 @@ def test_against_a_double_loop():
     if real_label[j] == fake_label[i]:
       total += np.sum(real[j] * fake[i]) / (np.linalg.norm(real[j]) * np.linalg.norm(fake[i]))
       count += 1
-  similarity, pairs = jax.jit(motion_similarity)(real, fake, real_label, fake_label)
+  similarity, pairs = jax.jit(motion_similarity, static_argnames="num_classes")(
+    real, fake, real_label, fake_label, num_classes=4
+  )
   assert (count, float(pairs)) == (6, 6.0)
   assert float(similarity) == pytest.approx(total / count, abs=1e-6)
 
@@ -29,15 +31,15 @@ def test_against_a_double_loop():
 def test_equal_motions_are_alike_and_opposite_ones_are_not():
   real, _ = _flows()
   label = jnp.arange(5)
-  assert float(motion_similarity(real, 3 * real, label, label)[0]) == pytest.approx(1, abs=1e-5)
-  assert float(motion_similarity(real, -real, label, label)[0]) == pytest.approx(-1, abs=1e-5)
+  assert float(motion_similarity(real, 3 * real, label, label, num_classes=5)[0]) == pytest.approx(1, abs=1e-5)
+  assert float(motion_similarity(real, -real, label, label, num_classes=5)[0]) == pytest.approx(-1, abs=1e-5)
 
 
 def test_no_pair_and_no_motion_ask_for_nothing_that_is_not_finite():
   real, fake = _flows()
 
   def loss(fake, fake_label):
-    return 1 - motion_similarity(real, fake, jnp.zeros(5, int), fake_label)[0]
+    return 1 - motion_similarity(real, fake, jnp.zeros(5, int), fake_label, num_classes=2)[0]
 
   value, gradient = jax.value_and_grad(loss)(fake, jnp.ones(4, int))
   assert float(value) == 0
@@ -50,6 +52,8 @@ def test_no_pair_and_no_motion_ask_for_nothing_that_is_not_finite():
 def test_real_flows_get_no_gradient():
   real, fake = _flows()
   label = jnp.zeros(5, int)
-  gradients = jax.grad(lambda r, f: motion_similarity(r, f, label, label[:4])[0], argnums=(0, 1))(real, fake)
+  gradients = jax.grad(lambda r, f: motion_similarity(r, f, label, label[:4], num_classes=1)[0], argnums=(0, 1))(
+    real, fake
+  )
   np.testing.assert_array_equal(gradients[0], np.zeros_like(real))
   assert np.abs(gradients[1]).max() > 0

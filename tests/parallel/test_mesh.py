@@ -1,5 +1,8 @@
 """Shardings by hand, on eight devices."""
 
+import dataclasses
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +21,27 @@ def test_mesh_has_data_and_fsdp_axes():
 def test_fsdp_must_divide_the_devices():
   with pytest.raises(UserError, match=r"mesh\.fsdp=3 does not divide the 8 devices"):
     meshes.make_mesh(meshes.MeshConfig(fsdp=3))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chip:
+  """What JAX asks a TPU when it lays out a mesh."""
+
+  id: int
+  coords: tuple[int, int, int]
+  platform: str = "tpu"
+  device_kind: str = "TPU v5"
+  core_on_chip: int = 0
+  process_index: int = 0
+  slice_index: int = 0
+
+
+def test_axes_of_a_torus_are_cut_where_they_must_be():
+  chips = [_Chip(i, place) for i, place in enumerate(itertools.product(range(4), repeat=3))]
+  # 4 x 4 x 4: no axes together have 8 chips.
+  mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=8), devices=chips)
+  assert dict(mesh.shape) == {"data": 8, "fsdp": 8}
+  assert sorted(chip.id for chip in mesh.devices.flat) == list(range(64))
 
 
 def test_largest_divisible_axis_is_split_and_small_arrays_are_not():

@@ -210,7 +210,8 @@ class Mvt:
     if self.config.motion_constraint:
       estimate = self._flow_estimator(frozen)
       real_flow = flow_of_clips(estimate, to_model_range(batch["video"]))
-      similarity, pairs = motion_similarity(real_flow, flow_of_clips(estimate, fake), label, label)
+      fake_flow = flow_of_clips(estimate, fake)
+      similarity, pairs = motion_similarity(real_flow, fake_flow, label, label, num_classes=self.config.num_classes)
       total = total + self.config.motion_constraint * (1.0 - similarity)
       metrics |= {"motion_similarity": similarity, "motion_pairs": pairs}
     return total, LossOutput(nets={GENERATOR: generator}, metrics=metrics)

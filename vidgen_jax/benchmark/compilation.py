@@ -50,7 +50,7 @@ def trace_step(experiment: Experiment, phase: str) -> jax.stages.Traced:
 def compile_twice(experiment: Experiment, phase: str) -> Compilation:
   """Compiles the train step of a phase without a cache, and again from one. The user's cache is left alone."""
   seconds = []
-  with _own_compilation_cache() as folder:
+  with own_compilation_cache() as folder:
     for _ in range(2):
       start = time.perf_counter()
       traced = trace_step(experiment, phase)
@@ -66,7 +66,7 @@ def compile_twice(experiment: Experiment, phase: str) -> Compilation:
 
 
 @contextlib.contextmanager
-def _own_compilation_cache() -> Iterator[Path]:
+def own_compilation_cache() -> Iterator[Path]:
   """An empty compilation cache for a while, which keeps programs however fast they compile."""
   names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
   before = {name: getattr(jax.config, name) for name in names}

@@ -13,8 +13,8 @@ from ml_collections import config_flags
 
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
+from vidgen_jax.benchmark import collectives, tables, warp_timing
 from vidgen_jax.benchmark import flops as counting
-from vidgen_jax.benchmark import tables, warp_timing
 from vidgen_jax.benchmark.compilation import Compilation, compile_twice, executed_flops, peak_memory
 from vidgen_jax.benchmark.cost_estimate import estimate
 from vidgen_jax.benchmark.device_peaks import PEAKS, published_peak
@@ -39,6 +39,10 @@ folder, without pictures, scores and checkpoints; compiles once without and once
                    be measured. The figures of the whole run then come from the bare step.
   --estimate       runs nothing: counts the FLOPs of a step and of the run, and gives the hours of one chip of
                    --device_kind at the utilisation --mfu, which is an assumption.
+  --collectives=8,64,512
+                   runs nothing: compiles the step for so many devices, which are made up, and tells what they exchange
+                   in a step, for what, and what each holds; --config.mesh.fsdp=8 splits the state. TPU topologies such
+                   as v5p:2x2x2,v5p:4x4x4 in place of numbers give the TPU's own program; they need libtpu, but no TPU.
   --table=decompositions, --table=units, --table=mvt
                    Table 1 of paper 004 on this machine: a row for every choice of config.algorithm.decomposition (with
                    K = 1 and config.algorithm.frames_per_clip for MoCoGAN-like) or of config.algorithm.recurrent_unit,
@@ -50,6 +54,7 @@ folder, without pictures, scores and checkpoints; compiles once without and once
   --network        clips a second of a feature network with random weights, and its memory for few and many clips.
 Example: vidgen bench --config=experiments/trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl
          vidgen bench --config=experiments/trivd_kinetics600.py:paper --estimate --device_kind="TPU v3" --mfu=0.3
+         vidgen bench --config=experiments/trivd_kinetics600.py:paper --collectives=8,64,512
          vidgen bench --config=experiments/trivd_shape_motion.py:cpu --table=decompositions --out=table.jsonl
          vidgen bench --warp=8x32x32x64 --steps=12
          vidgen bench --network=i3d --clip=16x64x64x3 --clips=64 --feature_batch=4"""
@@ -73,6 +78,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool("estimate", False, "runs nothing: FLOPs, and chip-hours for them", flag_values=flag_values)
   flags.DEFINE_enum(
     "device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate: the chip", flag_values=flag_values
+  )
+  flags.DEFINE_list(
+    "collectives", None, "numbers of devices, or TPU topologies: what they exchange", flag_values=flag_values
   )
   flags.DEFINE_float("mfu", 0.3, "--estimate: assumed share of the chip's peak, 0 to 1", flag_values=flag_values)
   flags.DEFINE_string(
@@ -110,7 +118,7 @@ Report = tuple[dict[str, Any], list[dict[str, Any]], str]
 def _check_flags(flag_values: flags.FlagValues) -> None:
   if sum(flag_values[name].value is not None for name in ("config", "network", "warp")) != 1:
     raise UserError("give either --config of an experiment or --network, a feature network, or --warp, a state's shape")
-  modes = [f"--{name}" for name in ("network", "warp", "table", "estimate") if flag_values[name].value]
+  modes = [f"--{name}" for name in ("network", "warp", "table", "collectives", "estimate") if flag_values[name].value]
   if len(modes) > 1:
     raise UserError(f"{' and '.join(modes)} do not go together")
   if flag_values.rows and not flag_values.table:
@@ -151,6 +159,19 @@ def _bench_table(flag_values: flags.FlagValues) -> Report:
   text = tables.layout(compared, figures, batch_size=config.train.batch_size)
   rows = [dataclasses.asdict(row) for row in figures] + [goal.as_row() for goal in goals]
   return head, rows, f"{text}\n{table(goals)}" if goals else text
+
+
+def _bench_collectives(flag_values: flags.FlagValues) -> Report:
+  """What devices that are not at hand exchange in a train step."""
+  config = configs.from_config_dict(flag_values.config)
+  rows, texts = [], []
+  for name, devices in collectives.made_up_devices(flag_values.collectives).items():
+    fitting = collectives.fit(config, len(devices))
+    figures = collectives.measure(fitting, devices, first_step=flag_values.first_step)
+    head = {"devices": name, "batch": fitting.train.batch_size, "fsdp": config.mesh.fsdp}
+    rows += [{**head, **figure.as_row()} for figure in figures]
+    texts.append(f"{', '.join(f'{k} {v}' for k, v in head.items())}\n{table(figures)}")
+  return {"experiment": config.name, "jax": jax.__version__}, rows, "\n".join(texts)
 
 
 def bench(
@@ -312,5 +333,5 @@ def _bench_network(flag_values: flags.FlagValues) -> Report:
   return head, [m.as_row() for m in measurements], table(measurements)
 
 
-_MODES = {"table": _bench_table, "network": _bench_network, "warp": _bench_warp}
+_MODES = {"table": _bench_table, "collectives": _bench_collectives, "network": _bench_network, "warp": _bench_warp}
 """What to measure by the flag that asks for it; an experiment without any of them."""

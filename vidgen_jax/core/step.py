@@ -163,12 +163,14 @@ def _gradients(
     parts = x.reshape(x.shape[0] // config.accumulate, config.accumulate, *x.shape[1:])
     return jnp.swapaxes(parts, 0, 1)
 
-  def body(variables, inputs):
-    i, part = inputs
+  def body(carry, inputs):
+    (variables, total), (i, part) = carry, inputs
     grads, variables, metrics = one_part(variables, part, jax.random.fold_in(key, i))
-    return variables, (grads, metrics)
+    # Summed, not stacked: gradients take room once.
+    return (variables, jax.tree.map(jnp.add, total, grads)), metrics
 
+  carry = (variables, jax.tree.map(jnp.zeros_like, params))
   inputs = (jnp.arange(config.accumulate), jax.tree.map(split, batch))
-  variables, results = loops.scan(body, variables, inputs, length=config.accumulate, unroll=config.unroll)
-  grads, metrics = jax.tree.map(lambda x: jnp.mean(x, axis=0), results)
-  return grads, variables, metrics
+  (variables, total), metrics = loops.scan(body, carry, inputs, length=config.accumulate, unroll=config.unroll)
+  grads = jax.tree.map(lambda x: x / config.accumulate, total)
+  return grads, variables, jax.tree.map(jnp.mean, metrics)

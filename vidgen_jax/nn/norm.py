@@ -6,11 +6,19 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from vidgen_jax.nn.spectral import Dense
 
 BATCH_STATS = "batch_stats"
 """The variable collection that holds running (or standing) means and variances."""
+
+BATCH_NORM_SCOPE = "batch_norm"
+"""By this name compiled programs know what belongs to batch normalisation."""
+
+MOMENTS = "batch_moments"
+"""By this name a checkpoint policy knows the moments of a batch. Recomputed activations should keep them: they are
+small, and to compute them again all devices would have to exchange them again."""
 
 
 class BatchNorm(nn.Module):
@@ -35,6 +43,7 @@ class BatchNorm(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
+  @jax.named_scope(BATCH_NORM_SCOPE)
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Normalises [B, T, H, W, C].
 
@@ -52,8 +61,8 @@ class BatchNorm(nn.Module):
       )
     if train:
       x32 = x.astype(jnp.float32)
-      mean = jnp.mean(x32, axis=axes)
-      var = jnp.maximum(jnp.mean(jnp.square(x32), axis=axes) - jnp.square(mean), 0.0)
+      mean, square = checkpoint_name((jnp.mean(x32, axis=axes), jnp.mean(jnp.square(x32), axis=axes)), MOMENTS)
+      var = jnp.maximum(square - jnp.square(mean), 0.0)
       if self.is_mutable_collection(BATCH_STATS) and not self.is_initializing():
         running_mean.value = self.momentum * running_mean.value + (1.0 - self.momentum) * mean
         running_var.value = self.momentum * running_var.value + (1.0 - self.momentum) * var

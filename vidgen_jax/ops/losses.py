@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+PAIRS_SCOPE = "pairs_of_clips"
+"""By this name compiled programs know what pairs clips with others, which may lie on other devices."""
+
 
 def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
   """Mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; paper 004, eq. 13).
@@ -55,7 +58,8 @@ def mixed_projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Ar
   Returns:
     [B, B, T].
   """
-  return unconditional[:, None, :] + jnp.sum(conditional, axis=1)[None, :, None]
+  with jax.named_scope(PAIRS_SCOPE):
+    return unconditional[:, None, :] + jnp.sum(conditional, axis=1)[None, :, None]
 
 
 def projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:

@@ -183,5 +183,6 @@ def _halved(pictures: jax.Array) -> jax.Array:
 
 def _slopes(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Central differences a pixel along x and y; borders repeat."""
-  padded = jnp.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+  # Picture by picture: this mode takes edges of axes that it does not pad too, and devices would exchange those of N.
+  padded = jax.vmap(lambda picture: jnp.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge"))(pictures)
   return 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]), 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])

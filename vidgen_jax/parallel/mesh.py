@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vidgen_jax.errors import UserError
@@ -36,7 +37,13 @@ def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None) ->
     raise UserError(f"mesh.fsdp={config.fsdp} does not divide the {len(devices)} devices")
   shape = (len(devices) // config.fsdp, config.fsdp)
   # Auto axes: under Explicit ones, reshapes of a sharded batch (frames folded into it) are refused.
-  return jax.make_mesh(shape, (DATA, FSDP), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
+  axis_types = (AxisType.Auto, AxisType.Auto)
+  try:
+    return jax.make_mesh(shape, (DATA, FSDP), axis_types=axis_types, devices=devices)
+  except NotImplementedError:
+    # TPUs form a torus, and JAX would not cut its axes: of 4 x 4 x 4 chips no axes make 8.
+    cut = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(cut, (DATA, FSDP), axis_types=axis_types)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from vidgen_jax import loops
 from vidgen_jax.nn.convolution import Conv3D
-from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm
+from vidgen_jax.nn.norm import BATCH_STATS, MOMENTS, BatchNorm
 from vidgen_jax.nn.normalised_conv import NormalisedConv, activation
 from vidgen_jax.types import Variables
 
@@ -133,7 +133,8 @@ class LatentLevel(nn.Module):
       z, new = block.apply(variables, z, ends, control, train=train, mutable=[BATCH_STATS])
       return z, (new[BATCH_STATS], z if every_block else None)
 
-    step: Callable = jax.checkpoint(body) if self.remat else body
+    keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)
+    step: Callable = jax.checkpoint(body, policy=keep) if self.remat else body
     inputs = (params, statistics.value, control)
     z, (updated, outputs) = loops.scan(step, z, inputs, length=self.num_blocks, unroll=self.unroll)
     if train and self.is_mutable_collection(BATCH_STATS) and not self.is_initializing():

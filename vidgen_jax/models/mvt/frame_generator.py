@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from vidgen_jax.nn.attention import SelfAttention
 from vidgen_jax.nn.blocks import GeneratorBlock
-from vidgen_jax.nn.norm import BatchNorm
+from vidgen_jax.nn.norm import MOMENTS, BatchNorm
 from vidgen_jax.nn.spectral import Conv, Dense
 
 
@@ -44,7 +44,8 @@ class FrameGenerator(nn.Module):
     height, width = self.first_size
     x = Dense(height * width * self.widths[0], dtype=self.dtype, name="input")(condition, train=train)
     x = x.reshape(*condition.shape[:2], height, width, self.widths[0])
-    block_type = nn.remat(GeneratorBlock, static_argnums=(3,)) if self.remat else GeneratorBlock
+    keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)
+    block_type = nn.remat(GeneratorBlock, static_argnums=(3,), policy=keep) if self.remat else GeneratorBlock
     for i, features in enumerate(self.widths[1:]):
       x = block_type(
         features,

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from vidgen_jax.models.trivd.encoder import Encoder
 from vidgen_jax.nn.blocks import GeneratorBlock
-from vidgen_jax.nn.norm import BatchNorm
+from vidgen_jax.nn.norm import MOMENTS, BatchNorm
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.nn.spectral import Conv, Dense, Embed
 
@@ -95,7 +95,8 @@ class Generator(nn.Module):
     unit = unit_type(width, unroll=self.unroll, remat=self.remat, **shared, name=f"stage_{i}_unit")
     x = unit(x, state, num_steps=num_frames, train=train)
     x = Conv(width, **shared, name=f"stage_{i}_conv")(x, train=train)
-    block_type = nn.remat(GeneratorBlock, static_argnums=(3,)) if self.remat else GeneratorBlock
+    keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)
+    block_type = nn.remat(GeneratorBlock, static_argnums=(3,), policy=keep) if self.remat else GeneratorBlock
     for j in range(self.blocks_per_stage):
       last = j == self.blocks_per_stage - 1
       block = block_type(width, upsample=last, bn_momentum=self.bn_momentum, **shared, name=f"stage_{i}_block_{j}")
