@@ -3,7 +3,6 @@
 import contextlib
 import signal
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from ml_collections import config_flags
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
+from vidgen_jax.buckets import user_path
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands import distributed_flags
 from vidgen_jax.config import ExperimentConfig
@@ -22,6 +22,7 @@ from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation import scoring
 from vidgen_jax.experiment import Experiment
+from vidgen_jax.files import gathered_folder
 from vidgen_jax.observe.parameters import parameter_table
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import create_writer
@@ -37,13 +38,17 @@ Exit status: 0 when the last step is done; 75 when SIGTERM came before it: the s
 continues.
 Example: vidgen train --config=experiments/trivd_shape_motion.py:cpu --workdir=runs/shapes"""
 
+BUCKET_FLAGS = ("workdir",)
+
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
   config_flags.DEFINE_config_file(
     "config", None, "experiments/FILE.py:VARIANT; override fields with --config.FIELD=VALUE", flag_values=flag_values
   )
-  flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures", flag_values=flag_values)
+  flags.DEFINE_string(
+    "workdir", None, "folder of the run, or gs://BUCKET/NAME: checkpoints, metrics, pictures", flag_values=flag_values
+  )
   flags.DEFINE_bool("profile", False, "writes a JAX trace of a few steps to workdir/profile", flag_values=flag_values)
   distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["config", "workdir"], flag_values=flag_values)
@@ -122,9 +127,10 @@ def train(
         shown=[f"{update.name}/loss" for update in experiment.updates],
       ) as progress,
     ):
-      hooks = Hooks(experiment, Path(workdir), writer, progress)
+      hooks = Hooks(experiment, user_path(workdir), writer, progress)
       loop = TrainLoop(experiment, checkpointer, iterator, hooks, stop, meta)
-      state = loop.run(state, first_step, profile_folder=f"{workdir}/profile" if profile else None)
+      with gathered_folder(f"{workdir}/profile") if profile else contextlib.nullcontext() as folder:
+        state = loop.run(state, first_step, profile_folder=str(folder) if profile else None)
   return state
 
 

@@ -132,6 +132,7 @@ class TrainLoop:
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite is never saved.
+    self._hooks.flush()  # Nor one whose metrics could be lost: a resumed run would never write them.
     meta = self._meta | {"step": step, "process_count": jax.process_count(), "device_count": jax.device_count()}
     self._checkpointer.save(step, state, batches, meta)
 
