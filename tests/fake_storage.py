@@ -29,16 +29,16 @@ class Request:
   """What a client asked for.
 
   Attributes:
-    method: GET, POST, ...
     bucket: its name.
     name: of the object; '' for none.
-    action: 'read', 'metadata', 'list', 'write', 'copy', 'delete', 'bucket'.
+    action: 'read', 'metadata', 'list', 'begin' (of an upload in parts), 'write', 'copy', 'delete', 'bucket'.
+    client: 'gcsfs', 'tensorstore' or 'other'.
   """
 
-  method: str
   bucket: str
   name: str
   action: str
+  client: str
 
 
 class Storage(http.server.ThreadingHTTPServer):
@@ -102,6 +102,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       else:
         act(request)
 
+  def _request(self, bucket: str, name: str, action: str) -> Request:
+    agent = self.headers.get("User-Agent", "")
+    client = next((client for client in ("gcsfs", "tensorstore") if client in agent), "other")
+    return Request(bucket, name, action, client)
+
   def _read_body(self) -> bytes:
     if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
       return self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -115,36 +120,34 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def _route(self, path: str) -> tuple[Request, Callable[[Request], None]]:
     unquote = urllib.parse.unquote
     if match := _COPY.fullmatch(path):
-      return Request(self.command, match[1], unquote(match[2]), "copy"), lambda request: self._copy(
+      return self._request(match[1], unquote(match[2]), "copy"), lambda request: self._copy(
         request, match[3], unquote(match[4])
       )
     if match := _OBJECT.fullmatch(path):
       name, media = unquote(match[2]), self.query.get("alt") == "media"
       if self.command == "DELETE":
-        return Request(self.command, match[1], name, "delete"), self._delete
-      return Request(self.command, match[1], name, "read" if media else "metadata"), (
-        self._read if media else self._metadata
-      )
+        return self._request(match[1], name, "delete"), self._delete
+      return self._request(match[1], name, "read" if media else "metadata"), (self._read if media else self._metadata)
     if match := _OBJECTS.fullmatch(path):
       if match[1]:
         return self._route_upload(match[2])
-      return Request(self.command, match[2], "", "list"), self._list
+      return self._request(match[2], "", "list"), self._list
     if match := _BUCKET.fullmatch(path):
-      return Request(self.command, match[1], "", "bucket"), self._bucket
-    return Request(self.command, "", path, "unknown"), lambda request: self._error(501, f"{self.command} {path}")
+      return self._request(match[1], "", "bucket"), self._bucket
+    return self._request("", path, "unknown"), lambda request: self._error(501, f"{self.command} {path}")
 
   def _route_upload(self, bucket: str) -> tuple[Request, Callable[[Request], None]]:
     kind = self.query["uploadType"]
     if kind == "multipart":
       fields, content = self._parts()
-      return Request(self.command, bucket, fields["name"], "write"), lambda request: self._write(request, content)
+      return self._request(bucket, fields["name"], "write"), lambda request: self._write(request, content)
     if kind == "media":
-      return Request(self.command, bucket, self.query["name"], "write"), lambda request: self._write(request, self.body)
+      return self._request(bucket, self.query["name"], "write"), lambda request: self._write(request, self.body)
     assert kind == "resumable", kind
     if "upload_id" in self.query:
       _, name, _, _ = self.server.uploads[self.query["upload_id"]]
-      return Request(self.command, bucket, name, "write"), self._chunk
-    return Request(self.command, bucket, self.query.get("name") or json.loads(self.body)["name"], "begin"), self._begin
+      return self._request(bucket, name, "write"), self._chunk
+    return self._request(bucket, self.query.get("name") or json.loads(self.body)["name"], "begin"), self._begin
 
   def _parts(self) -> tuple[dict, bytes]:
     """The two parts of a multipart upload, as gcsfs writes them: with plain line feeds."""
@@ -310,3 +313,13 @@ def bucket(storage) -> Iterator[str]:
   yield f"gs://{name}"
   storage.fault = lambda request: None
   storage.buckets[name] = {}
+
+
+@pytest.fixture
+def nothing_local(tmp_path, monkeypatch):
+  """No URL is taken for the name of a local file: where the process runs, nothing appears."""
+  folder = tmp_path / "current"
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  yield
+  assert list(folder.iterdir()) == []
