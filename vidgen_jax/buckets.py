@@ -72,7 +72,7 @@ def is_bucket(path: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def bucket_errors(path: str | os.PathLike[str], what: str = "written") -> Iterator[None]:
+def bucket_errors(path: str | os.PathLike[str], *, what: str = "written") -> Iterator[None]:
   """Turns what a bucket answers, or that it does not, into a `UserError`.
 
   gcsfs has tried for about a minute by then, unless the answer was final.
@@ -111,7 +111,7 @@ def read_text(path: AnyPath) -> str | None:
   try:
     if not is_bucket(path):
       return path.read_text(encoding="utf-8")
-    with bucket_errors(path, "read"):
+    with bucket_errors(path, what="read"):
       with contextlib.suppress(FileNotFoundError):
         return _filesystem(path).cat_file(os.fspath(path)).decode()
       return None
@@ -150,7 +150,7 @@ def upload_folder(source: pathlib.Path, target: epath.Path, *, last: str = "") -
 def names(folder: epath.Path) -> set[str]:
   """The names of all objects below a folder, without its own."""
   prefix = os.fspath(folder).removeprefix("gs://") + "/"
-  with bucket_errors(folder, "read"):
+  with bucket_errors(folder, what="read"):
     return {name.removeprefix(prefix) for name in _filesystem(folder).find(prefix) if name.startswith(prefix)}
 
 
