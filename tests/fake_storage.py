@@ -315,11 +315,11 @@ def bucket(storage) -> Iterator[str]:
   storage.buckets[name] = {}
 
 
-@pytest.fixture
-def nothing_local(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def nothing_local(tmp_path_factory):
   """No URL is taken for the name of a local file: where the process runs, nothing appears."""
-  folder = tmp_path / "current"
-  folder.mkdir()
-  monkeypatch.chdir(folder)
-  yield
+  folder = tmp_path_factory.mktemp("current")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    yield
   assert list(folder.iterdir()) == []

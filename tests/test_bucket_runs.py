@@ -86,7 +86,7 @@ def local_run(tiny_config, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run_url(storage, tiny_config):
+def run_url(storage, tiny_config, nothing_local):
   """A run in a bucket that was trained for two steps, and continued to the fourth."""
   storage.buckets["runs-of-all"] = {}
   url = "gs://runs-of-all/deep/run"

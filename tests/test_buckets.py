@@ -83,7 +83,12 @@ def test_every_flag_of_every_command_knows_buckets_or_refuses_them(command, buck
     assert f"--{name}={bucket}/x must be a local path" in vidgen(command, *words)
 
 
-def test_fields_of_a_config_and_arguments_refuse_urls(bucket, vidgen, repository):
+def test_fields_of_a_config_and_arguments_refuse_urls(bucket, vidgen, repository, tmp_path):
+  file = tmp_path / "experiment.py"
+  lines = ["from ml_collections import ConfigDict", "def get_config(variant):"]
+  file.write_text("\n".join([*lines, "  return ConfigDict({'part': {'paths': ('a', variant)}})"]))
+  message = vidgen("train", f"--config={file}:{bucket}/x", "--workdir=run")
+  assert message.startswith(f"--config.part.paths={bucket}/x must be a local path")
   config = f"--config={repository}/experiments/trivd_shape_motion.py:smoke"
   words = ["train", config, f"--workdir={bucket}/run"]
   message = f"--config.data.data_dir={bucket}/data must be a local path; only runs may lie in a bucket"
