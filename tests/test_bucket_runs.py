@@ -17,6 +17,7 @@ from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands.train import train
+from vidgen_jax.observe.writers import tensorboard_is_installed
 
 pytest_plugins = ["tests.runs", "tests.fake_storage"]
 
@@ -103,6 +104,7 @@ def test_a_run_in_a_bucket_resumes_bitwise_as_a_local_one(storage, run_url, loca
   assert objects["config.json"] == (local_run / "config.json").read_bytes()
   assert any(name.startswith("profile/") and name.endswith(".xplane.pb") for name in objects)
   assert ".lock" not in objects
+  assert any(name.startswith("tensorboard/") for name in objects) == tensorboard_is_installed()
   # What comes out of a bucket goes on anywhere.
   _download(storage, run_url, tmp_path / "copy")
   _assert_bitwise_equal(expected, _saved(tmp_path / "copy", 4, tiny_config))
