@@ -264,8 +264,10 @@ def _put_into_place(workdir: AnyPath, folder: AnyPath) -> None:
   """Makes the folder the best one."""
   best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
   if is_bucket(workdir):
+    # Without that file, nothing counts as being there: it goes first and comes last.
+    buckets.delete_folder(best / BEST_FILE)
     buckets.delete_folder(best)
-    buckets.copy_folder(folder, best, last=BEST_FILE)  # Without that file, nothing is there.
+    buckets.copy_folder(folder, best, last=BEST_FILE)
     return
   shutil.rmtree(replaced, ignore_errors=True)
   if best.exists():
