@@ -11,8 +11,8 @@
 #                       of the log
 #   create              creates the slice, or finds it, and waits until its workers answer
 #   upload, install     copies this checkout to every worker; installs it there
-#   run ARGUMENTS...    starts `vidgen train --distributed ARGUMENTS...` on every worker, detached; the workdir must lie
-#                       on a file system that all workers share (--bucket, --prepare)
+#   run ARGUMENTS...    starts `vidgen train --distributed ARGUMENTS...` on every worker, detached; --workdir must be
+#                       gs://BUCKET/..., or lie on a file system that all workers share (--prepare)
 #   status, log         state of slice and run; follows worker 0's log
 #   stop                stops the run, which saves its state; the slice stays
 #   fetch FROM TO       copies a gs:// folder, or a path on worker 0, to this machine
@@ -24,7 +24,7 @@
 #   --spot              may be preempted, costs less
 #   --queued            asks by a queued resource of the same name, and waits until it is ACTIVE
 #   --project=PROJECT   (default: gcloud's)
-#   --bucket=BUCKET     mounted at ~/bucket of every worker: for data, --workdir=bucket/..., --config.data.data_dir=...
+#   --bucket=BUCKET     mounted at ~/bucket of every worker, for data: --config.data.data_dir=bucket/...
 #   --prepare=COMMAND   run on every worker by `install`, such as the mount of a Filestore share
 #   --max_restarts=100  of the run, by `train` and `watch`
 #   --timeout=86400     seconds to wait for the slice; for workers that do not answer, half an hour at most
@@ -271,7 +271,7 @@ upload() {
 install() { ssh_to all "$(worker_script install "$bucket" "$prepare")"; }
 
 run() {
-  [[ $# -gt 0 ]] || fail "run needs the arguments of vidgen train: --config=... --workdir=bucket/..."
+  [[ $# -gt 0 ]] || fail "run needs the arguments of vidgen train: --config=... --workdir=gs://..."
   if [[ -z "$dry_run" ]]; then
     mkdir -p "$record"
     command_line "$@" >"$record/command"
@@ -408,7 +408,7 @@ train() {
   if [[ $# -gt 0 ]]; then
     arguments="$(command_line "$@")"
   elif [[ -n "$dry_run" ]]; then
-    fail "train needs the arguments of vidgen train: --config=... --workdir=bucket/..."
+    fail "train needs the arguments of vidgen train: --config=... --workdir=gs://..."
   else
     arguments="$(last_command)"
   fi

@@ -10,7 +10,7 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 folder="$HOME/vidgen_run"
-export VIDGEN_EXTRAS="${VIDGEN_EXTRAS:-tpu,tensorboard}"
+export VIDGEN_EXTRAS="${VIDGEN_EXTRAS:-tpu,tensorboard,gcs}"
 mkdir -p "$folder"
 # Whoever runs holds this lock: it goes with the process, whatever ends it. `supervise` has it from `start`.
 [[ "${1:-}" == supervise ]] || exec 9>>"$folder/lock"
@@ -40,7 +40,7 @@ mount_bucket() {
     apt_install gcsfuse
   fi
   mkdir -p "$HOME/bucket"
-  # Checkpoints get their names when they are complete: folders are renamed.
+  # For runs that are kept there too: their checkpoints get their names when they are complete, so folders are renamed.
   mountpoint -q "$HOME/bucket" || gcsfuse --implicit-dirs --rename-dir-limit=100000 "$1" "$HOME/bucket"
   # Runs start in the checkout.
   ln -sfn "$HOME/bucket" "$root/bucket"

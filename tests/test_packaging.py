@@ -56,7 +56,7 @@ def test_python_and_console_script():
 
 def test_extras():
   extras = PROJECT["optional-dependencies"]
-  assert set(extras) == {"cuda13", "tpu", "k8s", "tensorboard", "plot", "beam", "parity", "dev"}
+  assert set(extras) == {"cuda13", "tpu", "k8s", "tensorboard", "plot", "gcs", "beam", "parity", "dev"}
   names = {extra: {Requirement(r).name for r in requirements} for extra, requirements in extras.items()}
   assert names["tensorboard"] == {"tensorboard", "tensorflow-cpu"}
   assert names["parity"] == {"torch"}
@@ -65,7 +65,7 @@ def test_extras():
     assert (requirement.name, requirement.extras) == ("jax", {extra})
 
 
-@pytest.mark.parametrize("extra", [None, "dev", "tensorboard", "plot"])
+@pytest.mark.parametrize("extra", [None, "dev", "tensorboard", "plot", "gcs"])
 def test_every_dependency_is_pinned_within_its_bounds(extra):
   pinned = pins()
   for text in PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]:

@@ -19,11 +19,12 @@ from tests.tiny_experiment import TINY
 from vidgen_jax import cli
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
+from vidgen_jax.buckets import user_path
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
 from vidgen_jax.parallel.startup import HEARTBEAT_SECONDS
 
-pytest_plugins = ["tests.runs"]
+pytest_plugins = ["tests.runs", "tests.fake_storage"]
 # One worker runs them all: programs are compiled once, and the two cores of a small machine are busy anyway.
 pytestmark = pytest.mark.xdist_group("processes")
 
@@ -39,7 +40,7 @@ def start(run_config, repository, tmp_path_factory):
   """Starts the processes of a training of the tiny experiment; those that are left over are killed at the end."""
   started, logs = [], tmp_path_factory.mktemp("logs")
 
-  def start(workdir: Path, count: int, **changes) -> list[subprocess.Popen]:
+  def start(workdir: Path | str, count: int, **changes) -> list[subprocess.Popen]:
     fields = TINY | {"data.data_dir": run_config.data.data_dir, "train.log_every": 1, "train.picture_every": 0}
     fields |= {"train.evaluate_every": 0} | {name.replace("__", "."): value for name, value in changes.items()}
     command = [sys.executable, "-m", "vidgen_jax", "train", "--config=experiments/trivd_shape_motion.py:smoke"]
@@ -78,7 +79,7 @@ def _statuses(job) -> list[int]:
 
 
 def _losses(workdir) -> list[tuple[float, float]]:
-  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  lines = map(json.loads, (user_path(workdir) / "metrics.jsonl").read_text().splitlines())
   return [(line["disc/loss"], line["gen/loss"]) for line in lines if "disc/loss" in line]
 
 
@@ -97,9 +98,10 @@ def _state(workdir) -> dict[str, np.ndarray]:
   return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
 
 
-def test_any_number_of_processes_computes_the_same_and_continues_what_others_began(start, tmp_path):
+def test_any_number_of_processes_computes_the_same_and_continues_what_others_began(start, tmp_path, bucket):
   # 40 clips less the test clips, 24 a step: the fourth step ends in the third epoch.
-  one, two, four = (tmp_path / name for name in ("one", "two", "four"))
+  # Two of them meet in a bucket.
+  one, two, four = tmp_path / "one", f"{bucket}/two", tmp_path / "four"
   assert _statuses(start(one, 1, train__num_steps=4)) == [0]
   assert _statuses(start(two, 2, train__num_steps=2)) == [0, 0]
   assert _statuses(start(two, 1, train__num_steps=4)) == [0]

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
+from vidgen_jax.buckets import is_bucket, user_path
 from vidgen_jax.core.checksums import checksums
 from vidgen_jax.errors import TryAgainError, UserError
 from vidgen_jax.parallel.agreement import everywhere
@@ -79,7 +80,9 @@ class Checkpointer:
       keep_every: those of steps that are a multiple of it stay as well; 0 for none.
       read_only: nothing will be saved: no folder is made, for a run that another process may be training.
     """
-    self._folder = epath.Path(workdir).resolve() / "checkpoints"
+    folder = user_path(workdir)
+    # `resolve` would take a bucket for a folder beside this process.
+    self._folder = epath.Path(folder if is_bucket(folder) else folder.resolve()) / "checkpoints"
     policies = ocp.checkpoint_managers
     kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
     self._manager = _WatchedManager(

@@ -1,10 +1,12 @@
 """`vidgen COMMAND [--flag=value ...]`: runs one command, and turns the user's mistakes into one line.
 
-A command is a module of `vidgen_jax.commands` with three names:
+A command is a module of `vidgen_jax.commands` with these names:
 
 - `SUMMARY: str`: what the command does and needs; its first line stands in the list of commands.
 - `define_flags(flag_values: flags.FlagValues) -> None`: defines its flags in `flag_values`.
 - `run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None`: runs it; None is success.
+
+and, where some of its flags take gs://BUCKET/NAME as well as local paths, `BUCKET_FLAGS: tuple[str, ...]`, their names.
 
 Modules are imported only when their command runs, so `vidgen data` never loads the models.
 
@@ -31,7 +33,7 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 import vidgen_jax
-from vidgen_jax.commands.flag_parsing import before_separator, did_you_mean, parse_flags
+from vidgen_jax.commands.flag_parsing import before_separator, did_you_mean, parse_flags, refuse_urls
 from vidgen_jax.errors import UserError
 
 
@@ -136,6 +138,7 @@ def _dispatch(argv: list[str]) -> int:
   arguments = parse_flags(words, flag_values, command=name)
   if arguments and not command.arguments:
     raise UserError(f"vidgen {name} takes no arguments, got {arguments[0]!r}; flags are written --name=value")
+  refuse_urls(flag_values, arguments, but=getattr(module, "BUCKET_FLAGS", ()))
   _log_to_stderr(verbose=flag_values.verbose)
   status = module.run(flag_values, arguments)
   return 0 if status is None else status

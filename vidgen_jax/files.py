@@ -1,16 +1,20 @@
 """Files that appear whole or not at all, and disk errors in one line."""
 
 import contextlib
+import datetime
 import errno
 import fcntl
 import os
 import pathlib
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 
 from absl import logging
 
+from vidgen_jax import buckets
+from vidgen_jax.buckets import AnyPath, is_bucket, local_path, user_path
 from vidgen_jax.errors import UserError
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
@@ -24,8 +28,13 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     path: the file that is written.
 
   Raises:
-    UserError: in place of an OSError (read-only folder, full disk, a file where a folder should be, ...).
+    UserError: in place of an OSError (read-only folder, full disk, a file where a folder should be, ...), or of what a
+      bucket answers.
   """
+  if is_bucket(path):
+    with buckets.bucket_errors(path):
+      yield
+    return
   try:
     yield
   except OSError as error:
@@ -33,7 +42,7 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     raise UserError(f"{os.fspath(path)} cannot be written: {reason}; free space or choose another folder") from error
 
 
-def check_writable(path: pathlib.Path, flag: str) -> None:
+def check_writable(path: str | os.PathLike[str], flag: str) -> None:
   """Checks that a file can be written, before minutes are spent on what it shall hold.
 
   Args:
@@ -43,6 +52,7 @@ def check_writable(path: pathlib.Path, flag: str) -> None:
   Raises:
     UserError: if it cannot.
   """
+  path = local_path(path, flag)
   folder = next(parent for parent in path.absolute().parents if parent.exists())
   if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
     raise UserError(f"{flag}={path} cannot be written; choose another file")
@@ -52,17 +62,22 @@ def check_writable(path: pathlib.Path, flag: str) -> None:
 def locked(path: str | os.PathLike[str], *, held: str) -> Iterator[None]:
   """Holds a lock file for its block; the system lets go of it however the process ends.
 
-  Where the file system has no locks, as some that stand for buckets, a warning is logged and nothing is held.
+  Where the file system has no locks, as some that stand for buckets, a warning is logged and nothing is held. In a
+  bucket the file is there as long as the block runs, so that the warning can tell who else may be at work.
 
   Args:
-    path: the file; its folder exists. It stays, and names its last holder.
+    path: the file; its folder exists. It stays (not in a bucket), and names its last holder.
     held: says what it means that another process holds it, and what to do.
 
   Raises:
     UserError: if another process holds it, naming that process and its host.
     OSError: if the file cannot be written.
   """
-  with pathlib.Path(path).open("a+") as lock:
+  if is_bucket(path := user_path(path)):
+    with _announced(path):
+      yield
+    return
+  with path.open("a+") as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -73,9 +88,52 @@ def locked(path: str | os.PathLike[str], *, held: str) -> Iterator[None]:
         raise
       logging.warning("%s cannot be locked (%s): see to it that no other process works there", path, error.strerror)
     lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    lock.write(_this_process() + "\n")
     lock.flush()
     yield
+
+
+def _this_process() -> str:
+  return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+@contextlib.contextmanager
+def _announced(path: AnyPath) -> Iterator[None]:
+  """Names this process in an object while its block runs; warns, with the name of another one that is found there."""
+  holder = (buckets.read_text(path) or "").strip()
+  found = f": {holder} did, and still does or was killed" if holder else ""
+  logging.warning("%s locks nothing: see to it that no other process works there%s", path, found)
+  own = f"{_this_process()} since {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+  _write(path, own)
+  try:
+    yield
+  finally:
+    with contextlib.suppress(UserError):
+      if buckets.read_text(path) == own:
+        buckets.delete_folder(path)
+
+
+def _write(path: AnyPath, text: str) -> None:
+  with written_whole(path) as temporary:
+    temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: str | os.PathLike[str], text: str) -> None:
+  """Appends to a file, which is created with its folder if need be.
+
+  In a bucket the whole file is read and written anew: of two processes that do so at once, one may lose its text.
+
+  Raises:
+    UserError: if it cannot be written.
+  """
+  path = user_path(path)
+  if is_bucket(path):
+    _write(path, (buckets.read_text(path) or "") + text)
+    return
+  with disk_errors(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+      file.write(text)
 
 
 @contextlib.contextmanager
@@ -85,7 +143,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   The folder is created. The temporary name keeps the suffix, from which Pillow tells the format.
 
   Args:
-    path: the file that is to appear.
+    path: the file that is to appear. If it lies in a bucket, the temporary one is local, and is uploaded.
 
   Yields:
     The path to write to.
@@ -93,7 +151,12 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   Raises:
     UserError: if the disk does not allow it.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
+  if is_bucket(path):
+    with tempfile.TemporaryDirectory() as folder:
+      yield pathlib.Path(folder) / path.name
+      buckets.upload(pathlib.Path(folder) / path.name, path)
+    return
   temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
   with disk_errors(path):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +174,8 @@ def written_whole_folder(path: str | os.PathLike[str], *, overwrite: bool, marke
   """Gives a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
 
   Args:
-    path: the folder that is to appear. An empty folder of that name is replaced.
+    path: the folder that is to appear. An empty folder of that name is replaced. If it lies in a bucket, the temporary
+      one is local, and is uploaded, `marker` last.
     overwrite: whether a folder that holds something may be replaced, if it holds `marker` too.
     marker: a file by which a folder of the same kind is told from others, which are never replaced.
 
@@ -121,7 +185,15 @@ def written_whole_folder(path: str | os.PathLike[str], *, overwrite: bool, marke
   Raises:
     UserError: if there is a folder that must not be replaced, or the disk does not allow it.
   """
-  path = pathlib.Path(path).expanduser().resolve()
+  path = user_path(path)
+  if is_bucket(path):
+    _refuse_replacing(path, overwrite=overwrite, marker=marker)
+    with tempfile.TemporaryDirectory() as folder:
+      yield pathlib.Path(folder)
+      buckets.delete_folder(path)
+      buckets.upload_folder(pathlib.Path(folder), path, last=marker)
+    return
+  path = path.expanduser().resolve()
   _refuse_replacing(path, overwrite=overwrite, marker=marker)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
@@ -140,10 +212,36 @@ def written_whole_folder(path: str | os.PathLike[str], *, overwrite: bool, marke
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _refuse_replacing(path: pathlib.Path, *, overwrite: bool, marker: str) -> None:
-  if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+@contextlib.contextmanager
+def gathered_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Gives a local folder for files that libraries write in their own way: `path` itself, if it is local.
+
+  For a bucket it is a temporary one, whose files are uploaded at the end, also after an error.
+
+  Raises:
+    UserError: if the bucket cannot be written.
+  """
+  path = user_path(path)
+  if not is_bucket(path):
+    yield path
     return
-  if not (path / marker).is_file():
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      yield pathlib.Path(folder)
+    finally:
+      buckets.upload_folder(pathlib.Path(folder), path)
+
+
+def _refuse_replacing(path: AnyPath, *, overwrite: bool, marker: str) -> None:
+  if is_bucket(path):
+    found = buckets.names(path)
+    is_free, is_own = not found, marker in found
+  else:
+    is_free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    is_own = (path / marker).is_file()
+  if is_free:
+    return
+  if not is_own:
     raise UserError(f"{path} exists and is not of this command's making (it holds no {marker}); choose another folder")
   if not overwrite:
     raise UserError(f"{path} exists; choose another folder or replace it with --overwrite")

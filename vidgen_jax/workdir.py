@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 from absl import logging
@@ -12,6 +11,7 @@ from absl import logging
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax.algorithms import ALGORITHMS
+from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
@@ -51,15 +51,16 @@ def claim(workdir: str, config: ExperimentConfig) -> None:
   Raises:
     UserError: if it belongs to another one, naming the fields that differ, or cannot be written.
   """
-  path, plain = Path(workdir) / CONFIG_FILE, configs.to_dict(config)
-  if path.exists():
-    changed = configs.differences(_read(path), plain)
+  path, plain = user_path(workdir) / CONFIG_FILE, configs.to_dict(config)
+  if (known := _read(path)) is not None:
+    changed = configs.differences(known, plain)
     if changed:
       listed = "; ".join(f"config.{name} was {old!r}, is {new!r}" for name, (old, new) in list(changed.items())[:5])
       raise UserError(f"--workdir={workdir} belongs to a different config ({listed}); choose another folder")
   if jax.process_index() == 0:
-    with disk_errors(path):
-      path.parent.mkdir(parents=True, exist_ok=True)
+    if not is_bucket(path):
+      with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
       temporary.write_text(json.dumps(plain, indent=2) + "\n")
 
@@ -74,7 +75,7 @@ def exclusive(workdir: str) -> Iterator[None]:
   if jax.process_index() != 0:
     yield
     return
-  path = Path(workdir) / ".lock"
+  path = user_path(workdir) / ".lock"
   held = f"--workdir={workdir} is being trained by another process; wait for it to end or choose another folder"
   with disk_errors(path), contextlib.ExitStack() as stack:
     stack.enter_context(locked(path, held=held))
@@ -89,10 +90,10 @@ def load_config(workdir: str) -> ExperimentConfig:
   Raises:
     UserError: if the folder holds none.
   """
-  path = Path(workdir) / CONFIG_FILE
-  if not path.exists():
+  config = _read(user_path(workdir) / CONFIG_FILE)
+  if config is None:
     raise UserError(f"--workdir={workdir} holds no {CONFIG_FILE}: no run was started there")
-  return configs.from_dict(_read(path))
+  return configs.from_dict(config)
 
 
 def load_trained(
@@ -171,8 +172,10 @@ def check_same_model(workdir: str, config: ExperimentConfig) -> None:
       raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")
 
 
-def _read(path: Path) -> dict:
+def _read(path: AnyPath) -> dict | None:
+  """The fields of a config file; None if there is none."""
   try:
-    return json.loads(path.read_text())
+    text = read_text(path)
+    return None if text is None else json.loads(text)
   except ValueError as error:
     raise UserError(f"{path} is damaged: {error}") from error

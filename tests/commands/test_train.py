@@ -334,7 +334,7 @@ class _OneStep:
 
 def test_without_jit_a_step_is_not_compiled_and_may_take_constants_from_the_host():
   checkpointer = types.SimpleNamespace(due=lambda step: False, save=lambda *_: None, wait=lambda: None)
-  hooks = types.SimpleNamespace(due=lambda step: False, metrics=lambda *_: None)
+  hooks = types.SimpleNamespace(due=lambda step: False, metrics=lambda *_: None, flush=lambda: None)
   state = TrainState(step=jnp.zeros(3), key=None, nets={}, opt_states={}, ema={})
   loop = TrainLoop(_OneStep(), checkpointer, iter([None]), hooks, StopSignals(), {})
   with jax.disable_jit():

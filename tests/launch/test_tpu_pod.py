@@ -85,7 +85,7 @@ def test_a_run_survives_two_preemptions(cloud):
   assert len(set(labels(creations))) == 3
   assert len(cloud.called("tpu-vm delete pod")) == 2
   # Two workers on each of three slices: installed, bucket mounted, the same command.
-  assert set(cloud.lines("installed")) == {"tpu,tensorboard"}
+  assert set(cloud.lines("installed")) == {"tpu,tensorboard,gcs"}
   assert len(cloud.lines("installed")) == 12  # by `install`, and again by local.sh, where setup.sh has nothing to do
   assert len(cloud.lines("mounted")) == 6
   assert set(cloud.lines("runs")) == {"-m vidgen_jax train --distributed " + " ".join(RUN)}

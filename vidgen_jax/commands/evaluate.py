@@ -4,7 +4,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
 from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.commands import distributed_flags, given_flags, metric_flags
 from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.data import pipeline
@@ -39,6 +39,8 @@ and decoded straight lines between their latents, are scored too.
 With --follow it scores every checkpoint of a run that is being trained elsewhere, until the last.
 Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors
 Example: vidgen evaluate --workdir=runs/any --task=predict --samples=50"""
+
+BUCKET_FLAGS = ("workdir",)
 
 SCORES_FILE = "scores.jsonl"
 PICTURES_FOLDER = "evaluation"
@@ -101,6 +103,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
   _check_follow_flags(flag_values)
+  workdir = user_path(flag_values.workdir)
   startup.enable_compilation_cache()
   distributed_flags.join(flag_values)
   config = _config(flag_values)
@@ -126,12 +129,12 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     table, curves = score_run(
       trained,
       options=options,
-      folder=Path(flag_values.workdir) / PICTURES_FOLDER,
+      folder=workdir / PICTURES_FOLDER,
       collector=collector,
       batch_norm=flag_values.batch_norm,
       seed=flag_values.seed,
     )
-    return _report(Path(flag_values.workdir) / SCORES_FILE, table, curves)
+    return _report(workdir / SCORES_FILE, table, curves)
 
   if flag_values.follow:
     following = FollowOptions(
@@ -141,14 +144,14 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       patience=flag_values.patience,
     )
     hashes = [extractor.hash for extractor in extractors]
-    scores = Path(flag_values.workdir) / SCORES_FILE
     terms = _terms(config, flag_values, options) | {"given_frames": frames_text(given_frames)}
-    follow(flag_values.workdir, score, scored=_scored_steps(scores, terms, hashes), options=following, terms=terms)
+    scored = _scored_steps(workdir / SCORES_FILE, terms, hashes)
+    follow(flag_values.workdir, score, scored=scored, options=following, terms=terms)
   else:
     score(flag_values.workdir, flag_values.step)
 
 
-def _report(path: Path, table: ScoreTable, curves: list[Score]) -> list[Score]:
+def _report(path: AnyPath, table: ScoreTable, curves: list[Score]) -> list[Score]:
   scores = [*table.scores, *curves]
   if jax.process_index() == 0:
     sys.stdout.write("\n\n".join(filter(None, [table.text(), curve_text(curves)])) + "\n")
@@ -208,12 +211,10 @@ def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: Sam
   }
 
 
-def _scored_steps(path: Path, terms: Mapping[str, Any], hashes: list[str]) -> list[int]:
+def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: list[str]) -> list[int]:
   """Steps whose scores are in the file already, on the same terms and by all of these networks."""
-  if not path.is_file():
-    return []
   found: dict[int, set[str | None]] = {}
-  for line in path.read_text().splitlines():
+  for line in (read_text(path) or "").splitlines():
     try:
       row = json.loads(line)
     except ValueError:  # cut off when a process was killed

@@ -34,6 +34,8 @@ SUMMARY = """Exports the averaged generator of a run: a folder that runs with ja
 Needs --workdir of a run and --out, the folder to make; and the run's data set, for the standing statistics.
 Example: vidgen export --workdir=runs/shapes --out=exports/shapes"""
 
+BUCKET_FLAGS = ("workdir", "out")
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 SEPARATOR = "/"
 """Between the parts of a flat name: 'generator/params/stage_0_unit/kernel_r'."""

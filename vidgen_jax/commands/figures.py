@@ -55,6 +55,8 @@ Example: vidgen figures --workdir=runs/between --out=figures
 Example: vidgen figures --workdir=runs/shapes --only=best_of_ssim,truncation --samples=20 --truncations=0,0.5,1,none
   --out=curves"""
 
+BUCKET_FLAGS = ("workdir", "out")
+
 GENERATED, MEAN, BLOCKS, LATENT_WALK, CLASS_WALK, PARTS, BEST_OF, TRUNCATION = (
   "generated_over_original",
   "mean_of_samples",

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
+from vidgen_jax import buckets
 from vidgen_jax.errors import UserError
 
 # What a mistake in a config file raises while the file is loaded, and what ml_collections raises for a bad override.
@@ -153,6 +155,35 @@ def _text(error: BaseException) -> str:
   while error.args and isinstance(error.args[0], BaseException):
     error = error.args[0]
   return str(error.args[0]) if isinstance(error, (KeyError, SyntaxError)) and error.args else str(error)
+
+
+def refuse_urls(flag_values: flags.FlagValues, arguments: Sequence[str], *, but: Sequence[str]) -> None:
+  """Refuses URLs, which would be taken for names of local files.
+
+  Args:
+    flag_values: the parsed flags, of whose configs every field counts.
+    arguments: the positional ones.
+    but: names of the flags that know buckets; see `user_path`.
+
+  Raises:
+    UserError: naming the flag or field.
+  """
+  values = {f"--{name}": flag_values[name].value for name in flag_values if name not in but}
+  for name, value in [*values.items(), *(("", argument) for argument in arguments)]:
+    for field, text in _texts(name, value):
+      buckets.local_path(text, field)
+
+
+def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
+  """All texts that a flag's value is made of, and their names."""
+  if isinstance(value, str):
+    yield name, value
+  elif isinstance(value, ConfigDict):
+    for field, part in value.items():
+      yield from _texts(f"{name}.{field}", part)
+  elif isinstance(value, list | tuple):
+    for part in value:
+      yield from _texts(name, part)
 
 
 def integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:

@@ -61,6 +61,8 @@ continues where it was when the same command is given again. manifest.json besid
 why it was skipped or what is damaged in it; more than --max_skipped of them is an error.
 """
 
+BUCKET_FLAGS = ("workdir",)
+
 USAGE = (
   "vidgen data build shape_motion|video_folder|generated|PUBLISHED [flags], "
   "or vidgen data inspect|verify|bench NAME [flags]"

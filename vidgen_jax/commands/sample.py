@@ -46,6 +46,8 @@ Example: vidgen sample --workdir=runs/between --given=first.png,last.png --sampl
 Example: vidgen sample --workdir=runs/any --anchor=a.png@3 --anchor=b.png@-1 --samples=5 --out=inferred
 Example: vidgen sample --workdir=runs/any --task=predict --num_clips=4 --samples=3 --out=predicted"""
 
+BUCKET_FLAGS = ("workdir", "out")
+
 SAMPLES_FILE = "samples.npz"
 SHEET_FILE = "contact_sheet.png"
 GIF_FILE = "samples.gif"

@@ -13,6 +13,7 @@ from ml_collections import config_flags
 from vidgen_jax import config as configs
 from vidgen_jax import experiment as experiments
 from vidgen_jax import workdir as workdirs
+from vidgen_jax.buckets import user_path
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands import distributed_flags
 from vidgen_jax.config import ExperimentConfig
@@ -22,6 +23,7 @@ from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 from vidgen_jax.evaluation import scoring
 from vidgen_jax.experiment import Experiment
+from vidgen_jax.files import gathered_folder
 from vidgen_jax.observe.parameters import parameter_table
 from vidgen_jax.observe.progress import Progress
 from vidgen_jax.observe.writers import create_writer
@@ -38,13 +40,17 @@ Exit status: 0 when the last step is done; 75 when SIGTERM came before it: the s
 continues.
 Example: vidgen train --config=experiments/trivd_shape_motion.py:cpu --workdir=runs/shapes"""
 
+BUCKET_FLAGS = ("workdir",)
+
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
   config_flags.DEFINE_config_file(
     "config", None, "experiments/FILE.py:VARIANT; override fields with --config.FIELD=VALUE", flag_values=flag_values
   )
-  flags.DEFINE_string("workdir", None, "folder of the run: checkpoints, metrics, pictures", flag_values=flag_values)
+  flags.DEFINE_string(
+    "workdir", None, "folder of the run, or gs://BUCKET/NAME: checkpoints, metrics, pictures", flag_values=flag_values
+  )
   flags.DEFINE_bool("profile", False, "writes a JAX trace of a few steps to workdir/profile", flag_values=flag_values)
   distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["config", "workdir"], flag_values=flag_values)
@@ -98,11 +104,12 @@ def train(
       keep_every=config.train.keep_every,
     ) as checkpointer,
     stop or StopSignals() as stop,
+    gathered_folder(f"{workdir}/profile") if profile else contextlib.nullcontext() as profile_folder,
   ):
     _check_continues(checkpointer, experiment, workdir)
     hashes = {name: weights.hash for name, weights in experiment.frozen_weights.items()}
     meta = {"config": configs.to_dict(config), "class_names": list(info.class_names), "frozen_weights": hashes}
-    run = _Run(experiment, workdir, checkpointer, iterator, stop, meta, f"{workdir}/profile" if profile else None)
+    run = _Run(experiment, workdir, checkpointer, iterator, stop, meta, profile_folder)
     rollbacks = Rollbacks(workdir)
     while True:
       try:
@@ -122,7 +129,7 @@ class _Run(NamedTuple):
   iterator: TrainingStream
   stop: StopSignals
   meta: dict[str, Any]
-  profile_folder: str | None
+  profile_folder: Path | None
 
   def go_on(self, rollbacks: Rollbacks) -> TrainState:
     """Trains from the last checkpoint, or from the beginning, to the end or a signal; returns the last state."""
@@ -144,10 +151,13 @@ class _Run(NamedTuple):
         shown=[f"{update.name}/loss" for update in experiment.updates],
       ) as progress,
     ):
-      hooks, meta = Hooks(experiment, Path(self.workdir), writer, progress), self.meta | {"rollbacks": len(rollbacks)}
+      hooks = Hooks(experiment, user_path(self.workdir), writer, progress)
+      meta = self.meta | {"rollbacks": len(rollbacks)}
       loop = TrainLoop(experiment, self.checkpointer, self.iterator, hooks, self.stop, meta)
       health = restored.meta.get("health") if restored else None
-      return loop.run(state, first_step, health=health, profile_folder=self.profile_folder)
+      return loop.run(
+        state, first_step, health=health, profile_folder=str(self.profile_folder) if self.profile_folder else None
+      )
 
 
 def _where(meta: Mapping[str, Any], iterator: TrainingStream) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from vidgen_jax import buckets
 from vidgen_jax.errors import UserError
 
 DEFAULT_DATA_DIR = "~/.cache/vidgen_jax/data"
@@ -51,6 +52,7 @@ class DataConfig:
       value = getattr(self, field)
       if value < 1:
         raise UserError(f"data.{field} must be at least 1, got {value}")
+    buckets.local_path(self.data_dir, "data.data_dir")
     if self.workers < 0:
       raise UserError(f"data.workers must be 0 or more, got {self.workers}")
     if self.eval_window not in ("centre", "random"):

@@ -5,10 +5,10 @@ import json
 import math
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,8 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
+from vidgen_jax import buckets
+from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
 from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole
@@ -85,7 +87,8 @@ def follow(
 ) -> list[int]:
   """Scores every checkpoint that is there or appears, in the order of steps.
 
-  Training may delete a checkpoint at any time, so each is first linked into a folder of our own.
+  Training may delete a checkpoint at any time, so each is first linked into a folder of our own; in a bucket it is
+  copied there.
 
   Args:
     workdir: of the run.
@@ -101,15 +104,16 @@ def follow(
   Raises:
     UserError: if `options.metric` is not among the scores.
   """
-  _restore_best(Path(workdir))
-  skipped = set(scored) & _compared_steps(Path(workdir), options.metric, terms) if options.metric else set(scored)
+  run_folder = user_path(workdir)
+  _restore_best(run_folder)
+  skipped = set(scored) & _compared_steps(run_folder, options.metric, terms) if options.metric else set(scored)
   done, now, waited_since = set(_from_lead(sorted(skipped))), [], time.monotonic()
   while True:
     fresh = [step for step in _steps(workdir) if step not in done]
     for step in fresh:
-      with _snapshot(Path(workdir), step) as folder:
+      with _snapshot(run_folder, step) as folder:
         if folder is not None:
-          _keep_best(Path(workdir), folder, step, score(str(folder), step), options.metric)
+          _keep_best(run_folder, folder, step, score(str(folder), step), options.metric)
           now.append(step)
       done.add(step)
     if options.last_step in done:
@@ -124,24 +128,24 @@ def follow(
   return now
 
 
-def best_step(workdir: str | Path) -> int | None:
+def best_step(workdir: str | os.PathLike[str]) -> int | None:
   """The step of the best checkpoint so far; None if none is kept."""
-  best = _read_best(Path(workdir) / BEST_FOLDER / BEST_FILE)
+  best = _read_best(user_path(workdir) / BEST_FOLDER / BEST_FILE)
   return None if best is None else best["step"]
 
 
-def _read_best(path: Path) -> dict[str, Any] | None:
-  if not path.is_file():
+def _read_best(path: AnyPath) -> dict[str, Any] | None:
+  if (text := read_text(path)) is None:
     return None
   try:
-    best = json.loads(path.read_text())
+    best = json.loads(text)
     return {name: best[name] for name in ("value", "step", "terms", "compared")}
   except (ValueError, KeyError, TypeError):
     logging.warning("%s is damaged; the best checkpoint is chosen anew", path)
     return None
 
 
-def _compared_steps(workdir: Path, metric: str, terms: Mapping[str, Any]) -> set[int]:
+def _compared_steps(workdir: AnyPath, metric: str, terms: Mapping[str, Any]) -> set[int]:
   """The steps that the best checkpoint was chosen from, if it was by this metric and on these terms."""
   best = _read_best(workdir / BEST_FOLDER / BEST_FILE)
   if best is None or any(best["terms"].get(name) != value for name, value in {**terms, "metric": metric}.items()):
@@ -166,21 +170,41 @@ def _steps(workdir: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def _snapshot(workdir: Path, step: int) -> Iterator[Path | None]:
+def _snapshot(workdir: AnyPath, step: int) -> Iterator[AnyPath | None]:
   """A folder of our own with the config and one checkpoint; None if training has deleted that in the meantime."""
   lead = jax.process_index() == 0
-  folder = workdir / f".following_{_from_lead(os.getpid())}"  # two followers of a run must not meet
-  found = _from_lead(_link_checkpoint(workdir, folder, step) if lead else None)
+  # Two followers of a run must not meet.
+  folder = workdir / f".following_{_from_lead(f'{socket.gethostname()}_{os.getpid()}')}"
+  take = _copy_checkpoint if is_bucket(workdir) else _link_checkpoint
+  found = _from_lead(take(workdir, folder, step) if lead else None)
   if not found:
     logging.warning("the checkpoint of step %d was deleted before it could be scored", step)
   try:
     yield folder if found else None
   finally:
     if lead:
-      shutil.rmtree(folder, ignore_errors=True)
+      _remove(folder)
 
 
-def _link_checkpoint(workdir: Path, folder: Path, step: int) -> bool:
+def _remove(folder: AnyPath) -> None:
+  if is_bucket(folder):
+    buckets.delete_folder(folder)
+  else:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _copy_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
+  """As `_link_checkpoint`, in a bucket."""
+  _remove(folder)
+  source = workdir / "checkpoints" / f"step_{step}"
+  target = folder / "checkpoints" / source.name
+  before = buckets.names(source)
+  complete = bool(before) and buckets.copy_folder(source, target)
+  complete = complete and before == buckets.names(source) == buckets.names(target)
+  return complete and buckets.copy_file(workdir / CONFIG_FILE, folder / CONFIG_FILE)
+
+
+def _link_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
   """Whether the whole checkpoint was still there."""
   shutil.rmtree(folder, ignore_errors=True)
   source = workdir / "checkpoints" / f"step_{step}"
@@ -196,7 +220,7 @@ def _link_checkpoint(workdir: Path, folder: Path, step: int) -> bool:
   return complete
 
 
-def _files(folder: Path) -> set[str]:
+def _files(folder: AnyPath) -> set[str]:
   return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
@@ -210,7 +234,7 @@ def _link(source: str, target: str) -> None:
     shutil.copy2(source, target)
 
 
-def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], metric: str) -> None:
+def _keep_best(workdir: AnyPath, folder: AnyPath, step: int, scores: Sequence[Score], metric: str) -> None:
   if not metric:
     return
   found = [score for score in scores if score.subject == "model" and score.metric == metric]
@@ -220,7 +244,7 @@ def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], 
   value = found[0].value
   if jax.process_index() != 0 or math.isnan(value):
     return
-  best, path = workdir / BEST_FOLDER, workdir / BEST_FOLDER / BEST_FILE
+  path = workdir / BEST_FOLDER / BEST_FILE
   before = _read_best(path)
   terms = {name: getattr(found[0], name) for name in _TERMS}
   compared = [step]
@@ -233,7 +257,18 @@ def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], 
       return
   logging.info("step %d is the best so far: %s %.5g", step, metric, value)
   _write_best(folder / BEST_FILE, {"value": value, "step": step, "terms": terms, "compared": compared})
-  replaced = workdir / _REPLACED
+  _put_into_place(workdir, folder)
+
+
+def _put_into_place(workdir: AnyPath, folder: AnyPath) -> None:
+  """Makes the folder the best one."""
+  best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
+  if is_bucket(workdir):
+    # Without that file, nothing counts as being there: it goes first and comes last.
+    buckets.delete_folder(best / BEST_FILE)
+    buckets.delete_folder(best)
+    buckets.copy_folder(folder, best, last=BEST_FILE)
+    return
   shutil.rmtree(replaced, ignore_errors=True)
   if best.exists():
     best.rename(replaced)
@@ -241,13 +276,13 @@ def _keep_best(workdir: Path, folder: Path, step: int, scores: Sequence[Score], 
   shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _write_best(path: Path, best: Mapping[str, Any]) -> None:
+def _write_best(path: AnyPath, best: Mapping[str, Any]) -> None:
   with written_whole(path) as temporary:
     temporary.write_text(json.dumps(best) + "\n")
 
 
-def _restore_best(workdir: Path) -> None:
+def _restore_best(workdir: AnyPath) -> None:
   """Takes back the best checkpoint that a process had put aside when it was killed."""
   best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
-  if jax.process_index() == 0 and replaced.exists() and not best.exists():
+  if jax.process_index() == 0 and not is_bucket(workdir) and replaced.exists() and not best.exists():
     replaced.rename(best)

@@ -1,7 +1,6 @@
 """The scores of a run's clips: what is computed for every clip and frame, and for the set as a whole."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax.buckets import AnyPath
 from vidgen_jax.evaluation import generation, scoring
 from vidgen_jax.evaluation.feature_collector import FeatureCollector
 from vidgen_jax.evaluation.scoring import Evaluation
@@ -33,7 +33,7 @@ def score_run(
   trained: Trained,
   *,
   options: SampleOptions,
-  folder: Path,
+  folder: AnyPath,
   collector: FeatureCollector,
   batch_norm: str = "standing",
   seed: int = 0,

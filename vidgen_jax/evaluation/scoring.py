@@ -5,13 +5,13 @@ Clips are whole everywhere, given frames included; metrics of single clips are c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import jax
 import numpy as np
 
 from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax.buckets import AnyPath
 from vidgen_jax.core.state import Nets
 from vidgen_jax.evaluation import generation
 from vidgen_jax.experiment import Experiment
@@ -91,7 +91,7 @@ class Evaluation:
 
 
 def draw_pictures(
-  folder: Path,
+  folder: AnyPath,
   step: int,
   *,
   prediction: np.ndarray,

@@ -4,10 +4,9 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 
-from vidgen_jax.errors import UserError
+from vidgen_jax.files import append_text
 
 _IN_EVERY_ROW = ("subject", "metric", "value", "unit")
 _SETTINGS = (
@@ -139,13 +138,7 @@ class ScoreTable:
     Raises:
       UserError: if the file cannot be written.
     """
-    path = pathlib.Path(path)
-    try:
-      path.parent.mkdir(parents=True, exist_ok=True)
-      with path.open("a", encoding="utf-8") as file:
-        file.write("".join(score.to_json() + "\n" for score in self._scores))
-    except OSError as error:
-      raise UserError(f"scores file {path} cannot be written: {error.strerror}; choose another folder") from error
+    append_text(path, "".join(score.to_json() + "\n" for score in self._scores))
 
 
 def _cell(value: object) -> str:

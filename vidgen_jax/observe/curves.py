@@ -3,11 +3,11 @@
 import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vidgen_jax.buckets import read_text, user_path
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole
 from vidgen_jax.observe.plots import require_matplotlib
@@ -27,11 +27,14 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np
   Raises:
     UserError: if the file is missing or a line in its middle is no JSON object with a step.
   """
-  path = pathlib.Path(path)
+  path = user_path(path)
   try:
-    lines = path.read_text(encoding="utf-8").split("\n")
+    text = read_text(path)
   except OSError as error:
     raise UserError(f"{path} cannot be read: {error.strerror}; give the metrics.jsonl of a run") from error
+  if text is None:
+    raise UserError(f"{path} cannot be read: there is no such file; give the metrics.jsonl of a run")
+  lines = text.split("\n")
   points: dict[str, list[tuple[int, float]]] = {}
   for number, line in enumerate(lines[:-1], start=1):  # What follows the last line break is empty or not whole.
     try:

@@ -2,13 +2,13 @@
 
 import math
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from vidgen_jax.buckets import AnyPath, user_path
 from vidgen_jax.files import written_whole
 from vidgen_jax.ops.video import add_border, as_rgb, contact_sheet, side_by_side
 
@@ -29,8 +29,8 @@ _SHOWN_SIDE = 64
 class PredictionPictures(NamedTuple):
   """What `save_prediction_pictures` wrote."""
 
-  sheet_path: pathlib.Path
-  gif_path: pathlib.Path
+  sheet_path: AnyPath
+  gif_path: AnyPath
   sheet: np.ndarray
   """uint8[H, W, 3], the contact sheet, for `MetricWriter.write_images`."""
 
@@ -160,7 +160,7 @@ def save_prediction_pictures(
   panels = np.stack([side_by_side(*clip) for clip in zip(guess, prediction, truth, strict=True)])
   rows = np.stack([truth, prediction], axis=1).reshape(-1, *truth.shape[1:])
   sheet = contact_sheet(mark_given(rows, given_frames), column_labels=frame_labels(given_frames, truth.shape[1]))
-  folder = pathlib.Path(folder)
+  folder = user_path(folder)
   sheet_path, gif_path = folder / f"contact_sheet_{step:08d}.png", folder / f"prediction_{step:08d}.gif"
   save_png(sheet_path, sheet)
   save_gif(gif_path, panels, fps=fps, columns=1 if len(panels) < 4 else 2, gap=4, zoom=_zoom(truth))

@@ -3,12 +3,12 @@
 import fractions
 import io
 import os
-import pathlib
 from collections.abc import Sequence
 
 import av
 import numpy as np
 
+from vidgen_jax.buckets import user_path
 from vidgen_jax.files import written_whole
 from vidgen_jax.observe.pictures import save_gif, save_png
 from vidgen_jax.ops.video import as_rgb
@@ -94,7 +94,7 @@ def save_clips(
     raise ValueError(f"save_clips knows {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
   for index, clips in enumerate(samples):
     for sample, clip in enumerate(clips):
-      path = pathlib.Path(folder) / f"clip_{index:03d}_sample_{sample:02d}"
+      path = user_path(folder) / f"clip_{index:03d}_sample_{sample:02d}"
       if "gif" in formats:
         save_gif(path.with_suffix(".gif"), clip[None], fps=fps, gap=0)
       if "mp4" in formats:

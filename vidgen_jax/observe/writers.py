@@ -3,23 +3,32 @@
 The only module that imports `clu.metric_writers`, and with it TensorFlow; both only inside `TensorBoardWriter`.
 """
 
+import concurrent.futures
 import contextlib
 import importlib.util
 import json
 import math
 import os
 import pathlib
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from absl import logging
+from etils import epath
 
+from vidgen_jax import buckets
+from vidgen_jax.buckets import is_bucket, local_path, user_path
+from vidgen_jax.errors import UserError
 from vidgen_jax.files import disk_errors, written_whole
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
+
+UPLOAD_SECONDS = 60.0
+"""How old the copy in the bucket may be while a run goes on, in seconds; a checkpoint finds it new."""
 
 _OWN_FIELDS = ("step", "time")
 
@@ -71,7 +80,7 @@ class JsonlWriter:
   """
 
   def __init__(self, path: str | os.PathLike[str]):
-    self._path = pathlib.Path(path)
+    self._path = local_path(path, "path")
     self._file = self._open()
 
   def truncate_after(self, step: int) -> None:
@@ -197,6 +206,93 @@ class MultiWriter:
         stack.callback(writer.close)
 
 
+class UploadingWriter:
+  """Writes into a temporary folder and copies its files into a bucket, which knows no appending.
+
+  They are uploaded whole: in the background after `every` seconds, and in `flush`. What the bucket holds already is
+  fetched first as far as `continued` names it, and replaced.
+
+  Args:
+    folder: of the run, in a bucket.
+    make: makes the writer of a local folder.
+    continued: names of the files that go on where those in the bucket end.
+    every: seconds between two uploads; a file that has not grown is left out.
+
+  Raises:
+    UserError: if the bucket cannot be read or written; later, in `flush` and `close`.
+  """
+
+  def __init__(
+    self,
+    folder: epath.Path,
+    make: Callable[[pathlib.Path], MetricWriter],
+    *,
+    continued: tuple[str, ...] = (),
+    every: float = UPLOAD_SECONDS,
+  ):
+    self._folder, self._every = folder, every
+    self._sizes: dict[pathlib.Path, tuple[int, int]] = {}
+    with contextlib.ExitStack() as stack:
+      self._local = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+      for name in continued:
+        if (text := buckets.read_text(folder / name)) is not None:
+          (self._local / name).write_text(text, encoding="utf-8")
+      self._writer = make(self._local)
+      stack.callback(self._writer.close)
+      self._thread = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1, "upload"))
+      self._upload()
+      self._stack = stack.pop_all()
+    self._running: concurrent.futures.Future | None = None
+    self._uploaded = time.monotonic()
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes, and begins to upload if it is time."""
+    self._writer.write_scalars(step, scalars)
+    self._upload_if_due()
+
+  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Writes, and begins to upload if it is time."""
+    self._writer.write_images(step, images)
+    self._upload_if_due()
+
+  def flush(self) -> None:
+    """Returns when everything is in the bucket."""
+    self._writer.flush()
+    self._wait()
+    self._upload()
+    self._uploaded = time.monotonic()
+
+  def close(self) -> None:
+    """Flushes, and removes the temporary folder."""
+    with self._stack:
+      self.flush()
+
+  def _upload_if_due(self) -> None:
+    if time.monotonic() - self._uploaded < self._every or (self._running and not self._running.done()):
+      return
+    self._wait()
+    self._writer.flush()
+    self._running = self._thread.submit(self._upload)
+    self._uploaded = time.monotonic()
+
+  def _wait(self) -> None:
+    """Lets an upload in the background end. That it failed does not matter: what it left out is uploaded next time."""
+    if self._running is not None:
+      try:
+        self._running.result()
+      except UserError as error:
+        logging.warning("%s", error)
+      self._running = None
+
+  def _upload(self) -> None:
+    for path in sorted(path for path in self._local.rglob("*") if path.is_file()):
+      stat = path.stat()
+      size = (stat.st_size, stat.st_mtime_ns)
+      if self._sizes.get(path) != size:
+        buckets.upload(path, self._folder / path.relative_to(self._local).as_posix())
+        self._sizes[path] = size
+
+
 def tensorboard_is_installed() -> bool:
   """Whether both packages of the extra [tensorboard] can be found. Imports neither."""
   return all(importlib.util.find_spec(name) is not None for name in ("tensorflow", "tensorboard"))
@@ -219,7 +315,13 @@ def create_writer(workdir: str | os.PathLike[str], *, is_lead: bool, resumed_ste
   """
   if not is_lead:
     return NullWriter()
-  workdir = pathlib.Path(workdir)
+  workdir = user_path(workdir)
+  if not is_bucket(workdir):
+    return _create_local_writer(workdir, resumed_step)
+  return UploadingWriter(workdir, lambda folder: _create_local_writer(folder, resumed_step), continued=(METRICS_FILE,))
+
+
+def _create_local_writer(workdir: pathlib.Path, resumed_step: int | None) -> MetricWriter:
   lines = JsonlWriter(workdir / METRICS_FILE)
   lines.truncate_after(-1 if resumed_step is None else resumed_step)
   if not tensorboard_is_installed():

@@ -1,10 +1,9 @@
 """What happens now and then during training: writing metrics, pictures and scores."""
 
-from pathlib import Path
-
 import jax
 from absl import logging
 
+from vidgen_jax.buckets import AnyPath
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.evaluation import generation, scoring
 from vidgen_jax.experiment import Experiment
@@ -15,7 +14,7 @@ from vidgen_jax.observe.writers import MetricWriter
 class Hooks:
   """Writes metrics, contact sheets, GIFs and scores of fixed validation clips."""
 
-  def __init__(self, experiment: Experiment, workdir: Path, writer: MetricWriter, progress: Progress) -> None:
+  def __init__(self, experiment: Experiment, workdir: AnyPath, writer: MetricWriter, progress: Progress) -> None:
     """Pictures go to `workdir/pictures`."""
     self._experiment = experiment
     self._workdir = workdir
@@ -30,6 +29,10 @@ class Hooks:
     """Writes the means of the metrics since the last writing, and the rate."""
     rate = self._progress.steps_per_second()
     self._writer.write_scalars(step, means | ({"steps_per_second": rate} if rate else {}))
+
+  def flush(self) -> None:
+    """Returns when all metrics that were written are as safe as a checkpoint of their step will be."""
+    self._writer.flush()
 
   def due(self, step: int) -> bool:
     """Whether `run` has anything to do after `step` completed steps."""

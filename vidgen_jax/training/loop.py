@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -86,7 +87,7 @@ class TrainLoop:
     first_step: int,
     *,
     health: Mapping[str, Any] | None = None,
-    profile_folder: str | None = None,
+    profile_folder: Path | None = None,
   ) -> TrainState:
     """Trains from `first_step` completed steps on; returns the last state, saved.
 
@@ -109,7 +110,9 @@ class TrainLoop:
       finally:
         self._stop_trace()
 
-  def _run(self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: str | None) -> TrainState:
+  def _run(
+    self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: Path | None
+  ) -> TrainState:
     num_steps = self._experiment.config.train.num_steps
     step_fns: dict[str, Any] = {}
     # Operations that run one by one take their constants from the host.
@@ -182,6 +185,7 @@ class TrainLoop:
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite is never saved.
+    self._hooks.flush()  # Nor one whose metrics could be lost: a resumed run would never write them.
     devices = {"process_count": jax.process_count(), "device_count": jax.device_count()}
     meta = self._meta | {"step": step, **devices, "health": self._health.state()}
     self._checkpointer.save(step, state, batches, meta)
@@ -191,10 +195,10 @@ class TrainLoop:
       return "preemption" if self._checkpointer.preempted(step) else None
     return self._stop.received.name if self._stop.received else None
 
-  def _profile(self, steps_done: int, folder: str) -> None:
+  def _profile(self, steps_done: int, folder: Path) -> None:
     """Traces the steps after the first one, which compiles."""
     if steps_done == 1:
-      jax.profiler.start_trace(folder)
+      jax.profiler.start_trace(str(folder))
       self._tracing = True
     elif steps_done == 1 + PROFILED_STEPS:
       self._stop_trace()

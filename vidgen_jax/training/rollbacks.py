@@ -3,18 +3,18 @@
 import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
+from vidgen_jax.buckets import read_text, user_path
 from vidgen_jax.checkpoint import Checkpointer, Restored
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 from vidgen_jax.experiment import Experiment
-from vidgen_jax.files import disk_errors, written_whole
+from vidgen_jax.files import written_whole
 from vidgen_jax.training.loop import CollapseError
 
 ROLLBACKS_FILE = "rollbacks.jsonl"
@@ -35,13 +35,12 @@ class Rollbacks:
     Raises:
       UserError: if it is damaged.
     """
-    self._path = Path(workdir) / ROLLBACKS_FILE
+    self._path = user_path(workdir) / ROLLBACKS_FILE
     self._records: list[dict[str, Any]] = []
-    if self._path.exists():
-      try:
-        self._records = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
-      except ValueError as error:
-        raise UserError(f"{self._path} is damaged: {error}") from error
+    try:
+      self._records = [json.loads(line) for line in (read_text(self._path) or "").splitlines()]
+    except ValueError as error:
+      raise UserError(f"{self._path} is damaged: {error}") from error
 
   def __len__(self) -> int:
     return len(self._records)
@@ -101,11 +100,7 @@ class Rollbacks:
     return state, restored
 
   def _write(self) -> None:
-    if jax.process_index() != 0:
-      return
-    if not self._records:
-      with disk_errors(self._path):
-        self._path.unlink(missing_ok=True)
+    if jax.process_index() != 0 or (not self._records and read_text(self._path) is None):
       return
     with written_whole(self._path) as temporary:
       temporary.write_text("".join(f"{json.dumps(record)}\n" for record in self._records), encoding="utf-8")
