@@ -36,15 +36,12 @@ PATIENCE = 240
 
 
 @pytest.fixture
-def start(run_config, repository, tmp_path_factory):
-  """Starts the processes of a training of the tiny experiment; those that are left over are killed at the end."""
+def launch(repository, tmp_path_factory):
+  """Starts the processes of a command; those that are left over are killed at the end."""
   started, logs = [], tmp_path_factory.mktemp("logs")
 
-  def start(workdir: Path | str, count: int, **changes) -> list[subprocess.Popen]:
-    fields = TINY | {"data.data_dir": run_config.data.data_dir, "train.log_every": 1, "train.picture_every": 0}
-    fields |= {"train.evaluate_every": 0} | {name.replace("__", "."): value for name, value in changes.items()}
-    command = [sys.executable, "-m", "vidgen_jax", "train", "--config=experiments/trivd_shape_motion.py:smoke"]
-    command += [f"--config.{name}={_text(value)}" for name, value in fields.items()] + [f"--workdir={workdir}"]
+  def launch(words: list[str], count: int) -> list[subprocess.Popen]:
+    command = [sys.executable, "-m", "vidgen_jax", *words]
     if count > 1:
       command += ["--distributed", f"--coordinator=127.0.0.1:{_free_port()}", f"--num_processes={count}"]
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "JAX_PLATFORMS": "cpu"}
@@ -58,10 +55,24 @@ def start(run_config, repository, tmp_path_factory):
     started.append(job)
     return job
 
-  yield start
+  yield launch
   for process in (process for job in started for process in job):
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def start(launch, run_config):
+  """Starts the processes of a training of the tiny experiment."""
+
+  def start(workdir: Path | str, count: int, **changes) -> list[subprocess.Popen]:
+    fields = TINY | {"data.data_dir": run_config.data.data_dir, "train.log_every": 1, "train.picture_every": 0}
+    fields |= {"train.evaluate_every": 0} | {name.replace("__", "."): value for name, value in changes.items()}
+    changed = [f"--config.{name}={_text(value)}" for name, value in fields.items()]
+    words = ["train", "--config=experiments/trivd_shape_motion.py:smoke", *changed, f"--workdir={workdir}"]
+    return launch(words, count)
+
+  return start
 
 
 def _text(value) -> str:
@@ -106,7 +117,7 @@ def test_any_number_of_processes_computes_the_same_and_continues_what_others_beg
   assert _statuses(start(two, 2, train__num_steps=2)) == [0, 0]
   assert _statuses(start(two, 1, train__num_steps=4)) == [0]
   assert _statuses(start(four, 4, train__num_steps=2, train__checkpoint_every=1)) == [0, 0, 0, 0]
-  _flip_a_bit(four / "checkpoints" / "step_2" / "state")
+  _flip_bits(four / "checkpoints" / "step_2" / "state")
   job = start(four, 2, train__num_steps=4)
   assert _statuses(job) == [0, 0]
   for process in job:
@@ -116,11 +127,12 @@ def test_any_number_of_processes_computes_the_same_and_continues_what_others_beg
   np.testing.assert_allclose(_losses(four), _losses(one), rtol=1e-5)
 
 
-def _flip_a_bit(folder) -> None:
-  """Of each file that may hold values."""
+def _flip_bits(folder) -> None:
+  """Here and there in the files that hold values: not every place of them is in use."""
   for path in folder.glob("ocdbt.process_*/d/*"):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
+    for place in range(40, len(data), 80):
+      data[place] ^= 4
     path.write_bytes(data)
 
 
@@ -183,6 +195,17 @@ def test_a_training_that_is_killed_again_and_again_ends_as_the_undisturbed_one(s
   for name, value in expected.items():
     np.testing.assert_array_equal(found[name], value, err_msg=name)
   assert _losses(killed) == _losses(undisturbed)
+
+
+def test_samples_of_two_processes_are_those_of_one(launch, run_folder, tmp_path):
+  words = ["sample", f"--workdir={run_folder}", "--num_clips=3", "--samples=2"]
+  job = launch([*words, f"--out={tmp_path / 'two'}"], 2)
+  assert cli.dispatch([*words, f"--out={tmp_path / 'one'}"]) == 0
+  assert _statuses(job) == [0, 0]
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+  one, two = (np.load(tmp_path / name / "samples.npz")["samples"].astype(int) for name in ("one", "two"))
+  assert np.ptp(one) > 100
+  assert np.abs(one - two).max() <= 1
 
 
 def _wait_for_steps(workdir, steps, job) -> None:

@@ -13,9 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 
 from vidgen_jax import buckets
 from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
@@ -23,11 +21,11 @@ from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole
 from vidgen_jax.metrics.report import Score
+from vidgen_jax.parallel.agreement import from_lead
 from vidgen_jax.workdir import CONFIG_FILE
 
 BEST_FOLDER, BEST_FILE = "best", "best.json"
 
-_MESSAGE_BYTES = 65_536
 _REPLACED = ".best_replaced"
 
 _TERMS = (
@@ -107,7 +105,7 @@ def follow(
   run_folder = user_path(workdir)
   _restore_best(run_folder)
   skipped = set(scored) & _compared_steps(run_folder, options.metric, terms) if options.metric else set(scored)
-  done, now, waited_since = set(_from_lead(sorted(skipped))), [], time.monotonic()
+  done, now, waited_since = set(from_lead(sorted(skipped))), [], time.monotonic()
   while True:
     fresh = [step for step in _steps(workdir) if step not in done]
     for step in fresh:
@@ -120,7 +118,7 @@ def follow(
       break
     if fresh:
       waited_since = time.monotonic()
-    elif _from_lead(time.monotonic() - waited_since > options.patience):
+    elif from_lead(time.monotonic() - waited_since > options.patience):
       logging.info("no new checkpoint for %g s; the run is at step %s", options.patience, max(done, default="none"))
       break
     else:
@@ -153,20 +151,12 @@ def _compared_steps(workdir: AnyPath, metric: str, terms: Mapping[str, Any]) -> 
   return set(best["compared"])
 
 
-def _from_lead(value: Any) -> Any:
-  """What the first process holds, on every process: others could see another state of the disk, and wait for ever."""
-  if jax.process_count() == 1:
-    return value
-  text = np.frombuffer(json.dumps(value).encode().ljust(_MESSAGE_BYTES), np.uint8)
-  return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(text)).tobytes().decode())
-
-
 def _steps(workdir: str) -> list[int]:
   steps = []
   if jax.process_index() == 0:
     with Checkpointer(workdir, read_only=True) as checkpointer:
       steps = checkpointer.steps()
-  return _from_lead(steps)
+  return from_lead(steps)
 
 
 @contextlib.contextmanager
@@ -174,9 +164,9 @@ def _snapshot(workdir: AnyPath, step: int) -> Iterator[AnyPath | None]:
   """A folder of our own with the config and one checkpoint; None if training has deleted that in the meantime."""
   lead = jax.process_index() == 0
   # Two followers of a run must not meet.
-  folder = workdir / f".following_{_from_lead(f'{socket.gethostname()}_{os.getpid()}')}"
+  folder = workdir / f".following_{from_lead(f'{socket.gethostname()}_{os.getpid()}')}"
   take = _copy_checkpoint if is_bucket(workdir) else _link_checkpoint
-  found = _from_lead(take(workdir, folder, step) if lead else None)
+  found = from_lead(take(workdir, folder, step) if lead else None)
   if not found:
     logging.warning("the checkpoint of step %d was deleted before it could be scored", step)
   try:
