@@ -285,7 +285,8 @@ def _reason(error: Exception) -> str:
 
 
 def _json_checksum(value: Any) -> int:
-  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
+  as_read = json.loads(json.dumps(value))  # Numbers as names, tuples: told apart before, not after.
+  return zlib.crc32(json.dumps(as_read, sort_keys=True).encode())
 
 
 def _damage(restored: Mapping[str, Any]) -> str:
