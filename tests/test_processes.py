@@ -109,22 +109,19 @@ def _state(workdir) -> dict[str, np.ndarray]:
   return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
 
 
-def test_any_number_of_processes_computes_the_same_and_continues_what_others_began(start, tmp_path, bucket):
+def test_any_number_of_processes_computes_the_same_and_continues_what_others_began(start, tmp_path):
   # 40 clips less the test clips, 24 a step: the fourth step ends in the third epoch.
-  # Two of them meet in a bucket.
-  one, two, four = tmp_path / "one", f"{bucket}/two", tmp_path / "four"
+  one, many = tmp_path / "one", tmp_path / "many"
   assert _statuses(start(one, 1, train__num_steps=4)) == [0]
-  assert _statuses(start(two, 2, train__num_steps=2)) == [0, 0]
-  assert _statuses(start(two, 1, train__num_steps=4)) == [0]
-  assert _statuses(start(four, 4, train__num_steps=2, train__checkpoint_every=1)) == [0, 0, 0, 0]
-  _flip_bits(four / "checkpoints" / "step_2" / "state")
-  job = start(four, 2, train__num_steps=4)
+  assert _statuses(start(many, 4, train__num_steps=2, train__checkpoint_every=1)) == [0, 0, 0, 0]
+  _flip_bits(many / "checkpoints" / "step_2" / "state")
+  job = start(many, 2, train__num_steps=3)
   assert _statuses(job) == [0, 0]
   for process in job:
     assert "checkpoint of step 2 cannot be read and is passed over" in process.log.read_text()
     assert "24 clips seen; saved by 4 processes on 4 devices, now 2 on 2" in process.log.read_text()
-  np.testing.assert_allclose(_losses(two), _losses(one), rtol=1e-5)
-  np.testing.assert_allclose(_losses(four), _losses(one), rtol=1e-5)
+  assert _statuses(start(many, 1, train__num_steps=4)) == [0]
+  np.testing.assert_allclose(_losses(many), _losses(one), rtol=1e-5)
 
 
 def _flip_bits(folder) -> None:
@@ -137,13 +134,13 @@ def _flip_bits(folder) -> None:
 
 
 def test_a_disk_that_is_full_for_one_of_them_ends_all_of_them(start, tmp_path):
-  job = start(tmp_path, 2, train__num_steps=100_000, train__checkpoint_every=20)
-  _wait_for_steps(tmp_path, 21, job)
+  job = start(tmp_path, 2, train__num_steps=100_000, train__checkpoint_every=5)
+  _wait_until(job, (tmp_path / "checkpoints" / "step_5").is_dir)
   resource.prlimit(job[1].pid, resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
   begun = time.monotonic()
   assert _statuses(job) == [PREEMPTED_EXIT_CODE, 2]
   assert time.monotonic() - begun < HEARTBEAT_SECONDS + 15
-  assert (tmp_path / "checkpoints" / "step_20").is_dir()
+  assert (tmp_path / "checkpoints" / "step_5").is_dir()
 
 
 def test_sigterm_on_any_of_them_saves_the_same_step_on_all(start, tmp_path):
@@ -158,16 +155,6 @@ def test_sigterm_on_any_of_them_saves_the_same_step_on_all(start, tmp_path):
   assert step == len(_losses(tmp_path))
 
 
-def test_a_process_that_dies_ends_the_others_with_a_reason(start, tmp_path):
-  job = start(tmp_path, 2, train__num_steps=100_000)
-  _wait_for_steps(tmp_path, 3, job)
-  job[1].kill()
-  begun = time.monotonic()
-  assert job[0].wait(timeout=PATIENCE) == PREEMPTED_EXIT_CODE
-  assert time.monotonic() - begun < HEARTBEAT_SECONDS + 15
-  assert "another process of the job ended, or cannot be reached" in job[0].log.read_text()
-
-
 def test_a_mistake_of_one_process_ends_it_at_once(start, tmp_path):
   begun = time.monotonic()
   job = start(tmp_path, 2, data__name="nothing")
@@ -176,19 +163,26 @@ def test_a_mistake_of_one_process_ends_it_at_once(start, tmp_path):
   assert time.monotonic() - begun < 60
 
 
-def test_a_training_that_is_killed_again_and_again_ends_as_the_undisturbed_one(start, tmp_path):
-  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+def test_a_training_that_is_killed_again_and_again_ends_as_the_undisturbed_one(start, tmp_path, bucket):
+  # The undisturbed one meets in a bucket.
+  undisturbed, killed = f"{bucket}/undisturbed", tmp_path / "killed"
   steps = 10 + 10 * NUM_KILLS
   settings = {"train__num_steps": steps, "train__checkpoint_every": 4}
   assert _statuses(start(undisturbed, 2, **settings)) == [0, 0]
   draw = random.Random(0)
-  for _ in range(NUM_KILLS):
+  for count in range(NUM_KILLS):
     job = start(killed, 2, **settings)
     _wait_for_steps(killed, _steps(killed) + draw.randrange(1, 8), job)
     time.sleep(draw.uniform(0, 0.2))
-    victim = draw.randrange(2)
+    victim = draw.randrange(2) if count else 1
     job[victim].kill()
-    assert job[1 - victim].wait(timeout=PATIENCE) != 0
+    begun = time.monotonic()
+    status = job[1 - victim].wait(timeout=PATIENCE)
+    if victim == 1:  # Those that lose the first one are ended by JAX, in its own words.
+      assert status == PREEMPTED_EXIT_CODE
+      assert time.monotonic() - begun < HEARTBEAT_SECONDS + 15
+      assert "another process of the job ended, or cannot be reached" in job[0].log.read_text()
+    assert status != 0
   assert _statuses(start(killed, 2, **settings)) == [0, 0]
   expected, found = _state(undisturbed), _state(killed)
   assert expected.keys() == found.keys()
@@ -210,8 +204,12 @@ def test_samples_of_two_processes_are_those_of_one(launch, run_folder, tmp_path)
 
 def _wait_for_steps(workdir, steps, job) -> None:
   """Until so many steps are written."""
+  _wait_until(job, lambda: _steps(workdir) >= steps)
+
+
+def _wait_until(job, reached) -> None:
   deadline = time.monotonic() + PATIENCE
-  while _steps(workdir) < steps:
+  while not reached():
     assert all(process.poll() is None for process in job), job[0].log.read_text()[-2000:]
     assert time.monotonic() < deadline
     time.sleep(0.05)

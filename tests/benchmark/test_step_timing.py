@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax.benchmark import step_timing
+from vidgen_jax.core.state import TrainState
 
 pytest_plugins = ("tests.tiny_experiment",)
 
@@ -35,8 +36,9 @@ def test_the_loop_is_timed_with_its_input_and_the_bare_step_without(tiny):
   def instant(state, batch, constants):
     return state, metrics
 
+  state = TrainState(step=jnp.int32(0), key=None, nets={}, opt_states={}, ema={})
   slow = _SlowInput(made.batch_shape(), 0.05)
-  timing = step_timing.time_steps(made, instant, None, slow, steps=8, first_step=0)
+  timing = step_timing.time_steps(made, instant, state, slow, steps=8, first_step=0)
   assert timing.fastest <= timing.bare < 0.05 <= timing.loop
 
 

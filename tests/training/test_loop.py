@@ -71,7 +71,9 @@ def _run(experiment):
   checkpointer = types.SimpleNamespace(
     due=lambda step: False, save=lambda *_: None, wait=lambda: None, steps=lambda: [2, 3, 4]
   )
-  hooks = types.SimpleNamespace(due=lambda step: False, metrics=lambda *_: None, write=written.__setitem__)
+  hooks = types.SimpleNamespace(
+    due=lambda step: False, metrics=lambda *_: None, write=written.__setitem__, flush=lambda: None
+  )
   state = TrainState(step=jnp.int32(0), key=None, nets={"generator": None}, opt_states={}, ema={})
   with jax.disable_jit():
     TrainLoop(experiment, checkpointer, _Batches(), hooks, StopSignals(), {}).run(state, 0)
