@@ -20,7 +20,7 @@ from etils import epath
 from vidgen_jax.buckets import is_bucket, user_path
 from vidgen_jax.core.checksums import checksums
 from vidgen_jax.errors import TryAgainError, UserError
-from vidgen_jax.parallel.agreement import everywhere
+from vidgen_jax.parallel.agreement import everywhere, lost_process
 
 STATE, DATA, META = "state", "data", "meta"
 _CHECKSUMS = "checksums"
@@ -252,16 +252,18 @@ class Checkpointer:
     """Tells in one line why a checkpoint could not be written."""
     try:
       yield
-    except TimeoutError as error:
+    except (OSError, ValueError) as error:
+      if (lost := lost_process(error)) is not None:
+        raise lost from None
+      if not isinstance(error, TimeoutError):
+        raise UserError(
+          f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
+          f"command: it continues after step {self._last_complete()}"
+        ) from error
       # Orbax measures by the clock on the wall.
       raise TryAgainError(
         f"saving to {self._folder} took too long, or the clock has jumped; run the same command: it continues after "
         f"step {self._last_complete()}"
-      ) from error
-    except (OSError, ValueError) as error:
-      raise UserError(
-        f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
-        f"command: it continues after step {self._last_complete()}"
       ) from error
 
   def _last_complete(self) -> int:

@@ -11,6 +11,7 @@ from absl import flags, logging
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.agreement import lost_process
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
 
 Run = Callable[[flags.FlagValues, list[str]], int | None]
@@ -65,18 +66,17 @@ def together(run: Run) -> Run:
 
 def _end(error: BaseException) -> None:
   """Says why, and ends the process without waiting for anything."""
-  status = error.exit_status if isinstance(error, UserError) else 1
-  if isinstance(error, jax.errors.JaxRuntimeError):
-    status = PREEMPTED_EXIT_CODE
+  lost = None if isinstance(error, UserError) else lost_process(error)
+  status = error.exit_status if isinstance(error, UserError) else 1 if lost is None else PREEMPTED_EXIT_CODE
   try:
-    _say(error)
+    _say(error, lost)
   finally:  # The log may lie on the disk that is full.
     os._exit(status)
 
 
-def _say(error: BaseException) -> None:
-  if isinstance(error, jax.errors.JaxRuntimeError):
-    reason = (str(error).strip() or "unknown").splitlines()[0][:300]
+def _say(error: BaseException, lost: BaseException | None) -> None:
+  if lost is not None:
+    reason = (str(lost).strip() or "unknown").splitlines()[0][:300]
     logging.error(
       "another process of the job ended, or cannot be reached: %s; start the job again, it continues from its last "
       "checkpoint",

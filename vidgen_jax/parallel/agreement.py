@@ -17,6 +17,22 @@ def everywhere(flag: bool) -> bool:
   return bool(np.all(multihost_utils.process_allgather(np.asarray(flag))))
 
 
+def lost_process(error: BaseException | None) -> BaseException | None:
+  """The error, or one behind it, that tells that another process of the job has ended or cannot be reached.
+
+  JAX raises a JaxRuntimeError where a computation fails once it runs, but a ValueError where it fails at its start, as
+  the CPU's collectives (Gloo) may; orbax turns either into a TimeoutError.
+
+  Returns:
+    None if no error of the chain tells so.
+  """
+  while error is not None:
+    if isinstance(error, jax.errors.JaxRuntimeError) or (isinstance(error, ValueError) and "Gloo" in str(error)):
+      return error
+    error = error.__cause__
+  return None
+
+
 def from_lead(value: Any) -> Any:
   """What the first process holds, on every process: others could see another state of the disk, and wait for ever.
 

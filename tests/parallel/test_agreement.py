@@ -1,0 +1,36 @@
+"""Which errors tell that another process of the job is gone."""
+
+import jax
+import pytest
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.parallel.agreement import everywhere, from_lead, lost_process
+
+
+def _caused(error: Exception, cause: Exception) -> Exception:
+  error.__cause__ = cause
+  return error
+
+
+@pytest.mark.parametrize(
+  ("error", "told"),
+  [
+    (jax.errors.JaxRuntimeError("UNAVAILABLE: connection"), "UNAVAILABLE: connection"),
+    (ValueError("UNKNOWN: Gloo AllGather failed: Read error: Connection reset by peer"), "Gloo AllGather"),
+    (_caused(TimeoutError("Timed out"), jax.errors.JaxRuntimeError("ABORTED: a task died")), "ABORTED"),
+    (_caused(UserError("x"), _caused(OSError("y"), ValueError("Gloo AllReduce failed"))), "Gloo AllReduce"),
+    (ValueError("OUT_OF_RANGE: Error writing: File too large"), None),
+    (TimeoutError("Timed out"), None),
+    (_caused(UserError("x"), OSError(28, "No space left on device")), None),
+    (None, None),
+  ],
+)
+def test_a_lost_process_is_found_behind_what_it_caused(error, told):
+  found = lost_process(error)
+  assert (found is None) if told is None else (told in str(found))
+
+
+def test_one_process_agrees_with_itself():
+  assert everywhere(True)
+  assert not everywhere(False)
+  assert from_lead({"steps": [1, 2]}) == {"steps": [1, 2]}
