@@ -1,4 +1,4 @@
-"""Inbetweening on BAIR robot pushing (paper 000: FVD 152 [144, 160], diversity 0.071, best-of-100 SSIM 0.836).
+"""Inbetweening on BAIR robot pushing (Inbetweening: FVD 152 [144, 160], diversity 0.071, best-of-100 SSIM 0.836).
 
 Data: `vidgen data build bair --source=FOLDER --split_rule=validation` of the official TFRecords: the paper tests on
 sequences 0-255, validates on 256-2559 and trains on the rest. Windows are random in training and in
@@ -10,8 +10,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

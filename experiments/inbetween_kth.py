@@ -1,4 +1,4 @@
-"""Inbetweening on KTH in one channel (paper 000: FVD 153 [148, 158], diversity 0.013, best-of-100 SSIM 0.733).
+"""Inbetweening on KTH in one channel (Inbetweening: FVD 153 [148, 158], diversity 0.013, best-of-100 SSIM 0.733).
 
 Data: `vidgen data build kth --source=FOLDER --size=64 --clip_frames=16`: persons 1-15 for training, 16 for validation,
 17-25 for testing; as in the paper, every video is divided into sub-sequences of 16 frames, all of which are used.
@@ -11,8 +11,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

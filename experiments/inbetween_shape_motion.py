@@ -2,15 +2,15 @@
 
 Data: `vidgen data build shape_motion`. The object is scored by its place as well as by PSNR, because a black clip,
 which forgets the object, already reaches about 22 dB, and so does the cross-fade of the two key frames. Not a data set
-of paper 000: `paper` is its architecture, its schedule cut to 100,000 steps; not measured. `cpu`: see README.
+of Inbetweening: `paper` is its architecture, its schedule cut to 100,000 steps; not measured. `cpu`: see README.
 
 Variants: paper, cpu, smoke.
 """
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

@@ -1,4 +1,4 @@
-"""Inbetweening on UCF-101 without classes (paper 000: FVD 424 [411, 438], diversity 0.131, best-of-100 SSIM 0.686).
+"""Inbetweening on UCF-101 without classes (Inbetweening: FVD 424 [411, 438], diversity 0.131, best-of-100 SSIM 0.686).
 
 Data: `vidgen data build ucf101 --source=FOLDER --size=64 --split_rule=1_validation`: 95 % of trainlist01 for training,
 the other 5 % for validation, testlist01 for testing. `vidgen evaluate --follow --split=validation
@@ -10,8 +10,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

@@ -1,7 +1,7 @@
 """Inbetweening on Weizmann: real people in front of a still background, few clips.
 
 Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --split_group=pair` (strips come in mirrored
-pairs, which must not be torn apart). Not a data set of paper 000: `paper` is its architecture, its schedule cut to
+pairs, which must not be torn apart). Not a data set of Inbetweening: `paper` is its architecture, its schedule cut to
 100,000 steps; not measured. `cpu`: see README.
 
 Variants: paper, cpu, smoke.
@@ -9,8 +9,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

@@ -1,4 +1,4 @@
-"""MVT-GAN on Jester: 27 hand gestures (paper 003; IS 11.90 and S3 .16 of MVT-TSA).
+"""MVT-GAN on Jester: 27 hand gestures (MVT-GAN; IS 11.90 and S3 .16 of MVT-TSA).
 
 Data: `vidgen data build jester --source=FOLDER --size=96`; its owners' validation list is for testing. The shorter side
 becomes 96 and the middle is cut out, which is the paper's 96x136 and crop. VARIANT: 16 frames of 96x96, a = 96,
@@ -10,8 +10,8 @@ Variants: VARIANT, VARIANT_cpu, VARIANT_smoke, where VARIANT is mvt, mvt_mc, mvt
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.variants_of(tuple(presets.MVT_ROWS))
 

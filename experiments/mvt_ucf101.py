@@ -1,8 +1,8 @@
-"""MVT-GAN on UCF-101 (paper 003; IS: MVT 31.91, MVT-TSA 42.79; S3 .54, .60).
+"""MVT-GAN on UCF-101 (MVT-GAN; IS: MVT 31.91, MVT-TSA 42.79; S3 .54, .60).
 
 Data: `vidgen data build ucf101 --source=FOLDER --size=128`, the first of the owners' splits. VARIANT: 16
 frames of 128x128, a = 96, N = 8, batch 56, and 64 of MVT-TSA (6.1, 6.2); steps and averages are ours, see
-`presets.mvt`. The authors' published runs began with a generator of single pictures trained on ImageNet, which is not
+`presets.mvt`. The authors' published runs began with a generator of single images trained on ImageNet, which is not
 in the paper: do not expect its scores from scratch. Not measured here.
 
 Variants: VARIANT, VARIANT_cpu, VARIANT_smoke, where VARIANT is mvt, mvt_mc, mvt_var or mvt_tsa.
@@ -10,8 +10,8 @@ Variants: VARIANT, VARIANT_cpu, VARIANT_smoke, where VARIANT is mvt, mvt_mc, mvt
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.variants_of(tuple(presets.MVT_ROWS))
 

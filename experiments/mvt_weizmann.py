@@ -1,4 +1,4 @@
-"""MVT-GAN on Weizmann: ten actions of nine people (paper 003; S3: MVT .73, MC .77, VAR .79, TSA .83).
+"""MVT-GAN on Weizmann: ten actions of nine people (MVT-GAN; S3: MVT .73, MC .77, VAR .79, TSA .83).
 
 Data: `vidgen data build weizmann --source=FOLDER --size=96` of the owners' zip files, two people for testing; strips in
 class folders by `video_folder --name=weizmann`, with `--split_group=pair` for mirrored pairs. VARIANT: 16 frames of
@@ -10,8 +10,8 @@ Variants: VARIANT, VARIANT_cpu, VARIANT_smoke, where VARIANT is mvt, mvt_mc, mvt
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.variants_of(tuple(presets.MVT_ROWS))
 

@@ -1,4 +1,4 @@
-"""SR-cGAN on KTH's hand-waving people, in one channel (paper 002, IV.A.2; figures 6 and 9).
+"""SR-cGAN on KTH's hand-waving people, in one channel (SR-cGAN, IV.A.2; figures 6 and 9).
 
 Data: `vidgen data build kth --split_rule=handwaving --name=kth_handwaving --source=FOLDER --size=64 --clip_frames=16`:
 persons 1-20 for training, 21-25 for testing (80 and 20 percent); every video is divided into sub-sequences of 16
@@ -10,8 +10,8 @@ Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, w
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.SR_CGAN_VARIANTS
 

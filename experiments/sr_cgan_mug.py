@@ -1,4 +1,4 @@
-"""SR-cGAN on the MUG facial expressions (paper 002, IV.A.3; ACD of face features .137, of real clips .116).
+"""SR-cGAN on the MUG facial expressions (SR-cGAN, IV.A.3; ACD of face features .137, of real clips .116).
 
 Data: `vidgen data build mug --source=FOLDER --size=64 --clip_frames=16`: 80 and 20 percent of the takes of six
 expressions; every take is divided into sub-sequences of 16 frames, 8,147 in all. Batch, steps and averages are ours.
@@ -9,8 +9,8 @@ Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, w
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.SR_CGAN_VARIANTS
 

@@ -1,4 +1,4 @@
-"""SR-cGAN on Shape Motion: a circle or a square on a curved path over a black ground (paper 002, IV; ACD 1.05).
+"""SR-cGAN on Shape Motion: a circle or a square on a curved path over a black ground (SR-cGAN, IV; ACD 1.05).
 
 Data: `vidgen data build shape_motion`. Clips are every second of 31 frames, so that they show the whole path; six
 anchors are given when clips are scored. Batch, steps and averages are ours.
@@ -8,8 +8,8 @@ Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, w
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.SR_CGAN_VARIANTS
 

@@ -1,7 +1,7 @@
-"""SR-cGAN on Weizmann: people seen from the side, one action each (not in paper 002; a small real set of people).
+"""SR-cGAN on Weizmann: people seen from the side, one action each (not in SR-cGAN; a small real set of people).
 
 Data: `vidgen data build video_folder --name=weizmann --source=FOLDER`, a folder for every class, whose labels the model
-does not use; strips in mirrored pairs need `--split_group=pair`. The settings are those of paper 002 for KTH: eight
+does not use; strips in mirrored pairs need `--split_group=pair`. The settings are those of SR-cGAN for KTH: eight
 frames, three anchors.
 
 Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, which makes clips from noise.
@@ -9,8 +9,8 @@ Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, w
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.SR_CGAN_VARIANTS
 

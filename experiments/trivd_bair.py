@@ -1,4 +1,4 @@
-"""TrIVD-GAN-FP on BAIR robot pushing, one frame -> 15 (paper 004, C.1).
+"""TrIVD-GAN-FP on BAIR robot pushing, one frame -> 15 (TrIVD-GAN-FP, C.1).
 
 `paper`: the original split, 43,264 train and 256 test clips (FVD 103.3, with a bias of about 100 for so few clips).
 Data: `vidgen data build bair --source=FOLDER` of the official TFRecords.
@@ -14,8 +14,8 @@ Variants: paper, balanced, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = ("paper", "balanced", "cpu", "smoke")
 

@@ -1,4 +1,4 @@
-"""TrIVD-GAN-FP on Kinetics-600, the main result of paper 004 (Table 3: FVD 25.74 +- 0.66, IS 12.54 +- 0.06).
+"""TrIVD-GAN-FP on Kinetics-600, the main result of TrIVD-GAN-FP (Table 3: FVD 25.74 +- 0.66, IS 12.54 +- 0.06).
 
 Data: `vidgen data build kinetics600 --source=FOLDER --size=64`, by its owners' lists.
 `paper` is the final model: ch 120, batch 512, 700,000 steps; the paper used 32 to 512 TPU v3. Cost, estimated:
@@ -12,8 +12,8 @@ Variants: paper, paper_48, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 VARIANTS = ("paper", "paper_48", "cpu", "smoke")
 

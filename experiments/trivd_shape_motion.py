@@ -1,7 +1,7 @@
 """TrIVD-GAN-FP on Shape Motion: a circle or a square on a curved path over a black ground.
 
 Data: `vidgen data build shape_motion`. The object is scored by its place as well as by PSNR, because a black clip,
-which forgets the object, already reaches about 22 dB. Not a data set of paper 004: `paper` is its architecture at ch
+which forgets the object, already reaches about 22 dB. Not a data set of TrIVD-GAN-FP: `paper` is its architecture at ch
 48 with batch 64, for one accelerator; not measured. `cpu`: see README for the measured curve.
 
 Variants: paper, cpu, smoke.
@@ -9,8 +9,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

@@ -1,4 +1,4 @@
-"""Table 1 of paper 004: decompositions of the discriminator, each trained for the same time (4.2).
+"""Table 1 of TrIVD-GAN-FP: decompositions of the discriminator, each trained for the same time (4.2).
 
 ROW                    IS    FVD  K steps      GFLOP  chip-hours
 clip                 10.9   59.6      758  1,066,382       6,080
@@ -24,8 +24,8 @@ Variants: ROW, ROW_cpu, ROW_smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 ROWS = {
   "clip": 758_000,

@@ -1,4 +1,4 @@
-"""Table 2 of paper 004: recurrent units of the generator, 500,000 steps each (4.3).
+"""Table 2 of TrIVD-GAN-FP: recurrent units of the generator, 500,000 steps each (4.3).
 
 ROW                  IS    FVD      GFLOP  chip-hours
 conv_lstm          11.4   51.3    469,641       1,770
@@ -24,9 +24,9 @@ Variants: ROW, ROW_cpu, ROW_smoke, where ROW is the name of any recurrent unit.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
+from vidgen_jax.runs.config import template
 
 VARIANTS = presets.variants_of(tuple(RECURRENT_UNITS))
 

@@ -1,4 +1,4 @@
-"""TrIVD-GAN-FP on UCF-101, 5 -> 11 frames (paper 004, C.2: FVD 55.2 +- 0.64).
+"""TrIVD-GAN-FP on UCF-101, 5 -> 11 frames (TrIVD-GAN-FP, C.2: FVD 55.2 +- 0.64).
 
 Data: `vidgen data build ucf101 --source=FOLDER --size=64`, the first of the owners' splits. `paper`:
 ch 92, 1,000,000 steps, otherwise as on Kinetics. Cost, estimated: 2,605,317 GFLOP a step, 19,600 chip-hours of TPU v3
@@ -9,8 +9,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

@@ -1,7 +1,7 @@
 """TrIVD-GAN-FP on Weizmann: real people in front of a still background, few clips.
 
 Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --split_group=pair` (strips come in mirrored
-pairs, which must not be torn apart). Not a data set of paper 004: `paper` is its architecture at ch 48 with batch 32,
+pairs, which must not be torn apart). Not a data set of TrIVD-GAN-FP: `paper` is its architecture at ch 48 with batch 32,
 for one accelerator; not measured. `cpu` works at 64x64 with three stages; see README for what was measured.
 
 Variants: paper, cpu, smoke.
@@ -9,8 +9,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax import presets
-from vidgen_jax.config import template
+from vidgen_jax.gans import presets
+from vidgen_jax.runs.config import template
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

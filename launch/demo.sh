@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shape Motion from nothing to scores: builds the data, trains TrIVD-GAN (variant `cpu`), scores it beside the copy-last
-# baseline, exports it, samples from the export, and names the pictures. Runs again from where it stopped.
+# baseline, exports it, samples from the export, and names the images. Runs again from where it stopped.
 #
 #   DEMO_STEPS   train steps              (default: 700)
 #   DEMO_CLIPS   clips of the data set    (default: 2000)

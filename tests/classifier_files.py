@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.models.classifiers import NETWORKS
-from vidgen_jax.pretrained.weight_file import WeightFile, write_weight_file
+from vidgen_jax.scores.networks import NETWORKS
+from vidgen_jax.scores.weights.weight_file import WeightFile, write_weight_file
 
 
 def _make_classifier(network: str, settings: dict, clip_shape: tuple, *, seed: int = 0, **fields) -> WeightFile:
@@ -25,8 +25,8 @@ def _make_classifier(network: str, settings: dict, clip_shape: tuple, *, seed: i
 
   stats = jax.tree.map_with_path(statistic, variables.get("batch_stats", {}))
   nested = jax.tree.map(np.asarray, dict(variables)) | ({"batch_stats": stats} if stats else {})
-  given = {"preprocessing": {}, "source": "random", "source_hash": "0" * 64} | fields
-  return WeightFile(network=network, settings=settings, variables=nested, **given)
+  conditioning = {"preprocessing": {}, "source": "random", "source_hash": "0" * 64} | fields
+  return WeightFile(network=network, settings=settings, variables=nested, **conditioning)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.classifiers import SIZE, TinyClassifier, write_clips
-from vidgen_jax.classifier_training import ClassifierConfig, config
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
-from vidgen_jax.models.classifiers import registry
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.scores.classifier import ClassifierConfig, config
+from vidgen_jax.scores.networks import registry
 
 
 @pytest.fixture(scope="session")

@@ -182,11 +182,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def _chunk(self, request: Request) -> None:
     received = self.server.uploads[self.query["upload_id"]][-1]
-    given = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", self.headers["Content-Range"])
-    if given[1] is not None:
-      assert int(given[1]) == len(received), (given[0], len(received))
+    conditioning = re.fullmatch(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", self.headers["Content-Range"])
+    if conditioning[1] is not None:
+      assert int(conditioning[1]) == len(received), (conditioning[0], len(received))
       received += self.body
-    if given[3] == str(len(received)):
+    if conditioning[3] == str(len(received)):
       self._write(request, bytes(received))
     else:
       self._send(308, b"", {"Range": f"bytes=0-{len(received) - 1}"})

@@ -12,12 +12,12 @@ import pytest
 from experiments import trivd_shape_motion
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
-from vidgen_jax import config as configs
-from vidgen_jax import experiment as experiments
-from vidgen_jax import workdir as workdirs
-from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands.train import train
-from vidgen_jax.observe.writers import tensorboard_is_installed
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import workdir as workdirs
+from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.writers import tensorboard_is_installed
 
 pytest_plugins = ["tests.runs", "tests.fake_storage"]
 
@@ -73,7 +73,7 @@ def _steps(text: bytes | str) -> list[int]:
 def tiny_config(run_config):
   """The tiny experiment, of four steps."""
   config = trivd_shape_motion.get_config("smoke")
-  changes = {"data.data_dir": run_config.data.data_dir, "train.picture_every": 0, "train.evaluate_every": 0}
+  changes = {"data.data_dir": run_config.data.data_dir, "train.image_every": 0, "train.evaluate_every": 0}
   config.update_from_flattened_dict(TINY | changes | {"data.resolution": 16})  # as many pixels as SSIM needs
   return configs.from_config_dict(config)
 

@@ -16,13 +16,14 @@ from etils import epath
 
 from experiments import trivd_shape_motion
 from vidgen_jax import buckets, cli, files
-from vidgen_jax import config as configs
-from vidgen_jax import workdir as workdirs
-from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.errors import UserError
-from vidgen_jax.observe import curves, writers
-from vidgen_jax.observe.pictures import save_png
-from vidgen_jax.observe.writers import create_writer
+from vidgen_jax.media import curves
+from vidgen_jax.media.images import save_png
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import workdir as workdirs
+from vidgen_jax.runs import writers
+from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.writers import create_writer
 
 pytest_plugins = ["tests.runs", "tests.fake_storage"]
 pytestmark = pytest.mark.usefixtures("nothing_local")
@@ -121,11 +122,11 @@ def _objects(storage, bucket) -> dict[str, bytes]:
 def test_files_appear_whole_or_not_at_all(storage, bucket):
   save_png(f"{bucket}/run/a.png", np.zeros((4, 4, 3), np.uint8))
   assert _objects(storage, bucket)["run/a.png"].startswith(b"\x89PNG")
-  with pytest.raises(ZeroDivisionError), files.written_whole(f"{bucket}/run/b.txt") as temporary:
+  with pytest.raises(ZeroDivisionError), files.atomic_write(f"{bucket}/run/b.txt") as temporary:
     temporary.write_text("half")
     raise ZeroDivisionError
   large = np.random.default_rng(0).bytes(60 << 20)  # goes up in parts
-  with files.written_whole(f"{bucket}/run/c.bin") as temporary:
+  with files.atomic_write(f"{bucket}/run/c.bin") as temporary:
     temporary.write_bytes(large)
     assert "run/c.bin" not in _objects(storage, bucket)
   assert set(_objects(storage, bucket)) == {"run/a.png", "run/c.bin"}

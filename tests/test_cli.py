@@ -24,7 +24,7 @@ from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
-from vidgen_jax.errors import TryAgainError, UserError
+from vidgen_jax.errors import RetryableError, UserError
 
 SUMMARY: str = """moves widgets from a shelf to another
 
@@ -44,7 +44,7 @@ def run(flag_values, arguments):
   if action == 'mend':
     raise UserError('config.batch_size=3:\\n  not divisible')
   if action == 'again':
-    raise TryAgainError('the clock has jumped; run the same command')
+    raise RetryableError('the clock has jumped; run the same command')
   if action == 'full':
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/full/metrics.jsonl')
   if action == 'no_name':

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from experiments import trivd_bair, trivd_kinetics600, trivd_table1, trivd_table2
-from vidgen_jax import cli, presets
-from vidgen_jax import config as configs
-from vidgen_jax import experiment as experiments
-from vidgen_jax.benchmark.compilation import trace_step
-from vidgen_jax.benchmark.paper_tables import TABLES as PAPER_TABLES
+from vidgen_jax import cli
+from vidgen_jax.bench.compilation import trace_step
+from vidgen_jax.bench.paper_tables import TABLES as PAPER_TABLES
 from vidgen_jax.commands.train import train
-from vidgen_jax.data.shape_motion import CLASS_NAMES, ShapeMotionOptions, build_shape_motion
+from vidgen_jax.data.datasets.shape_motion import CLASS_NAMES, ShapeMotionOptions, build_shape_motion
 from vidgen_jax.errors import UserError
+from vidgen_jax.gans import presets
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
 
 FILES = sorted(Path(__file__).parents[1].glob("experiments/*.py"))
 # Files with a row of a table in every variant; their smoke forms are trained below.
@@ -122,7 +123,7 @@ def test_a_single_frame_and_the_whole_video_train(tmp_path):
   config = trivd_table1.get_config("mocogan_like_1_smoke")
   config.data.data_dir = str(tmp_path)
   config.train.num_steps = 2
-  config.train.picture_every = config.train.evaluate_every = 0
+  config.train.image_every = config.train.evaluate_every = 0
   train(configs.from_config_dict(config), str(tmp_path / "run"))
   metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
   assert all(f"{update}/{net}/loss" in metrics for update in ("disc", "gen") for net in ("frame_disc", "video_disc"))
@@ -147,7 +148,7 @@ def test_smoke_variant_trains_is_scored_sampled_and_exported(path, tmp_path, cap
   workdir, export, samples = tmp_path / "run", tmp_path / "export", tmp_path / "samples"
   config = [f"--config={path}:{variant}", f"--config.data.data_dir={tmp_path / 'data'}"]
   assert cli.dispatch(["train", *config, f"--workdir={workdir}"]) == 0
-  assert list((workdir / "pictures").glob("contact_sheet_*.png"))
+  assert list((workdir / "images").glob("contact_sheet_*.png"))
   assert cli.dispatch(["evaluate", f"--workdir={workdir}", "--num_clips=4", "--samples=2"]) == 0
   table = capsys.readouterr().out
   assert ("copy_last" in table) == gives_frames

@@ -17,12 +17,12 @@ import pytest
 
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
-from vidgen_jax import experiment as experiments
-from vidgen_jax import workdir as workdirs
 from vidgen_jax.buckets import user_path
-from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
 from vidgen_jax.parallel.startup import HEARTBEAT_SECONDS
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import workdir as workdirs
+from vidgen_jax.runs.checkpoint import Checkpointer
 
 pytest_plugins = ["tests.runs", "tests.fake_storage"]
 # One worker runs them all: programs are compiled once, and the two cores of a small machine are busy anyway.
@@ -66,7 +66,7 @@ def start(launch, run_config):
   """Starts the processes of a training of the tiny experiment."""
 
   def start(workdir: Path | str, count: int, **changes) -> list[subprocess.Popen]:
-    fields = TINY | {"data.data_dir": run_config.data.data_dir, "train.log_every": 1, "train.picture_every": 0}
+    fields = TINY | {"data.data_dir": run_config.data.data_dir, "train.log_every": 1, "train.image_every": 0}
     fields |= {"train.evaluate_every": 0} | {name.replace("__", "."): value for name, value in changes.items()}
     changed = [f"--config.{name}={_text(value)}" for name, value in fields.items()]
     words = ["train", "--config=experiments/trivd_shape_motion.py:smoke", *changed, f"--workdir={workdir}"]

@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from experiments import trivd_shape_motion
-from vidgen_jax import config as configs
-from vidgen_jax import experiment
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment
 
 TINY = {
   "data.resolution": 8,
@@ -19,7 +19,7 @@ TINY = {
   "algorithm.discriminator_multipliers": (1,),
   "algorithm.temporal_blocks": 1,
 }
-"""Changes of the smoke variant: one stage, one block, frames of 8x8, 1 given frame and 2 predicted."""
+"""Changes of the smoke variant: one stage, one block, frames of 8x8, 1 conditioning frame and 2 predicted."""
 
 
 @pytest.fixture

@@ -60,8 +60,8 @@ COMMANDS: dict[str, Command] = {
   "classify": Command(module="vidgen_jax.commands.classify"),
   "export": Command(module="vidgen_jax.commands.export"),
   "bench": Command(module="vidgen_jax.commands.bench"),
-  "data": Command(module="vidgen_jax.commands.prepare_data", arguments="ACTION NAME"),
-  "weights": Command(module="vidgen_jax.commands.import_weights", arguments="ACTION"),
+  "data": Command(module="vidgen_jax.commands.data", arguments="ACTION NAME"),
+  "weights": Command(module="vidgen_jax.commands.weights", arguments="ACTION"),
 }
 
 _HELP_FLAGS = frozenset({"-h", "-help", "--help", "--helpshort", "--helpfull"})

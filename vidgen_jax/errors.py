@@ -14,7 +14,7 @@ class UserError(Exception):
   """Of the command."""
 
 
-class TryAgainError(UserError):
+class RetryableError(UserError):
   """Nobody's mistake: the same command, given again, will most likely go on."""
 
   exit_status = os.EX_TEMPFAIL

@@ -114,7 +114,7 @@ def _announced(path: AnyPath) -> Iterator[None]:
 
 
 def _write(path: AnyPath, text: str) -> None:
-  with written_whole(path) as temporary:
+  with atomic_write(path) as temporary:
     temporary.write_text(text, encoding="utf-8")
 
 
@@ -137,7 +137,7 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """Gives a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
 
   The folder is created. The temporary name keeps the suffix, from which Pillow tells the format.
@@ -213,7 +213,7 @@ def written_whole_folder(path: str | os.PathLike[str], *, overwrite: bool, marke
 
 
 @contextlib.contextmanager
-def gathered_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def staged_upload_dir(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
   """Gives a local folder for files that libraries write in their own way: `path` itself, if it is local.
 
   For a bucket it is a temporary one, whose files are uploaded at the end, also after an error.

@@ -13,7 +13,7 @@ Variables = Mapping[str, Any]
 
 Batch = Mapping[str, jax.Array]
 """'label': int32[..., B], and 'video': uint8[..., B, T, H, W, C], whole clips, or 'given': uint8[..., B, G, H, W, C],
-the given frames of clips to be made; a leading axis K where micro-batches are stacked."""
+the conditioning frames of clips to be made; a leading axis K where micro-batches are stacked."""
 
 Metrics = dict[str, jax.Array]
 """Scalars by name."""

@@ -8,9 +8,9 @@ import pytest
 
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
-from vidgen_jax.benchmark import compilation, extraction_timing
+from vidgen_jax.bench import compilation, extraction_timing
 from vidgen_jax.commands import bench
-from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
+from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
 
 pytest_plugins = ("tests.runs",)
 

@@ -8,12 +8,12 @@ import pytest
 from absl import flags
 
 from tests.classifiers import NUM_TEST, SIZE
-from vidgen_jax.classifier_training import Accuracy, accuracy
 from vidgen_jax.commands import classify
 from vidgen_jax.errors import UserError
-from vidgen_jax.metrics.s3 import s3_score
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
-from vidgen_jax.pretrained.weight_file import read_weight_file
+from vidgen_jax.scores.classifier import Accuracy, accuracy
+from vidgen_jax.scores.metrics.s3 import s3_score
+from vidgen_jax.scores.weights.weight_file import read_weight_file
 
 pytest_plugins = ["tests.classifier_fixtures"]
 
@@ -144,7 +144,7 @@ def test_a_missing_data_set_names_the_command_that_builds_it(command, tmp_path):
 
 def test_published_settings_are_the_defaults(tiny_network, monkeypatch):
   del tiny_network
-  monkeypatch.setattr("vidgen_jax.classifier_training.config.NETWORKS", {"r3d18": None, "tsn": None, "c3d": None})
+  monkeypatch.setattr("vidgen_jax.scores.classifier.config.NETWORKS", {"r3d18": None, "tsn": None, "c3d": None})
 
   def config(*words):
     flag_values = flags.FlagValues()

@@ -14,10 +14,10 @@ from PIL import Image
 
 from vidgen_jax import cli
 from vidgen_jax.commands import compare
-from vidgen_jax.evaluation.extraction import FeatureExtractor
-from vidgen_jax.metrics.frechet import frechet_distance_of
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.scores.extraction import FeatureExtractor
+from vidgen_jax.scores.metrics.frechet import frechet_distance_of
 
 pytest_plugins = ("tests.classifier_files", "tests.runs")
 
@@ -75,7 +75,7 @@ def test_neighbours_of_copies_are_their_originals(sets, classifier_file, tmp_pat
   np.save(tmp_path / "copies.npy", copies)
   words = [f"--real={sets[0]}", f"--fake={tmp_path / 'copies.npy'}", f"--networks={classifier_file}"]
   sheet = tmp_path / "neighbours.png"
-  options = ["--bootstrap=2", "--given_frames=", f"--neighbours={sheet}", "--num_neighbours=2"]
+  options = ["--bootstrap=2", "--conditioning_indices=", f"--neighbours={sheet}", "--num_neighbours=2"]
   assert cli.dispatch(["compare", *words, *options]) == 0
   report = json.loads(sheet.with_suffix(".json").read_text())
   names = [clip["neighbours"][0]["real"] for clip in report["clips"]]
@@ -113,7 +113,7 @@ def test_paired_clips_have_psnr_and_ssim(sets, tmp_path, capsys):
 
 def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
   out = tmp_path / "scores.jsonl"
-  words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}", "--given_frames="]
+  words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}", "--conditioning_indices="]
   assert cli.dispatch(["compare", *words, "--bootstrap=0", f"--out={out}"]) == 0
   lines = [json.loads(line) for line in out.read_text().splitlines()]
   (distance,) = (x for x in lines if x["metric"] == "clip_frechet" and x["subject"] != "real, other half")
@@ -230,14 +230,26 @@ def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatc
     ("--fake={fake} --neighbours=sheet.png", "--neighbours needs --networks"),
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
     (
-      "--fake={fake} --given_frames=4,0,1,3,-3 --networks={weights}",
-      "--given_frames=4,0,1,3,-3 leaves nothing of clips of 5 frames; leave it empty for no baselines",
+      "--fake={fake} --conditioning_indices=4,0,1,3,-3 --networks={weights}",
+      "--conditioning_indices=4,0,1,3,-3 leaves nothing of clips of 5 frames; leave it empty for no baselines",
     ),
-    ("--fake={fake} --given_frames=0,5 --networks={weights}", "names frames that clips of 5 do not have; give 0 to 4"),
-    ("--fake={fake} --given_frames=-6 --networks={weights}", "names frames that clips of 5 do not have; give 0 to 4"),
-    ("--fake={fake} --given_frames=4,-1 --networks={weights}", "--given_frames=4,-1 names a frame of clips of 5 twice"),
-    ("--fake={fake} --given_frames=0,last", "--given_frames=0,last must be indices of frames between commas"),
-    ("--fake={fake} --given_frames=0,", "--given_frames=0, must be indices of frames between commas"),
+    (
+      "--fake={fake} --conditioning_indices=0,5 --networks={weights}",
+      "names frames that clips of 5 do not have; give 0 to 4",
+    ),
+    (
+      "--fake={fake} --conditioning_indices=-6 --networks={weights}",
+      "names frames that clips of 5 do not have; give 0 to 4",
+    ),
+    (
+      "--fake={fake} --conditioning_indices=4,-1 --networks={weights}",
+      "--conditioning_indices=4,-1 names a frame of clips of 5 twice",
+    ),
+    (
+      "--fake={fake} --conditioning_indices=0,last",
+      "--conditioning_indices=0,last must be indices of frames between commas",
+    ),
+    ("--fake={fake} --conditioning_indices=0,", "--conditioning_indices=0, must be indices of frames between commas"),
     ("--fake={real} --paired --max_clips=3", "--paired takes all clips, because --max_clips draws them"),
     ("--fake={fake} --networks={weights} --max_clips=1", "needs two clips on either side, got 1 and 1"),
     ("--fake=", "--fake is required"),

@@ -6,7 +6,7 @@ import pytest
 
 from vidgen_jax import cli
 from vidgen_jax.commands import data_bench
-from vidgen_jax.data.shape_motion import ShapeMotionOptions, build_shape_motion
+from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
 
 pytest_plugins = ("tests.runs",)
 

@@ -10,22 +10,22 @@ import jax
 import numpy as np
 import pytest
 
-from vidgen_jax import cli, workdir
-from vidgen_jax import experiment as experiments
-from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax import cli
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import generation, run_scores, scoring
-from vidgen_jax.evaluation.extraction import FeatureExtractor
-from vidgen_jax.evaluation.scoring import Evaluation
-from vidgen_jax.metrics.best_of import BestOf
-from vidgen_jax.metrics.content_distance import average_content_distance
-from vidgen_jax.metrics.diversity import pairwise_cosine_distance
-from vidgen_jax.metrics.frechet import frechet_distance_of
-from vidgen_jax.metrics.psnr import frame_psnr
+from vidgen_jax.gans import SampleOptions
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import generation, run_scores, scoring, workdir
+from vidgen_jax.runs.scoring import Evaluation
+from vidgen_jax.scores.extraction import FeatureExtractor
+from vidgen_jax.scores.metrics.best_of import BestOf
+from vidgen_jax.scores.metrics.content_distance import average_content_distance
+from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
+from vidgen_jax.scores.metrics.frechet import frechet_distance_of
+from vidgen_jax.scores.metrics.psnr import frame_psnr
 
 pytest_plugins = ("tests.runs", "tests.classifier_files")
 
@@ -69,10 +69,10 @@ def predictions(run_folder):
   experiment = trained.experiment
   options = experiment.options()
   nets = generation.prepare_nets(
-    experiment, trained.nets, generation.standing_key(experiment), options=options, num_batches=2
+    experiment, trained.nets, generation.standing_statistics_key(experiment), options=options, num_batches=2
   )
   (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=6)
-  known = {"given": batch["video"][:, :2], "label": batch["label"]}
+  known = {"conditioning": batch["video"][:, :2], "label": batch["label"]}
   filled = {name: np.concatenate([value, value[:2]]) for name, value in known.items()}
   placed = experiment.put_batch(filled, microbatches=False)
   key = jax.random.fold_in(jax.random.key(3), 0)
@@ -101,8 +101,8 @@ def test_psnr_is_that_of_the_samples_by_numpy(scored, predictions):
 
 def test_baselines_are_scored_on_the_same_clips(scored, predictions):
   video, _ = predictions
-  given, truth = video[:, :2], video[:, 2:]
-  for subject, guess in {"copy_last": given[:, -1:], "black": np.zeros_like(given[:, -1:])}.items():
+  conditioning, truth = video[:, :2], video[:, 2:]
+  for subject, guess in {"copy_last": conditioning[:, -1:], "black": np.zeros_like(conditioning[:, -1:])}.items():
     frames = decibels(squared_error(guess, truth).mean(axis=(2, 3, 4)))
     assert scored[subject, "psnr", "frame_mean"]["value"] == pytest.approx(frames.mean(), abs=1e-3)
     by_frame = [scored[subject, f"psnr_frame_{t}", "one frame"]["value"] for t in (2, 3, 4)]
@@ -119,11 +119,11 @@ def test_every_score_says_what_it_was_computed_on(scored):
     assert (line["split"], line["num_clips"]) == ("test", 3 if subject == "real, other half" else 6)
     if metric != "content_distance":  # of frames
       assert line["clip"] == "5x16x16x3"
-    given = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
+    conditioning = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
     if subject == "model":
-      assert given == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}
+      assert conditioning == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}
     else:
-      assert given == {"weights": None, "batch_norm": None, "seed": None, "step": None, "samples": 1}
+      assert conditioning == {"weights": None, "batch_norm": None, "seed": None, "step": None, "samples": 1}
 
 
 def test_sets_are_scored_by_their_features(scored, predictions, classifier):
@@ -149,7 +149,7 @@ def test_sets_are_scored_by_their_features(scored, predictions, classifier):
   assert subjects == {"model", "real, other half", "copy_last", "black", "cross_fade", "noise"}
 
 
-def test_pictures_are_left_beside_the_scores(scored, run_folder):
+def test_images_are_left_beside_the_scores(scored, run_folder):
   names = {path.name for path in (run_folder / "evaluation").iterdir()}
   assert names == {"contact_sheet_00000004.png", "prediction_00000004.gif"}
 
@@ -159,7 +159,7 @@ def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
   experiment, algorithm = trained.experiment, trained.experiment.algorithm
   options = experiment.options()
   (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=8)
-  key, known = jax.random.key(1), generation.given_batch(batch, (0, 1))
+  key, known = jax.random.key(1), generation.conditioning_batch(batch, (0, 1))
   found = generation.predict(experiment, trained.nets, known, key, options=options, batch_norm="batch")
 
   def train_mode(nets, video, label):
@@ -225,12 +225,12 @@ def test_scores_and_curves_by_hand():
   ]
 
 
-def experiment_that_is_given(run_config, given_frames):
+def experiment_that_is_given(run_config, conditioning_indices):
   """Stands in for an experiment; its nets with standing statistics are the micro-batches that they are taken from."""
   return SimpleNamespace(
     config=run_config,
     mesh=meshes.make_mesh(MeshConfig()),
-    algorithm=SimpleNamespace(given_frames=lambda num_frames: given_frames),
+    algorithm=SimpleNamespace(conditioning_indices=lambda num_frames: conditioning_indices),
     microbatches=lambda batches, count: [next(batches) for _ in range(count)],
     with_standing_statistics=lambda nets, batches, key, options: batches,
   )
@@ -241,19 +241,19 @@ def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(r
 
   def clips_of(index, count):
     share = lambda size, mesh: range(index * size // count, (index + 1) * size // count)
-    monkeypatch.setattr(generation.meshes, "local_places", share)
+    monkeypatch.setattr(generation.meshes, "local_batch_indices", share)
     return generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
 
   whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]
   for batch, *shares in zip(whole, *parts, strict=True):
-    assert batch.keys() == {"given", "label"}
+    assert batch.keys() == {"conditioning", "label"}
     for name in batch:
       np.testing.assert_array_equal(np.concatenate([share[name] for share in shares], axis=1), batch[name])
     assert shares[0]["label"].shape == (1, 4)
 
 
-@pytest.mark.parametrize(("given_frames", "read"), [((0, 1), 2), ((0, 4), 5), ((), 1)])
-def test_standing_statistics_read_as_far_as_the_last_given_frame(given_frames, read, run_config, monkeypatch):
+@pytest.mark.parametrize(("conditioning_indices", "read"), [((0, 1), 2), ((0, 4), 5), ((), 1)])
+def test_standing_statistics_read_as_far_as_the_last_given_frame(conditioning_indices, read, run_config, monkeypatch):
   lengths, original = [], pipeline.train_batches
 
   def train_batches(data, **options):
@@ -261,32 +261,32 @@ def test_standing_statistics_read_as_far_as_the_last_given_frame(given_frames, r
     return original(data, **options)
 
   monkeypatch.setattr(pipeline, "train_batches", train_batches)
-  experiment = experiment_that_is_given(run_config, given_frames)
+  experiment = experiment_that_is_given(run_config, conditioning_indices)
   (batch,) = generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
   assert lengths == [read]
-  assert batch["given"].shape == (1, 8, len(given_frames), 16, 16, 3)
+  assert batch["conditioning"].shape == (1, 8, len(conditioning_indices), 16, 16, 3)
 
 
 @pytest.mark.parametrize(
-  ("given_frames", "names"),
+  ("conditioning_indices", "names"),
   [
     ((0, 1), {"black", "noise", "copy_last", "cross_fade", "linear_extrapolation"}),
     ((0, 4), {"black", "noise", "copy_last", "cross_fade", "linear_interpolation"}),
     ((0,), {"black", "noise", "copy_last", "cross_fade"}),
   ],
 )
-def test_baselines_that_make_sense_are_scored_on_generated_frames(given_frames, names):
+def test_baselines_that_make_sense_are_scored_on_generated_frames(conditioning_indices, names):
   # Every pixel of frame t is t + 1: black is (t + 1)^2 away in a generated frame and not at all in a given one.
   truth = np.broadcast_to(np.arange(1, 6, dtype=np.uint8).reshape(1, 5, 1, 1, 1), (2, 5, 16, 16, 3))
-  guesses = scoring.guess_trivially(truth, given_frames, key=jax.random.key(0))
-  scores = scoring.score_baselines(guesses, truth, given_frames, tracking=True)
+  guesses = scoring.baseline_predictions(truth, conditioning_indices, key=jax.random.key(0))
+  scores = scoring.score_baselines(guesses, truth, conditioning_indices, tracking=True)
   assert scores.keys() == names
-  generated = np.array([t for t in range(5) if t not in given_frames])
+  generated = np.array([t for t in range(5) if t not in conditioning_indices])
   expected = np.broadcast_to(decibels((generated + 1.0) ** 2), (2, len(generated)))
   np.testing.assert_allclose(scores["black"].mean["psnr"], expected, rtol=1e-5)
   for clips in guesses.values():
-    np.testing.assert_array_equal(clips[:, list(given_frames)], truth[:, list(given_frames)])
-  other = scoring.guess_trivially(truth, given_frames, key=jax.random.key(1))
+    np.testing.assert_array_equal(clips[:, list(conditioning_indices)], truth[:, list(conditioning_indices)])
+  other = scoring.baseline_predictions(truth, conditioning_indices, key=jax.random.key(1))
   assert not np.array_equal(guesses["noise"], other["noise"])
 
 
@@ -309,9 +309,11 @@ def test_of_clips_from_noise_only_whether_they_show_an_object_is_told():
 
 def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):
   experiment = experiments.build(run_config)
-  batch = generation.given_batch({"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ())
+  batch = generation.conditioning_batch(
+    {"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ()
+  )
   placed = experiment.put_batch(batch, microbatches=False)
-  assert placed["given"].shape == (8, 0, 16, 16, 3)
+  assert placed["conditioning"].shape == (8, 0, 16, 16, 3)
 
 
 def test_means_without_any_score_are_nan_without_a_warning():

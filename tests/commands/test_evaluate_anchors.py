@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from vidgen_jax import cli, workdir
-from vidgen_jax.evaluation import generation
-from vidgen_jax.metrics.psnr import frame_psnr
-from vidgen_jax.sampling.anchors import with_given_frames
+from vidgen_jax import cli
+from vidgen_jax.runs import generation, workdir
+from vidgen_jax.runs.sampling.anchors import with_given_frames
+from vidgen_jax.scores.metrics.psnr import frame_psnr
 
 pytest_plugins = ("tests.runs",)
 
@@ -28,7 +28,7 @@ def predicted(anchors_folder):
 
 
 def test_a_task_chooses_the_frames_and_is_told_with_the_scores(predicted):
-  assert {row["given_frames"] for row in predicted.values()} == {"0"}
+  assert {row["conditioning_indices"] for row in predicted.values()} == {"0"}
   frames = {metric for _, metric, _ in predicted if metric.startswith("psnr_frame")}
   assert frames == {f"psnr_frame_{i}" for i in (1, 2, 3, 4)}
   best = predicted["model", "psnr", "frame_mean, best of 2 samples"]["value"]
@@ -39,29 +39,29 @@ def test_anchors_and_naive_interpolation_are_scored_as_made(predicted, anchors_f
   config = with_given_frames(workdir.load_config(str(anchors_folder)), (0,))
   trained = workdir.load_trained(str(anchors_folder), config=config)
   experiment, options = trained.experiment, trained.experiment.options()
-  key, passes = generation.standing_key(experiment), config.evaluation.standing_batches
+  key, passes = generation.standing_statistics_key(experiment), config.evaluation.standing_batches
   nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
   truth = next(generation.evaluation_batches(experiment, num_frames=5, num_clips=8))["video"]
-  batch = {"given": truth[:, :1], "label": np.zeros(len(truth), np.int32)}
+  batch = {"conditioning": truth[:, :1], "label": np.zeros(len(truth), np.int32)}
   made = np.asarray(generation.interpolate(experiment, nets, batch, options=options))
   values = np.asarray(frame_psnr(made, truth, data_range=255))
   known = predicted["naive_interpolation", "psnr", "frame_mean"]["value"]
   assert known == pytest.approx(values[:, 1:].mean(), rel=1e-3)
-  known = predicted["naive_interpolation", "anchor_psnr", "given frames as the model makes them"]["value"]
+  known = predicted["naive_interpolation", "anchor_psnr", "conditioning frames as the model makes them"]["value"]
   assert known == pytest.approx(values[:, 0].mean(), rel=1e-3)
   ((_, _, protocol),) = [key for key in predicted if key[:2] == ("model", "anchor_psnr")]
-  assert protocol == "given frames as the model makes them, mean of 2 samples"
-  # Nothing else makes something of its own of the given frames.
+  assert protocol == "conditioning frames as the model makes them, mean of 2 samples"
+  # Nothing else makes something of its own of the conditioning frames.
   assert {subject for subject, metric, _ in predicted if metric == "anchor_psnr"} == {"model", "naive_interpolation"}
 
 
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
-    (["--task=predict", "--given_frames=0"], "--task and --given_frames exclude each other"),
-    (["--given_frames=0,1,2,3,4"], "all frames are given"),
-    (["--given_frames=0,five"], "'five' is no number"),
-    (["--given_frames=7"], "frame 7 is not in clips of 5 frames"),
+    (["--task=predict", "--conditioning_indices=0"], "--task and --conditioning_indices exclude each other"),
+    (["--conditioning_indices=0,1,2,3,4"], "all frames are given"),
+    (["--conditioning_indices=0,five"], "'five' is no number"),
+    (["--conditioning_indices=7"], "frame 7 is not in clips of 5 frames"),
   ],
 )
 def test_frames_that_cannot_be_given_are_named(flags, message, anchors_folder, capsys):

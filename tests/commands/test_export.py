@@ -1,4 +1,4 @@
-"""An export gives the run's own pictures, without this package; it appears whole or not at all."""
+"""An export gives the run's own images, without this package; it appears whole or not at all."""
 
 import dataclasses
 import errno
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax import cli, workdir
-from vidgen_jax import experiment as experiments
-from vidgen_jax.algorithms import SampleOptions
+from vidgen_jax import cli
 from vidgen_jax.commands import export
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import generation
+from vidgen_jax.gans import SampleOptions
 from vidgen_jax.ops.video import to_model_range
-from vidgen_jax.sampling import exported
-from vidgen_jax.sampling.exported import load_export
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import generation, workdir
+from vidgen_jax.runs.sampling import exported
+from vidgen_jax.runs.sampling.exported import load_export
 
 pytest_plugins = ("tests.runs",)
 
@@ -37,30 +37,30 @@ def inputs_for(generator, count, *, seed=0):
   random = np.random.default_rng(seed)
   shapes = {name: (count, *value["shape"][1:]) for name, value in generator.signature["inputs"].items()}
   return {
-    "given": random.integers(256, size=shapes["given"], dtype=np.uint8),
+    "conditioning": random.integers(256, size=shapes["conditioning"], dtype=np.uint8),
     "latent": random.standard_normal(shapes["latent"]).astype(np.float32),
     "label": random.integers(2, size=shapes["label"]).astype(np.int32),
   }
 
 
-def test_export_gives_the_pictures_of_the_run_for_any_batch(run_folder, generator):
+def test_export_gives_the_images_of_the_run_for_any_batch(run_folder, generator):
   trained = workdir.load_trained(str(run_folder))
   experiment = trained.experiment
   assert experiment.config.algorithm.unroll  # the export's loops are compared with straight-line code
   options = experiment.options()
-  key = generation.standing_key(experiment)
+  key = generation.standing_statistics_key(experiment)
   nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=2)
   inputs = inputs_for(generator, 8)
   sample_key = jax.random.key(7)
   inputs["latent"] = np.asarray(experiment.algorithm.latent(sample_key, 8))
-  batch = experiment.put_batch({"given": inputs["given"], "label": inputs["label"]}, microbatches=False)
+  batch = experiment.put_batch({"conditioning": inputs["conditioning"], "label": inputs["label"]}, microbatches=False)
   expected = np.asarray(experiment.sample(nets, batch, sample_key, options=options))
   found = generator(**inputs)
   assert found.dtype == np.uint8
   assert found.shape == (8, 5, 16, 16, 3)
-  assert generator.given_frames == (0, 1)
-  np.testing.assert_array_equal(found[:, :2], inputs["given"])
-  np.testing.assert_array_equal(expected[:, :2], inputs["given"])
+  assert generator.conditioning_indices == (0, 1)
+  np.testing.assert_array_equal(found[:, :2], inputs["conditioning"])
+  np.testing.assert_array_equal(expected[:, :2], inputs["conditioning"])
   assert expected[:, 2:].std() > 1
   np.testing.assert_allclose(found.astype(int), expected, atol=1)
   assert np.mean(found != expected) < 0.01
@@ -82,7 +82,7 @@ def test_latents_classes_and_given_frames_all_matter(generator):
   for name, changed in {
     "latent": -inputs["latent"],
     "label": 1 - inputs["label"],
-    "given": 255 - inputs["given"],
+    "conditioning": 255 - inputs["conditioning"],
   }.items():
     assert not np.array_equal(generator(**inputs | {name: changed})[:, 2:], first[:, 2:]), name
 
@@ -142,14 +142,14 @@ def test_the_signature_says_what_goes_in_and_where_it_comes_from(export_folder):
   signature = json.loads((export_folder / "signature.json").read_text())
   inputs = signature["inputs"]
   assert {name: (value["shape"], value["dtype"]) for name, value in inputs.items()} == {
-    "given": (["b", 2, 16, 16, 3], "uint8"),
+    "conditioning": (["b", 2, 16, 16, 3], "uint8"),
     "latent": (["b", 4], "float32"),
     "label": (["b"], "int32"),
   }
-  assert inputs["given"]["range"] == [0, 255]
+  assert inputs["conditioning"]["range"] == [0, 255]
   assert inputs["label"]["range"] == [0, 1]
   assert signature["outputs"]["video"]["shape"] == ["b", 5, 16, 16, 3]
-  assert (signature["format"], signature["given_frames"]) == (2, [0, 1])
+  assert (signature["format"], signature["conditioning_indices"]) == (2, [0, 1])
   assert (signature["step"], signature["weights"], signature["num_frames"]) == (4, "ema", 5)
   assert signature["class_names"] == ["up", "left"]
   statistics = signature["standing_statistics"]
@@ -176,7 +176,7 @@ def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_
   config = dataclasses.replace(run_config, algorithm=algorithm, data=data)
   experiment = experiments.build(config, devices=jax.devices()[:1])
   batch = {
-    "given": jax.ShapeDtypeStruct((2, 2, 16, 16, channels), jnp.uint8),
+    "conditioning": jax.ShapeDtypeStruct((2, 2, 16, 16, channels), jnp.uint8),
     "label": jax.ShapeDtypeStruct((2,), jnp.int32),
   }
   nets = experiment.abstract_state.ema
@@ -195,7 +195,7 @@ def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_
 
 @dataclasses.dataclass(frozen=True)
 class PainterConfig:
-  given: tuple[int, ...]
+  conditioning: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,44 +204,44 @@ class Painter:
 
   config: PainterConfig
 
-  def given_frames(self, num_frames):
-    return tuple(frame % num_frames for frame in self.config.given)
+  def conditioning_indices(self, num_frames):
+    return tuple(frame % num_frames for frame in self.config.conditioning)
 
   def latent(self, key, batch_size, *, truncation=None):
     return jax.random.normal(key, (batch_size, 1))
 
   def predict(self, nets, batch, latent, *, num_frames):
-    shape = (latent.shape[0], num_frames, *batch["given"].shape[2:])
+    shape = (latent.shape[0], num_frames, *batch["conditioning"].shape[2:])
     video = jnp.broadcast_to((latent * nets["painter"].params["gain"]).reshape(-1, 1, 1, 1, 1), shape)
-    return video.at[:, jnp.array(self.given_frames(num_frames), int)].set(to_model_range(batch["given"]))
+    return video.at[:, jnp.array(self.conditioning_indices(num_frames), int)].set(to_model_range(batch["conditioning"]))
 
 
 @pytest.mark.parametrize(
-  ("given", "frames", "task"),
+  ("conditioning", "frames", "task"),
   [
     ((0,), [0], "Given the first frame of a clip of 4, predicts the 3 that follow."),
     ((0, 1), [0, 1], "Given the first 2 frames of a clip of 4, predicts the 2 that follow."),
     ((0, 1, 2), [0, 1, 2], "Given the first 3 frames of a clip of 4, predicts the one that follows."),
-    ((0, -1), [0, 3], "Given frames 0 and 3 of a clip of 4, counted from 0, makes the other 2."),
-    ((2,), [2], "Given frame 2 of a clip of 4, counted from 0, makes the other 3."),
-    ((0, 1, 3), [0, 1, 3], "Given frames 0, 1 and 3 of a clip of 4, counted from 0, makes the other 1."),
+    ((0, -1), [0, 3], "Conditioning frames 0 and 3 of a clip of 4, counted from 0, makes the other 2."),
+    ((2,), [2], "Conditioning frame 2 of a clip of 4, counted from 0, makes the other 3."),
+    ((0, 1, 3), [0, 1, 3], "Conditioning frames 0, 1 and 3 of a clip of 4, counted from 0, makes the other 1."),
     ((), [], "Makes clips of 4 frames; no frame is given."),
   ],
 )
-def test_whichever_frames_are_given_they_are_in_their_places(given, frames, task, run_config, monkeypatch):
+def test_whichever_frames_are_given_they_are_in_their_places(conditioning, frames, task, run_config, monkeypatch):
   monkeypatch.setitem(export.ALGORITHMS, "painter", (PainterConfig, Painter))
   settings = {name: getattr(run_config, name) for name in ("name", "data", "evaluation")}
-  config = SimpleNamespace(**settings, algorithm_name="painter", algorithm=PainterConfig(given))
+  config = SimpleNamespace(**settings, algorithm_name="painter", algorithm=PainterConfig(conditioning))
   weights = {"painter/params/gain": np.ones((1, 1), np.float32)}
   program = export.generator_program(config, weights, num_frames=4)
   experiment = SimpleNamespace(config=config, algorithm=Painter(config.algorithm))
   trained = SimpleNamespace(experiment=experiment, step=7, weights="ema", class_names=(), is_conditional=False)
   signature = export.make_signature(trained, program, weights, num_frames=4)
   generator = exported.ExportedGenerator(signature=signature, weights=weights, program=program)
-  assert generator.given_frames == tuple(frames)
+  assert generator.conditioning_indices == tuple(frames)
   assert task in export.readme(signature)
   latent, label = np.array([[-1], [0.2], [1]], np.float32), np.zeros(3, np.int32)
-  shown = inputs_for(generator, 3)["given"]
+  shown = inputs_for(generator, 3)["conditioning"]
   made = generator(shown, latent, label)
   np.testing.assert_array_equal(made[:, frames], shown)
   others = [frame for frame in range(4) if frame not in frames]
@@ -252,8 +252,8 @@ def test_whichever_frames_are_given_they_are_in_their_places(given, frames, task
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [
-    ("given", np.zeros((2, 3, 16, 16, 3), np.uint8), r"given must be uint8 \[2, 2, 16, 16, 3\]"),
-    ("given", np.zeros((2, 2, 16, 16, 3), np.float32), "given must be uint8 .*, got float32"),
+    ("conditioning", np.zeros((2, 3, 16, 16, 3), np.uint8), r"given must be uint8 \[2, 2, 16, 16, 3\]"),
+    ("conditioning", np.zeros((2, 2, 16, 16, 3), np.float32), "given must be uint8 .*, got float32"),
     ("latent", np.zeros((3, 4), np.float32), r"latent must be float32 \[2, 4\], got float32 \[3, 4\]"),
     ("label", np.array([0, 2], np.int32), r"label must lie in \[0, 1\], got 0 to 2"),
     ("label", np.array([-1, 1], np.int32), r"label must lie in \[0, 1\], got -1 to 1"),
@@ -330,7 +330,7 @@ def test_nothing_is_left_of_an_export_that_fails_and_the_old_one_stays(
   ("words", "message"),
   [
     (("--step=3",), "has no checkpoint of step 3; it has [2, 4]"),
-    (("--num_frames=2",), "num_frames=2 leaves nothing to predict after the 2 given frames"),
+    (("--num_frames=2",), "num_frames=2 leaves nothing to predict after the 2 conditioning frames"),
     (("--data_dir=/nowhere",), "data set 'shape_motion' is not in /nowhere; build it with: "),
   ],
 )

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from vidgen_jax import cli, workdir
-from vidgen_jax import experiment as experiments
+from vidgen_jax import cli
 from vidgen_jax.commands import export
-from vidgen_jax.evaluation import generation
-from vidgen_jax.sampling.exported import load_export
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import generation, workdir
+from vidgen_jax.runs.sampling.exported import load_export
 
 pytest_plugins = ("tests.runs",)
 
@@ -32,17 +32,21 @@ def generator(folder):
 def inputs():
   random = np.random.default_rng(0)
   return {
-    "given": random.integers(256, size=(8, 2, 16, 16, 3), dtype=np.uint8),
+    "conditioning": random.integers(256, size=(8, 2, 16, 16, 3), dtype=np.uint8),
     "latent": random.standard_normal((8, 4)).astype(np.float32),
     "label": np.zeros(8, np.int32),
   }
 
 
-def test_the_export_gives_the_pictures_of_the_run_bit_by_bit_for_any_batch(inbetween_folder, generator, inputs):
+def test_the_export_gives_the_images_of_the_run_bit_by_bit_for_any_batch(inbetween_folder, generator, inputs):
   trained = workdir.load_trained(str(inbetween_folder))
   config, options = trained.experiment.config, trained.experiment.options()
   nets = generation.prepare_nets(
-    trained.experiment, trained.nets, generation.standing_key(trained.experiment), options=options, num_batches=2
+    trained.experiment,
+    trained.nets,
+    generation.standing_statistics_key(trained.experiment),
+    options=options,
+    num_batches=2,
   )
   nets = jax.device_get(nets)
   weights = export.flatten_nets(nets)
@@ -55,7 +59,7 @@ def test_the_export_gives_the_pictures_of_the_run_bit_by_bit_for_any_batch(inbet
   experiment = experiments.build(config, devices=jax.devices()[:1])
   key = jax.random.key(7)
   inputs = inputs | {"latent": np.asarray(experiment.algorithm.latent(key, 8))}
-  batch = experiment.put_batch({name: inputs[name] for name in ("given", "label")}, microbatches=False)
+  batch = experiment.put_batch({name: inputs[name] for name in ("conditioning", "label")}, microbatches=False)
   expected = np.asarray(experiment.sample(nets, batch, key, options=options))
   assert expected[:, 1:-1].std() > 1
   np.testing.assert_array_equal(generator(**inputs), expected)
@@ -63,13 +67,13 @@ def test_the_export_gives_the_pictures_of_the_run_bit_by_bit_for_any_batch(inbet
 
 
 def test_both_given_frames_stay_in_their_places_and_tell_on_the_others(generator, inputs):
-  assert generator.given_frames == (0, 7)
+  assert generator.conditioning_indices == (0, 7)
   made = generator(**inputs)
   assert (made.shape, made.dtype) == ((8, 8, 16, 16, 3), np.uint8)
-  np.testing.assert_array_equal(made[:, [0, 7]], inputs["given"])
-  first, last = inputs["given"].copy(), inputs["given"].copy()
+  np.testing.assert_array_equal(made[:, [0, 7]], inputs["conditioning"])
+  first, last = inputs["conditioning"].copy(), inputs["conditioning"].copy()
   first[:, 0], last[:, 1] = 255 - first[:, 0], 255 - last[:, 1]
-  for name, value in (("given", first), ("given", last), ("latent", -inputs["latent"])):
+  for name, value in (("conditioning", first), ("conditioning", last), ("latent", -inputs["latent"])):
     assert not np.array_equal(generator(**inputs | {name: value})[:, 1:-1], made[:, 1:-1])
 
 
@@ -84,9 +88,13 @@ def test_the_program_is_portable_and_open_in_the_batch(generator):
 
 def test_signature_and_readme_say_which_frames_are_given(folder):
   signature = json.loads((folder / "signature.json").read_text())
-  assert (signature["algorithm"], signature["given_frames"], signature["num_frames"]) == ("inbetween", [0, 7], 8)
-  assert signature["inputs"]["given"]["shape"] == ["b", 2, 16, 16, 3]
+  assert (signature["algorithm"], signature["conditioning_indices"], signature["num_frames"]) == (
+    "inbetween",
+    [0, 7],
+    8,
+  )
+  assert signature["inputs"]["conditioning"]["shape"] == ["b", 2, 16, 16, 3]
   assert signature["inputs"]["label"]["range"] == [0, 0]
   text = (folder / "README.md").read_text()
-  assert "Given frames 0 and 7 of a clip of 8, counted from 0, makes the other 6." in text
+  assert "Conditioning frames 0 and 7 of a clip of 8, counted from 0, makes the other 6." in text
   assert "The model has no classes: `label` is 0." in text

@@ -10,8 +10,8 @@ from tests.sheet_cells import read_cells
 from vidgen_jax import cli
 from vidgen_jax.commands import figures
 from vidgen_jax.errors import UserError
-from vidgen_jax.metrics.ssim import frame_ssim
-from vidgen_jax.observe import pictures
+from vidgen_jax.media import images
+from vidgen_jax.scores.metrics.ssim import frame_ssim
 
 pytest_plugins = ("tests.runs",)
 
@@ -30,13 +30,13 @@ def stored_samples(folder):
     return {name: stored[name] for name in stored.files}
 
 
-def check_samples(out, samples, truth, given):
-  """The two pictures that every model has, against the clips of `vidgen sample`, [N, l, T, H, W, C]."""
+def check_samples(out, samples, truth, conditioning):
+  """The two images that every model has, against the clips of `vidgen sample`, [N, l, T, H, W, C]."""
   count, _, num_frames = samples.shape[:3]
   shown, borders = read_cells(out / "generated_over_original.png", 2 * count, num_frames, ZOOM)
   np.testing.assert_array_equal(shown[0::2], samples[:, 0])
   np.testing.assert_array_equal(shown[1::2], truth)
-  expected = [pictures.GIVEN_COLOUR if t in given else pictures.GENERATED_COLOUR for t in range(num_frames)]
+  expected = [images.GIVEN_COLOUR if t in conditioning else images.GENERATED_COLOUR for t in range(num_frames)]
   np.testing.assert_array_equal(borders, np.broadcast_to(expected, borders.shape))
   shown, _ = read_cells(out / "mean_of_samples.png", 3 * count, num_frames, ZOOM)
   np.testing.assert_array_equal(shown[0::3], samples[:, 0])
@@ -58,13 +58,13 @@ def test_figures_of_inbetweening_show_the_clips_of_sample(inbetween_folder, tmp_
   assert json.loads((out / "figures.json").read_text())["files"] == names
   assert sorted(path.name for path in out.iterdir()) == sorted([*names, "figures.json"])
   made = stored_samples(tmp_path / "samples")
-  check_samples(out, made["samples"], made["truth"], given=(0, 7))
-  # Two blocks in the last level: what is made of the second is the normal sample, without the given frames.
+  check_samples(out, made["samples"], made["truth"], conditioning=(0, 7))
+  # Two blocks in the last level: what is made of the second is the normal sample, without the conditioning frames.
   blocks, borders = read_cells(out / "latent_blocks.png", 2, 6, ZOOM)
   np.testing.assert_allclose(blocks[-1].astype(int), made["samples"][0, 0, 1:-1], atol=1)
   assert np.mean(blocks[-1] != made["samples"][0, 0, 1:-1]) < 0.01
   assert np.mean(blocks[0] != blocks[1]) > 0.1
-  np.testing.assert_array_equal(borders, np.broadcast_to(pictures.GENERATED_COLOUR, (2, 6, 3)))
+  np.testing.assert_array_equal(borders, np.broadcast_to(images.GENERATED_COLOUR, (2, 6, 3)))
 
 
 @needs_matplotlib
@@ -85,7 +85,7 @@ def test_figures_of_prediction_measure_the_clips_of_sample(run_folder, tmp_path,
     "mean_of_samples.png",
   ]
   made = stored_samples(tmp_path / "samples")
-  check_samples(out, made["samples"][:2], made["truth"][:2], given=(0, 1))
+  check_samples(out, made["samples"][:2], made["truth"][:2], conditioning=(0, 1))
   report = json.loads((out / "best_of_ssim.json").read_text())
   assert (report["num_clips"], report["samples"], report["seed"], report["step"]) == (8, 2, 3, 4)
   assert report["frames"] == list(range(2, made["truth"].shape[1]))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli
-from vidgen_jax.commands.import_weights import abstract_variables, read_mean_volume, selftest
+from vidgen_jax.commands.weights import abstract_variables, read_mean_volume, selftest
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation.extraction import load_extractor
 from vidgen_jax.formats.crc32c import crc32c, mask
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.pretrained.weight_file import read_weight_file
+from vidgen_jax.scores.extraction import load_extractor
+from vidgen_jax.scores.weights.weight_file import read_weight_file
 
 pytest_plugins = ("tests.classifier_files", "tests.runs")
 
@@ -57,7 +57,7 @@ def i3d(tmp_path_factory):
   """(PyTorch's I3D, our file from its state dict, our file from a TensorFlow checkpoint)."""
   torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
   from tests.parity import torch_networks
-  from tests.pretrained import bundles
+  from tests.scores.weights import bundles
 
   folder = tmp_path_factory.mktemp("i3d")
   reference = torch_networks.build(torch_networks.I3D(), seed=0, unit_gain=True)

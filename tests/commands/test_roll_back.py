@@ -12,16 +12,16 @@ import pytest
 
 from experiments import trivd_shape_motion
 from tests.tiny_experiment import TINY
-from vidgen_jax import config as configs
-from vidgen_jax import experiment as experiments
-from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands.train import train
-from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.training.health import Health
-from vidgen_jax.training.hooks import Hooks
-from vidgen_jax.training.loop import CollapseError, NonFiniteMetricError
-from vidgen_jax.training.rollbacks import ROLLBACKS_FILE, Rollbacks
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.health import Health
+from vidgen_jax.runs.hooks import Hooks
+from vidgen_jax.runs.loop import CollapseError, NonFiniteMetricError
+from vidgen_jax.runs.rollbacks import ROLLBACKS_FILE, Rollbacks
 
 pytest_plugins = ["tests.runs"]
 CLIPS = 3 * TINY["train.batch_size"]
@@ -37,7 +37,7 @@ def config(run_config) -> ExperimentConfig:
   """Eight steps of the tiny experiment, a checkpoint every second; three bad windows of a step are a collapse."""
   config = trivd_shape_motion.get_config("smoke")
   config.update_from_flattened_dict(TINY | {"data.data_dir": run_config.data.data_dir, "train.num_steps": 8})
-  config.train.update({"log_every": 1, "checkpoint_every": 2, "picture_every": 0, "evaluate_every": 0})
+  config.train.update({"log_every": 1, "checkpoint_every": 2, "image_every": 0, "evaluate_every": 0})
   config.health.update({"action": "roll_back", "patience": 3, "history": 2, "max_rollbacks": 2})
   return configs.from_config_dict(config)
 

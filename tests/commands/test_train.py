@@ -21,20 +21,20 @@ from flax import linen as nn
 
 from experiments import mvt_weizmann, trivd_shape_motion
 from vidgen_jax import cli
-from vidgen_jax import config as configs
-from vidgen_jax import experiment as experiments
-from vidgen_jax import workdir as workdirs
-from vidgen_jax.algorithms import mvt
-from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands import train as train_command
 from vidgen_jax.commands.train import train
-from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import TrainState
-from vidgen_jax.errors import TryAgainError, UserError
+from vidgen_jax.errors import RetryableError, UserError
+from vidgen_jax.gans.mvt import algorithm as mvt
 from vidgen_jax.parallel.preemption import StopSignals
-from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file, write_weight_file
-from vidgen_jax.training.hooks import Hooks
-from vidgen_jax.training.loop import NonFiniteMetricError, TrainLoop
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import workdir as workdirs
+from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.hooks import Hooks
+from vidgen_jax.runs.loop import NonFiniteMetricError, TrainLoop
+from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
 
 pytest_plugins = ["tests.runs"]
 
@@ -121,7 +121,7 @@ def test_a_clock_that_jumps_changes_the_times_and_nothing_else(run_config, undis
   monkeypatch.setattr(Hooks, "metrics", jump)
   config = _with_train(run_config, checkpoint_every=1, checkpoints_to_keep=2)
   for _ in range(5):  # As launchers do: saving may end because time seems to be up.
-    with contextlib.suppress(TryAgainError):
+    with contextlib.suppress(RetryableError):
       train(config, str(tmp_path))
       break
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -160,8 +160,8 @@ class _OneLayerFlow(nn.Module):
 def flow_weights(tmp_path, monkeypatch) -> Path:
   """Weights of a network of one layer that stands for PWC-Net, with which a step would compile for a minute."""
   monkeypatch.setattr(mvt, "PWCNet", _OneLayerFlow)
-  picture = jnp.zeros((1, 4, 4, 3))
-  variables = jax.tree.map(np.asarray, _OneLayerFlow().init(jax.random.key(0), picture, picture))
+  image = jnp.zeros((1, 4, 4, 3))
+  variables = jax.tree.map(np.asarray, _OneLayerFlow().init(jax.random.key(0), image, image))
   fields = {"settings": {}, "preprocessing": {}, "source": "test", "source_hash": ""}
   write_weight_file(tmp_path / "flow.safetensors", WeightFile(network="pwc_net", variables=variables, **fields))
   return tmp_path / "flow.safetensors"
@@ -171,7 +171,7 @@ def _constrained(run_config, **algorithm: object) -> ExperimentConfig:
   config = mvt_weizmann.get_config("mvt_smoke")
   config.data.name, config.data.data_dir = run_config.data.name, run_config.data.data_dir
   config.algorithm.update({"num_classes": 2, "motion_constraint": 1.0, **algorithm})
-  config.train.update({"num_steps": 1, "picture_every": 0})
+  config.train.update({"num_steps": 1, "image_every": 0})
   return configs.from_config_dict(config)
 
 
@@ -257,7 +257,7 @@ def test_inbetween_in_bfloat16_trains_a_step_and_samples(inbetween_folder, tmp_p
     assert found[name] == pytest.approx(expected[name], rel=0.05)
   trained = workdirs.load_trained(str(tmp_path))
   assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(trained.nets))
-  batch = {"given": np.full((8, 2, 16, 16, 3), 64, np.uint8), "label": np.zeros(8, np.int32)}
+  batch = {"conditioning": np.full((8, 2, 16, 16, 3), 64, np.uint8), "label": np.zeros(8, np.int32)}
   experiment = trained.experiment
   batch = experiment.put_batch(batch, microbatches=False)
   video = np.asarray(experiment.sample(trained.nets, batch, jax.random.key(0), options=experiment.options()))

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 
 
-def make_strip(frames: np.ndarray, *, picture_format: str = "PNG", tall: bool = False) -> bytes:
-  """uint8[T, H, W, C] -> bytes of one picture with the frames side by side, or below each other."""
-  picture = np.concatenate(list(frames), axis=0 if tall else 1)
+def make_strip(frames: np.ndarray, *, image_format: str = "PNG", tall: bool = False) -> bytes:
+  """uint8[T, H, W, C] -> bytes of one image with the frames side by side, or below each other."""
+  image = np.concatenate(list(frames), axis=0 if tall else 1)
   buffer = io.BytesIO()
-  Image.fromarray(picture).save(buffer, picture_format)
+  Image.fromarray(image).save(buffer, image_format)
   return buffer.getvalue()
 
 
@@ -37,8 +37,8 @@ def make_video(path: Path, levels: list[int], *, codec: str, container: str, rat
     stream.width, stream.height = size
     stream.pix_fmt = pixel_format
     for level in levels:
-      picture = np.full((size[1], size[0], 3), level, np.uint8)
-      output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pixel_format)))
+      image = np.full((size[1], size[0], 3), level, np.uint8)
+      output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixel_format)))
     output.mux(stream.encode())
   return path
 

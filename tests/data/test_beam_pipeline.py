@@ -7,12 +7,13 @@ import signal
 
 import pytest
 
-from vidgen_jax.data import beam_pipeline, records, video_folder
+from vidgen_jax.data import beam_pipeline, records
+from vidgen_jax.data.datasets import video_folder
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.decoding import Decoder
 from vidgen_jax.data.listing import Source
 from vidgen_jax.data.staging import StagingCache
-from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.errors import UserError
 
 pytest.importorskip("apache_beam", reason="Apache Beam (extra beam) is not installed")

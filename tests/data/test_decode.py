@@ -42,15 +42,15 @@ def test_videos_are_resized(tmp_path, video):
   assert Image.open(io.BytesIO(decoded.frames[0])).size == (32, 24)
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "BMP", "WEBP"])
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "WEBP"])
 @pytest.mark.parametrize("tall", [False, True])
-def test_strips_are_cut_along_the_long_side(strip, marked_clip, picture_format, tall):
+def test_strips_are_cut_along_the_long_side(strip, marked_clip, image_format, tall):
   frames = marked_clip(7, 5)
-  decoded = decode(strip(frames, tall=tall, picture_format=picture_format), strip_fps=12.5)
+  decoded = decode(strip(frames, tall=tall, image_format=image_format), strip_fps=12.5)
   assert decoded.fps == 12.5
   assert (decoded.height, decoded.width, len(decoded.frames)) == (8, 8, 5)
   found = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in decoded.frames])
-  np.testing.assert_allclose(found.astype(int), frames, atol=6 if picture_format == "WEBP" else 0)
+  np.testing.assert_allclose(found.astype(int), frames, atol=6 if image_format == "WEBP" else 0)
 
 
 def test_an_alpha_channel_is_dropped(strip, marked_clip):
@@ -65,7 +65,7 @@ def damaged_files(strip, marked_clip):
     "empty": (b"", "empty file"),
     "zeros": (bytes(5000), "corrupt or not a video"),
     "text": (b"Just a few words.\n" * 50, "corrupt or not a video"),
-    "half a PNG": (png[: len(png) // 2], "corrupt picture"),
+    "half a PNG": (png[: len(png) // 2], "corrupt image"),
     "PNG header only": (png[:20], "corrupt"),
     "no strip": (strip(marked_clip(0, 1, 8)[:, :, :5]), "not a strip of square frames"),
   }
@@ -96,7 +96,7 @@ def test_a_truncated_mp4_says_why(tmp_path, video):
     decode(data[: len(data) // 2])
 
 
-def test_sound_without_pictures_is_no_video(tmp_path):
+def test_sound_without_images_is_no_video(tmp_path):
   with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
     sound.setnchannels(1)
     sound.setsampwidth(2)

@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 
 from vidgen_jax.data import records, verification
-from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 
 NUM_DAMAGED = 200
 
 
 def _noisy_video(codec, container, seed):
   """A video of 20 frames of moving noise, which decoders have something to do with."""
-  buffer, picture = io.BytesIO(), np.random.default_rng(seed).integers(256, size=(32, 48, 3), dtype=np.uint8)
+  buffer, image = io.BytesIO(), np.random.default_rng(seed).integers(256, size=(32, 48, 3), dtype=np.uint8)
   with av.open(buffer, "w", format=container) as output:
     stream = output.add_stream(codec, rate=Fraction(25))
     stream.width, stream.height, stream.pix_fmt = 48, 32, "yuvj420p" if codec == "mjpeg" else "yuv420p"
     for shift in range(20):
-      frame = av.VideoFrame.from_ndarray(np.roll(picture, shift, axis=1), format="rgb24")
+      frame = av.VideoFrame.from_ndarray(np.roll(image, shift, axis=1), format="rgb24")
       output.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
     output.mux(stream.encode())
   return buffer.getvalue()

@@ -11,19 +11,19 @@ def noise(height, width, seed=0):
 
 
 def test_png_is_lossless():
-  picture = noise(6, 10)
-  data = FrameEncoding(encoding="png").encode(Image.fromarray(picture))
-  np.testing.assert_array_equal(np.asarray(decode_frame(data, channels=3)), picture)
+  image = noise(6, 10)
+  data = FrameEncoding(encoding="png").encode(Image.fromarray(image))
+  np.testing.assert_array_equal(np.asarray(decode_frame(data, channels=3)), image)
 
 
 def test_jpeg_is_close_and_keeps_the_colour_of_single_pixels():
   # One red pixel on green: with subsampled chroma it would be a mixture of both.
-  picture = np.zeros((16, 16, 3), np.uint8)
-  picture[..., 1] = 180
-  picture[5, 7] = (200, 0, 0)
-  data = FrameEncoding(encoding="jpeg", quality=100).encode(Image.fromarray(picture))
+  image = np.zeros((16, 16, 3), np.uint8)
+  image[..., 1] = 180
+  image[5, 7] = (200, 0, 0)
+  data = FrameEncoding(encoding="jpeg", quality=100).encode(Image.fromarray(image))
   assert data[:2] == b"\xff\xd8"
-  np.testing.assert_allclose(np.asarray(decode_frame(data, channels=3)).astype(int), picture.astype(int), atol=4)
+  np.testing.assert_allclose(np.asarray(decode_frame(data, channels=3)).astype(int), image.astype(int), atol=4)
 
 
 def test_one_channel_is_luma():
@@ -33,20 +33,20 @@ def test_one_channel_is_luma():
 
 
 def test_a_whole_factor_is_mean_pooling():
-  picture = noise(8, 12)
-  pooled = picture.reshape(4, 2, 6, 2, 3).mean(axis=(1, 3))
-  resized = np.asarray(resize_smallest_side(Image.fromarray(picture), 4))
+  image = noise(8, 12)
+  pooled = image.reshape(4, 2, 6, 2, 3).mean(axis=(1, 3))
+  resized = np.asarray(resize_smallest_side(Image.fromarray(image), 4))
   assert resized.shape == (4, 6, 3)
   assert np.abs(resized - pooled).max() <= 0.5
 
 
 def test_other_factors_keep_the_aspect_ratio_and_the_mean():
-  picture = noise(30, 50)
-  resized = np.asarray(resize_smallest_side(Image.fromarray(picture), 12))
+  image = noise(30, 50)
+  resized = np.asarray(resize_smallest_side(Image.fromarray(image), 12))
   assert resized.shape == (12, 20, 3)
-  assert np.abs(resized.mean(axis=(0, 1)) - picture.mean(axis=(0, 1))).max() < 3
+  assert np.abs(resized.mean(axis=(0, 1)) - image.mean(axis=(0, 1))).max() < 3
   # Antialiased: white noise loses most of its variance.
-  assert resized.std() < 0.5 * picture.std()
+  assert resized.std() < 0.5 * image.std()
 
 
 @pytest.mark.parametrize(("size", "expected"), [((10, 5), (12, 6)), ((5, 10), (6, 12)), ((6, 9), (6, 9))])

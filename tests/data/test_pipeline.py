@@ -10,8 +10,9 @@ import grain
 import numpy as np
 import pytest
 
-from vidgen_jax.data import pipeline, shape_motion, transforms
+from vidgen_jax.data import pipeline, transforms
 from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.datasets import shape_motion
 from vidgen_jax.errors import UserError
 
 # Of the clips of `marked_dataset`, 3 and 14 are too short for more than 4 frames.

@@ -5,7 +5,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from vidgen_jax.commands import prepare_data
+from vidgen_jax.commands import data as prepare_data
 from vidgen_jax.data import sources
 from vidgen_jax.errors import UserError
 
@@ -51,10 +51,10 @@ def test_build_and_inspect_video_folder(tmp_path, capsys, strip, marked_clip):
   videos = prepare_data.sample_videos(info, "train", num_clips=2, num_frames=3, resolution=8)
   # Three of nine frames, evenly spread: 0, 4, 8.
   assert videos[:, :, 0, 0, 1].tolist() == [[0, 4, 8], [0, 4, 8]]
-  picture = np.asarray(Image.open(sheet))
+  image = np.asarray(Image.open(sheet))
   # Two rows of three 8x8 frames with gaps of 2: (2 + 2 (8 + 2), 2 + 3 (8 + 2)).
-  assert picture.shape == (22, 32, 3)
-  np.testing.assert_array_equal(picture[12:20, 22:30], videos[1, 2])
+  assert image.shape == (22, 32, 3)
+  np.testing.assert_array_equal(image[12:20, 22:30], videos[1, 2])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests import tfrecords
-from tests.data.layouts.miniatures import grey, picture, trajectory
+from tests.data.datasets.miniatures import grey, image, trajectory
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.listing import Source, SourceFile
@@ -30,7 +30,7 @@ def levels(decoded):
 
 
 def test_readers_are_those_that_a_file_may_name():
-  assert set(READERS) == {"video", "pictures", "bair", "moving_mnist"}
+  assert set(READERS) == {"video", "images", "bair", "moving_mnist"}
 
 
 def test_a_video_file(tmp_path):
@@ -45,25 +45,25 @@ def test_a_video_file(tmp_path):
     read(tmp_path, "video", path="b.mp4")
 
 
-def test_pictures_are_frames_in_the_order_that_the_file_says(tmp_path):
+def test_images_are_frames_in_the_order_that_the_file_says(tmp_path):
   for name, level in (("1.jpg", 10), ("2.jpg", 60), ("3.jpg", 110)):
-    (tmp_path / name).write_bytes(picture(level, size=(24, 16)))
-  decoded = read(tmp_path, "pictures", pictures=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, size=8)
+    (tmp_path / name).write_bytes(image(level, size=(24, 16)))
+  decoded = read(tmp_path, "images", images=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, size=8)
   assert levels(decoded) == [110, 10, 60]
   assert (decoded.fps, decoded.cuts, decoded.height, decoded.width) == (12.0, (), 8, 12)
-  strided = read(tmp_path, "pictures", pictures=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, stride=2)
+  strided = read(tmp_path, "images", images=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, stride=2)
   assert (levels(strided), strided.fps) == ([110, 60], 6.0)
 
 
-def _noise(picture_format):
-  """A picture of 24x16 whose bytes are its pixels' more than its header's."""
+def _noise(image_format):
+  """An image of 24x16 whose bytes are its pixels' more than its header's."""
   buffer = io.BytesIO()
   pixels = np.random.default_rng(0).integers(256, size=(16, 24, 3), dtype=np.uint8)
-  Image.fromarray(pixels).save(buffer, picture_format, **({"quality": 95} if picture_format == "JPEG" else {}))
+  Image.fromarray(pixels).save(buffer, image_format, **({"quality": 95} if image_format == "JPEG" else {}))
   return buffer.getvalue()
 
 
-def _deep_picture():
+def _deep_image():
   buffer = io.BytesIO()
   Image.fromarray(np.zeros((16, 24), np.uint16)).save(buffer, "PNG")
   return buffer.getvalue()
@@ -72,26 +72,26 @@ def _deep_picture():
 @pytest.mark.parametrize(
   ("second", "message"),
   [
-    (lambda: picture(0, size=(24, 18)), r"the size changes from \(24, 16\) to \(24, 18\) after 1 frames"),
-    (lambda: _noise("JPEG")[:-100], "2.jpg: corrupt picture: "),
-    (lambda: _noise("PNG")[:400], "2.jpg: corrupt picture: "),
-    (lambda: b"", "2.jpg is no picture"),
-    (lambda: b"Just a few words.", "2.jpg is no picture"),
-    (_deep_picture, "2.jpg: picture of more than 8 bits a channel"),
+    (lambda: image(0, size=(24, 18)), r"the size changes from \(24, 16\) to \(24, 18\) after 1 frames"),
+    (lambda: _noise("JPEG")[:-100], "2.jpg: corrupt image: "),
+    (lambda: _noise("PNG")[:400], "2.jpg: corrupt image: "),
+    (lambda: b"", "2.jpg is no image"),
+    (lambda: b"Just a few words.", "2.jpg is no image"),
+    (_deep_image, "2.jpg: image of more than 8 bits a channel"),
   ],
 )
-def test_a_bad_picture_among_good_ones(tmp_path, second, message):
-  (tmp_path / "1.jpg").write_bytes(picture(0, size=(24, 16)))
+def test_a_bad_image_among_good_ones(tmp_path, second, message):
+  (tmp_path / "1.jpg").write_bytes(image(0, size=(24, 16)))
   (tmp_path / "2.jpg").write_bytes(second())
   with pytest.raises(UnreadableVideoError, match=f"^{message}"):
-    read(tmp_path, "pictures", pictures=("1.jpg", "2.jpg"))
+    read(tmp_path, "images", images=("1.jpg", "2.jpg"))
 
 
-def test_no_pictures_and_a_picture_that_is_not_there(tmp_path):
+def test_no_images_and_a_image_that_is_not_there(tmp_path):
   with pytest.raises(UnreadableVideoError, match="no frames"):
-    read(tmp_path, "pictures")
+    read(tmp_path, "images")
   with pytest.raises(FileNotFoundError):
-    read(tmp_path, "pictures", pictures=("1.jpg",))
+    read(tmp_path, "images", images=("1.jpg",))
 
 
 def test_trajectories_are_clips_of_one_video(tmp_path):
@@ -134,12 +134,12 @@ def _flipped_bit():
 
 def _other_size():
   other = dict(trajectory(1)) | {"1/image_aux1/encoded": [bytes(48 * 64 * 3)]}
-  return b"".join(_records(trajectory(0), other)), "step 1 of a trajectory is not one picture of 64x64 pixels"
+  return b"".join(_records(trajectory(0), other)), "step 1 of a trajectory is not one image of 64x64 pixels"
 
 
 def _numbers():
   other = dict(trajectory(1)) | {"2/image_aux1/encoded": np.zeros(1, np.float32)}
-  return b"".join(_records(trajectory(0), other)), "step 2 of a trajectory is not one picture of 64x64 pixels"
+  return b"".join(_records(trajectory(0), other)), "step 2 of a trajectory is not one image of 64x64 pixels"
 
 
 def _other_camera():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vidgen_jax.data import sources, stage_timing, transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 
 
 @pytest.fixture(scope="module")

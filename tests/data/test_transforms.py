@@ -43,7 +43,7 @@ def test_only_the_frames_of_the_window_are_decoded():
   config = DataConfig(name="x", num_frames=3, resolution=4, frame_stride=2)
   frames = ramp_frames(11, 4, 4)
   # The centre window of 5 frames in 11 begins at 3 and uses 3, 5, 7. The others cannot be decoded at all.
-  broken = [data if index in (3, 5, 7) else b"not a picture" for index, data in enumerate(frames)]
+  broken = [data if index in (3, 5, 7) else b"not an image" for index, data in enumerate(frames)]
   record = transforms.EvaluationWindow(config).random_map({"frames": broken, "label": 1}, np.random.default_rng(0))
   assert record["video"][:, 0, 0, 2].tolist() == [3, 5, 7]
   assert record["label"] == 1

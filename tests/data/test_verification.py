@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from vidgen_jax.commands import prepare_data
+from vidgen_jax.commands import data as prepare_data
 from vidgen_jax.data import pipeline, records, sources, verification
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
@@ -115,7 +115,7 @@ def test_another_process_at_another_time_writes_the_same_bytes(tmp_path, strip, 
     "import sys, time\n"
     "later = time.localtime(float(sys.argv[2]))\n"
     "time.localtime = lambda *seconds: later\n"
-    "from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder\n"
+    "from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder\n"
     "build_video_folder(VideoFolderOptions(source=sys.argv[1], name='clips', data_dir='built', num_workers=1))\n"
   )
   written = []
@@ -227,13 +227,13 @@ def test_an_index_that_is_too_short(directory):
   assert problem.endswith("5 by index-test.npz's num_frames, 5 by index-test.npz's label")
 
 
-def test_frames_that_are_no_pictures_or_of_another_size(tmp_path, strip, marked_clip):
-  # A strip of one frame is a picture of it.
+def test_frames_that_are_no_images_or_of_another_size(tmp_path, strip, marked_clip):
+  # A strip of one frame is an image of it.
   small, large = strip(marked_clip(1, 1, size=8)), strip(marked_clip(1, 1, size=10))
   facts = {"label": 0, "fps": 0.0, "source": "a test", "height": 8, "width": 8}
   half = small[: len(small) // 2]
   folder = write_clips(
-    tmp_path, [records.Clip(frames=[small, b"no picture", half], **facts), records.Clip(frames=[small, large], **facts)]
+    tmp_path, [records.Clip(frames=[small, b"no image", half], **facts), records.Clip(frames=[small, large], **facts)]
   )
   place = 0 if sources.read_index(folder, "train")["num_frames"][0] == 3 else 1
   told = sorted(problems(folder), key=lambda problem: "pixels" in problem)

@@ -208,7 +208,7 @@ def test_dry_run_prints_each_command_and_executes_none(words, expected, cloud):
 
 
 @pytest.mark.parametrize(
-  ("given", "accelerator", "runtime"),
+  ("conditioning", "accelerator", "runtime"),
   [
     ("v3-32", "v3-32", "tpu-ubuntu2204-base"),
     ("v4-32", "v4-32", "tpu-ubuntu2204-base"),
@@ -218,9 +218,9 @@ def test_dry_run_prints_each_command_and_executes_none(words, expected, cloud):
     ("v6e-16", "v6e-16", "v2-alpha-tpuv6e"),
   ],
 )
-def test_each_type_has_its_runtime(given, accelerator, runtime, cloud):
+def test_each_type_has_its_runtime(conditioning, accelerator, runtime, cloud):
   for options, chosen in (((), runtime), (("--runtime=other",), "other")):
-    output = cloud("--dry-run", f"--type={given}", *options, "create").stdout
+    output = cloud("--dry-run", f"--type={conditioning}", *options, "create").stdout
     assert f"--accelerator-type={accelerator} --version={chosen} " in output
   unknown = cloud("--dry-run", "--type=v99-8", "create", check=2)
   assert "its runtime is not known" in unknown.stderr

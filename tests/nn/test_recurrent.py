@@ -1,4 +1,4 @@
-"""Recurrent units against numpy loops written from the equations of paper 004 (`tests/nn/unit_equations.py`).
+"""Recurrent units against numpy loops written from the equations of TrIVD-GAN-FP (`tests/nn/unit_equations.py`).
 
 The parameters are drawn with numpy into the shapes that a unit declares: no initialiser runs, and no kernel is
 orthogonal, so that spectral normalisation matters.

@@ -1,4 +1,4 @@
-"""The recurrent units of paper 004 as numpy loops in float64, written from its equations.
+"""The recurrent units of TrIVD-GAN-FP as numpy loops in float64, written from its equations.
 
 Arrays are [batch, height, width, channels]; weights have the names of the units' parameters; kernels are 3 x 3.
 """

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.given import are_leading, frames_needed, generated_frames, put_frames, take_frames
+from vidgen_jax.ops.conditioning import are_leading, frames_needed, generated_indices, put_frames, take_frames
 
 
 @pytest.mark.parametrize(
-  ("given_frames", "generated", "needed", "leading"),
+  ("conditioning_indices", "generated", "needed", "leading"),
   [
     ((), (0, 1, 2, 3), 1, True),
     ((0, 1), (2, 3), 2, True),
@@ -16,10 +16,10 @@ from vidgen_jax.ops.given import are_leading, frames_needed, generated_frames, p
     ((0, 1, 2, 3), (), 4, True),
   ],
 )
-def test_a_clip_of_four_frames(given_frames, generated, needed, leading):
-  assert generated_frames(given_frames, 4) == generated
-  assert frames_needed(given_frames) == needed
-  assert are_leading(given_frames) == leading
+def test_a_clip_of_four_frames(conditioning_indices, generated, needed, leading):
+  assert generated_indices(conditioning_indices, 4) == generated
+  assert frames_needed(conditioning_indices) == needed
+  assert are_leading(conditioning_indices) == leading
 
 
 def test_frames_are_taken_from_batches_and_micro_batches():

@@ -1,4 +1,4 @@
-"""L_M of paper 003 against a double loop over pairs."""
+"""L_M of MVT-GAN against a double loop over pairs."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Optical flow of pictures whose motion is known: textures made here, and frames of real videos."""
+"""Optical flow of images whose motion is known: textures made here, and frames of real videos."""
 
 import functools
 
@@ -24,22 +24,22 @@ def _texture() -> np.ndarray:
   return np.clip(127.5 + 40 * total, 0, 255).astype(np.uint8)
 
 
-def _pair(picture: np.ndarray, dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
-  """Two windows of a large picture, FACTOR times as fine, the second of which shows everything moved by (dx, dy)."""
+def _pair(image: np.ndarray, dx: float, dy: float) -> tuple[np.ndarray, np.ndarray]:
+  """Two windows of a large image, FACTOR times as fine, the second of which shows everything moved by (dx, dy)."""
   side = FACTOR * SIZE
-  top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+  top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
 
   def window(right: int, down: int) -> np.ndarray:
-    cut = picture[top - down : top - down + side, left - right : left - right + side].astype(np.float32)
+    cut = image[top - down : top - down + side, left - right : left - right + side].astype(np.float32)
     return cut.reshape(1, SIZE, FACTOR, SIZE, FACTOR, 3).mean(axis=(2, 4)) / 127.5 - 1
 
   return window(0, 0), window(round(FACTOR * dx), round(FACTOR * dy))
 
 
-def _check(picture: np.ndarray, motion: tuple[float, float]) -> None:
-  flow = np.asarray(estimate(*_pair(picture, *motion)))
+def _check(image: np.ndarray, motion: tuple[float, float]) -> None:
+  flow = np.asarray(estimate(*_pair(image, *motion)))
   assert (flow.shape, flow.dtype) == ((1, SIZE, SIZE, 2), np.float32)
-  # Where what has left the picture could not be seen any more, nothing is known.
+  # Where what has left the image could not be seen any more, nothing is known.
   inner = flow[0, 4:-4, 4:-4]
   np.testing.assert_allclose(inner.mean(axis=(0, 1)), motion, atol=0.25)
   assert np.median(np.linalg.norm(inner - np.array(motion), axis=-1)) < 0.25
@@ -79,11 +79,11 @@ def test_a_clips_flow_is_that_of_its_pairs():
 
 
 def test_bilinear_reading_by_hand():
-  picture = jnp.array([[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]])[None, ..., None]
+  image = jnp.array([[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]])[None, ..., None]
   flow = jnp.zeros((1, 2, 3, 2)).at[0, 0, 0].set(jnp.array([0.5, 0.25])).at[0, 1, 2].set(jnp.array([5.0, 5.0]))
   flow = flow.at[0, 0, 2].set(jnp.array([-1.5, 0.0]))
-  expected = picture.at[0, 0, 0].set(0.5 + 2.5).at[0, 0, 2].set(0.5)
-  np.testing.assert_allclose(bilinear_sample(picture, flow), expected, rtol=1e-6)
+  expected = image.at[0, 0, 0].set(0.5 + 2.5).at[0, 0, 2].set(0.5)
+  np.testing.assert_allclose(bilinear_sample(image, flow), expected, rtol=1e-6)
 
 
 def test_the_share_inside_by_hand():
@@ -94,7 +94,7 @@ def test_the_share_inside_by_hand():
 
 
 def test_gradients_against_differences():
-  """Of the mean flow, along a smooth direction of the second picture."""
+  """Of the mean flow, along a smooth direction of the second image."""
   first, second = _pair(_texture(), 0.5, 0.25)
   first, second = first[:, :16, :16], second[:, :16, :16]
   direction = np.asarray(jax.random.normal(jax.random.key(0), second.shape))
@@ -110,6 +110,6 @@ def test_gradients_against_differences():
   assert slope == pytest.approx(difference, rel=0.05)
 
 
-def test_pictures_of_two_shapes_are_refused():
+def test_images_of_two_shapes_are_refused():
   with pytest.raises(ValueError, match="of one shape"):
     LucasKanade()(jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 8, 9, 3)))

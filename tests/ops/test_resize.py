@@ -18,10 +18,10 @@ def test_legacy_bilinear_is_the_table_made_by_hand():
   np.testing.assert_allclose(resize_matrix(4, 6, "legacy_bilinear"), expected, atol=1e-6)
   # 4 -> 2: places 0 and 2: every second sample, nothing is smoothed.
   np.testing.assert_allclose(resize_matrix(4, 2, "legacy_bilinear"), [[1, 0, 0, 0], [0, 0, 1, 0]])
-  # A 2 x 2 picture to 4 x 4, both axes: places 0, .5, 1, 1.5 (the last repeats the border).
-  picture = jnp.array([[0.0, 10.0], [20.0, 30.0]])[None, :, :, None]
+  # A 2 x 2 image to 4 x 4, both axes: places 0, .5, 1, 1.5 (the last repeats the border).
+  image = jnp.array([[0.0, 10.0], [20.0, 30.0]])[None, :, :, None]
   table = [[0, 5, 10, 10], [10, 15, 20, 20], [20, 25, 30, 30], [20, 25, 30, 30]]
-  np.testing.assert_allclose(resize(picture, 4, 4, "legacy_bilinear")[0, :, :, 0], table, atol=1e-5)
+  np.testing.assert_allclose(resize(image, 4, 4, "legacy_bilinear")[0, :, :, 0], table, atol=1e-5)
 
 
 def test_half_pixel_bilinear_by_hand():

@@ -91,7 +91,7 @@ def test_contact_sheet_refuses(bad):
     video.contact_sheet(np.zeros((1, 2, 4, 4, 3), np.uint8), **bad)
 
 
-def test_layouts_refuse_what_is_no_uint8_picture():
+def test_layouts_refuse_what_is_no_uint8_image():
   with pytest.raises(TypeError, match="uint8"):
     video.contact_sheet(np.zeros((1, 2, 4, 4, 3), np.float32))
   with pytest.raises(ValueError, match="channels"):

@@ -1,4 +1,4 @@
-"""Kernel-based warping against loops of eqs. 11 and 12 of paper 004."""
+"""Kernel-based warping against loops of eqs. 11 and 12 of TrIVD-GAN-FP."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def test_the_central_tap_copies():
   np.testing.assert_array_equal(warp(h, weights), h)
 
 
-def test_a_tap_above_moves_the_picture_down_and_zeros_come_in():
+def test_a_tap_above_moves_the_image_down_and_zeros_come_in():
   h = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
   # m = 0, n = 1: each position takes what stands above it.
   weights = jnp.broadcast_to(jax.nn.one_hot(1, 9), (1, 2, 2, 9))

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.agreement import everywhere, from_lead, lost_process
+from vidgen_jax.parallel.agreement import all_processes, broadcast_from_process_0, peer_failure
 
 
 def _caused(error: Exception, cause: Exception) -> Exception:
@@ -26,11 +26,11 @@ def _caused(error: Exception, cause: Exception) -> Exception:
   ],
 )
 def test_a_lost_process_is_found_behind_what_it_caused(error, told):
-  found = lost_process(error)
+  found = peer_failure(error)
   assert (found is None) if told is None else (told in str(found))
 
 
 def test_one_process_agrees_with_itself():
-  assert everywhere(True)
-  assert not everywhere(False)
-  assert from_lead({"steps": [1, 2]}) == {"steps": [1, 2]}
+  assert all_processes(True)
+  assert not all_processes(False)
+  assert broadcast_from_process_0({"steps": [1, 2]}) == {"steps": [1, 2]}

@@ -74,7 +74,7 @@ def test_batch_must_be_divisible_by_the_devices():
 
 @pytest.mark.parametrize("fsdp", [1, 2])
 def test_one_process_holds_every_place_of_a_batch_once(fsdp):
-  assert meshes.local_places(24, meshes.make_mesh(meshes.MeshConfig(fsdp=fsdp))) == tuple(range(24))
+  assert meshes.local_batch_indices(24, meshes.make_mesh(meshes.MeshConfig(fsdp=fsdp))) == tuple(range(24))
 
 
 def test_places_are_those_of_the_devices_at_hand(monkeypatch):
@@ -85,4 +85,4 @@ def test_places_are_those_of_the_devices_at_hand(monkeypatch):
       return {"first": (slice(2, 4),), "second": (slice(6, None),)}
 
   monkeypatch.setattr(meshes, "batch_sharding", lambda mesh, microbatches: Sharding())
-  assert meshes.local_places(8, None) == (2, 3, 6, 7)
+  assert meshes.local_batch_indices(8, None) == (2, 3, 6, 7)

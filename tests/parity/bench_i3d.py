@@ -14,7 +14,7 @@ import torch
 
 from tests.parity import mapping, torch_networks
 from tests.parity.timing import alternating_medians
-from vidgen_jax.models.classifiers import I3D
+from vidgen_jax.scores.networks import I3D
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What makes the latent generator of paper 000 fast: `python -m tests.parity.bench_latent_generator`.
+"""What makes the latent generator of Inbetweening fast: `python -m tests.parity.bench_latent_generator`.
 
 Times a forward and backward pass of all 24 blocks in train mode, their compilation, and a single 3x3x3 convolution in
 each of its forms, at [B, 16, 8, 8, 64]. Alternating rounds, medians. With PyTorch installed also its convolution.
@@ -18,8 +18,8 @@ import numpy as np
 from flax import linen as nn
 
 from tests.parity.timing import alternating_medians
-from vidgen_jax.models.inbetween import LatentGenerator
-from vidgen_jax.models.inbetween.latent_generator import LatentLevel, level_lengths, resize_time
+from vidgen_jax.gans.inbetween import LatentGenerator
+from vidgen_jax.gans.inbetween.latent_generator import LatentLevel, level_lengths, resize_time
 from vidgen_jax.nn.convolution import convolve
 
 BLOCKS, FEATURES, FRAMES, SIDE, NOISE = (8, 8, 8), 64, 16, 8, 128

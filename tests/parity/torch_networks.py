@@ -317,12 +317,12 @@ class PwcNet(nn.Module):
       size = channels
     self.dc_conv7 = nn.Conv2d(size, 2, 3, 1, 1)
 
-  def features(self, picture):
+  def features(self, image):
     found = []
     for level in range(1, 7):
       for name in ("aa", "a", "b") if level == 6 else ("a", "aa", "b"):
-        picture = getattr(self, f"conv{level}{name}")(picture)
-      found.append(picture)
+        image = getattr(self, f"conv{level}{name}")(image)
+      found.append(image)
     return found
 
   @staticmethod

@@ -11,30 +11,30 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from vidgen_jax import config as configs
-from vidgen_jax import experiment as experiments
-from vidgen_jax.benchmark import collectives, tables, warp_timing
-from vidgen_jax.benchmark import flops as counting
-from vidgen_jax.benchmark.compilation import Compilation, compile_twice, executed_flops, peak_memory
-from vidgen_jax.benchmark.cost_estimate import estimate
-from vidgen_jax.benchmark.device_peaks import PEAKS, published_peak
-from vidgen_jax.benchmark.extraction_timing import random_weights, time_extraction
-from vidgen_jax.benchmark.measurements import Measurement, describe, table, write_rows
-from vidgen_jax.benchmark.paper_tables import TABLES
-from vidgen_jax.benchmark.step_flops import flops_figures, needed_flops, total_flops
-from vidgen_jax.benchmark.step_timing import WINDOWS, StepTiming, noise, time_bare_steps, time_steps
-from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.bench import collectives, tables, warp_timing
+from vidgen_jax.bench import flops as counting
+from vidgen_jax.bench.compilation import Compilation, compile_twice, executed_flops, peak_memory
+from vidgen_jax.bench.cost_estimate import estimate
+from vidgen_jax.bench.device_peaks import PEAKS, published_peak
+from vidgen_jax.bench.extraction_timing import random_weights, time_extraction
+from vidgen_jax.bench.measurements import Measurement, describe, table, write_rows
+from vidgen_jax.bench.paper_tables import TABLES
+from vidgen_jax.bench.step_flops import flops_figures, needed_flops, total_flops
+from vidgen_jax.bench.step_timing import WINDOWS, StepTiming, noise, time_bare_steps, time_steps
 from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
-from vidgen_jax.models.classifiers import NETWORKS
 from vidgen_jax.parallel import startup
-from vidgen_jax.training.loop import train_iterator
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.loop import train_iterator
+from vidgen_jax.scores.networks import NETWORKS
 
 SUMMARY = """Measures a train step, the loop and the pipeline against it; or a feature network.
 
 Needs --config, and the data set that config.data.name names (or --no_data). Trains from fresh weights in a temporary
-folder, without pictures, scores and checkpoints; compiles once without and once from a compilation cache of its own.
+folder, without images, scores and checkpoints; compiles once without and once from a compilation cache of its own.
   --no_loop        leaves the loop out; with --steps=1 one step warms up and one is timed, so that a step of minutes can
                    be measured. The figures of the whole run then come from the bare step.
   --estimate       runs nothing: counts the FLOPs of a step and of the run, and gives the hours of one chip of
@@ -44,12 +44,12 @@ folder, without pictures, scores and checkpoints; compiles once without and once
                    in a step, for what, and what each holds; --config.mesh.fsdp=8 splits the state. TPU topologies such
                    as v5p:2x2x2,v5p:4x4x4 in place of numbers give the TPU's own program; they need libtpu, but no TPU.
   --table=decompositions, --table=units, --table=mvt
-                   Table 1 of paper 004 on this machine: a row for every choice of config.algorithm.decomposition (with
+                   Table 1 of TrIVD-GAN-FP on this machine: a row for every choice of config.algorithm.decomposition (with
                    K = 1 and config.algorithm.frames_per_clip for MoCoGAN-like) or of config.algorithm.recurrent_unit,
                    all else as --config says. Rows take turns, on noise. The paper's step (E.3) is at
                    --config.train.batch_size=8 on one device. --rows=faster,dvd_gan_fp chooses; dynamic_conv_lstm, about
                    twenty times as dear as others, must be named.
-  --warp           times warping (paper 004, eqs. 11 and 12) by shifted multiply-adds against a gather of every
+  --warp           times warping (TrIVD-GAN-FP, eqs. 11 and 12) by shifted multiply-adds against a gather of every
                    position's neighbourhood: a recurrence of --steps states, batch x height x width x channels.
   --network        clips a second of a feature network with random weights, and its memory for few and many clips.
 Example: vidgen bench --config=experiments/trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl
@@ -165,7 +165,7 @@ def _bench_collectives(flag_values: flags.FlagValues) -> Report:
   """What devices that are not at hand exchange in a train step."""
   config = configs.from_config_dict(flag_values.config)
   rows, texts = [], []
-  for name, devices in collectives.made_up_devices(flag_values.collectives).items():
+  for name, devices in collectives.fake_devices(flag_values.collectives).items():
     fitting = collectives.fit(config, len(devices))
     figures = collectives.measure(fitting, devices, first_step=flag_values.first_step)
     head = {"devices": name, "batch": fitting.train.batch_size, "fsdp": config.mesh.fsdp}
@@ -252,7 +252,7 @@ def _time_figures(timing: StepTiming, clips_per_second: float) -> list[Measureme
 def _whole_run_figures(seconds: float, num_steps: int, *, devices: int) -> list[Measurement]:
   """What all steps of a run take at this speed; `seconds` are those of one step."""
   hours = seconds * num_steps / 3600
-  note = "all steps like these; scores, pictures and checkpoints come on top"
+  note = "all steps like these; scores, images and checkpoints come on top"
   return [
     Measurement(name=f"whole run ({num_steps:,} steps)", value=hours / 24, unit="days", note=note),
     Measurement(name="whole run, all devices", value=hours * devices, unit="device-hours", note="hours times devices"),

@@ -8,23 +8,17 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from vidgen_jax.classifier_training import (
-  NETWORK_DEFAULTS,
-  Accuracy,
-  ClassifierConfig,
-  accuracy,
-  train_classifier,
-)
-from vidgen_jax.classifier_training.config import window_of
 from vidgen_jax.commands import distributed_flags
 from vidgen_jax.data import sources
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.metrics.report import Score, ScoreTable
-from vidgen_jax.metrics.s3 import s3_score
 from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
-from vidgen_jax.pretrained.weight_file import WeightFile, read_weight_file
+from vidgen_jax.scores.classifier import NETWORK_DEFAULTS, Accuracy, ClassifierConfig, accuracy, train_classifier
+from vidgen_jax.scores.classifier.config import window_of
+from vidgen_jax.scores.metrics.report import Score, ScoreTable
+from vidgen_jax.scores.metrics.s3 import s3_score
+from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
 SUMMARY = """Trains a video classifier on a data set; with --synthetic, scores that data set's clips by S3.
 
@@ -83,7 +77,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flags_as_required(["data", "out"], flag_values=flag_values)
 
 
-@distributed_flags.together
+@distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
@@ -283,8 +277,8 @@ def _config(flag_values: flags.FlagValues) -> ClassifierConfig:
   fields = ("num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
   data = DataConfig(name=flag_values.data, **{field: flag_values[field].value for field in fields})
   published = NETWORK_DEFAULTS[flag_values.network]
-  given = {field: flag_values[field].value for field in _BY_NETWORK}
-  settings = {field: getattr(published, field) if value is None else value for field, value in given.items()}
+  conditioning = {field: flag_values[field].value for field in _BY_NETWORK}
+  settings = {field: getattr(published, field) if value is None else value for field, value in conditioning.items()}
   others = ("network", "epochs", "steps_per_epoch", "optimizer", "weight_decay", "patience", "max_reductions", "seed")
   settings |= {field: flag_values[field].value for field in (*others, "test_windows")}
   return ClassifierConfig(data=data, **settings)

@@ -10,26 +10,26 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from vidgen_jax.clip_folders import ClipSet
 from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation.extraction import FeatureExtractor, Variant, load_frame_extractor
-from vidgen_jax.evaluation.neighbours import write_neighbours
-from vidgen_jax.evaluation.set_metrics import SetOptions, SetScorer
 from vidgen_jax.files import check_writable
-from vidgen_jax.metrics import baselines
-from vidgen_jax.metrics.bootstrap import mean_interval
-from vidgen_jax.metrics.content_distance import average_content_distance, mean_colour
-from vidgen_jax.metrics.psnr import clip_psnr
-from vidgen_jax.metrics.report import Score, ScoreTable
-from vidgen_jax.metrics.ssim import WINDOW, clip_ssim
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.scores.clip_sets import ClipSet
+from vidgen_jax.scores.extraction import FeatureExtractor, Variant, load_frame_extractor
+from vidgen_jax.scores.metrics import baselines
+from vidgen_jax.scores.metrics.bootstrap import mean_interval
+from vidgen_jax.scores.metrics.content_distance import average_content_distance, mean_colour
+from vidgen_jax.scores.metrics.psnr import clip_psnr
+from vidgen_jax.scores.metrics.report import Score, ScoreTable
+from vidgen_jax.scores.metrics.ssim import WINDOW, clip_ssim
+from vidgen_jax.scores.neighbours import write_neighbours
+from vidgen_jax.scores.set_metrics import SetOptions, SetScorer
 
 SUMMARY = """Scores any two sets of clips against each other: FVD and the like, beside what trivial clips score.
 
-Needs --real and --fake: folders of videos, of frame strips, of one folder of numbered pictures a clip, or of arrays;
+Needs --real and --fake: folders of videos, of frame strips, of one folder of numbered images a clip, or of arrays;
 a .npy or .npz file [N, T, H, W, C]; or NAME/SPLIT of a built data set. With --networks distances between the sets; with
 --paired PSNR and SSIM of the i-th clip of both; always the average content distance. Values are checked: [0, 1] and
 0..255 are told apart, never mixed. Prints a table, appends every score with its protocol to --out.
@@ -47,7 +47,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
   flags.DEFINE_string(
-    "given_frames",
+    "conditioning_indices",
     "0",
     "frames that the baselines copy_last and cross_fade of the real clips keep: indices from 0, negative ones from the "
     "end, between commas, such as 0,-1; empty for no baselines",
@@ -76,7 +76,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flags_as_required(["real", "fake"], flag_values=flag_values)
 
 
-@distributed_flags.together
+@distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
@@ -84,7 +84,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     check_writable(Path(flag_values.out), "--out")
   startup.enable_compilation_cache()
   distributed_flags.join(flag_values)
-  given_frames = parse_given_frames(flag_values.given_frames)
+  conditioning_indices = parse_given_frames(flag_values.conditioning_indices)
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
   sheet = _neighbours_file(flag_values.neighbours, num_networks=len(extractors))
   embedder = None
@@ -97,7 +97,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       extractors,
       options=options,
       paired=flag_values.paired,
-      given_frames=given_frames,
+      conditioning_indices=conditioning_indices,
       max_clips=flag_values.max_clips,
       embedder=embedder,
       neighbours=sheet,
@@ -110,7 +110,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def parse_given_frames(text: str) -> tuple[int, ...]:
-  """The indices that `--given_frames` names, in the order in which it does.
+  """The indices that `--conditioning_indices` names, in the order in which it does.
 
   Raises:
     UserError: if it is no list of integers.
@@ -119,7 +119,9 @@ def parse_given_frames(text: str) -> tuple[int, ...]:
   try:
     return tuple(int(part) for part in parts)
   except ValueError as error:
-    raise UserError(f"--given_frames={text} must be indices of frames between commas, such as 0,1 or 0,-1") from error
+    raise UserError(
+      f"--conditioning_indices={text} must be indices of frames between commas, such as 0,1 or 0,-1"
+    ) from error
 
 
 def _neighbours_file(text: str | None, *, num_networks: int) -> Path | None:
@@ -141,7 +143,7 @@ def compare(
   *,
   options: SetOptions,
   paired: bool = False,
-  given_frames: Sequence[int] = (0,),
+  conditioning_indices: Sequence[int] = (0,),
   max_clips: int = 0,
   embedder: FeatureExtractor | None = None,
   neighbours: Path | None = None,
@@ -155,7 +157,7 @@ def compare(
     extractors: feature networks; none for the scores that need none.
     options: of the scores of sets.
     paired: the i-th clips belong together.
-    given_frames: 0-based indices of the frames that the baselines made of the real clips are given, negative ones from
+    conditioning_indices: 0-based indices of the frames that the baselines made of the real clips are given, negative ones from
       the end; () for no baselines.
     max_clips: whether the sets were cut to so many clips; 0 for not.
     embedder: of frames, for the content distance; None for their mean colours.
@@ -163,12 +165,12 @@ def compare(
     num_neighbours: see there.
 
   Raises:
-    UserError: if the sets do not fit each other, a network or the given frames.
+    UserError: if the sets do not fit each other, a network or the conditioning frames.
   """
   _check(real, fake, paired=paired, max_clips=max_clips)
   variants: dict[str, Variant] = {}
   if extractors:
-    variants = _variants(_resolved(given_frames, real.clip_shape[0]))
+    variants = _variants(_resolved(conditioning_indices, real.clip_shape[0]))
     _check_sets(real, fake, options)
     if neighbours is not None and num_neighbours > len(real):
       raise UserError(f"--num_neighbours={num_neighbours} is more than the {len(real)} real clips")
@@ -195,7 +197,7 @@ def compare(
   return table
 
 
-def _variants(given_frames: Sequence[int]) -> dict[str, Variant]:
+def _variants(conditioning_indices: Sequence[int]) -> dict[str, Variant]:
   """The real clips, and what the baselines make of them."""
 
   def noise(video: np.ndarray) -> np.ndarray:
@@ -204,17 +206,17 @@ def _variants(given_frames: Sequence[int]) -> dict[str, Variant]:
     return np.stack([generator.integers(256, size=video.shape[1:], dtype=np.uint8) for generator in generators])
 
   variants: dict[str, Variant] = {"real": lambda video: video}
-  if not given_frames:
+  if not conditioning_indices:
     return variants
-  copy_last = functools.partial(baselines.copy_last, given_frames=given_frames)
-  cross_fade = functools.partial(baselines.cross_fade, given_frames=given_frames)
+  copy_last = functools.partial(baselines.copy_last, conditioning_indices=conditioning_indices)
+  cross_fade = functools.partial(baselines.cross_fade, conditioning_indices=conditioning_indices)
   return variants | {"copy_last": copy_last, "cross_fade": cross_fade, "noise": noise}
 
 
-def _resolved(given_frames: Sequence[int], num_frames: int) -> tuple[int, ...]:
+def _resolved(conditioning_indices: Sequence[int], num_frames: int) -> tuple[int, ...]:
   """The indices in ascending order, counted from the beginning."""
-  named = f"--given_frames={','.join(map(str, given_frames))}"
-  found = sorted(index + num_frames if index < 0 else index for index in given_frames)
+  named = f"--conditioning_indices={','.join(map(str, conditioning_indices))}"
+  found = sorted(index + num_frames if index < 0 else index for index in conditioning_indices)
   if found and not 0 <= found[0] <= found[-1] < num_frames:
     raise UserError(f"{named} names frames that clips of {num_frames} do not have; give 0 to {num_frames - 1}")
   if len(set(found)) < len(found):

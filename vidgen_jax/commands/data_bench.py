@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
-from vidgen_jax.benchmark.measurements import Measurement, describe, table, write_rows
-from vidgen_jax.benchmark.pytorch_reader import time_readers
+from vidgen_jax.bench.measurements import Measurement, describe, table, write_rows
+from vidgen_jax.bench.pytorch_reader import time_readers
 from vidgen_jax.data import pipeline
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.stage_timing import stored_bytes_per_clip, time_stages, time_windows

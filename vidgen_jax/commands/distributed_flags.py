@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel import startup
-from vidgen_jax.parallel.agreement import lost_process
+from vidgen_jax.parallel.agreement import peer_failure
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
 
 Run = Callable[[flags.FlagValues, list[str]], int | None]
@@ -41,7 +41,7 @@ def join(flag_values: flags.FlagValues) -> None:
     raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
 
 
-def together(run: Run) -> Run:
+def fail_fast(run: Run) -> Run:
   """Makes a command that fails on one process of a job end there at once, so that the others notice.
 
   Left to itself it would wait for the others first, which wait for it. Those end as soon as a computation that needs it
@@ -66,7 +66,7 @@ def together(run: Run) -> Run:
 
 def _end(error: BaseException) -> None:
   """Says why, and ends the process without waiting for anything."""
-  lost = None if isinstance(error, UserError) else lost_process(error)
+  lost = None if isinstance(error, UserError) else peer_failure(error)
   status = error.exit_status if isinstance(error, UserError) else 1 if lost is None else PREEMPTED_EXIT_CODE
   try:
     _say(error, lost)

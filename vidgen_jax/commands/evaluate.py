@@ -10,31 +10,31 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from vidgen_jax import config as configs
-from vidgen_jax import experiment as experiments
-from vidgen_jax import workdir as workdirs
-from vidgen_jax.algorithms import SampleOptions
 from vidgen_jax.buckets import AnyPath, read_text, user_path
-from vidgen_jax.commands import distributed_flags, given_flags, metric_flags
-from vidgen_jax.config import ExperimentConfig
+from vidgen_jax.commands import conditioning_flags, distributed_flags, metric_flags
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import generation, scoring
-from vidgen_jax.evaluation.extraction import FeatureExtractor
-from vidgen_jax.evaluation.feature_collector import FeatureCollector
-from vidgen_jax.evaluation.follow import BEST_FOLDER, HIGHER_IS_BETTER, FollowOptions, follow
-from vidgen_jax.evaluation.run_scores import curve_text, score_run
-from vidgen_jax.evaluation.set_metrics import SetOptions, distance_names
-from vidgen_jax.metrics.report import Score, ScoreTable, frames_text
+from vidgen_jax.gans import SampleOptions
 from vidgen_jax.parallel import startup
-from vidgen_jax.sampling.anchors import with_given_frames
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import generation, scoring
+from vidgen_jax.runs import workdir as workdirs
+from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.follow import BEST_FOLDER, HIGHER_IS_BETTER, FollowOptions, follow
+from vidgen_jax.runs.run_scores import curve_text, score_run
+from vidgen_jax.runs.sampling.anchors import with_given_frames
+from vidgen_jax.scores.extraction import FeatureExtractor
+from vidgen_jax.scores.feature_collector import FeatureCollector
+from vidgen_jax.scores.metrics.report import Score, ScoreTable, frames_text
+from vidgen_jax.scores.set_metrics import SetOptions, distance_names
 
 SUMMARY = """Scores a run's predictions beside trivial baselines.
 
 Needs --workdir of a run, and its data set. PSNR, SSIM, content distance and, where an object is tracked, its place;
 with --networks also FVD, KVD, FID, clip Frechet distance, inception score and diversity. Prints a table, appends every
 score with its protocol to scores.jsonl in the workdir and puts a contact sheet and a GIF into workdir/evaluation.
-A model that takes frames at any times (sr_cgan) is given those of --task or --given_frames; how well it matches them,
+A model that takes frames at any times (sr_cgan) is given those of --task or --conditioning_indices; how well it matches them,
 and decoded straight lines between their latents, are scored too.
 With --follow it scores every checkpoint of a run that is being trained elsewhere, until the last.
 Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors
@@ -43,7 +43,7 @@ Example: vidgen evaluate --workdir=runs/any --task=predict --samples=50"""
 BUCKET_FLAGS = ("workdir",)
 
 SCORES_FILE = "scores.jsonl"
-PICTURES_FOLDER = "evaluation"
+IMAGES_FOLDER = "evaluation"
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -67,7 +67,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   for name, meaning in {
     "samples": "predictions drawn for each clip, of which the best counts in 'best of' scores",
     "num_clips": "evaluation clips; 0 for all",
-    "num_frames": "length of the clips, the given frames included; 0 for the trained length",
+    "num_frames": "length of the clips, the conditioning frames included; 0 for the trained length",
   }.items():
     described = f"{meaning}; config.evaluation.{name} by default"
     flags.DEFINE_integer(name, None, described, lower_bound=int(name == "samples"), flag_values=flag_values)
@@ -80,7 +80,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("split", None, "of the data set; config.data.eval_split by default", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
   flags.DEFINE_integer("seed", 0, "of latents and resamples", lower_bound=0, flag_values=flag_values)
-  given_flags.define_given_flags(flag_values)
+  conditioning_flags.define_conditioning_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
   flags.DEFINE_bool("follow", False, "scores each checkpoint as it appears, to the last", flag_values=flag_values)
@@ -98,7 +98,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flag_as_required("workdir", flag_values=flag_values)
 
 
-@distributed_flags.together
+@distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
@@ -117,10 +117,10 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   for extractor in extractors:
     extractor.check((options.num_frames, size, size, config.data.channels))
   set_options = metric_flags.set_options(flag_values)
-  given_frames = experiment.algorithm.given_frames(options.num_frames)
-  if len(given_frames) == options.num_frames:
+  conditioning_indices = experiment.algorithm.conditioning_indices(options.num_frames)
+  if len(conditioning_indices) == options.num_frames:
     raise UserError("all frames are given, which leaves none to be scored; give fewer")
-  names = scoring.metric_names(given_frames, tracking=config.evaluation.object_tracking)
+  names = scoring.metric_names(conditioning_indices, tracking=config.evaluation.object_tracking)
   _check_scores(flag_values, config, extractors, set_options, names=names)
   collector = FeatureCollector(extractors, options=set_options)
 
@@ -129,7 +129,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     table, curves = score_run(
       trained,
       options=options,
-      folder=workdir / PICTURES_FOLDER,
+      folder=workdir / IMAGES_FOLDER,
       collector=collector,
       batch_norm=flag_values.batch_norm,
       seed=flag_values.seed,
@@ -144,7 +144,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       patience=flag_values.patience,
     )
     hashes = [extractor.hash for extractor in extractors]
-    terms = _terms(config, flag_values, options) | {"given_frames": frames_text(given_frames)}
+    terms = _terms(config, flag_values, options) | {"conditioning_indices": frames_text(conditioning_indices)}
     scored = _scored_steps(workdir / SCORES_FILE, terms, hashes)
     follow(flag_values.workdir, score, scored=scored, options=following, terms=terms)
   else:
@@ -233,9 +233,9 @@ def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
     config = configs.from_config_dict(flag_values.config)
   data = {"eval_split": flag_values.split, "data_dir": flag_values.data_dir}
   evaluation = {"samples": flag_values.samples, "num_clips": flag_values.num_clips}
-  given_frames = given_flags.given_frames(flag_values, config)
-  if given_frames is not None:
-    config = with_given_frames(config, given_frames)
+  conditioning_indices = conditioning_flags.conditioning_indices(flag_values, config)
+  if conditioning_indices is not None:
+    config = with_given_frames(config, conditioning_indices)
   return dataclasses.replace(
     config, data=_with_known(config.data, data), evaluation=_with_known(config.evaluation, evaluation)
   )

@@ -1,4 +1,4 @@
-"""`vidgen export`: the generator as a folder that runs with jax and numpy alone. See `vidgen_jax.sampling.exported`."""
+"""`vidgen export`: the generator as a folder that runs with jax and numpy alone. See `vidgen_jax.runs.sampling.exported`."""
 
 import dataclasses
 import json
@@ -16,18 +16,17 @@ from flax import traverse_util
 from jax import export as jax_export
 
 import vidgen_jax
-from vidgen_jax import config as configs
-from vidgen_jax import workdir
-from vidgen_jax.algorithms import ALGORITHMS
-from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.evaluation import generation
 from vidgen_jax.files import written_whole_folder
-from vidgen_jax.ops.given import are_leading
+from vidgen_jax.gans import ALGORITHMS
+from vidgen_jax.ops.conditioning import are_leading
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import startup
-from vidgen_jax.sampling import exported
-from vidgen_jax.workdir import Trained
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import generation, workdir
+from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.sampling import exported
+from vidgen_jax.runs.workdir import Trained
 
 SUMMARY = """Exports the averaged generator of a run: a folder that runs with jax and numpy alone, on CPU, CUDA and TPU.
 
@@ -49,7 +48,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "num_frames",
     None,
-    "length of the clips, the given frames included; the trained length by default",
+    "length of the clips, the conditioning frames included; the trained length by default",
     lower_bound=1,
     flag_values=flag_values,
   )
@@ -77,7 +76,7 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
   Args:
     trained: the weights.
     folder: an empty one.
-    num_frames: length of the clips, the given frames included; None for `config.evaluation.num_frames`.
+    num_frames: length of the clips, the conditioning frames included; None for `config.evaluation.num_frames`.
 
   Raises:
     UserError: if the length does not fit the model, the data set is missing or the disk is full.
@@ -88,7 +87,7 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
   nets = generation.prepare_nets(
     experiment,
     trained.nets,
-    generation.standing_key(experiment),
+    generation.standing_statistics_key(experiment),
     options=options,
     num_batches=config.evaluation.standing_batches,
   )
@@ -124,7 +123,7 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
   Args:
     config: of the run.
     weights: arrays or ShapeDtypeStructs by flat name, with standing statistics for `num_frames`.
-    num_frames: length of the clips, the given frames included.
+    num_frames: length of the clips, the conditioning frames included.
 
   Returns:
     (weights, given uint8 [b, G, H, W, C], latent float32 [b, D], label int32 [b])
@@ -133,17 +132,19 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
   plain = {name: False for name in ("unroll", "remat") if hasattr(config.algorithm, name)}
   algorithm = ALGORITHMS[config.algorithm_name][1](dataclasses.replace(config.algorithm, **plain))
 
-  def generate(weights: dict[str, jax.Array], given: jax.Array, latent: jax.Array, label: jax.Array) -> jax.Array:
-    batch = {"given": given, "label": label}
+  def generate(
+    weights: dict[str, jax.Array], conditioning: jax.Array, latent: jax.Array, label: jax.Array
+  ) -> jax.Array:
+    batch = {"conditioning": conditioning, "label": label}
     return to_uint8(algorithm.predict(unflatten_nets(weights), batch, latent, num_frames=num_frames))
 
   (b,) = jax_export.symbolic_shape("b")
   size, channels = config.data.resolution, config.data.channels
-  num_given = len(algorithm.given_frames(num_frames))
+  num_conditioning = len(algorithm.conditioning_indices(num_frames))
   latent = jax.eval_shape(lambda key: algorithm.latent(key, 1), jax.random.key(0))
   return jax_export.export(jax.jit(generate), platforms=PLATFORMS)(
     {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in weights.items()},
-    jax.ShapeDtypeStruct((b, num_given, size, size, channels), jnp.uint8),
+    jax.ShapeDtypeStruct((b, num_conditioning, size, size, channels), jnp.uint8),
     jax.ShapeDtypeStruct((b, *latent.shape[1:]), latent.dtype),
     jax.ShapeDtypeStruct((b,), jnp.int32),
   )
@@ -154,7 +155,7 @@ def make_signature(
 ) -> dict[str, Any]:
   """What goes in and comes out, where the weights came from and how their statistics were taken; JSON-compatible."""
   config = trained.experiment.config
-  given, latent, label = program.in_avals[len(weights) :]
+  conditioning, latent, label = program.in_avals[len(weights) :]
   (video,) = program.out_avals
   num_classes = config.algorithm.num_classes if trained.is_conditional else 1
   return {
@@ -164,15 +165,17 @@ def make_signature(
     "step": trained.step,
     "weights": trained.weights,
     "num_weights": sum(int(value.size) for value in weights.values()),
-    "given_frames": list(trained.experiment.algorithm.given_frames(num_frames)),
+    "conditioning_indices": list(trained.experiment.algorithm.conditioning_indices(num_frames)),
     "num_frames": num_frames,
     "class_names": list(trained.class_names) if trained.is_conditional else [],
     "inputs": {
-      "given": _describe(given, [0, 255], "the given frames, in their order: batch, time, height, width, channel"),
+      "conditioning": _describe(
+        conditioning, [0, 255], "the conditioning frames, in their order: batch, time, height, width, channel"
+      ),
       "latent": _describe(latent, None, "standard normal; cut at +-t for less variety, zeros for none"),
       "label": _describe(label, [0, num_classes - 1], "index of the class; 0 where there are no classes"),
     },
-    "outputs": {"video": _describe(video, [0, 255], "whole clips, the given frames in their places")},
+    "outputs": {"video": _describe(video, [0, 255], "whole clips, the conditioning frames in their places")},
     "standing_statistics": {
       "batches": config.evaluation.standing_batches,
       "batch_size": config.evaluation.standing_batch_size,
@@ -199,11 +202,11 @@ def readme(signature: Mapping[str, Any]) -> str:
   shape = {name: (2, *array["shape"][1:]) for name, array in arrays.items()}
   platforms = ", ".join(signature["platforms"])
   names = ", ".join(f"{index} = {name}" for index, name in enumerate(signature["class_names"]))
-  given = "your frames" if signature["given_frames"] else "no frame is given"
+  conditioning = "your frames" if signature["conditioning_indices"] else "no frame is given"
   label = f"`label` is the index of a class: {names}." if names else "The model has no classes: `label` is 0."
   return f"""# {signature["experiment"]}, step {signature["step"]}
 
-{_task(signature["given_frames"], signature["num_frames"])} `{exported.SIGNATURE_FILE}` describes inputs and outputs.
+{_task(signature["conditioning_indices"], signature["num_frames"])} `{exported.SIGNATURE_FILE}` describes inputs and outputs.
 
 Needs `pip install jax flatbuffers`: numpy comes with jax, and jax reads exported programs with flatbuffers. The program
 runs on {platforms} and for any number of clips. It was written by jax {signature["versions"]["jax"]}; jax reads such
@@ -217,10 +220,10 @@ from jax import export
 with open("{exported.PROGRAM_FILE}", "rb") as file:
   generate = jax.jit(export.deserialize(bytearray(file.read())).call)
 weights = dict(np.load("{exported.WEIGHTS_FILE}"))
-given = np.zeros({shape["given"]}, np.uint8)  # {given}: clips, time, height, width, channels
+conditioning = np.zeros({shape["conditioning"]}, np.uint8)  # {conditioning}: clips, time, height, width, channels
 latent = np.random.default_rng(0).standard_normal({shape["latent"]}).astype(np.float32)
 label = np.zeros({shape["label"]}, np.int32)
-video = np.asarray(generate(weights, given, latent, label))  # uint8 {shape["video"]}
+video = np.asarray(generate(weights, conditioning, latent, label))  # uint8 {shape["video"]}
 ```
 
 {label}
@@ -228,17 +231,17 @@ Other latents give other clips; a latent of zeros gives the typical one.
 """
 
 
-def _task(given_frames: Sequence[int], num_frames: int) -> str:
+def _task(conditioning_indices: Sequence[int], num_frames: int) -> str:
   """What the generator does, in a sentence."""
-  count, rest = len(given_frames), num_frames - len(given_frames)
+  count, rest = len(conditioning_indices), num_frames - len(conditioning_indices)
   if not count:
     return f"Makes clips of {num_frames} frames; no frame is given."
-  if are_leading(given_frames):
+  if are_leading(conditioning_indices):
     first = "frame" if count == 1 else f"{count} frames"
     others = "one that follows" if rest == 1 else f"{rest} that follow"
     return f"Given the first {first} of a clip of {num_frames}, predicts the {others}."
-  frames = "frame " if count == 1 else f"frames {', '.join(map(str, given_frames[:-1]))} and "
-  return f"Given {frames}{given_frames[-1]} of a clip of {num_frames}, counted from 0, makes the other {rest}."
+  frames = "frame " if count == 1 else f"frames {', '.join(map(str, conditioning_indices[:-1]))} and "
+  return f"Given {frames}{conditioning_indices[-1]} of a clip of {num_frames}, counted from 0, makes the other {rest}."
 
 
 def _describe(aval: jax.core.ShapedArray, value_range: list[int] | None, meaning: str) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from vidgen_jax.clip_folders import ClipSet
 from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation.extraction import FeatureExtractor
-from vidgen_jax.files import check_writable, written_whole
+from vidgen_jax.files import atomic_write, check_writable
 from vidgen_jax.parallel import startup
+from vidgen_jax.scores.clip_sets import ClipSet
+from vidgen_jax.scores.extraction import FeatureExtractor
 
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file.
 
@@ -31,7 +31,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flags_as_required(["clips", "out"], flag_values=flag_values)
 
 
-@distributed_flags.together
+@distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
@@ -70,6 +70,6 @@ def write_features(clips: ClipSet, extractor: FeatureExtractor, path: Path) -> N
   if clips.labels is not None:
     arrays |= {"label": clips.labels, "class_names": np.array(clips.class_names)}
   if jax.process_index() == 0:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
       np.savez_compressed(temporary, **arrays, protocol=np.array(json.dumps(protocol)))
     logging.info("wrote features of %d clips to %s", len(clips), path)

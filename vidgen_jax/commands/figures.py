@@ -11,41 +11,41 @@ from absl import flags, logging
 
 from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import generation
-from vidgen_jax.figures import anchor_study
-from vidgen_jax.figures.anchor_study import draw_anchor_study
-from vidgen_jax.figures.latent_walks import draw_walks
-from vidgen_jax.figures.sample_pictures import SamplePictures, draw_latent_blocks
-from vidgen_jax.figures.stochasticity import Stochasticity
-from vidgen_jax.figures.truncation_sweep import draw_sweep, parse_truncations
 from vidgen_jax.files import written_whole_folder
-from vidgen_jax.observe.plots import require_matplotlib
+from vidgen_jax.media.plots import require_matplotlib
 from vidgen_jax.parallel import startup
-from vidgen_jax.sampling import samplers
-from vidgen_jax.sampling.clips import Clips
-from vidgen_jax.sampling.samplers import Sampler
-from vidgen_jax.workdir import Trained
+from vidgen_jax.runs import generation
+from vidgen_jax.runs.figures import anchor_study
+from vidgen_jax.runs.figures.anchor_study import draw_anchor_study
+from vidgen_jax.runs.figures.latent_walks import draw_walks
+from vidgen_jax.runs.figures.sample_images import SampleImages, draw_latent_blocks
+from vidgen_jax.runs.figures.stochasticity import Stochasticity
+from vidgen_jax.runs.figures.truncation_sweep import draw_sweep, parse_truncations
+from vidgen_jax.runs.sampling import samplers
+from vidgen_jax.runs.sampling.clips import Clips
+from vidgen_jax.runs.sampling.samplers import Sampler
+from vidgen_jax.runs.workdir import Trained
 
 SUMMARY = """Draws a run's samples over their originals, their spread, best-of-l curves and a sweep of truncations.
 
 Needs --workdir of a run and --out, the folder to make; and the run's data set. The clips are evaluation clips; a green
 border marks the frames that were given. The figures, and the papers' that they follow:
-- generated_over_original (paper 000, figure 2): of each clip one sample above the original.
-- mean_of_samples (paper 000, figure 3): of each clip one sample, the mean of --samples of them, and their standard
+- generated_over_original (Inbetweening, figure 2): of each clip one sample above the original.
+- mean_of_samples (Inbetweening, figure 3): of each clip one sample, the mean of --samples of them, and their standard
   deviation.
-- latent_blocks (paper 000, figure 4): what the decoder makes of each of the last blocks of the latent generator, for
+- latent_blocks (Inbetweening, figure 4): what the decoder makes of each of the last blocks of the latent generator, for
   the first clip; only for models that have such blocks.
-- latent_walk, class_walk, redrawn_parts (paper 003, figures 9, 8 and 12): clips of a class along the line between two
+- latent_walk, class_walk, redrawn_parts (MVT-GAN, figures 9, 8 and 12): clips of a class along the line between two
   latents, of a latent between two classes, and with one part of the latent drawn anew, for --num_clips classes; only
   for models that make clips from noise.
-- inference (paper 002, figure 8), naive_interpolation (figure 11), inference_curve (figure 10): clips from anchors at
+- inference (SR-cGAN, figure 8), naive_interpolation (figure 11), inference_curve (figure 10): clips from anchors at
   random times, which have a yellow border; from the first and the last frame, beside decoded lines between their
   latents; best-of-l PSNR over --curve_clips settings of anchors, beside the deterministic model; only for models that
   take frames at any times.
-- best_of_ssim (paper 004, figure 5): of each clip the sample with the best mean SSIM out of 1, 2, 5, 10, ... is chosen;
+- best_of_ssim (TrIVD-GAN-FP, figure 5): of each clip the sample with the best mean SSIM out of 1, 2, 5, 10, ... is chosen;
   SSIM of its frames, the mean over --curve_clips clips. PSNR, which chooses its own samples, the mean over all samples
-  and the simplest guess stand beside it: the last given frame, or a cross-fade where the last frame is given.
-- truncation (paper 004, D.2; only with --truncations): SSIM, PSNR, object scores and diversity of --curve_clips clips
+  and the simplest guess stand beside it: the last conditioning frame, or a cross-fade where the last frame is given.
+- truncation (TrIVD-GAN-FP, D.2; only with --truncations): SSIM, PSNR, object scores and diversity of --curve_clips clips
   at each truncation; and truncation_samples.png, samples of the same clips and latents at each. It makes as many clips
   again for each truncation.
 --only chooses among these names. The curves and the sweep also write their numbers as JSON, and need matplotlib (the
@@ -185,14 +185,14 @@ def describe_origin(trained: Trained, sampler: Sampler) -> dict[str, Any]:
     "data": sampler.data.name,
     "split": sampler.data.eval_split,
     "num_frames": sampler.num_frames,
-    "given_frames": list(sampler.given_frames),
+    "conditioning_indices": list(sampler.conditioning_indices),
     "truncation": generation.sampling_options(trained.experiment).truncation,
   }
 
 
 def _possible_for(sampler: Sampler, chosen: frozenset[str], *, named: Sequence[str]) -> frozenset[str]:
   """Without what compares each clip with its truth, if the model makes clips from noise, which have none."""
-  if sampler.given_frames or BEST_OF not in chosen:
+  if sampler.conditioning_indices or BEST_OF not in chosen:
     return chosen
   if BEST_OF in named:
     raise UserError(f"--only={BEST_OF} compares samples with their true clips, and clips from noise have none")
@@ -214,13 +214,13 @@ def _draw_samples(
   origin: dict[str, Any],
 ) -> None:
   """The figures that are made of all samples, in one pass: one sample of all clips is in memory at a time."""
-  given_frames, samples = sampler.given_frames, origin["samples"]
+  conditioning_indices, samples = sampler.conditioning_indices, origin["samples"]
   observers: list[_Observer] = []
   if chosen & {GENERATED, MEAN}:
-    pictures = SamplePictures(shown.truth, given_frames)
-    observers.append(pictures)
+    images = SampleImages(shown.truth, conditioning_indices)
+    observers.append(images)
   if BEST_OF in chosen:
-    curves = Stochasticity(measured.truth, given_frames, samples=samples, batch_size=sampler.batch_size)
+    curves = Stochasticity(measured.truth, conditioning_indices, samples=samples, batch_size=sampler.batch_size)
     observers.append(curves)
   if not observers:
     return
@@ -231,9 +231,9 @@ def _draw_samples(
     for observer in observers:
       observer.add(videos)
   if GENERATED in chosen:
-    pictures.save_first(folder / f"{GENERATED}.png")
+    images.save_first(folder / f"{GENERATED}.png")
   if MEAN in chosen:
-    pictures.save_spread(folder / f"{MEAN}.png")
+    images.save_spread(folder / f"{MEAN}.png")
   if BEST_OF in chosen:
     curves.save(folder, origin)
 
@@ -249,4 +249,6 @@ def _clips_with_truth(sampler: Sampler, *, num_clips: int) -> Clips:
 
 
 def _first(clips: Clips, count: int) -> Clips:
-  return dataclasses.replace(clips, given=clips.given[:count], truth=clips.truth[:count], label=clips.label[:count])
+  return dataclasses.replace(
+    clips, conditioning=clips.conditioning[:count], truth=clips.truth[:count], label=clips.label[:count]
+  )

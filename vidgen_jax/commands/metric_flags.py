@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from absl import flags, logging
 
-from vidgen_jax.clip_folders import ClipOptions, ClipSet, open_clips
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation.extraction import FeatureExtractor, load_extractor
-from vidgen_jax.evaluation.set_metrics import SetOptions
-from vidgen_jax.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.scores.clip_sets import ClipOptions, ClipSet, open_clips
+from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
+from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
+from vidgen_jax.scores.set_metrics import SetOptions
 
 MAX_LISTED = 100
 """Files that cannot be used and are named one by one."""

@@ -1,4 +1,4 @@
-"""`vidgen sample`: makes clips from given frames with the generator of a run or of an export."""
+"""`vidgen sample`: makes clips from conditioning frames with the generator of a run or of an export."""
 
 import contextlib
 import tempfile
@@ -9,40 +9,40 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from vidgen_jax import config as configs
-from vidgen_jax import workdir as workdirs
-from vidgen_jax.commands import distributed_flags, given_flags
+from vidgen_jax.commands import conditioning_flags, distributed_flags
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import written_whole_folder
-from vidgen_jax.observe.pictures import frame_labels, mark_anchors, mark_given, save_gif, save_png
-from vidgen_jax.observe.videos import FORMATS, save_clips
+from vidgen_jax.media.images import frame_labels, mark_anchors, mark_conditioning, save_gif, save_png
+from vidgen_jax.media.videos import FORMATS, save_clips
 from vidgen_jax.ops.video import contact_sheet
 from vidgen_jax.parallel import startup
-from vidgen_jax.sampling import clips as clip_sources
-from vidgen_jax.sampling import samplers
-from vidgen_jax.sampling.anchors import parse_anchors
-from vidgen_jax.sampling.clips import Clips
-from vidgen_jax.sampling.exported import load_config_json
-from vidgen_jax.sampling.motion import MovingSamples, write_agreement, write_motion
-from vidgen_jax.sampling.samplers import Sampler
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import workdir as workdirs
+from vidgen_jax.runs.sampling import clips as clip_sources
+from vidgen_jax.runs.sampling import samplers
+from vidgen_jax.runs.sampling.anchors import parse_anchors
+from vidgen_jax.runs.sampling.clips import Clips
+from vidgen_jax.runs.sampling.exported import load_config_json
+from vidgen_jax.runs.sampling.motion import MovingSamples, write_agreement, write_motion
+from vidgen_jax.runs.sampling.samplers import Sampler
 
 SUMMARY = """Makes clips with a trained generator; writes a contact sheet, GIFs and samples.npz.
 
 Needs --out, and either --workdir of a run or --export, a folder made by `vidgen export`. The frames that the generator
 must be given are those of evaluation clips of the data set; or of --input: a video file, a frame strip, or a folder of
-them, of which a model that fills in between two frames takes the first and the last; or the pictures of --given, of any
+them, of which a model that fills in between two frames takes the first and the last; or the images of --conditioning_images, of any
 size. Of all the middle square is taken. From noise, --num_clips of each class are made. A run needs its data set too,
 for the standing statistics; an export does not.
---motion adds the motion fields of a run whose recurrent unit moves content (paper 004, figure 3): motion.npz,
+--motion adds the motion fields of a run whose recurrent unit moves content (TrIVD-GAN-FP, figure 3): motion.npz,
 motion.png, GIFs; and motion.json, their agreement with the true motion, where the clips show one object whose truth is
 known.
-A model that takes frames at any times (sr_cgan) is given those of --task or --given_frames of evaluation clips, or the
-pictures of --anchor.
+A model that takes frames at any times (sr_cgan) is given those of --task or --conditioning_indices of evaluation clips, or the
+images of --anchor.
 Example: vidgen sample --workdir=runs/shapes --num_clips=4 --samples=3 --truncation=0.8 --out=samples
 Example: vidgen sample --workdir=runs/shapes --motion --out=moving
 Example: vidgen sample --workdir=runs/people --classes=bend,jack --num_clips=4 --out=people
-Example: vidgen sample --workdir=runs/between --given=first.png,last.png --samples=5 --formats=mp4,png --out=filled
+Example: vidgen sample --workdir=runs/between --conditioning_images=first.png,last.png --samples=5 --formats=mp4,png --out=filled
 Example: vidgen sample --workdir=runs/any --anchor=a.png@3 --anchor=b.png@-1 --samples=5 --out=inferred
 Example: vidgen sample --workdir=runs/any --task=predict --num_clips=4 --samples=3 --out=predicted"""
 
@@ -61,11 +61,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("export", None, "folder of an export, in place of --workdir", flag_values=flag_values)
   flags.DEFINE_integer("step", None, "of the run's checkpoint; the latest by default", flag_values=flag_values)
   flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "of the run: averages or live weights", flag_values=flag_values)
-  flags.DEFINE_list("given", None, "pictures, one for each given frame, in their order", flag_values=flag_values)
-  flags.DEFINE_multi_string(
-    "anchor", None, "a picture and its time in the clip, FILE@TIME; once for each anchor", flag_values=flag_values
+  flags.DEFINE_list(
+    "conditioning_images", None, "images, one for each conditioning frame, in their order", flag_values=flag_values
   )
-  given_flags.define_given_flags(flag_values)
+  flags.DEFINE_multi_string(
+    "anchor", None, "an image and its time in the clip, FILE@TIME; once for each anchor", flag_values=flag_values
+  )
+  conditioning_flags.define_conditioning_flags(flag_values)
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
   flags.DEFINE_integer(
@@ -79,7 +81,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "num_frames",
     None,
-    "length of the clips, the given frames included; may exceed the trained length if the model is recurrent",
+    "length of the clips, the conditioning frames included; may exceed the trained length if the model is recurrent",
     lower_bound=1,
     flag_values=flag_values,
   )
@@ -115,21 +117,21 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flag_as_required("out", flag_values=flag_values)
 
 
-@distributed_flags.together
+@distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
   if (flag_values.workdir is None) == (flag_values.export is None):
     raise UserError("give either --workdir of a run or --export, a folder made by `vidgen export`")
-  if flag_values.given is not None and flag_values.input is not None:
-    raise UserError("--given=PICTURE,... and --input=VIDEO exclude each other; give one of them")
-  chosen = [name for name in ("anchor", *given_flags.NAMES) if flag_values[name].value is not None]
+  if flag_values.conditioning_images is not None and flag_values.input is not None:
+    raise UserError("--conditioning_images=IMAGE,... and --input=VIDEO exclude each other; give one of them")
+  chosen = [name for name in ("anchor", *conditioning_flags.NAMES) if flag_values[name].value is not None]
   if len(chosen) > 1:
     raise UserError(f"--{chosen[0]} and --{chosen[1]} exclude each other; give one of them")
   if chosen and flag_values.workdir is None:
     raise UserError(f"--{chosen[0]} needs --workdir of a run: an export is given the frames that it was made for")
-  if flag_values.anchor is not None and (flag_values.given is not None or flag_values.input is not None):
-    raise UserError("--anchor brings its own frames; leave --given and --input out")
+  if flag_values.anchor is not None and (flag_values.conditioning_images is not None or flag_values.input is not None):
+    raise UserError("--anchor brings its own frames; leave --conditioning_images and --input out")
   if unknown := [name for name in flag_values.formats if name not in FORMATS]:
     raise UserError(f"--formats: {unknown[0]!r} is none of {', '.join(FORMATS)}")
   if flag_values.distributed and flag_values.workdir is None:
@@ -152,7 +154,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       folder,
       clips,
       samples,
-      given_frames=sampler.given_frames,
+      conditioning_indices=sampler.conditioning_indices,
       are_anchors=sampler.takes_any_frames,
       class_names=sampler.class_names,
       fps=flag_values.fps,
@@ -173,7 +175,7 @@ def _out_folder(flag_values: flags.FlagValues) -> Iterator[Path]:
 
 
 def sample(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.ndarray:
-  """Makes several clips from the given frames of each clip.
+  """Makes several clips from the conditioning frames of each clip.
 
   Args:
     sampler: the generator.
@@ -208,7 +210,7 @@ def sample_motion(
   """
   drawn = [samplers.draw_motion(sampler, clips, sample=j, seed=seed) for j in range(samples)]
   videos, flows = (np.stack(parts, axis=1) for parts in zip(*drawn, strict=True))
-  moving = MovingSamples(samples=videos, flow=flows, given_frames=sampler.given_frames)
+  moving = MovingSamples(samples=videos, flow=flows, conditioning_indices=sampler.conditioning_indices)
   write_motion(folder, moving, levels=sampler.motion.levels, fps=fps)
   if sampler.motion.object_tracking and clips.truth is not None:
     write_agreement(folder, moving, clips.truth, levels=sampler.motion.levels, seed=seed)
@@ -220,15 +222,15 @@ def write_samples(
   clips: Clips,
   samples: np.ndarray,
   *,
-  given_frames: Sequence[int],
+  conditioning_indices: Sequence[int],
   are_anchors: bool = False,
   class_names: Sequence[str] = (),
   fps: float = 8.0,
 ) -> None:
   """Writes the files that show all clips together.
 
-  - `samples.npz`: samples uint8 [N, l, T, H, W, C], whole clips; given uint8 [N, G, H, W, C]; given_frames int32 [G],
-    the 0-based indices of the given frames in the clips; label int32 [N]; and truth uint8 [N, T, H, W, C], whole
+  - `samples.npz`: samples uint8 [N, l, T, H, W, C], whole clips; given uint8 [N, G, H, W, C]; conditioning_indices int32 [G],
+    the 0-based indices of the conditioning frames in the clips; label int32 [N]; and truth uint8 [N, T, H, W, C], whole
     clips, where it is known.
   - `contact_sheet.png`: for each clip a row with the truth, where it is known, and one for each sample; beside each
     row the clip's class, where there are classes.
@@ -238,7 +240,7 @@ def write_samples(
     folder: it exists.
     clips: N of them.
     samples: as from `sample`.
-    given_frames: G indices.
+    conditioning_indices: G indices.
     are_anchors: whether they are marked as anchors, with a yellow border in place of a green one.
     class_names: by label.
     fps: frames per second of the GIFs, in (0, 50].
@@ -246,14 +248,18 @@ def write_samples(
   Raises:
     UserError: if the disk is full.
   """
-  arrays = {"samples": samples, "given": clips.given, "given_frames": np.asarray(given_frames, np.int32)}
+  arrays = {
+    "samples": samples,
+    "conditioning": clips.conditioning,
+    "conditioning_indices": np.asarray(conditioning_indices, np.int32),
+  }
   arrays |= {"label": clips.label} | ({} if clips.truth is None else {"truth": clips.truth})
   np.savez_compressed(folder / SAMPLES_FILE, **arrays)
   shown = samples if clips.truth is None else np.concatenate([clips.truth[:, None], samples], axis=1)
-  videos = (mark_anchors if are_anchors else mark_given)(shown, given_frames)
+  videos = (mark_anchors if are_anchors else mark_conditioning)(shown, conditioning_indices)
   rows = videos.reshape(-1, *videos.shape[2:])
   names = [class_names[label] for label in clips.label for _ in range(videos.shape[1])] if class_names else None
-  sheet = contact_sheet(rows, column_labels=frame_labels(given_frames, rows.shape[1]), row_labels=names)
+  sheet = contact_sheet(rows, column_labels=frame_labels(conditioning_indices, rows.shape[1]), row_labels=names)
   save_png(folder / SHEET_FILE, sheet)
   for index, clip in enumerate(videos):
     save_gif(folder / f"clip_{index:03d}.gif", clip, fps=fps, columns=len(clip))
@@ -280,11 +286,11 @@ def class_index(text: str, class_names: tuple[str, ...]) -> int:
 def _sampler(flag_values: flags.FlagValues) -> Sampler:
   wanted = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
   if flag_values.workdir is not None:
-    is_single = flag_values.given is not None or flag_values.anchor is not None
+    is_single = flag_values.conditioning_images is not None or flag_values.anchor is not None
     trained = samplers.load_run(
       flag_values.workdir,
       num_clips=1 if is_single else flag_values.num_clips,
-      given_frames=_given_frames(flag_values),
+      conditioning_indices=_conditioning_indices(flag_values),
       step=flag_values.step,
       weights=flag_values.weights,
       data_dir=flag_values.data_dir,
@@ -298,29 +304,29 @@ def _sampler(flag_values: flags.FlagValues) -> Sampler:
   return samplers.export_sampler(flag_values.export, samplers.with_data_dir(config, flag_values.data_dir), **wanted)
 
 
-def _given_frames(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
-  """The frames that --anchor, --task or --given_frames name; None where none of them is given."""
+def _conditioning_indices(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
+  """The frames that --anchor, --task or --conditioning_indices name; None where none of them is given."""
   if flag_values.anchor is not None:
     return tuple(parse_anchors(flag_values.anchor))
-  return given_flags.given_frames(flag_values, workdirs.load_config(flag_values.workdir))
+  return conditioning_flags.conditioning_indices(flag_values, workdirs.load_config(flag_values.workdir))
 
 
 def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
   words = flag_values.classes
   labels = None if words is None else [class_index(word, sampler.class_names) for word in words]
-  shape = {"num_frames": sampler.num_frames, "given_frames": sampler.given_frames}
-  for name in ("given", "input", "anchor"):
+  shape = {"num_frames": sampler.num_frames, "conditioning_indices": sampler.conditioning_indices}
+  for name in ("conditioning_images", "input", "anchor"):
     if flag_values[name].value is not None and labels is None and sampler.class_names:
       raise UserError(f"--classes is missing: what --{name} shows is one of {', '.join(sampler.class_names)}")
   if flag_values.anchor is not None:
     # The sampler's frames are the anchors' times, in ascending order.
-    pictures = {time % sampler.num_frames: path for time, path in parse_anchors(flag_values.anchor).items()}
-    clips = clip_sources.picture_clip([pictures[time] for time in sampler.given_frames], sampler.data, **shape)
-  elif flag_values.given is not None:
-    clips = clip_sources.picture_clip(flag_values.given, sampler.data, **shape)
+    images = {time % sampler.num_frames: path for time, path in parse_anchors(flag_values.anchor).items()}
+    clips = clip_sources.image_clip([images[time] for time in sampler.conditioning_indices], sampler.data, **shape)
+  elif flag_values.conditioning_images is not None:
+    clips = clip_sources.image_clip(flag_values.conditioning_images, sampler.data, **shape)
   elif flag_values.input is not None:
     clips = clip_sources.video_clips(flag_values.input, sampler.data, num_clips=flag_values.num_clips, **shape)
-  elif sampler.given_frames:
+  elif sampler.conditioning_indices:
     clips = samplers.evaluation_clips(sampler, num_clips=flag_values.num_clips)
   else:
     clips = clip_sources.empty_clips(sampler.data, num_clips=flag_values.num_clips)

@@ -10,28 +10,28 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from vidgen_jax import config as configs
-from vidgen_jax import experiment as experiments
-from vidgen_jax import workdir as workdirs
 from vidgen_jax.buckets import user_path
-from vidgen_jax.checkpoint import Checkpointer
 from vidgen_jax.commands import distributed_flags
-from vidgen_jax.config import ExperimentConfig
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import sources
 from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
-from vidgen_jax.evaluation import scoring
-from vidgen_jax.experiment import Experiment
-from vidgen_jax.files import gathered_folder
-from vidgen_jax.observe.parameters import parameter_table
-from vidgen_jax.observe.progress import Progress
-from vidgen_jax.observe.writers import create_writer
+from vidgen_jax.files import staged_upload_dir
 from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE, StopSignals
-from vidgen_jax.training.hooks import Hooks
-from vidgen_jax.training.loop import CollapseError, TrainLoop, train_iterator
-from vidgen_jax.training.rollbacks import Rollbacks
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs import scoring
+from vidgen_jax.runs import workdir as workdirs
+from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.hooks import Hooks
+from vidgen_jax.runs.loop import CollapseError, TrainLoop, train_iterator
+from vidgen_jax.runs.parameters import parameter_table
+from vidgen_jax.runs.progress import Progress
+from vidgen_jax.runs.rollbacks import Rollbacks
+from vidgen_jax.runs.writers import create_writer
 
 SUMMARY = """Trains the system that an experiment file describes; continues if the workdir holds checkpoints.
 
@@ -49,14 +49,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "config", None, "experiments/FILE.py:VARIANT; override fields with --config.FIELD=VALUE", flag_values=flag_values
   )
   flags.DEFINE_string(
-    "workdir", None, "folder of the run, or gs://BUCKET/NAME: checkpoints, metrics, pictures", flag_values=flag_values
+    "workdir", None, "folder of the run, or gs://BUCKET/NAME: checkpoints, metrics, images", flag_values=flag_values
   )
   flags.DEFINE_bool("profile", False, "writes a JAX trace of a few steps to workdir/profile", flag_values=flag_values)
   distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["config", "workdir"], flag_values=flag_values)
 
 
-@distributed_flags.together
+@distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   """Runs the command; `PREEMPTED_EXIT_CODE` if the platform stopped it."""
   del arguments
@@ -104,7 +104,7 @@ def train(
       keep_every=config.train.keep_every,
     ) as checkpointer,
     stop or StopSignals() as stop,
-    gathered_folder(f"{workdir}/profile") if profile else contextlib.nullcontext() as profile_folder,
+    staged_upload_dir(f"{workdir}/profile") if profile else contextlib.nullcontext() as profile_folder,
   ):
     _check_continues(checkpointer, experiment, workdir)
     hashes = {name: weights.hash for name, weights in experiment.frozen_weights.items()}
@@ -170,8 +170,10 @@ def _where(meta: Mapping[str, Any], iterator: TrainingStream) -> str:
 
 def _check_scores(experiment: Experiment) -> None:
   """A setting that would be ignored is an error."""
-  config, given_frames = experiment.config, experiment.algorithm.given_frames(experiment.num_frames)
-  if config.train.evaluate_every and not scoring.metric_names(given_frames, tracking=config.evaluation.object_tracking):
+  config, conditioning_indices = experiment.config, experiment.algorithm.conditioning_indices(experiment.num_frames)
+  if config.train.evaluate_every and not scoring.metric_names(
+    conditioning_indices, tracking=config.evaluation.object_tracking
+  ):
     raise UserError(
       f"train.evaluate_every={config.train.evaluate_every}: clips from noise have no truth that each could be compared "
       "with; set it to 0, and score them as a set with `vidgen evaluate --networks`, beside the training with --follow"

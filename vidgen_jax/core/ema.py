@@ -15,7 +15,7 @@ class EmaConfig:
 
   Attributes:
     decay: weight of the old average.
-    start_step: until this many train steps are completed the average equals the live weights (paper 004: 20,000).
+    start_step: until this many train steps are completed the average equals the live weights (TrIVD-GAN-FP: 20,000).
     warmup: uses min(decay, (1 + n) / (10 + n)) after n averaged steps, for short runs.
   """
 

@@ -1,4 +1,4 @@
-"""Standing statistics: batch-norm statistics pooled over many forward passes (paper 004, E.2)."""
+"""Standing statistics: batch-norm statistics pooled over many forward passes (TrIVD-GAN-FP, E.2)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,7 +22,7 @@ def standing_statistics(
       exactly that batch's moments. Other variables it returns (spectral vectors, advanced by the pass) are carried
       from pass to pass, so that they converge on these weights.
     nets: usually the averages.
-    batches: micro-batches of what `batch_moments` takes: labels and given frames of real clips.
+    batches: micro-batches of what `batch_moments` takes: labels and conditioning frames of real clips.
     key: folded with the index of the pass.
 
   Returns:

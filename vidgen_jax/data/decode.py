@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from vidgen_jax.data import frames as frames_lib
 from vidgen_jax.data.frames import FrameEncoding
 
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
 """Kinds of strips and single frames."""
 
 # Only self-contained formats: FFmpeg would also read play lists, which name other files, and draw plain text.
@@ -24,11 +24,11 @@ _VIDEOS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,mpegvideo,flv,asf,ogg,m4v,h
 # Tags may be in any encoding, and are not needed. PyAV 19 replaces what it cannot decode, and has no such option.
 _LENIENT_TAGS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
-DAMAGED_PICTURE_ERRORS = (
+DAMAGED_IMAGE_ERRORS = (
   *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError),
   *(struct.error, zlib.error, Image.DecompressionBombError),
 )
-"""What Pillow raises on damaged pictures, depending on their format and on the place of the damage."""
+"""What Pillow raises on damaged images, depending on their format and on the place of the damage."""
 
 
 class UnreadableVideoError(Exception):
@@ -69,7 +69,7 @@ class DecodeOptions:
     size: pixels of the smallest side of the result; 0 keeps the size.
     encoding: how to encode the frames again.
     stride: keeps every so many-th frame, beginning with the first.
-    strip_fps: frames per second of pictures and strips, which cannot say it themselves; 0 for unknown.
+    strip_fps: frames per second of images and strips, which cannot say it themselves; 0 for unknown.
     threads: 'AUTO' decodes one video by several threads where its format allows it; 'NONE' by one.
   """
 
@@ -92,11 +92,11 @@ def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
   """Decodes a whole file, one frame in memory at a time.
 
   Args:
-    file: mp4, avi, webm, gif, ..., or a picture whose square frames stand side by side or below each other.
+    file: mp4, avi, webm, gif, ..., or an image whose square frames stand side by side or below each other.
     options: what becomes of the frames.
 
   Raises:
-    UnreadableVideoError: if the file is empty, corrupt, of unknown kind, or a picture that is no strip.
+    UnreadableVideoError: if the file is empty, corrupt, of unknown kind, or an image that is no strip.
   """
   last, num_frames, num_damaged = None, 0, 0
 
@@ -197,7 +197,7 @@ class _Frame(NamedTuple):
   fps: float
   """Of the file it is from."""
   image: Callable[[], Image.Image]
-  """Makes the RGB picture."""
+  """Makes the RGB image."""
   is_damaged: bool = False
   """Whether the decoder met damage in it."""
   promised: int = 0
@@ -214,12 +214,12 @@ def _frames(
   if not file.read(1):
     raise UnreadableVideoError("empty file")
   file.seek(0)
-  picture = _open_picture(file)
-  if picture is None:
+  image = _open_image(file)
+  if image is None:
     file.seek(0)
     frames = _video_frames(file, thread_type)
   else:
-    frames = _strip_frames(picture, strip_fps)
+    frames = _strip_frames(image, strip_fps)
   original, count = None, 0
   with contextlib.closing(frames):
     for frame in frames:
@@ -231,46 +231,46 @@ def _frames(
     raise UnreadableVideoError("no frames")
 
 
-def _open_picture(file: BinaryIO) -> Image.Image | None:
-  """The picture in the file, or None if it is something else."""
+def _open_image(file: BinaryIO) -> Image.Image | None:
+  """The image in the file, or None if it is something else."""
   try:
-    return Image.open(file, formats=PICTURE_FORMATS)
+    return Image.open(file, formats=IMAGE_FORMATS)
   except UnidentifiedImageError:
     return None
-  except DAMAGED_PICTURE_ERRORS as error:
-    raise UnreadableVideoError(f"corrupt picture: {_one_line(error)}") from error
+  except DAMAGED_IMAGE_ERRORS as error:
+    raise UnreadableVideoError(f"corrupt image: {_one_line(error)}") from error
 
 
-def _strip_frames(picture: Image.Image, fps: float) -> Iterator[_Frame]:
+def _strip_frames(image: Image.Image, fps: float) -> Iterator[_Frame]:
   """Cuts a strip into square frames along its longer side."""
-  side, length = sorted(picture.size)
+  side, length = sorted(image.size)
   try:
-    num_pages = getattr(picture, "n_frames", 1)
-  except DAMAGED_PICTURE_ERRORS as error:
-    raise UnreadableVideoError(f"corrupt picture: {_one_line(error)}") from error
+    num_pages = getattr(image, "n_frames", 1)
+  except DAMAGED_IMAGE_ERRORS as error:
+    raise UnreadableVideoError(f"corrupt image: {_one_line(error)}") from error
   if num_pages > 1:
-    raise UnreadableVideoError(f"animated or multi-page {picture.format}, which is read neither as video nor as strip")
+    raise UnreadableVideoError(f"animated or multi-page {image.format}, which is read neither as video nor as strip")
   if length % side:
-    raise UnreadableVideoError(f"picture of {picture.width}x{picture.height} is not a strip of square frames")
-  picture = to_rgb(picture)
+    raise UnreadableVideoError(f"image of {image.width}x{image.height} is not a strip of square frames")
+  image = to_rgb(image)
   for start in range(0, length, side):
-    left, top = (start, 0) if picture.width == length else (0, start)
+    left, top = (start, 0) if image.width == length else (0, start)
     box = (left, top, left + side, top + side)
-    yield _Frame((side, side), fps, functools.partial(picture.crop, box))
+    yield _Frame((side, side), fps, functools.partial(image.crop, box))
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-  """Decodes a picture that has been opened.
+def to_rgb(image: Image.Image) -> Image.Image:
+  """Decodes an image that has been opened.
 
   Raises:
     UnreadableVideoError: if it is damaged, or has more than 8 bits a channel, which Pillow would cut off.
   """
-  if picture.mode.startswith(("I", "F")):
-    raise UnreadableVideoError(f"picture of more than 8 bits a channel (mode {picture.mode}); save it with 8 bits")
+  if image.mode.startswith(("I", "F")):
+    raise UnreadableVideoError(f"image of more than 8 bits a channel (mode {image.mode}); save it with 8 bits")
   try:
-    return picture.convert("RGB")
-  except DAMAGED_PICTURE_ERRORS as error:
-    raise UnreadableVideoError(f"corrupt picture: {_one_line(error)}") from error
+    return image.convert("RGB")
+  except DAMAGED_IMAGE_ERRORS as error:
+    raise UnreadableVideoError(f"corrupt image: {_one_line(error)}") from error
 
 
 def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Iterator[_Frame]:

@@ -24,17 +24,17 @@ _SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceFile:
-  """A video of the source: a file, a folder of pictures, or some of the clips that one file holds.
+  """A video of the source: a file, a folder of images, or some of the clips that one file holds.
 
   Attributes:
-    path: path within the source, with '/'; for pictures, of their folder.
+    path: path within the source, with '/'; for images, of their folder.
     class_name: its class; None for a file that lies beside the class folders.
     split: 'train', 'test' or 'validation' if its top folder or a list says so, otherwise None.
     stamp: changes when the content does: size and time of modification; or `MISSING`.
     parts: (first frame, frame behind the last) of what is used of it, each by itself; () uses it whole.
     name: by which the owners' lists know it; '' where there are none.
     reader: how it is read, a name in `readers.READERS`.
-    pictures: its frames in order, paths within the source, where each is a file; () otherwise.
+    images: its frames in order, paths within the source, where each is a file; () otherwise.
     clips: of a file that holds many clips, (first, the one behind the last) of those that are meant; None otherwise.
   """
 
@@ -45,7 +45,7 @@ class SourceFile:
   parts: tuple[tuple[int, int], ...] = ()
   name: str = ""
   reader: str = "video"
-  pictures: tuple[str, ...] = ()
+  images: tuple[str, ...] = ()
   clips: tuple[int, int] | None = None
 
   @property

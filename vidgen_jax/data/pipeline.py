@@ -80,7 +80,7 @@ def train_batches(
     batch_size: clips of one micro-batch, over all processes.
     microbatches: K.
     seed: of the order and of the windows; the same on all processes.
-    places: this process's places in a micro-batch, see `mesh.local_places`; B of them; None for all.
+    places: this process's places in a micro-batch, see `mesh.local_batch_indices`; B of them; None for all.
 
   Returns:
     An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}. `get_state` and `set_state` save and

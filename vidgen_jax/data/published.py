@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from vidgen_jax.data.build_options import VideoBuildOptions
-from vidgen_jax.data.layouts import Layout
-from vidgen_jax.data.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.data.datasets import Layout
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

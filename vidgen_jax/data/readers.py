@@ -26,25 +26,25 @@ def _read_video(source: Source, file: SourceFile, options: DecodeOptions) -> Dec
     return decode.decode_video(opened, options)
 
 
-def _read_pictures(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
-  """A picture for every frame."""
+def _read_images(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
+  """An image for every frame."""
 
   def images() -> Iterator[Image.Image]:
-    for path in file.pictures:
+    for path in file.images:
       with source.open(path) as opened:
         try:
-          picture = Image.open(opened, formats=decode.PICTURE_FORMATS)
-        except (UnidentifiedImageError, *decode.DAMAGED_PICTURE_ERRORS) as error:
-          raise UnreadableVideoError(f"{path} is no picture") from error
+          image = Image.open(opened, formats=decode.IMAGE_FORMATS)
+        except (UnidentifiedImageError, *decode.DAMAGED_IMAGE_ERRORS) as error:
+          raise UnreadableVideoError(f"{path} is no image") from error
         try:
-          yield decode.to_rgb(picture)
+          yield decode.to_rgb(image)
         except UnreadableVideoError as error:
           raise UnreadableVideoError(f"{path}: {error}") from error
 
   return decode.encode_clips([images()], options)
 
 
-# BAIR robot pushing (Ebert et al. 2017): a record for every trajectory; a step's picture of the side camera is a string
+# BAIR robot pushing (Ebert et al. 2017): a record for every trajectory; a step's image of the side camera is a string
 # of raw bytes, height x width x channel.
 BAIR_SIZE = 64
 _BAIR_FEATURE = "{}/image_aux1/encoded"
@@ -72,7 +72,7 @@ def _bair_frames(example: Mapping[str, tfrecord.Feature]) -> Iterator[Image.Imag
         raise UnreadableVideoError(f"a trajectory has no {_BAIR_FEATURE.format(0)}")
       return
     if not isinstance(values, list) or [len(value) for value in values] != [BAIR_SIZE * BAIR_SIZE * 3]:
-      raise UnreadableVideoError(f"step {step} of a trajectory is not one picture of {BAIR_SIZE}x{BAIR_SIZE} pixels")
+      raise UnreadableVideoError(f"step {step} of a trajectory is not one image of {BAIR_SIZE}x{BAIR_SIZE} pixels")
     yield Image.fromarray(np.frombuffer(values[0], np.uint8).reshape(BAIR_SIZE, BAIR_SIZE, 3))
 
 
@@ -83,14 +83,14 @@ def _read_moving_mnist(source: Source, file: SourceFile, options: DecodeOptions)
     shape = moving_mnist_shape(opened)
     if stop > shape[1]:
       raise UnreadableVideoError(f"holds {shape[1]} clips, not {stop}")
-    start, picture = opened.tell(), shape[2] * shape[3]
+    start, image = opened.tell(), shape[2] * shape[3]
     size = opened.seek(0, io.SEEK_END) - start
     if size < math.prod(shape):
       raise UnreadableVideoError(f"ends after {size} of {math.prod(shape)} pixels")
     videos = np.empty((stop - first, shape[0], *shape[2:]), np.uint8)
     for time in range(shape[0]):
-      opened.seek(start + (time * shape[1] + first) * picture)
-      data = opened.read((stop - first) * picture)
+      opened.seek(start + (time * shape[1] + first) * image)
+      data = opened.read((stop - first) * image)
       videos[:, time] = np.frombuffer(data, np.uint8).reshape(-1, *shape[2:])
   clips = ((Image.fromarray(frame).convert("RGB") for frame in video) for video in videos)
   return decode.encode_clips(clips, options)
@@ -119,7 +119,7 @@ def moving_mnist_shape(file: BinaryIO) -> tuple[int, int, int, int]:
 
 
 READERS: Mapping[str, Reader] = MappingProxyType(
-  {"video": _read_video, "pictures": _read_pictures, "bair": _read_bair, "moving_mnist": _read_moving_mnist}
+  {"video": _read_video, "images": _read_images, "bair": _read_bair, "moving_mnist": _read_moving_mnist}
 )
 """By `SourceFile.reader`."""
 

@@ -16,8 +16,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from vidgen_jax.data import records, sources
+from vidgen_jax.data.datasets import split_hash
 from vidgen_jax.data.frames import decode_frame
-from vidgen_jax.data.layouts import split_hash
 from vidgen_jax.errors import UserError
 
 Item = TypeVar("Item")
@@ -28,7 +28,7 @@ _UNDECODABLE = (
   *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, MemoryError),
   *(struct.error, zlib.error, Image.DecompressionBombError),
 )
-"""What Pillow raises for bytes that are no picture."""
+"""What Pillow raises for bytes that are no image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -248,7 +248,7 @@ def _check_record(
 
 
 def _frame_problems(record: Mapping[str, Any]) -> list[str]:
-  """The first frame that is no picture, and the first that has not the size of the record."""
+  """The first frame that is no image, and the first that has not the size of the record."""
   expected = (int(record["width"]), int(record["height"]))
   undecodable, sizes = [], []
   for number, data in enumerate(record["frames"]):

@@ -18,7 +18,7 @@ class GeneratorBlock(nn.Module):
   Attributes:
     features: output channels.
     upsample: doubles height and width by nearest neighbour.
-    shift: lets the branch, not the shortcut, begin with a temporal shift (paper 003, figure 4b).
+    shift: lets the branch, not the shortcut, begin with a temporal shift (MVT-GAN, figure 4b).
     bn_per_frame: see `BatchNorm`.
     bn_momentum: see `BatchNorm`.
     spectral_norm: on all kernels.

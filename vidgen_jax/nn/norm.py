@@ -22,7 +22,7 @@ small, and to compute them again all devices would have to exchange them again."
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation of video features, for each time step by itself (paper 004, appendix A) or for all together.
+  """Batch normalisation of video features, for each time step by itself (TrIVD-GAN-FP, appendix A) or for all together.
 
   Statistics are float32 means over batch and space. Under `jax.jit` with the batch sharded over a mesh these are
   means over all devices, so the layer is cross-replica without naming an axis.
@@ -105,7 +105,7 @@ class LayerNorm(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-  """Batch normalisation whose scale and offset are affine in a condition: scale = 1 + W c (BigGAN; paper 004, E.2).
+  """Batch normalisation whose scale and offset are affine in a condition: scale = 1 + W c (BigGAN; TrIVD-GAN-FP, E.2).
 
   Attributes as in `BatchNorm`; `spectral_norm` concerns the two maps of the condition.
   """

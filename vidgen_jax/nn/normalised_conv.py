@@ -11,7 +11,7 @@ from vidgen_jax.nn.norm import BatchNorm
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
 
 SLOPE = 0.2
-"""Of the leaky ReLU (paper 000, 3.2; paper 002)."""
+"""Of the leaky ReLU (Inbetweening, 3.2; SR-cGAN)."""
 
 
 def activation(x: jax.Array) -> jax.Array:
@@ -20,7 +20,7 @@ def activation(x: jax.Array) -> jax.Array:
 
 
 class NormalisedConv(nn.Module):
-  """Convolution - batch normalisation - leaky ReLU (paper 000, appendix A).
+  """Convolution - batch normalisation - leaky ReLU (Inbetweening, appendix A).
 
   The convolution has no bias: the normalisation's offset takes its place. Statistics span batch, time and space.
 

@@ -43,7 +43,7 @@ def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Arr
 def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral_norm: bool, train: bool) -> jax.Array:
   """Declares an orthogonally initialised kernel in `module` and divides it by its largest singular value.
 
-  To be called once a forward pass, outside of any recurrence: the spec of paper 004 asks for one power iteration
+  To be called once a forward pass, outside of any recurrence: the spec of TrIVD-GAN-FP asks for one power iteration
   per training step, not one per unrolled frame. In training the iteration's vector is written back to the
   collection 'spectral_stats'; otherwise the stored vector is used and left alone.
 

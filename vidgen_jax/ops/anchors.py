@@ -1,4 +1,4 @@
-"""Anchor frames: any number of frames of a clip, at any times (paper 002, III.A and III.D)."""
+"""Anchor frames: any number of frames of a clip, at any times (SR-cGAN, III.A and III.D)."""
 
 import jax
 import jax.numpy as jnp

@@ -8,7 +8,7 @@ PAIRS_SCOPE = "pairs_of_clips"
 
 
 def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-  """Mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; paper 004, eq. 13).
+  """Mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; TrIVD-GAN-FP, eq. 13).
 
   Args:
     real: outputs of the discriminator on real clips, any shape.
@@ -22,12 +22,12 @@ def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
 
 
 def hinge_generator_loss(fake: jax.Array) -> jax.Array:
-  """-mean D(fake) (paper 004, eq. 14); float32 scalar."""
+  """-mean D(fake) (TrIVD-GAN-FP, eq. 14); float32 scalar."""
   return -jnp.mean(fake.astype(jnp.float32))
 
 
 def log_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-  """-mean log D(real) - mean log(1 - D(fake)), of logits (Goodfellow et al. 2014; paper 000, eqs. 7 and 8).
+  """-mean log D(real) - mean log(1 - D(fake)), of logits (Goodfellow et al. 2014; Inbetweening, eqs. 7 and 8).
 
   Args:
     real: logits on real clips or frames, any shape.
@@ -41,12 +41,12 @@ def log_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
 
 
 def nonsaturating_generator_loss(fake: jax.Array) -> jax.Array:
-  """-mean log D(fake), of logits (Goodfellow et al. 2014; paper 000, eq. 9); float32 scalar."""
+  """-mean log D(fake), of logits (Goodfellow et al. 2014; Inbetweening, eq. 9); float32 scalar."""
   return jnp.mean(jax.nn.softplus(-fake.astype(jnp.float32)))
 
 
 def mixed_projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
-  """Outputs of the mixed projection discriminator (paper 004, eq. 15).
+  """Outputs of the mixed projection discriminator (TrIVD-GAN-FP, eq. 15).
 
   o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t']: every clip's own score is paired with the class score of
   every clip of the batch (of all devices).

@@ -1,4 +1,4 @@
-"""Motion fields out of warping kernels (paper 004, section 4.4 and figure 3).
+"""Motion fields out of warping kernels (TrIVD-GAN-FP, section 4.4 and figure 3).
 
 A flow is [..., H, W, 2]: (dx, dy) in pixels a frame, x to the right and y down. It stands where the content has
 arrived, and says how it has moved since the frame before.

@@ -1,4 +1,4 @@
-"""The motion constraint of paper 003 (section 4.3): generated clips shall move like real ones of their class."""
+"""The motion constraint of MVT-GAN (section 4.3): generated clips shall move like real ones of their class."""
 
 import jax
 import jax.numpy as jnp

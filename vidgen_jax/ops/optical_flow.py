@@ -20,7 +20,7 @@ LEAST_SIDE = 8
 
 
 FlowEstimator = Callable[[jax.Array, jax.Array], jax.Array]
-"""From two pictures [N, H, W, C] in [-1, 1] to the motion from the first to the second, float32 [N, H, W, 2]: (dx, dy)
+"""From two images [N, H, W, C] in [-1, 1] to the motion from the first to the second, float32 [N, H, W, 2]: (dx, dy)
 in pixels, x to the right and y down."""
 
 
@@ -28,15 +28,15 @@ def flow_of_clips(estimate: FlowEstimator, video: jax.Array) -> jax.Array:
   """The motion from each frame to the next.
 
   Args:
-    estimate: of two pictures.
+    estimate: of two images.
     video: [B, T, H, W, C] in [-1, 1].
 
   Returns:
     float32 [B, T - 1, H, W, 2], (dx, dy) in pixels.
   """
-  batch, frames, *picture = video.shape
-  first, second = (part.reshape(-1, *picture) for part in (video[:, :-1], video[:, 1:]))
-  return estimate(first, second).reshape(batch, frames - 1, *picture[:2], 2)
+  batch, frames, *image = video.shape
+  first, second = (part.reshape(-1, *image) for part in (video[:, :-1], video[:, 1:]))
+  return estimate(first, second).reshape(batch, frames - 1, *image[:2], 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,10 @@ class LucasKanade:
   """A `FlowEstimator` without weights.
 
   Attributes:
-    levels: of the pyramid at most; each halves the pictures.
-    iterations: least-squares steps on each level, after each of which the second picture is warped anew.
+    levels: of the pyramid at most; each halves the images.
+    iterations: least-squares steps on each level, after each of which the second image is warped anew.
     smoothing: passes of (1, 2, 1) / 4 along both axes over the sums of a window, which has 2 smoothing + 1 pixels.
-    damping: added to the diagonal of the structure tensor, in squares of brightness a pixel (pictures in [-1, 1]):
+    damping: added to the diagonal of the structure tensor, in squares of brightness a pixel (images in [-1, 1]):
       windows with far less texture get no motion of their own and keep that of the coarser level.
     longest_step: pixels of a level; a step is shortened to it smoothly.
   """
@@ -59,7 +59,7 @@ class LucasKanade:
   longest_step: float = 1.0
 
   def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """The motion from the first picture to the second.
+    """The motion from the first image to the second.
 
     Args:
       first: [N, H, W, C] in [-1, 1].
@@ -72,13 +72,13 @@ class LucasKanade:
       ValueError: if shapes differ.
     """
     if first.shape != second.shape or first.ndim != 4:
-      raise ValueError(f"optical flow needs two pictures [N, H, W, C] of one shape, got {first.shape}, {second.shape}")
+      raise ValueError(f"optical flow needs two images [N, H, W, C] of one shape, got {first.shape}, {second.shape}")
     pyramid = [(first.astype(jnp.float32), second.astype(jnp.float32))]
     # A side that cannot be halved ends the pyramid as well.
     while len(pyramid) < self.levels and all(
       side % 2 == 0 and side // 2 >= LEAST_SIDE for side in pyramid[-1][0].shape[1:3]
     ):
-      pyramid.append(tuple(_halved(picture) for picture in pyramid[-1]))
+      pyramid.append(tuple(_halved(image) for image in pyramid[-1]))
     flow = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32)
     for level, (a, b) in enumerate(reversed(pyramid)):
       if level:
@@ -90,7 +90,7 @@ class LucasKanade:
     return flow
 
   def _step(self, first: jax.Array, warped: jax.Array, inside: jax.Array) -> jax.Array:
-    """The least-squares motion [N, H, W, 2] that is left between two pictures, from the pixels `inside`."""
+    """The least-squares motion [N, H, W, 2] that is left between two images, from the pixels `inside`."""
     dx, dy = _slopes(0.5 * (first + warped))
     dt = warped - first
     products = jnp.stack([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], axis=-1).sum(axis=-2)
@@ -103,27 +103,27 @@ class LucasKanade:
     return step * (self.longest_step / length) * jnp.tanh(length / self.longest_step)
 
 
-def bilinear_sample(pictures: jax.Array, flow: jax.Array) -> jax.Array:
-  """Reads pictures at p + flow(p); places outside count as the nearest one inside.
+def bilinear_sample(images: jax.Array, flow: jax.Array) -> jax.Array:
+  """Reads images at p + flow(p); places outside count as the nearest one inside.
 
   Args:
-    pictures: [N, H, W, C].
+    images: [N, H, W, C].
     flow: (dx, dy) [N, H, W, 2].
 
   Returns:
     [N, H, W, C], differentiable in both.
   """
-  count, height, width, channels = pictures.shape
+  count, height, width, channels = images.shape
   columns = jnp.clip(jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0], 0, width - 1)
   rows = jnp.clip(jnp.arange(height, dtype=flow.dtype)[None, :, None] + flow[..., 1], 0, height - 1)
   left = jnp.minimum(jnp.floor(columns), width - 2)
   top = jnp.minimum(jnp.floor(rows), height - 2)
   right_share, low_share = (columns - left)[..., None], (rows - top)[..., None]
   start = (top * width + left).astype(jnp.int32).reshape(count, -1, 1)
-  flat = pictures.reshape(count, -1, channels)
+  flat = images.reshape(count, -1, channels)
 
   def corner(offset: int) -> jax.Array:
-    return jnp.take_along_axis(flat, start + offset, axis=1).reshape(pictures.shape)
+    return jnp.take_along_axis(flat, start + offset, axis=1).reshape(images.shape)
 
   above = (1 - right_share) * corner(0) + right_share * corner(1)
   below = (1 - right_share) * corner(width) + right_share * corner(width + 1)
@@ -131,7 +131,7 @@ def bilinear_sample(pictures: jax.Array, flow: jax.Array) -> jax.Array:
 
 
 def inside_share(flow: jax.Array) -> jax.Array:
-  """How much of what `bilinear_sample` reads at p + flow(p) lies within the picture.
+  """How much of what `bilinear_sample` reads at p + flow(p) lies within the image.
 
   Args:
     flow: (dx, dy) [N, H, W, 2].
@@ -150,7 +150,7 @@ def inside_share(flow: jax.Array) -> jax.Array:
 
 
 def _inside(flow: jax.Array) -> jax.Array:
-  """1 where p + flow(p) lies within the picture, else 0: [N, H, W, 1]."""
+  """1 where p + flow(p) lies within the image, else 0: [N, H, W, 1]."""
   height, width = flow.shape[1:3]
   columns = jnp.arange(width)[None, None, :] + flow[..., 0]
   rows = jnp.arange(height)[None, :, None] + flow[..., 1]
@@ -158,14 +158,14 @@ def _inside(flow: jax.Array) -> jax.Array:
   return inside[..., None].astype(flow.dtype)
 
 
-def _blurred(pictures: jax.Array, passes: int) -> jax.Array:
+def _blurred(images: jax.Array, passes: int) -> jax.Array:
   """(1, 2, 1) / 4 along both axes of [N, H, W, C], repeatedly; borders repeat.
 
   All passes along an axis are one product with a matrix, which takes a hundredth of the time of pass after pass on CPU.
   """
-  rows, columns = (jnp.asarray(_blur_matrix(side, passes)) for side in pictures.shape[1:3])
-  pictures = jnp.einsum("yh,nhwc->nywc", rows, pictures, precision=lax.Precision.HIGHEST)
-  return jnp.einsum("xw,nhwc->nhxc", columns, pictures, precision=lax.Precision.HIGHEST)
+  rows, columns = (jnp.asarray(_blur_matrix(side, passes)) for side in images.shape[1:3])
+  images = jnp.einsum("yh,nhwc->nywc", rows, images, precision=lax.Precision.HIGHEST)
+  return jnp.einsum("xw,nhwc->nhxc", columns, images, precision=lax.Precision.HIGHEST)
 
 
 def _blur_matrix(size: int, passes: int) -> np.ndarray:
@@ -176,13 +176,13 @@ def _blur_matrix(size: int, passes: int) -> np.ndarray:
   return np.linalg.matrix_power(once, passes).astype(np.float32)
 
 
-def _halved(pictures: jax.Array) -> jax.Array:
+def _halved(images: jax.Array) -> jax.Array:
   """Every second pixel of [N, H, W, C] after a blur: pixel i of the result is centred between 2i and 2i + 1."""
-  return 0.25 * sum(_blurred(pictures, 1)[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
+  return 0.25 * sum(_blurred(images, 1)[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
 
 
-def _slopes(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _slopes(images: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Central differences a pixel along x and y; borders repeat."""
-  # Picture by picture: this mode takes edges of axes that it does not pad too, and devices would exchange those of N.
-  padded = jax.vmap(lambda picture: jnp.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge"))(pictures)
+  # Image by image: this mode takes edges of axes that it does not pad too, and devices would exchange those of N.
+  padded = jax.vmap(lambda image: jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge"))(images)
   return 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]), 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])

@@ -1,4 +1,4 @@
-"""Exchange of channels between neighbouring frames (temporal shift module, Lin et al. 2019; paper 003, section 4.1)."""
+"""Exchange of channels between neighbouring frames (temporal shift module, Lin et al. 2019; MVT-GAN, section 4.1)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,7 +1,7 @@
-"""Value ranges of video, and laying clips out as pictures.
+"""Value ranges of video, and laying clips out as images.
 
 Inside the models a video is float in [-1, 1]; outside it is uint8. The two conversions run on the device, also under
-`jax.jit`. The layouts are numpy: they make pictures for people and are never part of a compiled step.
+`jax.jit`. The layouts are numpy: they make images for people and are never part of a compiled step.
 """
 
 import math
@@ -75,9 +75,9 @@ def as_rgb(video: np.ndarray) -> np.ndarray:
   """
   video = np.asarray(video)
   if video.dtype != np.uint8:
-    raise TypeError(f"pictures are made of uint8 video, got {video.dtype}; convert with to_uint8 first")
+    raise TypeError(f"images are made of uint8 video, got {video.dtype}; convert with to_uint8 first")
   if video.ndim < 3 or video.shape[-1] not in (1, 3):
-    raise ValueError(f"pictures need [..., H, W, C] with 1 or 3 channels, got shape {video.shape}")
+    raise ValueError(f"images need [..., H, W, C] with 1 or 3 channels, got shape {video.shape}")
   return np.repeat(video, 3, axis=-1) if video.shape[-1] == 1 else video
 
 

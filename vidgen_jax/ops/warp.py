@@ -1,4 +1,4 @@
-"""Kernel-based warping of feature maps (paper 004, appendix B)."""
+"""Kernel-based warping of feature maps (TrIVD-GAN-FP, appendix B)."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def combine_kernels(kernels: jax.Array, selection: jax.Array) -> jax.Array:
-  """Per-position kernels as mixtures of a clip's basis (paper 004, eq. 12).
+  """Per-position kernels as mixtures of a clip's basis (TrIVD-GAN-FP, eq. 12).
 
   W[b, i, j, q] = sum over l of S[b, i, j, l] w[b, q, l].
 
@@ -23,11 +23,11 @@ def combine_kernels(kernels: jax.Array, selection: jax.Array) -> jax.Array:
 
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def warp(features: jax.Array, weights: jax.Array) -> jax.Array:
-  """Weighs the k x k neighbourhood of every position, the same way for all channels (paper 004, eq. 11).
+  """Weighs the k x k neighbourhood of every position, the same way for all channels (TrIVD-GAN-FP, eq. 11).
 
   out[b, i, j, c] = sum over (m, n) of W[b, i, j, m k + n] h[b, i + m - (k-1)/2, j + n - (k-1)/2, c], h zero outside.
   Written as k*k shifted multiply-adds, so no [B, H, W, k*k, C] array exists. For the backward pass only h and W are
-  kept, of a recurrence too: its loop would keep the k*k shifted pictures of every step otherwise.
+  kept, of a recurrence too: its loop would keep the k*k shifted images of every step otherwise.
 
   Args:
     features: h, [B, H, W, C].

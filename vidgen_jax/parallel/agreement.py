@@ -10,14 +10,14 @@ from jax.experimental import multihost_utils
 _MESSAGE_BYTES = 65_536
 
 
-def everywhere(flag: bool) -> bool:
+def all_processes(flag: bool) -> bool:
   """Whether a flag is set on every process; to be called by all of them, and waits for all."""
   if jax.process_count() == 1:
     return flag
   return bool(np.all(multihost_utils.process_allgather(np.asarray(flag))))
 
 
-def lost_process(error: BaseException | None) -> BaseException | None:
+def peer_failure(error: BaseException | None) -> BaseException | None:
   """The error, or one behind it, that tells that another process of the job has ended or cannot be reached.
 
   JAX raises a JaxRuntimeError where a computation fails once it runs, but a ValueError where it fails at its start, as
@@ -33,7 +33,7 @@ def lost_process(error: BaseException | None) -> BaseException | None:
   return None
 
 
-def from_lead(value: Any) -> Any:
+def broadcast_from_process_0(value: Any) -> Any:
   """What the first process holds, on every process: others could see another state of the disk, and wait for ever.
 
   Args:

@@ -83,7 +83,7 @@ def global_batch(local_batch: Any, sharding: NamedSharding) -> Any:
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), local_batch)
 
 
-def local_places(batch_size: int, mesh: Mesh) -> tuple[int, ...]:
+def local_batch_indices(batch_size: int, mesh: Mesh) -> tuple[int, ...]:
   """Which clips of a global batch this process holds, ascending: the order in which `global_batch` takes them."""
   slices = batch_sharding(mesh, microbatches=False).addressable_devices_indices_map((batch_size,)).values()
   return tuple(sorted({place for (part,) in slices for place in range(batch_size)[part]}))

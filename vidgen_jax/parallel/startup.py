@@ -34,8 +34,8 @@ class ProcessGroup:
 
   def __post_init__(self) -> None:
     """Raises UserError if only a part is given, or it does not fit."""
-    given = {"coordinator": self.coordinator, "num_processes": self.num_processes, "process_id": self.process_id}
-    missing = [name for name, value in given.items() if value is None]
+    conditioning = {"coordinator": self.coordinator, "num_processes": self.num_processes, "process_id": self.process_id}
+    missing = [name for name, value in conditioning.items() if value is None]
     if len(missing) not in (0, 3):
       raise UserError(f"--{', --'.join(missing)} is missing: --coordinator, --num_processes, --process_id go together")
     if not missing and not 0 <= self.process_id < self.num_processes:

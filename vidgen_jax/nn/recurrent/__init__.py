@@ -1,4 +1,4 @@
-"""Convolutional recurrent units for video, with one interface for all (paper 004, section 3.2 and appendix F).
+"""Convolutional recurrent units for video, with one interface for all (TrIVD-GAN-FP, section 3.2 and appendix F).
 
 Example:
   unit = TSRU(features=32)

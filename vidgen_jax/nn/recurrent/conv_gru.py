@@ -8,7 +8,7 @@ from vidgen_jax.nn.spectral import convolve
 
 
 class ConvGRU(RecurrentUnit):
-  """Convolutional gated recurrent unit (paper 004, eqs. 1-5; ReLU candidate, appendix F.1)."""
+  """Convolutional gated recurrent unit (TrIVD-GAN-FP, eqs. 1-5; ReLU candidate, appendix F.1)."""
 
   def weights(self, input_features: int, *, train: bool) -> Weights:
     """See `RecurrentUnit.weights`."""

@@ -42,7 +42,7 @@ class LSTM(RecurrentUnit):
 
 
 class ConvLSTM(LSTM):
-  """Convolutional LSTM (Shi et al. 2015, without peepholes; paper 004, appendix F.3) with ReLU, which it reports.
+  """Convolutional LSTM (Shi et al. 2015, without peepholes; TrIVD-GAN-FP, appendix F.3) with ReLU, which it reports.
 
   i, f, o = sigmoid(W * [h; x] + b); g = rho(W_g * [h; x] + b_g); m' = f m + i g; h' = o rho(m').
   The output is [h'; m'], and the initial state is divided likewise.
@@ -60,6 +60,6 @@ class ConvLSTM(LSTM):
 
 
 class ConvLSTMTanh(ConvLSTM):
-  """The same with tanh, as usual elsewhere (paper 004, appendix F.1: worse than ReLU)."""
+  """The same with tanh, as usual elsewhere (TrIVD-GAN-FP, appendix F.1: worse than ReLU)."""
 
   activation: Callable[[jax.Array], jax.Array] = nn.tanh

@@ -17,7 +17,7 @@ POOLED = 4
 
 
 class DynamicConvLSTM(LSTM):
-  """A ConvLSTM with kernels of its own for every clip and frame (Xu et al. 2018; paper 004, appendix F.4, no Fus-4).
+  """A ConvLSTM with kernels of its own for every clip and frame (Xu et al. 2018; TrIVD-GAN-FP, appendix F.4, no Fus-4).
 
   A small kernel CNN, shared by all pairs of channels, maps the difference F_t[i] - F_{t-1}[j] of the inputs' first c_h
   channels to the k x k kernels from input channel i to output channel j: for x = q c_h channels, q + 1 kernels a

@@ -11,7 +11,7 @@ from vidgen_jax.nn.spectral import convolve
 
 
 class KTrajGRU(WarpingUnit):
-  """K-TrajGRU: a ConvGRU whose gates see the warped state, but which keeps the past one (paper 004, F.2)."""
+  """K-TrajGRU: a ConvGRU whose gates see the warped state, but which keeps the past one (TrIVD-GAN-FP, F.2)."""
 
   activation: Callable[[jax.Array], jax.Array] = nn.tanh
 

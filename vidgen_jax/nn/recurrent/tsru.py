@@ -1,4 +1,4 @@
-"""Transformation-based spatial recurrent units (paper 004, section 3.2.2 and appendix F.5).
+"""Transformation-based spatial recurrent units (TrIVD-GAN-FP, section 3.2.2 and appendix F.5).
 
 All warp the past state and mix the result with newly generated content c, by a gate u. They differ in what c and u see.
 """

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from vidgen_jax import loops
 from vidgen_jax.nn.spectral import add_bias, convolve, kernel_param
+from vidgen_jax.ops import loops
 
 MOTION = "motion"
 """The collection in which warping units leave their kernels [B, T, H, W, k*k], where a caller makes it mutable."""

@@ -1,4 +1,4 @@
-"""Units that warp their past state: the networks f that predict the kernels (paper 004, appendices B and F.1)."""
+"""Units that warp their past state: the networks f that predict the kernels (TrIVD-GAN-FP, appendices B and F.1)."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
@@ -28,7 +28,7 @@ class MotionNetwork(Protocol):
 
 
 class FactorisedNetwork:
-  """A set of N = k*k kernels w for the whole picture and a map S that mixes them at every position (eq. 12).
+  """A set of N = k*k kernels w for the whole image and a map S that mixes them at every position (eq. 12).
 
   w comes from a convolution, a max-pooling to 4x4 and a perceptron with one hidden layer, S from one convolution.
   """
@@ -75,7 +75,7 @@ class PixelwiseNetwork:
 
 
 class WarpingUnit(RecurrentUnit):
-  """A unit that warps its past state with the kernels that its motion network predicts (paper 004, eqs. 6, 7)."""
+  """A unit that warps its past state with the kernels that its motion network predicts (TrIVD-GAN-FP, eqs. 6, 7)."""
 
   motion_network: ClassVar[MotionNetwork] = FactorisedNetwork()
 

@@ -1,0 +1,41 @@
+"""Chip-hours of a run by hand."""
+
+import dataclasses
+
+import pytest
+
+from vidgen_jax.bench.cost_estimate import estimate
+from vidgen_jax.bench.flops import on_backend
+from vidgen_jax.bench.step_flops import needed_flops, total_flops
+from vidgen_jax.errors import UserError
+
+pytest_plugins = ("tests.tiny_experiment",)
+
+
+def test_hours_are_flops_over_the_assumed_speed(tiny):
+  made = tiny()
+  config = dataclasses.replace(made.config, train=dataclasses.replace(made.config.train, num_steps=1_000_000))
+  with on_backend("tpu"):
+    flops = total_flops(needed_flops(made, "main"))
+  # Convolutions of clips take another form on CPUs, which also multiplies the zeros of their padding.
+  assert flops < total_flops(needed_flops(made, "main"))
+  figures = {figure.name: figure for figure in estimate(config, device_kind="TPU v3", mfu=0.3)}
+  assert figures["FLOPs from layer shapes"].value == flops / 1e9
+  assert figures["whole run (1,000,000 steps)"].value == pytest.approx(flops * 1e6 / 1e18)
+  hours = figures["whole run, all chips"]
+  # 30 % of 123 TFLOP/s are 36.9 TFLOP/s.
+  assert hours.value == pytest.approx(flops * 1e6 / 36.9e12 / 3600)
+  assert (hours.unit, hours.note) == ("chip-hours", "assumed: 30 % of 123 TFLOP/s a chip (TPU v3)")
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"device_kind": "abacus"}, "--device_kind='abacus' is not one of NVIDIA H200, .*, TPU v6e"),
+    ({"mfu": 0.0}, r"--mfu=0\.0 must be above 0 and at most 1"),
+    ({"mfu": 1.1}, r"--mfu=1\.1 must be above 0 and at most 1"),
+  ],
+)
+def test_settings_that_no_chip_has(settings, message, tiny):
+  with pytest.raises(UserError, match=message):
+    estimate(tiny().config, **settings)

@@ -1,0 +1,47 @@
+"""The gather that warping is compared with, and the figures of the comparison."""
+
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax.bench.measurements import Measurement
+from vidgen_jax.bench.warp_timing import WarpTiming, gather_warp, measurements, time_warps
+from vidgen_jax.ops.warp import warp
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_the_gather_warps_alike(size):
+  keys = jax.random.split(jax.random.key(size), 2)
+  features = jax.random.normal(keys[0], (2, 5, 6, 3))
+  weights = jax.random.normal(keys[1], (2, 5, 6, size * size))
+  np.testing.assert_allclose(gather_warp(features, weights), warp(features, weights), rtol=1e-4, atol=1e-5)
+
+
+def test_all_forms_are_timed_and_a_gather_takes_more_memory():
+  found = time_warps((2, 6, 8, 8, 16), size=3, repeats=1)
+  kinds = ("pixelwise", "factorised")
+  assert list(found) == [f"{name}, {kind}" for kind in kinds for name in ("shifted", "gathered")]
+  neighbourhoods = 4 * 2 * 8 * 8 * 9 * 16
+  for kind in kinds:
+    ours, theirs = found[f"shifted, {kind}"], found[f"gathered, {kind}"]
+    assert min(ours.forward, ours.gradients, theirs.forward, theirs.gradients) > 0
+    assert theirs.gradients_memory > 6 * neighbourhoods  # of every step
+    # The states, the kernels and their gradients; none of the steps' neighbourhoods.
+    assert ours.gradients_memory < 3 * neighbourhoods
+    assert ours.forward_memory < neighbourhoods
+
+
+def test_figures_and_ratios():
+  timing = WarpTiming(forward=0.002, gradients=0.004, forward_memory=2**20, gradients_memory=None)
+  slower = WarpTiming(forward=0.004, gradients=0.002, forward_memory=2**22, gradients_memory=2**20)
+  both = (("shifted", timing), ("gathered", slower))
+  forms = {f"{name}, {kind}": t for kind in ("pixelwise", "factorised") for name, t in both}
+  found = {m.name: m for m in measurements(forms)}
+  assert len(found) == 4 * 4 + 2 * 4
+  assert found["shifted, pixelwise: forward"] == Measurement(name="shifted, pixelwise: forward", value=2.0, unit="ms")
+  assert found["gathered, factorised: forward, memory"].value == 4.0
+  ratio = "shifted / gathered, factorised"
+  assert (found[f"{ratio}: forward"].value, found[f"{ratio}: forward"].met) == (0.5, True)
+  assert (found[f"{ratio}: gradients"].value, found[f"{ratio}: gradients"].met) == (2.0, False)
+  assert found[f"{ratio}: forward, memory"].value == 0.25
+  assert found[f"{ratio}: gradients, memory"].value is None

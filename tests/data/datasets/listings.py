@@ -1,0 +1,57 @@
+"""What a layout lists, and what is built of it."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidgen_jax import cli
+from vidgen_jax.data import records, sources, transforms
+from vidgen_jax.data.datasets import LAYOUTS
+from vidgen_jax.data.listing import MISSING, Source, SourceFile
+
+
+def listed(name: str, root: Path, rule: str = "") -> list[SourceFile]:
+  """The videos of a rule, by default the layout's first."""
+  with Source(root, nested=True) as source:
+    return LAYOUTS[name].files(source, rule or next(iter(LAYOUTS[name].num_videos)))
+
+
+def names_by_split(files: Iterable[SourceFile]) -> dict[str, set[str]]:
+  """The names of the videos of each split."""
+  names = defaultdict(set)
+  for file in files:
+    names[file.split].add(file.name)
+  return dict(names)
+
+
+def clips_by_split(files: Iterable[SourceFile]) -> dict[str, int]:
+  """How many clips, or videos of one clip, each split has."""
+  counts = Counter()
+  for file in files:
+    counts[file.split] += 1 if file.clips is None else file.clips[1] - file.clips[0]
+  return dict(counts)
+
+
+def missing(files: Iterable[SourceFile]) -> set[str]:
+  """The names of the videos that are not there."""
+  return {file.name for file in files if file.stamp == MISSING}
+
+
+def build(name: str, root: Path, *flags: str) -> tuple[sources.DatasetInfo, Mapping[str, Any]]:
+  """Builds a data set beside the source, however little of it there is, and gives what is known of it."""
+  words = [f"--source={root}", f"--data_dir={root.parent / 'built'}", "--encoding=png", "--max_skipped=1", *flags]
+  assert cli.dispatch(["data", "build", name, *words]) == 0
+  info = sources.load_info(name, root.parent / "built")
+  manifest = json.loads((records.dataset_directory(name, root.parent / "built") / "manifest.json").read_text())
+  return info, manifest
+
+
+def levels(info: sources.DatasetInfo, split: str) -> list[list[int]]:
+  """The grey of the middle of every frame of every clip, in the order of the levels."""
+  source = sources.open_split(info, split)
+  clips = (transforms.decode_squares(source[i]["frames"], resolution=8)[:, 4, 4, 0] for i in range(len(source)))
+  return sorted(np.asarray(clip).astype(int).tolist() for clip in clips)

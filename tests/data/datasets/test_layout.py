@@ -1,0 +1,78 @@
+"""What holds for every published data set."""
+
+import re
+
+import pytest
+
+from tests.data.datasets.listings import clips_by_split, listed
+from tests.data.datasets.miniatures import MINIATURES, make_kth
+from vidgen_jax import cli
+from vidgen_jax.data.datasets import LAYOUTS, split_hash
+from vidgen_jax.data.datasets.layout import first_by_hash, images_by_folder
+from vidgen_jax.errors import UserError
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_a_folder_of_something_else_says_what_to_fetch(name, tmp_path, capsys):
+  (tmp_path / "x").mkdir()
+  (tmp_path / "x" / "a.mp4").write_bytes(b"no video")
+  words = ["data", "build", name, f"--data_dir={tmp_path / 'built'}"]
+  assert cli.dispatch([*words, f"--source={tmp_path / 'x'}"]) == 2
+  assert "fetch " in capsys.readouterr().err
+  assert cli.dispatch(words) == 2
+  manual = tmp_path / "built" / "downloads" / "manual" / name
+  assert f"needs --source=FOLDER, or the files in {manual}: fetch " in capsys.readouterr().err
+  manual.mkdir(parents=True)
+  (manual / "a.mp4").write_bytes(b"no video")
+  assert cli.dispatch(words) == 2
+  assert "needs --source" not in (complaint := capsys.readouterr().err)
+  assert "fetch " in complaint
+
+
+def test_an_unknown_rule_and_flags_of_other_builders_are_refused(tmp_path, capsys):
+  kth = make_kth(tmp_path / "kth")
+  with pytest.raises(UserError, match="--split_rule=4 is none of people, handwaving, which kth has"):
+    listed("kth", kth, "4")
+  assert cli.dispatch(["data", "build", "kth", f"--source={kth}", "--test_fraction=0.5"]) == 2
+  assert "--test_fraction does not apply" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_every_one_says_what_to_fetch_and_what_it_costs(name):
+  obtain = LAYOUTS[name].obtain
+  assert obtain.startswith("fetch ")
+  assert re.search(rf"<data_dir>/downloads/manual/{name}\b", obtain)
+  assert re.search(r"\(about [\d.]+ GB|\([\d.]+ GB", obtain)
+  assert re.search(r"--size=64 takes about [\d.]+ (GB|MB)", obtain)
+  assert "of one core" in obtain
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_names_tell_videos_apart_and_rules_are_fixed(name, tmp_path):
+  root, again = (MINIATURES[name](tmp_path / folder) for folder in ("a", "b"))
+  for rule, complete in LAYOUTS[name].num_videos.items():
+    files = listed(name, root, rule)
+    assert len({file.name for file in files}) == len({file.identity for file in files}) == len(files)
+    assert set(clips_by_split(files)) <= {"train", "validation", "test"}
+    assert set(complete) <= set(clips_by_split(files))
+    other = listed(name, again, rule)
+    assert [(file.name, file.split, file.path) for file in files] == [(f.name, f.split, f.path) for f in other]
+
+
+def test_the_hash_of_a_split_is_that_of_its_sorted_lines():
+  # printf 'test b\ntrain a\n' | sha256sum
+  expected = "29058d45cb66500ce695594ea625b3327171ee6cdb87543fcb1b84341a10cbb1"
+  assert split_hash({"a": "train", "b": "test"}) == split_hash({"b": "test", "a": "train"}) == expected
+  assert split_hash({"a": "test", "b": "train"}) != expected
+
+
+def test_the_lowest_hashes_are_chosen():
+  # SHA-256: a ca97.., b 3e23.., c 2e7d.., d 18ac..
+  assert first_by_hash("abcd", 2) == {"c", "d"}
+  assert first_by_hash("abcd", 0) == set()
+
+
+def test_images_are_in_the_order_of_their_numbers():
+  paths = ["a/x10.jpg", "a/x9.jpg", "a/b/0.PNG", "a/list.txt", "1.jpeg"]
+  found = images_by_folder(paths)
+  assert found == {"a": ("a/x9.jpg", "a/x10.jpg"), "a/b": ("a/b/0.PNG",), "": ("1.jpeg",)}

@@ -1,0 +1,307 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from vidgen_jax.data import cutting, decoding, pipeline, records, sources, staging, transforms
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.datasets import video_folder
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path, strip, marked_clip):
+  """Ten strips of 6 frames in two classes; the file's number is its red value."""
+  for clip in range(10):
+    path = tmp_path / "source" / str(9 + clip % 2) / f"{clip:04d}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(strip(marked_clip(clip, 6)))
+  return tmp_path / "source"
+
+
+def options(folder, **changes):
+  values = {"source": str(folder), "name": "clips", "data_dir": str(folder.parent / "built"), "encoding": "png"}
+  return VideoFolderOptions(**values | changes)
+
+
+def read_all(folder, split):
+  """(class name, red, green of every frame, fps, source) of every record, sorted."""
+  info = sources.load_info("clips", folder.parent / "built")
+  source = sources.open_split(info, split)
+  found = []
+  for index in range(len(source)):
+    record = source[index]
+    video = transforms.decode_squares(record["frames"], resolution=8)
+    place = (info.class_names[record["label"]], int(video[0, 0, 0, 0]), video[:, 0, 0, 1].tolist())
+    found.append((*place, float(record["fps"]), record["source"].decode()))
+  return sorted(found)
+
+
+def manifest(folder):
+  return json.loads((records.dataset_directory("clips", folder.parent / "built") / "manifest.json").read_text())
+
+
+def test_every_clip_is_stored_once_with_its_class_and_source(folder):
+  build_video_folder(options(folder, fps=12.5))
+  train, test = read_all(folder, "train"), read_all(folder, "test")
+  assert (len(train), len(test)) == (8, 2)
+  expected = [(str(9 + c % 2), c, [0, 1, 2, 3, 4, 5], 12.5, f"{9 + c % 2}/{c:04d}.jpg") for c in range(10)]
+  assert sorted(train + test) == sorted(expected)
+  info = sources.load_info("clips", folder.parent / "built")
+  # Classes are numbers, so 9 comes before 10.
+  assert info.class_names == ("9", "10")
+  assert {split: lengths.tolist() for split, lengths in info.num_frames.items()} == {"train": [6] * 8, "test": [6] * 2}
+  assert np.bincount(info.labels["train"]).tolist() == [4, 4]
+
+
+def test_the_manifest_lists_what_was_used_and_what_was_skipped_and_why(folder, strip, marked_clip):
+  (folder / "9" / "empty.mp4").write_bytes(b"")
+  (folder / "9" / "noise.avi").write_bytes(os.urandom(4000))
+  (folder / "10" / "short.png").write_bytes(strip(marked_clip(99, 3)))
+  (folder / "loose.png").write_bytes(strip(marked_clip(98, 6)))
+  build_video_folder(options(folder, min_frames=4, size=4))
+  written = manifest(folder)
+  assert written["clips"] == {"train": 8, "test": 2}
+  by_source = {entry["source"]: entry for entry in written["sources"]}
+  assert len(by_source) == 14
+  used = by_source["9/0000.jpg"]
+  assert (used["status"], used["class"], used["frames"], used["height"], used["width"]) == ("used", "9", 6, 8, 8)
+  assert used["split"] in ("train", "test")
+  skipped = {source: entry["reason"] for source, entry in by_source.items() if entry["status"] == "skipped"}
+  assert skipped.keys() == {"9/empty.mp4", "9/noise.avi", "10/short.png", "loose.png"}
+  assert skipped["9/empty.mp4"] == "empty file"
+  assert skipped["10/short.png"] == "has 3 frames, fewer than 4"
+  assert "corrupt" in skipped["9/noise.avi"]
+  assert "class" in skipped["loose.png"]
+
+
+def test_when_nothing_is_usable_the_error_names_the_first_reason_and_nothing_is_left(tmp_path):
+  (tmp_path / "source").mkdir()
+  (tmp_path / "source" / "a.mp4").write_bytes(b"")
+  with pytest.raises(UserError, match=r"none of the 1 files in --source .* a\.mp4: empty file"):
+    build_video_folder(options(tmp_path / "source"))
+  assert list((tmp_path / "built").iterdir()) == []
+
+
+def test_long_videos_are_cut_into_clips(folder):
+  build_video_folder(options(folder, clip_frames=2, test_fraction=0.0))
+  assert [frames for _, red, frames, _, _ in read_all(folder, "train") if red == 5] == [[0, 1], [2, 3], [4, 5]]
+  assert manifest(folder)["sources"][0]["clips"] == 3
+  assert cutting.clip_ranges(7, 3) == [(0, 3), (3, 6)]
+  assert cutting.clip_ranges(7, 0) == [(0, 7)]
+
+
+def test_folders_may_say_the_split(tmp_path, strip, marked_clip):
+  for split, clip in (("train", 1), ("train", 2), ("test", 3)):
+    (tmp_path / "source" / split / "a").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "source" / split / "a" / f"{clip}.png").write_bytes(strip(marked_clip(clip, 2)))
+  build_video_folder(options(tmp_path / "source"))
+  assert [red for _, red, *_ in read_all(tmp_path / "source", "train")] == [1, 2]
+  assert [red for _, red, *_ in read_all(tmp_path / "source", "test")] == [3]
+
+
+def test_pairs_stay_on_one_side(folder):
+  (folder / "9").rename(folder / "all")
+  for path in (folder / "10").iterdir():
+    path.rename(folder / "all" / path.name)
+  (folder / "10").rmdir()
+  build_video_folder(options(folder, split_group="pair", test_fraction=0.4))
+  test = [red for _, red, *_ in read_all(folder, "test")]
+  assert len(test) == 4
+  assert (
+    {red // 2 for red in test} == {red // 2 for red in test if red % 2} == {red // 2 for red in test if not red % 2}
+  )
+
+
+def test_a_zip_gives_the_same_data_set_as_its_folder(folder):
+  build_video_folder(options(folder))
+  from_folder = {split: read_all(folder, split) for split in ("train", "test")}
+  archive = folder.parent / "clips.zip"
+  with zipfile.ZipFile(archive, "w") as unwritten:
+    for path in folder.rglob("*.jpg"):
+      unwritten.write(path, path.relative_to(folder))
+  build_video_folder(options(folder, source=str(archive), overwrite=True))
+  assert {split: read_all(folder, split) for split in ("train", "test")} == from_folder
+
+
+def test_an_interrupted_build_decodes_only_what_is_missing(folder, monkeypatch):
+  updates = []
+
+  def interrupt(self, n=1):
+    updates.append(n)
+    if len(updates) == 6:
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patched:
+    patched.setattr(decoding.tqdm, "update", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+      build_video_folder(options(folder, num_workers=1))
+  with pytest.raises(UserError, match="vidgen data build video_folder"):
+    sources.load_info("clips", folder.parent / "built")
+  # One process decodes in the order of the list. What it did is spoilt without a trace: it must not be read again.
+  files = sorted(folder.rglob("*.jpg"))
+  for path in files[:6]:
+    status = path.stat()
+    path.write_bytes(bytes(status.st_size))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+  build_video_folder(options(folder, num_workers=1))
+  assert len(files) == 10
+  assert (len(read_all(folder, "train")), len(read_all(folder, "test"))) == (8, 2)
+  # The decoded frames are gone with the staging folder.
+  assert [path.name for path in (folder.parent / "built").iterdir()] == ["clips"]
+
+
+def test_a_killed_build_leaves_nothing_that_looks_complete_and_can_be_resumed(folder):
+  # The third record is held up for as long as it takes to kill the process in the middle of writing. The package that
+  # TFDS uses without requiring it is made unavailable, to see that it is not needed.
+  program = (
+    "import sys, time\n"
+    "sys.modules['importlib_resources'] = None\n"
+    "from vidgen_jax.data import staging\n"
+    "from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder\n"
+    "read, reads = staging.StagingCache.read, []\n"
+    "def slow(self, path):\n"
+    "  video = read(self, path)\n"
+    "  reads.append(video)\n"
+    "  if sum(v is not None for v in reads) > 2: open(sys.argv[2], 'w').close(); time.sleep(60)\n"
+    "  return video\n"
+    "staging.StagingCache.read = slow\n"
+    "build_video_folder(VideoFolderOptions(source=sys.argv[1], name='clips', data_dir=sys.argv[3], encoding='png'))\n"
+  )
+  reached, built = folder.parent / "reached", folder.parent / "built"
+  command = [sys.executable, "-c", program, str(folder), str(reached), str(built)]
+  with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    deadline = time.monotonic() + 50
+    while not reached.exists() and process.poll() is None and time.monotonic() < deadline:
+      time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+  assert reached.exists()
+  assert list((built / ".incomplete" / "clips" / "records").rglob("*.array_record*"))
+  with pytest.raises(UserError, match="is not in"):
+    sources.load_info("clips", built)
+  build_video_folder(options(folder))
+  assert (len(read_all(folder, "train")), len(read_all(folder, "test"))) == (8, 2)
+
+
+def test_a_changed_file_is_decoded_again(folder, strip, marked_clip):
+  build_video_folder(options(folder, test_fraction=0.0))
+  (folder / "9" / "0000.jpg").write_bytes(strip(marked_clip(77, 6)))
+  build_video_folder(options(folder, test_fraction=0.0, overwrite=True))
+  reds = [red for _, red, *_ in read_all(folder, "train")]
+  assert 77 in reds
+  assert 0 not in reds
+
+
+def test_two_builds_of_one_name_exclude_each_other(folder):
+  built = folder.parent / "built"
+  with (
+    records.exclusive_build("clips", built, overwrite=False),
+    pytest.raises(UserError, match="another process is building data set 'clips'"),
+  ):
+    build_video_folder(options(folder))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b"])
+def test_a_name_must_be_a_plain_word(folder, name):
+  with pytest.raises(UserError, match="--name"):
+    build_video_folder(options(folder, name=name))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder):
+  (folder.parent / "file").write_text("in the way")
+  with pytest.raises(UserError, match=r"cannot write the data set under .*file.*--data_dir"):
+    build_video_folder(options(folder, data_dir=str(folder.parent / "file" / "data")))
+
+
+class FullCache(staging.StagingCache):
+  """On a disk without room."""
+
+  def write(self, path, video):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_disk_that_fills_up_while_decoding_is_one_line(folder, monkeypatch):
+  monkeypatch.setattr(video_folder, "StagingCache", FullCache)
+  with pytest.raises(UserError, match=r"No space left on device.*make room"):
+    build_video_folder(options(folder))
+  assert list((folder.parent / "built").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_while_writing_records_is_one_line(folder, monkeypatch):
+  # The words of ArrayRecord, as seen on a file system of 3 MB.
+  def full(self, **kwargs):
+    raise RuntimeError(
+      'Failed to finalize writing of split "train": write() failed: No space left on device; writing /x; at byte 314572'
+    )
+
+  monkeypatch.setattr(records.ClipDatasetBuilder, "download_and_prepare", full)
+  with pytest.raises(UserError, match=r"cannot write .*: No space left on device; .*make room"):
+    build_video_folder(options(folder))
+  monkeypatch.undo()
+  build_video_folder(options(folder))
+  assert len(read_all(folder, "train")) == 8
+
+
+def test_too_many_unusable_videos_are_an_error_that_lists_them(folder):
+  for clip in range(4):
+    (folder / str(9 + clip % 2) / f"{clip:04d}.jpg").write_bytes(b"")
+  with pytest.raises(UserError, match=r"4 of 10 videos are missing, damaged or too short .* --max_skipped=0\.3"):
+    build_video_folder(options(folder, max_skipped=0.3))
+  listed = folder.parent / "built" / ".incomplete" / "clips" / "skipped.json"
+  assert json.loads(listed.read_text()) == {f"{9 + clip % 2}/{clip:04d}.jpg": "empty file" for clip in range(4)}
+  build_video_folder(options(folder, max_skipped=0.4))
+  assert sum(entry["status"] == "skipped" for entry in manifest(folder)["sources"]) == 4
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"max_skipped": 1.5},
+    {"stride": 0},
+    {"num_workers": -1},
+    {"size": -1},
+    {"min_frames": 0},
+    {"clip_frames": -2},
+    {"quality": 0},
+  ],
+)
+def test_bad_options_name_the_flag(folder, change):
+  with pytest.raises(UserError, match=f"--{next(iter(change))}"):
+    options(folder, **change)
+
+
+def test_weizmann(shared_data, tmp_path):
+  build_video_folder(
+    VideoFolderOptions(
+      source=str(shared_data / "weizmann"), name="weizmann", data_dir=str(tmp_path), split_group="pair", fps=25.0
+    )
+  )
+  info = sources.load_info("weizmann", tmp_path)
+  assert info.class_names == ("0", "1", "3", "4")
+  assert info.num_clips == {"train": 56, "test": 16}
+  side = {}
+  for entry in info.manifest["sources"]:
+    assert entry["status"] == "used"
+    number = int(entry["source"].split("/")[1].split(".")[0])
+    assert side.setdefault(number // 2, entry["split"]) == entry["split"]
+  assert len(side) == 36
+  config = DataConfig(name="weizmann", data_dir=str(tmp_path), num_frames=16, resolution=64)
+  batch = next(pipeline.eval_batches(config, batch_size=2, num_clips=2))
+  assert batch["video"].shape == (2, 16, 64, 64, 3)
+
+
+def test_real_clips(shared_data, tmp_path):
+  build_video_folder(
+    VideoFolderOptions(source=str(shared_data / "clips"), name="clips", data_dir=str(tmp_path), size=64, clip_frames=16)
+  )
+  info = sources.load_info("clips", tmp_path)
+  # 280 // 16 + 32 // 16 + 164 // 16 = 17 + 2 + 10.
+  assert sum(info.num_clips.values()) == 29
+  assert info.fps == (25.0, 28.0, 30.0)

@@ -1,0 +1,88 @@
+"""The generator's parts against loops, and who sees whom."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax.gans.mvt import FrameGenerator, Generator, SequenceGenerator
+from vidgen_jax.nn.norm import BATCH_STATS
+
+BATCH, FRAMES, FEATURES, HIDDEN = 3, 4, 5, 7
+
+
+def _draw(shapes, seed: int = 0):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(lambda leaf: (0.5 * rng.normal(size=leaf.shape)).astype(np.float32), shapes)
+
+
+def _sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def test_the_sequence_generator_against_a_loop():
+  module = SequenceGenerator(HIDDEN)
+  latent = np.random.default_rng(1).normal(size=(BATCH, FEATURES)).astype(np.float32)
+  init = functools.partial(module.init, num_frames=FRAMES, train=False)
+  params = _draw(jax.eval_shape(init, jax.random.key(0), latent)["params"])
+  apply = functools.partial(module.apply, num_frames=FRAMES, train=True, mutable=[BATCH_STATS])
+  found, left = jax.jit(apply)({"params": params}, latent)
+
+  def affine(x, weights):
+    return x @ weights["kernel"] + weights.get("bias", 0)
+
+  gru, x = params["cell"]["gru"], affine(latent, params["input"])
+  state, outputs = np.zeros((BATCH, HIDDEN)), []
+  for _ in range(FRAMES):
+    r = _sigmoid(affine(x, gru["ir"]) + affine(state, gru["hr"]))
+    z = _sigmoid(affine(x, gru["iz"]) + affine(state, gru["hz"]))
+    n = np.tanh(affine(x, gru["in"]) + r * affine(state, gru["hn"]))
+    state = (1 - z) * n + z * state
+    x = affine(state, params["cell"]["output"])  # the next input as well
+    outputs.append(x)
+  outputs = np.stack(outputs, axis=1)
+  mean, var = outputs.mean(axis=0), outputs.var(axis=0)
+  np.testing.assert_allclose(found, (outputs - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-3)
+  # Every step has statistics of its own.
+  np.testing.assert_allclose(left[BATCH_STATS]["norm"]["mean"], 0.1 * mean, rtol=1e-3, atol=1e-5)
+
+
+@functools.cache
+def _frames(shifted_blocks: int):
+  """(compiled frame generator in evaluation mode, its condition)."""
+  module = FrameGenerator((24, 24, 24, 24), first_size=(2, 2), attention_after=1, shifted_blocks=shifted_blocks)
+  condition = np.random.default_rng(1).normal(size=(2, 6, FEATURES)).astype(np.float32)
+  shapes = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), condition)
+  variables = {**_draw(shapes), BATCH_STATS: jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1), shapes[BATCH_STATS])}
+  return jax.jit(functools.partial(module.apply, variables, train=False)), condition
+
+
+@pytest.mark.parametrize(("shifted_blocks", "reach"), [(0, 0), (1, 1), (2, 2)])
+def test_a_frame_depends_on_its_own_condition_and_on_those_that_shifts_bring(shifted_blocks, reach):
+  apply, condition = _frames(shifted_blocks)
+  frames = apply(condition)
+  assert frames.shape == (2, 6, 16, 16, 3)
+  changed = condition.copy()
+  changed[1, 2] += 1.0
+  difference = np.abs(apply(changed) - frames).max(axis=(2, 3, 4))
+  expected = np.zeros((2, 6), bool)
+  expected[1, max(0, 2 - reach) : 2 + reach + 1] = True
+  np.testing.assert_array_equal(difference > 1e-6, expected)
+
+
+def test_classes_and_latents_are_what_clips_are_made_of():
+  module = Generator((8, 8), num_classes=3, class_features=4, hidden_features=HIDDEN, first_size=(2, 2))
+  latent = np.random.default_rng(1).normal(size=(3, FEATURES)).astype(np.float32)
+  latent[1] = latent[0]
+  label = np.array([0, 1, 0])
+  options = {"num_frames": 2, "train": False}
+  variables = jax.jit(functools.partial(module.init, **options))(jax.random.key(0), latent, label)
+  clips = module.apply(variables, latent, label, **options)
+  assert clips.shape == (3, 2, 4, 4, 3)
+  assert float(jnp.abs(clips).max()) <= 1
+  assert np.abs(clips[0] - clips[1]).max() > 1e-4  # another class
+  assert np.abs(clips[0] - clips[2]).max() > 1e-4  # another latent
+  embedded = module.apply(variables, label, method=module.embed)
+  np.testing.assert_allclose(module.apply(variables, latent, embedded, **options, method=module.decode), clips)

@@ -1,0 +1,116 @@
+"""Images: what a viewer reads back is what was shown."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.media import images
+from vidgen_jax.ops.video import side_by_side
+
+
+def _read_gif(path) -> tuple[np.ndarray, list[int]]:
+  """Frames uint8[T, H, W, 3] and durations in ms."""
+  with Image.open(path) as image:
+    frames = [(np.array(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(image)]
+  return np.stack([frame for frame, _ in frames]), [duration for _, duration in frames]
+
+
+def _noise(*shape: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_is_exact(tmp_path, channels):
+  image = _noise(5, 7, channels)
+  images.save_png(tmp_path / "new" / "a.png", image)
+  with Image.open(tmp_path / "new" / "a.png") as image:
+    np.testing.assert_array_equal(np.array(image), np.broadcast_to(image, (5, 7, 3)))
+  assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_gif_of_few_colours_is_exact(tmp_path):
+  # 3 clips of 8x8 noise are at most 192 colours a frame and far more than 256 over all frames.
+  videos = _noise(3, 5, 8, 8, 3)
+  images.save_gif(tmp_path / "a.gif", videos, fps=4, gap=1)
+  frames, durations = _read_gif(tmp_path / "a.gif")
+  assert frames.shape == (5, 1 + 2 * 9, 1 + 2 * 9, 3) and durations == [250] * 5
+  np.testing.assert_array_equal(frames[:, 1:9, 1:9], videos[0])
+  np.testing.assert_array_equal(frames[:, 1:9, 10:18], videos[1])
+  np.testing.assert_array_equal(frames[:, 10:18, 1:9], videos[2])
+  assert (frames[:, 10:18, 10:18] == 255).all()
+
+
+def test_a_small_object_keeps_its_colour_among_many(tmp_path):
+  # A smooth ground of thousands of colours, and 4x4 pixels of a pure blue that is nowhere near them.
+  rows, columns = np.mgrid[:96, :96]
+  ground = np.stack([rows * 2, columns * 2, (rows + columns) // 2], axis=-1).astype(np.uint8)
+  videos = np.stack([ground] * 3)[None]
+  for frame in range(3):
+    videos[0, frame, 20:24, 10 * frame : 10 * frame + 4] = (10, 0, 255)
+  images.save_gif(tmp_path / "a.gif", videos, gap=0)
+  frames, _ = _read_gif(tmp_path / "a.gif")
+  for frame in range(3):
+    seen = frames[frame, 20:24, 10 * frame : 10 * frame + 4].astype(int)
+    assert np.abs(seen - [10, 0, 255]).mean() < 12
+  assert np.abs(frames.astype(int) - videos[0]).mean() < 8
+
+
+def test_gif_refuses(tmp_path):
+  with pytest.raises(ValueError, match="fps"):
+    images.save_gif(tmp_path / "a.gif", _noise(1, 2, 4, 4, 3), fps=0)
+  with pytest.raises(ValueError, match="N, T, H, W, C"):
+    images.save_gif(tmp_path / "a.gif", _noise(2, 4, 4, 3))
+  assert not list(tmp_path.iterdir())
+
+
+def test_nothing_half_written(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match=r"a\.png cannot be written"):
+    images.save_png(tmp_path / "file" / "a.png", _noise(4, 4, 3))
+  (tmp_path / "b.png").mkdir()
+  with pytest.raises(UserError, match=r"b\.png cannot be written"):
+    images.save_png(tmp_path / "b.png", _noise(4, 4, 3))
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["b.png", "file"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("conditioning_indices", [(0, 1), (0, 4), (2,), ()])
+def test_prediction_images(tmp_path, channels, conditioning_indices):
+  truth = _noise(2, 5, 64, 64, channels)
+  prediction, guess = truth // 2, truth // 3
+  found = images.save_prediction_images(
+    tmp_path, 1000, conditioning_indices=conditioning_indices, prediction=prediction, truth=truth, guess=guess
+  )
+  assert [found.sheet_path.name, found.gif_path.name] == ["contact_sheet_00001000.png", "prediction_00001000.gif"]
+  with Image.open(found.sheet_path) as image:
+    np.testing.assert_array_equal(np.array(image), found.sheet)
+  # Cells of 64 pixels + 2 of border on each side + 2 of gap; four rows: truth and prediction of either clip.
+  strip = found.sheet.shape[0] - (2 + 4 * 70)
+  assert found.sheet.shape[1] == 2 + 5 * 70 and strip > 0
+  full = [clips[n] for n in range(2) for clips in (truth, prediction)]
+  for row in range(4):
+    for column in range(5):
+      top, left = strip + 2 + 70 * row, 2 + 70 * column
+      cell = found.sheet[top : top + 68, left : left + 68]
+      np.testing.assert_array_equal(cell[2:66, 2:66], np.broadcast_to(full[row][column], (64, 64, 3)))
+      border = images.GIVEN_COLOUR if column in conditioning_indices else images.GENERATED_COLOUR
+      np.testing.assert_array_equal(cell[[0, 1, -1]], np.broadcast_to(border, (3, 68, 3)))
+  frames, _ = _read_gif(found.gif_path)
+  panel = side_by_side(guess[1], prediction[1], truth[1])
+  assert frames.shape == (5, 4 + 2 * 68, 4 + panel.shape[2] + 4, 3)
+
+
+def test_frames_are_called_by_their_place_in_the_clip():
+  assert images.frame_labels((0, 3), 4) == ["given 0", "t=1", "t=2", "given 3"]
+  assert images.frame_labels((), 2) == ["t=0", "t=1"]
+
+
+def test_prediction_images_enlarge_small_frames(tmp_path):
+  clips = _noise(1, 2, 16, 16, 3)
+  arrays = {"prediction": clips, "truth": clips, "guess": clips}
+  found = images.save_prediction_images(tmp_path, 1, conditioning_indices=(0,), **arrays)
+  strip = found.sheet.shape[0] - (2 + 2 * 70)
+  np.testing.assert_array_equal(found.sheet[strip + 4 : strip + 68, 4:68][::4, ::4], clips[0, 0])
+  with pytest.raises(ValueError, match="side_by_side"):
+    images.save_prediction_images(tmp_path, 1, conditioning_indices=(0,), **arrays | {"truth": clips[:, :1]})

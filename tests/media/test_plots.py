@@ -1,0 +1,62 @@
+"""Plots: what is drawn can be found in the image."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.media import plots
+from vidgen_jax.media.plots import Line, Panel
+
+needs_matplotlib = pytest.mark.skipif(
+  importlib.util.find_spec("matplotlib") is None, reason="the extra [plot] is not installed"
+)
+
+DARK, LIGHT = (68, 1, 84), (173, 220, 48)
+"""Of viridis at 0 and 0.88."""
+
+
+def panel(*lines, **options):
+  return Panel(title="title", x_label="x", y_label="y", lines=lines, **options)
+
+
+def has_colour(path, colour):
+  with Image.open(path) as image:
+    pixels = np.array(image.convert("RGB")).reshape(-1, 3).astype(int)
+  return bool((np.abs(pixels - colour).max(axis=1) < 12).any())
+
+
+@needs_matplotlib
+def test_lines_have_the_colours_of_their_shades(tmp_path):
+  dark, light = (Line(x=[0, 1, 2], y=[1, 2, 1], shade=shade, marker="o") for shade in (0.0, 1.0))
+  plots.draw_panels(tmp_path / "dark.png", [panel(dark)])
+  plots.draw_panels(tmp_path / "both.png", [panel(dark), panel(light)])
+  assert has_colour(tmp_path / "dark.png", DARK)
+  assert not has_colour(tmp_path / "dark.png", LIGHT)
+  assert has_colour(tmp_path / "both.png", DARK)
+  assert has_colour(tmp_path / "both.png", LIGHT)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["both.png", "dark.png"]
+
+
+@needs_matplotlib
+def test_panels_stand_three_in_a_row_and_a_common_legend_beside_them(tmp_path):
+  line = Line(x=[0, 1], y=[0, float("nan")], label="line", marker=".", notes=["a", "b"])
+  sizes = {}
+  for name, count, legend in (("one", 1, False), ("four", 4, False), ("legend", 1, True)):
+    plots.draw_panels(tmp_path / f"{name}.png", [panel(line, ticks=["0", "none"])] * count, common_legend=legend)
+    with Image.open(tmp_path / f"{name}.png") as image:
+      sizes[name] = image.size
+  width, height = sizes["one"]
+  assert sizes["four"] == (pytest.approx(3 * width, abs=2), pytest.approx(2 * height, abs=2))
+  assert sizes["legend"][0] > width
+  assert sizes["legend"][1] == height
+
+
+def test_matplotlib_is_optional(tmp_path, monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(UserError, match=r"a needs matplotlib: pip install 'vidgen-jax\[plot\]', or leave it out"):
+    plots.require_matplotlib("a", remedy="leave it out")
+  with pytest.raises(UserError, match=r"a\.png needs matplotlib: pip install 'vidgen-jax\[plot\]'$"):
+    plots.draw_panels(tmp_path / "a.png", [panel(Line(x=[0], y=[0]))])

@@ -1,0 +1,41 @@
+"""The scan that can be written out: both forms against the sum by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidgen_jax.ops import loops
+
+
+def _body(carry, inputs):
+  carry = carry + inputs["a"]
+  return carry, {"sum": carry, "twice": 2 * inputs["a"], "nothing": None}
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("length", [1, 3])
+def test_carry_and_outputs(unroll, length):
+  inputs = {"a": jnp.array([1.0, 10.0, 100.0])[:length]}
+  carry, outputs = loops.scan(_body, jnp.float32(0.5), inputs, length=length, unroll=unroll)
+  sums = np.array([1.5, 11.5, 111.5])[:length]
+  assert float(carry) == sums[-1]
+  np.testing.assert_array_equal(outputs["sum"], sums)
+  np.testing.assert_array_equal(outputs["twice"], np.array([2.0, 20.0, 200.0])[:length])
+  assert outputs["nothing"] is None
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_no_inputs(unroll):
+  carry, outputs = loops.scan(lambda c, _: (2 * c, c), jnp.float32(1.0), None, length=3, unroll=unroll)
+  assert float(carry) == 8.0
+  np.testing.assert_array_equal(outputs, [1.0, 2.0, 4.0])
+
+
+@pytest.mark.parametrize(("unroll", "length", "loop"), [(False, 3, True), (True, 3, False), (False, 1, False)])
+def test_only_a_rolled_loop_of_several_steps_is_a_loop(unroll, length, loop):
+  def run(x):
+    return loops.scan(lambda c, x: (c + x, None), 0.0, x, length=length, unroll=unroll)[0]
+
+  primitives = {equation.primitive.name for equation in jax.make_jaxpr(run)(jnp.zeros(length)).jaxpr.eqns}
+  assert ("scan" in primitives) == loop

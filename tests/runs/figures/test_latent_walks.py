@@ -1,0 +1,119 @@
+"""Walks through latents and classes, on an untrained MVT-GAN."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import mvt_weizmann, trivd_shape_motion
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.figures import latent_walks
+from vidgen_jax.runs.figures.latent_walks import REDRAWN, STEPS, LatentWalks, draw_walks
+from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.runs.sampling.samplers import Sampler
+
+NAMES = ("latent_walk", "class_walk", "redrawn_parts")
+
+
+def _sampler(experiment, nets) -> Sampler:
+  return Sampler(
+    draw=lambda clips, key: None,
+    batch_size=8,
+    conditioning_indices=(),
+    num_frames=4,
+    class_names=("bend", "jack", "run", "walk"),
+    data=experiment.config.data,
+    nets=lambda: nets,
+  )
+
+
+@pytest.fixture(scope="module")
+def made():
+  """(experiment, nets, sampler)."""
+  config = mvt_weizmann.get_config("mvt_var_smoke")
+  experiment = experiments.build(configs.from_config_dict(config))
+  nets = experiment.init_state().nets
+  return experiment, nets, _sampler(experiment, nets)
+
+
+@pytest.fixture(scope="module")
+def predict(made):
+  """(latents, labels) -> clips, by the algorithm itself."""
+  experiment, nets, _ = made
+
+  @jax.jit
+  def run(latent, label):
+    batch = {"conditioning": np.zeros((len(label), 0, 16, 16, 3), np.uint8), "label": label}
+    return to_uint8(experiment.algorithm.predict(nets, batch, latent, num_frames=4))
+
+  return lambda latent, label: np.asarray(run(latent, np.asarray(label, np.int32)))
+
+
+@pytest.fixture(scope="module")
+def walks(made):
+  experiment, _, sampler = made
+  return LatentWalks(experiment, sampler, seed=3)
+
+
+def _close(found, expected):
+  np.testing.assert_allclose(found.astype(int), expected, atol=1)
+
+
+def test_a_walk_between_latents_keeps_the_class(walks, predict):
+  clips = walks.between_latents(2)
+  assert (clips.shape, clips.dtype) == ((STEPS, 4, 16, 16, 3), np.uint8)
+  first, last = walks._latents(2, stream=2)
+  line = np.stack([first + (last - first) * i / (STEPS - 1) for i in range(STEPS)])
+  _close(clips, predict(line, [2] * STEPS))
+  assert np.abs(clips[0].astype(int) - clips[-1]).max() > 8
+
+
+def test_a_walk_between_classes_keeps_the_latent(walks, predict):
+  clips = walks.between_classes(1, 3)
+  latent = walks._latents(1, stream=1)
+  _close(clips[[0, -1]], predict(np.repeat(latent, 2, axis=0), [1, 3]))
+  assert np.abs(clips[0].astype(int) - clips[-1]).max() > 8
+  assert np.abs(clips[STEPS // 2].astype(int) - clips[0]).max() > 0
+
+
+def test_one_part_of_the_latent_is_drawn_anew(made, walks, monkeypatch):
+  seen = []
+  make = LatentWalks._make
+  monkeypatch.setattr(LatentWalks, "_make", lambda self, *inputs: seen.append(inputs) or make(self, *inputs))
+  clips = walks.redrawn_parts(0)
+  assert {name: len(part) for name, part in clips.items()} == {"first": 1, "z_A": 3, "z_B": 3, "z_C": 3}
+  ((latents, _),) = seen
+  changed = latents != latents[:1]
+  for row, (start, stop) in enumerate([(0, 2)] * REDRAWN + [(2, 4)] * REDRAWN + [(4, 8)] * REDRAWN, 1):
+    expected = np.zeros(8, bool)
+    expected[start:stop] = True
+    np.testing.assert_array_equal(changed[row], expected)
+  assert len(np.unique(latents, axis=0)) == 1 + 3 * REDRAWN
+  assert made[0].algorithm.latent_parts() == {"z_A": (0, 2), "z_B": (2, 4), "z_C": (4, 8)}
+
+
+def test_the_images_have_a_block_for_each_class(made, tmp_path, monkeypatch):
+  experiment, _, sampler = made
+  sheets = {}
+  monkeypatch.setattr(latent_walks, "save_png", lambda path, sheet: sheets.update({path.name: sheet}))
+  labels = {}
+
+  def contact_sheet(videos, *, column_labels, row_labels):
+    labels[len(labels)] = (list(row_labels), list(column_labels))
+    assert videos.shape[:2] == (len(row_labels), len(column_labels))
+    return videos
+
+  monkeypatch.setattr(latent_walks, "contact_sheet", contact_sheet)
+  draw_walks(tmp_path, experiment, sampler, NAMES, num_classes=2, seed=0)
+  assert list(sheets) == ["latent_walk.png", "class_walk.png", "redrawn_parts.png"]
+  assert labels[0][0] == [f"{name} t={t}" for name in ("bend", "jack") for t in range(4)]
+  assert labels[0][1] == ["0.00", "0.17", "0.33", "0.50", "0.67", "0.83", "1.00"]
+  assert labels[1][0][::4] == ["bend - jack t=0", "jack - run t=0"]
+  assert labels[2][0][:5] == ["bend first", "bend z_A", "bend z_A", "bend z_A", "bend z_B"]
+  assert len(labels[2][0]) == 2 * 10
+
+
+def test_models_that_are_given_frames_have_no_walks(tmp_path):
+  experiment = experiments.build(configs.from_config_dict(trivd_shape_motion.get_config("smoke")))
+  draw_walks(tmp_path, experiment, _sampler(experiment, {}), NAMES, num_classes=2, seed=0)
+  assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,170 @@
+"""Batches ahead of the step: their order, their place, and how many there are."""
+
+import itertools
+import json
+import threading
+import time
+
+import grain
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax.runs.device_prefetch import DevicePrefetch
+
+
+class Counter:
+  """Yields 0, 1, ... up to `stop`; its place is the number that comes next."""
+
+  def __init__(self, stop: int = 100):
+    self.next, self.stop = 0, stop
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> int:
+    if self.next == self.stop:
+      raise StopIteration
+    self.next += 1
+    return self.next - 1
+
+  def get_state(self):
+    return {"next": self.next}
+
+  def set_state(self, state):
+    self.next = state["next"]
+
+
+def wait_until(condition):
+  deadline = time.monotonic() + 10
+  while not condition():
+    assert time.monotonic() < deadline
+    time.sleep(0.005)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_batches_come_in_order_and_the_place_is_that_of_the_last_one(depth):
+  source = Counter()
+  batches = DevicePrefetch(source, lambda number: 10 * number, depth=depth)
+  assert batches.get_state() == {"next": 0}
+  for number in range(7):
+    assert next(batches) == 10 * number
+    assert batches.get_state() == {"next": number + 1}
+  # The source is further by what was read ahead, and by no more.
+  wait_until(lambda: source.next == 7 + depth)
+  time.sleep(0.05)
+  assert source.next == 7 + depth
+  batches.close()
+
+
+@pytest.mark.parametrize("consumed", [0, 1, 4])
+def test_what_was_read_ahead_is_delivered_again_after_a_restart(consumed):
+  batches = DevicePrefetch(Counter(), lambda number: number, depth=3)
+  for _ in range(consumed):
+    next(batches)
+  state = json.loads(json.dumps(batches.get_state()))
+  batches.close()
+  restarted = DevicePrefetch(Counter(), lambda number: number, depth=1)
+  restarted.set_state(state)
+  assert [next(restarted) for _ in range(3)] == [consumed, consumed + 1, consumed + 2]
+  restarted.set_state({"next": 50})
+  assert restarted.get_state() == {"next": 50}
+  assert next(restarted) == 50
+  restarted.close()
+
+
+def test_the_place_is_that_of_the_source_when_it_was_wrapped():
+  source = Counter()
+  source.set_state({"next": 7})
+  batches = DevicePrefetch(source, lambda number: number, depth=2)
+  assert batches.get_state() == {"next": 7}
+  assert next(batches) == 7
+  batches.close()
+
+
+def test_the_next_batch_is_placed_while_the_last_one_is_used():
+  placed = threading.Semaphore(0)
+
+  def place(number):
+    placed.release()
+    return number
+
+  batches = DevicePrefetch(Counter(), place, depth=1)
+  next(batches)
+  # Nobody asks for the second one, and it comes.
+  assert all(placed.acquire(timeout=10) for _ in range(2))
+  batches.close()
+
+
+def test_reading_waits_for_the_step_when_it_is_ahead_and_overlaps_with_it_otherwise():
+  def slow(number):
+    time.sleep(0.1)
+    return number
+
+  batches = DevicePrefetch(Counter(), slow, depth=1)
+  next(batches)
+  start = time.perf_counter()
+  for _ in range(4):
+    time.sleep(0.1)
+    next(batches)
+  # One after the other they would take 0.8 s, side by side 0.4.
+  assert time.perf_counter() - start < 0.65
+  batches.close()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_end_comes_after_the_last_batch_and_stays(depth):
+  batches = DevicePrefetch(Counter(stop=3), lambda number: number, depth=depth)
+  assert list(batches) == [0, 1, 2]
+  assert next(batches, "end") == "end"
+  assert batches.get_state() == {"next": 3}
+  batches.close()
+
+
+def test_an_error_comes_where_the_batch_is_missed_and_not_before():
+  def place(number):
+    if number == 2:
+      raise OSError("the disk is gone")
+    return number
+
+  batches = DevicePrefetch(Counter(), place, depth=4)
+  assert [next(batches), next(batches)] == [0, 1]
+  for _ in range(2):
+    with pytest.raises(OSError, match="the disk is gone"):
+      next(batches)
+  assert batches.get_state() == {"next": 2}
+  batches.close()
+
+
+def test_closing_ends_the_thread_and_leaves_the_source_open():
+  source = Counter()
+  batches = DevicePrefetch(source, lambda number: number, depth=2)
+  next(batches)
+  batches.close()
+  assert not [thread for thread in threading.enumerate() if thread.name.startswith("device-prefetch")]
+  with pytest.raises(ValueError, match="closed"):
+    next(batches)
+  reached = source.next
+  assert 1 <= reached <= 3
+  time.sleep(0.05)
+  assert next(source) == reached
+
+
+def test_a_source_without_a_place_is_fine():
+  batches = DevicePrefetch(itertools.repeat(5), lambda number: number, depth=2)
+  assert [next(batches), next(batches), batches.get_state()] == [5, 5, None]
+  batches.close()
+
+
+def test_arrays_are_on_the_devices_and_grain_can_save_the_place():
+  batches = DevicePrefetch(itertools.repeat({"label": np.arange(3)}), jax.device_put, depth=1)
+  assert isinstance(batches, grain.DatasetIterator)
+  (label,) = next(batches).values()
+  assert isinstance(label, jax.Array)
+  assert label.tolist() == [0, 1, 2]
+  batches.close()
+
+
+def test_no_depth_is_an_error():
+  with pytest.raises(ValueError, match="depth=0"):
+    DevicePrefetch(Counter(), lambda number: number, depth=0)

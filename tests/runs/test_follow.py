@@ -1,0 +1,261 @@
+"""Scoring a run that is being trained: each checkpoint once, the best kept, whatever training deletes meanwhile."""
+
+import dataclasses
+import json
+import logging
+import shutil
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from vidgen_jax import cli
+from vidgen_jax.runs import workdir
+from vidgen_jax.errors import UserError
+from vidgen_jax.runs import follow as following
+from vidgen_jax.runs.follow import FollowOptions, best_step, follow
+from vidgen_jax.scores.metrics.report import Score
+
+pytest_plugins = ("tests.runs",)
+
+
+def score_of(value, *, metric="psnr", subject="model"):
+  return Score(metric=metric, value=value, subject=subject, protocol="", split="test", num_clips=1)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+  """A folder with checkpoints of files only, and a function that adds one as a training process would."""
+  (tmp_path / "config.json").write_text("{}")
+
+  def save(step):
+    staged = tmp_path / "staged"
+    (staged / "state").mkdir(parents=True)
+    (staged / "state" / "weights").write_text(str(step))
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    staged.rename(tmp_path / "checkpoints" / f"step_{step}")
+
+  def steps(folder):
+    return sorted(int(path.name.removeprefix("step_")) for path in (tmp_path / "checkpoints").glob("step_*"))
+
+  monkeypatch.setattr(following, "_steps", steps)
+  return SimpleNamespace(folder=tmp_path, save=save)
+
+
+def test_every_checkpoint_is_scored_once_while_they_appear_and_the_best_is_kept(run):
+  values, seen = {1: 3.0, 2: 5.0, 3: 4.0, 4: 1.0}, []
+
+  def score(folder, step):
+    assert Path(folder, "checkpoints", f"step_{step}", "state", "weights").read_text() == str(step)
+    shutil.rmtree(run.folder / "checkpoints" / f"step_{step}")  # training deletes it while it is scored
+    seen.append(step)
+    return [score_of(99.0, subject="copy_last"), score_of(values[step])]
+
+  def train():
+    for step in values:
+      run.save(step)
+      time.sleep(0.05)
+
+  thread = threading.Thread(target=train)
+  thread.start()
+  assert follow(str(run.folder), score, scored=[], options=FollowOptions(last_step=4, metric="psnr", poll=0.01)) == [
+    1,
+    2,
+    3,
+    4,
+  ]
+  thread.join()
+  assert seen == [1, 2, 3, 4]
+  assert best_step(run.folder) == 2
+  assert (run.folder / "best" / "checkpoints" / "step_2" / "state" / "weights").read_text() == "2"
+  kept = json.loads((run.folder / "best" / "best.json").read_text())
+  assert (kept["value"], kept["step"], kept["terms"]["metric"], kept["terms"]["num_clips"]) == (5.0, 2, "psnr", 1)
+  assert {path.name for path in run.folder.iterdir()} == {"config.json", "checkpoints", "best"}
+
+
+def test_lower_is_better_for_distances_and_ties_keep_the_first(run):
+  values = {1: 9.0, 2: 7.0, 3: 7.0}
+  for step in values:
+    run.save(step)
+  options = FollowOptions(last_step=3, metric="fvd", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(values[step], metric="fvd")], scored=[], options=options)
+  assert best_step(run.folder) == 2
+  # A second follower knows what is kept, and what was scored.
+  run.save(4)
+  options = FollowOptions(last_step=4, metric="fvd", poll=0.01)
+  assert follow(str(run.folder), lambda _, step: [score_of(8.0, metric="fvd")], scored=[1, 2, 3], options=options) == [
+    4
+  ]
+  assert best_step(run.folder) == 2
+
+
+def test_checkpoints_before_a_last_one_that_was_scored_are_scored_too(run):
+  for step in (1, 2, 3):
+    run.save(step)
+  options = FollowOptions(last_step=3, poll=0.01)
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2]
+
+
+def test_a_checkpoint_that_was_scored_without_being_compared_competes_for_the_best(run):
+  """Scored by hand before: it may be the best."""
+  for step in (1, 2, 3):
+    run.save(step)
+  options = FollowOptions(last_step=3, metric="psnr", poll=0.01)
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2, 3]
+  assert best_step(run.folder) == 3
+  # All of them were compared now; on other terms none was.
+  again = {"scored": [1, 2, 3], "options": options}
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 1}) == []
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 9}) == [1, 2, 3]
+
+
+def test_scores_on_other_terms_do_not_compete(run):
+  run.save(1)
+  run.save(2)
+  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[2], options=options)
+  other = dataclasses.replace(score_of(20.0), num_clips=500)
+  follow(str(run.folder), lambda _, step: [other], scored=[1], options=FollowOptions(last_step=2, metric="psnr"))
+  assert best_step(run.folder) == 2
+
+
+def test_a_best_that_was_put_aside_when_the_process_was_killed_comes_back(run):
+  run.save(1)
+  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[], options=options)
+  (run.folder / "best").rename(run.folder / ".best_replaced")
+  run.save(2)
+  options = FollowOptions(last_step=2, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(20.0)], scored=[1], options=options)
+  assert best_step(run.folder) == 1
+
+
+def test_a_damaged_record_of_the_best_is_chosen_anew(run, caplog):
+  run.save(1)
+  (run.folder / "best").mkdir()
+  (run.folder / "best" / "best.json").write_text('{"value": 99')
+  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], options=options)
+  assert best_step(run.folder) == 1
+  assert "best.json is damaged" in caplog.text
+
+
+def test_half_a_checkpoint_is_none(run, monkeypatch):
+  # Training deletes files one by one: one is gone while the folder is still there.
+  run.save(1)
+  run.save(2)
+  (run.folder / "checkpoints" / "step_1" / "state" / "more").write_text("1")
+  link = following._link
+
+  def delete_one(source, target):
+    link(source, target)
+    if "step_1" in source:
+      (run.folder / "checkpoints" / "step_1" / "state" / "more").unlink(missing_ok=True)
+
+  monkeypatch.setattr(following, "_link", delete_one)
+  assert follow(str(run.folder), lambda _, step: [], scored=[], options=FollowOptions(last_step=2, poll=0.01)) == [2]
+
+
+def test_a_score_that_is_not_a_number_is_never_the_best(run):
+  run.save(1)
+  run.save(2)
+  values = {1: 2.0, 2: float("nan")}
+  options = FollowOptions(last_step=2, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(values[step])], scored=[], options=options)
+  assert best_step(run.folder) == 1
+
+
+def test_a_checkpoint_that_vanishes_before_it_is_read_is_passed_over(run, monkeypatch, caplog):
+  run.save(1)
+  run.save(2)
+  link = following._link
+
+  def vanish(source, target):
+    if "step_1" in source:
+      shutil.rmtree(run.folder / "checkpoints" / "step_1", ignore_errors=True)
+    link(source, target)
+
+  monkeypatch.setattr(following, "_link", vanish)
+  with caplog.at_level(logging.WARNING):
+    scored = follow(str(run.folder), lambda _, step: [], scored=[], options=FollowOptions(last_step=2, poll=0.01))
+  assert scored == [2]
+  assert "the checkpoint of step 1 was deleted before it could be scored" in caplog.text
+
+
+def test_errors_of_scoring_are_not_swallowed_and_leave_nothing_behind(run):
+  run.save(1)
+
+  def fail(folder, step):
+    raise FileNotFoundError("the data set")
+
+  with pytest.raises(FileNotFoundError, match="the data set"):
+    follow(str(run.folder), fail, scored=[], options=FollowOptions(last_step=1, poll=0.01))
+  assert not list(run.folder.glob(".following*"))
+
+
+def test_patience_ends(run):
+  run.save(1)
+  options = FollowOptions(last_step=9, poll=0.01, patience=0.05)
+  assert follow(str(run.folder), lambda _, step: [], scored=[], options=options) == [1]
+
+
+def test_links_fall_back_to_copies(run, monkeypatch):
+  run.save(1)
+
+  def refuse(source, target):
+    raise OSError("no links here")
+
+  monkeypatch.setattr(following.os, "link", refuse)
+  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
+  follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], options=options)
+  assert (run.folder / "best" / "checkpoints" / "step_1" / "state" / "weights").read_text() == "1"
+
+
+def test_mistakes_are_user_errors(run):
+  with pytest.raises(UserError, match="--best_metric=beauty must be one of psnr"):
+    FollowOptions(last_step=1, metric="beauty")
+  with pytest.raises(UserError, match="--poll=0"):
+    FollowOptions(last_step=1, poll=0)
+  with pytest.raises(UserError, match="--patience=nan"):
+    FollowOptions(last_step=1, patience=float("nan"))
+  run.save(1)
+  with pytest.raises(UserError, match="--best_metric=fvd is not among the scores, which have psnr; see --networks"):
+    follow(
+      str(run.folder), lambda _, step: [score_of(1.0)], scored=[], options=FollowOptions(last_step=1, metric="fvd")
+    )
+
+
+def test_a_real_run_is_followed_and_its_best_is_a_run_of_its_own(run_folder, tmp_path, capsys):
+  copy = tmp_path / "run"
+  shutil.copytree(run_folder, copy)
+  (copy / "scores.jsonl").unlink(missing_ok=True)
+  words = [f"--workdir={copy}", "--samples=1", "--num_clips=4", "--follow", "--best_metric=psnr", "--poll=0.1"]
+  assert cli.dispatch(["evaluate", *words]) == 0
+  rows = [json.loads(line) for line in (copy / "scores.jsonl").read_text().splitlines()]
+  values = {row["step"]: row["value"] for row in rows if (row["subject"], row["metric"]) == ("model", "psnr")}
+  assert set(values) == {2, 4}
+  best = max(values, key=values.get)
+  assert workdir.load_trained(str(copy / "best")).step == best == best_step(copy)
+  capsys.readouterr()
+  with (copy / "scores.jsonl").open("a") as file:
+    file.write('{"cut off')  # when a process was killed
+  assert cli.dispatch(["evaluate", *words]) == 0  # nothing is left to score
+  assert capsys.readouterr().out == ""
+  assert cli.dispatch(["evaluate", *words, "--seed=7"]) == 0  # other terms: all of it
+  assert capsys.readouterr().out.count("subject") == 2
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("--follow --step=2", "--step is of one checkpoint"),
+    ("--best_metric=psnr", "--best_metric belongs to --follow"),
+    ("--follow --best_metric=fvd --num_clips=4 --samples=1", "--best_metric=fvd is not among the scores"),
+  ],
+)
+def test_mistakes_are_one_line(words, message, run_folder, tmp_path, vidgen):
+  shutil.copytree(run_folder, tmp_path / "run")
+  (tmp_path / "run" / "scores.jsonl").unlink(missing_ok=True)
+  assert message in vidgen("evaluate", f"--workdir={tmp_path / 'run'}", *words.split())

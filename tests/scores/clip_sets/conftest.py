@@ -1,0 +1,80 @@
+"""Clips whose pixels say which clip and which frame they are, in every form that can be read."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+SUFFIX_CODECS = {
+  ".mp4": "mpeg4",
+  ".avi": "mpeg4",
+  ".mkv": "libx264",
+  ".h264": "libx264",
+  ".webm": "libvpx",
+  ".gif": "gif",
+}
+
+
+def marked_clip(clip, num_frames=6, height=8, width=8):
+  """uint8[T, H, W, 3]: red is 10 clip, green is 20 frame, blue 200, so that lossy codecs keep them apart."""
+  frames = np.empty((num_frames, height, width, 3), np.uint8)
+  frames[..., 0], frames[..., 2] = 10 * clip, 200
+  frames[..., 1] = 20 * np.arange(num_frames)[:, None, None]
+  return frames
+
+
+def marks(clip):
+  """[(clip, frame), ...] as the pixels of a marked clip say, up to what a lossy codec does."""
+  means = np.asarray(clip, float).mean(axis=(1, 2))
+  return [(round(red / 10), round(green / 20)) for red, green, _ in means]
+
+
+def write_video(path: Path, frames) -> Path:
+  """uint8[T, H, W, 3] -> a video of the kind that the suffix says; H and W at least 16, and even."""
+  codec = SUFFIX_CODECS[path.suffix]
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # A palette of grey levels would lose the marks.
+  pixel_format = {"gif": "rgb8"}.get(codec, "yuv420p")
+  with av.open(path, "w") as output:
+    stream = output.add_stream(codec, rate=Fraction(25))
+    stream.height, stream.width = frames.shape[1:3]
+    stream.pix_fmt = pixel_format
+    stream.bit_rate = 2_000_000
+    for frame in frames:
+      output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixel_format)))
+    output.mux(stream.encode())
+  return path
+
+
+def strip_bytes(frames) -> bytes:
+  """uint8[T, H, W, 3] -> PNG with the frames side by side."""
+  buffer = io.BytesIO()
+  Image.fromarray(np.concatenate(list(frames), axis=1)).save(buffer, "PNG")
+  return buffer.getvalue()
+
+
+def write_strip(path: Path, frames) -> Path:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(strip_bytes(frames))
+  return path
+
+
+def write_frames(folder: Path, frames, *, name="{:04d}.png") -> Path:
+  """uint8[T, H, W, 3] -> one image for each frame."""
+  folder.mkdir(parents=True, exist_ok=True)
+  for index, frame in enumerate(frames):
+    Image.fromarray(frame).save(folder / name.format(index))
+  return folder
+
+
+@pytest.fixture(scope="session")
+def make():
+  """Writers of marked clips, and the reader of their marks."""
+  return SimpleNamespace(
+    clip=marked_clip, marks=marks, video=write_video, strip=write_strip, frames=write_frames, strip_bytes=strip_bytes
+  )

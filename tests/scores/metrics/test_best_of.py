@@ -1,0 +1,130 @@
+"""Best of l samples, on scores small enough to see the answer."""
+
+import numpy as np
+import pytest
+
+from vidgen_jax.scores.metrics.best_of import BestOfCurve, BestOfSamples, best_of_samples, curve_counts
+
+DIRECTIONS = {"psnr": True, "error": False}
+SAMPLES = [
+  {"psnr": [20.0, 31.0], "error": [1.0, 9.0]},
+  {"psnr": [25.0, 30.0], "error": [2.0, 3.0]},
+  {"psnr": [24.0, 29.0], "error": [6.0, 6.0]},
+]
+
+
+def test_each_metric_and_clip_chooses_its_own_sample():
+  found = best_of_samples(lambda index: SAMPLES[index], 3, DIRECTIONS)
+  np.testing.assert_array_equal(found.best["psnr"], [25.0, 31.0])
+  np.testing.assert_array_equal(found.best["error"], [1.0, 3.0])
+  np.testing.assert_allclose(found.mean["psnr"], [23.0, 30.0])
+  np.testing.assert_allclose(found.mean["error"], [3.0, 6.0])
+  assert found.num_samples == 3
+
+
+def test_frames_are_chosen_by_the_mean_over_the_clip():
+  # Clip 0: means 2 and 2.5, so the second sample's curve is kept whole, although its first frame is the worse one.
+  kept = BestOfSamples({"psnr": True})
+  kept.add({"psnr": [[3.0, 1.0], [5.0, 5.0]]})
+  kept.add({"psnr": [[0.0, 5.0], [4.0, 4.0]]})
+  np.testing.assert_array_equal(kept.result().best["psnr"], [[0.0, 5.0], [5.0, 5.0]])
+  np.testing.assert_array_equal(kept.result().mean["psnr"], [[1.5, 3.0], [4.5, 4.5]])
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_sample_without_score_loses(order):
+  samples = [{"error": [np.nan, np.nan]}, {"error": [7.0, np.nan]}]
+  found = best_of_samples(lambda index: samples[order[index]], 2, {"error": False})
+  np.testing.assert_array_equal(found.best["error"], [7.0, np.nan])
+  np.testing.assert_array_equal(found.mean["error"], [7.0, np.nan])
+
+
+def test_only_scores_are_held():
+  drawn = []
+
+  def score(index):
+    drawn.append(index)
+    return SAMPLES[index]
+
+  best_of_samples(score, 2, DIRECTIONS)
+  assert drawn == [0, 1]
+
+
+def test_misuse_is_named():
+  with pytest.raises(ValueError, match="no sample"):
+    BestOfSamples(DIRECTIONS).result()
+  with pytest.raises(ValueError, match="num_samples"):
+    best_of_samples(lambda index: SAMPLES[index], 0, DIRECTIONS)
+  with pytest.raises(ValueError, match="expected scores"):
+    BestOfSamples(DIRECTIONS).add({"psnr": [1.0]})
+  kept = BestOfSamples({"psnr": True})
+  kept.add({"psnr": [1.0, 2.0]})
+  with pytest.raises(ValueError, match="changed shape"):
+    kept.add({"psnr": [1.0]})
+  with pytest.raises(ValueError, match=r"\[B\] or \[B, T\]"):
+    kept.add({"psnr": np.zeros((1, 1, 1))})
+
+
+def curve_of(scores, counts, **options):
+  curve = BestOfCurve(counts, **options)
+  for sample in scores:
+    curve.add(sample)
+  return curve
+
+
+def test_curves_by_hand():
+  # Two clips of two frames. Clip 0: means 2, 3, 1, so the second sample is the best of 2 and of 3, although the third
+  # has the best single frame. Clip 1: means 4, 2, 5: the first is the best of 1 and of 2, the third the best of 3.
+  samples = [[[3.0, 1.0], [4.0, 4.0]], [[2.0, 4.0], [1.0, 3.0]], [[0.0, 2.0], [9.0, 1.0]]]
+  curve = curve_of(samples, (1, 2, 3))
+  assert list(curve.best) == [1, 2, 3]
+  np.testing.assert_array_equal(curve.best[1], [3.5, 2.5])
+  np.testing.assert_array_equal(curve.best[2], [3.0, 4.0])
+  np.testing.assert_array_equal(curve.best[3], [5.5, 2.5])
+  np.testing.assert_allclose(curve.mean, [(3 + 2 + 0 + 4 + 1 + 9) / 6, (1 + 4 + 2 + 4 + 3 + 1) / 6])
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_curves_are_those_of_all_samples_at_once(higher_is_better):
+  scores = np.random.default_rng(0).normal(size=(20, 5, 4))
+  curve = curve_of(scores, (1, 2, 5, 10, 20, 50), higher_is_better=higher_is_better)
+  assert list(curve.best) == [1, 2, 5, 10, 20]
+  np.testing.assert_allclose(curve.best[1], scores[0].mean(axis=0), rtol=1e-12)
+  for count, found in curve.best.items():
+    means = scores[:count].mean(axis=2)
+    chosen = means.argmax(axis=0) if higher_is_better else means.argmin(axis=0)
+    np.testing.assert_allclose(found, scores[chosen, np.arange(5)].mean(axis=0), rtol=1e-12)
+  growing = [values.mean() for values in curve.best.values()]
+  assert (np.diff(growing) >= 0 if higher_is_better else np.diff(growing) <= 0).all()
+  assert growing[0] != growing[-1]
+  np.testing.assert_allclose(curve.mean, scores.mean(axis=(0, 1)), rtol=1e-12)
+
+
+def test_clips_without_score_are_left_out_of_curves():
+  curve = curve_of([[[1.0, np.nan], [np.nan, np.nan]]], (1,))
+  np.testing.assert_array_equal(curve.best[1], [1.0, np.nan])
+
+
+@pytest.mark.parametrize(
+  ("samples", "counts"),
+  [
+    (1, (1,)),
+    (2, (1, 2)),
+    (30, (1, 2, 5, 10, 20, 30)),
+    (100, (1, 2, 5, 10, 20, 50, 100)),
+    (200, (1, 2, 5, 10, 20, 50, 100, 200)),
+  ],
+)
+def test_counts_of_curves(samples, counts):
+  assert curve_counts(samples) == counts
+
+
+def test_misuse_of_curves_is_named():
+  with pytest.raises(ValueError, match="from 1 on"):
+    BestOfCurve(())
+  with pytest.raises(ValueError, match="from 1 on"):
+    BestOfCurve((0, 1))
+  with pytest.raises(ValueError, match=r"\[B, T\], got shape \(2,\)"):
+    BestOfCurve((1,)).add([1.0, 2.0])
+  with pytest.raises(ValueError, match="no sample"):
+    BestOfCurve((1,)).mean  # noqa: B018

@@ -1,0 +1,88 @@
+"""The table that people read and the lines that programs read."""
+
+import json
+import math
+
+import pytest
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.scores.metrics.report import Score, ScoreTable
+
+MODEL = Score(
+  metric="psnr", value=24.4567, unit="dB", subject="model", protocol="frame_mean, best of 10", split="test",
+  num_clips=256, samples=10, weights="ema", batch_norm="standing", truncation=0.5, seed=3, step=1950,
+)  # fmt: skip
+BASELINE = Score(
+  metric="psnr", value=24.9, unit="dB", subject="copy_last", protocol="frame_mean", split="test", num_clips=256
+)
+
+
+def test_table_is_aligned_and_says_shared_fields_once():
+  lines = ScoreTable([MODEL, BASELINE]).text().splitlines()
+  assert lines == [
+    "split: test",
+    "num_clips: 256",
+    "weights: ema (model)",
+    "batch_norm: standing (model)",
+    "truncation: 0.5 (model)",
+    "seed: 3 (model)",
+    "step: 1950 (model)",
+    "",
+    "subject    metric  value  unit  protocol                samples",
+    "---------  ------  -----  ----  ----------------------  -------",
+    "model      psnr    24.46  dB    frame_mean, best of 10       10",
+    "copy_last  psnr     24.9  dB    frame_mean                    1",
+  ]
+
+
+def test_settings_that_differ_are_columns_and_long_protocols_stand_below():
+  long = "a protocol that takes more room than a column has"
+  common = {"unit": "", "split": "test", "num_clips": 4}
+  scores = [
+    Score(metric="fvd", value=1.0, subject="a", protocol=long, seed=1, extractor="i3d", **common),
+    Score(metric="kvd", value=2.0, subject="b", protocol=long, seed=2, extractor="i3d", **common),
+    Score(metric="psnr", value=3.0, subject="b", protocol="short", **common),
+  ]
+  assert ScoreTable(scores).text().splitlines() == [
+    "split: test",
+    "num_clips: 4",
+    "samples: 1",
+    "extractor: i3d (where it applies)",
+    "",
+    "subject  metric  value  unit  protocol  seed",
+    "-------  ------  -----  ----  --------  ----",
+    "a        fvd         1  -     [1]          1",
+    "b        kvd         2  -     [1]          2",
+    "b        psnr        3  -     short        -",
+    "",
+    f"[1] {long}",
+  ]
+
+
+def test_one_score_and_none():
+  assert ScoreTable().text() == "(no scores)"
+  table = ScoreTable()
+  table.add(BASELINE)
+  assert "protocol: frame_mean" in table.text().splitlines()
+  assert table.scores == (BASELINE,)
+
+
+def test_json_lines_append_every_field(tmp_path):
+  path = tmp_path / "run" / "scores.jsonl"
+  ScoreTable([MODEL]).write_json_lines(path)
+  ScoreTable([BASELINE]).write_json_lines(path)
+  first, second = map(json.loads, path.read_text().splitlines())
+  expected = {"value": 24.4567, "samples": 10, "weights": "ema", "truncation": 0.5, "step": 1950, "seed": 3}
+  assert expected.items() <= first.items()
+  assert second["subject"] == "copy_last" and second["weights"] is None
+
+
+def test_json_has_no_nan():
+  broken = Score(metric="m", value=math.nan, subject="model", protocol="p", split="s", num_clips=1)
+  assert json.loads(broken.to_json())["value"] is None
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+  (tmp_path / "file").write_text("")
+  with pytest.raises(UserError, match=r"scores\.jsonl cannot be written"):
+    ScoreTable([MODEL]).write_json_lines(tmp_path / "file" / "scores.jsonl")

@@ -1,0 +1,299 @@
+"""`vidgen weights`: brings published weights of networks into our form, and checks them by known answers."""
+
+import dataclasses
+import functools
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.scores.extraction import CONSTANTS, VOLUME, FeatureExtractor, load_extractor
+from vidgen_jax.scores.metrics.frechet import frechet_distance_of
+from vidgen_jax.scores.networks import NETWORKS
+from vidgen_jax.scores.networks.flow import FLOW_NETWORKS
+from vidgen_jax.scores.weights.arrays import read_arrays
+from vidgen_jax.scores.weights.layouts import convert
+from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
+
+SUMMARY = """Brings published weights of feature and flow networks into our form, and checks them.
+
+  vidgen weights import --network=i3d|c3d|r3d18|tsn|pwc_net --from=FILE --out=NAME.safetensors
+      Reads TensorFlow V2 checkpoints, PyTorch state dicts (nothing in them is executed), Chainer's .npz, safetensors;
+      TensorFlow, PyTorch and Chainer are not needed. Every tensor must be used and every parameter filled. C3D for the
+      inception score on UCF-101 also takes --mean=mean2.npz, the mean volume of TGAN's and TGANv2's protocols.
+  vidgen weights selftest --weights=NAME.safetensors
+      Known answers. I3D: FVD between all-black and all-white clips [16, 15, 64, 64, 3] is about 131 with the weights
+      that FVD is defined with (rgb_scratch), about 219 with rgb_imagenet. PWC-Net: the motion of a shifted texture.
+  vidgen weights show --weights=NAME.safetensors
+      Network, source, hashes, sizes.
+
+Where weights are published: I3D's rgb_scratch in the public kinetics-i3d release (data/checkpoints/rgb_scratch, the
+same bytes as TF-Hub's deepmind/i3d-kinetics-400/1); C3D's conv3d_deepnetA_ucf.npz and mean2.npz with TGANv2's release;
+PWC-Net's pwc_net.pth.tar with its own.
+"""
+
+USAGE = "vidgen weights import|selftest|show [flags]"
+
+RGB_SCRATCH_FVD = 131.0
+"""FVD of all-black against all-white clips with rgb_scratch, by its reference implementation."""
+
+RGB_IMAGENET_FVD = 219.0
+
+_KNOWN_CLIPS = (16, 15, 64, 64, 3)
+_TOLERANCE = 0.02
+"""Relative: the answers are published without decimals, and found with other hardware's convolutions."""
+
+_SHIFT = (3.0, -2.0)
+"""Pixels (x, y) by which the texture of the flow network's self-test moves."""
+
+_SHIFT_TOLERANCE = 0.5
+"""Pixels of the median error; published networks are well below on such motion."""
+
+_PREPROCESSING = {
+  # torchvision's R3D_18_Weights and ResNet50_Weights; Hara's 3D ResNets: the mean and spread of Kinetics.
+  ("r3d18", "torchvision"): {"mean": [0.43216, 0.394666, 0.37645], "std": [0.22803, 0.22145, 0.216989]},
+  ("r3d18", "hara"): {"mean": [0.4345, 0.4051, 0.3775], "std": [0.2768, 0.2713, 0.2737]},
+  ("tsn", None): {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+}
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """The command's flags."""
+  networks = [*NETWORKS, *FLOW_NETWORKS]
+  flags.DEFINE_enum("network", None, networks, "import: whose weights they are", flag_values=flag_values)
+  flags.DEFINE_string("from", None, "import: file, or prefix of a TensorFlow checkpoint", flag_values=flag_values)
+  flags.DEFINE_string("mean", None, "import, c3d: .npz or .npy with the mean volume", flag_values=flag_values)
+  flags.DEFINE_string("out", None, "import: .safetensors file to write", flag_values=flag_values)
+  flags.DEFINE_string("weights", None, "selftest, show: file made by import", flag_values=flag_values)
+
+
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
+  """Runs `vidgen weights`; the self-test's status is 1 where an answer is wrong."""
+  if arguments not in (["import"], ["selftest"], ["show"]):
+    raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
+  (action,) = arguments
+  _check_flags(flag_values, action)
+  if action == "import":
+    import_weights(flag_values.network, flag_values["from"].value, flag_values.out, mean=flag_values.mean)
+    return None
+  if action == "show":
+    sys.stdout.write(describe(flag_values.weights, read_weight_file(flag_values.weights)))
+    return None
+  startup.enable_compilation_cache()
+  weights = read_weight_file(flag_values.weights)
+  if weights.network in FLOW_NETWORKS:
+    passed, report = flow_selftest(weights)
+  else:
+    passed, report = selftest(load_extractor(flag_values.weights, mesh=meshes.make_mesh(MeshConfig()), batch_size=4))
+  sys.stdout.write(report)
+  return 0 if passed else 1
+
+
+def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
+  needed = {"import": ("network", "from", "out"), "selftest": ("weights",), "show": ("weights",)}[action]
+  allowed = {*needed, "mean"} if action == "import" else set(needed)
+  for name in ("network", "from", "mean", "out", "weights"):
+    if name in needed and flag_values[name].value is None:
+      raise UserError(f"--{name} is required by `vidgen weights {action}`")
+    if name not in allowed and flag_values[name].value is not None:
+      raise UserError(f"--{name} does not apply to `vidgen weights {action}`; leave it out")
+  if action == "import" and Path(flag_values.out).suffix != ".safetensors":
+    raise UserError(f"--out={flag_values.out} must end in .safetensors")
+
+
+def import_weights(network: str, source: str, out: str, *, mean: str | None = None) -> WeightFile:
+  """Reads foreign weights and writes ours.
+
+  Args:
+    network: a name in `NETWORKS` or `FLOW_NETWORKS`.
+    source: file, or prefix of a checkpoint.
+    out: the .safetensors file; its JSON is written beside it.
+    mean: of C3D: the file of the mean volume, [3, T, H, W] in the order BGR.
+
+  Returns:
+    What was written.
+
+  Raises:
+    UserError: if the file cannot be read or does not fit, listing what was not used and what is missing.
+  """
+  arrays = read_arrays(source)
+  converted = convert(network, arrays, functools.partial(abstract_variables, network))
+  variables = dict(converted.variables)
+  if mean is not None:
+    if network != "c3d":
+      raise UserError(f"--mean belongs to c3d, not to {network}")
+    variables[CONSTANTS] = {VOLUME: read_mean_volume(mean)}
+  elif network == "c3d":
+    logging.warning("without --mean the weights cannot be used for the published inception score of UCF-101")
+  stem = converted.settings.get("stem")
+  weights = WeightFile(
+    network=network,
+    settings=converted.settings,
+    variables=variables,
+    preprocessing=_PREPROCESSING.get((network, stem), {}),
+    source=f"{Path(source).name} ({converted.origin}, {arrays.format})",
+    source_hash=arrays.sha256,
+  )
+  if converted.warning:
+    logging.warning("%s: %s", source, converted.warning)
+  write_weight_file(out, weights)
+  logging.info("wrote %s and its JSON: %s, %s values", out, network, f"{weights.num_values:,}")
+  return weights
+
+
+def abstract_variables(network: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Shapes of a network's variables, as nested dictionaries of ShapeDtypeStruct; nothing is computed.
+
+  Args:
+    network: a name in `NETWORKS` or `FLOW_NETWORKS`.
+    settings: its constructor's arguments.
+  """
+  keys = {"params": jax.random.key(0)}
+  if network in FLOW_NETWORKS:
+    flow, image = FLOW_NETWORKS[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(lambda x: flow.init(keys, x, x), image)
+  module = NETWORKS[network](**settings)
+  # The smallest clips that every network takes at full size; C3D's first linear layer fixes its input.
+  shape = (1, 16, 112, 112, 3) if network == "c3d" else (1, 16, 224, 224, 3)
+  return jax.eval_shape(lambda x: module.init(keys, x), jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+def read_mean_volume(path: str) -> np.ndarray:
+  """The mean clip of Sports-1M that C3D's protocols subtract.
+
+  Args:
+    path: .npz with one array, or .npy: [3, T, H, W], or with axes of length 1 before, BGR on [0, 255].
+
+  Returns:
+    float32[T, H, W, 3], BGR.
+
+  Raises:
+    UserError: if the file cannot be read or holds something else.
+  """
+  try:
+    loaded = np.load(path, allow_pickle=False)
+    array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+    array = np.asarray(array, np.float32)
+  except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
+    raise UserError(f"--mean={path} cannot be read as .npy or .npz: {' '.join(str(error).split())}") from error
+  array = array.reshape([n for n in array.shape if n != 1])
+  if array.ndim != 4 or array.shape[0] != 3:
+    raise UserError(f"--mean={path} must hold [3, T, H, W], got shape {array.shape}")
+  if not 1 < array.max() <= 255 or array.min() < 0:
+    raise UserError(f"--mean={path} must lie on [0, 255], got [{array.min():g}, {array.max():g}]")
+  return np.ascontiguousarray(array.transpose(1, 2, 3, 0))
+
+
+def describe(path: str, weights: WeightFile) -> str:
+  """A file's facts as lines."""
+  facts = {
+    "file": path,
+    "network": weights.network,
+    "settings": weights.settings,
+    "source": weights.source,
+    "source sha256": weights.source_hash,
+    "hash": weights.hash,
+    "values": f"{weights.num_values:,}",
+    "preprocessing": weights.preprocessing,
+    "classes": ", ".join(weights.class_names),
+    **weights.details,
+  }
+  shown = {name: value for name, value in facts.items() if value not in ("", {}, None)}
+  width = max(map(len, shown))
+  return "".join(f"{name:<{width}}  {value}\n" for name, value in shown.items())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+  """One check of the self-test.
+
+  Attributes:
+    name: what was checked.
+    passed: whether the answer is the known one.
+    text: both answers.
+  """
+
+  name: str
+  passed: bool
+  text: str
+
+
+def selftest(extractor: FeatureExtractor) -> tuple[bool, str]:
+  """Checks weights by answers that are known.
+
+  Args:
+    extractor: of the weights, under the reference protocol.
+
+  Returns:
+    Whether all answers are right, and a line for each.
+  """
+  answers = [_same_clip_twice(extractor)]
+  if extractor.network == "i3d":
+    answers.append(_black_against_white(extractor))
+  return _summed_up(answers)
+
+
+def flow_selftest(weights: WeightFile) -> tuple[bool, str]:
+  """Checks weights of a flow network by the motion of a texture that is known, there being no published answer.
+
+  Args:
+    weights: of a network in `FLOW_NETWORKS`.
+
+  Returns:
+    Whether the answer is right, and a line that says so.
+  """
+  module = FLOW_NETWORKS[weights.network](**weights.settings)
+  variables = jax.tree.map(jnp.asarray, weights.variables)
+  found = jax.jit(module.apply)(variables, _texture(np.zeros(2)), _texture(np.array(_SHIFT)))
+  middle = np.asarray(found)[0, 32:-32, 32:-32].reshape(-1, 2)
+  error = float(np.median(np.linalg.norm(middle - _SHIFT, axis=-1)))
+  motion = ", ".join(f"{value:.2f}" for value in np.median(middle, axis=0))
+  text = f"found ({motion}) px for ({_SHIFT[0]:g}, {_SHIFT[1]:g}), median error {error:.2f}"
+  return _summed_up([Answer(name="texture", passed=error <= _SHIFT_TOLERANCE, text=text)])
+
+
+def _texture(shift: np.ndarray, *, size: int = 128) -> jax.Array:
+  """A random smooth texture [1, size, size, 3] in [-1, 1], moved by (x, y) pixels: waves in random directions."""
+  random = np.random.default_rng(0)
+  waves, amplitudes = random.normal(scale=0.25, size=(64, 2)), random.normal(scale=0.1, size=(64, 3))
+  phases = random.uniform(0.0, 2.0 * np.pi, 64)
+  places = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) - shift
+  image = np.cos(places @ waves.T + phases) @ amplitudes
+  return jnp.asarray(np.clip(image, -1.0, 1.0)[None], jnp.float32)
+
+
+def _summed_up(answers: Sequence[Answer]) -> tuple[bool, str]:
+  lines = [f"{'ok' if a.passed else 'WRONG':<6}{a.name}: {a.text}\n" for a in answers]
+  return all(a.passed for a in answers), "".join(lines)
+
+
+def _same_clip_twice(extractor: FeatureExtractor) -> Answer:
+  """A clip's features do not depend on the others of its batch, and tell clips apart."""
+  shape = (16, 112, 112, 3) if extractor.network == "c3d" else (16, 64, 64, 3)
+  clips = np.random.default_rng(0).integers(256, size=(3, *shape), dtype=np.uint8)
+  together, alone = extractor.extract(clips), extractor.extract(clips[1:2])
+  scale = float(np.abs(together.logits).max())
+  difference = float(np.abs(together.logits[1] - alone.logits[0]).max()) / max(scale, 1e-30)
+  apart = float(np.abs(together.logits[0] - together.logits[1]).max()) / max(scale, 1e-30)
+  text = f"a clip alone and in a batch differ by {difference:.1e}, two noises by {apart:.1e} of the largest logit"
+  return Answer(name="batches", passed=difference < 1e-4 < apart, text=text)
+
+
+def _black_against_white(extractor: FeatureExtractor) -> Answer:
+  black, white = (extractor.extract(np.full(_KNOWN_CLIPS, value, np.uint8)).logits for value in (0, 255))
+  value = frechet_distance_of(black, white)
+  expected = f"about {RGB_SCRATCH_FVD:g} with rgb_scratch"
+  passed = abs(value - RGB_SCRATCH_FVD) <= _TOLERANCE * RGB_SCRATCH_FVD
+  if abs(value - RGB_IMAGENET_FVD) <= _TOLERANCE * RGB_IMAGENET_FVD:
+    expected += f"; {RGB_IMAGENET_FVD:g} is rgb_imagenet's: these are the wrong weights for FVD"
+  return Answer(name="FVD, black against white", passed=passed, text=f"{value:.2f}, {expected}")

@@ -1,0 +1,306 @@
+"""A data set from any folder (or zip) of videos and frame strips."""
+
+import dataclasses
+import functools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from absl import logging
+from tqdm import tqdm
+
+from vidgen_jax.data import beam_pipeline, listing, records, splits
+from vidgen_jax.data.build_options import VideoBuildOptions
+from vidgen_jax.data.cutting import CutOptions, clips_of
+from vidgen_jax.data.datasets import Layout, split_hash
+from vidgen_jax.data.decode import DecodeOptions
+from vidgen_jax.data.decoding import Decoder, Staged, stage_all
+from vidgen_jax.data.listing import SourceFile
+from vidgen_jax.data.staging import StagingCache
+from vidgen_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoFolderOptions(VideoBuildOptions):
+  """What to read, and how to store and divide it; see `VideoBuildOptions` for what is not said here.
+
+  Attributes:
+    source: folder or zip: `<class>/<file>`, or files only, which makes one class; either may lie below `train/` and
+      `test/`.
+    test_fraction: part of every class that is for testing, unless the folders say it.
+    split_group: 'file'; 'pair' to keep the files numbered 2 n and 2 n + 1 of a folder on one side; or a number N, '8',
+      to keep the files numbered k N .. k N + N - 1 of all folders on one side.
+    seed: of the division.
+    fps: frames per second to note for strips, which do not say it; 0 for unknown.
+  """
+
+  test_fraction: float = 0.2
+  split_group: str = "file"
+  seed: int = 0
+  fps: float = 0.0
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.fps < 0:
+      raise UserError(f"--fps must be at least 0, got {self.fps}")
+    splits.check_grouping(self.split_group)
+
+  @property
+  def decode_options(self) -> DecodeOptions:
+    """What becomes of the frames of a video."""
+    return DecodeOptions(size=self.size, encoding=self.frame_encoding, stride=self.stride, strip_fps=self.fps)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipMaker:
+  """Makes records of decoded videos; it can be sent to another process.
+
+  Attributes:
+    cache: holds the decoded videos.
+    labels: label by class name.
+    options: how videos are cut.
+  """
+
+  cache: StagingCache
+  labels: Mapping[str, int]
+  options: CutOptions
+
+  def __call__(self, entry: Staged) -> Iterator[tuple[str, records.Clip]]:
+    """(unique key, clip) of every clip of a video.
+
+    Raises:
+      OSError: if its frames are not in the cache any more.
+    """
+    video = self.cache.read(entry.cached)
+    if video is None:
+      raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
+    for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self.options)):
+      yield (
+        f"{entry.file.identity}#{number}",
+        records.Clip(
+          frames=video.frames[clip.start : clip.stop],
+          label=self.labels[entry.file.class_name],
+          fps=video.fps,
+          source=clip.source,
+          height=video.height,
+          width=video.width,
+        ),
+      )
+
+
+class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
+  """The TFDS builder, over videos that are decoded already.
+
+  Args:
+    options: give the name.
+    class_names: names of the labels.
+    staged: the usable videos of each split.
+    make_clips: makes their records.
+    data_dir: folder that TFDS writes into.
+    beam: pipeline that writes; None writes in this process.
+    progress: bar that is moved by one for every video.
+  """
+
+  def __init__(
+    self,
+    options: VideoFolderOptions,
+    class_names: Sequence[str],
+    staged: Mapping[str, Sequence[Staged]],
+    *,
+    make_clips: ClipMaker,
+    data_dir: Path,
+    beam: beam_pipeline.BeamRun | None,
+    progress: tqdm,
+  ):
+    self._staged, self._make_clips, self._beam, self._progress = staged, make_clips, beam, progress
+    super().__init__(
+      name=options.name,
+      data_dir=data_dir,
+      class_names=class_names,
+      description=f"Videos of {Path(options.source).name}.",
+      splits={split: functools.partial(self._clips_of, entries) for split, entries in staged.items()},
+    )
+
+  @property
+  def download_config(self) -> tfds.download.DownloadConfig | None:
+    """That of the Beam pipeline, if one writes."""
+    return None if self._beam is None else self._beam.download_config()
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    if self._beam is None:
+      return super()._split_generators(dl_manager)
+    return {split: beam_pipeline.examples(entries, self._make_clips) for split, entries in self._staged.items()}
+
+  def _clips_of(self, entries: Sequence[Staged]) -> Iterator[tuple[str, records.Clip]]:
+    for entry in entries:
+      yield from self._make_clips(entry)
+      self._progress.update()
+
+
+def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
+  """Builds the data set. A build that was interrupted continues with the videos that are not yet decoded.
+
+  Videos are decoded by processes that import the main program, as Python's multiprocessing does: a script that calls
+  this needs the guard `if __name__ == "__main__":`.
+
+  Args:
+    options: what to read, and how to store it.
+    layout: which file is what; None takes it from the folders.
+    split_rule: of the layout.
+
+  Returns:
+    The folder of the complete data set.
+
+  Raises:
+    UserError: if the source is missing or has no usable file, more videos than allowed are missing, damaged or short,
+      the data set is there already, or it cannot be written.
+  """
+  beam = beam_pipeline.run_of(options.beam_options) if options.beam_options else None
+  with (
+    listing.Source(options.source, nested=layout is not None) as source,
+    records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
+  ):
+    files = source.files() if layout is None else layout.files(source, split_rule)
+    cache = StagingCache(staging / "decoded")
+    decoder = Decoder(source, cache, options.decode_options)
+    with records.user_errors_for_writing(Path(options.data_dir).expanduser()):
+      if beam is None:
+        staged_all = stage_all(decoder, files, num_workers=options.num_workers)
+      else:
+        staged_all = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
+    results = [_without_short(entry, options) for entry in staged_all]
+    usable = [entry for entry in results if entry.cached is not None]
+    _check_skipped(results, options)
+    # A published data set has its classes even where all videos of one are missing.
+    listed = files if layout is not None else [entry.file for entry in usable]
+    class_names = sorted({file.class_name for file in listed}, key=_natural)
+    split_of = _splits_of(usable, options)
+    staged = {
+      split: [entry for entry in usable if split_of[entry.file.identity] == split]
+      for split in sorted(set(split_of.values()))
+    }
+    make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options.cut_options)
+    with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
+      return records.write_dataset(
+        lambda data_dir: VideoFolder(
+          options, class_names, staged, make_clips=make, data_dir=data_dir, beam=beam, progress=progress
+        ),
+        name=options.name,
+        data_dir=options.data_dir,
+        manifest=lambda num_clips: (
+          _manifest(options, results, split_of, num_clips) | _published(layout, split_rule, results, split_of)
+        ),
+      )
+
+
+def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
+  """Split by identity: what the folders say, or else a division."""
+  conditioning = {entry.file.identity: entry.file.split for entry in usable}
+  if None not in conditioning.values():
+    return conditioning
+  return splits.divide(
+    {entry.file.identity: entry.file.class_name for entry in usable},
+    grouping=options.split_group,
+    test_fraction=options.test_fraction,
+    seed=options.seed,
+  )
+
+
+_WITHOUT_EFFECT = ("beam_options", "data_dir", "max_skipped", "num_workers", "overwrite")
+"""Options that do not change a data set, so that equal data sets have equal manifests."""
+
+
+def _manifest(
+  options: VideoFolderOptions, results: Sequence[Staged], split_of: Mapping[str, str], num_clips: Mapping[str, int]
+) -> dict[str, Any]:
+  sources = []
+  for entry in results:
+    told = {"source": entry.file.identity, "class": entry.file.class_name} | _listed(entry.file)
+    if entry.cached is None:
+      sources.append(told | {"status": "skipped", "reason": entry.reason})
+      continue
+    facts = entry.facts
+    told |= {"status": "used", "split": split_of[entry.file.identity]}
+    told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options.cut_options))
+    told |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
+    told["frames"] = facts["frames"]
+    sources.append(told | ({"damage": facts["damage"]} if facts["damage"] else {}))
+  return {
+    "builder": "video_folder",
+    "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
+    "clips": dict(num_clips),
+    "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
+    "sources": sources,
+  }
+
+
+def _listed(file: SourceFile) -> dict[str, Any]:
+  """What the owners' lists say of a file, from which the hash of the split can be computed again."""
+  return {"name": file.name, "split": file.split} if file.name else {}
+
+
+def _published(
+  layout: Layout | None, split_rule: str, results: Sequence[Staged], split_of: Mapping[str, str]
+) -> dict[str, Any]:
+  """What the manifest says of a published data set: its rule, who is on which side, and whether it is complete."""
+  if layout is None:
+    return {}
+  used, complete = Counter(), layout.num_videos[split_rule]
+  for entry in results:
+    if entry.cached is not None:
+      used[split_of[entry.file.identity]] += len(entry.facts["cuts"]) + 1
+  for split, number in complete.items():
+    if used[split] != number:
+      logging.warning("%s: %d of %d videos of the split %s", layout.name, used[split], number, split)
+  hashed = split_hash({entry.file.name: entry.file.split for entry in results})
+  return {"builder": layout.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
+
+
+def _without_short(entry: Staged, options: VideoFolderOptions) -> Staged:
+  """Skips a video that gives no clip."""
+  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options.cut_options):
+    return entry
+  least = max(options.min_frames, options.clip_frames)
+  if entry.file.parts or entry.file.clips:
+    return Staged(file=entry.file, reason=f"its parts have fewer than {least} frames")
+  return Staged(file=entry.file, reason=f"has {entry.facts['frames']} frames, fewer than {least}")
+
+
+def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> None:
+  """Warns of videos that are left out; too many are an error, which lists all of them in a file."""
+  skipped = [entry for entry in results if entry.cached is None]
+  _warn_of(skipped)
+  damaged = [entry for entry in results if entry.facts.get("damage")]
+  for entry in damaged[:10]:
+    logging.warning("%s is damaged but usable: %s", entry.file.path, entry.facts["damage"])
+  if len(damaged) > 10:
+    logging.warning("%d usable videos are damaged in all; %s lists them", len(damaged), records.MANIFEST)
+  if len(skipped) == len(results):
+    raise UserError(
+      f"none of the {len(results)} files in --source {options.source} is usable; the first: "
+      f"{results[0].file.path}: {results[0].reason}"
+    )
+  if len(skipped) > options.max_skipped * len(results):
+    listed = records.staging_directory(options.name, options.data_dir) / "skipped.json"
+    with records.user_errors_for_writing(listed.parent):
+      listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
+    raise UserError(
+      f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
+      f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: what is decoded is kept"
+    )
+
+
+def _warn_of(skipped: Sequence[Staged]) -> None:
+  for entry in skipped[:10]:
+    logging.warning("skipped %s: %s", entry.file.path, entry.reason)
+  if len(skipped) > 10:
+    kinds = Counter(entry.reason for entry in skipped).most_common(3)
+    logging.warning("skipped %d files in all, most often: %s", len(skipped), "; ".join(reason for reason, _ in kinds))
+
+
+def _natural(class_name: str) -> tuple[int, int, str]:
+  """Numbers in their own order, before words."""
+  return (0, int(class_name), class_name) if class_name.isdecimal() else (1, 0, class_name)

@@ -1,0 +1,46 @@
+"""Networks and losses bound into updates, one algorithm a paper."""
+
+from vidgen_jax.gans.base import (
+  Algorithm,
+  DecodesBlocks,
+  FrozenNetwork,
+  InfersClips,
+  MixesClasses,
+  PredictsMotion,
+  SampleOptions,
+)
+from vidgen_jax.gans.inbetween.algorithm import Inbetween
+from vidgen_jax.gans.inbetween.config import InbetweenConfig
+from vidgen_jax.gans.mvt.algorithm import Mvt
+from vidgen_jax.gans.mvt.config import MvtConfig
+from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
+from vidgen_jax.gans.sr_cgan.config import SrCganConfig
+from vidgen_jax.gans.trivd.algorithm import Trivd
+from vidgen_jax.gans.trivd.config import TrivdConfig
+
+ALGORITHMS = {
+  "inbetween": (InbetweenConfig, Inbetween),
+  "mvt": (MvtConfig, Mvt),
+  "sr_cgan": (SrCganConfig, SrCgan),
+  "trivd": (TrivdConfig, Trivd),
+}
+"""Config type and class by the name that experiments use."""
+
+__all__ = [
+  "ALGORITHMS",
+  "Algorithm",
+  "DecodesBlocks",
+  "FrozenNetwork",
+  "Inbetween",
+  "InbetweenConfig",
+  "InfersClips",
+  "MixesClasses",
+  "Mvt",
+  "MvtConfig",
+  "PredictsMotion",
+  "SampleOptions",
+  "SrCgan",
+  "SrCganConfig",
+  "Trivd",
+  "TrivdConfig",
+]

@@ -1,0 +1,83 @@
+"""The two discriminators (Inbetweening, 3.4 and appendix A).
+
+Their convolutions have biases although a normalisation follows: layer normalisation over all of an example divides by
+its own deviation, so without biases a clip and the same clip at half its contrast would get the same logit.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vidgen_jax.nn.convolution import Conv3D
+from vidgen_jax.nn.norm import LayerNorm
+from vidgen_jax.nn.normalised_conv import activation
+from vidgen_jax.ops import resampling
+
+
+class VideoDiscriminator(nn.Module):
+  """Four 4x4x4 convolutions with stride (1, 2, 2), unpadded in time, and one logit for the whole clip.
+
+  Every convolution is followed by layer normalisation and a leaky ReLU.
+
+  Attributes:
+    widths: channels of the convolutions; each takes three frames off and halves height and width.
+    dtype: of the computation; the head is computed in float32.
+  """
+
+  widths: tuple[int, ...] = (64, 128, 256, 512)
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: jax.Array) -> jax.Array:
+    """Logits float32 [B] of clips [B, T, H, W, C] in [-1, 1]; T exceeds three times the number of convolutions."""
+    x = video
+    for index, width in enumerate(self.widths):
+      x = Conv3D(
+        width,
+        (4, 4, 4),
+        strides=(1, 2, 2),
+        padding=((0, 0), (1, 1), (1, 1)),
+        use_bias=True,
+        precision=None,
+        dtype=self.dtype,
+        name=f"conv_{index}",
+      )(x)
+      x = activation(LayerNorm(dtype=self.dtype, name=f"norm_{index}")(x))
+    return _logit(x)
+
+
+class ImageDiscriminator(nn.Module):
+  """A residual network on single frames.
+
+  Each residual consists of a 3x3 convolution and a 4x4 one with stride 2; its shortcut is a 1x1 convolution of the
+  averages over 2x2 pixels. The table writes the image as input of every shortcut, but shapes only match when it is the
+  residual's own input. The sum is normalised, not the shortcut by itself.
+
+  Attributes:
+    widths: channels of the residuals, each of which halves height and width.
+    dtype: of the computation; the head is computed in float32.
+  """
+
+  widths: tuple[int, ...] = (64, 128, 256, 512)
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, frame: jax.Array) -> jax.Array:
+    """Logits float32 [B] of frames [B, H, W, C] in [-1, 1]."""
+    x = frame[:, None]
+    for index, width in enumerate(self.widths):
+      common = {"use_bias": True, "precision": None, "dtype": self.dtype}
+      y = Conv3D(x.shape[-1], (3, 3), **common, name=f"conv_{index}")(x)
+      y = activation(LayerNorm(dtype=self.dtype, name=f"norm_{index}")(y))
+      down = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+      y = Conv3D(width, (4, 4), **down, **common, name=f"down_{index}")(y)
+      shortcut = Conv3D(width, (1, 1), **common, name=f"shortcut_{index}")(resampling.average_pool(x, 2))
+      x = activation(LayerNorm(dtype=self.dtype, name=f"down_norm_{index}")(y + shortcut))
+    return _logit(x)
+
+
+def _logit(x: jax.Array) -> jax.Array:
+  flat = x.reshape(x.shape[0], -1).astype(jnp.float32)
+  return nn.Dense(1, name="output")(flat)[:, 0]

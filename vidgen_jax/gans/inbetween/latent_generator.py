@@ -1,0 +1,235 @@
+"""The latent generator Gz: from two encoded key frames and noise to a latent video (Inbetweening, 3.2)."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vidgen_jax.nn.convolution import Conv3D
+from vidgen_jax.nn.norm import BATCH_STATS, MOMENTS, BatchNorm
+from vidgen_jax.nn.normalised_conv import NormalisedConv, activation
+from vidgen_jax.ops import loops
+from vidgen_jax.types import Variables
+
+
+def resize_time(latent: jax.Array, length: int) -> jax.Array:
+  """Nearest neighbour in time: frame i of the result is frame floor(i T / length) of [B, T, ...].
+
+  From two frames (s, e) to four: (s, s, e, e).
+  """
+  frames = latent.shape[1]
+  if length % frames == 0:
+    return jnp.repeat(latent, length // frames, axis=1)
+  return jnp.take(latent, jnp.arange(length) * frames // length, axis=1)
+
+
+def level_lengths(num_frames: int, num_levels: int) -> tuple[int, ...]:
+  """Lengths of the latent video in the levels, coarsest first: each is half the next.
+
+  Raises:
+    ValueError: if the length cannot be halved so often.
+  """
+  factor = 2 ** (num_levels - 1)
+  if num_frames % factor or num_frames < 2:
+    raise ValueError(f"{num_frames=} must be a multiple of {factor} for {num_levels} levels")
+  return tuple(num_frames // 2**halvings for halvings in reversed(range(num_levels)))
+
+
+class FusionBlock(nn.Module):
+  """One block: fuses the key frames into its input (eq. 4), then a residual unit of two 3x3x3 convolutions (eq. 5).
+
+  h is the leaky ReLU; both convolutions are batch-normalised, the second one before the sum.
+
+  Attributes:
+    features: C.
+    fusion: False leaves the key frames out: z_in = z + n (4.2).
+    bn_momentum: see `BatchNorm`.
+    dtype: of the computation.
+  """
+
+  features: int
+  fusion: bool = True
+  bn_momentum: float = 0.9
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, z: jax.Array, ends: jax.Array, control: jax.Array, *, train: bool) -> jax.Array:
+    """Maps z [B, T, h, w, C] to the next z.
+
+    Args:
+      z: of the block before.
+      ends: [B, 2, h, w, C], E(xs) and E(xe).
+      control: [B, T, 3 C], the gates' logits and n, in the order s, e, n; [B, T, C], n alone, without fusion.
+      train: whether batch statistics are those of the batch.
+    """
+    control = control[:, :, None, None]
+    if self.fusion:
+      start_logit, end_logit, noise = jnp.split(control, 3, axis=-1)
+      start_gate, end_gate = jax.nn.sigmoid(start_logit), jax.nn.sigmoid(end_logit)
+      kept = jnp.maximum(0.0, 1.0 - start_gate - end_gate)
+      fused = start_gate * ends[:, :1] + end_gate * ends[:, 1:] + kept * z + noise
+    else:
+      fused = z + control
+    layer = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+    inner = NormalisedConv(self.features, **layer, name="conv_1")(fused, train=train)
+    residual = Conv3D(self.features, precision=None, dtype=self.dtype, name="conv_2")(inner)
+    norm = BatchNorm(per_frame=False, momentum=self.bn_momentum, dtype=self.dtype, name="norm_2")
+    return activation(z + norm(residual, train=train))
+
+
+class LatentLevel(nn.Module):
+  """Equal blocks of one temporal resolution, run as a loop over their stacked parameters.
+
+  What steers the blocks does not depend on the video, so it is computed for all of them at once: the noise tensors
+  (eq. 1), and gates and n (eqs. 2 to 4) as one convolution along time.
+
+  Attributes:
+    num_blocks: of the level.
+    features: C.
+    fusion: see `FusionBlock`.
+    bn_momentum: see `BatchNorm`.
+    unroll: writes the loop out (for CPUs, see `vidgen_jax.ops.loops.scan`).
+    remat: recomputes a block's activations in the backward pass.
+    dtype: of the computation.
+  """
+
+  num_blocks: int
+  features: int
+  fusion: bool = True
+  bn_momentum: float = 0.9
+  unroll: bool = False
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, z: jax.Array, ends: jax.Array, noise: jax.Array, *, train: bool, every_block: bool = False
+  ) -> tuple[jax.Array, jax.Array | None]:
+    """Maps z [B, T, h, w, C] through the blocks.
+
+    Args:
+      z: in this level's temporal resolution.
+      ends: [B, 2, h, w, C].
+      noise: u, [B, D].
+      train: whether batch statistics are those of the batch.
+      every_block: also returns what each block makes.
+
+    Returns:
+      (z of the last block, z of every block [num_blocks, B, T, h, w, C] or None).
+    """
+    control = self._control(noise, z.shape[1]).astype(self.dtype)
+    block = FusionBlock(self.features, fusion=self.fusion, bn_momentum=self.bn_momentum, dtype=self.dtype, parent=None)
+    shapes = (z[:1], ends[:1], control[0, :1])
+    init = functools.partial(_init_stacked, block, self.num_blocks, shapes)
+    params = self.param("blocks", lambda key: init(key)["params"])
+    statistics = self.variable(BATCH_STATS, "blocks", lambda: init(jax.random.key(0))[BATCH_STATS])
+
+    def body(z: jax.Array, inputs: tuple[Any, Any, jax.Array]) -> tuple[jax.Array, tuple[Variables, jax.Array | None]]:
+      params, statistics, control = inputs
+      variables = {"params": params, BATCH_STATS: statistics}
+      z, new = block.apply(variables, z, ends, control, train=train, mutable=[BATCH_STATS])
+      return z, (new[BATCH_STATS], z if every_block else None)
+
+    keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)
+    step: Callable = jax.checkpoint(body, policy=keep) if self.remat else body
+    inputs = (params, statistics.value, control)
+    z, (updated, outputs) = loops.scan(step, z, inputs, length=self.num_blocks, unroll=self.unroll)
+    if train and self.is_mutable_collection(BATCH_STATS) and not self.is_initializing():
+      statistics.value = updated
+    return z, outputs
+
+  def _control(self, noise: jax.Array, length: int) -> jax.Array:
+    """[num_blocks, B, T, C or 3 C]: n, or the gates' logits and n, of every block."""
+    count, width = self.num_blocks, self.features
+    controls = 3 * width if self.fusion else width
+    init = nn.initializers.lecun_normal
+    kernel = self.param(
+      "noise_kernel", init(in_axis=1, out_axis=(2, 3), batch_axis=0), (count, noise.shape[-1], length, width)
+    )
+    bias = self.param("noise_bias", nn.initializers.zeros, (count, 1, length, width))
+    taps = self.param("control_kernel", init(in_axis=(1, 2), out_axis=3, batch_axis=0), (count, 3, width, controls))
+    offset = self.param("control_bias", nn.initializers.zeros, (count, 1, 1, controls))
+    u = jnp.einsum("bd,ldtc->lbtc", noise, kernel) + bias
+    padded = jnp.pad(u, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    neighbours = jnp.stack([padded[:, :, tap : tap + length] for tap in range(3)], axis=3)
+    return jnp.einsum("lbtkc,lkcd->lbtd", neighbours, taps) + offset
+
+
+class LatentGenerator(nn.Module):
+  """Fills in the latent video between two encoded key frames, from coarse to fine in time.
+
+  Attributes:
+    blocks: number of blocks in each level, coarsest first; time doubles from level to level.
+    features: C, channels of encodings and latent video.
+    fusion: False is the paper's baseline without stochastic fusion (4.2).
+    bn_momentum: see `BatchNorm`.
+    unroll: see `LatentLevel`.
+    remat: see `LatentLevel`.
+    dtype: of the computation.
+  """
+
+  blocks: tuple[int, ...] = (8, 8, 8)
+  features: int = 64
+  fusion: bool = True
+  bn_momentum: float = 0.9
+  unroll: bool = False
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, ends: jax.Array, noise: jax.Array, *, num_frames: int, train: bool, every_block: bool = False
+  ) -> jax.Array:
+    """The latent video [B, num_frames, h, w, C].
+
+    Args:
+      ends: [B, 2, h, w, C], E(xs) and E(xe).
+      noise: u, float32 [B, D].
+      num_frames: T.
+      train: whether batch statistics are those of the batch.
+      every_block: returns what each block of the last level makes, [blocks, B, num_frames, h, w, C] (figure 4).
+
+    Raises:
+      ValueError: see `level_lengths`.
+    """
+    z, outputs = ends.astype(self.dtype), None
+    lengths = level_lengths(num_frames, len(self.blocks))
+    for index, (length, count) in enumerate(zip(lengths, self.blocks, strict=True)):
+      last = index + 1 == len(self.blocks)
+      z, outputs = LatentLevel(
+        count,
+        self.features,
+        fusion=self.fusion,
+        bn_momentum=self.bn_momentum,
+        unroll=self.unroll,
+        remat=self.remat,
+        dtype=self.dtype,
+        name=f"level_{index}",
+      )(resize_time(z, length), ends.astype(self.dtype), noise, train=train, every_block=every_block and last)
+    return outputs if every_block else z
+
+
+class StackedEncodings(nn.Module):
+  """In place of a latent generator (the naive baseline, 4.2): the two encodings, with spatially uniform noise added.
+
+  Attributes:
+    dtype: of the result.
+  """
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, ends: jax.Array, noise: jax.Array) -> jax.Array:
+    """Maps encodings [B, 2, h, w, C] and u [B, D] to [B, 2, h, w, C]."""
+    batch, frames, _, _, features = ends.shape
+    added = nn.Dense(frames * features, name="noise")(noise).reshape(batch, frames, 1, 1, features)
+    return ends.astype(self.dtype) + added.astype(self.dtype)
+
+
+def _init_stacked(block: FusionBlock, count: int, shapes: tuple[jax.Array, ...], key: jax.Array) -> Variables:
+  """Variables of `count` blocks, stacked on a leading axis."""
+  inputs = [jnp.zeros(x.shape, x.dtype) for x in shapes]
+  return jax.vmap(lambda key: block.init(key, *inputs, train=False))(jax.random.split(key, count))

@@ -1,0 +1,104 @@
+"""The generator that predicts frames."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vidgen_jax.gans.trivd.encoder import Encoder
+from vidgen_jax.nn.blocks import GeneratorBlock
+from vidgen_jax.nn.norm import MOMENTS, BatchNorm
+from vidgen_jax.nn.recurrent import RECURRENT_UNITS
+from vidgen_jax.nn.spectral import Conv, Dense, Embed
+
+
+class Generator(nn.Module):
+  """Predicts the frames that follow some conditioning frames (TrIVD-GAN-FP, appendix A).
+
+  A latent and a class vector make the coarsest features, equal for all frames. Every stage runs a recurrent unit over
+  time, whose initial state encodes the conditioning frames at that resolution, then a convolution and residual
+  blocks frame by frame, the last of which doubles the resolution.
+
+  Attributes:
+    stage_widths: channels of each stage, coarsest first.
+    encoder_widths: channels of the encoder's blocks, finest first; as many as stages.
+    recurrent_unit: a name in `RECURRENT_UNITS`.
+    blocks_per_stage: residual blocks in a stage.
+    num_classes: 1 stands for "no classes" (a constant dummy class).
+    class_features: width of the class vector.
+    channels: of the frames.
+    bn_momentum: see `BatchNorm`.
+    spectral_norm: on all kernels but the first linear map (appendix A).
+    unroll: see `RecurrentUnit`.
+    remat: recomputes blocks and recurrent steps in the backward pass.
+    dtype: of the computation; parameters and statistics stay float32.
+  """
+
+  stage_widths: tuple[int, ...]
+  encoder_widths: tuple[int, ...]
+  recurrent_unit: str = "tsru_p"
+  blocks_per_stage: int = 2
+  num_classes: int = 1
+  class_features: int = 128
+  channels: int = 3
+  bn_momentum: float = 0.9
+  spectral_norm: bool = True
+  unroll: bool = False
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, conditioning: jax.Array, latent: jax.Array, label: jax.Array, *, num_frames: int, train: bool
+  ) -> jax.Array:
+    """Predicts frames.
+
+    Args:
+      conditioning: frames [B, Tc, H, W, C] in [-1, 1].
+      latent: z, [B, D].
+      label: int [B]; zeros where there are no classes.
+      num_frames: how many frames to predict.
+      train: normalise by the batch's own statistics and advance the power iterations.
+
+    Returns:
+      float32 [B, num_frames, H, W, C] in [-1, 1].
+
+    Raises:
+      ValueError: if the frames cannot be halved once per stage.
+    """
+    batch, _, height, width, _ = conditioning.shape
+    factor = 2 ** len(self.stage_widths)
+    if height % factor or width % factor:
+      raise ValueError(f"{len(self.stage_widths)} stages need frames divisible by {factor}, got {height}x{width}")
+    shared = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    encoder = Encoder(self.encoder_widths, self.stage_widths, remat=self.remat, **shared, name="encoder")
+    states = encoder(conditioning, train=train)
+    embedded = Embed(self.num_classes, self.class_features, spectral_norm=self.spectral_norm, name="class_embedding")
+    condition = jnp.concatenate([latent, embedded(label, train=train)], axis=-1)
+
+    shape = (batch, 1, height // factor, width // factor, self.stage_widths[0])
+    first = Dense(shape[2] * shape[3] * shape[4], spectral_norm=False, dtype=self.dtype, name="input")
+    x = first(condition, train=train).reshape(shape)
+    for i, state in enumerate(states):
+      x = self._stage(i, x, state, condition, num_frames=num_frames, train=train)
+    x = nn.relu(BatchNorm(momentum=self.bn_momentum, dtype=self.dtype, name="output_norm")(x, train=train))
+    x = Conv(self.channels, **shared, name="output")(x, train=train)
+    return jnp.tanh(x.astype(jnp.float32))
+
+  def _stage(
+    self, i: int, x: jax.Array, state: jax.Array, condition: jax.Array, *, num_frames: int, train: bool
+  ) -> jax.Array:
+    width = self.stage_widths[i]
+    shared = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    unit_type = RECURRENT_UNITS[self.recurrent_unit]
+    unit = unit_type(width, unroll=self.unroll, remat=self.remat, **shared, name=f"stage_{i}_unit")
+    x = unit(x, state, num_steps=num_frames, train=train)
+    x = Conv(width, **shared, name=f"stage_{i}_conv")(x, train=train)
+    keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)
+    block_type = nn.remat(GeneratorBlock, static_argnums=(3,), policy=keep) if self.remat else GeneratorBlock
+    for j in range(self.blocks_per_stage):
+      last = j == self.blocks_per_stage - 1
+      block = block_type(width, upsample=last, bn_momentum=self.bn_momentum, **shared, name=f"stage_{i}_block_{j}")
+      x = block(x, condition, train)
+    return x

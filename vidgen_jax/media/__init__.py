@@ -1,0 +1,1 @@
+"""What a run lets a person see: metrics, progress, images, parameters."""

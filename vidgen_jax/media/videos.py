@@ -1,0 +1,111 @@
+"""Single clips as files: a GIF, an MP4, or a strip with the frames side by side. A file appears whole or not at all."""
+
+import fractions
+import io
+import os
+from collections.abc import Sequence
+
+import av
+import numpy as np
+
+from vidgen_jax.buckets import user_path
+from vidgen_jax.files import atomic_write
+from vidgen_jax.media.images import save_gif, save_png
+from vidgen_jax.ops.video import as_rgb
+
+FORMATS = ("gif", "mp4", "png")
+"""Kinds of files that `save_clips` writes, by their suffix."""
+
+_CODECS = {"libx264": {"crf": "10"}, "mpeg4": {"qmin": "1", "qmax": "2"}}
+"""Encoders, the best first, and options under which the loss can hardly be seen."""
+
+_BT601, _LIMITED = 6, 1
+"""How FFmpeg makes YUV of RGB, by the numbers that H.273 gives to matrix, primaries and transfer, and FFmpeg to the
+range. Players guess what a file does not say, and guess differently."""
+
+
+def save_strip(path: str | os.PathLike[str], video: np.ndarray) -> None:
+  """Writes a clip as one image: its frames side by side, nothing between them.
+
+  Strips of three or more square frames are read back by `vidgen data build video_folder` and by `--input`.
+
+  Args:
+    path: the .png file; its folder is created.
+    video: uint8[T, H, W, C] with C 1 or 3.
+
+  Raises:
+    TypeError, ValueError: if it is no uint8 clip.
+    UserError: if the file cannot be written.
+  """
+  save_png(path, np.concatenate(list(_clip(video)), axis=1))
+
+
+def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.0) -> None:
+  """Writes a clip as a video that every player plays: H.264 where PyAV was built with it, otherwise MPEG-4.
+
+  Colour has half the resolution (yuv420p), so the format needs even sizes: an odd one grows by a repeated row or
+  column.
+
+  Args:
+    path: the .mp4 file; its folder is created.
+    video: uint8[T, H, W, C] with C 1 or 3.
+    fps: frames per second, > 0.
+
+  Raises:
+    TypeError, ValueError: if it is no uint8 clip; ValueError if `fps` is not positive.
+    UserError: if the file cannot be written.
+  """
+  if not fps > 0:
+    raise ValueError(f"save_mp4 needs fps > 0, got {fps=}")
+  video = _clip(video)
+  video = np.pad(video, [(0, 0), (0, video.shape[1] % 2), (0, video.shape[2] % 2), (0, 0)], mode="edge")
+  content = io.BytesIO()
+  codec = next(name for name in _CODECS if name in av.codecs_available)
+  with av.open(content, "w", format="mp4") as container:
+    stream = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1000))
+    stream.height, stream.width = video.shape[1:3]
+    stream.pix_fmt, stream.options = "yuv420p", _CODECS[codec]
+    context = stream.codec_context
+    context.colorspace = context.color_primaries = context.color_trc = _BT601
+    context.color_range = _LIMITED
+    for frame in video:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+    container.mux(stream.encode())
+  with atomic_write(path) as temporary:
+    temporary.write_bytes(content.getvalue())
+
+
+def save_clips(
+  folder: str | os.PathLike[str], samples: np.ndarray, *, formats: Sequence[str], fps: float = 8.0
+) -> None:
+  """Writes each clip by itself, in its own size: `clip_000_sample_00.gif`, ...
+
+  Args:
+    folder: it is created.
+    samples: uint8[N, l, T, H, W, C] with C 1 or 3: l clips of each of N conditions.
+    formats: some of `FORMATS`.
+    fps: frames per second of GIF (at most 50) and MP4.
+
+  Raises:
+    TypeError, ValueError: if the clips are not uint8; ValueError for an unknown format or `fps` out of range.
+    UserError: if a file cannot be written.
+  """
+  if unknown := set(formats) - set(FORMATS):
+    raise ValueError(f"save_clips knows {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
+  for index, clips in enumerate(samples):
+    for sample, clip in enumerate(clips):
+      path = user_path(folder) / f"clip_{index:03d}_sample_{sample:02d}"
+      if "gif" in formats:
+        save_gif(path.with_suffix(".gif"), clip[None], fps=fps, gap=0)
+      if "mp4" in formats:
+        save_mp4(path.with_suffix(".mp4"), clip, fps=fps)
+      if "png" in formats:
+        save_strip(path.with_suffix(".png"), clip)
+
+
+def _clip(video: np.ndarray) -> np.ndarray:
+  """uint8[T, H, W, 3]."""
+  video = as_rgb(video)
+  if video.ndim != 4 or 0 in video.shape:
+    raise ValueError(f"a clip is a non-empty video [T, H, W, C], got shape {video.shape}")
+  return video

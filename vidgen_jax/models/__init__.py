@@ -1,1 +1,0 @@
-"""The papers' networks; constructor arguments only."""

@@ -1,0 +1,166 @@
+"""PWC-Net: optical flow by a pyramid of features, warping and cost volumes.
+
+D. Sun, X. Yang, M.-Y. Liu, J. Kautz: PWC-Net: CNNs for Optical Flow Using Pyramid, Warping, and Cost Volume (CVPR
+2018), in the form whose weights are published: densely connected decoders and a context network of dilated
+convolutions. The layers bear the names of the public PyTorch release.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from vidgen_jax.ops.optical_flow import bilinear_sample, inside_share
+from vidgen_jax.ops.resize import resize
+
+PYRAMID = (16, 32, 64, 96, 128, 196)
+"""Channels of levels 1 to 6; each halves the images."""
+
+DECODER = (128, 128, 96, 64, 32)
+"""Channels of a decoder's convolutions, each of which also sees what all before it saw."""
+
+CONTEXT = ((128, 1), (128, 2), (128, 4), (96, 8), (64, 16), (32, 1))
+"""Channels and dilation of the context network's convolutions."""
+
+LAST_LEVEL = 2
+"""The flow is estimated at a quarter of the images' size, and enlarged."""
+
+FLOW_SCALE = 20.0
+"""Pixels of the images for an output of 1."""
+
+SEARCH_RANGE = 4
+"""Pixels of a level that a cost volume looks to every side."""
+
+MULTIPLE = 2 ** len(PYRAMID)
+"""Images are enlarged until this divides their sides."""
+
+
+class PWCNet(nn.Module):
+  """PWC-Net with densely connected decoders and context network.
+
+  Attributes:
+    width: factor of all numbers of channels but those of flows and cost volumes; 1 for the published weights.
+  """
+
+  width: float = 1.0
+
+  @nn.compact
+  def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+    """The motion from the first image to the second.
+
+    Args:
+      first: [N, H, W, 3], RGB in [-1, 1].
+      second: the same shape.
+
+    Returns:
+      float32 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down, such that second(p + flow(p)) shows what
+      first(p) shows.
+
+    Raises:
+      ValueError: if the shapes differ or the images are not RGB.
+    """
+    if first.shape != second.shape or first.ndim != 4 or first.shape[-1] != 3:
+      raise ValueError(f"PWC-Net needs two images [N, H, W, 3] of one shape, got {first.shape} and {second.shape}")
+    count, height, width, _ = first.shape
+    padded = tuple(-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
+    # Both images pass through one pyramid, as one batch; the weights are for BGR in [0, 1].
+    images = jnp.concatenate([first, second]).astype(jnp.float32)
+    images = resize(0.5 * (images[..., ::-1] + 1.0), *padded, "half_pixel_bilinear")
+    flow, features = None, None
+    pyramid = self._pyramid(images)
+    for level in range(len(PYRAMID), LAST_LEVEL - 1, -1):
+      here, there = pyramid[level - 1][:count], pyramid[level - 1][count:]
+      if flow is None:
+        features = nn.leaky_relu(cost_volume(here, there), 0.1)
+      else:
+        flow = _enlarge(flow, 2, name=f"deconv{level + 1}")
+        hint = _enlarge(features, 2, name=f"upfeat{level + 1}")
+        volume = nn.leaky_relu(cost_volume(here, _warped(there, flow * (FLOW_SCALE / 2**level))), 0.1)
+        features = jnp.concatenate([volume, here, flow, hint], axis=-1)
+      for i, channels in enumerate(DECODER):
+        new = _convolve(features, self._channels(channels), name=f"conv{level}_{i}")
+        features = jnp.concatenate([new, features], axis=-1)
+      flow = _predict(features, name=f"predict_flow{level}")
+    for i, (channels, dilation) in enumerate(CONTEXT, start=1):
+      features = _convolve(features, self._channels(channels), dilation=dilation, name=f"dc_conv{i}")
+    flow = flow + _predict(features, name=f"dc_conv{len(CONTEXT) + 1}")
+    scale = FLOW_SCALE * jnp.array([width / padded[1], height / padded[0]]).reshape(1, 1, 1, 2)
+    return resize(flow, height, width, "half_pixel_bilinear") * scale
+
+  def _channels(self, number: int) -> int:
+    return max(1, round(self.width * number))
+
+  def _pyramid(self, images: jax.Array) -> list[jax.Array]:
+    """Features of levels 1 to 6."""
+    levels = []
+    for level, channels in enumerate(PYRAMID, start=1):
+      # The release calls the first two convolutions of the last level the other way round.
+      first, middle = ("aa", "a") if level == len(PYRAMID) else ("a", "aa")
+      for part, stride in ((first, 2), (middle, 1), ("b", 1)):
+        images = _convolve(images, self._channels(channels), stride=stride, name=f"conv{level}{part}")
+      levels.append(images)
+    return levels
+
+
+def cost_volume(first: jax.Array, second: jax.Array, *, search_range: int = SEARCH_RANGE) -> jax.Array:
+  """How alike each place of the first image is to its surroundings in the second (section 3, 'cost volume layer').
+
+  Args:
+    first: features [N, H, W, C].
+    second: the same shape; zeros lie outside of it.
+    search_range: r, pixels to every side.
+
+  Returns:
+    [N, H, W, (2r + 1)^2], the mean over channels of first(p) second(p + d); d runs through rows, then columns.
+  """
+  r, (height, width) = search_range, first.shape[1:3]
+  padded = jnp.pad(second, ((0, 0), (r, r), (r, r), (0, 0)))
+  products = [
+    jnp.mean(first * padded[:, dy : dy + height, dx : dx + width], axis=-1)
+    for dy in range(2 * r + 1)
+    for dx in range(2 * r + 1)
+  ]
+  return jnp.stack(products, axis=-1)
+
+
+def _warped(features: jax.Array, flow: jax.Array) -> jax.Array:
+  """Features at p + flow(p); 0 where more than a thousandth of what would be read lies outside."""
+  share = inside_share(flow)
+  return bilinear_sample(features, flow) * jnp.where(share >= 0.999, share, 0.0)
+
+
+def _convolve(x: jax.Array, channels: int, *, stride: int = 1, dilation: int = 1, name: str) -> jax.Array:
+  """3x3 and leaky ReLU."""
+  x = _conv(x, channels, stride=stride, dilation=dilation, name=name)
+  return nn.leaky_relu(x, 0.1)
+
+
+def _predict(features: jax.Array, *, name: str) -> jax.Array:
+  return _conv(features, 2, name=name)
+
+
+def _conv(x: jax.Array, channels: int, *, stride: int = 1, dilation: int = 1, name: str) -> jax.Array:
+  return nn.Conv(
+    channels,
+    (3, 3),
+    strides=stride,
+    padding=dilation,
+    kernel_dilation=dilation,
+    kernel_init=nn.initializers.he_normal(),
+    precision=lax.Precision.HIGHEST,
+    name=name,
+  )(x)
+
+
+def _enlarge(x: jax.Array, channels: int, *, name: str) -> jax.Array:
+  """4x4 transposed convolution of stride 2; the kernel is [h, w, out, in]."""
+  return nn.ConvTranspose(
+    channels,
+    (4, 4),
+    strides=(2, 2),
+    padding="SAME",
+    kernel_init=nn.initializers.he_normal(),
+    transpose_kernel=True,
+    precision=lax.Precision.HIGHEST,
+    name=name,
+  )(x)

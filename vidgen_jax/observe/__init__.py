@@ -1,1 +1,0 @@
-"""What a run lets a person see: metrics, progress, pictures, parameters."""

@@ -1,0 +1,1 @@
+"""Runs: configuration, training loop, checkpoints, logging, scoring, sampling and export."""

@@ -1,0 +1,1 @@
+"""The papers' figures of what a generator makes: images of samples, and curves of how they vary."""

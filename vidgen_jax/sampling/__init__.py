@@ -1,1 +1,0 @@
-"""Clips from a trained generator, be it a run's or an export's, and from given frames of any origin."""

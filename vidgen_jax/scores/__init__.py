@@ -1,0 +1,1 @@
+"""Scores of generated clips: metrics, clip sets, feature networks and their weights."""

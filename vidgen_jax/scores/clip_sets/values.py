@@ -1,0 +1,156 @@
+"""From whatever numbers an array holds to 0..255, and the commonest mistakes about them.
+
+[0, 1] silently taken for 0..255 is a black clip, with which every metric still gives a number.
+"""
+
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+from absl import logging
+
+from vidgen_jax.errors import UserError
+
+TOLERANCE = 1e-3
+"""How far values may lie outside their range, as sums of floats do: less than half a level, so that they are rounded to
+the end."""
+
+_ENDS = {"255": (0.0, 255.0), "1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
+_WORDS = {"255": "0..255", "1": "0..1", "-1..1": "-1..1"}
+
+
+class ValueRange:
+  """Converts clips of one set to uint8.
+
+  Args:
+    chosen: one of `vidgen_jax.scores.clip_sets.options.VALUE_RANGES`.
+    what: the flag that names the set, `--real`: then `--real_range` names its range.
+  """
+
+  def __init__(self, chosen: str, *, what: str):
+    self._what = what
+    self._given = chosen != "auto"
+    self.name = chosen if self._given else "255"
+    """The range in use, '255', '1' or '-1..1': given, decided, or that of integers."""
+
+  def decide(self, clips: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Finds the range of a set of floats from some of its clips; a range that was given stays.
+
+    Args:
+      clips: names and values.
+
+    Raises:
+      UserError: if the values fit no range, or might mean two.
+    """
+    if self._given:
+      return
+    ends = [_finite_ends(clip, name, self._what) for name, clip in clips]
+    if not ends:
+      return
+    least, most = min(low for low, _ in ends), max(high for _, high in ends)
+    fitting = self._fitting(least, most)
+    if fitting is None:
+      raise UserError(
+        f"{self._what}: floats of {least:g}..{most:g} are neither 0..255 nor 0..1 nor -1..1; "
+        f"scale or clip them, or say what they are with {self._what}_range=255, 1 or -1..1"
+      )
+    self.name = fitting
+    logging.info("%s: floats, %g..%g in %d clips, are taken as %s", self._what, least, most, len(ends), _WORDS[fitting])
+
+  def to_uint8(self, clip: np.ndarray, name: str) -> np.ndarray:
+    """Rounds as `vidgen_jax.ops.video.to_uint8` does.
+
+    Args:
+      clip: any numbers.
+      name: of the clip, for messages.
+
+    Returns:
+      uint8, 0..255.
+
+    Raises:
+      UserError: if the values are not in the range of the set, not finite, or no numbers of brightness.
+    """
+    if clip.dtype == np.uint8:
+      return clip
+    if clip.dtype.kind in "iu":
+      least, most = int(clip.min()), int(clip.max())
+      if least < 0 or most > 255:
+        raise UserError(f"{self._what}: clip {name} has integers of {least}..{most}; they must be 0..255")
+      return clip.astype(np.uint8)
+    if clip.dtype.kind != "f":
+      raise UserError(f"{self._what}: clip {name} is of type {clip.dtype}; save clips as uint8 or float32")
+    self._check(*_finite_ends(clip, name, self._what), name)
+    values = clip.astype(np.float32)
+    if self.name == "-1..1":
+      return np.rint((values + np.float32(1.0)) * np.float32(127.5)).astype(np.uint8)
+    return np.rint(values * np.float32(255.0 if self.name == "1" else 1.0)).astype(np.uint8)
+
+  def _check(self, least: float, most: float, name: str) -> None:
+    if self.name == "255" and not self._given and least >= -TOLERANCE and TOLERANCE < most <= 1 + TOLERANCE:
+      raise UserError(
+        f"{self._what}: clip {name} lies in 0..1 and other clips in 0..255; bring all clips to one range, "
+        f"or say with {self._what}_range=255 that this one is as dark as that"
+      )
+    low, high = _ENDS[self.name]
+    if least >= low - TOLERANCE and most <= high + TOLERANCE:
+      return
+    origin = f"{self._what}_range={self.name} was given" if self._given else f"other clips say {_WORDS[self.name]}"
+    fitting = self._fitting(least, most)
+    remedy = f"say otherwise with {self._what}_range={fitting}" if fitting else "scale or clip the values"
+    raise UserError(f"{self._what}: clip {name} has floats of {least:g}..{most:g}, but {origin}; {remedy}")
+
+  def _fitting(self, least: float, most: float) -> str | None:
+    if least < -TOLERANCE:
+      return "-1..1" if least >= -1 - TOLERANCE and most <= 1 + TOLERANCE else None
+    if most <= 1 + TOLERANCE:
+      return "1"
+    return "255" if 1.5 < most <= 255 + TOLERANCE else None
+
+
+class CastFloatCheck:
+  """Notices a set whose integers are 0 and 1 only: [0, 1] floats that were cast to uint8.
+
+  One dark clip proves nothing, so that it is decided when all clips have been seen. The first value above 1 ends it.
+
+  Args:
+    num_clips: of the set.
+    what: the flag that names the set.
+  """
+
+  def __init__(self, num_clips: int, *, what: str):
+    self._what = what
+    self._seen: np.ndarray | None = np.zeros(num_clips, bool)
+    self._most = 0
+    self._lock = threading.Lock()
+
+  def note(self, index: int, clip: np.ndarray | None) -> None:
+    """Takes the values of one clip, uint8, into account; None for a clip that is no integers and proves nothing."""
+    if self._seen is None:
+      return
+    most = 0 if clip is None else int(clip.max())
+    with self._lock:
+      self._most = max(self._most, most)
+      if self._most > 1:
+        self._seen = None
+      elif self._seen is not None:
+        self._seen[index] = True
+
+  def finish(self) -> None:
+    """To be called after a pass.
+
+    Raises:
+      UserError: if all clips have been seen, and the largest value is 1. All black is no mistake.
+    """
+    with self._lock:
+      if self._seen is not None and self._most == 1 and self._seen.all():
+        raise UserError(
+          f"{self._what}: values 0 and 1 only: [0, 1] floats cast to uint8? Multiply them by 255 before the cast"
+        )
+
+
+def _finite_ends(clip: np.ndarray, name: str, what: str) -> tuple[float, float]:
+  least, most = float(clip.min()), float(clip.max())
+  # NaN anywhere makes both NaN.
+  if not np.isfinite([least, most]).all():
+    raise UserError(f"{what}: clip {name} holds NaN or infinite values; leave it out or mend what wrote it")
+  return least, most

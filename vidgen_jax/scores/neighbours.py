@@ -1,0 +1,117 @@
+"""The real clips that generated ones are most like: whether a model copies (MVT-GAN, section 6.4 and figure 6)."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vidgen_jax.files import atomic_write
+from vidgen_jax.media.images import mark_conditioning, save_png
+from vidgen_jax.ops.video import contact_sheet
+from vidgen_jax.scores.clip_sets import ClipSet
+from vidgen_jax.scores.extraction import FeatureExtractor
+
+SHOWN = 8
+"""Generated clips in the image."""
+
+_ROWS = 256
+"""Queries at a time: the matrix of distances is never whole in memory."""
+
+
+class Neighbours(NamedTuple):
+  """The k nearest of each query, nearest first."""
+
+  indices: np.ndarray
+  """int64[N, k]."""
+  distances: np.ndarray
+  """float64[N, k], Euclidean."""
+
+
+def nearest(queries: np.ndarray, candidates: np.ndarray, *, k: int, skip_self: bool = False) -> Neighbours:
+  """The k nearest candidates of each query.
+
+  Args:
+    queries: [N, D].
+    candidates: [M, D].
+    k: at most M, or M - 1 with `skip_self`.
+    skip_self: the queries are the candidates, and none is its own neighbour.
+
+  Raises:
+    ValueError: if there are too few candidates.
+  """
+  available = len(candidates) - skip_self
+  if not 1 <= k <= available:
+    raise ValueError(f"cannot name {k} neighbours out of {available}")
+  candidates = np.asarray(candidates, np.float64)
+  found, distances = [], []
+  for start in range(0, len(queries), _ROWS):
+    part = np.asarray(queries[start : start + _ROWS], np.float64)
+    square = np.sum(part**2, axis=1)[:, None] + np.sum(candidates**2, axis=1) - 2 * part @ candidates.T
+    if skip_self:
+      square[np.arange(len(part)), start + np.arange(len(part))] = np.inf
+    order = np.argsort(square, axis=1, kind="stable")[:, :k]
+    found.append(order)
+    # The differences themselves: what the expansion leaves of two near clips is rounding.
+    distances.append(np.linalg.norm(part[:, None] - candidates[order], axis=-1))
+  return Neighbours(np.concatenate(found), np.concatenate(distances))
+
+
+def write_neighbours(
+  path: Path,
+  real: ClipSet,
+  fake: ClipSet,
+  extractor: FeatureExtractor,
+  *,
+  features: tuple[np.ndarray, np.ndarray],
+  k: int,
+) -> None:
+  """Writes a sheet of generated clips above their nearest real ones, and all distances beside it as JSON.
+
+  The JSON file (the sheet's name with .json) has for each generated clip its name and the names and distances of its
+  neighbours; and the median distance of generated clips to their nearest real one beside that of real clips to their
+  nearest other real one. A model that copies has a median far below the real clips' own.
+
+  Args:
+    path: of the sheet, .png.
+    real: the true clips.
+    fake: the generated ones.
+    extractor: whose features are compared.
+    features: [M, D] of the real clips and [N, D] of the generated ones.
+    k: neighbours of each.
+
+  Raises:
+    UserError: if the disk is full.
+  """
+  real_features, fake_features = features
+  found = nearest(fake_features, real_features, k=k)
+  own = nearest(real_features, real_features, k=1, skip_self=True).distances[:, 0]
+  shown = np.arange(min(SHOWN, len(fake)))
+  generated = next(fake.batches(len(shown), indices=shown))
+  neighbours = next(real.batches(len(shown) * k, indices=found.indices[shown].ravel()))
+  neighbours = neighbours.reshape(len(shown), k, *neighbours.shape[1:])
+  rows = np.concatenate([generated[:, None], neighbours], axis=1)
+  labels = [text for i in shown for text in ("generated", *(f"real, {d:.3g}" for d in found.distances[i]))]
+  save_png(path, contact_sheet(mark_conditioning(rows.reshape(-1, *rows.shape[2:]), ()), row_labels=labels))
+  real_names, fake_names = real.clip_names, fake.clip_names
+  report = {
+    "network": extractor.label,
+    "network_hash": extractor.hash,
+    "protocol": f"Euclidean distance of features, {extractor.protocol(real.clip_shape)}",
+    "real": real.name,
+    "num_real": len(real),
+    "median_nearest": float(np.median(found.distances[:, 0])),
+    "median_nearest_among_real": float(np.median(own)),
+    "clips": [
+      {
+        "generated": fake_names[i],
+        "neighbours": [
+          {"real": real_names[j], "distance": float(d)}
+          for j, d in zip(found.indices[i], found.distances[i], strict=True)
+        ],
+      }
+      for i in range(len(fake))
+    ],
+  }
+  with atomic_write(path.with_suffix(".json")) as temporary:
+    temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,1 +1,0 @@
-"""The training loop, and what happens in it now and then."""
