@@ -227,5 +227,5 @@ def test_the_check_itself_sees_confined_libraries(tmp_path):
   ]
   assert [line.split(" ")[0] for line in tensorflow_at_import(root)] == [
     "vidgen_jax.data.a:1",
-    "vidgen_jax.media.eager:1",
+    "vidgen_jax.runs.eager:1",
   ]

@@ -171,9 +171,7 @@ def _gradients(update, params, nets, batch, key):
 def test_accumulation_on_eight_devices_averages_the_parts_of_inbetween():
   config = _config(inbetween_shape_motion)
   config = dataclasses.replace(
-    config,
-    train=dataclasses.replace(config.train, batch_size=16),
-    step=dataclasses.replace(config.step, accumulate=2),
+    config, train=dataclasses.replace(config.train, batch_size=16), step=dataclasses.replace(config.step, accumulate=2)
   )
   experiment = experiments.build(config)
   batch = _batch(experiment, np.random.default_rng(0))

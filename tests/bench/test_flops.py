@@ -92,10 +92,7 @@ def test_of_two_branches_the_dearer_one_counts():
   assert by_direction(gradient_flops(function, w, (), x)) == (2 * product, 3 * product)
 
 
-@pytest.mark.parametrize(
-  ("backend", "products"),
-  [("cpu", (1, 1)), ("gpu", (2, 3)), ("tpu", (3, 5))],
-)
+@pytest.mark.parametrize(("backend", "products"), [("cpu", (1, 1)), ("gpu", (2, 3)), ("tpu", (3, 5))])
 def test_of_branches_by_platform_the_one_of_this_platform_counts(backend, products, monkeypatch):
   def power(exponent):
     return lambda w, x: x @ w if exponent == 1 else power(exponent - 1)(w, x) @ w

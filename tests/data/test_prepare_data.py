@@ -43,8 +43,7 @@ def test_build_and_inspect_video_folder(tmp_path, capsys, strip, marked_clip):
   assert "wave/broken.mp4: empty file" in out
   sheet = tmp_path / "sheet.png"
   run(
-    *("inspect", "waves", f"--data_dir={tmp_path}", f"--output={sheet}"),
-    *("--clips=2", "--frames=3", "--resolution=8"),
+    *("inspect", "waves", f"--data_dir={tmp_path}", f"--output={sheet}"), *("--clips=2", "--frames=3", "--resolution=8")
   )
   assert str(sheet) in capsys.readouterr().out
   info = sources.load_info("waves", tmp_path)

@@ -161,9 +161,7 @@ def _text():
 
 @pytest.mark.parametrize(
   "damage",
-  [
-    *(_cut_off, _cut_off_in_length, _flipped_bit, _other_size, _numbers, _other_camera, _no_example, _too_few, _text),
-  ],
+  [*(_cut_off, _cut_off_in_length, _flipped_bit, _other_size, _numbers, _other_camera, _no_example, _too_few, _text)],
 )
 def test_damaged_trajectories_say_why(tmp_path, damage):
   data, message = damage()

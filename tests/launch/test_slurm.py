@@ -21,8 +21,7 @@ def job(sandbox):
   """Runs the job as sbatch would: a copy of the script, in the folder that it was submitted from."""
   (sandbox.checkout / "launch" / "setup.sh").write_text('echo set up >>"$FAKE/installed"\n')
   sandbox.program(
-    "srun",
-    'printf "%s\\n" "$*" >>"$FAKE/srun"; echo "${JAX_LOCAL_DEVICE_IDS:-unset}" >"$FAKE/devices"; exit "$CODE"',
+    "srun", 'printf "%s\\n" "$*" >>"$FAKE/srun"; echo "${JAX_LOCAL_DEVICE_IDS:-unset}" >"$FAKE/devices"; exit "$CODE"'
   )
   sandbox.program(
     "scontrol",

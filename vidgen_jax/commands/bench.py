@@ -101,10 +101,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if out:
     check_writable(out, "--out")
   startup.enable_compilation_cache()
-  measure = next(
-    (mode for flag, mode in _MODES.items() if flag_values[flag].value is not None),
-    _bench_experiment,
-  )
+  measure = next((mode for flag, mode in _MODES.items() if flag_values[flag].value is not None), _bench_experiment)
   head, rows, text = measure(flag_values)
   sys.stdout.write(f"{', '.join(f'{k} {v}' for k, v in head.items())}\n\n{text}")
   if out:

@@ -92,12 +92,7 @@ _FLAGS = (
   ("integer", "size", 0, "build from videos: pixels of the stored frames' smallest side; 0 keeps the size"),
   ("string", "encoding", _DEFAULTS["encoding"], "build from videos: jpeg or png (lossless)"),
   ("integer", "quality", _DEFAULTS["quality"], "build from videos: JPEG quality, 1..100"),
-  (
-    "float",
-    "test_fraction",
-    _DEFAULTS["test_fraction"],
-    "build video_folder, generated: test part of every class",
-  ),
+  ("float", "test_fraction", _DEFAULTS["test_fraction"], "build video_folder, generated: test part of every class"),
   (
     "string",
     "split_group",

@@ -71,11 +71,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", flag_values=flag_values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
   flags.DEFINE_integer(
-    "num_clips",
-    8,
-    "clips to give frames of; from noise, clips of each class",
-    lower_bound=1,
-    flag_values=flag_values,
+    "num_clips", 8, "clips to give frames of; from noise, clips of each class", lower_bound=1, flag_values=flag_values
   )
   flags.DEFINE_integer("samples", 1, "clips to make for each of them", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer(

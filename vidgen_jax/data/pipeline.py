@@ -98,12 +98,7 @@ def train_batches(
 
 
 def eval_batches(
-  config: DataConfig,
-  *,
-  batch_size: int,
-  num_clips: int | None,
-  process_index: int = 0,
-  process_count: int = 1,
+  config: DataConfig, *, batch_size: int, num_clips: int | None, process_index: int = 0, process_count: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
   """The evaluation clips, once, always the same: `config.eval_window`, middle square, in the order of the records.
 

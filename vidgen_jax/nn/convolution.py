@@ -187,12 +187,7 @@ class Conv3D(nn.Module):
     """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
     kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), jnp.float32)
     y = convolve(
-      x.astype(self.dtype),
-      kernel,
-      strides=self.strides,
-      padding=self.padding,
-      precision=self.precision,
-      form=self.form,
+      x.astype(self.dtype), kernel, strides=self.strides, padding=self.padding, precision=self.precision, form=self.form
     )
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)

@@ -84,11 +84,7 @@ def convolve(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int] | None =
     return convolution.convolve(x, kernel, strides=strides, precision=None)
   frames = x.reshape(-1, *x.shape[-3:])
   y = lax.conv_general_dilated(
-    frames,
-    kernel.astype(x.dtype),
-    tuple(strides or (1, 1)),
-    padding="SAME",
-    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    frames, kernel.astype(x.dtype), tuple(strides or (1, 1)), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
   )
   return y.reshape(*x.shape[:-3], *y.shape[-3:])
 

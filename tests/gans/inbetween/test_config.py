@@ -57,10 +57,7 @@ def test_the_default_networks_have_the_papers_sizes():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    (
-      {"encoder_widths": (2, 2)},
-      r"encoder_widths=\(2, 2\) and decoder_widths=\(256, 128, 64\) must have equally",
-    ),
+    ({"encoder_widths": (2, 2)}, r"encoder_widths=\(2, 2\) and decoder_widths=\(256, 128, 64\) must have equally"),
     ({"latent_blocks": ()}, r"algorithm\.latent_blocks=\(\) must hold positive numbers"),
     ({"latent_blocks": (1, 0)}, r"algorithm\.latent_blocks=\(1, 0\) must hold positive numbers"),
     ({"video_discriminator_widths": ()}, r"algorithm\.video_discriminator_widths=\(\) must hold positive"),

@@ -11,10 +11,7 @@ import pytest
 from vidgen_jax.gans.inbetween import ImageDiscriminator, VideoDiscriminator, discriminators
 from vidgen_jax.ops import penalties
 
-CASES = {
-  "video": (VideoDiscriminator((2, 3)), (2, 8, 4, 4, 1)),
-  "image": (ImageDiscriminator((3,)), (2, 4, 4, 2)),
-}
+CASES = {"video": (VideoDiscriminator((2, 3)), (2, 8, 4, 4, 1)), "image": (ImageDiscriminator((3,)), (2, 4, 4, 2))}
 
 
 def _draw(shape, seed):

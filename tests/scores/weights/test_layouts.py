@@ -154,10 +154,7 @@ def test_c3d_from_chainer(tmp_path):
   np.savez_compressed(tmp_path / "x.npz", **torch_networks.chainer_arrays(network))
   found = layouts.convert("c3d", read_arrays(tmp_path / "x.npz"), expected_of("c3d"))
   expected = mapping.to_flax(
-    network.state_dict(),
-    shapes_of("c3d", (("num_classes", 5),)),
-    mapping.c3d_name,
-    flattened=("fc6", (8, 1, 1, 1)),
+    network.state_dict(), shapes_of("c3d", (("num_classes", 5),)), mapping.c3d_name, flattened=("fc6", (8, 1, 1, 1))
   )
   assert_same_tree(found.variables, expected)
   assert found.settings == {"num_classes": 5}

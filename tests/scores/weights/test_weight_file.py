@@ -213,10 +213,7 @@ def test_nothing_is_left_behind_by_a_failure(written, monkeypatch):
 @pytest.mark.parametrize(
   ("variables", "message"),
   [
-    (
-      {"params": {"conv": {"kernel": np.array([1.0, np.nan], np.float32)}}},
-      "params/conv/kernel holds values",
-    ),
+    ({"params": {"conv": {"kernel": np.array([1.0, np.nan], np.float32)}}}, "params/conv/kernel holds values"),
     ({"batch_stats": {"norm": {"var": np.array([1.0, -0.1], np.float32)}}}, "batch_stats/norm/var is a variance"),
   ],
 )

@@ -57,10 +57,7 @@ KTH = Layout(
   name="kth",
   list_files=_files,
   # Persons 1-15, 16 and 17-25 (Inbetweening); hand-waving alone, persons 1-20 and 21-25 (80 and 20 % of SR-cGAN).
-  num_videos={
-    "people": {"train": 359, "validation": 24, "test": 216},
-    "handwaving": {"train": 80, "test": 20},
-  },
+  num_videos={"people": {"train": 359, "validation": 24, "test": 216}, "handwaving": {"train": 80, "test": 20}},
   obtain=(
     "fetch boxing.zip, handclapping.zip, handwaving.zip, jogging.zip, running.zip and walking.zip (about 1.1 GB) and "
     "00sequences.txt from www.csc.kth.se/cvap/actions into <data_dir>/downloads/manual/kth, where they are read "

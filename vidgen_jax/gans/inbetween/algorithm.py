@@ -283,14 +283,7 @@ class Inbetween:
     return {**nets, **refreshed}
 
   def _generate(
-    self,
-    nets: Nets,
-    ends: Video,
-    latent: jax.Array,
-    modules: Mapping[str, nn.Module],
-    num_frames: int,
-    *,
-    train: bool,
+    self, nets: Nets, ends: Video, latent: jax.Array, modules: Mapping[str, nn.Module], num_frames: int, *, train: bool
   ) -> tuple[Video, Nets]:
     """(all frames that the generator makes, its nets with the variables that the pass left)."""
     refreshed: dict[str, NetState] = {}

@@ -301,12 +301,7 @@ class Trivd:
   def _apply_view(self, view: View, video: Video, key: PRNGKey) -> Video:
     first = self.config.conditioning_frames if self.config.frames_from == "predicted" else 0
     return apply_view(
-      view,
-      video,
-      key,
-      first_frame=first,
-      num_frames=self.config.frames_per_clip,
-      factor=self.config.downsampling,
+      view, video, key, first_frame=first, num_frames=self.config.frames_per_clip, factor=self.config.downsampling
     )
 
   def _apply_discriminator(

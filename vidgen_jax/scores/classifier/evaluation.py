@@ -58,13 +58,7 @@ class Accuracy:
 
 
 def accuracy(
-  weights: WeightFile,
-  data: DataConfig,
-  split: str,
-  mesh: jax.sharding.Mesh,
-  *,
-  batch_size: int = 32,
-  windows: int = 1,
+  weights: WeightFile, data: DataConfig, split: str, mesh: jax.sharding.Mesh, *, batch_size: int = 32, windows: int = 1
 ) -> Accuracy:
   """Classifies a whole split.
 

@@ -98,14 +98,7 @@ def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
   if labels is not None:
     labels = np.repeat(labels[: len(readers)], [len(reader) for reader in readers])
   return ClipSet(
-    str(folder),
-    readers,
-    options,
-    labels=labels,
-    class_names=class_names,
-    skipped=skipped,
-    scratch=scratch,
-    what=what,
+    str(folder), readers, options, labels=labels, class_names=class_names, skipped=skipped, scratch=scratch, what=what
   )
 
 

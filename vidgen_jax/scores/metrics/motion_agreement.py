@@ -38,12 +38,7 @@ class MotionAgreement(NamedTuple):
 
 
 def compare_motion(
-  flow: np.ndarray,
-  video: np.ndarray,
-  truth: np.ndarray,
-  frames: Sequence[int],
-  *,
-  least_motion: float = LEAST_MOTION,
+  flow: np.ndarray, video: np.ndarray, truth: np.ndarray, frames: Sequence[int], *, least_motion: float = LEAST_MOTION
 ) -> MotionAgreement:
   """Compares the mean flow over the generated object's pixels with the true object's displacement.
 

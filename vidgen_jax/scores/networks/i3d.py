@@ -31,11 +31,7 @@ MIXED_CHANNELS: Mapping[str, tuple[int, ...]] = MappingProxyType(
 
 # (window, strides) of the max pool in front of a module.
 _POOLS = MappingProxyType(
-  {
-    "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
-    "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
-    "Mixed_5b": ((2, 2, 2), (2, 2, 2)),
-  }
+  {"Mixed_3b": ((1, 3, 3), (1, 2, 2)), "Mixed_4b": ((3, 3, 3), (2, 2, 2)), "Mixed_5b": ((2, 2, 2), (2, 2, 2))}
 )
 
 

@@ -32,12 +32,7 @@ class PlainObject(dict):
   """What an instance of an unknown but harmless class becomes: its attributes by name."""
 
 
-def load_pickle(
-  file: BinaryIO,
-  *,
-  find_name: Callable[[str], Any],
-  find_persistent: Callable[[Any], Any],
-) -> Any:
+def load_pickle(file: BinaryIO, *, find_name: Callable[[str], Any], find_persistent: Callable[[Any], Any]) -> Any:
   """Reads one pickle, up to its end; what follows in the file is left unread.
 
   Args:
