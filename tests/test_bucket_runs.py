@@ -19,7 +19,7 @@ from vidgen_jax.runs import workdir as workdirs
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.writers import tensorboard_is_installed
 
-pytest_plugins = ["tests.runs", "tests.fake_storage"]
+pytest_plugins = ["tests.trained_runs", "tests.fake_storage"]
 
 
 pytestmark = pytest.mark.usefixtures("nothing_local")

@@ -25,7 +25,7 @@ from vidgen_jax.runs import writers
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.writers import create_writer
 
-pytest_plugins = ["tests.runs", "tests.fake_storage"]
+pytest_plugins = ["tests.trained_runs", "tests.fake_storage"]
 pytestmark = pytest.mark.usefixtures("nothing_local")
 
 

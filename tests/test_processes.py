@@ -24,7 +24,7 @@ from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.runs import workdir as workdirs
 from vidgen_jax.runs.checkpoint import Checkpointer
 
-pytest_plugins = ["tests.runs", "tests.fake_storage"]
+pytest_plugins = ["tests.trained_runs", "tests.fake_storage"]
 # One worker runs them all: programs are compiled once, and the two cores of a small machine are busy anyway.
 pytestmark = pytest.mark.xdist_group("processes")
 

@@ -17,7 +17,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.runs import experiment as experiments
 
-pytest_plugins = ("tests.runs", "tests.tiny_experiment")
+pytest_plugins = ("tests.trained_runs", "tests.tiny_experiment")
 
 # One conditioning frame and one predicted: CPU's compiler exchanges gradients of a recurrence in every trip of its loop, where
 # TPU's exchanges them once, behind it. One discriminator, because that compiles faster.

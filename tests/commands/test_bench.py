@@ -12,7 +12,7 @@ from vidgen_jax.bench import compilation, extraction_timing
 from vidgen_jax.commands import bench
 from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 @pytest.fixture

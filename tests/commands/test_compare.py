@@ -19,7 +19,7 @@ from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.scores.extraction import FeatureExtractor
 from vidgen_jax.scores.metrics.frechet import frechet_distance_of
 
-pytest_plugins = ("tests.classifier_files", "tests.runs")
+pytest_plugins = ("tests.classifier_files", "tests.trained_runs")
 
 COUNT = 13
 

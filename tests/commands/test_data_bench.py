@@ -8,7 +8,7 @@ from vidgen_jax import cli
 from vidgen_jax.commands import data_bench
 from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 @pytest.fixture(scope="module")

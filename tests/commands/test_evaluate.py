@@ -27,7 +27,7 @@ from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
 from vidgen_jax.scores.metrics.frechet import frechet_distance_of
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
-pytest_plugins = ("tests.runs", "tests.classifier_files")
+pytest_plugins = ("tests.trained_runs", "tests.classifier_files")
 
 COMMON = {
   "split": "test",

@@ -10,7 +10,7 @@ from vidgen_jax.runs import generation, workdir
 from vidgen_jax.runs.sampling.anchors import with_given_frames
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 def _rows(folder):

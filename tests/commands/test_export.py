@@ -25,7 +25,7 @@ from vidgen_jax.runs import generation, workdir
 from vidgen_jax.runs.sampling import exported
 from vidgen_jax.runs.sampling.exported import load_export
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.runs import generation, workdir
 from vidgen_jax.runs.sampling.exported import load_export
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.media import images
 from vidgen_jax.scores.metrics.ssim import frame_ssim
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 ZOOM = 4
 """Frames of 16 pixels are shown with 64."""

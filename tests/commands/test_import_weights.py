@@ -15,7 +15,7 @@ from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.scores.extraction import load_extractor
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
-pytest_plugins = ("tests.classifier_files", "tests.runs")
+pytest_plugins = ("tests.classifier_files", "tests.trained_runs")
 
 TF_BRANCHES = {
   "b0": "Branch_0/Conv3d_0a_1x1",

@@ -23,7 +23,7 @@ from vidgen_jax.runs.hooks import Hooks
 from vidgen_jax.runs.loop import CollapseError, NonFiniteMetricError
 from vidgen_jax.runs.rollbacks import ROLLBACKS_FILE, Rollbacks
 
-pytest_plugins = ["tests.runs"]
+pytest_plugins = ["tests.trained_runs"]
 CLIPS = 3 * TINY["train.batch_size"]
 """Of a step."""
 

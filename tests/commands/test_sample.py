@@ -21,7 +21,7 @@ from vidgen_jax.runs.sampling import clips
 from vidgen_jax.runs.sampling.clips import Clips
 from vidgen_jax.runs.sampling.samplers import Sampler
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 DATA = DataConfig(name="none", num_frames=5, resolution=16)
 

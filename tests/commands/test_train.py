@@ -36,7 +36,7 @@ from vidgen_jax.runs.hooks import Hooks
 from vidgen_jax.runs.loop import NonFiniteMetricError, TrainLoop
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
 
-pytest_plugins = ["tests.runs"]
+pytest_plugins = ["tests.trained_runs"]
 
 
 def _with_train(config: ExperimentConfig, **fields: object) -> ExperimentConfig:

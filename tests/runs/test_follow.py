@@ -18,7 +18,7 @@ from vidgen_jax.runs import follow as following
 from vidgen_jax.runs.follow import FollowOptions, best_step, follow
 from vidgen_jax.scores.metrics.report import Score
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 def score_of(value, *, metric="psnr", subject="model"):

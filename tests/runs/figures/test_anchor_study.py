@@ -9,7 +9,7 @@ from vidgen_jax import cli
 from vidgen_jax.runs.figures import anchor_study
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 TRUTH = np.random.default_rng(0).integers(256, size=(3, 4, 16, 16, 3), dtype=np.uint8)
 TIMES = np.array([[0, 2], [1, 3], [0, 1]], np.int32)

@@ -14,7 +14,7 @@ from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.clips import Clips
 from vidgen_jax.runs.sampling.samplers import BlockDecoder, Sampler
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 DATA = DataConfig(name="none", num_frames=4, resolution=64)
 

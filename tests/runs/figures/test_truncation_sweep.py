@@ -13,7 +13,7 @@ from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.clips import Clips
 from vidgen_jax.runs.sampling.samplers import Sampler
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 def test_truncations_are_ordered_and_written_as_given():

@@ -11,7 +11,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.media.images import ANCHOR_COLOUR
 from vidgen_jax.runs.sampling.anchors import frames_of_task, parse_anchors, with_given_frames
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.clips import empty_clips
 from vidgen_jax.runs.sampling.generated_set import GeneratedOptions
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 def test_clips_of_every_class_are_those_of_the_sampler(noise_folder, tmp_path, capsys):

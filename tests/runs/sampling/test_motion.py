@@ -24,7 +24,7 @@ from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.motion import MovingSamples, write_agreement, write_motion
 from vidgen_jax.runs.workdir import Trained
 
-pytest_plugins = ("tests.runs",)
+pytest_plugins = ("tests.trained_runs",)
 
 
 @pytest.fixture(scope="module")
