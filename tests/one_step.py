@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vidgen_jax.core.algorithm import Algorithm
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.step import StepConfig, StepConstants, train_step
-from vidgen_jax.gans import Algorithm
 from vidgen_jax.types import Batch
 
 KEY = jax.random.key(7)

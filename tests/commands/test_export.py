@@ -229,7 +229,7 @@ class Painter:
   ],
 )
 def test_whichever_frames_are_given_they_are_in_their_places(conditioning, frames, task, run_config, monkeypatch):
-  monkeypatch.setitem(export.ALGORITHMS, "painter", (PainterConfig, Painter))
+  monkeypatch.setitem(export.GANS, "painter", (PainterConfig, Painter))
   settings = {name: getattr(run_config, name) for name in ("name", "data", "evaluation")}
   config = SimpleNamespace(**settings, algorithm_name="painter", algorithm=PainterConfig(conditioning))
   weights = {"painter/params/gain": np.ones((1, 1), np.float32)}

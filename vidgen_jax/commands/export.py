@@ -18,7 +18,7 @@ from jax import export as jax_export
 import vidgen_jax
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.files import written_whole_folder
-from vidgen_jax.gans import ALGORITHMS
+from vidgen_jax.gans import GANS
 from vidgen_jax.ops.conditioning import are_leading
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import startup
@@ -130,7 +130,7 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
     -> whole clips, uint8 [b, num_frames, H, W, C].
   """
   plain = {name: False for name in ("unroll", "remat") if hasattr(config.algorithm, name)}
-  algorithm = ALGORITHMS[config.algorithm_name][1](dataclasses.replace(config.algorithm, **plain))
+  algorithm = GANS[config.algorithm_name][1](dataclasses.replace(config.algorithm, **plain))
 
   def generate(
     weights: dict[str, jax.Array], conditioning: jax.Array, latent: jax.Array, label: jax.Array

@@ -1,14 +1,8 @@
-"""Networks and losses bound into updates, one algorithm a paper."""
+"""The GANs, one folder per paper."""
 
-from vidgen_jax.gans.base import (
-  Algorithm,
-  DecodesBlocks,
-  FrozenNetwork,
-  InfersClips,
-  MixesClasses,
-  PredictsMotion,
-  SampleOptions,
-)
+from collections.abc import Mapping
+
+from vidgen_jax.gans.base import DecodesBlocks, Gan, InfersClips, MixesClasses, PredictsMotion, SampleOptions
 from vidgen_jax.gans.inbetween.algorithm import Inbetween
 from vidgen_jax.gans.inbetween.config import InbetweenConfig
 from vidgen_jax.gans.mvt.algorithm import Mvt
@@ -18,19 +12,18 @@ from vidgen_jax.gans.sr_cgan.config import SrCganConfig
 from vidgen_jax.gans.trivd.algorithm import Trivd
 from vidgen_jax.gans.trivd.config import TrivdConfig
 
-ALGORITHMS = {
+GANS: Mapping[str, tuple[type, type[Gan]]] = {
   "inbetween": (InbetweenConfig, Inbetween),
   "mvt": (MvtConfig, Mvt),
   "sr_cgan": (SrCganConfig, SrCgan),
   "trivd": (TrivdConfig, Trivd),
 }
-"""Config type and class by the name that experiments use."""
+"""Config type and class by the name that experiment files use."""
 
 __all__ = [
-  "ALGORITHMS",
-  "Algorithm",
+  "GANS",
   "DecodesBlocks",
-  "FrozenNetwork",
+  "Gan",
   "Inbetween",
   "InbetweenConfig",
   "InfersClips",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import ml_collections
 from ml_collections import config_dict
 
-from vidgen_jax.gans import ALGORITHMS
+from vidgen_jax.gans import GANS
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.step import StepConfig
 from vidgen_jax.data.config import DataConfig
@@ -83,9 +83,9 @@ class ExperimentConfig:
   name: str
   """Of the experiment, for people."""
   algorithm_name: str
-  """A name in `ALGORITHMS`."""
+  """A name in `GANS`."""
   algorithm: Any
-  """The algorithm's own settings, of the type that `ALGORITHMS` names."""
+  """The algorithm's own settings, of the type that `GANS` names."""
   data: DataConfig
   train: TrainConfig = field(default_factory=TrainConfig)
   step: StepConfig = field(default_factory=StepConfig)
@@ -129,7 +129,7 @@ def template(algorithm_name: str) -> ml_collections.ConfigDict:
 
   Its fields are locked: a misspelt one is an error that names it. Fields without a default are placeholders.
   """
-  config_type = ALGORITHMS[algorithm_name][0]
+  config_type = GANS[algorithm_name][0]
   fields = _defaults(ExperimentConfig) | {"algorithm_name": algorithm_name, "algorithm": _defaults(config_type)}
   return ml_collections.ConfigDict(fields, type_safe=True).lock()
 
@@ -142,9 +142,9 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
   """
   values = config.to_dict()
   name = values.get("algorithm_name")
-  if name not in ALGORITHMS:
-    raise UserError(f"config.algorithm_name={name!r} is not one of {', '.join(ALGORITHMS)}")
-  algorithm = _build(ALGORITHMS[name][0], values.pop("algorithm", {}), "algorithm")
+  if name not in GANS:
+    raise UserError(f"config.algorithm_name={name!r} is not one of {', '.join(GANS)}")
+  algorithm = _build(GANS[name][0], values.pop("algorithm", {}), "algorithm")
   result = _build(ExperimentConfig, values | {"algorithm": algorithm}, "")
   _check(result)
   return result

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgen_jax.gans import ALGORITHMS, Algorithm, SampleOptions
+from vidgen_jax.gans import GANS, Gan, SampleOptions
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.core.standing_statistics import STATISTICS, standing_statistics
 from vidgen_jax.core.state import Nets, NetState, TrainState
@@ -34,7 +34,7 @@ class Experiment:
   """A config, and what follows from it. Holds no arrays."""
 
   config: ExperimentConfig
-  algorithm: Algorithm
+  algorithm: Gan
   mesh: jax.sharding.Mesh
 
   @property
@@ -285,7 +285,7 @@ def build(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) 
   meshes.local_batch_size(
     config.train.batch_size // config.step.accumulate, mesh, name="config.train.batch_size / accumulate"
   )
-  algorithm = ALGORITHMS[config.algorithm_name][1](config.algorithm)
+  algorithm = GANS[config.algorithm_name][1](config.algorithm)
   experiment = Experiment(config=config, algorithm=algorithm, mesh=mesh)
   # Told now, not when a trained run is to be scored.
   experiment.options(num_frames=config.evaluation.num_frames, truncation=config.evaluation.truncation)

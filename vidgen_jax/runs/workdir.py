@@ -10,7 +10,7 @@ from absl import logging
 
 from vidgen_jax.runs import config as configs
 from vidgen_jax.runs import experiment as experiments
-from vidgen_jax.gans import ALGORITHMS
+from vidgen_jax.gans import GANS
 from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig
@@ -165,7 +165,7 @@ def check_same_model(workdir: str, config: ExperimentConfig) -> None:
     UserError: naming the first field that does not fit, or if the folder holds no run.
   """
   changed = configs.differences(configs.to_dict(load_config(workdir)), configs.to_dict(config))
-  algorithm = ALGORITHMS[config.algorithm_name][1](config.algorithm)
+  algorithm = GANS[config.algorithm_name][1](config.algorithm)
   shape = ("data.resolution", "data.channels", *(["data.num_frames"] if algorithm.fixed_length else []))
   for name, (old, new) in changed.items():
     if (name.startswith("algorithm") and name != CONDITIONING_INDICES) or name in shape:

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.core.algorithm import FrozenNetwork
 from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.apply import apply_mutable, net_state
-from vidgen_jax.gans.base import FrozenNetwork, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions
 from vidgen_jax.gans.inbetween import (
   Encoder,
   ImageDiscriminator,
@@ -38,7 +39,7 @@ DISCRIMINATOR_NETS = (IMAGE_DISCRIMINATOR, VIDEO_DISCRIMINATOR)
 
 
 @dataclass(frozen=True)
-class Inbetween:
+class Inbetween(Gan):
   """The `Algorithm` of Inbetweening: encoder, latent generator, video generator; two discriminators."""
 
   config: InbetweenConfig

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.core.algorithm import FrozenNetwork
 from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.apply import apply_discriminator, apply_mutable, net_state
-from vidgen_jax.gans.base import FrozenNetwork, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions
 from vidgen_jax.gans.mvt import Generator, VideoDiscriminator
 from vidgen_jax.gans.mvt.config import MvtConfig
 from vidgen_jax.gans.views import View
@@ -41,7 +42,7 @@ VIEWS = (
 
 
 @dataclass(frozen=True)
-class Mvt:
+class Mvt(Gan):
   """The `Algorithm` of MVT-GAN: a generator, a discriminator of frames and one of clips."""
 
   config: MvtConfig

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.core.algorithm import FrozenNetwork
 from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer, scale_networks
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossFn, LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.apply import apply_mutable, net_state
-from vidgen_jax.gans.base import FrozenNetwork, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions
 from vidgen_jax.gans.sr_cgan import place_anchors
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
 from vidgen_jax.gans.sr_cgan.networks import (
@@ -37,7 +38,7 @@ IMAGES, CLIPS = "images", "clips"
 
 
 @dataclass(frozen=True)
-class SrCgan:
+class SrCgan(Gan):
   """The `Algorithm` of SR-cGAN: a VAE-GAN of frames, and one of clips over its latents."""
 
   config: SrCganConfig

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.core.algorithm import FrozenNetwork
 from vidgen_jax.core.optimizers import make_learning_rate, make_optimizer
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.apply import apply_discriminator, apply_mutable, net_state
-from vidgen_jax.gans.base import FrozenNetwork, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions
 from vidgen_jax.gans.trivd import Generator, check_moves, stage_kernels
 from vidgen_jax.gans.trivd.config import HEADS, TrivdConfig
 from vidgen_jax.gans.views import DECOMPOSITIONS, View, apply_view
@@ -30,7 +31,7 @@ GENERATOR = "generator"
 
 
 @dataclass(frozen=True)
-class Trivd:
+class Trivd(Gan):
   """The `Algorithm` of TrIVD-GAN-FP: one generator (with encoder), one net per discriminator."""
 
   config: TrivdConfig

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.runs import workdir
-from vidgen_jax.gans import ALGORITHMS, DecodesBlocks, InfersClips, PredictsMotion, SampleOptions
+from vidgen_jax.gans import GANS, DecodesBlocks, InfersClips, PredictsMotion, SampleOptions
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data import sources
@@ -285,7 +285,7 @@ def export_sampler(
     num_frames=generator.num_frames,
     class_names=generator.class_names,
     data=config.data,
-    takes_any_frames=issubclass(ALGORITHMS[config.algorithm_name][1], InfersClips),
+    takes_any_frames=issubclass(GANS[config.algorithm_name][1], InfersClips),
   )
 
 
@@ -314,7 +314,7 @@ def _motion_predictor(
 ) -> MotionPredictor:
   algorithm, settings = experiment.algorithm, experiment.config.evaluation
   if not isinstance(algorithm, PredictsMotion):
-    able = [name for name, (_, kind) in ALGORITHMS.items() if issubclass(kind, PredictsMotion)]
+    able = [name for name, (_, kind) in GANS.items() if issubclass(kind, PredictsMotion)]
     raise UserError(
       f"--motion: a model of algorithm {experiment.config.algorithm_name!r} shows no motion; it takes one of "
       f"{', '.join(able)}"

@@ -1,0 +1,105 @@
+"""The training contract: what the training loop needs from a model."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from flax import linen as nn
+
+from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer, scale_networks
+from vidgen_jax.core.state import Nets
+from vidgen_jax.core.update import LossFn, Update, num_microbatches
+from vidgen_jax.types import Batch, PRNGKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenNetwork:
+  """A network that losses use and no update trains.
+
+  Attributes:
+    module: network module.
+    network: registered network name; the weight file must carry the same name.
+    weights: path of the .safetensors file.
+  """
+
+  module: nn.Module
+  network: str
+  weights: str
+
+
+class Algorithm(Protocol):
+  """Networks and losses, bound into updates. Implementations are frozen dataclasses without arrays.
+
+  A subclass with one phase and no frozen networks implements `ema_nets`, `networks`, `init` and `updates`.
+  """
+
+  @property
+  def phases(self) -> tuple[str, ...]:
+    """Names of the training phases, in order."""
+    return ("main",)
+
+  def phase_at(self, step: int) -> str:
+    """Phase of the train step that follows `step` completed steps; called on the host."""
+    del step
+    return self.phases[0]
+
+  @property
+  def microbatches(self) -> int:
+    """K: the pipeline delivers [K, B, T, H, W, C] for every train step."""
+    return max(num_microbatches(self.updates(phase)) for phase in self.phases)
+
+  @property
+  @abstractmethod
+  def ema_nets(self) -> tuple[str, ...]:
+    """Nets whose parameters are averaged."""
+
+  @abstractmethod
+  def networks(self) -> Mapping[str, nn.Module]:
+    """Trained networks by name."""
+
+  def frozen_networks(self) -> Mapping[str, FrozenNetwork]:
+    """Networks that losses use and no update trains, by the names under which losses find them."""
+    return {}
+
+  @abstractmethod
+  def init(self, key: PRNGKey, batch: Batch) -> Nets:
+    """Newly initialised nets for micro-batches of this shape: video uint8 [B, T, H, W, C].
+
+    Raises:
+      UserError: if the networks do not fit clips of this length and size.
+    """
+
+  @abstractmethod
+  def updates(self, phase: str) -> tuple[Update, ...]:
+    """Updates of a train step, in order."""
+
+
+def adam_update(
+  name: str,
+  nets: tuple[str, ...],
+  loss_fn: LossFn,
+  optimizer: AdamConfig,
+  *,
+  repeats: int = 1,
+  rate_factors: Mapping[str, float] | None = None,
+) -> Update:
+  """An update that trains nets with Adam and writes their other variables back.
+
+  Args:
+    name: see `Update`.
+    nets: names of the trained nets.
+    loss_fn: see `LossFn`.
+    optimizer: Adam's settings.
+    repeats: see `Update`.
+    rate_factors: learning rates of some nets, as multiples of the common rate; see `scale_networks`.
+  """
+  return Update(
+    name=name,
+    trains=nets,
+    refreshes=nets,
+    loss_fn=loss_fn,
+    optimizer=scale_networks(make_optimizer(optimizer), rate_factors) if rate_factors else make_optimizer(optimizer),
+    learning_rate=make_learning_rate(optimizer),
+    repeats=repeats,
+  )
