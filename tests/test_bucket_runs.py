@@ -14,7 +14,7 @@ from tests.tiny_experiment import TINY
 from vidgen_jax import cli
 from vidgen_jax.commands.train import train
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs import workdir as workdirs
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.writers import tensorboard_is_installed
@@ -32,7 +32,7 @@ def _with_train(config, **fields):
 def _saved(workdir, step, config) -> dict[str, np.ndarray]:
   """Every array of a checkpoint, by path."""
   with Checkpointer(str(workdir), read_only=True) as checkpointer:
-    state = checkpointer.restore(experiments.build(config).abstract_state, step=step).state
+    state = checkpointer.restore(build_experiment(config).abstract_state, step=step).state
   state = state.replace(key=jax.random.key_data(state.key))
   return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
 

@@ -20,7 +20,7 @@ from vidgen_jax import cli
 from vidgen_jax.buckets import user_path
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
 from vidgen_jax.parallel.startup import HEARTBEAT_SECONDS
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs import workdir as workdirs
 from vidgen_jax.runs.checkpoint import Checkpointer
 
@@ -102,7 +102,7 @@ def _steps(workdir) -> int:
 def _state(workdir) -> dict[str, np.ndarray]:
   """Every array of the last checkpoint, by path."""
   config = workdirs.load_config(str(workdir))
-  experiment = experiments.build(config, devices=jax.devices()[:1])
+  experiment = build_experiment(config, devices=jax.devices()[:1])
   with Checkpointer(str(workdir), read_only=True) as checkpointer:
     state = checkpointer.restore(experiment.abstract_state).state
   state = state.replace(key=jax.random.key_data(state.key))

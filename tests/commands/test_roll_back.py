@@ -15,7 +15,7 @@ from tests.tiny_experiment import TINY
 from vidgen_jax.commands.train import train
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.runs.health import Health
@@ -46,7 +46,7 @@ def config(run_config) -> ExperimentConfig:
 def one_program():
   """All runs here have the same train step, which is compiled once."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(experiments.Experiment, "_compiled", {})
+    patch.setattr(Experiment, "_compiled", {})
     yield
 
 
@@ -84,7 +84,7 @@ def _saved(workdir: Path, step: int, config: ExperimentConfig) -> tuple[dict[str
   places = []
   iterator = types.SimpleNamespace(set_state=places.append)
   with Checkpointer(str(workdir), read_only=True) as checkpointer:
-    restored = checkpointer.restore(experiments.build(config).abstract_state, step=step, iterator=iterator)
+    restored = checkpointer.restore(build_experiment(config).abstract_state, step=step, iterator=iterator)
   state = restored.state.replace(key=jax.random.key_data(restored.state.key))
   arrays = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
   return arrays, places[-1], restored.meta

@@ -28,7 +28,7 @@ from vidgen_jax.errors import RetryableError, UserError
 from vidgen_jax.gans.mvt import algorithm as mvt
 from vidgen_jax.parallel.preemption import StopSignals
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.runs import workdir as workdirs
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig
@@ -46,7 +46,7 @@ def _with_train(config: ExperimentConfig, **fields: object) -> ExperimentConfig:
 def _saved(workdir: Path, step: int, config: ExperimentConfig) -> dict[str, np.ndarray]:
   """Every array of a checkpoint, by path."""
   with Checkpointer(str(workdir)) as checkpointer:
-    restored = checkpointer.restore(experiments.build(config).abstract_state, step=step)
+    restored = checkpointer.restore(build_experiment(config).abstract_state, step=step)
   state = restored.state.replace(key=jax.random.key_data(restored.state.key))
   return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(state)}
 
@@ -88,7 +88,7 @@ def test_every_net_and_every_discriminators_outputs_are_written(folder, judged, 
   written = {name for line in lines for name in line}
   for discriminator, generated in judged.items():
     assert {f"{discriminator}/{name}" for name in ("real", *generated, "loss")} <= written
-  nets = experiments.build(workdirs.load_config(str(workdir))).abstract_state.nets
+  nets = build_experiment(workdirs.load_config(str(workdir))).abstract_state.nets
   assert {name.removesuffix("/param_norm") for name in written if name.endswith("/param_norm")} == set(nets)
   for kind in ("sigma_max", "sigma_mean"):
     assert {name.removesuffix(f"/{kind}") for name in written if name.endswith(kind)} == set(normalised)
@@ -329,7 +329,7 @@ class _OneStep:
     return 1
 
   def compile_step(self, phase):
-    return experiments.Experiment.compile_step(self, phase)
+    return Experiment.compile_step(self, phase)
 
 
 def test_without_jit_a_step_is_not_compiled_and_may_take_constants_from_the_host():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.core.state import NetState
 from vidgen_jax.runs.net_health import net_health
 from vidgen_jax.parallel.mesh import MeshConfig
@@ -59,7 +59,7 @@ def test_a_real_net(tiny):
 def test_split_parameters_have_the_same_health(tiny):
   whole = tiny()
   config = dataclasses.replace(whole.config, mesh=MeshConfig(fsdp=8, fsdp_min_size=1))
-  split = experiments.build(config)
+  split = build_experiment(config)
   state = split.init_state()
   leaves = jax.tree.leaves({name: net.params for name, net in state.nets.items()})
   assert sum(not leaf.sharding.is_fully_replicated for leaf in leaves) > 5

@@ -20,12 +20,11 @@ from vidgen_jax.files import staged_upload_dir
 from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE, StopSignals
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.runs import scoring
 from vidgen_jax.runs import workdir as workdirs
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.runs.hooks import Hooks
 from vidgen_jax.runs.loop import CollapseError, TrainLoop, train_iterator
 from vidgen_jax.runs.parameters import parameter_table
@@ -88,7 +87,7 @@ def train(
     UserError: if config, workdir, data or devices do not fit.
     CollapseError: as `config.health` says; a NonFiniteMetricError names the metric and the last good step.
   """
-  experiment = experiments.build(config)
+  experiment = build_experiment(config)
   info = sources.load_info(config.data.name, config.data.data_dir)
   iterator = train_iterator(experiment)
   _check_scores(experiment)

@@ -267,7 +267,7 @@ class Experiment:
         count -= 1
 
 
-def build(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) -> Experiment:
+def build_experiment(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) -> Experiment:
   """Makes the experiment of a config.
 
   Raises:

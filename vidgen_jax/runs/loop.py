@@ -168,7 +168,7 @@ class TrainLoop:
     self._hooks.metrics(step, values)
     if means := self._health.add(step, values):
       self._hooks.write(step, means)
-      if collapse := self._health.apply_discriminator(step, means):
+      if collapse := self._health.judge(step, means):
         self._tell(collapse, place)
 
   def _tell(self, collapse: Collapse, place: Any) -> None:

@@ -9,7 +9,6 @@ import jax
 from absl import logging
 
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.gans import GANS
 from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
 from vidgen_jax.runs.checkpoint import Checkpointer
@@ -17,7 +16,7 @@ from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data import sources
 from vidgen_jax.errors import UserError
-from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.files import disk_errors, locked, atomic_write
 
 CONFIG_FILE = "config.json"
@@ -114,7 +113,7 @@ def load_trained(
     config = load_config(workdir)
   else:
     check_same_model(workdir, config)
-  return load_weights(workdir, experiments.build(config), step=step, weights=weights)
+  return load_weights(workdir, build_experiment(config), step=step, weights=weights)
 
 
 def load_weights(workdir: str, experiment: Experiment, *, step: int | None = None, weights: str = "ema") -> Trained:
