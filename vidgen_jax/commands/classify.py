@@ -9,7 +9,7 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.commands import distributed_flags
-from vidgen_jax.data import sources
+from vidgen_jax.data import records
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel import startup
@@ -17,7 +17,7 @@ from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.classifier import NETWORK_DEFAULTS, Accuracy, ClassifierConfig, accuracy, train_classifier
 from vidgen_jax.scores.classifier.config import window_of
 from vidgen_jax.scores.metrics.report import Score, ScoreTable
-from vidgen_jax.scores.metrics.s3 import s3_score
+from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
 SUMMARY = """Trains a video classifier on a data set; with --synthetic, scores that data set's clips by S3.
@@ -112,8 +112,8 @@ def classify(
   mesh = make_mesh(MeshConfig())
   synthetic_data = None if synthetic is None else dataclasses.replace(config.data, name=synthetic)
   if synthetic_data is not None:  # Before hours of training.
-    own = sources.load_info(config.data.name, config.data.data_dir).class_names
-    sources.check_class_names(own, synthetic_data, what=f"data set {config.data.name!r}")
+    own = records.load_info(config.data.name, config.data.data_dir).class_names
+    records.check_class_names(own, synthetic_data, what=f"data set {config.data.name!r}")
   if classifier is not None:
     weights = read_weight_file(classifier)
     _check_settings(weights, config, classifier)
@@ -131,7 +131,7 @@ def classify(
   trained = train_classifier(second, str(Path(folder) / SYNTHETIC_FOLDER), mesh=mesh)
   if trained is None:
     return None
-  splits = sources.load_info(synthetic, synthetic_data.data_dir).num_clips
+  splits = records.load_info(synthetic, synthetic_data.data_dir).num_clips
   split = config.data.eval_split if config.data.eval_split in splits else config.data.train_split
   windows = config.test_windows
   res = accuracy(weights, synthetic_data, split, mesh, batch_size=config.batch_size, windows=windows)

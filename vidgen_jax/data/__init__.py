@@ -1,1 +1,1 @@
-"""From files to batches: TFDS builders with ArrayRecord, and the Grain pipeline that reads them. No TensorFlow."""
+"""Data sets: builds with TFDS and ArrayRecord, and the Grain pipeline that reads them. Needs no TensorFlow."""

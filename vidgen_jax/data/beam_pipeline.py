@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 
-from vidgen_jax.data import records
+from vidgen_jax.data import building, records
 from vidgen_jax.data.decoding import Decoder, IsolatedDecoder, Staged
 from vidgen_jax.data.listing import SourceFile
 from vidgen_jax.errors import UserError
@@ -130,7 +130,7 @@ def _stage_fn(decoder: Decoder) -> "apache_beam.DoFn":
 
 
 def examples(
-  entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, records.Clip]]]
+  entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, building.Clip]]]
 ) -> "apache_beam.PTransform":
   """A transform that makes what TFDS writes: (unique key, example) of every clip.
 

@@ -1,4 +1,4 @@
-"""What the pipeline needs to know: which data set, and which part of each clip."""
+"""Configuration of a data set and of the windows that are cut from its clips."""
 
 import dataclasses
 from typing import Literal
@@ -7,7 +7,7 @@ from vidgen_jax import buckets
 from vidgen_jax.errors import UserError
 
 DEFAULT_DATA_DIR = "~/.cache/vidgen_jax/data"
-"""Where built data sets live unless a flag or the config says otherwise."""
+"""Folder of built data sets unless a flag or the config names another one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,21 +15,21 @@ class DataConfig:
   """A data set and the windows that are cut from its clips.
 
   Attributes:
-    name: name of a built data set, as given to `vidgen data build`.
-    num_frames: T, frames of a window.
-    resolution: H = W of a window, in pixels; the smallest side is resized to it, then a square is cut out.
-    data_dir: folder that holds the built data sets; `~` is expanded.
-    train_split: split that `train_batches` reads.
-    eval_split: split that `eval_batches` reads.
-    eval_window: where `eval_batches` cuts its windows in time: 'centre', or 'random': drawn once and for all, the same
-      at every evaluation.
-    channels: 3 for RGB, 1 for luma.
-    frame_stride: distance between the frames of a window, in frames of the clip.
-    random_flip: mirrors half of the training windows left to right.
-    num_threads: threads that read and decode, per process and per worker.
-    prefetch: batches in host memory that reading may be ahead; at least one per worker and another in its queue.
-    workers: extra reading processes; 0 reads in this process, with `num_threads` threads. The batches are the same.
-    device_prefetch: batches on the devices that transfers may be ahead of the training step.
+    name: name of the data set, as built by `vidgen data build`.
+    num_frames: number of frames T of a window.
+    resolution: height and width of a window in pixels; frames are resized to this smallest side, then cropped.
+    data_dir: folder of built data sets; `~` is expanded.
+    train_split: split for training.
+    eval_split: split for evaluation.
+    eval_window: temporal position of evaluation windows: 'centre' of the clip, or 'random' with a fixed seed, equal
+      in every evaluation.
+    channels: number of channels: 3 for RGB, 1 for luma.
+    frame_stride: distance between successive frames of a window, in frames of the clip.
+    random_flip: whether half of the training windows are mirrored left to right.
+    num_threads: number of threads that read and decode clips, per process and per worker.
+    prefetch: number of batches read ahead into host memory; with workers, at least two per worker.
+    workers: number of additional reading processes; 0 reads in the training process. Does not change the batches.
+    device_prefetch: number of batches transferred to the devices ahead of the train step.
   """
 
   name: str
@@ -62,5 +62,5 @@ class DataConfig:
 
   @property
   def clip_length(self) -> int:
-    """Frames that a clip must have so that a window fits: (T - 1) stride + 1."""
+    """Frames that a window spans in its clip: (T - 1) stride + 1."""
     return (self.num_frames - 1) * self.frame_stride + 1

@@ -1,97 +1,53 @@
-"""Batches from a built data set, read with Grain: seeded, sharded by process, and resumable to the bit.
+"""Grain pipeline from a built data set to batches: seeded, sharded by process, resumable with bitwise equal batches.
 
-Nothing is normalised here: video leaves as uint8 and becomes float on the device.
+Video stays uint8 here and is normalised on the device.
 """
 
+import _thread
+import atexit
+import functools
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import grain
 import numpy as np
-from absl import logging
+from absl import flags
 
-from vidgen_jax.data import sources, transforms
+from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.training_stream import TrainingStream
 from vidgen_jax.errors import UserError
 
 EVALUATION_SEED = 0
-"""Of the windows of `eval_window='random'`: evaluation never depends on a run's seed."""
-
-
-class ClipSource:
-  """The records of one split that are long enough for a window.
-
-  A `grain.sources.RandomAccessDataSource`. Clips that are too short are counted in the log and left out.
-
-  Args:
-    config: names the data set and gives the length that is needed.
-    split: which split to read.
-
-  Raises:
-    UserError: if the data set or the split is missing, or every clip is too short.
-  """
-
-  def __init__(self, config: DataConfig, split: str):
-    info = sources.load_info(config.name, config.data_dir)
-    self._records = sources.open_split(info, split)
-    lengths = info.num_frames[split]
-    self._indices = np.flatnonzero(lengths >= config.clip_length)
-    self._description = f"{config.name}/{split}"
-    self.class_names = info.class_names
-    if not len(self._indices):
-      raise UserError(
-        f"data set {config.name!r} has no clip of {config.clip_length} frames in split {split!r} (the longest has "
-        f"{lengths.max(initial=0)}); lower data.num_frames or data.frame_stride"
-      )
-    self.num_skipped = len(lengths) - len(self._indices)
-    if self.num_skipped:
-      logging.warning(
-        "%s: skipped %d of %d clips, which have fewer than %d frames",
-        *(self._description, self.num_skipped, len(lengths), config.clip_length),
-      )
-
-  def __len__(self) -> int:
-    return len(self._indices)
-
-  def __getitem__(self, index: int) -> Mapping[str, Any]:
-    return self._records[int(self._indices[index])]
-
-  def read(self, index: int) -> bytes:
-    """The record as it is stored; see `StoredClips.read`."""
-    return self._records.read(int(self._indices[index]))
-
-  def __repr__(self) -> str:
-    # Grain compares this string with the one in a checkpoint.
-    return f"ClipSource({self._description}, clips={len(self)})"
+"""Seed of the windows of `eval_window='random'`: evaluation does not depend on the seed of a run."""
 
 
 def train_batches(
   config: DataConfig, *, batch_size: int, microbatches: int, seed: int, places: Sequence[int] | None = None
-) -> TrainingStream:
-  """An endless stream of training batches.
+) -> "TrainingStream":
+  """Creates an endless stream of training batches.
 
-  Every epoch is shuffled anew and is the data set, each clip once; a batch may span two epochs, so a data set smaller
-  than a batch works. Windows differ from epoch to epoch. The batches of all processes together do not depend on the
-  number of processes, nor on `config.workers`, `config.num_threads` and `config.prefetch`.
+  Every epoch contains each clip once, in another order and with other windows. A batch may span two epochs, so a data
+  set may be smaller than a batch. The global batches do not depend on the number of processes, `config.workers`,
+  `config.num_threads` or `config.prefetch`.
 
   Args:
-    config: what to read.
-    batch_size: clips of one micro-batch, over all processes.
-    microbatches: K.
-    seed: of the order and of the windows; the same on all processes.
-    places: this process's places in a micro-batch, see `mesh.local_batch_indices`; B of them; None for all.
+    config: data set, windows and reading threads.
+    batch_size: clips of a micro-batch over all processes.
+    microbatches: number of micro-batches K.
+    seed: seed of order and windows, equal on all processes.
+    places: indices of this process's B clips in a micro-batch, see `mesh.local_batch_indices`; None for all.
 
   Returns:
-    An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}. `get_state` and `set_state` save and
-    restore its place exactly, within an epoch too, and with another number of workers and of processes.
+    An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}.
 
   Raises:
-    UserError: if the data set is missing, or has only clips that are too short.
+    UserError: if the data set is missing, or all its clips are too short.
   """
-  source = ClipSource(config, config.train_split)
+  source = records.open_clips(config, config.train_split)
   clips = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-  # A seed of its own, so that windows say nothing of the order.
+  # A seed of its own, so that windows are independent of the order.
   window_seed = int(np.random.SeedSequence([seed, 0]).generate_state(1)[0])
   clips = clips.random_map(transforms.RandomWindow(config), seed=window_seed)
   return TrainingStream(clips, config, microbatches=microbatches, batch_size=batch_size, places=places)
@@ -100,49 +56,47 @@ def train_batches(
 def eval_batches(
   config: DataConfig, *, batch_size: int, num_clips: int | None, process_index: int = 0, process_count: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
-  """The evaluation clips, once, always the same: `config.eval_window`, middle square, in the order of the records.
+  """Iterates once over the evaluation clips, in record order: the centre square of the window `config.eval_window`.
 
   Args:
-    config: what to read.
-    batch_size: B, clips of one batch of *this* process.
-    num_clips: how many clips, over all processes; None for all.
-    process_index: which of the processes this one is.
+    config: data set, windows and reading threads.
+    batch_size: clips B of a batch of *this* process.
+    num_clips: number of clips over all processes; None for all.
+    process_index: index of this process.
     process_count: number of processes.
 
   Returns:
-    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}; the last batch may be shorter. Every process gets
-    the same number of batches, so each may run collectives for every batch; where the clips do not divide evenly, the
-    first processes deliver one clip more, and the last batch of the others may be empty: B = 0.
+    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}. Every process gets the same number of batches,
+    so that each may run collectives per batch: the last batch may be shorter, and empty on some processes.
 
   Raises:
-    UserError: if the data set or the split is missing, or has only clips that are too short, or `num_clips` < 1.
+    UserError: if the data set or the split is missing, all its clips are too short, or `num_clips` < 1.
   """
   if num_clips is not None and num_clips < 1:
     raise UserError(f"the number of evaluation clips must be at least 1, got {num_clips}")
-  source = ClipSource(config, config.eval_split)
+  source = records.open_clips(config, config.eval_split)
   clips = grain.MapDataset.source(source).random_map(transforms.EvaluationWindow(config), seed=EVALUATION_SEED)
   clips = clips[:num_clips]
-  most_clips = -(-len(clips) // process_count)
-  return _padded(
-    _eval_stream(clips[process_index::process_count], config, batch_size), config, -(-most_clips // batch_size)
-  )
+  largest_share = -(-len(clips) // process_count)
+  num_batches = -(-largest_share // batch_size)
+  return _pad(_read_once(clips[process_index::process_count], config, batch_size), config, num_batches)
 
 
 def num_eval_clips(config: DataConfig) -> int:
-  """Clips of the evaluation split that are long enough.
+  """Number of clips of the evaluation split that are long enough.
 
   Raises:
     UserError: as `eval_batches`.
   """
-  return len(ClipSource(config, config.eval_split))
+  return len(records.open_clips(config, config.eval_split))
 
 
 def example_batch(config: DataConfig, leading: Sequence[int]) -> dict[str, np.ndarray]:
-  """Zeros of a batch's shapes and types, for initialisation and compilation without reading anything.
+  """Zeros with the shapes and types of a batch, for initialisation and compilation without reading data.
 
   Args:
-    config: what would be read.
-    leading: the leading axes: (K, B) as in training, or (B,).
+    config: windows.
+    leading: leading axes: (K, B) for training, (B,) for evaluation.
   """
   size = config.resolution
   return {
@@ -151,7 +105,7 @@ def example_batch(config: DataConfig, leading: Sequence[int]) -> dict[str, np.nd
   }
 
 
-def _eval_stream(clips: grain.MapDataset, config: DataConfig, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def _read_once(clips: grain.MapDataset, config: DataConfig, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
   if not len(clips):
     return iter(())
   buffered = max(config.prefetch * batch_size, config.num_threads)
@@ -159,9 +113,184 @@ def _eval_stream(clips: grain.MapDataset, config: DataConfig, batch_size: int) -
   return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
 
 
-def _padded(
-  batches: Iterator[dict[str, np.ndarray]], config: DataConfig, count: int
-) -> Iterator[dict[str, np.ndarray]]:
-  """`count` batches, the last of which are empty where `batches` ends before."""
+def _pad(batches: Iterator[dict[str, np.ndarray]], config: DataConfig, count: int) -> Iterator[dict[str, np.ndarray]]:
+  """Appends empty batches up to `count`."""
   for _ in range(count):
     yield next(batches, None) or example_batch(config, (0,))
+
+
+class TrainingStream(grain.DatasetIterator):
+  """Endless iterator of training batches that seeks to any position without reading the clips before it.
+
+  Its state is {'next_index': delivered clips of all processes}, so a state can be restored with another number of
+  processes, threads or workers. This works because a batch is a function of its position: each process makes the clips
+  of its own places in every batch, and a worker makes its process's part of a batch as a whole, with several threads.
+
+  Memory: `config.prefetch` batches in addition to the last one delivered; at least two per worker process.
+
+  Args:
+    clips: endless data set of clips (dicts of arrays) of all processes, in the order of delivery.
+    config: threads, prefetch and workers.
+    microbatches: number of micro-batches K.
+    batch_size: clips of a micro-batch over all processes.
+    places: indices of this process's B clips in a micro-batch, ascending; None for all.
+  """
+
+  def __init__(
+    self,
+    clips: grain.MapDataset,
+    config: DataConfig,
+    *,
+    microbatches: int,
+    batch_size: int,
+    places: Sequence[int] | None = None,
+  ):
+    super().__init__()
+    self._opened: list[Any] = []
+    self._clips, self._config = clips, config
+    self._microbatches, self._batch_size = microbatches, batch_size
+    self._places = range(batch_size) if places is None else places
+    self._delivered = 0
+    # Close in another thread: the garbage collector may run while this thread holds locks that closing needs.
+    weakref.finalize(self, _thread.start_new_thread, _close, (self._opened,)).atexit = False
+    _close_at_exit()
+    _live.add(self)
+
+  @property
+  def clips_per_batch(self) -> int:
+    """Clips of a batch over all micro-batches and processes."""
+    return self._microbatches * self._batch_size
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    self._assert_not_closed()
+    batch = next(self._open())
+    self._delivered += self.clips_per_batch
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    """Position of the stream; JSON-compatible."""
+    return {"next_index": self._delivered}
+
+  def set_state(self, state: Mapping[str, int]) -> None:
+    """Seeks to the position that `get_state` returned, on this or another iterator of the same clips.
+
+    Raises:
+      ValueError: if the state is not that of a training stream.
+    """
+    position = state.get("next_index")
+    if set(state) != {"next_index"} or not isinstance(position, int) or position < 0:
+      raise ValueError(f"the state of a training stream is {{'next_index': number of clips}}, got {dict(state)}")
+    if position != self._delivered:
+      _close(self._opened)
+      self._delivered = position
+
+  def start_prefetch(self) -> None:
+    """Starts reading."""
+    self._open().start_prefetch()
+
+  def close(self) -> None:
+    """Stops threads and worker processes; the stream cannot be read afterwards.
+
+    Also happens when the stream is garbage-collected and when the program exits.
+    """
+    self._closed = True
+    _close(self._opened)
+
+  def __del__(self) -> None:
+    """Leaves closing to `weakref.finalize`: at exit, modules that closing needs may be gone already."""
+
+  def __str__(self) -> str:
+    return f"TrainingStream(microbatches={self._microbatches}, batch_size={self._batch_size})"
+
+  def _open(self) -> grain.DatasetIterator:
+    if not self._opened:
+      reader = BatchReader(
+        self._clips,
+        microbatches=self._microbatches,
+        batch_size=self._batch_size,
+        places=self._places,
+        first=self._delivered,
+        num_threads=self._config.num_threads,
+      )
+      batches = grain.MapDataset.range(len(self._clips) // self.clips_per_batch).map(reader)
+      stream = _read_ahead(batches, prefetch=self._config.prefetch, workers=self._config.workers)
+      self._opened[:] = [reader, stream]
+    return self._opened[-1]
+
+
+class BatchReader(grain.transforms.Map):
+  """Reads and decodes this process's part of the n-th batch with several threads.
+
+  Args:
+    clips: clips (dicts of arrays) of all processes, in the order of delivery.
+    microbatches: number of micro-batches K.
+    batch_size: clips of a micro-batch over all processes.
+    places: indices of this process's B clips in a micro-batch.
+    first: index of the first clip of batch 0.
+    num_threads: number of threads, shared by all batches that are read at the same time.
+  """
+
+  def __init__(
+    self,
+    clips: grain.MapDataset,
+    *,
+    microbatches: int,
+    batch_size: int,
+    places: Sequence[int],
+    first: int,
+    num_threads: int,
+  ):
+    self._clips = clips
+    self._options: dict[str, Any] = {
+      "microbatches": microbatches,
+      "batch_size": batch_size,
+      "places": tuple(places),
+      "first": first,
+      "num_threads": num_threads,
+    }
+    self._pool = futures.ThreadPoolExecutor(num_threads, thread_name_prefix="vidgen-read")
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    # A worker process starts its own threads.
+    return functools.partial(BatchReader, self._clips, **self._options), ()
+
+  def map(self, element: int) -> dict[str, np.ndarray]:
+    """Index of a batch -> its arrays, with leading axes [K, B]."""
+    microbatches, batch_size, places = (self._options[name] for name in ("microbatches", "batch_size", "places"))
+    first = self._options["first"] + int(element) * microbatches * batch_size
+    starts = range(first, first + microbatches * batch_size, batch_size)
+    clips = list(self._pool.map(self._clips.__getitem__, [start + place for start in starts for place in places]))
+    stacked = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
+    return {name: array.reshape(microbatches, len(places), *array.shape[1:]) for name, array in stacked.items()}
+
+  def close(self) -> None:
+    """Drops clips whose reading has not begun, and stops the threads."""
+    self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+_live: "weakref.WeakSet[TrainingStream]" = weakref.WeakSet()
+
+
+@functools.cache
+def _close_at_exit() -> None:
+  """Closes open streams at the end of the program, while all modules still exist."""
+  atexit.register(lambda: [_close(stream._opened) for stream in list(_live)])
+
+
+def _close(opened: list[Any]) -> None:
+  """Closes the reader and Grain's iterator, and forgets them."""
+  while opened:
+    opened.pop(0).close()
+
+
+def _read_ahead(batches: grain.MapDataset, *, prefetch: int, workers: int) -> grain.DatasetIterator:
+  """Requests `prefetch` batches at once; each of n workers makes every n-th batch."""
+  ahead = -(-prefetch // max(1, workers))
+  # One thread per requested batch, which waits for the threads of the reader.
+  stream = batches.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead))
+  if workers:
+    # Grain's processes read Grain's absl flags, which are unparsed unless the program was started by `absl.app`.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+  return iter(stream)

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from vidgen_jax.data import frames as frames_lib
-from vidgen_jax.data import sources, transforms
+from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.pipeline import ClipSource
-from vidgen_jax.data.stored_clips import parse_clip
+from vidgen_jax.data.records import ClipSource, open_clips
+from vidgen_jax.data.records import parse_clip
 
 STAGES = ("read", "parse", "decode", "resize and crop", "batch", "transfer")
 """Reading a record, finding its frames, decoding a window of them, cutting squares, stacking clips, to the device."""
@@ -67,7 +67,7 @@ def stored_bytes_per_clip(config: DataConfig) -> float:
   Raises:
     UserError: if the data set is missing.
   """
-  info = sources.load_info(config.name, config.data_dir)
+  info = records.load_info(config.name, config.data_dir)
   files = Path(info.directory).glob(f"{config.name}-{config.train_split}.array_record-*")
   return sum(file.stat().st_size for file in files) / info.num_clips[config.train_split]
 
@@ -83,7 +83,7 @@ def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTi
   Raises:
     UserError: if the data set is missing, or its clips are too short.
   """
-  source = ClipSource(config, config.train_split)
+  source = open_clips(config, config.train_split)
   random = np.random.default_rng(0)
   clock, sizes = _Clock(), []
   for batch in range(1 + batches):
@@ -112,7 +112,7 @@ def time_windows(config: DataConfig, *, repeats: int) -> WindowCost:
   Raises:
     UserError: if the data set is missing, or its clips are too short.
   """
-  source = ClipSource(config, config.train_split)
+  source = open_clips(config, config.train_split)
   random = np.random.default_rng(0)
   window, whole, lengths = [], [], []
   for index in random.integers(len(source), size=repeats).tolist():

@@ -1,4 +1,4 @@
-"""From a stored clip to a window of pixels: which frames, decoded, resized and cut."""
+"""From a stored clip to a window of pixels: choice of frames, decoding, resizing and cropping."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,8 +8,8 @@ import grain
 import numpy as np
 from PIL import Image
 
-from vidgen_jax.data import frames as frames_lib
 from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.frames import decode_frame, resize_smallest_side
 
 
 def decode_squares(
@@ -20,35 +20,30 @@ def decode_squares(
   offset: tuple[float, float] = (0.5, 0.5),
   flip: bool = False,
 ) -> np.ndarray:
-  """Decodes frames, resizes their smallest side to `resolution` and cuts the same square out of each.
+  """Decodes frames, resizes their smallest side to `resolution` and crops the same square out of each.
 
   Args:
     frames: T frames as JPEG or PNG bytes, all of one size.
-    resolution: H = W of the result in pixels.
-    channels: C: 3 for RGB, 1 for luma.
-    offset: place of the square along height and width, in [0, 1]: 0 is top or left, 0.5 the centre.
-    flip: mirrors left to right.
+    resolution: height and width of the result in pixels.
+    channels: number of channels C: 3 for RGB, 1 for luma.
+    offset: position of the square along height and width, in [0, 1]: 0 is top or left, 0.5 the centre.
+    flip: whether frames are mirrored left to right.
 
   Returns:
     uint8[T, H, W, C].
   """
-  images = (frames_lib.decode_frame(data, channels=channels) for data in frames)
+  images = (decode_frame(data, channels=channels) for data in frames)
   video = np.stack([cut_square(image, resolution=resolution, offset=offset) for image in images])
   return np.ascontiguousarray(video[:, :, ::-1]) if flip else video
 
 
 def cut_square(image: Image.Image, *, resolution: int, offset: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
-  """Resizes the smallest side of a frame to `resolution` and cuts a square out of it.
-
-  Args:
-    image: of mode 'RGB' or 'L'.
-    resolution: see `decode_squares`.
-    offset: see `decode_squares`.
+  """Resizes the smallest side of a frame to `resolution` and crops a square; arguments as in `decode_squares`.
 
   Returns:
     uint8[H, W, C].
   """
-  image = frames_lib.resize_smallest_side(image, resolution)
+  image = resize_smallest_side(image, resolution)
   if image.size != (resolution, resolution):
     width, height = image.size
     top, left = round(offset[0] * (height - resolution)), round(offset[1] * (width - resolution))
@@ -57,30 +52,28 @@ def cut_square(image: Image.Image, *, resolution: int, offset: tuple[float, floa
 
 
 def window_frames(frames: Sequence[bytes], start: int, config: DataConfig) -> list[bytes]:
-  """The T frames of the window that begins at `start`; the others are never decoded."""
+  """Selects the T encoded frames of the window that begins at frame `start`."""
   return [frames[index] for index in range(start, start + config.clip_length, config.frame_stride)]
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomWindow(grain.transforms.RandomMap):
-  """Training: a window at a random time and place, mirrored at random if the config says so.
-
-  Three draws are made for every record whether or not they are needed, so an option changes only what it names.
-  """
+  """Training window: random time and position, mirrored at random if `config.random_flip`."""
 
   config: DataConfig
 
-  def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray | np.generic]:
     """Record -> {'video': uint8[T, H, W, C], 'label': int32[]}."""
     frames = element["frames"]
+    # All values are drawn even if unused, so that an option changes nothing but its own effect.
     start = int(rng.integers(len(frames) - self.config.clip_length + 1))
-    offset = tuple(rng.random(2))
+    top, left = rng.random(2)
     flip = bool(rng.random() < 0.5) and self.config.random_flip
     video = decode_squares(
       window_frames(frames, start, self.config),
       resolution=self.config.resolution,
       channels=self.config.channels,
-      offset=offset,
+      offset=(top, left),
       flip=flip,
     )
     return {"video": video, "label": np.int32(element["label"])}
@@ -88,11 +81,11 @@ class RandomWindow(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationWindow(grain.transforms.RandomMap):
-  """Evaluation: the square in the middle of the frame, at the time that `config.eval_window` says."""
+  """Evaluation window: centre square, at the time that `config.eval_window` names."""
 
   config: DataConfig
 
-  def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+  def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray | np.generic]:
     """Record -> {'video': uint8[T, H, W, C], 'label': int32[]}."""
     frames = element["frames"]
     last = len(frames) - self.config.clip_length

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from vidgen_jax.data import records, sources
+from vidgen_jax.data import building, records
 from vidgen_jax.data.datasets import split_hash
 from vidgen_jax.data.frames import decode_frame
 from vidgen_jax.errors import UserError
@@ -64,15 +64,15 @@ def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> V
   Raises:
     UserError: if there is no such data set, or its manifest is unreadable or was written before checksums were.
   """
-  directory = sources.dataset_folder(name, data_dir)
-  manifest = _read_manifest(directory, remedy=f"{sources.build_command(name, data_dir)} --overwrite")
+  directory = records.existing_directory(name, data_dir)
+  manifest = _read_manifest(directory, remedy=f"{records.build_command(name, data_dir)} --overwrite")
   problems = [*_file_problems(directory, manifest["files"]), *_split_hash_problems(manifest)]
   try:
-    builder = sources.open_builder(directory)
+    builder = records.open_builder(directory)
     classes, splits = builder.info.features["label"].num_classes, tuple(builder.info.splits)
-    opened = {split: sources.RecordSource(builder, split) for split in splits}
-  except sources.UNREADABLE as error:
-    problems.append(f"the records cannot be opened: {sources.one_line(error)}")
+    opened = {split: records.ClipSource(builder, split) for split in splits}
+  except records.UNREADABLE as error:
+    problems.append(f"the records cannot be opened: {records.one_line(error)}")
     opened, indices, checks = {}, {}, []
   else:
     indices = {split: _index_or_none(directory, split, problems) for split in splits}
@@ -98,7 +98,7 @@ def _read_manifest(directory: Path, *, remedy: str) -> Mapping[str, Any]:
     _ = [0 + count for count in manifest["clips"].values()]
     _ = [(entry["split"], 0 + entry["clips"]) for entry in manifest["sources"] if entry["status"] == "used"]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(f"{path} is damaged ({sources.one_line(error)}); build it again with: {remedy}") from error
+    raise UserError(f"{path} is damaged ({records.one_line(error)}); build it again with: {remedy}") from error
   return manifest
 
 
@@ -112,7 +112,7 @@ def _file_problems(directory: Path, table: Mapping[str, Mapping[str, Any]]) -> l
       return problem
 
     found = [f"{name} {problem}" for name, problem in zip(table, _threaded(check, list(table)), strict=True) if problem]
-  stray = sorted({*records.file_names(directory)} - {*table, records.MANIFEST})
+  stray = sorted({*building.file_names(directory)} - {*table, records.MANIFEST})
   return found + [f"{name} does not belong to the data set; remove it" for name in stray]
 
 
@@ -121,7 +121,7 @@ def _file_problem(path: Path, expected: Mapping[str, Any]) -> str:
     size = path.stat().st_size
     if size != expected["bytes"]:
       return f"has {size} bytes, not the {expected['bytes']} that were written"
-    digest = records.sha256_of(path)
+    digest = building.sha256_of(path)
   except FileNotFoundError:
     return "is missing"
   except OSError as error:
@@ -144,11 +144,11 @@ def _split_hash_problems(manifest: Mapping[str, Any]) -> list[str]:
 def _index_or_none(directory: Path, split: str, problems: list[str]) -> Mapping[str, np.ndarray] | None:
   """The index of a split; that it is missing is known from the table of files."""
   try:
-    return sources.read_index(directory, split)
+    return records.read_index(directory, split)
   except FileNotFoundError:
     return None
-  except sources.UNREADABLE as error:
-    problems.append(f"{records.index_file(split)} cannot be read: {sources.one_line(error)}")
+  except records.UNREADABLE as error:
+    problems.append(f"{records.index_file(split)} cannot be read: {records.one_line(error)}")
     return None
 
 
@@ -195,7 +195,7 @@ class _Check:
 
 
 def _check_records(
-  opened: Mapping[str, sources.RecordSource],
+  opened: Mapping[str, records.ClipSource],
   indices: Mapping[str, Mapping[str, np.ndarray] | None],
   *,
   classes: int,
@@ -221,7 +221,7 @@ def _check_records(
 
 
 def _check_record(
-  source: sources.RecordSource,
+  source: records.ClipSource,
   index: Mapping[str, np.ndarray] | None,
   split: str,
   place: int,
@@ -232,7 +232,7 @@ def _check_record(
   try:
     record = source[place]
   except UserError as error:
-    return _Check(split=split, place=place, unreadable=sources.one_line(error.__cause__ or error))
+    return _Check(split=split, place=place, unreadable=records.one_line(error.__cause__ or error))
   num_frames, label = len(record["frames"]), int(record["label"])
   problems = []
   # An index that is too short is told by the counts.
@@ -255,14 +255,14 @@ def _frame_problems(record: Mapping[str, Any]) -> list[str]:
     try:
       size = decode_frame(bytes(data), channels=3).size
     except _UNDECODABLE as error:
-      undecodable.append(f"frame {number} cannot be decoded ({sources.one_line(error)})")
+      undecodable.append(f"frame {number} cannot be decoded ({records.one_line(error)})")
       continue
     if size != expected:
       sizes.append(f"frame {number} has {size[0]}x{size[1]} pixels, the record says {expected[0]}x{expected[1]}")
   return [told[0] + (f", and {len(told) - 1} more" if told[1:] else "") for told in (undecodable, sizes) if told]
 
 
-def _record_problems(checks: Sequence[_Check], opened: Mapping[str, sources.RecordSource]) -> Iterator[str]:
+def _record_problems(checks: Sequence[_Check], opened: Mapping[str, records.ClipSource]) -> Iterator[str]:
   """A line for each shard with records that cannot be read, and one for each problem of the others."""
   by_shard: dict[str, list[_Check]] = {}
   for check in checks:

@@ -14,7 +14,7 @@ from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
-from vidgen_jax.data import sources
+from vidgen_jax.data import records
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.files import disk_errors, locked, atomic_write
@@ -154,7 +154,7 @@ def check_label_map(trained: Trained) -> None:
     UserError: with both lists of classes, or if the data set is missing.
   """
   if trained.is_conditional:
-    sources.check_class_names(trained.class_names, trained.experiment.config.data, what="the model")
+    records.check_class_names(trained.class_names, trained.experiment.config.data, what="the model")
 
 
 def check_same_model(workdir: str, config: ExperimentConfig) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from vidgen_jax.data import records
+from vidgen_jax.data import building
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.errors import UserError
 
@@ -150,7 +150,7 @@ def generate_clip(seed: int, index: int) -> tuple[np.ndarray, int]:
   return video, label
 
 
-class ShapeMotion(records.ClipDatasetBuilder, skip_registration=True):
+class ShapeMotion(building.ClipDatasetBuilder, skip_registration=True):
   """The TFDS builder; frames are PNG, because JPEG would spoil flat colours on black.
 
   Args:
@@ -170,7 +170,7 @@ class ShapeMotion(records.ClipDatasetBuilder, skip_registration=True):
       splits={"train": lambda: self._generate(testing=False), "test": lambda: self._generate(testing=True)},
     )
 
-  def _generate(self, *, testing: bool) -> Iterator[tuple[str, records.Clip]]:
+  def _generate(self, *, testing: bool) -> Iterator[tuple[str, building.Clip]]:
     encoding = FrameEncoding(encoding="png")
     for index in range(self._options.num_clips):
       if (index % _TEST_EVERY == _TEST_EVERY - 1) != testing:
@@ -178,7 +178,7 @@ class ShapeMotion(records.ClipDatasetBuilder, skip_registration=True):
       video, label = generate_clip(self._options.seed, index)
       frames = [encoding.encode(Image.fromarray(frame)) for frame in video]
       source = f"seed {self._options.seed} clip {index}"
-      yield f"{index:08d}", records.Clip(frames=frames, label=label, fps=0.0, source=source, height=SIZE, width=SIZE)
+      yield f"{index:08d}", building.Clip(frames=frames, label=label, fps=0.0, source=source, height=SIZE, width=SIZE)
       self._progress.update()
 
 
@@ -206,10 +206,10 @@ def build_shape_motion(options: ShapeMotionOptions) -> Path:
     }
 
   with (
-    records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite),
+    building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite),
     tqdm(total=options.num_clips, desc="generating", unit="clip") as progress,
   ):
-    return records.write_dataset(
+    return building.write_dataset(
       lambda data_dir: ShapeMotion(options, data_dir=data_dir, progress=progress),
       name=options.name,
       data_dir=options.data_dir,

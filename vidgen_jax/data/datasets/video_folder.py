@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
-from vidgen_jax.data import beam_pipeline, listing, records, splits
+from vidgen_jax.data import beam_pipeline, building, listing, records, splits
 from vidgen_jax.data.build_options import VideoBuildOptions
 from vidgen_jax.data.cutting import CutOptions, clips_of
 from vidgen_jax.data.datasets import Layout, split_hash
@@ -68,7 +68,7 @@ class ClipMaker:
   labels: Mapping[str, int]
   options: CutOptions
 
-  def __call__(self, entry: Staged) -> Iterator[tuple[str, records.Clip]]:
+  def __call__(self, entry: Staged) -> Iterator[tuple[str, building.Clip]]:
     """(unique key, clip) of every clip of a video.
 
     Raises:
@@ -80,7 +80,7 @@ class ClipMaker:
     for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self.options)):
       yield (
         f"{entry.file.identity}#{number}",
-        records.Clip(
+        building.Clip(
           frames=video.frames[clip.start : clip.stop],
           label=self.labels[entry.file.class_name],
           fps=video.fps,
@@ -91,7 +91,7 @@ class ClipMaker:
       )
 
 
-class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
+class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
   """The TFDS builder, over videos that are decoded already.
 
   Args:
@@ -134,7 +134,7 @@ class VideoFolder(records.ClipDatasetBuilder, skip_registration=True):
       return super()._split_generators(dl_manager)
     return {split: beam_pipeline.examples(entries, self._make_clips) for split, entries in self._staged.items()}
 
-  def _clips_of(self, entries: Sequence[Staged]) -> Iterator[tuple[str, records.Clip]]:
+  def _clips_of(self, entries: Sequence[Staged]) -> Iterator[tuple[str, building.Clip]]:
     for entry in entries:
       yield from self._make_clips(entry)
       self._progress.update()
@@ -161,12 +161,12 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
   beam = beam_pipeline.run_of(options.beam_options) if options.beam_options else None
   with (
     listing.Source(options.source, nested=layout is not None) as source,
-    records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
+    building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
     files = source.files() if layout is None else layout.files(source, split_rule)
     cache = StagingCache(staging / "decoded")
     decoder = Decoder(source, cache, options.decode_options)
-    with records.user_errors_for_writing(Path(options.data_dir).expanduser()):
+    with building.user_errors_for_writing(Path(options.data_dir).expanduser()):
       if beam is None:
         staged_all = stage_all(decoder, files, num_workers=options.num_workers)
       else:
@@ -184,7 +184,7 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
     }
     make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options.cut_options)
     with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
-      return records.write_dataset(
+      return building.write_dataset(
         lambda data_dir: VideoFolder(
           options, class_names, staged, make_clips=make, data_dir=data_dir, beam=beam, progress=progress
         ),
@@ -220,14 +220,14 @@ def _manifest(
   for entry in results:
     told = {"source": entry.file.identity, "class": entry.file.class_name} | _listed(entry.file)
     if entry.cached is None:
-      sources.append(told | {"status": "skipped", "reason": entry.reason})
+      records.append(told | {"status": "skipped", "reason": entry.reason})
       continue
     facts = entry.facts
     told |= {"status": "used", "split": split_of[entry.file.identity]}
     told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options.cut_options))
     told |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
     told["frames"] = facts["frames"]
-    sources.append(told | ({"damage": facts["damage"]} if facts["damage"] else {}))
+    records.append(told | ({"damage": facts["damage"]} if facts["damage"] else {}))
   return {
     "builder": "video_folder",
     "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
@@ -284,8 +284,8 @@ def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> No
       f"{results[0].file.path}: {results[0].reason}"
     )
   if len(skipped) > options.max_skipped * len(results):
-    listed = records.staging_directory(options.name, options.data_dir) / "skipped.json"
-    with records.user_errors_for_writing(listed.parent):
+    listed = building.staging_directory(options.name, options.data_dir) / "skipped.json"
+    with building.user_errors_for_writing(listed.parent):
       listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
     raise UserError(
       f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgen_jax.data import sources, transforms
+from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.pipeline import ClipSource
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.scores.classifier.config import window_of
@@ -75,7 +74,7 @@ def accuracy(
       windows differ.
   """
   owner = f"the classifier trained on {weights.details.get('data', '?')!r}"
-  sources.check_class_names(weights.class_names, data, what=owner)
+  records.check_class_names(weights.class_names, data, what=owner)
   trained = {field: weights.preprocessing.get(field) for field in window_of(data)}
   if trained != window_of(data):
     raise UserError(f"the classifier was trained on windows of {trained}, got {window_of(data)}; choose the same")
@@ -106,7 +105,7 @@ class SplitBatches:
   def __init__(self, data: DataConfig, split: str, *, batch_size: int, windows: int, mesh: jax.sharding.Mesh):
     self._data = data
     self._windows = windows
-    self._source = ClipSource(data, split)
+    self._source = records.open_clips(data, split)
     self._mesh = mesh
     clips = max(1, batch_size // windows)
     self._local_size = -(-clips // mesh.size) * mesh.size // jax.process_count()

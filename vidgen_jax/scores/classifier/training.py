@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from vidgen_jax.data import pipeline, records, sources
+from vidgen_jax.data import pipeline, records
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
@@ -269,15 +269,15 @@ def steps_per_epoch(config: ClassifierConfig) -> int:
   """
   if config.steps_per_epoch:
     return config.steps_per_epoch
-  return -(-len(pipeline.ClipSource(config.data, config.data.train_split)) // config.batch_size)
+  return -(-len(records.open_clips(config.data, config.data.train_split)) // config.batch_size)
 
 
 def _class_names(config: ClassifierConfig) -> tuple[str, ...]:
   """The classes of the training clips, which the test clips must have too."""
-  class_names = sources.load_info(config.data.name, config.data.data_dir).class_names
+  class_names = records.load_info(config.data.name, config.data.data_dir).class_names
   if len(class_names) < 2:
     raise UserError(f"data set {config.data.name!r} has one class only, so there is nothing to tell apart")
-  sources.check_class_names(class_names, config.tested_on, what=f"data set {config.data.name!r}, which is trained on,")
+  records.check_class_names(class_names, config.tested_on, what=f"data set {config.data.name!r}, which is trained on,")
   if window_of(config.tested_on) != window_of(config.data):
     raise ValueError(f"tested on windows of {window_of(config.tested_on)}, trained on {window_of(config.data)}")
   return class_names
@@ -329,7 +329,7 @@ def _bar(config: ClassifierConfig, step: int, *, enabled: bool) -> Progress:
 
 def _weights(config: ClassifierConfig, progress: _Progress, accuracy: Accuracy) -> WeightFile:
   data, tested = config.data, config.tested_on
-  info = sources.load_info(data.name, data.data_dir)
+  info = records.load_info(data.name, data.data_dir)
   variables = jax.tree.map(np.asarray, progress.state.best.collections)
   return WeightFile(
     network=config.network,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vidgen_jax.data import frames as frames_lib
-from vidgen_jax.data import records, sources
+from vidgen_jax.data import records
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.clip_sets.framing import frame_images, framed_size
 from vidgen_jax.scores.clip_sets.options import ClipOptions
@@ -27,8 +27,8 @@ class DatasetReader:
 
   is_float = False
 
-  def __init__(self, info: sources.DatasetInfo, split: str, options: ClipOptions, *, what: str):
-    self._records = sources.open_split(info, split)
+  def __init__(self, info: records.DatasetInfo, split: str, options: ClipOptions, *, what: str):
+    self._records = records.open_split(info, split)
     self._name, self._options = f"{info.name}/{split}", options
     lengths = info.num_frames[split]
     self.indices = np.flatnonzero(lengths >= options.needed_frames)
@@ -65,7 +65,7 @@ class DatasetReader:
     return frame_images((frames_lib.decode_frame(frames[i], channels=channels) for i in wanted), self._options)
 
 
-def find_dataset(path: str, *, data_dir: str | Path, what: str) -> tuple[sources.DatasetInfo, str]:
+def find_dataset(path: str, *, data_dir: str | Path, what: str) -> tuple[records.DatasetInfo, str]:
   """The data set and split that `NAME/SPLIT` means, or `NAME`: its split 'test'.
 
   Args:
@@ -81,7 +81,7 @@ def find_dataset(path: str, *, data_dir: str | Path, what: str) -> tuple[sources
     raise UserError(
       f"{what}={path} is neither a file or folder nor a data set NAME/SPLIT prepared in {Path(data_dir).expanduser()}"
     )
-  info = sources.load_info(name, data_dir)
+  info = records.load_info(name, data_dir)
   split = split or "test"
   if split not in info.num_clips:
     known = ", ".join(f"{what}={name}/{known}" for known in sorted(info.num_clips))

@@ -1,0 +1,261 @@
+"""Writes a data set such that it either appears complete or not at all.
+
+The files are written to `<data_dir>/.incomplete/<name>` and renamed to `<data_dir>/<name>/1.0.0` at the end; see
+`vidgen_jax.data.records` for the files of a data set.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer as tfds_writer
+from tensorflow_datasets.proto import tf_example_pb2
+
+from vidgen_jax.data.records import MANIFEST, VERSION, dataset_directory, index_file
+from vidgen_jax.errors import UserError
+from vidgen_jax.files import locked
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clip:
+  """One record of a data set.
+
+  Attributes:
+    frames: JPEG or PNG bytes of each frame.
+    label: index into the class names.
+    fps: frames per second; 0 if unknown.
+    source: origin of the clip: path within the source, or the seed that generated it.
+    height: height of the stored frames in pixels.
+    width: width of the stored frames in pixels.
+  """
+
+  frames: Sequence[bytes]
+  label: int
+  fps: float
+  source: str
+  height: int
+  width: int
+
+  def as_example(self) -> dict[str, Any]:
+    """The fields by name, the form that TFDS encodes."""
+    return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """TFDS builder whose records are clips of separately encoded frames.
+
+  Args:
+    name: name of the data set.
+    data_dir: folder that TFDS writes `<name>/1.0.0` into.
+    class_names: class names by label.
+    description: one-line description of the clips.
+    splits: function by split that yields (unique key, clip).
+  """
+
+  VERSION = tfds.core.Version(VERSION)
+  # TFDS would look for checksum files next to the code, with a package (importlib_resources) that it does not require.
+  code_path = None
+
+  def __init__(
+    self,
+    *,
+    name: str,
+    data_dir: Path,
+    class_names: Sequence[str],
+    description: str,
+    splits: Mapping[str, Callable[[], Iterator[tuple[str, Clip]]]],
+  ):
+    self.name = name
+    self._class_names = list(class_names)
+    self._description = description
+    self._clips = splits
+    super().__init__(data_dir=data_dir, file_format="array_record")
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    features = {
+      "frames": tfds.features.Sequence(tfds.features.Tensor(shape=(), dtype=np.bytes_)),
+      "label": tfds.features.ClassLabel(names=self._class_names),
+      "fps": tfds.features.Scalar(np.float32),
+      "source": tfds.features.Text(),
+      "height": tfds.features.Scalar(np.int32),
+      "width": tfds.features.Scalar(np.int32),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self, description=self._description, features=tfds.features.FeaturesDict(features)
+    )
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+    del dl_manager
+    return {split: self._generate_examples(split) for split in self._clips}
+
+  def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, clip in self._clips[split]():
+      yield key, clip.as_example()
+
+  @property
+  def download_config(self) -> tfds.download.DownloadConfig | None:
+    """TFDS's options for preparing the data set; None for the defaults."""
+    return None
+
+  def _example_writer(self) -> tfds_writer.ExampleWriter:
+    return _DeterministicWriter(self.info.file_format)
+
+
+class _DeterministicWriter(tfds_writer.ExampleWriter):
+  """Sorts the features of a record by name: protobuf writes maps in another order in every process by default."""
+
+  def write(self, path: Path, examples: Iterable[tuple[Any, bytes]]) -> Any:
+    return super().write(path, ((key, self._sorted(example)) for key, example in examples))
+
+  def _sorted(self, example: bytes) -> bytes:
+    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
+
+
+def staging_directory(name: str, data_dir: str | Path) -> Path:
+  """Working folder of an unfinished build."""
+  return Path(data_dir).expanduser() / ".incomplete" / name
+
+
+@contextlib.contextmanager
+def user_errors_for_writing(directory: Path) -> Iterator[None]:
+  """Turns an `OSError` (read-only folder, full disk, ...) into a `UserError` that names the folder."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f"cannot write the data set under {directory}: {error.strerror or error}; choose another --data_dir or make room"
+    ) from error
+
+
+@contextlib.contextmanager
+def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Generator[Path]:
+  """Reserves the staging folder of a data set for one build.
+
+  Args:
+    name: name of the data set.
+    data_dir: folder of all data sets.
+    overwrite: whether an existing data set of that name may be replaced.
+
+  Yields:
+    The staging folder, created. Decoded videos stay there if the build fails, so that the next build reuses them.
+
+  Raises:
+    UserError: if the name is invalid, the data set exists, or another process builds it.
+  """
+  if not name or not name.replace("_", "").replace("-", "").isalnum():
+    raise UserError(f"--name must consist of letters, digits, '_' and '-', got {name!r}")
+  final = dataset_directory(name, data_dir)
+  if final.exists() and not overwrite:
+    raise UserError(
+      f"data set {name!r} is already built at {final}; pass --overwrite to build it again, or another --name"
+    )
+  staging = staging_directory(name, data_dir)
+  with user_errors_for_writing(Path(data_dir).expanduser()):
+    staging.mkdir(parents=True, exist_ok=True)
+    with locked(
+      staging / "lock", held=f"another process is building data set {name!r} in {staging}; wait for it to end"
+    ):
+      try:
+        yield staging
+      finally:
+        if not any((staging / "decoded").rglob("*.npz")):
+          shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(OSError):
+          staging.parent.rmdir()
+
+
+def write_dataset(
+  make_builder: Callable[[Path], ClipDatasetBuilder],
+  *,
+  name: str,
+  data_dir: str | Path,
+  manifest: Callable[[Mapping[str, int]], Mapping[str, Any]],
+) -> Path:
+  """Writes the records and moves them to their final folder; call it within `exclusive_build`.
+
+  Args:
+    make_builder: function that creates the builder from the folder to write into.
+    name: name of the data set.
+    data_dir: folder of all data sets.
+    manifest: function that creates the manifest, without 'files', from the number of clips by split.
+
+  Returns:
+    The folder of the complete data set.
+  """
+  staging, final = staging_directory(name, data_dir), dataset_directory(name, data_dir)
+  records = staging / "records"
+  shutil.rmtree(records, ignore_errors=True)
+  builder = make_builder(records)
+  tfds.disable_progress_bar()
+  # TFDS prints the staging folder, which is not where the data set will be.
+  with _array_record_errors_as_os_errors(), contextlib.redirect_stdout(io.StringIO()):
+    builder.download_and_prepare(download_dir=staging / "downloads", download_config=builder.download_config)
+  written = records / name / VERSION
+  num_clips = {}
+  for split in builder.info.splits:
+    source = builder.as_data_source(split=split)
+    facts = [(len(record["frames"]), record["label"]) for record in map(source.__getitem__, range(len(source)))]
+    num_frames, labels = np.array(facts, np.int32).T
+    np.savez(written / index_file(split), num_frames=num_frames, label=labels)
+    num_clips[split] = len(facts)
+  content = {**manifest(num_clips), "files": file_table(written)}
+  (written / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+  final.parent.mkdir(parents=True, exist_ok=True)
+  if final.exists():
+    replaced = staging / "replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
+    final.rename(replaced)
+  written.rename(final)
+  shutil.rmtree(staging, ignore_errors=True)
+  return final
+
+
+def file_table(directory: Path) -> dict[str, dict[str, Any]]:
+  """Sizes and checksums of all files of a data set except its manifest.
+
+  Equal clips give equal files: npz entries have a constant date, records are ordered by a hash of their keys and their
+  features by name, and TFDS records no dates except of downloads.
+
+  Returns:
+    {'bytes': int, 'sha256': hexadecimal} by file name, sorted.
+  """
+  return {
+    name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_of(directory / name)}
+    for name in file_names(directory)
+    if name != MANIFEST
+  }
+
+
+def file_names(directory: Path) -> list[str]:
+  """Relative paths, with '/', of all files below a folder, sorted."""
+  return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir())
+
+
+def sha256_of(path: Path) -> str:
+  """SHA-256 of a file, in hexadecimal.
+
+  Raises:
+    OSError: if the file is missing or cannot be read.
+  """
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _array_record_errors_as_os_errors() -> Iterator[None]:
+  """ArrayRecord reports a full disk as "...: write() failed: No space left on device; writing <file>; ..."."""
+  try:
+    yield
+  except RuntimeError as error:
+    if (failed := re.search(r"\w+\(\) failed: ([^;]+);", str(error))) is None:
+      raise
+    raise OSError(failed[1]) from error
