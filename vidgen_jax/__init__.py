@@ -4,6 +4,6 @@ import os
 
 __version__ = "0.1.0"
 
-# epath, by which orbax reaches buckets, would take TensorFlow where that is installed, and gcsfs elsewhere. One of them
-# is enough; it is chosen when the first path is used.
+# epath, which orbax uses for buckets, prefers TensorFlow to gcsfs if both are installed. It reads this setting when the
+# first path is used.
 os.environ.setdefault("EPATH_USE_TF", "0")

@@ -1,4 +1,4 @@
-"""`python -m vidgen_jax COMMAND` is `vidgen COMMAND`."""
+"""Runs `python -m vidgen_jax COMMAND` as `vidgen COMMAND`."""
 
 from vidgen_jax.cli import main
 

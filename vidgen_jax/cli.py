@@ -1,18 +1,17 @@
-"""`vidgen COMMAND [--flag=value ...]`: runs one command, and turns the user's mistakes into one line.
+"""`vidgen COMMAND [--flag=value ...]`: runs one command, and reports the user's mistakes in one line.
 
 A command is a module of `vidgen_jax.commands` with these names:
 
-- `SUMMARY: str`: what the command does and needs; its first line stands in the list of commands.
-- `define_flags(flag_values: flags.FlagValues) -> None`: defines its flags in `flag_values`.
-- `run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None`: runs it; None is success.
+- `SUMMARY: str`: what the command does and needs; the list of commands shows its first line.
+- `define_flags(flag_values: flags.FlagValues) -> None`: defines the command's flags in `flag_values`.
+- `run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None`: runs the command; None is success.
+- `BUCKET_FLAGS: tuple[str, ...]` (optional): names of the flags that accept gs://BUCKET/NAME as well as local paths.
 
-and, where some of its flags take gs://BUCKET/NAME as well as local paths, `BUCKET_FLAGS: tuple[str, ...]`, their names.
+The module of a command is imported only when the command runs, so `vidgen data` never loads the models.
 
-Modules are imported only when their command runs, so `vidgen data` never loads the models.
-
-Exit status: 0 success; 2 a mistake the user can mend, told in one line on stderr; 75 stopped by the platform, to be
-started again; 130 interrupted; otherwise what `run` returned. Anything else is a defect of this package and keeps its
-traceback.
+Exit status: 0 for success; 2 for a mistake that the user can fix, reported in one line on stderr; 75 if the platform
+stopped the process, which should be started again; 130 if interrupted; otherwise the result of `run`. Any other
+exception is a defect of this package and keeps its traceback.
 """
 
 import ast
@@ -39,11 +38,11 @@ from vidgen_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
-  """Where a command lives.
+  """A command of the console script.
 
   Attributes:
-    module: the importable name of its module.
-    arguments: how its positional arguments are written in the usage line; '' if it takes none.
+    module: importable name of its module.
+    arguments: its positional arguments in the usage line; '' if it takes none.
   """
 
   module: str
@@ -80,22 +79,16 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
   """Runs one command and exits with its status.
 
   Args:
-    argv: the words after the program's name; None takes them from `sys.argv`.
-
-  Raises:
-    SystemExit: always, with the status that `dispatch` returned.
+    argv: words after the program's name; None for those of `sys.argv`.
   """
   sys.exit(dispatch(sys.argv[1:] if argv is None else argv))
 
 
 def dispatch(argv: Sequence[str]) -> int:
-  """Runs one command and returns the exit status; what the user can mend becomes one line on stderr.
+  """Runs one command and returns the exit status, as listed in the module's docstring.
 
   Args:
-    argv: the words after the program's name: COMMAND, flags and positional arguments in any order.
-
-  Returns:
-    The exit status, as the module's docstring lists it.
+    argv: words after the program's name: COMMAND, then flags and positional arguments in any order.
   """
   try:
     return _dispatch(list(argv))
@@ -124,13 +117,13 @@ def _dispatch(argv: list[str]) -> int:
   if name not in COMMANDS:
     raise UserError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; the commands are {', '.join(COMMANDS)}")
   command = COMMANDS[name]
-  # First the log: absl gives the root logger a handler of its own where it has none, and orbax logs on import.
+  # Before the import, because orbax logs on import, and absl adds a handler to a root logger that has none.
   _log_to_stderr(verbose=False)
   module = importlib.import_module(command.module)
   flag_values = flags.FlagValues()
-  # Flags may stand behind positional arguments: `vidgen data build shape_motion --num_clips=8`.
+  # Allows flags after positional arguments: `vidgen data build shape_motion --num_clips=8`.
   flag_values.set_gnu_getopt(True)
-  flags.DEFINE_bool("verbose", False, "Also log what the libraries say (orbax, grain, ...).", flag_values=flag_values)
+  flags.DEFINE_bool("verbose", False, "also show the logs of libraries (orbax, grain, ...)", flag_values=flag_values)
   module.define_flags(flag_values)
   if _HELP_FLAGS.intersection(before_separator(words)):
     sys.stdout.write(_describe_command(name, module, flag_values))
@@ -150,18 +143,17 @@ def _list_commands() -> str:
   return (
     f"{vidgen_jax.__doc__}\n\nusage: vidgen COMMAND [--flag=value ...]\n\ncommands:\n"
     + "\n".join(lines)
-    + "\n\n`vidgen COMMAND --help` says what a command needs.\n"
+    + "\n\n`vidgen COMMAND --help` describes a command and its flags.\n"
   )
 
 
 def _summary_line(module_name: str) -> str:
-  """The first line of a module's SUMMARY, read from its source: importing the models takes seconds."""
+  """The first line of a module's SUMMARY, from its source, because importing the models takes seconds."""
   spec = importlib.util.find_spec(module_name)
   if spec is None or spec.origin is None:
     return ""
   for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    if any(isinstance(target, ast.Name) and target.id == "SUMMARY" for target in targets):
+    if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "SUMMARY" for t in node.targets):
       return ast.literal_eval(node.value).strip().splitlines()[0]
   return ""
 
@@ -178,7 +170,7 @@ def _describe_command(name: str, module: ModuleType, flag_values: flags.FlagValu
 
 
 class _StderrHandler(logging.Handler):
-  """One line a record, written around the progress bar; INFO of other packages only where asked for."""
+  """Writes one line per record above the progress bar; records of other packages below WARNING only if verbose."""
 
   def __init__(self):
     super().__init__()

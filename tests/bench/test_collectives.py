@@ -15,7 +15,7 @@ from vidgen_jax.bench import collectives
 from vidgen_jax.core.update import Update
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 
 pytest_plugins = ("tests.trained_runs", "tests.tiny_experiment")
 
@@ -28,14 +28,14 @@ SHORT = {"data__num_frames": 2, "algorithm__decomposition": "downsampled"}
 def on_eight(tiny):
   """The tiny experiment on eight devices, its state split over `fsdp` of them."""
 
-  def make(*, fsdp: int = 1, **changes) -> experiments.Experiment:
+  def make(*, fsdp: int = 1, **changes) -> Experiment:
     config = dataclasses.replace(tiny(**SHORT | changes).config, mesh=MeshConfig(fsdp=fsdp, fsdp_min_size=16))
-    return experiments.build(config, devices=jax.devices()[:8])
+    return build_experiment(config, devices=jax.devices()[:8])
 
   return make
 
 
-def _traffic(experiment: experiments.Experiment) -> dict[str, collectives.Traffic]:
+def _traffic(experiment: Experiment) -> dict[str, collectives.Traffic]:
   compiled = collectives.compile_step(experiment, "main")
   return collectives.traffic(experiment, "main", compiled.as_text())
 
@@ -209,8 +209,8 @@ def test_a_step_that_does_not_fit_is_one_line(on_eight, monkeypatch):
     def compile(self, **_):
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 36.88G exceeds 15.48G\nand more")
 
-  monkeypatch.setattr(experiments.Experiment, "step_fn", lambda *_: Large())
-  with pytest.raises(UserError, match="does not fit 8 devices, give more of them: RESOURCE_EXHAUSTED: 36"):
+  monkeypatch.setattr(Experiment, "step_fn", lambda *_: Large())
+  with pytest.raises(UserError, match="does not fit 8 devices, use more of them: RESOURCE_EXHAUSTED: 36"):
     collectives.compile_step(on_eight(), "main")
 
 

@@ -167,7 +167,7 @@ def test_loops_in_loops_multiply():
 )
 def test_a_loop_that_runs_nobody_knows_how_often_is_an_error(old, new):
   assert old in WRITTEN_OUT
-  with pytest.raises(ValueError, match="loop loop holds collectives, and how often it runs is not known"):
+  with pytest.raises(ValueError, match="loop loop contains collectives, but its number of iterations is unknown"):
     payloads(WRITTEN_OUT.replace(old, new))
 
 

@@ -1,13 +1,14 @@
-"""What devices tell each other in a train step, and what each holds: read off the compiled step, nothing is run.
+"""Traffic between devices in a train step and memory per device, from the compiled step. Runs nothing.
 
-Bytes are of payloads, as one device holds them whole: the operand of an all-reduce or a reduce-scatter, the result of
-an all-gather. What travels over a link is up to twice that, by the algorithm.
+Bytes are of whole payloads on one device: the operand of an all-reduce or a reduce-scatter, the result of an
+all-gather. The traffic of a link is up to twice that, depending on the algorithm.
 """
 
 import collections
 import contextlib
 import dataclasses
 import math
+import operator
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,23 +27,22 @@ from vidgen_jax.core.step import StepConstants
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_NORM_SCOPE, BATCH_STATS
 from vidgen_jax.ops.losses import PAIRS_SCOPE
-from vidgen_jax.parallel import mesh as meshes
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.parallel.mesh import replicated
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment
+from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment, build_experiment
 
 GRADIENTS, PARAMETERS, STATISTICS = "gradients", "parameters", "batch statistics"
 PAIRS, SCALARS, OTHER = "pairs of clips", "scalars", "other"
 PURPOSES = (GRADIENTS, PARAMETERS, STATISTICS, PAIRS, SCALARS, OTHER)
-"""What an array is exchanged for: parameters are gathered where they are split; pairs of clips, which may lie on
-different devices, are those of the mixed projection head and of the motion constraint; scalars are losses and norms."""
+"""Reasons for exchanging an array: split parameters are gathered; the mixed projection head and the motion constraint
+use pairs of clips, which may be on different devices; scalars are losses and norms."""
 
 GOAL = 1.05
-"""Bytes of gradients that devices exchange, over those of the parameters that each update trains."""
+"""Goal for the bytes of exchanged gradients over those of the trained parameters."""
 
-# XLA divides the program among devices before LLVM sees it, and nothing of this is run.
+# LLVM's optimisations do not matter: XLA partitions the program before them, and nothing runs.
 _QUICK_ON_CPU = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-# JAX's name of the backward pass of a linen module; that of a loss names none.
+# JAX's name of the backward pass of a linen module; the backward pass of a loss has no module's name.
 _IN_NETWORK = re.compile(r"transpose\(jvp\(\w")
 _REDUCTIONS = ("all-reduce", "reduce-scatter")
 _MB = 1e6
@@ -52,12 +52,12 @@ _Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-  """What a step's collectives move for one purpose, on each device.
+  """Data that a step's collectives move for one purpose, on each device.
 
   Attributes:
-    bytes: of all payloads.
-    runs: how many collectives run; one that moves arrays for several purposes counts for its first array.
-    largest: the payload with most bytes; None without any.
+    bytes: bytes of all payloads.
+    runs: number of executed collectives; one that moves arrays for several purposes counts for its first array.
+    largest: payload with most bytes; None if there is none.
   """
 
   bytes: int
@@ -66,15 +66,16 @@ class Traffic:
 
 
 def compile_step(experiment: Experiment, phase: str) -> Any:
-  """The train step compiled for the devices of the experiment's mesh, which need not exist.
+  """Compiles the train step for the devices of the experiment's mesh, which need not exist.
 
   Raises:
     UserError: if it needs more memory than they have.
   """
   constants = abstract_constants(experiment, phase)
-  lowered = experiment.step_fn(phase).lower(experiment.abstract_state, experiment.batch_shape(), constants)
+  step: Any = experiment.step_fn(phase)
+  lowered = step.lower(experiment.abstract_state, experiment.batch_shape(), constants)
   on_cpu = experiment.mesh.devices.flat[0].platform == "cpu"
-  # A program out of a cache has the names of the one that was put there, whatever its operations are called now.
+  # A cached program would have the operation names of the time when it was cached.
   with own_compilation_cache():
     try:
       return lowered.compile(compiler_options=_QUICK_ON_CPU if on_cpu else None)
@@ -82,26 +83,26 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
       reason = str(error).splitlines()[0]
-      raise UserError(f"the step does not fit {experiment.mesh.size} devices, give more of them: {reason}") from error
+      raise UserError(f"the step does not fit {experiment.mesh.size} devices, use more of them: {reason}") from error
 
 
 def abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
-  """As `Experiment.step_constants`, shapes only: devices that do not exist hold no arrays."""
-  whole = meshes.replicated(experiment.mesh)
+  """Shapes of `Experiment.step_constants`, for devices that do not exist."""
+  whole = replicated(experiment.mesh)
 
   def shaped(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=whole)
 
-  frozen = {}
+  frozen: dict[str, Any] = {}
   for name, weights in experiment.frozen_weights.items():
     variables = jax.tree.map(shaped, dict(weights.variables))
     frozen[name] = NetState(params=variables.pop("params"), variables=variables)
-  rate = shaped(jnp.float32(0))
-  return StepConstants(learning_rates={u.name: rate for u in experiment.algorithm.updates(phase)}, frozen=frozen)
+  rates: dict[str, Any] = {update.name: shaped(jnp.float32(0)) for update in experiment.algorithm.updates(phase)}
+  return StepConstants(learning_rates=rates, frozen=frozen)
 
 
 def gradient_bytes(experiment: Experiment, phase: str) -> int:
-  """Bytes of the gradients of a step: of each update's trained nets, once for each of its repeats."""
+  """Bytes of the gradients of all repeats of all updates of a step."""
   nets = experiment.abstract_state.nets
   return sum(
     update.repeats * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(nets[name].params))
@@ -111,46 +112,42 @@ def gradient_bytes(experiment: Experiment, phase: str) -> int:
 
 
 def parameter_bytes(experiment: Experiment, phase: str) -> int:
-  """Bytes of the parameters that are split over devices, of all nets, once for each repeat of each update of a step."""
+  """Bytes of the parameters that are split over devices, times the repeats of all updates of a step."""
   once = sum(leaf.size * leaf.dtype.itemsize for leaf in _split(experiment))
   return once * sum(update.repeats for update in experiment.algorithm.updates(phase))
 
 
 def _split(experiment: Experiment) -> list[jax.ShapeDtypeStruct]:
-  """The leaves of all nets that no device holds whole."""
-  nets = experiment.abstract_state.nets
-  return [leaf for leaf in jax.tree.leaves(nets) if leaf.sharding.shard_shape(leaf.shape) != leaf.shape]
+  leaves = jax.tree.leaves(experiment.abstract_state.nets)
+  return [leaf for leaf in leaves if leaf.sharding.shard_shape(leaf.shape) != leaf.shape]
 
 
 def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]:
-  """What the collectives of a compiled step move, by purpose.
+  """Traffic of a compiled step by purpose, one of `PURPOSES`.
 
-  A reduction in a network's backward pass that is of no other purpose counts as one of gradients: should it be anything
-  else, there are more bytes of gradients than there should be.
+  A reduction in a network's backward pass without another purpose counts as one of gradients; an unexpected reduction
+  therefore shows as too many bytes of gradients.
 
   Args:
-    experiment: whose step it is.
-    phase: of the step.
-    text: of the compiled step, `compiled.as_text()`.
-
-  Returns:
-    One entry for each of `PURPOSES`.
+    experiment: experiment of the step.
+    phase: phase of the step.
+    text: the compiled step, `compiled.as_text()`.
   """
   nets = experiment.abstract_state.nets
   trained = {name for update in experiment.algorithm.updates(phase) for name in update.trains}
   parameters = _shapes({name: nets[name].params for name in trained})
   statistics = _shapes({name: net.variables.get(BATCH_STATS, {}) for name, net in nets.items()})
-  # Layers that are stacked have statistics of an axis more than each of them.
+  # Stacked layers have one axis more than each of them.
   statistics |= {stacked[1:] for stacked in statistics}
   gathered = {shape for leaf in _split(experiment) for shape in _gathered_shapes(leaf)}
-  found = collections.defaultdict(list)
+  found: dict[str, list[Payload]] = collections.defaultdict(list)
   for payload in payloads(text):
     found[_purpose(payload, parameters, gathered, statistics)].append(payload)
   return {
     purpose: Traffic(
       bytes=sum(payload.bytes for payload in found[purpose]),
       runs=sum(payload.times for payload in found[purpose] if payload.is_first),
-      largest=max(found[purpose], key=lambda payload: payload.bytes, default=None),
+      largest=max(found[purpose], key=operator.attrgetter("bytes"), default=None),
     )
     for purpose in PURPOSES
   }
@@ -177,14 +174,14 @@ def _is_of_pairs(payload: Payload, *, in_network: bool, is_parameter: bool) -> b
   names = [payload.scope]
   if payload.kind not in _REDUCTIONS or not is_parameter:
     names.append(payload.wanted_by)
-  # Reductions are put together, and then serve one of many.
+  # XLA combines reductions and keeps one of their names.
   if payload.kind not in _REDUCTIONS or not (is_parameter or in_network):
     names.append(payload.serves)
   return any(PAIRS_SCOPE in name for name in names)
 
 
 def _gathered_shapes(leaf: jax.ShapeDtypeStruct) -> Iterator[_Shape]:
-  """The shape of an array that is put together of parts, and the one whose first axis counts the parts."""
+  """The shape of a gathered array, and the one whose first axis counts the parts."""
   yield _ordered(leaf.shape)
   part = leaf.sharding.shard_shape(leaf.shape)
   yield _ordered((math.prod(leaf.shape) // math.prod(part), *part))
@@ -195,12 +192,12 @@ def _shapes(tree: Any) -> set[_Shape]:
 
 
 def _ordered(shape: _Shape) -> _Shape:
-  """A shape as compilers keep it: axes change places, and those of length 1 come and go."""
+  # Compilers transpose axes, and add and remove those of length 1.
   return tuple(sorted(length for length in shape if length != 1))
 
 
 def state_bytes(experiment: Experiment) -> dict[str, int]:
-  """Bytes of the training state on one device, by what it is: 'parameters', 'optimizer', 'averages', 'variables'."""
+  """Bytes of the train state on one device: 'parameters', 'optimizer', 'averages', 'variables'."""
   state = experiment.abstract_state
   parts = {
     "parameters": {name: net.params for name, net in state.nets.items()},
@@ -218,15 +215,15 @@ def fake_devices(names: Sequence[str]) -> dict[str, Sequence[Any]]:
   """Devices to compile for, by name.
 
   Args:
-    names: numbers of CPU devices, or topologies of TPUs as libtpu names them, 'v5p:4x4x4'.
+    names: numbers of CPU devices, or TPU topologies with libtpu's names such as 'v5p:4x4x4'.
 
   Raises:
-    UserError: if a name is neither, libtpu is not installed or does not know a topology, or JAX runs already with fewer
+    UserError: if a name is neither, libtpu is missing or does not know a topology, or JAX already runs with fewer
       devices.
   """
   counts = [int(name) for name in names if name.isdigit()]
   if counts:
-    with contextlib.suppress(RuntimeError):  # once JAX runs, it is too late
+    with contextlib.suppress(RuntimeError):  # Raised if JAX already runs.
       jax.config.update("jax_num_cpu_devices", max(counts))
     available = jax.devices("cpu")
     if not 0 < min(counts) <= max(counts) <= len(available):
@@ -237,23 +234,20 @@ def fake_devices(names: Sequence[str]) -> dict[str, Sequence[Any]]:
 def _topology(name: str) -> Sequence[Any]:
   if not re.fullmatch(r"v\w+:\d+(x\d+)+", name):
     raise UserError(f"--collectives: {name!r} is neither a number of devices nor a topology such as v5p:4x4x4")
-  # No TPU is used: libtpu need neither ask a server of the cloud, on and on, where it runs, nor be the only one to run.
+  # No TPU is used: libtpu must not query the metadata server of a cloud, which it repeats without end, and other
+  # processes may use libtpu as well.
   for setting in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
     os.environ.setdefault(setting, "1")
   try:
     return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
   except (RuntimeError, ValueError) as error:
     raise UserError(
-      f"--collectives={name} needs libtpu (pip install libtpu), which says: {str(error).splitlines()[0]}"
+      f"--collectives={name} needs libtpu (pip install libtpu), which reports: {str(error).splitlines()[0]}"
     ) from error
 
 
 def fit(config: ExperimentConfig, num_devices: int) -> ExperimentConfig:
-  """The config with batches that this many devices can divide.
-
-  The training batch stays as it is if the devices divide it, and grows to the next multiple otherwise. Batches of
-  evaluation, which the step does not know, grow too.
-  """
+  """The config with batch sizes rounded up to multiples of the number of devices, also those of the evaluation."""
 
   def grown(batch_size: int, unit: int) -> int:
     return -(-batch_size // unit) * unit
@@ -270,21 +264,18 @@ def fit(config: ExperimentConfig, num_devices: int) -> ExperimentConfig:
 
 
 def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int = 0) -> list[Measurement]:
-  """Compiles the train step for devices and reads off what it moves and holds.
+  """Compiles the train step for devices and reports its traffic and memory, in megabytes of 1e6 bytes.
 
   Args:
-    config: of the experiment; see `fit`.
-    devices: those of a mesh, fake or of a topology.
+    config: config of the experiment; see `fit`.
+    devices: devices of the mesh, fake or of a topology.
     first_step: completed train steps, which choose the phase.
-
-  Returns:
-    The figures, in the order of the table; megabytes are 1e6 bytes.
 
   Raises:
     UserError: if the config does not fit the devices.
-    ValueError: if a loop around collectives runs nobody knows how often.
+    ValueError: if the number of iterations of a loop with collectives is unknown.
   """
-  experiment = experiments.build(fit(config, len(devices)), devices=list(devices))
+  experiment = build_experiment(fit(config, len(devices)), devices=list(devices))
   phase = experiment.algorithm.phase_at(first_step)
   compiled = compile_step(experiment, phase)
   needed = gradient_bytes(experiment, phase)
@@ -298,7 +289,7 @@ def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int
 def _traffic_figures(needed: int, moved: Mapping[str, Traffic], *, parameters: int) -> Iterator[Measurement]:
   yield Measurement(name="gradients of the step", value=needed / _MB, unit="MB", note="float32, updates x repeats")
   total = sum(part.bytes for part in moved.values())
-  yield Measurement(name="moved by collectives", value=total / _MB, unit="MB", note="payload on each device")
+  yield Measurement(name="moved by collectives", value=total / _MB, unit="MB", note="payloads, on each device")
   for purpose, part in moved.items():
     largest = part.largest
     note = f"{part.runs} collectives"
@@ -309,7 +300,7 @@ def _traffic_figures(needed: int, moved: Mapping[str, Traffic], *, parameters: i
   yield Measurement(name="moved / needed gradients", value=moved[GRADIENTS].bytes / needed, at_most=GOAL)
   if parameters:
     ratio = moved[PARAMETERS].bytes / parameters
-    yield Measurement(name="gathered / split parameters", value=ratio, at_most=GOAL, note="once an update")
+    yield Measurement(name="gathered / split parameters", value=ratio, at_most=GOAL, note="once per update")
 
 
 def _memory_figures(experiment: Experiment, analysis: Any) -> Iterator[Measurement]:

@@ -1,11 +1,11 @@
-"""What compiling a train step costs, and what XLA knows of the result: FLOPs and memory."""
+"""Compilation times of a train step, and the FLOPs and memory that XLA reports."""
 
 import contextlib
 import dataclasses
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,23 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from vidgen_jax.bench.flops import Jaxpr, loops_over_products
-from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 
-# Products that XLA hands to a library are opaque to its cost analysis.
+# XLA's cost analysis does not see inside library calls.
 _LIBRARY_CALL = re.compile(r'custom_call_target="__(cudnn|cublas|onednn)')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compilation:
-  """A compiled train step and how long it took, in seconds.
+  """A compiled train step and the seconds that it took.
 
   Attributes:
-    program: the step as JAX traced it.
-    step: the executable.
-    lowering: tracing and lowering to XLA's input.
-    cold: XLA's compilation, with nothing in the cache.
-    cached: the same with its result in the cache; None if the backend puts nothing there.
+    program: traced step.
+    step: executable.
+    lowering: seconds of tracing and lowering to XLA's input.
+    cold: seconds of XLA's compilation with an empty cache.
+    cached: seconds of the compilation from the cache; None if the backend does not cache.
   """
 
   program: Jaxpr
@@ -42,32 +41,37 @@ class Compilation:
 
 
 def trace_step(experiment: Experiment, phase: str) -> jax.stages.Traced:
-  """The train step of a phase, traced anew for abstract arguments; nothing of an earlier compilation is reused."""
-  arguments = (experiment.abstract_state, experiment.batch_shape(), experiment.step_constants(0, phase))
-  return experiment.step_fn(phase).trace(*arguments)
+  """Traces the train step of a phase for abstract arguments, without reusing an earlier trace."""
+  step: Any = experiment.step_fn(phase)
+  return step.trace(experiment.abstract_state, experiment.batch_shape(), experiment.step_constants(0, phase))
 
 
 def compile_twice(experiment: Experiment, phase: str) -> Compilation:
-  """Compiles the train step of a phase without a cache, and again from one. The user's cache is left alone."""
-  seconds = []
+  """Compiles the train step of a phase with an empty cache, and from the cache. Does not touch the user's cache."""
   with own_compilation_cache() as folder:
-    for _ in range(2):
-      start = time.perf_counter()
-      traced = trace_step(experiment, phase)
-      lowered = traced.lower()
-      middle = time.perf_counter()
-      compiled = lowered.compile()
-      seconds.append((middle - start, time.perf_counter() - middle))
-      if not any(folder.iterdir()):
-        break
-  (lowering, cold), *again = seconds
-  cached = again[0][1] if again else None
-  return Compilation(program=traced.jaxpr.jaxpr, step=compiled, lowering=lowering, cold=cold, cached=cached)
+    traced, lowered, lowering = _lower(experiment, phase)
+    step, cold = _compile(lowered)
+    cached = None
+    if any(folder.iterdir()):
+      traced, lowered, _ = _lower(experiment, phase)
+      step, cached = _compile(lowered)
+  return Compilation(program=traced.jaxpr.jaxpr, step=step, lowering=lowering, cold=cold, cached=cached)
+
+
+def _lower(experiment: Experiment, phase: str) -> tuple[jax.stages.Traced, jax.stages.Lowered, float]:
+  start = time.perf_counter()
+  traced = trace_step(experiment, phase)
+  return traced, traced.lower(), time.perf_counter() - start
+
+
+def _compile(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, float]:
+  start = time.perf_counter()
+  return lowered.compile(), time.perf_counter() - start
 
 
 @contextlib.contextmanager
-def own_compilation_cache() -> Iterator[Path]:
-  """An empty compilation cache for a while, which keeps programs however fast they compile."""
+def own_compilation_cache() -> Generator[Path]:
+  """Replaces the compilation cache by an empty temporary one, which also keeps programs that compile quickly."""
   names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
   before = {name: getattr(jax.config, name) for name in names}
   with tempfile.TemporaryDirectory() as folder:
@@ -83,24 +87,24 @@ def own_compilation_cache() -> Iterator[Path]:
 
 
 def executed_flops(experiment: Experiment, phase: str, compilation: Compilation) -> tuple[float | None, str]:
-  """XLA's own count of all operations of a train step, elementwise ones too, over all devices.
+  """XLA's count of all operations of a train step, also elementwise ones, over all devices.
 
-  XLA counts a loop's body once and knows nothing of what a library does. A step that has either is counted in another
-  form: with its loops unrolled, and before XLA optimises it.
+  XLA counts a loop's body once and library calls not at all. A step with either is counted with its loops unrolled,
+  before XLA optimises it.
 
   Args:
-    experiment: whose step it is.
-    phase: of the step.
-    compilation: of the step.
+    experiment: experiment of the step.
+    phase: phase of the step.
+    compilation: the compiled step.
 
   Returns:
-    (FLOPs, what they were counted in); None instead of the FLOPs, and why, if there is no honest count.
+    (FLOPs, the program that was counted); or (None, the reason) if there is no valid count.
   """
   if not loops_over_products(compilation.program):
     count = _cost(compilation.step)
     if count and not _LIBRARY_CALL.search(compilation.step.as_text()):
       return count * experiment.mesh.size, "the compiled program"
-  unrolled = experiments.build(_unrolled(experiment.config), devices=list(experiment.mesh.devices.flat))
+  unrolled = build_experiment(_unrolled(experiment.config), devices=list(experiment.mesh.devices.flat))
   traced = trace_step(unrolled, phase)
   if loops_over_products(traced.jaxpr.jaxpr):
     return None, "the step has loops that cannot be unrolled"
@@ -108,7 +112,7 @@ def executed_flops(experiment: Experiment, phase: str, compilation: Compilation)
 
 
 def _unrolled(config: ExperimentConfig) -> ExperimentConfig:
-  algorithm = config.algorithm
+  algorithm: Any = config.algorithm
   if "unroll" in {field.name for field in dataclasses.fields(algorithm)}:
     algorithm = dataclasses.replace(algorithm, unroll=True)
   return dataclasses.replace(config, algorithm=algorithm, step=dataclasses.replace(config.step, unroll=True))
@@ -120,7 +124,7 @@ def _cost(stage: Any) -> float | None:
 
 
 def peak_memory(compiled: Any) -> tuple[int | None, str]:
-  """Bytes that one device needs at most, and how that is known; None if the backend does not tell.
+  """(peak bytes of one device, how they were obtained); None if the backend does not report them.
 
   Args:
     compiled: a program that has run.
@@ -132,11 +136,11 @@ def peak_memory(compiled: Any) -> tuple[int | None, str]:
 
 
 def planned_memory(compiled: Any) -> tuple[int | None, str]:
-  """As `peak_memory`, but what XLA planned for this program alone, whatever else has run on the device."""
+  """As `peak_memory`, but only what XLA planned for this program."""
   analysis = compiled.memory_analysis()
   if analysis is None:
-    return None, "this backend does not tell"
-  # Outputs that alias donated arguments take no room of their own.
+    return None, "not reported by this backend"
+  # Outputs that alias donated arguments need no memory of their own.
   own_outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
   total = analysis.argument_size_in_bytes + own_outputs + analysis.temp_size_in_bytes
   return total, "arguments, outputs and temporaries, as planned by XLA"

@@ -1,4 +1,4 @@
-"""Published peaks of accelerators."""
+"""Published peak FLOP/s of accelerators."""
 
 import re
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-  """Dense bfloat16 products of one kind of accelerator.
+  """Peak rate of dense bfloat16 matrix products of one kind of accelerator.
 
   Attributes:
-    name: of the chip, as `--device_kind` takes it.
-    kinds: a pattern of the whole `device_kind` that JAX reports.
+    name: name of the chip, as in `--device_kind`.
+    kinds: regular expression for the whole `device_kind` that JAX reports.
     chip: FLOP/s of a chip.
-    devices: how many devices JAX sees in a chip.
+    devices: number of JAX devices per chip.
   """
 
   name: str
@@ -22,7 +22,7 @@ class Peak:
 
   @property
   def backend(self) -> str:
-    """What JAX calls its kind of accelerator: 'tpu' or 'gpu'."""
+    """JAX's name of the backend: 'tpu' or 'gpu'."""
     return "tpu" if self.name.startswith("TPU") else "gpu"
 
 
@@ -32,7 +32,7 @@ PEAKS = (
   Peak(name="NVIDIA H100", kinds="NVIDIA H100 80GB HBM3", chip=989e12),
   Peak(name="NVIDIA A100", kinds="NVIDIA A100.*", chip=312e12),
   # cloud.google.com/tpu/docs, the pages v2, v3, v4, v5e, v5p, v6e: peak compute per chip. A chip of v2 and v3 has two
-  # TensorCores, each a device of its own.
+  # TensorCores, and each is a device.
   Peak(name="TPU v2", kinds="TPU v2", chip=45e12, devices=2),
   Peak(name="TPU v3", kinds="TPU v3", chip=123e12, devices=2),
   Peak(name="TPU v4", kinds="TPU v4", chip=275e12),
@@ -44,5 +44,5 @@ PEAKS = (
 
 
 def published_peak(device_kind: str) -> float | None:
-  """FLOP/s of one device by `PEAKS`; None if its kind, such as 'NVIDIA H200', is not there."""
+  """FLOP/s of one device of a kind such as 'NVIDIA H200'; None if `PEAKS` does not contain it."""
   return next((peak.chip / peak.devices for peak in PEAKS if re.fullmatch(peak.kinds, device_kind)), None)

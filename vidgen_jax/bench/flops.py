@@ -1,19 +1,19 @@
-"""Counting FLOPs: what a loss and its gradient need, read off the shapes of its layers.
+"""Counts the FLOPs that a loss and its gradient need, from the shapes of its layers.
 
-Only convolutions and matrix products count, two FLOPs a multiply-add; everything else (activations, normalisation,
-optimizers) is left out, so the counts are lower bounds of what a program executes. Products with the zeros of a
-convolution's padding are not counted, as in XLA's own cost analysis, which makes the two comparable.
+Only convolutions and matrix products count, with two FLOPs per multiply-add. Everything else (activations,
+normalisation, optimizers) is left out, so the counts are lower bounds of what a program executes. Products with the
+zeros of a convolution's padding do not count, as in XLA's cost analysis, which makes the two comparable.
 
-What the gradient needs follows from reverse mode: a product f(a, b) costs its FLOPs once more for each operand that
-depends on the differentiated parameters, if f is on the way to the loss. So a discriminator update pays nothing for
-the generator's backward pass nor for gradients of the discriminators' first layers with respect to their input, and a
-generator update pays for gradients of the discriminators' inputs but not of their kernels. This is derived from the
-forward program alone, without JAX's differentiation, and is therefore a yardstick for it. A loss that differentiates by
-itself, such as a gradient penalty, has its inner backward pass in its forward program, and pays for its gradient like
-for any other product. Recomputed activations (rematerialisation) are not counted: they are no necessity but a price.
+The cost of the gradient follows from reverse mode: a product f(a, b) on the path to the loss costs its FLOPs once more
+for each operand that depends on the differentiated parameters. So a discriminator update does not pay for the
+generator's backward pass nor for the gradient with respect to the discriminators' input, and a generator update pays
+for the gradient of the discriminators' inputs but not of their kernels. The count uses the forward program alone, not
+JAX's differentiation, and can therefore verify the latter. The forward program of a loss that differentiates, such as a
+gradient penalty, contains its inner backward pass, which counts like any other product. Recomputed activations
+(rematerialisation) do not count: they are not needed.
 
-Of code that is chosen by platform (`lax.platform_dependent`) the branch of the default backend is counted, or of the
-one that `on_backend` names; of branches that are chosen by values, the dearest.
+Of a branch by platform (`lax.platform_dependent`), the default backend's side counts, or that of `on_backend`; of a
+branch by value, the most expensive side.
 """
 
 import collections
@@ -22,7 +22,7 @@ import contextvars
 import enum
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,22 +36,18 @@ Jaxpr = jex_core.Jaxpr
 Direction = Literal["forward", "backward"]
 
 _STOP_GRADIENT = "stop_gradient"
-# Where a call keeps the program it runs; its inputs are the call's inputs, in order.
+# Parameters of a call that hold the called program, whose inputs are the call's inputs, in order.
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
-# What programs call the platforms of a backend, where it is not the backend's own name.
+# Names of a backend's platforms in programs, if they differ from the backend's name.
 _LOWERED_AS = {"gpu": {"cuda", "rocm"}}
 
 _BACKEND: contextvars.ContextVar[str | None] = contextvars.ContextVar("backend", default=None)
 
 
 @contextlib.contextmanager
-def on_backend(name: str) -> Iterator[None]:
-  """Counts as for another backend than this machine's default.
-
-  Args:
-    name: as `jax.default_backend` gives it: 'cpu', 'gpu', 'tpu'.
-  """
+def on_backend(name: str) -> Generator[None]:
+  """Counts for another backend than this machine's default: 'cpu', 'gpu' or 'tpu'."""
   token = _BACKEND.set(name)
   try:
     yield
@@ -64,11 +60,11 @@ class Part:
   """One kind of work in a loss and its gradient.
 
   Attributes:
-    network: class of the outermost module it happens in; '' for what is in none.
+    network: class of the outermost module; '' outside of modules.
     direction: 'forward', or 'backward' for gradients.
-    on: 'clips' where it depends on the batch or the latents; 'weights' where it does not: power iterations and
-      penalties on weights, whose cost is the same for any batch size, and where a gradient penalty sets out on its way
-      back, with a one for every clip.
+    on: 'clips' if it depends on the batch or the latents, otherwise 'weights': power iterations and penalties on
+      weights, whose cost does not depend on the batch size, and the start of a gradient penalty's backward pass, which
+      has a constant one per clip.
   """
 
   network: str
@@ -77,7 +73,7 @@ class Part:
 
 
 Parts = Mapping[Part, int]
-"""FLOPs by the kind of work."""
+"""FLOPs by kind of work."""
 
 
 class _Depends(enum.IntFlag):
@@ -90,18 +86,22 @@ def product_flops(equation: jex_core.JaxprEqn) -> int:
   """FLOPs of one convolution or matrix product; 0 for any other equation."""
   if equation.primitive.name == "dot_general":
     (contracted, _), _ = equation.params["dimension_numbers"]
-    lhs, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    lhs, out = _shape(equation.invars[0]), _shape(equation.outvars[0])
     return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
   if equation.primitive.name == "conv_general_dilated":
     return _convolution_flops(equation)
   return 0
 
 
+def _shape(atom: Any) -> tuple[int, ...]:
+  return atom.aval.shape
+
+
 def _convolution_flops(equation: jex_core.JaxprEqn) -> int:
   p = equation.params
   lhs_spec, rhs_spec, out_spec = p["dimension_numbers"]
-  lhs, rhs = (variable.aval.shape for variable in equation.invars)
-  out = equation.outvars[0].aval.shape
+  lhs, rhs = map(_shape, equation.invars)
+  out = _shape(equation.outvars[0])
   taps = 1
   for i in range(len(lhs) - 2):
     taps *= _taps_on_input(
@@ -120,16 +120,16 @@ def _convolution_flops(equation: jex_core.JaxprEqn) -> int:
 def _taps_on_input(
   *, size: int, kernel: int, out: int, stride: int, padding: int, lhs_dilation: int, rhs_dilation: int
 ) -> int:
-  """Pairs of an output place and a kernel tap that meet an input element, not padding or a hole of dilation."""
-  place = np.arange(out)[:, None] * stride + np.arange(kernel)[None] * rhs_dilation - padding
-  return int(np.sum((place >= 0) & (place <= (size - 1) * lhs_dilation) & (place % lhs_dilation == 0)))
+  """Pairs of an output element and a kernel tap that use an input element, not padding or a hole of dilation."""
+  index = np.arange(out)[:, None] * stride + np.arange(kernel)[None] * rhs_dilation - padding
+  return int(np.sum((index >= 0) & (index <= (size - 1) * lhs_dilation) & (index % lhs_dilation == 0)))
 
 
 def traced_flops(jaxpr: Jaxpr) -> int:
-  """FLOPs of all products in a traced program, loops times their trips, gradients that it takes included.
+  """FLOPs of all products in a traced program, including its gradients and all iterations of its loops.
 
   Raises:
-    ValueError: if products stand inside a while loop.
+    ValueError: if a while loop contains products.
   """
   total = 0
   for equation in jaxpr.eqns:
@@ -139,7 +139,7 @@ def traced_flops(jaxpr: Jaxpr) -> int:
 
 
 def loops_over_products(jaxpr: Jaxpr) -> bool:
-  """Whether a traced program has a loop of several trips around a product: XLA's cost analysis counts one trip."""
+  """Whether a loop of several iterations contains a product; XLA's cost analysis counts one iteration."""
   return any(
     (_trips(equation, has_products=False) > 1 and traced_flops(sub) > 0) or loops_over_products(sub)
     for equation in jaxpr.eqns
@@ -153,12 +153,12 @@ def _once_or_longest(equation: jex_core.JaxprEqn, inner: Sequence[int]) -> int:
 
 def _trips(equation: jex_core.JaxprEqn, *, has_products: bool) -> int:
   if equation.primitive.name == "while" and has_products:
-    raise ValueError("cannot count FLOPs inside a while loop, whose number of trips is not known; use a scan")
+    raise ValueError("cannot count FLOPs inside a while loop: its number of iterations is unknown; use a scan")
   return equation.params["length"] if equation.primitive.name == "scan" else 1
 
 
 def _subjaxprs(equation: jex_core.JaxprEqn) -> Iterator[Jaxpr]:
-  """The programs inside an equation that may run on this platform."""
+  """The programs in an equation that may run on this platform."""
   platforms = equation.params.get("branches_platforms")
   if platforms is not None:
     yield equation.params["branches"][_branch_taken(platforms)].jaxpr
@@ -172,26 +172,26 @@ def _subjaxprs(equation: jex_core.JaxprEqn) -> Iterator[Jaxpr]:
 
 
 def _branch_taken(platforms: Sequence[tuple[str, ...] | None]) -> int:
-  """Which branch of a `lax.platform_dependent` the backend runs; None stands for all other platforms."""
+  """Index of the branch of a `lax.platform_dependent` that the backend runs; None stands for all other platforms."""
   backend = _BACKEND.get() or jax.default_backend()
   names = _LOWERED_AS.get(backend, {backend})
   return next(index for index, branch in enumerate(platforms) if branch is None or names & set(branch))
 
 
 def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -> Parts:
-  """FLOPs that a loss and its gradient need, by the kind of work.
+  """FLOPs that a loss and its gradient need, by kind of work.
 
   Args:
     function: (params, constants, data) -> (loss, other outputs).
-    params: pytree of arrays or ShapeDtypeStructs: what is differentiated.
-    constants: pytree: weights that are used but not differentiated.
-    data: pytree: clips, labels, random keys.
+    params: pytree of arrays or ShapeDtypeStructs that are differentiated.
+    constants: pytree of weights that are used but not differentiated.
+    data: pytree of clips, labels and random keys.
 
   Returns:
-    Counts of every kind that occurs. The forward pass serves all outputs, the backward pass the loss alone.
+    Counts of the kinds that occur. The forward pass computes all outputs, the backward pass starts at the loss alone.
 
   Raises:
-    ValueError: if products stand inside a while loop.
+    ValueError: if a while loop contains products.
   """
   closed = jax.make_jaxpr(function)(params, constants, data)
   sizes = [len(jax.tree.leaves(argument)) for argument in (params, constants, data)]
@@ -210,7 +210,7 @@ def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -
 
 
 def _needs(jaxpr: Jaxpr, wanted: Sequence[bool], direction: Direction) -> tuple[list[bool], list[list[bool]]]:
-  """Which inputs the wanted outputs (backward: their gradients) depend on, and which outputs of every equation."""
+  """Inputs that the wanted outputs (backward: their gradients) depend on, and needed outputs of every equation."""
   needed = {variable for variable, want in zip(jaxpr.outvars, wanted, strict=True) if want and _is_variable(variable)}
   by_equation = []
   for equation in reversed(jaxpr.eqns):
@@ -236,7 +236,7 @@ def _needed_inputs(equation: jex_core.JaxprEqn, outputs: Sequence[bool], directi
 
 
 def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool], direction: Direction) -> list[bool]:
-  """Which outputs of a loop's body are needed: what one trip hands on may be needed by the next only."""
+  """Needed outputs of a loop's body; a carry may be needed by the next iteration only."""
   consts, carry = _constants_and_carry(scan)
   wanted, before = list(outputs), None
   while wanted != before:
@@ -247,10 +247,9 @@ def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool], direction:
 
 
 def _constants_and_carry(scan: jex_core.JaxprEqn) -> tuple[int, int]:
-  """How many inputs stay the same and how many are handed on; JAX's own names for the numbers differ by version.
-
-  What is scanned, or collected, has an axis more outside of the body than inside.
-  """
+  """Numbers of constant inputs and of carries of a scan."""
+  # JAX's parameters for these numbers differ between versions, so ranks are compared: scanned inputs and collected
+  # outputs have one axis more outside of the body.
   body = next(_subjaxprs(scan))
 
   def num_stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
@@ -261,7 +260,7 @@ def _constants_and_carry(scan: jex_core.JaxprEqn) -> tuple[int, int]:
 
 
 class _Counter:
-  """Follows what every value depends on, and counts the needed products in one direction."""
+  """Propagates the dependences of values, and counts the needed products in one direction."""
 
   def __init__(self, direction: Direction) -> None:
     self._direction = direction
@@ -270,17 +269,17 @@ class _Counter:
   def visit(
     self, jaxpr: Jaxpr, tags: Sequence[_Depends], wanted: Sequence[bool], network: str, trips: int
   ) -> list[_Depends]:
-    """Counts a program that runs `trips` times on inputs of these dependences; 0 trips only follow the dependences.
+    """Counts a program that runs `trips` times; 0 trips only propagate the dependences.
 
     Args:
-      jaxpr: the program.
-      tags: what each of its inputs depends on.
-      wanted: which of its outputs are needed.
-      network: the module that the program is called in; '' for none.
-      trips: how often it runs.
+      jaxpr: program.
+      tags: dependences of its inputs.
+      wanted: whether each output is needed.
+      network: module that calls the program; '' outside of modules.
+      trips: number of runs.
 
     Returns:
-      What each of its outputs depends on.
+      Dependences of its outputs.
     """
     known = dict(zip(jaxpr.invars, tags, strict=True))
 
@@ -315,10 +314,8 @@ class _Counter:
     union = _union(inputs)
     if equation.primitive.name == _STOP_GRADIENT:
       union &= ~_Depends.PARAMS
-    return [
-      union if jnp.issubdtype(variable.aval.dtype, jnp.inexact) else union & ~_Depends.PARAMS
-      for variable in equation.outvars
-    ]
+    avals: list[Any] = [variable.aval for variable in equation.outvars]
+    return [union if jnp.issubdtype(aval.dtype, jnp.inexact) else union & ~_Depends.PARAMS for aval in avals]
 
   def _through_branches(
     self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
@@ -328,7 +325,7 @@ class _Counter:
     for sub in _subjaxprs(equation):
       counters.append(_Counter(self._direction))
       tags.append(counters[-1].visit(sub, inputs[1:], outputs, network, trips))
-    self.counts.update(max((counter.counts for counter in counters), key=lambda counts: counts.total()))
+    self.counts.update(max((counter.counts for counter in counters), key=lambda counts: sum(counts.values())))
     return [inputs[0] | _union(of_branches) for of_branches in zip(*tags, strict=True)]
 
   def _through_scan(
@@ -356,7 +353,7 @@ def _kind(equation: jex_core.JaxprEqn) -> Literal["scan", "branches", "call", "o
   if fits and (len(subs[0].invars), len(subs[0].outvars)) == (len(equation.invars), len(equation.outvars)):
     return "call"
   if any(traced_flops(sub) for sub in subs):
-    raise ValueError(f"cannot count FLOPs inside {name!r}: how its inputs reach the products is not known")
+    raise ValueError(f"cannot count FLOPs inside {name!r}: its parameters do not show which inputs its products use")
   return "opaque"
 
 
@@ -372,7 +369,7 @@ def _is_variable(atom: Any) -> bool:
 
 
 def _outermost_scope(equation: jex_core.JaxprEqn) -> str:
-  """The class of the outermost linen module, which linen leaves in the name stack: 'jvp(Generator)/...' too."""
+  # Linen adds module classes to the name stack; JAX wraps them: 'jvp(Generator)/...'.
   first = str(equation.source_info.name_stack).split("/")[0]
   found = re.search(r"\w+(?=\)*$)", first)
   return found.group() if found else ""

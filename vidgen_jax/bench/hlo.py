@@ -1,4 +1,4 @@
-"""Reading compiled programs: which arrays collectives move, and how often."""
+"""Parses the text of compiled programs: the arrays that collectives move, and how often."""
 
 import collections
 import dataclasses
@@ -17,7 +17,7 @@ KINDS = (
   "collective-broadcast",
   "send",
 )
-"""Instructions by which devices exchange arrays; `recv` is the other end of `send`. Forms with -start count once."""
+"""Instructions that exchange arrays between devices; `recv` is the other end of `send`."""
 
 _GATHERS = ("all-gather", "collective-broadcast")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .+ \{$")
@@ -26,22 +26,21 @@ _ARRAY = re.compile(r"\b(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]")
 _CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
 _CALL_LISTS = re.compile(r"\b(?:calls|called_computations|branch_computations)=\{([^}]*)\}")
 _KNOWN_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-_BITS = re.compile(r"\d+")
-# How many instructions without a name lie at most between a collective and what it serves.
-_NEAR = 4
+# Maximal number of unnamed instructions between a collective and the instruction that names it.
+_MAX_DISTANCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Array:
-  """Type and shape of an array in a compiled program, as one device holds it."""
+  """Type and per-device shape of an array in a compiled program."""
 
   dtype: str
   shape: tuple[int, ...]
 
   @property
   def size(self) -> int:
-    """Bytes."""
-    bits = 8 if self.dtype == "pred" else int(_BITS.search(self.dtype).group())
+    """Size in bytes."""
+    bits = 8 if self.dtype == "pred" else int("".join(re.findall(r"\d+", self.dtype)[:1]))
     return math.prod(self.shape) * bits // 8
 
 
@@ -51,14 +50,14 @@ class Payload:
 
   Attributes:
     kind: one of `KINDS`.
-    array: as large as it is whole: the operand, and of an all-gather the result.
+    array: whole array: the operand, or the result of an all-gather.
     times: how often the program runs the instruction.
-    group: how many devices take part; None where the program does not tell.
-    scope: the operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'; where XLA forgot
-      that, all that are fused in it or just before it; '' if none is near.
-    wanted_by: likewise the operations that use the array next.
-    serves: the operation that the collective was made for; of several collectives put together, one of them.
-    is_first: whether it is its collective's first; one collective may move many arrays.
+    group: number of participating devices; None if the program does not state it.
+    scope: operation that made the array, as JAX named it: 'jit(train_step)/jvp(Generator)/...'. If XLA dropped the
+      name, all operations fused in it or right before it; '' if there are none.
+    wanted_by: operations that use the array next, found in the same way.
+    serves: operation that the collective was created for; one of them if XLA combined several collectives.
+    is_first: whether it is its collective's first array; one collective may move many.
   """
 
   kind: str
@@ -72,7 +71,7 @@ class Payload:
 
   @property
   def bytes(self) -> int:
-    """Bytes of all runs. What a link carries depends on the algorithm; a ring's all-reduce sends twice as much."""
+    """Bytes of all runs. A link may carry more, depending on the algorithm: a ring all-reduce sends twice as much."""
     return self.times * self.array.size
 
 
@@ -103,16 +102,16 @@ _Users = Mapping[str, list[_Instruction]]
 def payloads(text: str) -> list[Payload]:
   """The arrays that a compiled program's collectives move, on every device.
 
-  Loops count as often as they run, branches as if all were taken. Collectives among one device are left out.
+  Loops count by their number of iterations, conditionals as if all branches ran. Collectives of one device are skipped.
 
   Args:
-    text: of the optimised program, `compiled.as_text()`.
+    text: the optimised program, `compiled.as_text()`.
 
   Returns:
-    One for each operand of each collective, in the order of the program.
+    One payload per operand of each collective, in program order.
 
   Raises:
-    ValueError: if the text is no program, or a loop with a collective inside runs nobody knows how often.
+    ValueError: if the text is not a program, or the number of iterations of a loop with collectives is unknown.
   """
   computations, entry = _read(text)
   if entry is None:
@@ -120,8 +119,9 @@ def payloads(text: str) -> list[Payload]:
   return list(_walk(computations, entry, 1))
 
 
-def _read(text: str) -> tuple[dict[str, _Computation], str | None]:
-  computations, entry, current = {}, None, {}
+def _read(text: str) -> tuple[Mapping[str, _Computation], str | None]:
+  computations: dict[str, dict[str, _Instruction]] = {}
+  entry, current = None, {}
   for line in text.splitlines():
     if header := _COMPUTATION.match(line):
       current = computations[header.group(2)] = {}
@@ -145,12 +145,12 @@ def _instruction(name: str, text: str, *, is_root: bool) -> _Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-  """Where the bracket that opens at `start` closes."""
+  """Index of the bracket that closes the one at `start`."""
   depth = 0
-  for place in range(start, len(text)):
-    depth += {"(": 1, ")": -1}.get(text[place], 0)
+  for index in range(start, len(text)):
+    depth += {"(": 1, ")": -1}.get(text[index], 0)
     if depth == 0:
-      return place
+      return index
   raise ValueError(f"a bracket is not closed: {text[:80]}")
 
 
@@ -180,34 +180,35 @@ def _walk(computations: Mapping[str, _Computation], name: str, times: int) -> It
 
 
 def _called(instruction: _Instruction) -> list[str]:
-  """The computations that an instruction runs; conditions of loops move nothing."""
+  # The condition of a loop is left out: it contains no collectives.
   lists = (name for found in _CALL_LISTS.findall(instruction.attributes) for name in found.split(","))
   names = [*_CALLS.findall(instruction.attributes), *(name.strip().lstrip("%") for name in lists)]
   return list(dict.fromkeys(name for name in names if name))
 
 
 def _trips(computations: Mapping[str, _Computation], computation: _Computation, instruction: _Instruction) -> int:
-  """How often a loop runs: told by XLA, or read off a condition `i < constant`; 1 for anything but a loop."""
+  """Iterations of a loop: as stated by XLA, or from a condition `i < constant`; 1 for any other instruction."""
   if instruction.opcode != "while":
     return 1
   if known := _KNOWN_TRIPS.search(instruction.attributes):
     return int(known.group(1))
-  condition = computations[re.search(r"condition=%?([\w.\-]+)", instruction.attributes).group(1)]
+  (name,) = re.findall(r"condition=%?([\w.\-]+)", instruction.attributes)
+  condition = computations[name]
   test = next(inside for inside in condition.values() if inside.is_root)
   limits = [condition[name] for name in test.operands if condition[name].opcode == "constant"]
   if test.opcode == "compare" and "direction=LT" in test.attributes and len(limits) == 1:
     counter = next(condition[name] for name in test.operands if condition[name].opcode != "constant")
     if _start(computation, instruction, counter) == 0:
       return int(limits[0].arguments)
-  raise ValueError(f"the loop {instruction.name} holds collectives, and how often it runs is not known")
+  raise ValueError(f"the loop {instruction.name} contains collectives, but its number of iterations is unknown")
 
 
 def _start(computation: _Computation, loop: _Instruction, counter: _Instruction) -> int | None:
-  """The first value of a loop's counter, an element of the tuple that the loop is given."""
-  index, conditioning = _index(counter), computation[loop.operands[0]]
-  if index is None or conditioning.opcode != "tuple":
+  """The first value of a loop's counter, an element of the loop's operand."""
+  index, initial = _index(counter), computation[loop.operands[0]]
+  if index is None or initial.opcode != "tuple":
     return None
-  first = computation[conditioning.operands[index]]
+  first = computation[initial.operands[index]]
   while first.opcode == "copy":
     first = computation[first.operands[0]]
   return int(first.arguments) if first.opcode == "constant" else None
@@ -225,7 +226,7 @@ def _moved(
   operands = [computation.get(name) for name in instruction.operands]
   results = instruction.arrays
   if kind in _GATHERS:
-    # The asynchronous form gives operands and results.
+    # The result of the asynchronous form is (operands, results).
     arrays = results[-len(operands) :]
   else:
     arrays = [found.arrays[0] for found in operands if found is not None]
@@ -243,9 +244,9 @@ def _moved(
 
 
 def _origin(computations: Mapping[str, _Computation], computation: _Computation, made: _Instruction) -> str:
-  """The scope of an instruction, of what is fused in it, or of the nearest before it; '' if none is near."""
+  """The scopes of an instruction and its fused instructions, or of the nearest operands that have one; or ''."""
   found = [made]
-  for _ in range(_NEAR):
+  for _ in range(_MAX_DISTANCE):
     if scopes := _scopes(computations, found):
       return scopes
     found = [computation[name] for instruction in found for name in instruction.operands if name in computation]
@@ -253,11 +254,11 @@ def _origin(computations: Mapping[str, _Computation], computation: _Computation,
 
 
 def _use(computations: Mapping[str, _Computation], instruction: _Instruction, users: _Users, index: int) -> str:
-  """The scopes of the first instructions with any that use the array at `index` of a result; '' if none is near."""
+  """The scopes of the nearest users, of the array at `index` of a result, that have one; or ''."""
   found = users[instruction.name]
   if instruction.type.startswith("("):
     found = [part for part in found if part.opcode != "get-tuple-element" or _index(part) == index]
-  for _ in range(_NEAR):
+  for _ in range(_MAX_DISTANCE):
     if scopes := _scopes(computations, found):
       return scopes
     found = [user for instruction in found for user in users[instruction.name]]
@@ -265,7 +266,7 @@ def _use(computations: Mapping[str, _Computation], instruction: _Instruction, us
 
 
 def _users(computation: _Computation) -> _Users:
-  """The instructions that take each result of a computation, by its name."""
+  """The instructions that use each result of a computation, by the result's name."""
   users = collections.defaultdict(list)
   for instruction in computation.values():
     for name in instruction.operands:
@@ -274,7 +275,7 @@ def _users(computation: _Computation) -> _Users:
 
 
 def _scopes(computations: Mapping[str, _Computation], instructions: Sequence[_Instruction]) -> str:
-  """All scopes of some instructions and of what is fused in them, one after the other."""
+  """The scopes of instructions and of their fused instructions, separated by spaces."""
   scopes = [instruction.scope for instruction in instructions]
   for instruction in instructions:
     for called in _called(instruction) if instruction.opcode == "fusion" else ():
@@ -283,13 +284,12 @@ def _scopes(computations: Mapping[str, _Computation], instructions: Sequence[_In
 
 
 def _index(instruction: _Instruction) -> int | None:
-  """Which element of a tuple an instruction takes."""
   found = re.search(r"\bindex=(\d+)", instruction.attributes)
   return int(found.group(1)) if found else None
 
 
 def _group(attributes: str) -> int | None:
-  """Devices in a group of a collective, in any of XLA's forms of writing groups; None where all take part."""
+  """Number of devices in a group of a collective, in any of XLA's notations; None if all participate."""
   if found := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
     return len(found.group(1).split(","))
   if found := re.search(r"replica_groups=\[\d+,(\d+)\]", attributes):

@@ -1,8 +1,9 @@
-"""Figures that a benchmark took: their goals, how they are printed, and how they are written to a file."""
+"""Figures of a benchmark: goals, tables and files."""
 
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,12 @@ class Measurement:
   """One figure.
 
   Attributes:
-    name: of the figure.
-    value: in `unit`; None where this machine cannot tell, which `note` explains.
-    unit: '' for ratios.
-    at_most: the goal, if the value should not be above it.
-    at_least: the goal, if the value should not be below it.
-    note: how it was taken.
+    name: name of the figure.
+    value: value in `unit`; None if it cannot be measured on this machine, which `note` explains.
+    unit: unit; '' for ratios.
+    at_most: goal, if the value should not be above it.
+    at_least: goal, if the value should not be below it.
+    note: how the value was obtained.
   """
 
   name: str
@@ -47,23 +48,38 @@ class Measurement:
     return dataclasses.asdict(self) | {"met": self.met}
 
 
-def describe(name: str, **settings: Any) -> dict[str, Any]:
-  """What was measured, and on what.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+  """Everything that a benchmark reports.
 
-  Args:
-    name: of the experiment or the network.
-    **settings: of the measurement.
+  Attributes:
+    head: what was measured, and where.
+    rows: figures, one JSON object each.
+    text: the figures as a table for people.
   """
-  return {
-    "experiment": name,
-    "device": jax.devices()[0].device_kind,
-    "devices": jax.device_count(),
-    "jax": jax.__version__,
-    **settings,
-  }
+
+  head: Mapping[str, Any]
+  rows: Sequence[Mapping[str, Any]]
+  text: str
+
+  @classmethod
+  def of(cls, head: Mapping[str, Any], measurements: Sequence[Measurement]) -> "Report":
+    """A report of measurements alone."""
+    return cls(head=head, rows=[m.as_row() for m in measurements], text=table_text(measurements))
 
 
-def table(measurements: Sequence[Measurement]) -> str:
+def describe(name: str, **settings: Any) -> dict[str, Any]:
+  """The head of a report: the measured experiment or network, this machine's devices and the settings."""
+  device, devices = jax.devices()[0].device_kind, jax.device_count()
+  return {"experiment": name, "device": device, "devices": devices, "jax": jax.__version__, **settings}
+
+
+def head_text(head: Mapping[str, Any]) -> str:
+  """The head of a report as one line."""
+  return ", ".join(f"{name} {value}" for name, value in head.items())
+
+
+def table_text(measurements: Sequence[Measurement]) -> str:
   """The figures as aligned lines of name, value, unit, goal and note."""
   rows = []
   for m in measurements:
@@ -85,11 +101,13 @@ def significant(value: float) -> str:
   return f"{value:,.{min(decimals, 6)}f}"
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Writes one JSON object a line.
+def write_report(report: Report, out: Path | None) -> None:
+  """Prints a report, and writes head and rows to a file, one JSON object per line.
 
   Raises:
     UserError: if the file cannot be written.
   """
-  with disk_errors(path), atomic_write(path) as temporary:
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  sys.stdout.write(f"{head_text(report.head)}\n\n{report.text}")
+  if out is not None:
+    with disk_errors(out), atomic_write(out) as temporary:
+      temporary.write_text("".join(json.dumps(row) + "\n" for row in (report.head, *report.rows)))

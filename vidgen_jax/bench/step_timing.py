@@ -1,4 +1,4 @@
-"""How long a train step takes, bare and inside the training loop."""
+"""Duration of a train step, by itself and in the training loop."""
 
 import contextlib
 import dataclasses
@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,38 +17,37 @@ import numpy as np
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.preemption import StopSignals
-from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.runs.hooks import Hooks
-from vidgen_jax.runs.loop import TrainLoop
+from vidgen_jax.runs.experiment import TrainingExperiment
+from vidgen_jax.runs.hooks import MetricLog, MetricWindow
+from vidgen_jax.runs.loop import RunStart, TrainLoop
 from vidgen_jax.runs.progress import Progress
 from vidgen_jax.runs.writers import create_writer
 from vidgen_jax.types import Batch, Metrics
 
 WINDOWS = 4
-"""Times that things to be compared take turns, so that a machine's moods meet all of them."""
+"""Turns of things that are compared, so that changes in the machine's speed affect all of them."""
 
-CompiledStep = Callable[[TrainState, Batch, StepConstants], tuple[TrainState, dict[str, jax.Array]]]
+CompiledStep = Callable[[TrainState, Batch, StepConstants], tuple[TrainState, Mapping[str, jax.Array]]]
 
 
 @dataclass(frozen=True)
-class _CompiledExperiment(Experiment):
-  """An experiment whose train step is compiled already."""
+class _CompiledExperiment(TrainingExperiment):
+  """An experiment whose train step is already compiled."""
 
   step: Any
 
   def compile_step(self, phase: str) -> Any:
-    """The step; it was compiled for this phase."""
     del phase
     return self.step
 
-  def net_health(self, nets: Nets) -> Metrics:
-    """None: a training computes them every `log_every` steps, and here every step is written."""
+  def parameter_norms(self, nets: Nets) -> Metrics:
+    # A training computes these every `log_every` steps, but here every step is logged.
     del nets
     return {}
 
 
 class _NoCheckpoints:
-  """What the loop asks of a checkpointer, for runs that save nothing."""
+  """A checkpointer that saves nothing."""
 
   def due(self, step: int) -> bool:
     del step
@@ -69,34 +67,40 @@ class _NoCheckpoints:
     pass
 
 
-class _TimedHooks(Hooks):
-  """The loop's hooks, and the time at which they had each step's metrics."""
+class _TimedLog(MetricLog):
+  """A log that records when it receives the metrics of each step."""
 
   def __init__(self, *arguments: Any) -> None:
     super().__init__(*arguments)
     self.stamps: list[float] = []
 
-  def metrics(self, step: int, values: dict[str, float]) -> None:
-    super().metrics(step, values)
+  def add(self, step: int, values: Mapping[str, float]) -> dict[str, float] | None:
+    means = super().add(step, values)
     self.stamps.append(time.perf_counter())
+    return means
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepTiming:
-  """Seconds a step.
+  """Seconds per step.
 
   Attributes:
-    bare: median of the compiled step alone.
-    fastest: its minimum.
-    loop: median of the training loop; None where it was not run.
+    bare: median of the compiled step by itself.
+    fastest: minimum of the compiled step by itself.
+    loop: median of the training loop; None if the loop was not timed.
   """
 
   bare: float
   fastest: float
-  loop: float | None
+  loop: float | None = None
+
+  @classmethod
+  def from_seconds(cls, bare: Sequence[float], loop: Sequence[float] = ()) -> "StepTiming":
+    """Summarises measured seconds."""
+    return cls(bare=statistics.median(bare), fastest=min(bare), loop=statistics.median(loop) if loop else None)
 
 
-def noise(experiment: Experiment) -> dict[str, np.ndarray]:
+def noise(experiment: TrainingExperiment) -> dict[str, Any]:
   """This process's share of a batch of random pixels, label 0: video uint8 [K, B, T, H, W, C], label int32 [K, B]."""
   share = jax.process_count()
   shapes = {name: (x.shape[0], x.shape[1] // share, *x.shape[2:]) for name, x in experiment.batch_shape().items()}
@@ -107,101 +111,70 @@ def noise(experiment: Experiment) -> dict[str, np.ndarray]:
 
 
 def time_steps(
-  experiment: Experiment,
+  experiment: TrainingExperiment,
   compiled: CompiledStep,
   state: TrainState,
-  iterator: Iterator[Mapping[str, np.ndarray]],
+  iterator: Iterator[Any],
   *,
   steps: int,
   first_step: int,
 ) -> StepTiming:
-  """Times the bare step on one batch that stays on the devices, and the real loop, taking turns with one state.
+  """Times the bare step on one batch that stays on the devices, and the training loop; they take turns with one state.
 
-  Both fetch the metrics of a step after the next one was started; a step's time is the distance between two fetches.
-  The loop has its input, its progress, and its metrics, which are written every step; images, scores and checkpoints
+  Both fetch the metrics of a step after the next step is started; the duration of a step is the time between two
+  fetches. The loop includes input, progress, and metrics, which are written every step; images, scores and checkpoints
   are off.
 
   Args:
-    experiment: whose loop is run.
+    experiment: experiment whose loop runs.
     compiled: its train step.
-    state: to start from; donated.
+    state: initial state; donated.
     iterator: yields this process's batches.
-    steps: how many to time, of each.
+    steps: number of steps to time, of each.
     first_step: completed train steps, which choose the phase.
   """
   window = math.ceil(steps / WINDOWS) + 2
   num_steps = first_step + window
-  changes = {"num_steps": num_steps, "log_every": 1, "image_every": 0, "evaluate_every": 0}
-  config = dataclasses.replace(experiment.config, train=dataclasses.replace(experiment.config.train, **changes))
+  train = dataclasses.replace(
+    experiment.config.train, num_steps=num_steps, log_every=1, image_every=0, evaluate_every=0
+  )
+  config = dataclasses.replace(experiment.config, train=train)
   prepared = _CompiledExperiment(config=config, algorithm=experiment.algorithm, mesh=experiment.mesh, step=compiled)
   batch = experiment.put_batch(next(iterator), microbatches=True)
   constants = experiment.step_constants(first_step, experiment.algorithm.phase_at(first_step))
-  state, _ = _bare_steps(compiled, state, batch, constants, 2)
+  state, _ = _pipelined_steps(compiled, state, batch, constants, 2)
   bare, loop = [], []
   with (
     tempfile.TemporaryDirectory() as workdir,
     contextlib.closing(create_writer(workdir, is_lead=jax.process_index() == 0, resumed_step=None)) as writer,
   ):
     for _ in range(WINDOWS):
-      state, seconds = _bare_steps(compiled, state, batch, constants, window)
+      state, seconds = _pipelined_steps(compiled, state, batch, constants, window)
       bare += seconds
       progress = Progress(num_steps, initial_step=first_step, stream=io.StringIO(), interval_s=math.inf)
-      hooks = _TimedHooks(prepared, Path(workdir), writer, progress)
-      state = TrainLoop(prepared, _NoCheckpoints(), iterator, hooks, StopSignals(), {}).run(state, first_step)
-      loop += _distances(hooks.stamps)
-  return StepTiming(bare=statistics.median(bare), fastest=min(bare), loop=statistics.median(loop))
+      log = _TimedLog(MetricWindow(train), writer, progress)
+      checkpointer: Any = _NoCheckpoints()
+      start = RunStart(state=state, step=first_step, iterator=iterator)
+      state = TrainLoop(prepared, checkpointer, log, (), StopSignals(), {}).run(start)
+      loop += _intervals(log.stamps)
+  return StepTiming.from_seconds(bare, loop)
 
 
-def time_bare_steps(
-  compiled: CompiledStep, state: TrainState, batch: Batch, constants: StepConstants, *, steps: int
-) -> StepTiming:
-  """Times the step alone: one step to warm up, then `steps` of them, each ended before the next one is started.
-
-  For steps of minutes, of which one must do.
-
-  Args:
-    compiled: the train step.
-    state: to start from; donated.
-    batch: micro-batches on the devices, the same for all steps.
-    constants: learning rates and frozen nets.
-    steps: how many to time, at least 1.
-  """
-  _, bare = _single_steps(compiled, state, batch, constants, steps)
-  return StepTiming(bare=statistics.median(bare), fastest=min(bare), loop=None)
-
-
-def time_in_turns(
-  compiled: Sequence[CompiledStep],
-  states: Sequence[TrainState],
-  batch: Batch,
-  constants: Sequence[StepConstants],
-  *,
-  steps: int,
-) -> list[StepTiming]:
-  """Times several train steps against each other: they take turns in `WINDOWS` windows, or `steps` where that is fewer.
-
-  Every window begins with a step that is not timed, and every step is ended before the next one is started.
-
-  Args:
-    compiled: the train steps.
-    states: to start from, one each; donated.
-    batch: micro-batches on the devices, the same for all.
-    constants: learning rates and frozen nets, one each.
-    steps: how many to time of each, at least 1; rounded up to whole windows.
-  """
-  states, seconds = list(states), [[] for _ in compiled]
-  windows = min(WINDOWS, steps)
-  for _ in range(windows):
-    for i, step in enumerate(compiled):
-      states[i], times = _single_steps(step, states[i], batch, constants[i], math.ceil(steps / windows))
-      seconds[i] += times
-  return [StepTiming(bare=statistics.median(times), fastest=min(times), loop=None) for times in seconds]
-
-
-def _single_steps(
+def timed_steps(
   compiled: CompiledStep, state: TrainState, batch: Batch, constants: StepConstants, count: int
 ) -> tuple[TrainState, list[float]]:
-  """One step that is not timed, then `count` that are."""
+  """Runs one untimed step and `count` timed ones; every step ends before the next one starts.
+
+  Args:
+    compiled: train step.
+    state: initial state; donated.
+    batch: micro-batches on the devices, the same for all steps.
+    constants: learning rates and frozen nets.
+    count: number of timed steps, at least 1.
+
+  Returns:
+    (state after the last step, seconds of each timed step).
+  """
   seconds = []
   for _ in range(1 + count):
     start = time.perf_counter()
@@ -211,7 +184,7 @@ def _single_steps(
   return state, seconds[1:]
 
 
-def _bare_steps(
+def _pipelined_steps(
   compiled: CompiledStep, state: TrainState, batch: Batch, constants: StepConstants, count: int
 ) -> tuple[TrainState, list[float]]:
   stamps, pending = [], None
@@ -223,9 +196,9 @@ def _bare_steps(
       stamps.append(time.perf_counter())
     pending = metrics
   jax.device_get(pending)
-  return state, _distances([*stamps, time.perf_counter()])
+  return state, _intervals([*stamps, time.perf_counter()])
 
 
-def _distances(stamps: list[float]) -> list[float]:
-  """Between the fetches of a window. The last fetch is left out: no step was started before it, nor input read."""
+def _intervals(stamps: list[float]) -> list[float]:
+  # The last fetch does not count: before it, no step was started and no input was read.
   return np.diff(stamps[:-1]).tolist()

@@ -3,14 +3,12 @@
 import dataclasses
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 
-from vidgen_jax.bench.measurements import Measurement, describe, table, write_rows
-from vidgen_jax.bench.pytorch_reader import time_readers
+from vidgen_jax.bench.measurements import Measurement, Report, describe, write_report
 from vidgen_jax.data import pipeline
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.stage_timing import stored_bytes_per_clip, time_stages, time_windows
@@ -18,7 +16,7 @@ from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
 
-OWN_FLAGS = ("workers", "num_threads", "batch_size", "seconds", "step_ms", "pytorch", "videos", "out")
+OWN_FLAGS = ("workers", "num_threads", "batch_size", "seconds", "step_ms", "out")
 FLAGS = (*OWN_FLAGS, "data_dir", "split", "frames", "resolution")
 """What `vidgen data bench` takes; all but the first ones are shared with other commands of `vidgen data`."""
 
@@ -27,8 +25,6 @@ _FRAMES = 16
 
 _LONG_CLIP, _LONG_CLIP_GOAL = 300 / 16, 1 / 8
 """A window of clips that are at least that many times as long shall cost at most this part of all their frames."""
-
-_VIDEO_SUFFIXES = (".mp4", ".avi", ".webm")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -41,8 +37,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("batch_size", 16, "bench: clips of a batch, over all micro-batches", lower_bound=1, **values)
   flags.DEFINE_float("seconds", 5.0, "bench: duration of each measurement of clips per second", **values)
   flags.DEFINE_float("step_ms", None, "bench: ms of a train step; says how many workers it needs", **values)
-  flags.DEFINE_bool("pytorch", False, "bench: compare with PyTorch and PyAV on the videos of --videos", **values)
-  flags.DEFINE_string("videos", None, "bench --pytorch: folder of the videos that NAME was built from", **values)
   flags.DEFINE_string("out", None, "bench: JSON-lines file for the figures", **values)
 
 
@@ -70,18 +64,10 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
     num_threads=flag_values["num_threads"].value,
   )
   batch_size, seconds = flag_values["batch_size"].value, flag_values["seconds"].value
-  if flag_values["pytorch"].value:
-    figures = compare_with_pytorch(
-      config, _videos(flag_values["videos"].value), workers=workers, batch_size=batch_size, seconds=seconds
-    )
-  else:
-    figures = bench(
-      config, workers=workers, batch_size=batch_size, seconds=seconds, step_ms=flag_values["step_ms"].value
-    )
+  step_ms = flag_values["step_ms"].value
+  figures = bench(config, workers=workers, batch_size=batch_size, seconds=seconds, step_ms=step_ms)
   head = describe(name, frames=config.num_frames, resolution=config.resolution, batch=batch_size, cores=_cores())
-  sys.stdout.write(f"{', '.join(f'{key} {value}' for key, value in head.items())}\n\n{table(figures)}")
-  if out:
-    write_rows(out, [head, *(figure.as_row() for figure in figures)])
+  write_report(Report.of(head, figures), out)
 
 
 def bench(
@@ -148,34 +134,6 @@ def workers_needed(
   ]
 
 
-def compare_with_pytorch(
-  config: DataConfig, videos: Sequence[Path], *, workers: Sequence[int], batch_size: int, seconds: float
-) -> list[Measurement]:
-  """Clips per second and core of the pipeline, and of a PyTorch DataLoader that decodes the videos with PyAV.
-
-  Args:
-    config: the data set and the windows.
-    videos: that the data set was built from.
-    workers: numbers of worker processes to compare, of both.
-    batch_size: clips of a batch.
-    seconds: of each measurement.
-
-  Raises:
-    UserError: if PyTorch is missing, or the data set or a video does not fit.
-  """
-  figures = []
-  for count in workers:
-    speeds = time_readers(config, videos, workers=count, batch_size=batch_size, seconds=seconds)
-    what = f", {count} workers" if count else ", no worker"
-    unit, note = "clips/s", f"per core, of {speeds.cores}"
-    figures += [
-      Measurement(name=f"pipeline{what}", value=speeds.ours / speeds.cores, unit=unit, note=note),
-      Measurement(name=f"PyTorch and PyAV{what}", value=speeds.pytorch / speeds.cores, unit=unit, note=note),
-      Measurement(name=f"pipeline / PyTorch{what}", value=speeds.ours / speeds.pytorch, at_least=5.0),
-    ]
-  return figures
-
-
 def _stage_figures(config: DataConfig, batch_size: int) -> list[Measurement]:
   timing = time_stages(config, batch_size=batch_size, batches=max(4, 128 // batch_size))
   figures = [
@@ -222,24 +180,12 @@ def _check(flag_values: flags.FlagValues) -> None:
     value = flag_values[flag].value
     if value is not None and not value > 0:
       raise UserError(f"--{flag}={value:g} must be positive")
-  pytorch, videos = flag_values["pytorch"].value, flag_values["videos"].value
-  if pytorch != bool(videos):
-    raise UserError("--pytorch and --videos=FOLDER go together: the videos that the data set was built from")
-  if pytorch and flag_values["step_ms"].value is not None:
-    raise UserError("--pytorch and --step_ms do not go together")
 
 
 def _numbers(words: Sequence[str]) -> list[int]:
   if not words or not all(word.isdecimal() for word in words):
     raise UserError(f"--workers={','.join(words)} must be numbers of processes, such as 0,1,2")
   return [int(word) for word in words]
-
-
-def _videos(folder: str) -> list[Path]:
-  found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in _VIDEO_SUFFIXES)
-  if not found:
-    raise UserError(f"--videos={folder} holds no {', '.join(_VIDEO_SUFFIXES)} file")
-  return found
 
 
 def _cores() -> int:

@@ -1,20 +1,21 @@
-"""Parsing the flags of one command: whatever is wrong with them becomes a `UserError` that names the flag or field."""
+"""Parsing the flags of one command; a mistake in them becomes a `UserError` that names the flag or field."""
 
 import contextlib
 import difflib
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
+import vidgen_jax
 from vidgen_jax import buckets
 from vidgen_jax.errors import UserError
 
-# What a mistake in a config file raises while the file is loaded, and what ml_collections raises for a bad override.
+# Raised by a mistake in a config file while it is loaded, and by ml_collections for a bad override.
 _CONFIG_ERRORS = (
   ArithmeticError,
   AttributeError,
@@ -27,22 +28,33 @@ _CONFIG_ERRORS = (
 )
 
 
+def define_config(flag_values: flags.FlagValues, *, help_text: str = "experiment to use") -> None:
+  """Defines --config, a file with `get_config(variant)`, whose fields are overridden with --config.FIELD=VALUE."""
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    f"{help_text}: FILE.py:VARIANT, a path or the name of a file in experiments/; override its fields with "
+    "--config.FIELD=VALUE",
+    flag_values=flag_values,
+  )
+
+
 def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command: str) -> list[str]:
-  """Parses `words` into `flag_values`, the overrides of config files included.
+  """Parses `words` into `flag_values`, overrides of config fields included.
 
   Args:
-    words: flags and positional arguments, without the program's name; those after `--` are positional.
-    flag_values: holds the command's flags, not parsed yet.
+    words: flags and positional arguments, without the program's name; all words after `--` are positional.
+    flag_values: the command's flags, not parsed yet.
     command: name of the command, for messages.
 
   Returns:
     The positional arguments.
 
   Raises:
-    UserError: an unknown flag, a value that its flag does not take, a config file that is missing or broken, an
-      override of a field that the config does not have.
+    UserError: for an unknown flag, an invalid value, a missing or broken config file, or an override of a field that
+      the config does not have.
   """
-  config_files = _config_files(words, flag_values)
+  words, config_files = _find_config_files(words, flag_values)
   try:
     with _as_sys_argv(["vidgen", *words]):
       return flag_values(["vidgen", *words])[1:]
@@ -52,40 +64,63 @@ def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command:
     raise UserError(_illegal_value(str(error), flag_values)) from None
   except _CONFIG_ERRORS as error:
     for file in config_files.values():
-      if place := _place_in(file, error):
-        raise UserError(f"{place}: {type(error).__name__}: {_text(error)}") from error
+      if position := _position_in(file, error):
+        raise UserError(f"{position}: {type(error).__name__}: {_text(error)}") from error
     overrides = [word.lstrip("-").split("=", 1)[0] for word in words if _is_override(word, config_files)]
     if not overrides:
       raise
     raise UserError(_bad_override(error, overrides, config_files)) from None
 
 
-def _config_files(words: Sequence[str], flag_values: flags.FlagValues) -> dict[str, str]:
-  """The files that the config flags name, by flag.
+def experiments_dir() -> Path:
+  """The folder of the experiments: inside the installed package, or next to it in a checkout."""
+  package = Path(vidgen_jax.__file__).parent
+  packaged = package / "experiments"
+  return packaged if packaged.is_dir() else package.parent / "experiments"
+
+
+def find_experiment(name: str) -> str:
+  """Finds a config file: relative to the current folder first, then among the experiments of the package.
+
+  Args:
+    name: path of a file, or `NAME`, `NAME.py` or `experiments/NAME.py` of an experiment of the package.
 
   Raises:
-    UserError: there is no such file. ml_collections itself would say so only where the config is first read.
+    UserError: if there is no such file; the message lists the experiments.
   """
+  path = Path(name if name.endswith(".py") else f"{name}.py")
+  if path.is_file():
+    return str(path)
+  packaged = experiments_dir() / path.name
+  if path.parent in (Path(), Path("experiments")) and packaged.is_file():
+    return str(packaged)
+  known = sorted(file.stem for file in experiments_dir().glob("*.py"))
+  raise UserError(
+    f"--config: there is no file {name!r}{did_you_mean(path.stem, known)}; give FILE.py:VARIANT with the path of a "
+    f"file or one of {', '.join(known)}"
+  )
+
+
+def _find_config_files(words: Sequence[str], flag_values: flags.FlagValues) -> tuple[list[str], dict[str, str]]:
+  """(the words with the paths of config files, the paths by flag). ml_collections would report a missing file late."""
   names = [name for name in flag_values if flag_values[name].parser.flag_type() == "config object"]
-  files = {}
-  words = before_separator(words)
-  for position, word in enumerate(words):
+  found, files = list(words), {}
+  for position, word in enumerate(before_separator(words)):
     flag_name, has_value, value = word.lstrip("-").partition("=")
     if not word.startswith("-") or flag_name not in names:
       continue
     if not has_value:
-      value = words[position + 1] if position + 1 < len(words) else ""
-    file = value.split(":", 1)[0]
-    if not Path(file).is_file():
-      known = sorted(map(str, Path("experiments").glob("*.py")))
-      raise UserError(f"--{flag_name}: there is no file {file!r}{did_you_mean(file, known)}; give FILE.py:VARIANT")
-    files[flag_name] = file
-  return files
+      position += 1
+      value = words[position] if position < len(words) else ""
+    name, colon, variant = value.partition(":")
+    files[flag_name] = find_experiment(name)
+    found[position : position + 1] = [f"{f'--{flag_name}=' if has_value else ''}{files[flag_name]}{colon}{variant}"]
+  return found, files
 
 
 @contextlib.contextmanager
-def _as_sys_argv(argv: list[str]) -> Iterator[None]:
-  """ml_collections looks for overrides in `sys.argv`, whatever it is asked to parse."""
+def _as_sys_argv(argv: list[str]) -> Generator[None]:
+  # ml_collections searches `sys.argv` for overrides, not the words that it parses.
   previous = sys.argv
   sys.argv = argv
   try:
@@ -116,7 +151,7 @@ def _unknown_flag(command: str, flag_name: str, flag_values: flags.FlagValues) -
 def _illegal_value(message: str, flag_values: flags.FlagValues) -> str:
   match = re.match(r"flag --([^=]+)=(.*?): (.*)", message, re.DOTALL)
   if match is None:
-    # ml_collections adds a paragraph on tuples to some of its messages.
+    # ml_collections appends a paragraph on tuples to some of its messages.
     return message.split(" Currently supported types")[0]
   name, value, reason = match.groups()
   if "must have a value other than None" in reason:
@@ -128,8 +163,8 @@ def _illegal_value(message: str, flag_values: flags.FlagValues) -> str:
   return f"--{name}={value}: {expected}{reason}"
 
 
-def _place_in(file: str, error: BaseException) -> str:
-  """`FILE, line N` where the error left that file, '' if it never was there."""
+def _position_in(file: str, error: BaseException) -> str:
+  """`FILE, line N` of the last traceback entry in a file; '' if there is none."""
   if isinstance(error, SyntaxError) and error.filename == file:
     return f"{file}, line {error.lineno}"
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -158,15 +193,15 @@ def _text(error: BaseException) -> str:
 
 
 def refuse_urls(flag_values: flags.FlagValues, arguments: Sequence[str], *, but: Sequence[str]) -> None:
-  """Refuses URLs, which would be taken for names of local files.
+  """Rejects URLs where only local files are supported.
 
   Args:
-    flag_values: the parsed flags, of whose configs every field counts.
-    arguments: the positional ones.
-    but: names of the flags that know buckets; see `user_path`.
+    flag_values: parsed flags; all fields of configs are checked.
+    arguments: positional arguments.
+    but: names of the flags that support buckets; see `user_path`.
 
   Raises:
-    UserError: naming the flag or field.
+    UserError: if a flag, field or argument is a URL.
   """
   values = {f"--{name}": flag_values[name].value for name in flag_values if name not in but}
   for name, value in [*values.items(), *(("", argument) for argument in arguments)]:
@@ -175,7 +210,7 @@ def refuse_urls(flag_values: flags.FlagValues, arguments: Sequence[str], *, but:
 
 
 def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
-  """All texts that a flag's value is made of, and their names."""
+  """All strings in a flag's value, with their names."""
   if isinstance(value, str):
     yield name, value
   elif isinstance(value, ConfigDict):
@@ -190,14 +225,14 @@ def integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:
   """The numbers of a list flag.
 
   Raises:
-    UserError: if one of the words is none.
+    UserError: if a word is not an integer.
   """
   if wrong := [word for word in words if not word.strip().removeprefix("-").isdecimal()]:
-    raise UserError(f"--{flag}: {wrong[0]!r} is no number; give a list such as 0,1")
+    raise UserError(f"--{flag}: {wrong[0]!r} is not an integer; give a list such as 0,1")
   return tuple(int(word) for word in words)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-  """`; did you mean 'CHOICE'?` with the nearest of the choices, '' if none is near."""
+  """`; did you mean 'CHOICE'?` with the closest choice; '' if none is close."""
   close = difflib.get_close_matches(word, list(choices), n=1)
   return f"; did you mean {close[0]!r}?" if close else ""

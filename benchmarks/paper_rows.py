@@ -1,22 +1,22 @@
-"""Rows that are compared: of Table 1 of TrIVD-GAN-FP and its recurrent units, with its figures; variants of MVT-GAN."""
+"""Rows of the compared tables: Table 1 and the recurrent units of TrIVD-GAN-FP, and the variants of MVT-GAN."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import presets
-from vidgen_jax.gans.views import DECOMPOSITIONS
+from vidgen_jax.gans.mvt.presets import ROWS as MVT_ROWS
+from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-  """What the paper measured on TPU v3.
+  """Figures of the paper, measured on TPU v3.
 
   Attributes:
-    ms: of a step.
-    gb: memory at most.
+    ms: duration of a train step.
+    gb: peak memory.
     kilosteps: thousands of steps in 103 hours.
   """
 
@@ -27,12 +27,12 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-  """A row before it is measured.
+  """A row to measure.
 
   Attributes:
     changes: fields of the experiment's algorithm and their values.
     published: the paper's figures.
-    optional: whether it is left out unless it is named.
+    optional: whether the row is measured only if it is named.
   """
 
   changes: Mapping[str, Any]
@@ -42,14 +42,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-  """What a table compares.
+  """A comparison of variants of one algorithm.
 
   Attributes:
-    algorithm: of which the rows are variants.
-    rows: by name, in order.
-    reference: the row that ratios refer to.
+    algorithm: name of the algorithm.
+    rows: rows by name, in order.
+    reference: name of the row that ratios refer to.
     at_most: goals for the ratios, by row.
-    source: where the paper's figures are from.
+    source: source of the paper's figures.
   """
 
   algorithm: str
@@ -71,30 +71,31 @@ def _decompositions() -> Table:
     "faster": Published(ms=453, gb=3.54, kilosteps=817),
     "stronger": Published(ms=548, gb=3.65, kilosteps=675),
   }
-  changes = {name: {"decomposition": name} for name in DECOMPOSITIONS}
+  changes: dict[str, dict[str, Any]] = {name: {"decomposition": name} for name in DECOMPOSITIONS}
   changes["mocogan_like_1"] = {"decomposition": "mocogan_like", "frames_per_clip": 1}
   return Table(
     algorithm="trivd",
     rows={name: Row(changes=changes[name], published=figures) for name, figures in published.items()},
     reference="dvd_gan_fp",
     at_most={"faster": 0.85, "stronger": 1.05},
-    source="TrIVD-GAN-FP, Table 1: TPU v3, batch 8 a device; K steps in 103 hours",
+    source="TrIVD-GAN-FP, Table 1: TPU v3, batch 8 per device; K steps in 103 hours",
   )
 
 
+# F.4 gives one time for TSRU, without the letter of its kind.
+_UNIT_MS = {"conv_gru": 284.0, "tsru": 354.0, "dynamic_conv_lstm": 6385.0}
+_SLOW_MS = 1000.0
+
+
 def _units() -> Table:
-  # F.4 says TSRU, without the letter of its kind.
-  published = {"conv_gru": 284.0, "tsru_c": 354.0, "tsru_p": 354.0, "tsru_s": 354.0, "dynamic_conv_lstm": 6385.0}
+  rows = {}
+  for name in RECURRENT_UNITS:
+    ms = next((ms for prefix, ms in _UNIT_MS.items() if name.startswith(prefix)), None)
+    is_slow = ms is not None and ms > _SLOW_MS
+    rows[name] = Row(changes={"recurrent_unit": name}, published=Published(ms=ms), optional=is_slow)
   return Table(
     algorithm="trivd",
-    rows={
-      name: Row(
-        changes={"recurrent_unit": name},
-        published=Published(ms=published.get(name)),
-        optional=name == "dynamic_conv_lstm",
-      )
-      for name in RECURRENT_UNITS
-    },
+    rows=rows,
     reference="conv_gru",
     at_most={"tsru_p": 1.25},
     source="TrIVD-GAN-FP, F.4: batch 512 on TPU v3",
@@ -105,7 +106,7 @@ def _mvt() -> Table:
   plain = {"motion_constraint": 0.0, "latent_scales": (1.0, 1.0, 1.0), "shifted_blocks": 0, "flow_weights": ""}
   return Table(
     algorithm="mvt",
-    rows={name: Row(changes=plain | changes) for name, changes in presets.MVT_ROWS.items()},
+    rows={name: Row(changes=plain | changes) for name, changes in MVT_ROWS.items()},
     reference="mvt",
     at_most={},
     source="MVT-GAN gives no times",
@@ -113,11 +114,11 @@ def _mvt() -> Table:
 
 
 TABLES: Mapping[str, Callable[[], Table]] = {"decompositions": _decompositions, "units": _units, "mvt": _mvt}
-"""Tables by name, made when asked for."""
+"""Functions that make a table, by its name."""
 
 
 def choose_rows(table: Table, names: Sequence[str]) -> dict[str, Row]:
-  """The rows of these names, in the table's order; of no names, all that are not optional.
+  """Chooses rows by name, in the table's order; without names all that are not optional.
 
   Raises:
     UserError: if a name is not in the table.
