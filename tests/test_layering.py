@@ -37,12 +37,12 @@ CONFINED = {
   "orbax": {"runs"},
   "clu.metric_writers": {"runs"},
   "clu.periodic_actions": {"runs"},
-  "tensorflow": {"runs"},
+  "tensorflow": {"runs", "scores"},
   "fsspec": {"buckets"},
   "gcsfs": {"buckets"},
   "pickle": set(),
   "cloudpickle": set(),
-  "torch": {"bench"},
+  "torch": {"bench", "scores"},
 }
 
 

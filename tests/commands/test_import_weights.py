@@ -1,4 +1,4 @@
-"""Published weights through the command, and the networks that they make against PyTorch's."""
+"""Published weights through the command, and the resulting networks against PyTorch's."""
 
 import json
 
@@ -6,12 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.scores.weights.checkpoints import write_checkpoint
 from vidgen_jax import cli
 from vidgen_jax.commands.weights import abstract_variables, read_mean_volume, selftest
 from vidgen_jax.errors import UserError
-from vidgen_jax.formats.crc32c import crc32c, mask
-from vidgen_jax.parallel import mesh as meshes
-from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.extraction import load_extractor
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
@@ -36,7 +35,7 @@ def as_tensorflow(state):
       unit = ["logits"]
     scope = [TF_BRANCHES.get(part, part) for part in unit]
     if scope[0] == "Mixed_5b" and unit[-1] == "b2b":
-      scope[1] = "Branch_2/Conv3d_0a_3x3"  # so in the release
+      scope[1] = "Branch_2/Conv3d_0a_3x3"  # as in the release
     if unit == ["logits"]:
       scope = ["Logits/Conv3d_0c_1x1"]
     if layer == "conv3d":
@@ -54,17 +53,14 @@ def as_tensorflow(state):
 
 @pytest.fixture(scope="module")
 def i3d(tmp_path_factory):
-  """(PyTorch's I3D, our file from its state dict, our file from a TensorFlow checkpoint)."""
+  """PyTorch's I3D, our file of its state dict, and our file of the same weights as a TensorFlow checkpoint."""
   torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra `parity`")
   from tests.parity import torch_networks
-  from tests.scores.weights import bundles
 
   folder = tmp_path_factory.mktemp("i3d")
   reference = torch_networks.build(torch_networks.I3D(), seed=0, unit_gain=True)
   torch.save(reference.state_dict(), folder / "i3d.pt")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(bundles, "crc32c", lambda data: mask(crc32c(data)))  # its own takes a minute for 50 MB
-    bundles.write(folder / "tf" / "model.ckpt", as_tensorflow(reference.state_dict()), shards=2)
+  write_checkpoint(folder / "tf" / "model.ckpt", as_tensorflow(reference.state_dict()), num_shards=2)
   for source, name in (("i3d.pt", "from_torch"), ("tf/model.ckpt", "from_tf")):
     words = ["--network=i3d", f"--from={folder / source}", f"--out={folder / name}.safetensors"]
     assert cli.dispatch(["weights", "import", *words]) == 0
@@ -90,7 +86,7 @@ def test_imported_i3d_agrees_with_pytorch(i3d):
   import torch
 
   reference, _, path = i3d
-  extractor = load_extractor(path, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]), batch_size=1)
+  extractor = load_extractor(path, mesh=make_mesh(MeshConfig(), devices=jax.devices()[:1]), batch_size=1)
   clip = np.random.default_rng(0).integers(256, size=(1, 9, 224, 224, 3), dtype=np.uint8)
   found = extractor.extract(clip)
   with torch.inference_mode():
@@ -111,7 +107,7 @@ def test_resnets_are_imported_with_their_scaling(stem, tmp_path):
   assert cli.dispatch(["weights", "import", "--network=r3d18", f"--from={tmp_path / 'r3d.pth'}", f"--out={out}"]) == 0
   weights = read_weight_file(out)
   assert weights.settings == {"num_classes": 5, "stem": stem}
-  extractor = load_extractor(out, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]), batch_size=1)
+  extractor = load_extractor(out, mesh=make_mesh(MeshConfig(), devices=jax.devices()[:1]), batch_size=1)
   clip = np.random.default_rng(0).integers(256, size=(1, 8, 24, 24, 3), dtype=np.uint8)
   mean, std = (np.array(weights.preprocessing[name], np.float32) for name in ("mean", "std"))
   with torch.inference_mode():
@@ -127,7 +123,7 @@ def test_the_mean_volume_is_kept_with_c3d(tmp_path):
   assert read.shape == (16, 128, 171, 3)
   assert read[5, 7, 9, 1] == volume[0, 1, 5, 7, 9]
   for name, array, message in (
-    ("scaled", volume / 255, r"must lie on \[0, 255\]"),
+    ("scaled", volume / 255, r"must hold values on \[0, 255\]"),
     ("flat", volume[0, 0], r"must hold \[3, T, H, W\]"),
   ):
     np.save(tmp_path / f"{name}.npy", array)
@@ -139,7 +135,7 @@ def test_the_mean_volume_is_kept_with_c3d(tmp_path):
 
 
 class Answering:
-  """Stands for an extractor whose answers are known."""
+  """An extractor with known answers."""
 
   network = "i3d"
 
@@ -150,19 +146,19 @@ class Answering:
     level = video.reshape(len(video), -1).mean(axis=1) / 255.0
     if self._mixes:
       level = level + video.mean() / 255.0
-    # Four logits move by the same: black and white clips are at the squared distance 4 offset^2.
+    # Four logits move by the same amount: black and white clips have the squared distance 4 offset^2.
     return type("Features", (), {"logits": np.repeat(self._offset * level[:, None], 4, axis=1)})
 
 
-def test_selftest_tells_right_weights_from_wrong_ones():
+def test_selftest_rejects_wrong_weights():
   assert selftest(Answering(131.2))[0]
   passed, report = selftest(Answering(219.0))
   assert not passed
   assert "WRONG FVD, black against white: 219.00" in report
-  assert "rgb_imagenet's: these are the wrong weights for FVD" in report
+  assert "rgb_imagenet: these are the wrong weights for FVD" in report
   passed, report = selftest(Answering(140.0))
   assert not passed
-  assert "rgb_imagenet's" not in report
+  assert "rgb_imagenet" not in report
   assert "WRONG batches" in selftest(Answering(131.0, mixes=True))[1]
 
 
@@ -183,7 +179,7 @@ def test_selftest_and_show_as_commands(classifier_file, capsys):
     ("import --network=i3d --out=f.safetensors", "--from is required"),
     ("import --network=i3d --from=x --out=f.pt", "must end in .safetensors"),
     ("import --network=i3d --from={folder}/nothing --out=f.safetensors", "nothing"),
-    ("import --network=i3d --from={folder}/some.npz --out={folder}/f.safetensors", "no weights of i3d"),
+    ("import --network=i3d --from={folder}/some.npz --out={folder}/f.safetensors", "not weights of i3d"),
     ("import --network=i3d --from={folder}/text --out={folder}/f.safetensors", "text"),
     ("show --weights={folder}/nothing.safetensors", "nothing.safetensors"),
     ("show --weights=w.safetensors --network=i3d", "--network does not apply to `vidgen weights show`"),

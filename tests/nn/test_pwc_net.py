@@ -7,7 +7,7 @@ import pytest
 
 from vidgen_jax.commands import weights as import_weights
 from vidgen_jax.nn.pwc_net import PWCNet, cost_volume
-from vidgen_jax.scores.networks.flow import FLOW_NETWORKS
+from vidgen_jax.scores.networks import FLOW_NETWORKS
 from vidgen_jax.scores.weights.weight_file import WeightFile
 
 

@@ -1,4 +1,4 @@
-"""`vidgen weights`: brings published weights of networks into our form, and checks them by known answers."""
+"""`vidgen weights`: converts published weights of networks and checks them by known answers."""
 
 import dataclasses
 import functools
@@ -14,53 +14,46 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel import startup
-from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.extraction import CONSTANTS, VOLUME, FeatureExtractor, load_extractor
-from vidgen_jax.scores.metrics.frechet import frechet_distance_of
-from vidgen_jax.scores.networks import NETWORKS
-from vidgen_jax.scores.networks.flow import FLOW_NETWORKS
+from vidgen_jax.scores.metrics.set_distance import frechet_distance
+from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS
 from vidgen_jax.scores.weights.arrays import read_arrays
 from vidgen_jax.scores.weights.layouts import convert
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
 
-SUMMARY = """Brings published weights of feature and flow networks into our form, and checks them.
+SUMMARY = """Converts published weights of feature and flow networks, and checks them.
 
   vidgen weights import --network=i3d|c3d|r3d18|tsn|pwc_net --from=FILE --out=NAME.safetensors
-      Reads TensorFlow V2 checkpoints, PyTorch state dicts (nothing in them is executed), Chainer's .npz, safetensors;
-      TensorFlow, PyTorch and Chainer are not needed. Every tensor must be used and every parameter filled. C3D for the
-      inception score on UCF-101 also takes --mean=mean2.npz, the mean volume of TGAN's and TGANv2's protocols.
+      Reads TensorFlow checkpoints and PyTorch files, which needs `pip install 'vidgen-jax[convert]'`, Chainer's .npz
+      and .safetensors. Every tensor must be used and every parameter filled. Nothing in a file is executed, except in
+      TorchScript archives: import those from trusted sources only. C3D for the inception score on UCF-101 also takes
+      --mean=mean2.npz, the mean volume of TGAN's and TGANv2's protocols.
   vidgen weights selftest --weights=NAME.safetensors
       Known answers. I3D: FVD between all-black and all-white clips [16, 15, 64, 64, 3] is about 131 with the weights
-      that FVD is defined with (rgb_scratch), about 219 with rgb_imagenet. PWC-Net: the motion of a shifted texture.
+      that define FVD (rgb_scratch), about 219 with rgb_imagenet. PWC-Net: the motion of a shifted texture.
   vidgen weights show --weights=NAME.safetensors
       Network, source, hashes, sizes.
 
 Where weights are published: I3D's rgb_scratch in the public kinetics-i3d release (data/checkpoints/rgb_scratch, the
 same bytes as TF-Hub's deepmind/i3d-kinetics-400/1); C3D's conv3d_deepnetA_ucf.npz and mean2.npz with TGANv2's release;
-PWC-Net's pwc_net.pth.tar with its own.
+PWC-Net's pwc_net.pth.tar with the release of PWC-Net.
 """
 
 USAGE = "vidgen weights import|selftest|show [flags]"
 
 RGB_SCRATCH_FVD = 131.0
-"""FVD of all-black against all-white clips with rgb_scratch, by its reference implementation."""
+"""FVD between all-black and all-white clips with rgb_scratch, computed by the reference implementation."""
 
 RGB_IMAGENET_FVD = 219.0
 
 _KNOWN_CLIPS = (16, 15, 64, 64, 3)
-_TOLERANCE = 0.02
-"""Relative: the answers are published without decimals, and found with other hardware's convolutions."""
-
-_SHIFT = (3.0, -2.0)
-"""Pixels (x, y) by which the texture of the flow network's self-test moves."""
-
-_SHIFT_TOLERANCE = 0.5
-"""Pixels of the median error; published networks are well below on such motion."""
-
+_TOLERANCE = 0.02  # relative: the answers are published without decimals and depend on the hardware's convolutions
+_SHIFT = (3.0, -2.0)  # pixels (x, y) by which the texture of the flow network's self-test moves
+_SHIFT_TOLERANCE = 0.5  # pixels of the median error; published networks are well below on such motion
 _PREPROCESSING = {
-  # torchvision's R3D_18_Weights and ResNet50_Weights; Hara's 3D ResNets: the mean and spread of Kinetics.
+  # torchvision's R3D_18_Weights and ResNet50_Weights; for Hara's 3D ResNets, mean and standard deviation of Kinetics.
   ("r3d18", "torchvision"): {"mean": [0.43216, 0.394666, 0.37645], "std": [0.22803, 0.22145, 0.216989]},
   ("r3d18", "hara"): {"mean": [0.4345, 0.4051, 0.3775], "std": [0.2768, 0.2713, 0.2737]},
   ("tsn", None): {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
@@ -68,9 +61,9 @@ _PREPROCESSING = {
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """The command's flags."""
+  """Defines the flags of `vidgen weights`."""
   networks = [*NETWORKS, *FLOW_NETWORKS]
-  flags.DEFINE_enum("network", None, networks, "import: whose weights they are", flag_values=flag_values)
+  flags.DEFINE_enum("network", None, networks, "import: network of the weights", flag_values=flag_values)
   flags.DEFINE_string("from", None, "import: file, or prefix of a TensorFlow checkpoint", flag_values=flag_values)
   flags.DEFINE_string("mean", None, "import, c3d: .npz or .npy with the mean volume", flag_values=flag_values)
   flags.DEFINE_string("out", None, "import: .safetensors file to write", flag_values=flag_values)
@@ -78,13 +71,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
-  """Runs `vidgen weights`; the self-test's status is 1 where an answer is wrong."""
+  """Runs `vidgen weights`; the exit status of a failed self-test is 1."""
   if arguments not in (["import"], ["selftest"], ["show"]):
     raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
   (action,) = arguments
   _check_flags(flag_values, action)
   if action == "import":
-    import_weights(flag_values.network, flag_values["from"].value, flag_values.out, mean=flag_values.mean)
+    import_weights(flag_values.network, str(flag_values["from"].value), flag_values.out, mean=flag_values.mean)
     return None
   if action == "show":
     sys.stdout.write(describe(flag_values.weights, read_weight_file(flag_values.weights)))
@@ -94,7 +87,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   if weights.network in FLOW_NETWORKS:
     passed, report = flow_selftest(weights)
   else:
-    passed, report = selftest(load_extractor(flag_values.weights, mesh=meshes.make_mesh(MeshConfig()), batch_size=4))
+    passed, report = selftest(load_extractor(flag_values.weights, mesh=make_mesh(MeshConfig()), batch_size=4))
   sys.stdout.write(report)
   return 0 if passed else 1
 
@@ -112,26 +105,26 @@ def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
 
 
 def import_weights(network: str, source: str, out: str, *, mean: str | None = None) -> WeightFile:
-  """Reads foreign weights and writes ours.
+  """Converts a weight file of another framework.
 
   Args:
-    network: a name in `NETWORKS` or `FLOW_NETWORKS`.
+    network: name in `NETWORKS` or `FLOW_NETWORKS`.
     source: file, or prefix of a checkpoint.
-    out: the .safetensors file; its JSON is written beside it.
-    mean: of C3D: the file of the mean volume, [3, T, H, W] in the order BGR.
+    out: .safetensors file to write; its description is written next to it.
+    mean: for C3D, the file of the mean volume, [3, T, H, W] in BGR order.
 
   Returns:
-    What was written.
+    The written weights.
 
   Raises:
-    UserError: if the file cannot be read or does not fit, listing what was not used and what is missing.
+    UserError: if the file cannot be read or does not fit the network; the message lists unused and missing tensors.
   """
   arrays = read_arrays(source)
   converted = convert(network, arrays, functools.partial(abstract_variables, network))
   variables = dict(converted.variables)
   if mean is not None:
     if network != "c3d":
-      raise UserError(f"--mean belongs to c3d, not to {network}")
+      raise UserError(f"--mean applies to c3d, not to {network}")
     variables[CONSTANTS] = {VOLUME: read_mean_volume(mean)}
   elif network == "c3d":
     logging.warning("without --mean the weights cannot be used for the published inception score of UCF-101")
@@ -147,32 +140,32 @@ def import_weights(network: str, source: str, out: str, *, mean: str | None = No
   if converted.warning:
     logging.warning("%s: %s", source, converted.warning)
   write_weight_file(out, weights)
-  logging.info("wrote %s and its JSON: %s, %s values", out, network, f"{weights.num_values:,}")
+  logging.info("wrote %s and its description: %s, %s values", out, network, f"{weights.num_values:,}")
   return weights
 
 
 def abstract_variables(network: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-  """Shapes of a network's variables, as nested dictionaries of ShapeDtypeStruct; nothing is computed.
+  """Shapes of a network's variables, as nested dictionaries of ShapeDtypeStruct.
 
   Args:
-    network: a name in `NETWORKS` or `FLOW_NETWORKS`.
-    settings: its constructor's arguments.
+    network: name in `NETWORKS` or `FLOW_NETWORKS`.
+    settings: constructor arguments.
   """
   keys = {"params": jax.random.key(0)}
   if network in FLOW_NETWORKS:
     flow, image = FLOW_NETWORKS[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     return jax.eval_shape(lambda x: flow.init(keys, x, x), image)
   module = NETWORKS[network](**settings)
-  # The smallest clips that every network takes at full size; C3D's first linear layer fixes its input.
+  # The published size of clips: the last pool of I3D and the first linear layer of C3D fit no other.
   shape = (1, 16, 112, 112, 3) if network == "c3d" else (1, 16, 224, 224, 3)
   return jax.eval_shape(lambda x: module.init(keys, x), jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def read_mean_volume(path: str) -> np.ndarray:
-  """The mean clip of Sports-1M that C3D's protocols subtract.
+  """Reads the mean clip of Sports-1M, which C3D's protocols subtract.
 
   Args:
-    path: .npz with one array, or .npy: [3, T, H, W], or with axes of length 1 before, BGR on [0, 255].
+    path: .npy file, or .npz file with one array: [3, T, H, W] with any axes of length 1, BGR on [0, 255].
 
   Returns:
     float32[T, H, W, 3], BGR.
@@ -190,12 +183,12 @@ def read_mean_volume(path: str) -> np.ndarray:
   if array.ndim != 4 or array.shape[0] != 3:
     raise UserError(f"--mean={path} must hold [3, T, H, W], got shape {array.shape}")
   if not 1 < array.max() <= 255 or array.min() < 0:
-    raise UserError(f"--mean={path} must lie on [0, 255], got [{array.min():g}, {array.max():g}]")
+    raise UserError(f"--mean={path} must hold values on [0, 255], got [{array.min():g}, {array.max():g}]")
   return np.ascontiguousarray(array.transpose(1, 2, 3, 0))
 
 
 def describe(path: str, weights: WeightFile) -> str:
-  """A file's facts as lines."""
+  """The facts about a weight file, one per line."""
   facts = {
     "file": path,
     "network": weights.network,
@@ -215,11 +208,11 @@ def describe(path: str, weights: WeightFile) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-  """One check of the self-test.
+  """Result of one check of the self-test.
 
   Attributes:
-    name: what was checked.
-    passed: whether the answer is the known one.
+    name: name of the check.
+    passed: whether the computed answer is the known one.
     text: both answers.
   """
 
@@ -229,28 +222,28 @@ class Answer:
 
 
 def selftest(extractor: FeatureExtractor) -> tuple[bool, str]:
-  """Checks weights by answers that are known.
+  """Checks a feature network by known answers.
 
   Args:
-    extractor: of the weights, under the reference protocol.
+    extractor: extractor with the weights and the reference protocol.
 
   Returns:
-    Whether all answers are right, and a line for each.
+    Whether all answers are right, and one line per answer.
   """
   answers = [_same_clip_twice(extractor)]
   if extractor.network == "i3d":
     answers.append(_black_against_white(extractor))
-  return _summed_up(answers)
+  return _report(answers)
 
 
 def flow_selftest(weights: WeightFile) -> tuple[bool, str]:
-  """Checks weights of a flow network by the motion of a texture that is known, there being no published answer.
+  """Checks a flow network by the known motion of a texture, since no answers are published.
 
   Args:
-    weights: of a network in `FLOW_NETWORKS`.
+    weights: weights of a network in `FLOW_NETWORKS`.
 
   Returns:
-    Whether the answer is right, and a line that says so.
+    Whether the answer is right, and one line with the answer.
   """
   module = FLOW_NETWORKS[weights.network](**weights.settings)
   variables = jax.tree.map(jnp.asarray, weights.variables)
@@ -259,41 +252,41 @@ def flow_selftest(weights: WeightFile) -> tuple[bool, str]:
   error = float(np.median(np.linalg.norm(middle - _SHIFT, axis=-1)))
   motion = ", ".join(f"{value:.2f}" for value in np.median(middle, axis=0))
   text = f"found ({motion}) px for ({_SHIFT[0]:g}, {_SHIFT[1]:g}), median error {error:.2f}"
-  return _summed_up([Answer(name="texture", passed=error <= _SHIFT_TOLERANCE, text=text)])
+  return _report([Answer(name="texture", passed=error <= _SHIFT_TOLERANCE, text=text)])
 
 
 def _texture(shift: np.ndarray, *, size: int = 128) -> jax.Array:
-  """A random smooth texture [1, size, size, 3] in [-1, 1], moved by (x, y) pixels: waves in random directions."""
+  """A smooth texture [1, size, size, 3] in [-1, 1], shifted by (x, y) pixels: the sum of waves in random directions."""
   random = np.random.default_rng(0)
   waves, amplitudes = random.normal(scale=0.25, size=(64, 2)), random.normal(scale=0.1, size=(64, 3))
   phases = random.uniform(0.0, 2.0 * np.pi, 64)
-  places = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) - shift
-  image = np.cos(places @ waves.T + phases) @ amplitudes
+  positions = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1) - shift
+  image = np.cos(positions @ waves.T + phases) @ amplitudes
   return jnp.asarray(np.clip(image, -1.0, 1.0)[None], jnp.float32)
 
 
-def _summed_up(answers: Sequence[Answer]) -> tuple[bool, str]:
+def _report(answers: Sequence[Answer]) -> tuple[bool, str]:
   lines = [f"{'ok' if a.passed else 'WRONG':<6}{a.name}: {a.text}\n" for a in answers]
   return all(a.passed for a in answers), "".join(lines)
 
 
 def _same_clip_twice(extractor: FeatureExtractor) -> Answer:
-  """A clip's features do not depend on the others of its batch, and tell clips apart."""
+  """Checks that a clip's features do not depend on its batch, and differ between clips."""
   shape = (16, 112, 112, 3) if extractor.network == "c3d" else (16, 64, 64, 3)
   clips = np.random.default_rng(0).integers(256, size=(3, *shape), dtype=np.uint8)
   together, alone = extractor.extract(clips), extractor.extract(clips[1:2])
   scale = float(np.abs(together.logits).max())
   difference = float(np.abs(together.logits[1] - alone.logits[0]).max()) / max(scale, 1e-30)
   apart = float(np.abs(together.logits[0] - together.logits[1]).max()) / max(scale, 1e-30)
-  text = f"a clip alone and in a batch differ by {difference:.1e}, two noises by {apart:.1e} of the largest logit"
+  text = f"a clip alone and in a batch differ by {difference:.1e}, two noise clips by {apart:.1e} of the largest logit"
   return Answer(name="batches", passed=difference < 1e-4 < apart, text=text)
 
 
 def _black_against_white(extractor: FeatureExtractor) -> Answer:
   black, white = (extractor.extract(np.full(_KNOWN_CLIPS, value, np.uint8)).logits for value in (0, 255))
-  value = frechet_distance_of(black, white)
+  value = frechet_distance(black, white)
   expected = f"about {RGB_SCRATCH_FVD:g} with rgb_scratch"
   passed = abs(value - RGB_SCRATCH_FVD) <= _TOLERANCE * RGB_SCRATCH_FVD
   if abs(value - RGB_IMAGENET_FVD) <= _TOLERANCE * RGB_IMAGENET_FVD:
-    expected += f"; {RGB_IMAGENET_FVD:g} is rgb_imagenet's: these are the wrong weights for FVD"
+    expected += f"; {RGB_IMAGENET_FVD:g} is the answer of rgb_imagenet: these are the wrong weights for FVD"
   return Answer(name="FVD, black against white", passed=passed, text=f"{value:.2f}, {expected}")

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra
 from tests.parity import mapping, torch_networks  # noqa: E402
 from vidgen_jax.scores.networks import C3D, I3D, TSN, ResNet3D  # noqa: E402
 from vidgen_jax.scores.networks.i3d import Unit  # noqa: E402
-from vidgen_jax.scores.networks.pooling import max_pool  # noqa: E402
+from vidgen_jax.scores.networks.layers import max_pool  # noqa: E402
 
 
 def _compare(network, variables, reference, shape, *, scale=1.0):

@@ -1,4 +1,4 @@
-"""Foreign weights on our networks: through every file format, against a mapping written independently, and misfits."""
+"""Published weights on our networks: through each file format, against an independent mapping, and misfits."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from tests.scores.weights import bundles
+from tests.scores.weights.checkpoints import write_checkpoint
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.networks.c3d import C3D
 from vidgen_jax.scores.networks.i3d import I3D
@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="PyTorch writes the files")
 torch_networks = pytest.importorskip("tests.parity.torch_networks", reason="PyTorch writes the files")
 mapping = pytest.importorskip("tests.parity.mapping", reason="PyTorch writes the files")
 
-# Our networks, small, and the clips that they are made for.
+# Our networks at small sizes, with shapes of clips.
 I3D_WIDTH, C3D_WIDTH, RESNET_WIDTH = 1 / 32, 1 / 64, 4
 NETWORKS = {
   "i3d": (functools.partial(I3D, width=I3D_WIDTH, pool_window=(2, 1, 1)), (1, 9, 32, 32, 3)),
@@ -72,14 +72,14 @@ def torch_i3d(*, unit_gain=True):
 
 @functools.cache
 def i3d_variables():
-  """Our variables for `torch_i3d`, by the independent mapping."""
+  """Our variables of `torch_i3d` by the independent mapping."""
   gain = re.compile(r"\.bn\.weight$").search
   expected = shapes_of("i3d", (("num_classes", 7),))
   return mapping.to_flax(torch_i3d().state_dict(), expected, mapping.i3d_name, unused=gain)
 
 
 def tensorflow_names(variables):
-  """The names of the TensorFlow release, written down from its listing; moments are [1, 1, 1, 1, C] there."""
+  """Arrays under the names of the TensorFlow release, copied from its listing; its moments are [1, 1, 1, 1, C]."""
   branches = {"b0": "Branch_0/Conv3d_0a_1x1", "b1a": "Branch_1/Conv3d_0a_1x1", "b1b": "Branch_1/Conv3d_0b_3x3"}
   branches |= {"b2a": "Branch_2/Conv3d_0a_1x1", "b2b": "Branch_2/Conv3d_0b_3x3", "b3b": "Branch_3/Conv3d_0b_1x1"}
   leaves = {"kernel": "conv_3d/w", "bias": "batch_norm/beta", "mean": "batch_norm/moving_mean"}
@@ -101,7 +101,7 @@ def test_i3d_from_tensorflow(tmp_path):
   assert "RGB/inception_i3d/Logits/Conv3d_0c_1x1/conv_3d/b" in arrays
   extra = {"RGB/inception_i3d/Conv3d_1a_7x7/conv_3d/w/Momentum": np.ones(2, np.float32)}
   extra |= {"global_step": np.array(7, np.int64), "Flow/inception_i3d/x": np.ones(2, np.float32)}
-  bundles.write(tmp_path / "model.ckpt", arrays | extra)
+  write_checkpoint(tmp_path / "model.ckpt", arrays | extra)
   found = layouts.convert("i3d", read_arrays(tmp_path / "model.ckpt"), expected_of("i3d"))
   assert_same_tree(found.variables, i3d_variables())
   assert (found.settings, found.warning) == ({"num_classes": 7}, "")
@@ -212,7 +212,7 @@ def test_namings_cover_the_published_networks(naming):
     assert sum(np.prod(struct.shape, dtype=int) for struct in flat.values()) == sizes[naming.origin]
 
 
-def test_all_that_does_not_fit_is_listed_in_one_line():
+def test_all_misfits_are_listed_in_one_line():
   state = {name: tensor.numpy() for name, tensor in torch_i3d().state_dict().items()}
   for name in [name for name in state if name.startswith("Mixed_4e.b") and name.endswith("conv3d.weight")]:
     del state[name]
@@ -250,20 +250,20 @@ def hara_state():
   [
     ("i3d", hara_state, "r3d18 (the 3D ResNets of Hara et al.)"),
     ("tsn", hara_state, "r3d18 (the 3D ResNets of Hara et al.)"),
-    ("r3d18", lambda: torch_networks.TSN(6, width=RESNET_WIDTH).state_dict(), "tsn (a 2D ResNet-50, "),
+    ("r3d18", lambda: torch_networks.TSN(6, width=RESNET_WIDTH).state_dict(), "tsn (a 2D ResNet-50 of torch"),
     ("r3d18", lambda: torch_networks.chainer_arrays(torch_c3d()), "c3d (Chainer's C3D)"),
     ("c3d", lambda: torch_i3d().state_dict(), "i3d (the common PyTorch port of I3D)"),
   ],
 )
 def test_weights_of_another_network_are_recognised(network, make, other):
-  with pytest.raises(UserError, match=re.escape(f"these are no weights of {network} but of {other}")):
+  with pytest.raises(UserError, match=re.escape(f"these are not weights of {network} but of {other}")):
     layouts.convert(network, source_of(make()), expected_of(network))
 
 
 def test_unknown_weights_and_networks():
   arrays = {f"a\nb{i}": np.ones(1) for i in range(10)}
   with pytest.raises(
-    UserError, match=r"no weights of i3d; it holds a b0, .*a b7, \.\.\. \(10\); give a file of"
+    UserError, match=r"not weights of i3d; the file holds a b0, .*a b7, \.\.\. \(10\); give a file of"
   ) as error:
     layouts.convert("i3d", source_of(arrays), expected_of("i3d"))
   assert "\n" not in str(error.value)
@@ -282,6 +282,6 @@ def test_unknown_weights_and_networks():
     ("rgb/model.ckpt.index", "", r"^$"),
   ],
 )
-def test_releases_of_i3d_are_told_apart(path, blob, warning):
+def test_releases_of_i3d_are_distinguished(path, blob, warning):
   source = source_of(tensorflow_names(i3d_variables()), kind="tf checkpoint", path=path, blob=blob)
   assert re.search(warning, layouts.convert("i3d", source, expected_of("i3d")).warning)

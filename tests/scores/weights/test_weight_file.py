@@ -1,4 +1,4 @@
-"""Weights of our own form: round trip, hash by hand, and what is refused."""
+"""Our weight files: round trip, hash by hand, and refused files."""
 
 import hashlib
 import json
@@ -89,7 +89,7 @@ def test_hash_by_hand():
   assert small.num_values == 3
 
 
-def test_hash_sees_name_dtype_shape_and_values():
+def test_hash_depends_on_name_dtype_shape_and_values():
   base = np.float32([[1, 2], [3, 4]])
   variants = [
     {"params": {"a": base}},
@@ -102,11 +102,11 @@ def test_hash_sees_name_dtype_shape_and_values():
     {"params": {"a": base, "b": base}},
   ]
   assert len({weights(variables=variables).hash for variables in variants}) == len(variants)
-  # The order in memory does not count.
+  # The memory layout does not matter.
   assert weights(variables={"params": {"a": np.asfortranarray(base)}}).hash == weights(variables=variants[0]).hash
 
 
-def test_one_changed_bit_is_noticed(written):
+def test_one_changed_bit_is_detected(written):
   data = bytearray(written.read_bytes())
   data[-1] ^= 1
   written.write_bytes(data)
@@ -114,7 +114,7 @@ def test_one_changed_bit_is_noticed(written):
     read_weight_file(written)
 
 
-def test_the_description_of_other_weights_is_noticed(written):
+def test_the_description_of_other_weights_is_detected(written):
   other = weights(variables={"params": {"a": np.ones(2, np.float32)}})
   write_weight_file(written.with_name("s.safetensors"), other)
   written.with_name("s.json").replace(written.with_suffix(".json"))
@@ -123,19 +123,19 @@ def test_the_description_of_other_weights_is_noticed(written):
 
 
 def test_missing_files(written):
-  with pytest.raises(UserError, match=r"x\.safetensors is not there; make it by `vidgen weights import`"):
+  with pytest.raises(UserError, match=r"x\.safetensors does not exist; make it with `vidgen weights import`"):
     read_weight_file(written.with_name("x.safetensors"))
   written.with_suffix(".json").unlink()
-  with pytest.raises(UserError, match=r"r\.json is not there; it describes the weights beside it .*copy it along"):
+  with pytest.raises(UserError, match=r"r\.json does not exist; it describes the weights .*copy it too"):
     read_weight_file(written)
 
 
-def test_foreign_files(written):
+def test_files_of_other_programs(written):
   written.write_bytes(safetensors.numpy.save({"a": np.ones(2)}))
-  with pytest.raises(UserError, match="is foreign: only files made by `vidgen weights import` or `vidgen classify`"):
+  with pytest.raises(UserError, match="was not made by `vidgen weights import` or `vidgen classify`; import it first"):
     read_weight_file(written)
   written.write_bytes(b"text")
-  with pytest.raises(UserError, match="is no safetensors file; make it by"):
+  with pytest.raises(UserError, match=r"is not a readable safetensors file .*; download or make it again"):
     read_weight_file(written)
   with pytest.raises(UserError, match=r"must end in \.safetensors"):
     read_weight_file("weights.pt")
@@ -144,12 +144,12 @@ def test_foreign_files(written):
 @pytest.mark.parametrize(
   ("changes", "reason"),
   [
-    ({"format_version": 2}, "is of format 2, which a later version of this package wrote; update"),
-    ({"format_version": "1"}, "is no description of weights"),
-    ({"format_version": None}, "is no description of weights"),
-    ({"hash": None}, "is no description of weights"),
-    ({"settings": []}, "settings is missing or of the wrong type"),
-    ({"network": None}, "network is missing or of the wrong type"),
+    ({"format_version": 2}, "has format 2, which a later version of this package wrote; update"),
+    ({"format_version": "1"}, "is not a description of weights"),
+    ({"format_version": None}, "is not a description of weights"),
+    ({"hash": None}, "is not a description of weights"),
+    ({"settings": []}, "settings is missing or has the wrong type"),
+    ({"network": None}, "network is missing or has the wrong type"),
     ({"class_names": [1]}, "class_names must be strings"),
   ],
 )
@@ -165,7 +165,7 @@ def test_bad_descriptions_are_named(written, changes, reason):
 def test_damaged_descriptions_are_named(written, text):
   path = written.with_suffix(".json")
   path.write_bytes(text if isinstance(text, bytes) else text.encode())
-  with pytest.raises(UserError, match=r"r\.json is (damaged|no description)"):
+  with pytest.raises(UserError, match=r"r\.json is (damaged|not a description)"):
     read_weight_file(written)
 
 
@@ -217,7 +217,7 @@ def test_nothing_is_left_behind_by_a_failure(written, monkeypatch):
     ({"batch_stats": {"norm": {"var": np.array([1.0, -0.1], np.float32)}}}, "batch_stats/norm/var is a variance"),
   ],
 )
-def test_values_that_no_network_can_have_are_neither_written_nor_read(variables, message, tmp_path, monkeypatch):
+def test_impossible_values_are_neither_written_nor_read(variables, message, tmp_path, monkeypatch):
   path = tmp_path / "w.safetensors"
   with pytest.raises(UserError, match=message):
     write_weight_file(path, weights(variables=variables))

@@ -8,10 +8,9 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.nn.convolution import Conv3D
-from vidgen_jax.scores.networks.output import ClassifierOutput
-from vidgen_jax.scores.networks.pooling import max_pool
+from vidgen_jax.scores.networks.layers import ClassifierOutput, max_pool
 
-# Convolutions between two pools: (name, channels).
+# Convolutions in front of each pool: (name, channels).
 _STAGES = (
   (("conv1a", 64),),
   (("conv2a", 128),),
@@ -25,15 +24,15 @@ _MIN_FRAMES, _MIN_SIZE = 8, 16
 class C3D(nn.Module):
   """Eight 3x3x3 convolutions, five max pools, three fully connected layers.
 
-  The published input is 16 frames of 112x112. The last pool rounds up as Caffe's do (7 -> 4 pixels), with padding at
-  the end only. The weights of `fc6` belong to one input size: [T * H * W * C, 4096] with 8192 inputs in that order.
+  The published input is 16 frames of 112x112. The last pool rounds up as in Caffe (7 -> 4 pixels), with padding at the
+  end only. The weights of `fc6` fit one input size only: [T * H * W * C, 4096], with 8192 inputs in that order.
 
   Attributes:
     num_classes: 101 for UCF-101.
-    dropout: probability that a value of fc6 and fc7 is dropped in training.
-    width: multiplies every number of channels, those of fc6 and fc7 too; 1 is the published network.
-    dtype: of the computation; parameters and results are float32.
-    precision: of its products.
+    dropout: probability with which a value of fc6 and fc7 is dropped in training.
+    width: factor of all numbers of channels, including fc6 and fc7; 1 is the published network.
+    dtype: dtype of the computation; parameters and results are float32.
+    precision: precision of its products.
   """
 
   num_classes: int = 101
@@ -49,27 +48,27 @@ class C3D(nn.Module):
     Args:
       video: float32[B, T, H, W, 3]; for published weights BGR in 0..255 minus the mean clip. At least 8 frames of
         16x16.
-      train: whether to drop values, which takes the random stream 'dropout'.
+      train: whether to apply dropout, with the random stream 'dropout'.
 
     Returns:
-      logits; features: fc7 after its ReLU (4096 values), without dropout.
+      The logits, and as features fc7 after its ReLU (4096 values), without dropout.
 
     Raises:
-      ValueError: if the video is smaller than the pools.
+      ValueError: if the video is too small for the pools.
     """
     if video.ndim != 5 or video.shape[1] < _MIN_FRAMES or min(video.shape[2:4]) < _MIN_SIZE:
       raise ValueError(
         f"C3D needs clips [B, T, H, W, 3] of at least {_MIN_FRAMES} frames of {_MIN_SIZE}x{_MIN_SIZE}, "
         f"got {video.shape}; take longer clips or a higher resolution"
       )
-    numbers = {"dtype": self.dtype, "precision": self.precision}
+    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
     x = video.astype(self.dtype)
     for stage, convolutions in enumerate(_STAGES):
       for name, channels in convolutions:
         pads = ((1, 1),) * 3
         x = nn.relu(Conv3D(self._channels(channels), padding=pads, use_bias=True, **numbers, name=name)(x))
       window = (1, 2, 2) if stage == 0 else (2, 2, 2)
-      # Rounding up is a pad at the end where a size is odd; elsewhere the odd pixel is left out.
+      # Rounding up means padding at the end of odd sizes; the other pools drop the odd pixel.
       is_last = stage == len(_STAGES) - 1
       pads = tuple((0, size % 2 if is_last else 0) for size in x.shape[1:4])
       x = max_pool(x, window, window, padding=pads)

@@ -1,7 +1,7 @@
 """I3D: Inception-v1 inflated to three dimensions (Carreira and Zisserman 2017, figure 3)."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -11,8 +11,7 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.nn.convolution import Conv3D
-from vidgen_jax.scores.networks.output import ClassifierOutput
-from vidgen_jax.scores.networks.pooling import max_pool
+from vidgen_jax.scores.networks.layers import ClassifierOutput, max_pool
 
 MIXED_CHANNELS: Mapping[str, tuple[int, ...]] = MappingProxyType(
   {
@@ -27,7 +26,7 @@ MIXED_CHANNELS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
   }
 )
-"""Channels of the units b0, b1a, b1b, b2a, b2b, b3b of every inception module."""
+"""Channels of the units b0, b1a, b1b, b2a, b2b, b3b of each inception module."""
 
 # (window, strides) of the max pool in front of a module.
 _POOLS = MappingProxyType(
@@ -36,20 +35,22 @@ _POOLS = MappingProxyType(
 
 
 class Unit(nn.Module):
-  """Convolution without bias, batch normalisation by stored statistics without gain, ReLU.
+  """Convolution without bias, batch normalisation with stored statistics and without gain, ReLU.
 
   Attributes:
     features: output channels.
-    size: of the cubic kernel.
-    stride: in time, height and width.
+    size: size of the cubic kernel.
+    stride: stride in time, height and width.
+    is_head: whether the unit gives the class scores: a convolution with bias, and nothing after it.
     epsilon: added to the stored variance.
-    dtype: of the computation.
-    precision: of its products.
+    dtype: dtype of the computation.
+    precision: precision of its products.
   """
 
   features: int
   size: int = 1
   stride: int = 1
+  is_head: bool = False
   epsilon: float = 1e-3
   dtype: Any = jnp.float32
   precision: lax.PrecisionLike = lax.Precision.HIGHEST
@@ -57,75 +58,52 @@ class Unit(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
-    numbers = {"dtype": self.dtype, "precision": self.precision}
-    x = Conv3D(self.features, (self.size,) * 3, (self.stride,) * 3, "SAME", **numbers, name="conv")(x)
+    size, stride = (self.size,) * 3, (self.stride,) * 3
+    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
+    x = Conv3D(self.features, size, stride, "SAME", use_bias=self.is_head, **numbers, name="conv")(x)
+    if self.is_head:
+      return x
     norm = nn.BatchNorm(use_running_average=True, use_scale=False, epsilon=self.epsilon, dtype=self.dtype, name="norm")
     return nn.relu(norm(x))
 
 
 class Mixed(nn.Module):
-  """An inception module: four branches, concatenated in the order b0, b1, b2, b3.
+  """Inception module: four branches, concatenated in the order b0, b1, b2, b3.
 
   Attributes:
-    channels: of the units b0, b1a, b1b, b2a, b2b, b3b.
-    epsilon: see `Unit`.
-    dtype: of the computation.
-    precision: of its products.
+    channels: channels of the units b0, b1a, b1b, b2a, b2b, b3b.
+    unit: constructor of the units.
   """
 
   channels: tuple[int, ...]
-  epsilon: float = 1e-3
-  dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
+  unit: Callable[..., nn.Module] = Unit
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T, H, W, b0 + b1b + b2b + b3b]."""
-    unit = functools.partial(Unit, epsilon=self.epsilon, dtype=self.dtype, precision=self.precision)
     b0, b1a, b1b, b2a, b2b, b3b = self.channels
     branches = [
-      unit(b0, name="b0")(x),
-      unit(b1b, 3, name="b1b")(unit(b1a, name="b1a")(x)),
-      unit(b2b, 3, name="b2b")(unit(b2a, name="b2a")(x)),
-      unit(b3b, name="b3b")(max_pool(x, (3, 3, 3), (1, 1, 1), padding="SAME")),
+      self.unit(b0, name="b0")(x),
+      self.unit(b1b, 3, name="b1b")(self.unit(b1a, name="b1a")(x)),
+      self.unit(b2b, 3, name="b2b")(self.unit(b2a, name="b2a")(x)),
+      self.unit(b3b, name="b3b")(max_pool(x, (3, 3, 3), (1, 1, 1), padding="SAME")),
     ]
     return jnp.concatenate(branches, axis=-1)
 
 
-class Logits(nn.Module):
-  """The pointwise convolution with bias that gives the class scores.
-
-  Attributes:
-    num_classes: output channels.
-    dtype: of the computation.
-    precision: of its products.
-  """
-
-  num_classes: int
-  dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] to [B, T, H, W, num_classes]."""
-    numbers = {"dtype": self.dtype, "precision": self.precision}
-    return Conv3D(self.num_classes, (1, 1, 1), use_bias=True, **numbers, name="conv")(x)
-
-
 class I3D(nn.Module):
-  """I3D on RGB, with TensorFlow's SAME padding throughout, as the reference implementation of FVD uses it.
+  """I3D on RGB, with TensorFlow's SAME padding, as in the reference implementation of FVD.
 
-  It is a fixed network: batch normalisation always uses the stored statistics and there is no dropout, so `train`
-  changes nothing.
+  The network is not trainable: batch normalisation always uses the stored statistics, and there is no dropout.
 
   Attributes:
     num_classes: 400 for Kinetics-400.
-    epsilon: of batch normalisation; the reference's 1e-3. One public port computes with 1e-5.
-    width: multiplies every number of channels; 1 is the published network.
-    pool_window: (t, h, w) of the last average pool, which must cover the whole image there: 7x7 at 224x224. A
-      smaller one is for smaller images, whose scores are not those of the published network.
-    dtype: of the computation; parameters and results are float32.
-    precision: of convolutions.
+    epsilon: epsilon of batch normalisation; 1e-3 in the reference, 1e-5 in one public port.
+    width: factor of all numbers of channels; 1 is the published network.
+    pool_window: (t, h, w) of the last average pool, which must cover the whole image: 7x7 at 224x224. Smaller windows
+      are for smaller images, whose scores differ from the published network's.
+    dtype: dtype of the computation; parameters and results are float32.
+    precision: precision of convolutions.
   """
 
   num_classes: int = 400
@@ -141,18 +119,18 @@ class I3D(nn.Module):
 
     Args:
       video: float32[B, T, H, W, 3], RGB in [-1, 1]; at least 9 frames of 193 to 224 pixels a side (224 as published).
-      train: accepted as every classifier accepts it, without effect.
+      train: without effect; all classifiers have this argument.
 
     Returns:
-      logits averaged over time, which FVD is taken on; features: the 1024 averages they are a linear map of.
+      The logits averaged over time, on which FVD is defined, and as features the 1024 averages in front of the last
+      convolution.
 
     Raises:
       ValueError: if the clip is too short for the last average pool, or the image does not fit it.
     """
-    del train  # The statistics are Kinetics'; see the class.
+    del train
     self._check(video.shape)
-    numbers = {"dtype": self.dtype, "precision": self.precision}
-    unit = functools.partial(Unit, epsilon=self.epsilon, **numbers)
+    unit = functools.partial(Unit, epsilon=self.epsilon, dtype=self.dtype, precision=self.precision)
     x = unit(self._channels(64), 7, 2, name="Conv3d_1a_7x7")(video)
     x = max_pool(x, (1, 3, 3), (1, 2, 2), padding="SAME")
     x = unit(self._channels(64), name="Conv3d_2b_1x1")(x)
@@ -161,9 +139,9 @@ class I3D(nn.Module):
       if name in _POOLS:
         x = max_pool(x, *_POOLS[name], padding="SAME")
       widths = tuple(self._channels(c) for c in channels)
-      x = Mixed(widths, epsilon=self.epsilon, **numbers, name=name)(x)
+      x = Mixed(widths, unit, name=name)(x)
     x = nn.avg_pool(x, self.pool_window, (1, 1, 1), "VALID")
-    logits = Logits(self.num_classes, **numbers, name="logits")(x)
+    logits = unit(self.num_classes, is_head=True, name="logits")(x)
     mean = functools.partial(jnp.mean, axis=(1, 2, 3), dtype=jnp.float32)
     return ClassifierOutput(mean(logits), mean(x))
 

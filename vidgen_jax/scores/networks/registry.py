@@ -1,4 +1,4 @@
-"""The classifiers by the names that commands and weight files use."""
+"""The feature and flow networks by the names that commands and weight files use."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,24 +7,28 @@ from typing import Any
 from flax import linen as nn
 
 from vidgen_jax.errors import UserError
+from vidgen_jax.nn.pwc_net import PWCNet
 from vidgen_jax.scores.networks.c3d import C3D
 from vidgen_jax.scores.networks.i3d import I3D
 from vidgen_jax.scores.networks.resnet3d import ResNet3D
 from vidgen_jax.scores.networks.tsn import TSN
 
 NETWORKS: Mapping[str, type[nn.Module]] = MappingProxyType({"i3d": I3D, "c3d": C3D, "r3d18": ResNet3D, "tsn": TSN})
-"""The classifiers by name."""
+"""Classifiers; all map a video to a `ClassifierOutput`."""
+
+FLOW_NETWORKS: Mapping[str, type[nn.Module]] = MappingProxyType({"pwc_net": PWCNet})
+"""Optical-flow networks; all map two images to the motion from the first to the second."""
 
 
 def build_network(name: str, settings: Mapping[str, Any]) -> nn.Module:
-  """The network of a weights file.
+  """Builds the classifier of a weight file.
 
   Args:
-    name: in `NETWORKS`.
-    settings: its constructor arguments.
+    name: name in `NETWORKS`.
+    settings: constructor arguments.
 
   Raises:
-    UserError: if the network is unknown, or does not take these settings.
+    UserError: if the network is unknown or does not take these settings.
   """
   if name not in NETWORKS:
     raise UserError(f"there is no network {name!r}; the networks are {', '.join(NETWORKS)}")
@@ -32,5 +36,5 @@ def build_network(name: str, settings: Mapping[str, Any]) -> nn.Module:
     return NETWORKS[name](**settings)
   except TypeError as error:
     raise UserError(
-      f"network {name!r} does not take the settings {dict(settings)} ({error}); import it again"
+      f"network {name!r} does not take the settings {dict(settings)} ({error}); import the weights again"
     ) from error

@@ -10,9 +10,7 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.nn.convolution import Conv3D
-from vidgen_jax.scores.networks.normalization import batch_norm
-from vidgen_jax.scores.networks.output import ClassifierOutput
-from vidgen_jax.scores.networks.pooling import max_pool
+from vidgen_jax.scores.networks.layers import ClassifierOutput, batch_norm, max_pool
 
 _BLOCKS = (2, 2, 2, 2)
 _STEM_KERNELS = MappingProxyType({"torchvision": (3, 7, 7), "hara": (7, 7, 7)})
@@ -23,9 +21,9 @@ class Stem(nn.Module):
 
   Attributes:
     features: output channels.
-    kernel_size: (kt, kh, kw), odd.
-    dtype: of the computation.
-    precision: of its products.
+    kernel_size: (kt, kh, kw), all odd.
+    dtype: dtype of the computation.
+    precision: precision of its products.
   """
 
   features: int
@@ -37,7 +35,7 @@ class Stem(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T, H / 2, W / 2, features]."""
     pads = tuple((size // 2, size // 2) for size in self.kernel_size)
-    numbers = {"dtype": self.dtype, "precision": self.precision}
+    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
     x = Conv3D(self.features, self.kernel_size, (1, 2, 2), pads, **numbers, name="conv")(x)
     return nn.relu(batch_norm(x, train=train, dtype=self.dtype, name="norm"))
 
@@ -47,9 +45,9 @@ class BasicBlock(nn.Module):
 
   Attributes:
     features: output channels.
-    stride: in time, height and width, of the first convolution and the shortcut.
-    dtype: of the computation.
-    precision: of its products.
+    stride: stride in time, height and width of the first convolution and the shortcut.
+    dtype: dtype of the computation.
+    precision: precision of its products.
   """
 
   features: int
@@ -60,7 +58,7 @@ class BasicBlock(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T / stride, H / stride, W / stride, features], rounded up."""
-    numbers = {"dtype": self.dtype, "precision": self.precision}
+    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
     norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
     strides, pads = (self.stride,) * 3, ((1, 1),) * 3
     y = Conv3D(self.features, (3, 3, 3), strides, pads, **numbers, name="conv_0")(x)
@@ -74,19 +72,19 @@ class BasicBlock(nn.Module):
 
 
 class ResNet3D(nn.Module):
-  """3-D ResNet-18, with torchvision's stem or that of Hara et al.
+  """3-D ResNet-18 with the stem of torchvision or of Hara et al.
 
-  Stem 'torchvision' (3x7x7, no pool) halves height and width; the layers 2 to 4 halve time too: 8 frames of 16x16 are
-  the smallest input whose last layer is not made of padding. Stem 'hara' (7x7x7 and a 3x3x3 max pool of stride 2)
-  halves once more: 16 frames of 32x32. Smaller inputs run.
+  Stem 'torchvision' (3x7x7, no pool) halves height and width, and layers 2 to 4 halve time, height and width: 8 frames
+  of 16x16 are the smallest input whose last layer sees more than padding. Stem 'hara' (7x7x7 and a 3x3x3 max pool of
+  stride 2) halves all three once more: 16 frames of 32x32. Smaller inputs also run.
 
   Attributes:
     num_classes: 400 for Kinetics-400.
     stem: 'torchvision' or 'hara'.
     width: channels of the first layer; 64 as published.
-    dropout: probability that a feature is dropped before the last layer in training.
-    dtype: of the computation; parameters, statistics and results are float32.
-    precision: of its products.
+    dropout: probability with which a feature is dropped before the last layer in training.
+    dtype: dtype of the computation; parameters, statistics and results are float32.
+    precision: precision of its products.
   """
 
   num_classes: int
@@ -101,21 +99,21 @@ class ResNet3D(nn.Module):
     """Classifies clips.
 
     Args:
-      video: float32[B, T, H, W, 3], RGB normalised as the weights ask for.
-      train: normalises by the batch's statistics, updates the collection 'batch_stats', and takes the random stream
-        'dropout'.
+      video: float32[B, T, H, W, 3], RGB normalised as the weights require.
+      train: whether to normalise with batch statistics, to update the collection 'batch_stats', and to apply dropout
+        with the random stream 'dropout'.
 
     Returns:
-      logits; features: the 8 * width channels averaged over time and space, without dropout.
+      The logits, and as features the 8 * width channels averaged over time and space, without dropout.
 
     Raises:
-      ValueError: if there is no such stem, or `video` is not [B, T, H, W, C].
+      ValueError: if the stem is unknown or `video` is not [B, T, H, W, C].
     """
     if self.stem not in _STEM_KERNELS:
       raise ValueError(f"stem must be one of {tuple(_STEM_KERNELS)}, got {self.stem!r}")
     if video.ndim != 5:
       raise ValueError(f"video must be [B, T, H, W, 3], got {video.shape}")
-    numbers = {"dtype": self.dtype, "precision": self.precision}
+    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
     x = Stem(self.width, _STEM_KERNELS[self.stem], **numbers, name="stem")(video, train)
     if self.stem == "hara":
       x = max_pool(x, (3, 3, 3), (2, 2, 2), padding=((1, 1),) * 3)

@@ -9,16 +9,14 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.nn.convolution import Conv3D
-from vidgen_jax.scores.networks.normalization import batch_norm
-from vidgen_jax.scores.networks.output import ClassifierOutput
-from vidgen_jax.scores.networks.pooling import max_pool
+from vidgen_jax.scores.networks.layers import ClassifierOutput, batch_norm, max_pool
 
 _BLOCKS = (3, 4, 6, 3)
 _EXPANSION = 4
 
 
 def middle_frames(num_frames: int, segments: int) -> jax.Array:
-  """The index of each segment's middle frame: int32[segments], floor((s + 1/2) num_frames / segments)."""
+  """Indices of the segments' middle frames: int32[segments], floor((s + 1/2) num_frames / segments)."""
   return (2 * jnp.arange(segments) + 1) * num_frames // (2 * segments)
 
 
@@ -33,8 +31,8 @@ class Stem(nn.Module):
 
   Attributes:
     features: output channels.
-    dtype: of the computation.
-    precision: of its products.
+    dtype: dtype of the computation.
+    precision: precision of its products.
   """
 
   features: int
@@ -44,20 +42,20 @@ class Stem(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, S, H, W, C] to [B, S, H / 4, W / 4, features]."""
-    numbers = {"dtype": self.dtype, "precision": self.precision}
+    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
     x = Conv3D(self.features, (7, 7), (2, 2), ((3, 3),) * 2, **numbers, name="conv")(x)
     x = nn.relu(batch_norm(x, train=train, dtype=self.dtype, name="norm"))
     return max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
 
 
 class Bottleneck(nn.Module):
-  """1x1, 3x3 and 1x1 convolutions and a shortcut, the stride on the 3x3 as in torchvision's v1.5.
+  """1x1, 3x3 and 1x1 convolutions and a shortcut, with the stride on the 3x3 as in torchvision's v1.5.
 
   Attributes:
-    features: channels of the 3x3 convolution; the block puts out four times as many.
-    stride: in height and width.
-    dtype: of the computation.
-    precision: of its products.
+    features: channels of the 3x3 convolution; the block's output has four times as many.
+    stride: stride in height and width.
+    dtype: dtype of the computation.
+    precision: precision of its products.
   """
 
   features: int
@@ -82,18 +80,18 @@ class Bottleneck(nn.Module):
 
 
 class TSN(nn.Module):
-  """ResNet-50 on one frame of each of a clip's equal segments, averaged before the softmax (the segmental consensus).
+  """ResNet-50 on one frame of each of a clip's equal segments, averaged before the softmax (segmental consensus).
 
-  It divides height and width by 32: 32x32 is the smallest image whose last layer is not made of padding.
+  Height and width are divided by 32: 32x32 is the smallest image whose last layer sees more than padding.
 
   Attributes:
-    num_classes: of the data set.
-    segments: frames that are looked at; the paper's 3.
+    num_classes: number of classes.
+    segments: number of segments; 3 in the paper.
     width: channels of the stem; 64 as published.
-    dropout: probability that a feature is dropped before the last layer in training; 0.8 for RGB (section 4.1 of
+    dropout: probability with which a feature is dropped before the last layer in training; 0.8 for RGB (section 4.1 of
       Wang et al.).
-    dtype: of the computation; parameters, statistics and results are float32.
-    precision: of its products.
+    dtype: dtype of the computation; parameters, statistics and results are float32.
+    precision: precision of its products.
   """
 
   num_classes: int
@@ -108,22 +106,22 @@ class TSN(nn.Module):
     """Classifies clips.
 
     Args:
-      video: float32[B, T, H, W, 3], RGB normalised as the weights ask for; T is at least `segments`.
-      train: normalises by the batch's statistics, updates the collection 'batch_stats', takes a random frame of each
-        segment (random stream 'frames') in place of the middle one, and drops features (random stream 'dropout').
+      video: float32[B, T, H, W, 3], RGB normalised as the weights require; T is at least `segments`.
+      train: whether to normalise with batch statistics, to update the collection 'batch_stats', to use a random frame
+        of each segment (random stream 'frames') instead of the middle one, and to apply dropout (stream 'dropout').
 
     Returns:
-      logits and features (the 32 * width channels averaged over space, without dropout), averaged over the segments.
+      Logits and features (the 32 * width channels averaged over space, without dropout), averaged over the segments.
 
     Raises:
-      ValueError: if a clip has fewer frames than there are segments, or `video` is not [B, T, H, W, C].
+      ValueError: if there are fewer frames than segments, or `video` is not [B, T, H, W, C].
     """
     if video.ndim != 5 or video.shape[1] < self.segments:
       raise ValueError(
         f"TSN needs clips [B, T, H, W, 3] of at least {self.segments} frames, got {video.shape}; take longer clips or "
         "fewer segments"
       )
-    numbers = {"dtype": self.dtype, "precision": self.precision}
+    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
     x = Stem(self.width, **numbers, name="stem")(self._frames(video, train), train)
     for layer, blocks in enumerate(_BLOCKS, start=1):
       for i in range(blocks):

@@ -1,1 +1,1 @@
-"""Weights from elsewhere, read without the frameworks that wrote them, and the form in which they are kept here."""
+"""Published weights of other frameworks, their conversion, and the file format in which this package keeps weights."""

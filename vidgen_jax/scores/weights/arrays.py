@@ -1,94 +1,130 @@
-"""Named arrays from files of other frameworks, whatever the files are called."""
+"""Named arrays from the weight files of other frameworks. The format is detected by content, not by file name."""
 
 import dataclasses
 import hashlib
+import io
 import os
-import pathlib
+import zipfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.weights import leveldb_table, npz_file, safetensors_file, tf_checkpoint, torch_file
+from vidgen_jax.scores.weights.from_pytorch import read_pytorch_file
+from vidgen_jax.scores.weights.from_tensorflow import CheckpointFiles, find_checkpoint, read_checkpoint
+from vidgen_jax.scores.weights.weight_file import read_safetensors
 
 READABLE = (
   "a TensorFlow checkpoint (its prefix, .index file or folder), a PyTorch file (state dict or TorchScript), "
   "a Chainer .npz or a .safetensors"
 )
-"""What can be read, in words for messages."""
+"""The formats of `read_arrays`, for messages."""
+
+_LEGACY_PYTORCH_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # before torch 1.6, files were no zip archives
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, OSError)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SourceArrays:
-  """The arrays of a file and what it is.
+  """The arrays of one weight file.
 
   Attributes:
-    arrays: by the names that the file gives them; they may be read-only.
+    arrays: arrays by their names in the file; possibly read-only.
     format: 'tf checkpoint', 'pytorch', 'chainer npz' or 'safetensors'.
-    path: the file; of a checkpoint, the .index file.
-    sha256: of the file's bytes, in hex; of a checkpoint, of the index and then the data files in their order.
-    git_blob_sha1: of a checkpoint with one data file, that file's hash as git counts it, in hex; otherwise empty.
+    path: the file; for a checkpoint, its .index file.
+    sha256: hash of the file's bytes, in hex; for a checkpoint, of the index followed by the data files in order.
+    git_blob_sha1: Git's hash of the data file of a checkpoint with one data file, in hex; otherwise empty.
   """
 
   arrays: dict[str, np.ndarray]
   format: str
-  path: pathlib.Path
+  path: Path
   sha256: str
   git_blob_sha1: str = ""
 
 
 def read_arrays(path: str | os.PathLike[str]) -> SourceArrays:
-  """Reads a file, whose format is told by its content.
+  """Reads the arrays of a weight file.
 
   Args:
-    path: `READABLE`.
+    path: a file or checkpoint, see `READABLE`. A TorchScript archive must come from a trusted source, see
+      `vidgen_jax.scores.weights.from_pytorch.read_pytorch_file`; the other formats run no code.
 
   Raises:
-    UserError: if there is no such file, it is of another kind, or is damaged.
+    UserError: if the file is missing, damaged or of another format, or its library is not installed.
   """
-  path = pathlib.Path(path).expanduser()
-  data = _content(path)
-  if data is None or data.endswith(leveldb_table.MAGIC):
-    return _read_checkpoint(path)
-  if torch_file.is_torch_file(data):
-    return _source("pytorch", torch_file.read_torch_file(path), path, data)
-  if npz_file.is_npz_file(data):
-    return _source("chainer npz", npz_file.read_npz_file(path), path, data)
-  if safetensors_file.is_safetensors_file(data):
-    return _source("safetensors", safetensors_file.parse_safetensors(path, data)[0], path, data)
-  pickled = ", and a pickle of arrays is not read because it could run code" if data.startswith(b"\x80") else ""
-  raise UserError(f"{path} is of no known kind{pickled}; give {READABLE}")
-
-
-def _content(path: pathlib.Path) -> bytes | None:
-  """The bytes of a file; None for what only a checkpoint can be: a folder, a prefix, a data file."""
+  path = Path(path).expanduser()
   try:
-    if path.is_dir() or not path.exists() or tf_checkpoint.find_tf_checkpoint(path) is not None:
-      return None
-    return path.read_bytes()
+    files = find_checkpoint(path)
+    if files is not None:
+      return _read_checkpoint(files)
+    if not path.is_file():
+      reason = "is a folder without a checkpoint" if path.is_dir() else "does not exist"
+      raise UserError(f"{path} {reason}; give {READABLE}")
+    data = path.read_bytes()
   except OSError as error:
     raise UserError(f"{path} cannot be read: {error.strerror}; check the path") from error
-
-
-def _source(kind: str, arrays: dict[str, np.ndarray], path: pathlib.Path, data: bytes) -> SourceArrays:
+  kind, arrays = _read_file(path, data)
   return SourceArrays(arrays=arrays, format=kind, path=path, sha256=hashlib.sha256(data).hexdigest())
 
 
-def _read_checkpoint(path: pathlib.Path) -> SourceArrays:
-  files = tf_checkpoint.find_tf_checkpoint(path)
-  if files is None:
-    missing = "holds no checkpoint" if path.is_dir() else "is not there" if not path.exists() else "is a lone index"
-    raise UserError(f"{path} {missing}; give {READABLE}")
-  arrays = tf_checkpoint.read_tf_checkpoint(path)
-  sha256 = hashlib.sha256()
-  for file in (files.index, *files.shards):
-    sha256.update(file.read_bytes())
-  blob = _git_blob_sha1(files.shards[0]) if len(files.shards) == 1 else ""
+def _read_checkpoint(files: CheckpointFiles) -> SourceArrays:
+  sha256 = hashlib.sha256(files.index.read_bytes())
+  for shard in files.shards:
+    sha256.update(shard.read_bytes())
   return SourceArrays(
-    arrays=arrays, format="tf checkpoint", path=files.index, sha256=sha256.hexdigest(), git_blob_sha1=blob
+    arrays=read_checkpoint(files),
+    format="tf checkpoint",
+    path=files.index,
+    sha256=sha256.hexdigest(),
+    git_blob_sha1=_git_blob_sha1(files.shards[0]) if len(files.shards) == 1 else "",
   )
 
 
-def _git_blob_sha1(path: pathlib.Path) -> str:
-  """The name that git gives a file of this content."""
+def _git_blob_sha1(path: Path) -> str:
   data = path.read_bytes()
   return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _read_file(path: Path, data: bytes) -> tuple[str, dict[str, np.ndarray]]:
+  members = _zip_members(path, data)
+  if any(name.endswith("/data.pkl") for name in members) or _LEGACY_PYTORCH_MAGIC in data[:32]:
+    is_script = any(name.endswith("/constants.pkl") for name in members)
+    return "pytorch", read_pytorch_file(path, is_script=is_script)
+  if any(name.endswith(".npy") for name in members):
+    return "chainer npz", _read_npz(path)
+  # A safetensors file starts with eight bytes for the size of its JSON header.
+  if data[8:9] == b"{":
+    return "safetensors", read_safetensors(path)[0]
+  pickled = ", and a plain pickle is not read because it could run code" if data.startswith(b"\x80") else ""
+  raise UserError(f"{path} has an unknown format{pickled}; give {READABLE}")
+
+
+def _zip_members(path: Path, data: bytes) -> list[str]:
+  """Names of the members of a zip archive whose checksums are right; [] for any other file."""
+  try:
+    archive = zipfile.ZipFile(io.BytesIO(data))
+  except _ZIP_ERRORS:
+    return []
+  try:
+    # PyTorch does not verify checksums itself.
+    if damaged := archive.testzip():
+      raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
+  except _ZIP_ERRORS as error:
+    raise _damaged(path, error) from error
+  return archive.namelist()
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      members = {name: archive[name] for name in archive.files}
+  except (*_ZIP_ERRORS, MemoryError) as error:
+    raise _damaged(path, error) from error
+  # Members that are not .npy files are returned as bytes.
+  return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
+
+
+def _damaged(path: Path, error: BaseException) -> UserError:
+  return UserError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); download or save the file again")

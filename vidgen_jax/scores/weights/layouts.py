@@ -1,4 +1,4 @@
-"""Turning the arrays of another framework into the variables of one of our networks, completely or not at all."""
+"""Converts the arrays of another framework into the variables of one of our networks, completely or not at all."""
 
 import dataclasses
 import re
@@ -13,32 +13,28 @@ from vidgen_jax.scores.weights.arrays import SourceArrays
 from vidgen_jax.scores.weights.naming import NAMINGS, Naming, Path
 
 RGB_SCRATCH = "fa7df95674dbf3579e7fccd954e51e706b4734c1"
-"""Git's hash of the data file of Kinetics I3D's `rgb_scratch`, which is what FVD's reference computes with."""
+"""Git's hash of the data file of Kinetics I3D's `rgb_scratch`, with which the reference implementation of FVD works."""
 
 RGB_IMAGENET = "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18"
-"""The same of `rgb_imagenet`, which FVD's reference does not compute with."""
+"""Git's hash of the data file of `rgb_imagenet`, which gives other values of FVD."""
 
 _IMAGENET_WARNING = (
-  "this is rgb_imagenet; FVD's reference uses rgb_scratch: scores will differ, 219 against 131 on the known answer"
+  "{} rgb_imagenet; FVD's reference uses rgb_scratch: {}scores will differ, 219 against 131 on the known answer"
 )
-_IMAGENET_NAME_WARNING = (
-  "by its name this is rgb_imagenet; FVD's reference uses rgb_scratch: if so, scores will differ, 219 against 131 on "
-  "the known answer"
-)
-_IGNORED = re.compile(r"(^|\.)num_batches_tracked$")
-_SHOWN = 8  # names of a list in a message
-_LONGEST = 120  # characters of each
+_COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
+_MAX_LISTED = 8
+_MAX_NAME_LENGTH = 120
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ConvertedWeights:
-  """Variables that fit a network, and what the file says about the network.
+  """Variables that fit a network, and what the file implies about the network.
 
   Attributes:
-    variables: nested by collection, module and name, of NumPy arrays.
-    settings: constructor arguments: `num_classes` of a classifier, and others that the origin implies.
-    origin: where files of this kind come from, in words.
-    warning: one line that the user should see, or empty.
+    variables: NumPy arrays nested by collection, module and name.
+    settings: constructor arguments: `num_classes` of a classifier, and those that the origin implies.
+    origin: where files of this kind come from.
+    warning: one line for the user, or empty.
   """
 
   variables: dict[str, Any]
@@ -47,67 +43,67 @@ class ConvertedWeights:
   warning: str = ""
 
 
-Expected = Callable[[dict[str, Any]], Mapping[str, Any]]
-"""Gives the variables of the network made with these settings: a nested tree of `jax.ShapeDtypeStruct`."""
+ExpectedVariables = Callable[[dict[str, Any]], Mapping[str, Any]]
+"""Maps settings to the variables of the network with these settings: a nested tree of `jax.ShapeDtypeStruct`."""
 
 
-def convert(network: str, source: SourceArrays, expected: Expected) -> ConvertedWeights:
-  """Finds the naming of a file and maps its arrays on a network's variables.
+def convert(network: str, source: SourceArrays, expected: ExpectedVariables) -> ConvertedWeights:
+  """Detects the naming of a file and maps its arrays to a network's variables.
 
-  A gain of a normalisation that has none here is multiplied into the kernel and the mean: gamma (Wx - mean) / std is
-  (gamma Wx - gamma mean) / std. Arrays become the network's dtypes.
+  A gain that our normalisation lacks is multiplied into the kernel and the mean: gamma (Wx - mean) / std is
+  (gamma Wx - gamma mean) / std. Arrays are cast to the network's dtypes.
 
   Args:
     network: 'i3d', 'c3d', 'r3d18', 'tsn' or 'pwc_net'.
-    source: what was read.
-    expected: see `Expected`.
+    source: arrays of the file.
+    expected: shapes of the network's variables, see `ExpectedVariables`.
 
   Returns:
-    The variables, each filled, from arrays that are all used.
+    All variables of the network, made from all arrays of the file.
 
   Raises:
-    UserError: if the file is for another network, something is left over or missing, or a shape differs; all of it is
-      listed in one line.
-    ValueError: if there is no network of that name.
+    UserError: if the file belongs to another network, an array is unused or missing, or a shape differs; one line lists
+      everything.
+    ValueError: if there is no such network.
   """
-  naming = _choose(network, source)
+  naming = _detect_naming(network, source)
   names = {naming.normalise(name): name for name in source.arrays}
   arrays = {short: source.arrays[name] for short, name in names.items()}
   settings = dict(naming.settings) | ({"num_classes": _num_classes(naming, arrays)} if naming.head else {})
   wanted = traverse_util.flatten_dict(dict(expected(settings)))
-  variables, used, wrong = {}, set(), []
+  gains = _gains(naming, wanted, arrays)
+  variables, used, missing, wrong = {}, set(gains.values()), [], []
   for path, struct in wanted.items():
     name = naming.foreign(path)
-    if name not in arrays:
+    if name is None or name not in arrays:
+      missing.append("/".join(path))
       continue
     used.add(name)
-    array = _transposed(naming, path, arrays, struct.shape)
-    if array.shape != tuple(struct.shape):
-      wrong.append(f"{names[name]} is {_shape(array.shape)} and not {_shape(struct.shape)}")
-    else:
-      variables[path] = array
-  missing = ["/".join(path) for path in wanted if path not in variables and naming.foreign(path) not in arrays]
-  gains = _gains(naming, wanted, arrays)
+    variables[path] = _in_our_layout(naming, path, arrays, struct.shape)
+    if variables[path].shape != tuple(struct.shape):
+      wrong.append(f"{names[name]} is {_shape(variables[path].shape)} and not {_shape(struct.shape)}")
   for path, name in gains.items():
     shape = wanted[*path[:-1], "bias"].shape
     if arrays[name].size != shape[0]:
       wrong.append(f"{names[name]} is {_shape(arrays[name].shape)} and not {_shape(shape)}")
-  used |= set(gains.values())
-  left = [name for name in source.arrays if names[short := naming.normalise(name)] != name or short not in used]
-  left = sorted(name for name in left if _belongs(naming, naming.normalise(name), arrays))
-  _refuse(network, source, {"not used": left, "missing": missing, "wrong shape": wrong})
-  _fold(variables, {path: arrays[name] for path, name in gains.items()})
+  unused = _unused(naming, source, used)
+  if unused or missing or wrong:
+    problems = {"not used": unused, "missing": missing, "wrong shape": wrong}
+    listed = "; ".join(f"{kind}: {_listing(found)}" for kind, found in problems.items() if found)
+    raise UserError(
+      f"{source.path} does not fit network {network}: {listed}; give the file of the network as it was published"
+    )
+  _multiply_gains(variables, {path: arrays[name] for path, name in gains.items()})
   filled = {path: np.ascontiguousarray(variables[path], dtype=struct.dtype) for path, struct in wanted.items()}
   return ConvertedWeights(
     variables=traverse_util.unflatten_dict(filled),
     settings=settings,
     origin=naming.origin,
-    warning=_warning(network, source),
+    warning=_warning(source) if network == "i3d" else "",
   )
 
 
-def _choose(network: str, source: SourceArrays) -> Naming:
-  """The naming of the file, which must be one of the network's."""
+def _detect_naming(network: str, source: SourceArrays) -> Naming:
   candidates = [naming for naming in NAMINGS if naming.network == network]
   if not candidates:
     raise ValueError(f"unknown network {network!r}; known are {sorted({naming.network for naming in NAMINGS})}")
@@ -119,31 +115,30 @@ def _choose(network: str, source: SourceArrays) -> Naming:
   if others:
     other = others[0]
     raise UserError(
-      f"{source.path}: these are no weights of {network} but of {other.network} ({other.origin}); "
+      f"{source.path}: these are not weights of {network} but of {other.network} ({other.origin}); "
       f"import them as {other.network}"
     )
   origins = " or ".join(naming.origin for naming in candidates)
   raise UserError(
-    f"{source.path}: these are no weights of {network}; it holds {_listing(sorted(source.arrays))}; "
+    f"{source.path}: these are not weights of {network}; the file holds {_listing(sorted(source.arrays))}; "
     f"give a file of {origins}"
   )
 
 
 def _num_marks(naming: Naming, arrays: Mapping[str, np.ndarray]) -> int:
-  """How many of a naming's marks are there, with as many axes."""
   axes = {naming.normalise(name): array.ndim for name, array in arrays.items()}
   return sum(axes.get(name) == ndim for name, ndim in naming.marks.items())
 
 
 def _num_classes(naming: Naming, arrays: Mapping[str, np.ndarray]) -> int:
-  """The head's size; 1 where there is no head, which is an error that is listed with others later."""
+  """Size of the head; 1 where the head is missing, which `convert` reports with all other problems."""
   head = arrays.get(naming.head)
   return max(1, head.shape[naming.head_axis]) if head is not None and head.ndim else 1
 
 
-def _transposed(naming: Naming, path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-  """The array for a variable, its axes in our order."""
-  array = arrays[naming.foreign(path)]
+def _in_our_layout(naming: Naming, path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+  """The array of a variable with its axes in our order."""
+  array = arrays[naming.foreign(path) or ""]
   if path[-1] != "kernel":
     # Sonnet's normalisation keeps the axes that it averages over: [1, 1, 1, 1, C].
     is_vector = len(shape) == 1 and array.size == shape[0] and array.shape[-1:] == tuple(shape)
@@ -159,52 +154,53 @@ def _transposed(naming: Naming, path: Path, arrays: Mapping[str, np.ndarray], sh
 
 
 def _gains(naming: Naming, wanted: Mapping[Path, Any], arrays: Mapping[str, np.ndarray]) -> dict[Path, str]:
-  """Names of gains that our network does not have, by the path that they would have."""
+  """Names of gains that our network lacks, by the path that they would have."""
   paths = [(*path[:-1], "scale") for path in wanted if path[0] == "params" and path[-2:] == ("norm", "bias")]
-  return {path: name for path in paths if path not in wanted and (name := naming.foreign(path)) in arrays}
+  names = {path: naming.foreign(path) for path in paths if path not in wanted}
+  return {path: name for path, name in names.items() if name is not None and name in arrays}
 
 
-def _fold(variables: dict[Path, np.ndarray], gains: Mapping[Path, np.ndarray]) -> None:
-  """Multiplies gains into the kernel, whose last axis is the output's, and the mean."""
+def _multiply_gains(variables: dict[Path, np.ndarray], gains: Mapping[Path, np.ndarray]) -> None:
   for (_, *unit, norm, _), gain in gains.items():
     gain = gain.reshape(-1)
     if np.all(gain == 1):
       continue
+    # The kernel's last axis are the output channels.
     for path in (("params", *unit, "conv", "kernel"), ("batch_stats", *unit, norm, "mean")):
       variables[path] = variables[path].astype(np.float32) * gain.astype(np.float32)
 
 
-def _belongs(naming: Naming, name: str, arrays: Mapping[str, np.ndarray]) -> bool:
-  """Whether an array that was not used should have been.
+def _unused(naming: Naming, source: SourceArrays, used: set[str]) -> list[str]:
+  """Names of the arrays that should have been used: no counters, variables of other networks or optimizer slots."""
+  shorts = {name: naming.normalise(name) for name in source.arrays}
+  # Two names can become one by normalisation; only the last of them was used.
+  last = {short: name for name, short in shorts.items()}
+  return sorted(
+    name
+    for name, short in shorts.items()
+    if (short not in used or last[short] != name)
+    and short.startswith(naming.scope)
+    and short not in naming.unused
+    and short.rpartition("/")[0] not in last
+    and not _COUNTERS.search(short)
+  )
 
-  Counters and other networks' variables need not be, nor what an optimizer keeps about a variable under its name.
-  """
-  is_slot = name.rpartition("/")[0] in arrays
-  return name.startswith(naming.scope) and name not in naming.idle and not is_slot and not _IGNORED.search(name)
 
-
-def _refuse(network: str, source: SourceArrays, problems: Mapping[str, list[str]]) -> None:
-  if any(problems.values()):
-    listed = "; ".join(f"{kind}: {_listing(names)}" for kind, names in problems.items() if names)
-    raise UserError(
-      f"{source.path} does not fit network {network}: {listed}; give the file of the network as it was published"
-    )
-
-
-def _warning(network: str, source: SourceArrays) -> str:
-  if network != "i3d" or source.git_blob_sha1 == RGB_SCRATCH:
+def _warning(source: SourceArrays) -> str:
+  if source.git_blob_sha1 == RGB_SCRATCH:
     return ""
   if source.git_blob_sha1 == RGB_IMAGENET:
-    return _IMAGENET_WARNING
-  # A checkpoint's files are called model.ckpt...; its folder has the name.
-  named = source.path.parent.name if source.format == "tf checkpoint" else ""
-  return _IMAGENET_NAME_WARNING if "imagenet" in f"{named}/{source.path.name}".lower() else ""
+    return _IMAGENET_WARNING.format("this is", "")
+  # The files of a checkpoint are called model.ckpt...; the folder has the release's name.
+  folder = source.path.parent.name if source.format == "tf checkpoint" else ""
+  is_imagenet = "imagenet" in f"{folder}/{source.path.name}".lower()
+  return _IMAGENET_WARNING.format("by its name this is", "if so, ") if is_imagenet else ""
 
 
 def _listing(names: list[str]) -> str:
-  # The names are whatever the file says, and the message must stay one line.
-  shown = [" ".join(name.split())[:_LONGEST] for name in names[:_SHOWN]]
-  return f"{', '.join(shown)}{', ...' if len(names) > _SHOWN else ''} ({len(names)})"
+  # Names come from the file and may contain anything, but a message is one line.
+  shown = [" ".join(name.split())[:_MAX_NAME_LENGTH] for name in names[:_MAX_LISTED]]
+  return f"{', '.join(shown)}{', ...' if len(names) > _MAX_LISTED else ''} ({len(names)})"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

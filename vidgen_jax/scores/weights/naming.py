@@ -1,4 +1,4 @@
-"""How other frameworks name the variables of the feature networks.
+"""How other frameworks name the variables of the feature and flow networks.
 
 A variable's path is (collection, module, ..., name), such as ('params', 'stem', 'conv', 'kernel').
 """
@@ -11,47 +11,43 @@ from typing import Any, Literal
 Path = tuple[str, ...]
 """(collection, module, ..., name) of one of our variables."""
 
-Function = Callable[[Path], str | None]
+ForeignName = Callable[[Path], str | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Naming:
-  """The names that one origin gives the variables of one network.
+  """The names that files of one origin give to the variables of one network.
 
   Attributes:
-    network: ours.
-    origin: where files of this kind come from, in words.
-    marks: names with numbers of axes by which a file is known.
-    foreign: the name of the tensor that holds a variable; None if there is no such variable in this origin.
-    head: the name whose tensor has one entry for each class; '' for a network that knows no classes.
-    head_axis: of the classes in that tensor.
-    kernels: 'torch' for [out, in, t, h, w], [out, in, h, w] and [out, in]; 'flax' for ours.
-    settings: constructor arguments of the network that the origin implies.
-    scope: only what is named so from the start belongs to the network.
-    renamed: (pattern, replacement) for prefixes that some programs add.
-    idle: names of tensors that the origin declares and does not compute with.
-    flattened: dense kernels whose inputs are a flattened [C, T, H, W], with the bias that has C entries.
+    network: our name of the network.
+    origin: where files of this kind come from, for messages.
+    marks: tensor names with their numbers of axes that identify such a file.
+    foreign: maps a variable's path to its tensor name; None for a variable that such files do not have.
+    kernels: axis order of kernels: 'torch' is [out, in, t, h, w], [out, in, h, w] or [out, in]; 'flax' is ours.
+    head: name of a tensor with one entry per class; '' for a network without classes.
+    head_axis: axis of the classes in that tensor.
+    settings: constructor arguments that the origin implies.
+    scope: prefix of all tensors that belong to the network.
+    renamed: (pattern, replacement) pairs that remove the prefixes some programs add.
+    unused: names of tensors that such files contain but the network does not use.
+    flattened: dense kernels whose inputs are a flattened [C, T, H, W], with the name of a bias of C entries.
   """
 
   network: str
   origin: str
   marks: Mapping[str, int]
-  foreign: Function
-  kernels: Literal["torch", "flax"]
+  foreign: ForeignName
+  kernels: Literal["torch", "flax"] = "torch"
   head: str = ""
   head_axis: int = 0
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   scope: str = ""
   renamed: tuple[tuple[str, str], ...] = ()
-  idle: frozenset[str] = frozenset()
+  unused: frozenset[str] = frozenset()
   flattened: Mapping[Path, str] = dataclasses.field(default_factory=dict)
 
   def normalise(self, name: str) -> str:
-    """The name without the prefixes of some programs.
-
-    Args:
-      name: as in the file.
-    """
+    """Removes the prefixes that some programs add to a tensor's name."""
     for pattern, replacement in self.renamed:
       name = re.sub(pattern, replacement, name)
     return name
@@ -82,7 +78,7 @@ def _i3d_tensorflow(path: Path) -> str | None:
   if unit == ["logits"]:
     unit = ["Logits", "Conv3d_0c_1x1"]
   elif unit == ["Mixed_5b", "b2b"]:
-    # A slip of the release, and the name of these values for good.
+    # A typo of the release, which its checkpoints therefore contain.
     unit = ["Mixed_5b", "Branch_2/Conv3d_0a_3x3"]
   else:
     unit = [_TF_BRANCHES.get(part, part) for part in unit]
@@ -99,12 +95,12 @@ def _chainer(path: Path) -> str | None:
   return f"{path[1]}/{'W' if path[2] == 'kernel' else 'b'}" if len(path) == 3 else None
 
 
-def _resnet(stem: Mapping[str, str], parts: Mapping[str, str]) -> Function:
-  """The function for ResNets of PyTorch.
+def _resnet(stem: Mapping[str, str], parts: Mapping[str, str]) -> ForeignName:
+  """Names of PyTorch's ResNets.
 
   Args:
-    stem: their names of our `conv` and `norm` of the stem.
-    parts: their names of what is in a block; {} stands for our index plus one.
+    stem: names of the stem's `conv` and `norm`.
+    parts: names of a block's `conv` and `norm`, in which {} is their index, counted from 1.
   """
 
   def foreign(path: Path) -> str:
@@ -133,7 +129,7 @@ def _pwc_net(path: Path) -> str:
 
 
 def _pwc_net_port(path: Path) -> str:
-  """Of the port that counts levels and layers in words; a level there also enlarges what the coarser one found."""
+  """Names of the port that numbers levels and layers in words; each level upsamples the results of the coarser one."""
   _, module, leaf = path
   if context := re.fullmatch(r"dc_conv(\d)", module):
     layer = f"Refiner.netMain.{2 * (int(context[1]) - 1)}"
@@ -146,13 +142,12 @@ def _pwc_net_port(path: Path) -> str:
   elif predictor := re.fullmatch(r"predict_flow(\d)", module):
     layer = f"{_NUMBERS[int(predictor[1]) - 1]}.netSix.0"
   else:
-    kind, level = re.fullmatch(r"(deconv|upfeat)(\d)", module).groups()
-    layer = f"{_NUMBERS[int(level) - 2]}.net{ {'deconv': 'Upflow', 'upfeat': 'Upfeat'}[kind] }"
+    kind, level = module[:-1], int(module[-1])
+    layer = f"{_NUMBERS[level - 2]}.net{ {'deconv': 'Upflow', 'upfeat': 'Upfeat'}[kind] }"
   return f"net{layer}.{_TORCH_LEAVES[leaf]}"
 
 
-_PLAIN_STEM = {"conv": "conv1", "norm": "bn1"}
-_PLAIN_PARTS = {"conv": "conv{}", "norm": "bn{}"}
+_plain_resnet = _resnet({"conv": "conv1", "norm": "bn1"}, {"conv": "conv{}", "norm": "bn{}"})
 
 NAMINGS: tuple[Naming, ...] = (
   Naming(
@@ -174,18 +169,14 @@ NAMINGS: tuple[Naming, ...] = (
     origin="the common PyTorch port of I3D",
     marks={"Conv3d_1a_7x7.conv3d.weight": 5, "Mixed_3b.b0.conv3d.weight": 5, "Mixed_5c.b3b.bn.running_var": 1},
     head="logits.conv3d.weight",
-    head_axis=0,
     foreign=_i3d_torch,
-    kernels="torch",
   ),
   Naming(
     network="c3d",
     origin="Chainer's C3D",
     marks={"conv1a/W": 5, "conv5b/W": 5, "fc6/W": 2},
     head="fc8/W",
-    head_axis=0,
     foreign=_chainer,
-    kernels="torch",
     flattened={("params", "fc6", "kernel"): "conv5b/b"},
   ),
   Naming(
@@ -193,9 +184,7 @@ NAMINGS: tuple[Naming, ...] = (
     origin="the 3D ResNets of Hara et al.",
     marks={"conv1.weight": 5, "layer1.0.conv2.weight": 5, "layer4.1.bn2.weight": 1},
     head="fc.weight",
-    head_axis=0,
-    foreign=_resnet(_PLAIN_STEM, _PLAIN_PARTS),
-    kernels="torch",
+    foreign=_plain_resnet,
     settings={"stem": "hara"},
   ),
   Naming(
@@ -203,19 +192,15 @@ NAMINGS: tuple[Naming, ...] = (
     origin="torchvision's r3d_18",
     marks={"stem.0.weight": 5, "layer1.0.conv2.0.weight": 5, "layer4.1.conv2.1.weight": 1},
     head="fc.weight",
-    head_axis=0,
     foreign=_resnet({"conv": "stem.0", "norm": "stem.1"}, {"conv": "conv{}.0", "norm": "conv{}.1"}),
-    kernels="torch",
     settings={"stem": "torchvision"},
   ),
   Naming(
     network="tsn",
-    origin="a 2D ResNet-50, torchvision's or that of TSN",
+    origin="a 2D ResNet-50 of torchvision or TSN",
     marks={"conv1.weight": 4, "layer1.0.conv3.weight": 4, "layer4.2.bn3.weight": 1},
     head="fc.weight",
-    head_axis=0,
-    foreign=_resnet(_PLAIN_STEM, _PLAIN_PARTS),
-    kernels="torch",
+    foreign=_plain_resnet,
     renamed=((r"^base_model\.", ""), (r"^new_fc\.", "fc.")),
   ),
   Naming(
@@ -223,17 +208,15 @@ NAMINGS: tuple[Naming, ...] = (
     origin="the PyTorch release of PWC-Net",
     marks={"conv1a.0.weight": 4, "conv6aa.0.weight": 4, "upfeat3.weight": 4},
     foreign=_pwc_net,
-    kernels="torch",
     renamed=((r"^module\.", ""),),
-    idle=frozenset(("deconv2.weight", "deconv2.bias")),
+    unused=frozenset(("deconv2.weight", "deconv2.bias")),
   ),
   Naming(
     network="pwc_net",
     origin="the common PyTorch port of PWC-Net",
     marks={"netExtractor.netOne.0.weight": 4, "netSix.netOne.0.weight": 4, "netRefiner.netMain.12.weight": 4},
     foreign=_pwc_net_port,
-    kernels="torch",
     renamed=((r"(^|\.)module(?=[A-Z])", r"\1net"),),
   ),
 )
-"""All that is known, networks in the order in which they are looked for."""
+"""All known origins."""

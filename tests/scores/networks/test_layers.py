@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.scores.networks.pooling import max_pool
+from vidgen_jax.scores.networks.layers import max_pool
 
 
 def _reference(x, window, strides, pads):

@@ -1,0 +1,170 @@
+"""PyTorch files: state dicts in every form, TorchScript, hostile and damaged files."""
+
+import os
+import pickle
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.scores.weights.arrays import read_arrays
+
+torch = pytest.importorskip("torch", reason="PyTorch writes the files")
+
+
+@pytest.fixture(params=[True, False], ids=["zip", "legacy"])
+def save(request, tmp_path):
+  """Writes an object and returns the path."""
+
+  def write(obj):
+    torch.save(obj, tmp_path / "x.pt", _use_new_zipfile_serialization=request.param)
+    return tmp_path / "x.pt"
+
+  return write
+
+
+def small_network():
+  with torch.random.fork_rng():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv3d(2, 3, 2), torch.nn.BatchNorm3d(3), torch.nn.Linear(4, 2))
+
+
+def assert_equals_state(found, state):
+  assert list(found) == list(state)
+  for name, tensor in state.items():
+    np.testing.assert_array_equal(found[name], tensor.numpy())
+    assert found[name].dtype == tensor.numpy().dtype
+
+
+@pytest.mark.parametrize("key", ["", "state_dict", "model_state_dict", "model"])
+def test_state_dict_with_optimizer_state_and_data_parallel(save, key):
+  network = small_network()
+  state = torch.nn.DataParallel(network).state_dict() if key else network.state_dict()
+  optimizer = torch.optim.Adam(network.parameters())
+  network(torch.ones(1, 2, 2, 5, 5)).sum().backward()
+  optimizer.step()
+  path = save(
+    {"epoch": 3, "best": 0.25, "arch": "x", key: state, "optimizer": optimizer.state_dict()} if key else state
+  )
+  assert_equals_state(read_arrays(path).arrays, network.state_dict())
+
+
+def test_only_a_common_prefix_is_dropped(save):
+  state = {"module.a": torch.ones(1), "b": torch.ones(2)}
+  assert set(read_arrays(save(state)).arrays) == {"module.a", "b"}
+
+
+def test_dtypes_views_parameters_and_other_values(save):
+  names = ["float64", "float32", "float16", "int64", "uint8", "bool"]
+  state = {name: torch.tensor([0, 1, 3, 5]).to(getattr(torch, name)) for name in names}
+  base = torch.arange(24.0).reshape(2, 3, 4)
+  state |= {"base": base, "transposed": base.permute(2, 0, 1), "scalar": base[1, 2, 3], "none": torch.zeros(0, 3)}
+  others = {"parameter": torch.nn.Parameter(torch.ones(2)), "bfloat16": torch.tensor([1.5, -2], dtype=torch.bfloat16)}
+  found = read_arrays(save(state | others | {"n": 3, "s": "text", "nested": {"a": torch.ones(1)}})).arrays
+  np.testing.assert_array_equal(found.pop("bfloat16"), np.float32([1.5, -2]))
+  np.testing.assert_array_equal(found.pop("parameter"), [1, 1])
+  np.testing.assert_array_equal(found.pop("nested.a"), [1])
+  assert_equals_state(found, state)
+
+
+class Scripted(torch.nn.Module):
+  def __init__(self):
+    super().__init__()
+    self.units = torch.nn.ModuleList([small_network(), small_network()])
+    self.sizes = [1, 2]
+
+  def forward(self, x):
+    for unit in self.units:
+      x = unit(x) + self.sizes[0]
+    return x
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript(tmp_path, caplog):
+  network = Scripted()
+  torch.jit.script(network).save(str(tmp_path / "x.pt"))
+  assert_equals_state(read_arrays(tmp_path / "x.pt").arrays, network.state_dict())
+  assert "x.pt is a TorchScript archive, which can run code while it is loaded; trust its source" in caplog.text
+
+
+class Attack:
+  def __init__(self, function, *arguments):
+    self.reduced = (function, arguments)
+
+  def __reduce__(self):
+    return self.reduced
+
+
+@pytest.mark.parametrize(
+  ("obj", "name"),
+  [(Attack(os.mkdir, "hacked"), "posix.mkdir"), (Attack(eval, "1"), "eval"), ({"a": np.ones(2)}, "numpy")],
+)
+def test_python_objects_are_named_and_not_loaded(tmp_path, monkeypatch, obj, name):
+  monkeypatch.chdir(tmp_path)
+  with zipfile.ZipFile("x.pt", "w") as archive:
+    archive.writestr("archive/data.pkl", pickle.dumps({"state_dict": obj}, 2))
+    archive.writestr("archive/version", "3\n")
+  with pytest.raises(UserError, match=rf"{name}.* could run code; .* save model.state_dict\(\) instead$") as error:
+    read_arrays("x.pt")
+  assert "\n" not in str(error.value)
+  assert not (tmp_path / "hacked").exists()
+
+
+def test_a_whole_module_is_named(save):
+  with pytest.raises(UserError, match=r"more than tensors \(torch\.nn\.modules\.container\.Sequential\)"):
+    read_arrays(save(small_network()))
+
+
+def test_sparse_tensors_are_refused(save):
+  with pytest.raises(UserError, match=r"cannot be read \(.*[Ss]parse.*\)"):
+    read_arrays(save({"a": torch.ones(2).to_sparse()}))
+
+
+@pytest.mark.parametrize("obj", [[torch.ones(2)], {}, {"epoch": 3}, 3])
+def test_without_named_tensors(save, obj):
+  with pytest.raises(UserError, match="holds no named tensors"):
+    read_arrays(save(obj))
+
+
+def test_a_dictionary_that_contains_itself_ends(save):
+  tree = {"a": torch.ones(1)}
+  tree["self"] = tree
+  assert set(read_arrays(save(tree)).arrays) == {"a"}
+
+
+def test_a_changed_value_in_an_archive_is_detected(tmp_path):
+  path = tmp_path / "x.pt"
+  torch.save({"a": torch.tensor([1.5, 2.5])}, path)
+  values = np.float32([1.5, 2.5]).tobytes()
+  assert path.read_bytes().count(values) == 1
+  path.write_bytes(path.read_bytes().replace(values, np.float32([1.5, 2.25]).tobytes()))
+  with pytest.raises(UserError, match="wrong checksum"):
+    read_arrays(path)
+
+
+def test_damaged_files_end_in_one_line(save):
+  path = save({"state_dict": {"a": torch.ones(3, 4), "b": torch.ones(2).bool()}, "epoch": 3})
+  whole = path.read_bytes()
+  variants = [whole[:size] for size in range(0, len(whole), 1 + len(whole) // 30)]
+  for position in range(0, len(whole), 1 + len(whole) // 60):
+    damaged = bytearray(whole)
+    damaged[position] ^= 4
+    variants.append(bytes(damaged))
+  errors = 0
+  for variant in variants:
+    path.write_bytes(variant)
+    try:
+      read_arrays(path)
+    except UserError as error:
+      errors += 1
+      assert "\n" not in str(error)
+  assert errors > len(variants) // 3
+
+
+def test_the_extra_is_named_where_pytorch_is_missing(save, monkeypatch):
+  path = save({"a": torch.ones(2)})
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(UserError, match=r"x.pt is a PyTorch file.*pip install 'vidgen-jax\[convert\]'$"):
+    read_arrays(path)
