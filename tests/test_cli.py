@@ -6,14 +6,11 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
 from vidgen_jax import cli
 from vidgen_jax.errors import UserError
-
-README = Path(__file__).resolve().parents[1] / "README.md"
 
 COMMAND = '''
 import errno
@@ -101,11 +98,6 @@ def error_line(capfd):
     return err.removeprefix("vidgen: error: ").rstrip("\n")
 
   return run
-
-
-def test_commands_are_those_of_the_documentation():
-  documented = re.findall(r"^vidgen (\w+) ", README.read_text(encoding="utf-8"), re.MULTILINE)
-  assert set(cli.COMMANDS) == set(documented)
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])

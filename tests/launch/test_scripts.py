@@ -16,13 +16,6 @@ def test_shellcheck_finds_nothing(script, shellcheck):
   assert result.returncode == 0, result.stdout
 
 
-def test_every_file_of_the_folder_is_told_of(repository):
-  readme = (repository / "README.md").read_text()
-  for path in (repository / "launch").iterdir():
-    if path.name not in ("constraints.txt", "tpu_worker.sh"):  # the latter is a part of tpu_pod.sh
-      assert f"launch/{path.name}" in readme, path.name
-
-
 def test_launchers_know_the_exit_status():
   from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
 
