@@ -1,5 +1,6 @@
 """README and docs/ agree with the code: the site builds, commands and flags exist, fields are described."""
 
+import importlib
 import importlib.util
 import os
 import re
@@ -87,13 +88,24 @@ def test_commands_in_code_blocks_parse(page, monkeypatch):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_benchmark_scripts_in_code_blocks_parse(page, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  for block in FENCE.findall(page.read_text(encoding="utf-8")):
+    for script, line in re.findall(r"python benchmarks/(\w+)\.py (.*)", block):
+      flag_values = flags.FlagValues()
+      flags.DEFINE_string("out", None, "", flag_values=flag_values)
+      importlib.import_module(f"benchmarks.{script}")._define_flags(flag_values)
+      parse_flags(shlex.split(line), flag_values, command=script)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_the_text_name_existing_flags(page):
-  known = {name: set(flags_of(name)) | {"help"} for name in cli.COMMANDS}
   for command, *words in inline_commands(page.read_text(encoding="utf-8")):
     for word in words:
       if word.startswith("--") and not word.startswith("--config."):
         name = word.lstrip("-").split("=")[0]
-        assert name in known[command] or name.removeprefix("no") in known[command], f"vidgen {command} {word}"
+        known = {*flags_of(command), "help"}
+        assert name in known or name.removeprefix("no") in known, f"vidgen {command} {word}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
