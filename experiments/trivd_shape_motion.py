@@ -1,15 +1,15 @@
-"""TrIVD-GAN-FP on Shape Motion: a circle or a square on a curved path over a black ground.
+"""TrIVD-GAN-FP on Shape Motion: a circle or a square on a curved path over a black background.
 
-Data: `vidgen data build shape_motion`. The object is scored by its place as well as by PSNR, because a black clip,
-which forgets the object, already reaches about 22 dB. Not a data set of TrIVD-GAN-FP: `paper` is its architecture at ch
-48 with batch 64, for one accelerator; not measured. `cpu`: see README for the measured curve.
+Data: `vidgen data build shape_motion`. Scores include the object's position, because PSNR alone says little: a black
+clip reaches about 22 dB. Not a data set of the paper: `paper` is its architecture at ch 48 with batch size 64, for one
+accelerator; not trained. `cpu`: see docs/results.md for the measured curve.
 
 Variants: paper, cpu, smoke.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.trivd import presets
 from vidgen_jax.runs.config import template
 
 
@@ -18,17 +18,8 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config = template("trivd")
   config.name = f"trivd_shape_motion:{variant}"
   presets.shape_motion(config)
+  presets.configure(config, variant, channels=48)
   if variant == "paper":
-    presets.trivd_paper(config, channels=48)
-    config.algorithm.remat = False
+    presets.one_accelerator(config)
     config.train.batch_size = 64
-    config.train.num_steps = 50_000
-    config.ema.decay = 0.999
-    config.ema.start_step = 1_000
-  elif variant == "cpu":
-    presets.trivd_cpu(config)
-  elif variant == "smoke":
-    presets.trivd_smoke(config)
-  else:
-    raise presets.unknown_variant(variant)
   return config
