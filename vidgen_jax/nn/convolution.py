@@ -3,7 +3,7 @@
 XLA's CPU backend computes a 3-D convolution about half as fast as the same sum written as one 2-D convolution over
 frames whose temporal neighbours are stacked as channels; with gradients it is up to twenty times slower. It is slow as
 well where an image has only a few pixels: there a matrix product of patches takes a tenth of the time. So it is with
-cuDNN: stacked, forward and backward pass together take 0.29 to 0.81 of the time on an H200 (see BUILD_NOTES.md). TPUs
+cuDNN: stacked, forward and backward pass together take 0.29 to 0.81 of the time on an H200 (see docs/results.md). TPUs
 get the convolution as it is. All forms add the same products, so they differ by rounding.
 """
 
