@@ -4,12 +4,14 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import json
 import os
 import pathlib
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from absl import logging
 
@@ -169,8 +171,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         temporary.unlink()
 
 
+def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+  """Writes a JSON file with `atomic_write`.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  with atomic_write(path) as temporary:
+    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
 @contextlib.contextmanager
-def written_whole_folder(path: str | os.PathLike[str], *, overwrite: bool, marker: str) -> Iterator[pathlib.Path]:
+def atomic_write_dir(path: str | os.PathLike[str], *, overwrite: bool, marker: str) -> Iterator[pathlib.Path]:
   """Gives a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
 
   Args:

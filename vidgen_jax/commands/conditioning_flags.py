@@ -1,45 +1,60 @@
-"""Flags that choose which frames are given to a model that takes any."""
+"""Flags that choose conditioning frames, for models that accept any frames of a clip."""
+
+from collections.abc import Sequence
 
 from absl import flags
 
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.sampling.anchors import TASKS, frames_of_task
+from vidgen_jax.runs.sampling.conditioning import TASKS, indices_of_task
 
 NAMES = ("task", "conditioning_indices")
 
 
 def define_conditioning_flags(flag_values: flags.FlagValues) -> None:
-  """The flags `NAMES`."""
-  flags.DEFINE_enum(
-    "task", None, TASKS, "which frames are given, if the model takes any: those of a task", flag_values=flag_values
-  )
+  """Defines the flags `NAMES`."""
+  text = "sr_cgan: the conditioning frames"
+  flags.DEFINE_enum("task", None, TASKS, f"{text} of a task", flag_values=flag_values)
   flags.DEFINE_list(
-    "conditioning_indices",
-    None,
-    "which frames are given, if the model takes any; counted from 0, -1 the last",
-    flag_values=flag_values,
+    "conditioning_indices", None, f"{text} by index, counted from 0, -1 for the last", flag_values=flag_values
   )
 
 
 def conditioning_indices(flag_values: flags.FlagValues, config: ExperimentConfig) -> tuple[int, ...] | None:
-  """The frames that the flags name; None where they name none.
-
-  Args:
-    flag_values: of the command.
-    config: of the run.
+  """The conditioning frames that the flags choose; None if neither flag is set.
 
   Raises:
-    UserError: if both are given, or a frame is no number.
+    UserError: both flags are set, or an index is not a number.
   """
-  if flag_values.task is not None and flag_values.conditioning_indices is not None:
-    raise UserError("--task and --conditioning_indices exclude each other; give one of them")
-  if flag_values.task is not None:
-    usual = getattr(config.algorithm, "conditioning_indices", ())
-    return frames_of_task(flag_values.task, num_frames=config.data.num_frames, usual=usual)
-  return (
-    None
-    if flag_values.conditioning_indices is None
-    else integers("conditioning_indices", flag_values.conditioning_indices)
-  )
+  task, words = flag_values.task, flag_values.conditioning_indices
+  if task is not None and words is not None:
+    raise UserError("--task and --conditioning_indices exclude each other; set only one of them")
+  if task is not None:
+    default = getattr(config.algorithm, "conditioning_indices", ())
+    return indices_of_task(task, num_frames=config.data.num_frames, default=default)
+  return None if words is None else integers("conditioning_indices", words)
+
+
+def parse_anchors(words: Sequence[str]) -> dict[int, str]:
+  """The images of `--anchor` by their time in the clip, in the order of the words.
+
+  Args:
+    words: FILE@TIME each, such as 'first.png@0' or 'last.png@-1'.
+
+  Raises:
+    UserError: a word has no time, or a time occurs twice.
+  """
+  anchors: dict[int, str] = {}
+  for word in words:
+    path, _, time = word.rpartition("@")
+    try:
+      number = int(time)
+    except ValueError:
+      path = ""
+    if not path:
+      raise UserError(f"--anchor={word} must be an image and its time, counted from 0, such as first.png@0")
+    if number in anchors:
+      raise UserError(f"--anchor: {anchors[number]} and {path} have the same time {number}")
+    anchors[number] = path
+  return anchors

@@ -1,1 +1,1 @@
-"""What a run lets a person see: metrics, progress, images, parameters."""
+"""Images, videos and plots of what a run produces."""

@@ -1,7 +1,6 @@
 """Curves of a run's metrics, read from its `metrics.jsonl` and drawn with matplotlib (extra [plot])."""
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -9,23 +8,20 @@ import numpy as np
 
 from vidgen_jax.buckets import read_text, user_path
 from vidgen_jax.errors import UserError
-from vidgen_jax.files import atomic_write
-from vidgen_jax.media.plots import require_matplotlib
-
-_COLUMNS = 3
+from vidgen_jax.media.plots import Line, Panel, draw_panels, require_matplotlib
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Reads the file that `JsonlWriter` writes.
+  """Reads a file written by `JsonlWriter`.
 
   Args:
-    path: the file. A last line that is not whole (the run goes on, or was killed) is passed over.
+    path: a `metrics.jsonl`. An incomplete last line (the run continues, or was killed) is ignored.
 
   Returns:
-    By metric: its steps int64[n] and values float64[n], ordered by step; values that were not finite are left out.
+    By metric: its steps int64[n] and values float64[n], ordered by step, without values that are not finite.
 
   Raises:
-    UserError: if the file is missing or a line in its middle is no JSON object with a step.
+    UserError: the file is missing, or another line is not a JSON object with a step.
   """
   path = user_path(path)
   try:
@@ -34,9 +30,8 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np
     raise UserError(f"{path} cannot be read: {error.strerror}; give the metrics.jsonl of a run") from error
   if text is None:
     raise UserError(f"{path} cannot be read: there is no such file; give the metrics.jsonl of a run")
-  lines = text.split("\n")
   points: dict[str, list[tuple[int, float]]] = {}
-  for number, line in enumerate(lines[:-1], start=1):  # What follows the last line break is empty or not whole.
+  for number, line in enumerate(text.split("\n")[:-1], start=1):  # The part after the last newline is incomplete.
     try:
       fields = json.loads(line)
       step = int(fields.pop("step"))
@@ -48,8 +43,7 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, tuple[np.ndarray, np
         points.setdefault(name, []).append((step, float(value)))
   curves = {}
   for name, pairs in points.items():
-    pairs.sort(key=lambda pair: pair[0])
-    steps, values = zip(*pairs, strict=True)
+    steps, values = zip(*sorted(pairs, key=lambda pair: pair[0]), strict=True)
     curves[name] = (np.array(steps, np.int64), np.array(values, np.float64))
   return curves
 
@@ -66,35 +60,26 @@ def draw_curves(
   Args:
     metrics_path: a `metrics.jsonl`.
     image_path: the .png file; its folder is created.
-    names: the metrics to draw, in this order; None draws all, sorted by name.
-    baselines: by metric, values by label, drawn as dashed lines: {"psnr": {"copy last": 24.9}}.
+    names: metrics to draw, in this order; None draws all, sorted by name.
+    baselines: values by metric and label, drawn as dashed lines: {"psnr": {"copy last": 24.9}}.
 
   Raises:
-    UserError: if matplotlib is not installed, the file holds no metrics or not a named one, or the disk does not allow
-      it.
+    UserError: matplotlib is not installed, the file has no metrics or lacks a named one, or the image cannot be
+      written.
   """
   require_matplotlib("drawing curves")
-  from matplotlib.figure import Figure  # The Figure class alone: pyplot would keep global state and look for a screen.
-
   curves = read_metrics(metrics_path)
-  names = sorted(curves) if names is None else list(names)
+  names = sorted(curves) if names is None else names
   if absent := [name for name in names if name not in curves]:
     raise UserError(f"{os.fspath(metrics_path)} has no metric {absent[0]!r}; it has {', '.join(sorted(curves))}")
   if not names:
-    raise UserError(f"{os.fspath(metrics_path)} holds no metrics yet; train some steps first")
-  columns = min(_COLUMNS, len(names))
-  rows = math.ceil(len(names) / columns)
-  figure = Figure(figsize=(4.2 * columns, 2.8 * rows), layout="constrained")
-  for place, name in enumerate(names, start=1):
-    axes = figure.add_subplot(rows, columns, place)
+    raise UserError(f"{os.fspath(metrics_path)} has no metrics yet; train some steps first")
+  panels = []
+  for name in names:
     steps, values = curves[name]
-    axes.plot(steps, values, marker="." if len(steps) < 50 else "", linewidth=1.2)
-    for shade, (label, value) in enumerate((baselines or {}).get(name, {}).items(), start=1):
-      axes.axhline(value, linestyle="--", linewidth=1, color=f"C{shade}", label=label)
-    if name in (baselines or {}):
-      axes.legend(fontsize="small")
-    axes.set_title(name, fontsize="medium")
-    axes.set_xlabel("step")
-    axes.grid(alpha=0.3)
-  with atomic_write(image_path) as temporary:
-    figure.savefig(temporary, format="png", dpi=120)
+    constants = (baselines or {}).get(name, {})
+    lines = [Line(x=steps, y=values, marker="." if len(steps) < 50 else "")]
+    for (label, value), shade in zip(constants.items(), np.linspace(0, 1, len(constants)), strict=True):
+      lines.append(Line(x=steps[[0, -1]], y=[value, value], label=label, style="--", shade=float(shade)))
+    panels.append(Panel(title=name, x_label="step", y_label="", lines=lines))
+  draw_panels(image_path, panels)

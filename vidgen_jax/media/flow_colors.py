@@ -1,7 +1,7 @@
-"""Motion fields as colours: the colour wheel of the Middlebury optical-flow benchmark (Baker et al. 2011).
+"""Motion fields as colours, with the colour wheel of the Middlebury optical-flow benchmark (Baker et al. 2011).
 
-The direction of a motion is its hue, from red (to the right) over yellow (down) and cyan (to the left) to blue (up);
-its length is the saturation, from white (no motion) to the full colour at the radius of the image.
+Hue shows direction: red right, yellow down, cyan left, blue up. Saturation shows length, from white (no motion) to the
+full colour at the given radius.
 """
 
 import numpy as np
@@ -14,18 +14,18 @@ _SEGMENTS = (
   ((0, 0, 255), 13),
   ((255, 0, 255), 6),
 )
-"""Red, yellow, green, cyan, blue, magenta, each with the steps to the next: 55 colours, spaced by how well eyes tell
-them apart (Baker et al. 2011)."""
+"""Red, yellow, green, cyan, blue, magenta, each with the number of steps to the next: 55 colours, perceptually about
+equidistant (Baker et al. 2011)."""
 
 _BEYOND = 0.75
-"""Darkens motions that are longer than the radius."""
+"""Brightness of motions longer than the radius."""
 
-SHORTEST_RADIUS = 1e-6
-"""Pixels: a field that moves less counts as still, and is white."""
+MIN_RADIUS = 1e-6
+"""In pixels; shorter motions are white."""
 
 
 def largest_radius(flow: np.ndarray) -> float:
-  """The length of the longest motion in [..., 2]; 0 for an empty field."""
+  """The length of the longest motion in a field [..., 2]; 0 for an empty field."""
   return float(np.linalg.norm(flow, axis=-1).max(initial=0.0))
 
 
@@ -34,14 +34,14 @@ def flow_colors(flow: np.ndarray, *, radius: float | None = None) -> np.ndarray:
 
   Args:
     flow: [..., 2], (dx, dy) with x to the right and y down.
-    radius: the length that is shown in full colour, in the flow's unit; None for the longest motion of the field.
-      Longer motions are darker.
+    radius: length shown in full colour, in the unit of the flow; None for the longest motion of the field. Longer
+      motions are darker.
 
   Returns:
     uint8 [..., 3].
 
   Raises:
-    ValueError: if the last axis is not 2, a value is not finite, or the radius is not positive.
+    ValueError: the last axis is not 2, a value is not finite, or the radius is not positive.
   """
   flow = np.asarray(flow, np.float64)
   if flow.ndim < 1 or flow.shape[-1] != 2:
@@ -49,15 +49,15 @@ def flow_colors(flow: np.ndarray, *, radius: float | None = None) -> np.ndarray:
   if not np.isfinite(flow).all():
     raise ValueError("flow_colors needs finite motions")
   if radius is None:
-    radius = max(largest_radius(flow), SHORTEST_RADIUS)
+    radius = max(largest_radius(flow), MIN_RADIUS)
   if not radius > 0:
     raise ValueError(f"flow_colors needs a radius > 0, got {radius}")
   wheel = _wheel()
-  # The benchmark's own steps: -pi to pi spans the first to the last colour. 0 is added to make +0 of -0.
+  # As in the benchmark, -pi to pi spans the first to the last colour. Adding 0 turns -0 into +0.
   angle = np.arctan2(-(flow[..., 1] + 0.0), -(flow[..., 0] + 0.0))
-  place = (angle / np.pi + 1.0) / 2.0 * (len(wheel) - 1)
-  first = np.floor(place).astype(np.intp)
-  share = (place - first)[..., None]
+  position = (angle / np.pi + 1.0) / 2.0 * (len(wheel) - 1)
+  first = np.floor(position).astype(np.intp)
+  share = (position - first)[..., None]
   hue = (1.0 - share) * wheel[first] + share * wheel[(first + 1) % len(wheel)]
   length = (np.linalg.norm(flow, axis=-1) / radius)[..., None]
   colour = np.where(length <= 1.0, 255.0 - length * (255.0 - hue), _BEYOND * hue)
@@ -65,16 +65,10 @@ def flow_colors(flow: np.ndarray, *, radius: float | None = None) -> np.ndarray:
 
 
 def wheel_image(size: int) -> np.ndarray:
-  """The legend: every pixel of a disc has the colour of the motion from the centre to it, full at the rim.
-
-  Args:
-    size: side of the image in pixels, at least 2.
-
-  Returns:
-    uint8 [size, size, 3], white around the disc.
+  """The legend uint8 [size, size, 3]: each pixel of a disc has the colour of the motion from the centre to it.
 
   Raises:
-    ValueError: if it is too small.
+    ValueError: `size` is less than 2 pixels.
   """
   if size < 2:
     raise ValueError(f"wheel_image needs at least 2 pixels, got {size}")
@@ -86,7 +80,7 @@ def wheel_image(size: int) -> np.ndarray:
 
 
 def _wheel() -> np.ndarray:
-  """float64 [55, 3]: between two neighbouring corners one channel changes in equal steps, in whole numbers."""
+  """float64 [55, 3]; between two corners one channel changes in equal integer steps."""
   colours = []
   for (start, steps), (stop, _) in zip(_SEGMENTS, (*_SEGMENTS[1:], _SEGMENTS[0]), strict=True):
     changed = 255 * np.arange(steps) // steps

@@ -1,8 +1,8 @@
-"""Clips as files that people open: PNG sheets and animated GIFs. A file appears whole or not at all."""
+"""Clips as files for people: PNG sheets and animated GIFs, written atomically."""
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,24 +10,24 @@ from PIL import Image
 
 from vidgen_jax.buckets import AnyPath, user_path
 from vidgen_jax.files import atomic_write
-from vidgen_jax.ops.video import add_border, as_rgb, contact_sheet, side_by_side
+from vidgen_jax.media.layout import add_border, as_rgb, contact_sheet, side_by_side
 
-GIVEN_COLOUR = (0, 160, 0)
-"""Border of the frames that the model was given."""
+CONDITIONING_COLOUR = (0, 160, 0)
+"""Border of conditioning frames."""
 
 ANCHOR_COLOUR = (255, 200, 0)
-"""Border of frames that the model was given and made anew, as in SR-cGAN."""
+"""Border of anchors: conditioning frames of a model that accepts any frames, as in the figures of SR-cGAN."""
 
 GENERATED_COLOUR = (200, 200, 200)
-"""Border of all others."""
+"""Border of all other frames."""
 
 _PALETTE = 256
-_SHOWN_SIDE = 64
-"""Frames smaller than this are enlarged, by a whole factor, so that their pixels can be seen."""
+_MIN_SIDE = 64
+"""Smaller frames are enlarged by an integer factor, so that their pixels are visible."""
 
 
 class PredictionImages(NamedTuple):
-  """What `save_prediction_images` wrote."""
+  """The files of `save_prediction_images`."""
 
   sheet_path: AnyPath
   gif_path: AnyPath
@@ -36,19 +36,15 @@ class PredictionImages(NamedTuple):
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-  """Writes one image.
-
-  Args:
-    path: the .png file; its folder is created.
-    image: uint8[H, W, C] with C 1 or 3.
+  """Writes one image uint8[H, W, C] with C 1 or 3; creates the folder.
 
   Raises:
-    TypeError, ValueError: see `vidgen_jax.ops.video.as_rgb`.
-    UserError: if the file cannot be written.
+    TypeError, ValueError: see `vidgen_jax.media.layout.as_rgb`.
+    UserError: the file cannot be written.
   """
-  image = Image.fromarray(as_rgb(image))
+  png = Image.fromarray(as_rgb(image))
   with atomic_write(path) as temporary:
-    image.save(temporary, format="PNG")
+    png.save(temporary, format="PNG")
 
 
 def save_gif(
@@ -60,22 +56,22 @@ def save_gif(
   gap: int = 2,
   zoom: int = 1,
 ) -> None:
-  """Writes clips, laid out in a grid and played side by side, as one GIF that repeats for ever.
+  """Writes clips in a grid, played side by side, as one GIF that repeats forever; creates the folder.
 
-  A frame with at most 256 colours keeps every one exactly. The others share a palette of 256 in which a colour weighs
-  the same however many pixels have it, so that a small object on a large ground keeps its own.
+  Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour has the same weight
+  however many pixels have it, so that a small object keeps its colour on a large background.
 
   Args:
-    path: the .gif file; its folder is created.
+    path: the .gif file.
     videos: uint8[N, T, H, W, C] with C 1 or 3.
-    fps: frames per second; GIF counts in 1/100 s, and most viewers play at 50 at most.
-    columns: clips in a row; by default the grid is about square.
+    fps: frames per second; GIF counts in 1/100 s, and most viewers play at most 50.
+    columns: clips per row; by default the grid is about square.
     gap: pixels between and around the clips.
-    zoom: every pixel becomes a square of zoom x zoom.
+    zoom: factor by which frames are enlarged.
 
   Raises:
-    TypeError, ValueError: see `vidgen_jax.ops.video.contact_sheet`; ValueError if `fps` is not in (0, 50].
-    UserError: if the file cannot be written.
+    TypeError, ValueError: see `vidgen_jax.media.layout.contact_sheet`; ValueError if `fps` is not in (0, 50].
+    UserError: the file cannot be written.
   """
   if not 0 < fps <= 50:
     raise ValueError(f"save_gif needs fps in (0, 50], got {fps=}")
@@ -86,44 +82,54 @@ def save_gif(
     )
 
 
-def mark_conditioning(videos: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
-  """Enlarges the frames of clips if they are small, and gives them borders: green where the frame was given.
+def mark_conditioning(
+  videos: np.ndarray, conditioning_indices: Sequence[int], *, colour: tuple[int, int, int] = CONDITIONING_COLOUR
+) -> np.ndarray:
+  """Enlarges small frames and adds borders, those of the conditioning frames in their own colour.
 
   Args:
     videos: uint8[..., T, H, W, C] with C 1 or 3, whole clips.
-    conditioning_indices: 0-based indices; may be none.
+    conditioning_indices: 0-based indices; may be empty.
+    colour: border of the conditioning frames.
 
   Returns:
     uint8[..., T, h, w, 3].
   """
-  return _marked(videos, conditioning_indices, GIVEN_COLOUR)
-
-
-def _marked(videos: np.ndarray, frames: Sequence[int], colour: tuple[int, int, int]) -> np.ndarray:
   zoom = _zoom(videos)
   large = as_rgb(videos).repeat(zoom, axis=-3).repeat(zoom, axis=-2)
   framed = add_border(large, colour=GENERATED_COLOUR)
-  chosen = np.asarray(frames, np.intp)
+  chosen = np.asarray(conditioning_indices, np.intp)
   framed[..., chosen, :, :, :] = add_border(large[..., chosen, :, :, :], colour=colour)
   return framed
 
 
-def mark_anchors(videos: np.ndarray, anchors: Sequence[int]) -> np.ndarray:
-  """As `mark_conditioning`, but yellow, as SR-cGAN marks anchors: frames of a model that takes any.
+def frame_labels(conditioning_indices: Sequence[int], num_frames: int) -> list[str]:
+  """Labels for the columns of a sheet, by 0-based index in the clip: 'given 0' (a conditioning frame), 't=1'."""
+  return [f"given {frame}" if frame in conditioning_indices else f"t={frame}" for frame in range(num_frames)]
+
+
+def save_comparison(
+  path: str | os.PathLike[str], versions: Mapping[str, np.ndarray], conditioning_indices: Sequence[int]
+) -> None:
+  """Writes a sheet with one row for each version of the first clip, then of the second, and so on.
 
   Args:
-    videos: see `mark_conditioning`.
-    anchors: 0-based indices.
+    path: the .png file; its folder is created.
+    versions: uint8[N, T, H, W, C] with C 1 or 3, whole clips, by the label of their rows.
+    conditioning_indices: 0-based indices of the frames with a green border; may be empty.
 
-  Returns:
-    See `mark_conditioning`.
+  Raises:
+    TypeError, ValueError: see `vidgen_jax.media.layout.contact_sheet`.
+    UserError: the file cannot be written.
   """
-  return _marked(videos, anchors, ANCHOR_COLOUR)
-
-
-def frame_labels(conditioning_indices: Sequence[int], num_frames: int) -> list[str]:
-  """What stands above the columns of a sheet: 'given 0', 't=1', by 0-based index in the clip."""
-  return [f"given {frame}" if frame in conditioning_indices else f"t={frame}" for frame in range(num_frames)]
+  videos = np.stack(list(versions.values()), axis=1)
+  num_clips, _, num_frames = videos.shape[:3]
+  sheet = contact_sheet(
+    mark_conditioning(videos.reshape(-1, *videos.shape[2:]), conditioning_indices),
+    column_labels=frame_labels(conditioning_indices, num_frames),
+    row_labels=list(versions) * num_clips,
+  )
+  save_png(path, sheet)
 
 
 def save_prediction_images(
@@ -136,26 +142,23 @@ def save_prediction_images(
   guess: np.ndarray,
   fps: float = 8.0,
 ) -> PredictionImages:
-  """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of some whole clips.
+  """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of whole clips.
 
-  The sheet has two rows for each clip, the truth above the prediction; the frames that the model was given have a green
-  border. The GIF shows guess | prediction | truth of every clip; see `vidgen_jax.ops.video.side_by_side`.
+  The sheet has two rows per clip, the truth above the prediction, and green borders around conditioning frames. The GIF
+  shows guess | prediction | truth of every clip; see `vidgen_jax.media.layout.side_by_side`.
 
   Args:
-    folder: it is created if it is missing.
-    step: completed train steps, for the files' names.
-    conditioning_indices: 0-based indices of the frames that the model was given; may be none.
+    folder: created if missing.
+    step: number of completed train steps, for the file names.
+    conditioning_indices: 0-based indices; may be empty.
     prediction: uint8[N, T, H, W, C] with C 1 or 3.
     truth: the same shape.
-    guess: the same shape: what a trivial baseline makes of the conditioning frames.
-    fps: of the GIF.
-
-  Returns:
-    Both paths and the sheet.
+    guess: the same shape: clips of a baseline.
+    fps: frames per second of the GIF.
 
   Raises:
-    TypeError, ValueError: if the arrays are not uint8 video of one shape.
-    UserError: if a file cannot be written.
+    TypeError, ValueError: the arrays are not uint8 videos of one shape.
+    UserError: a file cannot be written.
   """
   panels = np.stack([side_by_side(*clip) for clip in zip(guess, prediction, truth, strict=True)])
   rows = np.stack([truth, prediction], axis=1).reshape(-1, *truth.shape[1:])
@@ -170,12 +173,11 @@ def save_prediction_images(
 
 
 def _zoom(videos: np.ndarray) -> int:
-  """By which factor frames [..., H, W, C] are enlarged."""
-  return max(1, _SHOWN_SIDE // videos.shape[-3])
+  return max(1, _MIN_SIDE // videos.shape[-3])
 
 
 def _grid(videos: np.ndarray, columns: int | None, gap: int, zoom: int) -> np.ndarray:
-  """The grid as one video, uint8[T, h, w, 3]; places without a clip are left white."""
+  """The grid as one video, uint8[T, h, w, 3]; empty cells are white."""
   videos = as_rgb(videos)
   if videos.ndim != 5 or 0 in videos.shape:
     raise ValueError(f"save_gif needs non-empty videos [N, T, H, W, C], got shape {videos.shape}")
@@ -187,7 +189,7 @@ def _grid(videos: np.ndarray, columns: int | None, gap: int, zoom: int) -> np.nd
 
 
 def _palette_images(frames: np.ndarray) -> list[Image.Image]:
-  """uint8[T, H, W, 3] as palette images: exact where 256 colours suffice, else dithered with a palette for all."""
+  """Frames uint8[T, H, W, 3] as palette images: exact up to 256 colours, otherwise dithered with a common palette."""
   packed = frames.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
   distinct = [np.unique(frame, return_inverse=True) for frame in packed]
   rich = [colours for colours, _ in distinct if len(colours) > _PALETTE]
@@ -204,14 +206,14 @@ def _palette_images(frames: np.ndarray) -> list[Image.Image]:
 
 
 def _common_palette(colours: np.ndarray) -> Image.Image:
-  """An image whose palette suits the packed colours uint32[n], each region of colours having the same weight."""
-  # One colour from each 8x8x8 cell: k-means over all of them takes seconds. Without k-means, median cut puts a lone
-  # colour into one entry with others that are far away.
+  """An image whose palette covers the packed colours uint32[n], with the same weight for every region of colours."""
+  # One colour from each 8x8x8 cell, since k-means over all of them takes seconds. Without k-means, median cut merges an
+  # isolated colour with distant ones.
   _, first = np.unique(colours >> 3 & 0x1F1F1F, return_index=True)
   samples = Image.fromarray(_unpack(colours[first])[None])
   return samples.quantize(_PALETTE, method=Image.Quantize.MEDIANCUT, kmeans=1)
 
 
 def _unpack(colours: np.ndarray) -> np.ndarray:
-  """uint32[n], 0xRRGGBB, as uint8[n, 3]."""
+  """Colours uint32[n], 0xRRGGBB, as uint8[n, 3]."""
   return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.uint8)

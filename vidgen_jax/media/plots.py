@@ -1,4 +1,4 @@
-"""Plots of numbers: panels of lines as one PNG, drawn with matplotlib (extra [plot])."""
+"""Line plots as PNG files, drawn with matplotlib (extra [plot])."""
 
 import importlib.util
 import math
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 
-COLUMNS = 3
-"""Panels beside each other, at most."""
+MAX_COLUMNS = 3
+"""Maximum number of panels in a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +21,17 @@ class Line:
   """One line of a panel.
 
   Attributes:
-    x: n places.
+    x: n positions.
     y: n values; NaN leaves a gap.
-    label: in the legend; '' keeps it out.
-    shade: its place in [0, 1] on a scale of colours from dark to light, for lines that have an order; None draws in
-      black.
-    style: of matplotlib: '-', '--', ':', or '' for the markers alone.
-    marker: of matplotlib, or ''.
-    notes: n short texts beside the points; () for none.
+    label: text in the legend; '' for none.
+    shade: position in [0, 1] on a colour scale from dark to light, for lines with an order; None for black.
+    style: matplotlib line style: '-', '--', ':', or '' for markers only.
+    marker: matplotlib marker, or ''.
+    notes: n short texts next to the points; () for none.
   """
 
-  x: Sequence[float]
-  y: Sequence[float]
+  x: Sequence[float] | np.ndarray
+  y: Sequence[float] | np.ndarray
   label: str = ""
   shade: float | None = None
   style: str = "-"
@@ -40,15 +41,15 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-  """Lines over one pair of axes.
+  """Lines in one coordinate system.
 
   Attributes:
-    title: above it.
-    x_label: below it.
-    y_label: beside it.
+    title: text above the panel.
+    x_label: label of the x axis.
+    y_label: label of the y axis.
     lines: drawn in this order.
-    ticks: texts below the x axis at 0, 1, 2, ..., for places that are no numbers; () for numbers.
-    whole_ticks: whether the ticks of the x axis are whole numbers only.
+    ticks: labels of the x axis at 0, 1, 2, ..., for categories; () for numbers.
+    integer_ticks: whether ticks of the x axis are at integers only.
   """
 
   title: str
@@ -56,18 +57,18 @@ class Panel:
   y_label: str
   lines: Sequence[Line]
   ticks: Sequence[str] = ()
-  whole_ticks: bool = False
+  integer_ticks: bool = False
 
 
 def require_matplotlib(what: str, *, remedy: str = "") -> None:
-  """Checks that plots can be drawn, before minutes are spent on what they shall show.
+  """Fails early, before minutes are spent on the data of a plot.
 
   Args:
-    what: needs it, for the message: 'best_of_ssim'.
-    remedy: how to do without it, for the message; '' if there is no way.
+    what: what needs matplotlib, for the message.
+    remedy: how to avoid the need, for the message; '' if there is no way.
 
   Raises:
-    UserError: if matplotlib is not installed.
+    UserError: matplotlib is not installed.
   """
   if importlib.util.find_spec("matplotlib") is None:
     otherwise = f", or {remedy}" if remedy else ""
@@ -75,20 +76,20 @@ def require_matplotlib(what: str, *, remedy: str = "") -> None:
 
 
 def draw_panels(path: str | os.PathLike[str], panels: Sequence[Panel], *, common_legend: bool = False) -> None:
-  """Draws panels beside each other, at most `COLUMNS` in a row, as a PNG.
+  """Draws panels as a PNG, at most `MAX_COLUMNS` in a row.
 
   Args:
     path: the .png file; its folder is created.
     panels: at least one.
-    common_legend: one legend to the right, of the first panel's lines, in place of one in each panel.
+    common_legend: whether the first panel's legend stands to the right of all panels and replaces those inside.
 
   Raises:
-    UserError: if matplotlib is not installed, or the disk does not allow it.
+    UserError: matplotlib is not installed, or the file cannot be written.
   """
   require_matplotlib(os.fspath(path))
-  from matplotlib.figure import Figure  # The Figure class alone: pyplot would keep global state and look for a screen.
+  from matplotlib.figure import Figure  # Not pyplot, which keeps global state and looks for a display.
 
-  columns = min(COLUMNS, len(panels))
+  columns = min(MAX_COLUMNS, len(panels))
   rows = math.ceil(len(panels) / columns)
   figure = Figure(figsize=(4.4 * columns + 1.4 * common_legend, 3.4 * rows), layout="constrained")
   for place, panel in enumerate(panels, start=1):
@@ -107,22 +108,22 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
   from matplotlib import colormaps
   from matplotlib.ticker import MaxNLocator
 
-  # The light end of the scale is too pale on white.
+  # Without its light end, which is too pale on white.
   scale = colormaps["viridis"]
   for line in panel.lines:
     colour = "black" if line.shade is None else scale(0.88 * line.shade)
     axes.plot(
       line.x, line.y, label=line.label or None, color=colour, linestyle=line.style, marker=line.marker, linewidth=1.3
     )
-    for x, y, note in zip(line.x, line.y, line.notes or [""] * len(line.x), strict=True):
+    for x, y, note in zip(line.x, line.y, line.notes, strict=True) if line.notes else ():
       axes.annotate(note, (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small")
   axes.set_title(panel.title, fontsize="medium")
   axes.set_xlabel(panel.x_label)
   axes.set_ylabel(panel.y_label)
-  # Notes stand to the right of their points.
+  # Notes are to the right of their points.
   axes.margins(x=0.16 if any(line.notes for line in panel.lines) else 0.08, y=0.1)
   axes.grid(alpha=0.3)
   if panel.ticks:
     axes.set_xticks(range(len(panel.ticks)), panel.ticks)
   else:
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=panel.whole_ticks))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=panel.integer_ticks))

@@ -1,9 +1,10 @@
-"""Single clips as files: a GIF, an MP4, or a strip with the frames side by side. A file appears whole or not at all."""
+"""Single clips as files: a GIF, an MP4, or a strip with the frames side by side, written atomically."""
 
 import fractions
 import io
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -11,39 +12,35 @@ import numpy as np
 from vidgen_jax.buckets import user_path
 from vidgen_jax.files import atomic_write
 from vidgen_jax.media.images import save_gif, save_png
-from vidgen_jax.ops.video import as_rgb
+from vidgen_jax.media.layout import as_rgb
 
 FORMATS = ("gif", "mp4", "png")
-"""Kinds of files that `save_clips` writes, by their suffix."""
+"""File formats of `save_clips`, by their suffix."""
 
 _CODECS = {"libx264": {"crf": "10"}, "mpeg4": {"qmin": "1", "qmax": "2"}}
-"""Encoders, the best first, and options under which the loss can hardly be seen."""
+"""Encoders, the best first, with options for visually lossless quality."""
 
 _BT601, _LIMITED = 6, 1
-"""How FFmpeg makes YUV of RGB, by the numbers that H.273 gives to matrix, primaries and transfer, and FFmpeg to the
-range. Players guess what a file does not say, and guess differently."""
+"""FFmpeg's conversion from RGB to YUV: H.273 code of matrix, primaries and transfer; FFmpeg's code of the range.
+Written to the file, since players differ in their defaults."""
 
 
 def save_strip(path: str | os.PathLike[str], video: np.ndarray) -> None:
-  """Writes a clip as one image: its frames side by side, nothing between them.
+  """Writes a clip uint8[T, H, W, C] as one PNG with its frames side by side, without gaps; creates the folder.
 
-  Strips of three or more square frames are read back by `vidgen data build video_folder` and by `--input`.
-
-  Args:
-    path: the .png file; its folder is created.
-    video: uint8[T, H, W, C] with C 1 or 3.
+  `vidgen data build video_folder` and `--input` can read strips of three or more square frames.
 
   Raises:
-    TypeError, ValueError: if it is no uint8 clip.
-    UserError: if the file cannot be written.
+    TypeError, ValueError: `video` is not a uint8 clip.
+    UserError: the file cannot be written.
   """
   save_png(path, np.concatenate(list(_clip(video)), axis=1))
 
 
 def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.0) -> None:
-  """Writes a clip as a video that every player plays: H.264 where PyAV was built with it, otherwise MPEG-4.
+  """Writes a clip as a portable video: H.264 if PyAV was built with it, otherwise MPEG-4.
 
-  Colour has half the resolution (yuv420p), so the format needs even sizes: an odd one grows by a repeated row or
+  Colour has half the resolution (yuv420p), which requires even sizes: an odd size is padded with a repeated row or
   column.
 
   Args:
@@ -52,8 +49,8 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
     fps: frames per second, > 0.
 
   Raises:
-    TypeError, ValueError: if it is no uint8 clip; ValueError if `fps` is not positive.
-    UserError: if the file cannot be written.
+    TypeError, ValueError: `video` is not a uint8 clip, or `fps` is not positive.
+    UserError: the file cannot be written.
   """
   if not fps > 0:
     raise ValueError(f"save_mp4 needs fps > 0, got {fps=}")
@@ -62,7 +59,7 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
   content = io.BytesIO()
   codec = next(name for name in _CODECS if name in av.codecs_available)
   with av.open(content, "w", format="mp4") as container:
-    stream = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1000))
+    stream: Any = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1000))
     stream.height, stream.width = video.shape[1:3]
     stream.pix_fmt, stream.options = "yuv420p", _CODECS[codec]
     context = stream.codec_context
@@ -78,20 +75,20 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
 def save_clips(
   folder: str | os.PathLike[str], samples: np.ndarray, *, formats: Sequence[str], fps: float = 8.0
 ) -> None:
-  """Writes each clip by itself, in its own size: `clip_000_sample_00.gif`, ...
+  """Writes each clip as its own file, not enlarged: `clip_000_sample_00.gif`, ...
 
   Args:
-    folder: it is created.
-    samples: uint8[N, l, T, H, W, C] with C 1 or 3: l clips of each of N conditions.
+    folder: created if missing.
+    samples: uint8[N, l, T, H, W, C] with C 1 or 3: l samples of each of N clips.
     formats: some of `FORMATS`.
     fps: frames per second of GIF (at most 50) and MP4.
 
   Raises:
-    TypeError, ValueError: if the clips are not uint8; ValueError for an unknown format or `fps` out of range.
-    UserError: if a file cannot be written.
+    TypeError, ValueError: the clips are not uint8, a format is unknown, or `fps` is out of range.
+    UserError: a file cannot be written.
   """
   if unknown := set(formats) - set(FORMATS):
-    raise ValueError(f"save_clips knows {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
+    raise ValueError(f"save_clips supports {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
   for index, clips in enumerate(samples):
     for sample, clip in enumerate(clips):
       path = user_path(folder) / f"clip_{index:03d}_sample_{sample:02d}"
@@ -104,8 +101,7 @@ def save_clips(
 
 
 def _clip(video: np.ndarray) -> np.ndarray:
-  """uint8[T, H, W, 3]."""
   video = as_rgb(video)
   if video.ndim != 4 or 0 in video.shape:
-    raise ValueError(f"a clip is a non-empty video [T, H, W, C], got shape {video.shape}")
+    raise ValueError(f"a clip must be a non-empty video [T, H, W, C], got shape {video.shape}")
   return video

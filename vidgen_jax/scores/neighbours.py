@@ -1,4 +1,4 @@
-"""The real clips that generated ones are most like: whether a model copies (MVT-GAN, section 6.4 and figure 6)."""
+"""Nearest real clips of generated ones, which show whether a model copies (MVT-GAN, section 6.4 and figure 6)."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from vidgen_jax.files import atomic_write
 from vidgen_jax.media.images import mark_conditioning, save_png
-from vidgen_jax.ops.video import contact_sheet
+from vidgen_jax.media.layout import contact_sheet
 from vidgen_jax.scores.clip_sets import ClipSet
 from vidgen_jax.scores.extraction import FeatureExtractor
 
@@ -16,11 +16,11 @@ SHOWN = 8
 """Generated clips in the image."""
 
 _ROWS = 256
-"""Queries at a time: the matrix of distances is never whole in memory."""
+"""Queries at a time, which bounds the memory of the matrix of distances."""
 
 
 class Neighbours(NamedTuple):
-  """The k nearest of each query, nearest first."""
+  """The k nearest candidates of each query, nearest first."""
 
   indices: np.ndarray
   """int64[N, k]."""
@@ -35,14 +35,14 @@ def nearest(queries: np.ndarray, candidates: np.ndarray, *, k: int, skip_self: b
     queries: [N, D].
     candidates: [M, D].
     k: at most M, or M - 1 with `skip_self`.
-    skip_self: the queries are the candidates, and none is its own neighbour.
+    skip_self: whether the queries are the candidates, and a query is not its own neighbour.
 
   Raises:
     ValueError: if there are too few candidates.
   """
   available = len(candidates) - skip_self
   if not 1 <= k <= available:
-    raise ValueError(f"cannot name {k} neighbours out of {available}")
+    raise ValueError(f"cannot find {k} neighbours among {available}")
   candidates = np.asarray(candidates, np.float64)
   found, distances = [], []
   for start in range(0, len(queries), _ROWS):
@@ -52,7 +52,7 @@ def nearest(queries: np.ndarray, candidates: np.ndarray, *, k: int, skip_self: b
       square[np.arange(len(part)), start + np.arange(len(part))] = np.inf
     order = np.argsort(square, axis=1, kind="stable")[:, :k]
     found.append(order)
-    # The differences themselves: what the expansion leaves of two near clips is rounding.
+    # From the differences: for two near clips, the expansion above leaves rounding errors only.
     distances.append(np.linalg.norm(part[:, None] - candidates[order], axis=-1))
   return Neighbours(np.concatenate(found), np.concatenate(distances))
 
@@ -66,19 +66,19 @@ def write_neighbours(
   features: tuple[np.ndarray, np.ndarray],
   k: int,
 ) -> None:
-  """Writes a sheet of generated clips above their nearest real ones, and all distances beside it as JSON.
+  """Writes a sheet of generated clips above their nearest real ones, and a JSON file of the same name.
 
-  The JSON file (the sheet's name with .json) has for each generated clip its name and the names and distances of its
-  neighbours; and the median distance of generated clips to their nearest real one beside that of real clips to their
-  nearest other real one. A model that copies has a median far below the real clips' own.
+  The JSON file has the neighbours of all generated clips and their distances, the median distance of generated clips to
+  their nearest real one, and that of real clips to their nearest other real one. The first is far below the second if
+  the model copies.
 
   Args:
-    path: of the sheet, .png.
-    real: the true clips.
-    fake: the generated ones.
-    extractor: whose features are compared.
+    path: .png file of the sheet.
+    real: real clips.
+    fake: generated clips.
+    extractor: network of the features.
     features: [M, D] of the real clips and [N, D] of the generated ones.
-    k: neighbours of each.
+    k: neighbours per clip.
 
   Raises:
     UserError: if the disk is full.
@@ -93,7 +93,7 @@ def write_neighbours(
   rows = np.concatenate([generated[:, None], neighbours], axis=1)
   labels = [text for i in shown for text in ("generated", *(f"real, {d:.3g}" for d in found.distances[i]))]
   save_png(path, contact_sheet(mark_conditioning(rows.reshape(-1, *rows.shape[2:]), ()), row_labels=labels))
-  real_names, fake_names = real.clip_names, fake.clip_names
+  real_names = real.clip_names
   report = {
     "network": extractor.label,
     "network_hash": extractor.hash,
@@ -104,13 +104,10 @@ def write_neighbours(
     "median_nearest_among_real": float(np.median(own)),
     "clips": [
       {
-        "generated": fake_names[i],
-        "neighbours": [
-          {"real": real_names[j], "distance": float(d)}
-          for j, d in zip(found.indices[i], found.distances[i], strict=True)
-        ],
+        "generated": name,
+        "neighbours": [{"real": real_names[j], "distance": float(d)} for j, d in zip(indices, distances, strict=True)],
       }
-      for i in range(len(fake))
+      for name, indices, distances in zip(fake.clip_names, found.indices, found.distances, strict=True)
     ],
   }
   with atomic_write(path.with_suffix(".json")) as temporary:

@@ -1,1 +1,1 @@
-"""The papers' figures of what a generator makes: images of samples, and curves of how they vary."""
+"""The papers' figures of generated clips: images of samples, and curves of how samples vary."""

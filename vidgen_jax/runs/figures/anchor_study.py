@@ -1,7 +1,5 @@
-"""What a model makes of frames at random times: images, and how near its samples come to the truth (SR-cGAN)."""
+"""Clips from anchors at random times, and how close they come to the truth (SR-cGAN, figures 8, 10 and 11)."""
 
-import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,22 +7,22 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from vidgen_jax.core.state import Nets
+from vidgen_jax.files import write_json
+from vidgen_jax.media.images import ANCHOR_COLOUR, mark_conditioning, save_png
+from vidgen_jax.media.layout import contact_sheet
+from vidgen_jax.media.plots import Line, Panel, draw_panels
 from vidgen_jax.runs import generation, scoring
-from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.figures.inputs import FigureInputs
+from vidgen_jax.runs.sampling.samplers import RunSampler, latent_key
 from vidgen_jax.scores.metrics.best_of import BestOfSamples, curve_counts
 from vidgen_jax.scores.metrics.psnr import frame_psnr
-from vidgen_jax.media.images import mark_anchors, save_png
-from vidgen_jax.media.plots import Line, Panel, draw_panels
-from vidgen_jax.ops.video import contact_sheet
-from vidgen_jax.runs.sampling import samplers
-from vidgen_jax.runs.sampling.clips import Clips
-from vidgen_jax.runs.sampling.samplers import Sampler
 
-INFERENCE, CURVE, NAIVE = "inference", "inference_curve", "naive_interpolation"
+INFERENCE, NAIVE, CURVE = "inference", "naive_interpolation", "inference_curve"
+STUDY = (INFERENCE, NAIVE, CURVE)
+"""Names of the figures."""
 
 SHOWN_SAMPLES = 2
-"""Of each clip on a sheet."""
+"""Samples of each clip on a sheet."""
 
 PROTOCOL = (
   "PSNR of the frames that are no anchors, which are drawn for each clip; of the sample with the best mean over its "
@@ -36,110 +34,92 @@ class AnchorStudy:
   """Clips of a run from anchors at random times.
 
   Args:
-    experiment: of the run; its algorithm is an `InfersClips`.
-    sampler: of the run, from `samplers.workdir_sampler`; its standing statistics are used.
-    seed: of the times and the latents.
+    sampler: generator of an `InfersClips`.
+    seed: seed of the times and the latents.
   """
 
-  def __init__(self, experiment: Experiment, sampler: Sampler, *, seed: int) -> None:
-    self._experiment, self._sampler, self._seed = experiment, sampler, seed
+  def __init__(self, sampler: RunSampler, *, seed: int) -> None:
+    self._experiment, self._sampler, self._seed = sampler.experiment, sampler, seed
 
   def random_times(self, count: int) -> np.ndarray:
-    """Times of as many anchors as the sampler has conditioning frames, for each of so many clips, int32 [count, M]."""
+    """Random anchors of `count` clips, int32 [count, M]; M is the number of the sampler's conditioning frames."""
     random = np.random.default_rng(self._seed)
     frames, anchors = self._sampler.num_frames, len(self._sampler.conditioning_indices)
     return np.stack([np.sort(random.choice(frames, anchors, replace=False)) for _ in range(count)]).astype(np.int32)
 
   def infer(self, truth: np.ndarray, times: np.ndarray, *, sample: int | None) -> np.ndarray:
-    """What the model makes of anchors, these included, uint8 [S, N, H, W, C].
+    """Clips from anchors, which are reconstructed too, uint8 [S, N, H, W, C].
 
     Args:
       truth: uint8 [S, N, H, W, C].
       times: int32 [S, M].
-      sample: the number of the latents; None for the deterministic model, whose z_T is the mean.
+      sample: index of the latents; None for the deterministic model, with the mean as z_T.
     """
-    options, made = self._experiment.options(truncation=-1.0 if sample is not None else 0.0), []
+    options, clips = self._experiment.options(truncation=-1.0 if sample is not None else 0.0), []
     for i, batch in enumerate(self._batches(truth, times)):
-      key = samplers.latent_key(self._seed, batch=i, sample=sample or 0)
-      made.append(generation.infer(self._experiment, self._nets, batch, key, options=options))
-    return np.concatenate(made)
+      key = latent_key(self._seed, batch=i, sample=sample or 0)
+      clips.append(generation.infer(self._experiment, self._sampler.nets(), batch, key, options=options))
+    return np.concatenate(clips)
 
   def interpolate(self, truth: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The naive baseline, decoded lines between the anchors' latents; arguments and result as of `infer`."""
-    options = self._experiment.options()
+    """The naive baseline of `infer`: decoded linear interpolation between the anchors' latents."""
+    options, nets = self._experiment.options(), self._sampler.nets()
     batches = self._batches(truth, times)
-    return np.concatenate([generation.interpolate(self._experiment, self._nets, b, options=options) for b in batches])
-
-  @functools.cached_property
-  def _nets(self) -> Nets:
-    return self._sampler.nets()
+    return np.concatenate([generation.interpolate(self._experiment, nets, batch, options=options) for batch in batches])
 
   def _batches(self, truth: np.ndarray, times: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
     size = self._sampler.batch_size
     for start in range(0, len(truth), size):
       clips, chosen = truth[start : start + size], times[start : start + size]
-      conditioning = np.stack([clip[places] for clip, places in zip(clips, chosen, strict=True)])
+      conditioning = np.stack([clip[anchors] for clip, anchors in zip(clips, chosen, strict=True)])
       yield {"conditioning": conditioning, "label": np.zeros(len(clips), np.int32), "times": chosen}
 
 
-def draw_anchor_study(
-  folder: Path,
-  experiment: Experiment,
-  sampler: Sampler,
-  names: Sequence[str],
-  *,
-  shown: Clips,
-  measured: Clips,
-  origin: Mapping[str, Any],
-) -> None:
-  """Writes what is asked for; says so where the model cannot be asked for it.
+def draw_anchor_study(inputs: FigureInputs, names: Sequence[str]) -> None:
+  """Writes figures of inference; only logs for a model that does not accept frames at any times.
 
-  - `inference.png` (figure 8): for each shown clip the truth, whose anchors have a yellow border, and below it samples.
+  - `inference.png` (figure 8): for each shown clip the truth and samples below it, with yellow borders around anchors.
   - `inference_curve.json`, `inference_curve.png` (figure 10): see `measure`.
-  - `naive_interpolation.png` (figure 11): from the first and the last frame the truth, decoded straight lines between
-    their latents, and a sample.
+  - `naive_interpolation.png` (figure 11): with the first and the last frame as anchors, the truth, decoded linear
+    interpolation between their latents, and a sample.
 
   Args:
-    folder: it exists.
-    experiment: of the run.
-    sampler: of the run.
-    names: which of them.
-    shown: clips of the sheets, with their truth.
-    measured: clips of the curve, with their truth: a setting of anchors each.
-    origin: where the samples come from, JSON-compatible, with `samples` and `seed`.
+    inputs: generator and clips; each clip has its own anchors.
+    names: some of `STUDY`.
 
   Raises:
-    UserError: if the data set is missing, matplotlib is needed and not installed, or the disk is full.
+    UserError: the data set is missing, matplotlib is needed and not installed, or the disk is full.
   """
-  if not generation.infers_clips(experiment, sampler.conditioning_indices):
-    logging.info("%s are left out: the model does not take frames at any times", ", ".join(names))
+  sampler, folder, truth = inputs.sampler, inputs.folder, inputs.shown.known_truth()
+  if not generation.infers_clips(sampler.experiment, sampler.conditioning_indices):
+    logging.info("skipped %s: the model does not accept frames at any times", ", ".join(names))
     return
-  study = AnchorStudy(experiment, sampler, seed=origin["seed"])
+  study = AnchorStudy(sampler, seed=inputs.seed)
   if INFERENCE in names:
-    times = study.random_times(len(shown))
-    samples = {f"sample {j}": study.infer(shown.truth, times, sample=j) for j in range(SHOWN_SAMPLES)}
-    _save_sheet(folder / f"{INFERENCE}.png", {"truth": shown.truth, **samples}, times)
+    times = study.random_times(len(truth))
+    samples = {f"sample {j}": study.infer(truth, times, sample=j) for j in range(SHOWN_SAMPLES)}
+    _save_sheet(folder / f"{INFERENCE}.png", {"truth": truth, **samples}, times)
   if NAIVE in names:
-    times = np.tile(np.array([[0, sampler.num_frames - 1]], np.int32), (len(shown), 1))
-    versions = {"truth": shown.truth, "naive": study.interpolate(shown.truth, times)}
-    _save_sheet(folder / f"{NAIVE}.png", versions | {"model": study.infer(shown.truth, times, sample=0)}, times)
+    times = np.tile(np.array([[0, sampler.num_frames - 1]], np.int32), (len(truth), 1))
+    versions = {"truth": truth, "naive": study.interpolate(truth, times)}
+    _save_sheet(folder / f"{NAIVE}.png", versions | {"model": study.infer(truth, times, sample=0)}, times)
   if CURVE in names:
-    report = {**origin, **measure(study, measured.truth, samples=origin["samples"])}
-    (folder / f"{CURVE}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    report = {**inputs.origin, **measure(study, inputs.measured.known_truth(), samples=inputs.samples)}
+    write_json(folder / f"{CURVE}.json", report)
     draw_panels(folder / f"{CURVE}.png", [_panel(report)])
 
 
 def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str, Any]:
-  """How near the model comes to the truth, by the number of its samples (SR-cGAN, IV.C.2, figure 10).
+  """How close the model comes to the truth, by number of samples (SR-cGAN, IV.C.2, figure 10).
 
   Args:
-    study: of the run.
-    truth: uint8 [S, N, H, W, C]: a setting of anchors each.
-    samples: l, clips to make for each.
+    study: the run's.
+    truth: uint8 [S, N, H, W, C]; each clip has its own anchors.
+    samples: l, number of samples of each clip.
 
   Returns:
-    JSON-compatible, PSNR in dB: `best_of` by number of samples, `mean_of_samples`, `deterministic`,
-    `naive_interpolation` of the frames between the anchors; `anchors`, of what the mean sample makes of the anchors;
+    JSON-compatible, PSNR in dB: `best_of` by number of samples, `mean_of_samples`, `deterministic` and
+    `naive_interpolation` of all frames except anchors; `anchors`, the mean over samples of the reconstructed anchors;
     `num_clips`, `num_anchors`, `protocol`.
   """
   times = study.random_times(len(truth))
@@ -147,7 +127,7 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
   np.put_along_axis(known, times.astype(np.intp), True, axis=1)
 
   def score(videos: np.ndarray) -> tuple[np.ndarray, float]:
-    """(PSNR of every frame, NaN at the anchors; the mean PSNR of the anchors)."""
+    """(PSNR of every frame, NaN for anchors; the mean PSNR of the anchors)."""
     values = np.asarray(frame_psnr(videos, truth, data_range=255), np.float64)
     return np.where(known, np.nan, values), float(values[known].mean())
 
@@ -171,14 +151,16 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
 
 
 def _mean(values: np.ndarray) -> float:
-  """The mean over clips of the means over their frames."""
-  return scoring.mean_of_known(np.array([scoring.mean_of_known(clip) for clip in values]))
+  """The mean over clips of their mean over frames."""
+  return scoring.mean_without_nan(np.array([scoring.mean_without_nan(clip) for clip in values]))
 
 
 def _save_sheet(path: Path, versions: Mapping[str, np.ndarray], times: np.ndarray) -> None:
-  """Rows of versions, clip by clip; the anchors stand out in all of them."""
+  """A sheet with one row for each version of a clip, and a yellow border around its anchors in all versions."""
   videos = np.stack(list(versions.values()), axis=1)
-  marked = np.stack([mark_anchors(clip, places) for clip, places in zip(videos, times, strict=True)])
+  marked = np.stack(
+    [mark_conditioning(clip, anchors, colour=ANCHOR_COLOUR) for clip, anchors in zip(videos, times, strict=True)]
+  )
   labels = [f"t={frame}" for frame in range(videos.shape[2])]
   rows = marked.reshape(-1, *marked.shape[2:])
   save_png(path, contact_sheet(rows, column_labels=labels, row_labels=list(versions) * len(videos)))
@@ -186,12 +168,12 @@ def _save_sheet(path: Path, versions: Mapping[str, np.ndarray], times: np.ndarra
 
 def _panel(report: Mapping[str, Any]) -> Panel:
   counts = [int(count) for count in report["best_of"]]
-  places = range(len(counts))
+  positions = range(len(counts))
   flat = {"mean of samples": "mean_of_samples", "deterministic, z_T = mu_T": "deterministic"}
   flat["decoded lines between latents"] = "naive_interpolation"
-  lines = [Line(x=places, y=list(report["best_of"].values()), label="best of l samples", marker=".")]
+  lines = [Line(x=positions, y=list(report["best_of"].values()), label="best of l samples", marker=".")]
   for (label, name), style in zip(flat.items(), ("--", "-.", ":"), strict=True):
-    lines.append(Line(x=places, y=[report[name]] * len(counts), label=label, style=style))
+    lines.append(Line(x=positions, y=[report[name]] * len(counts), label=label, style=style))
   return Panel(
     title=f"{report['num_anchors']} random anchors, mean over {report['num_clips']} clips",
     x_label="l",

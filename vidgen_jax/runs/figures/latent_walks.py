@@ -1,70 +1,71 @@
-"""Walks through the latents and the classes of a model that makes clips from noise (MVT-GAN, figures 8, 9 and 12)."""
+"""Walks through the latents and the classes of a model that generates from noise (MVT-GAN, figures 8, 9 and 12)."""
 
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 
-from vidgen_jax.gans import MixesClasses
 from vidgen_jax.core.state import Nets
-from vidgen_jax.runs import generation
-from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.gans import MixesClasses
 from vidgen_jax.media.images import frame_labels, mark_conditioning, save_png
-from vidgen_jax.ops.video import contact_sheet, to_uint8
-from vidgen_jax.parallel import mesh as meshes
-from vidgen_jax.runs.sampling import samplers
+from vidgen_jax.media.layout import contact_sheet
+from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.parallel import mesh
+from vidgen_jax.runs import generation
+from vidgen_jax.runs.figures.inputs import FigureInputs
 from vidgen_jax.runs.sampling.clips import empty_clips
-from vidgen_jax.runs.sampling.samplers import Sampler
+from vidgen_jax.runs.sampling.samplers import RunSampler, latent_key
 from vidgen_jax.types import Batch
 
+LATENT_WALK, CLASS_WALK, REDRAWN_PARTS = "latent_walk", "class_walk", "redrawn_parts"
+WALKS = (LATENT_WALK, CLASS_WALK, REDRAWN_PARTS)
+"""Names of the figures."""
+
 STEPS = 7
-"""Clips of a walk, its two ends included."""
+"""Number of clips in a walk, both ends included."""
 
 REDRAWN = 3
-"""Clips for each part of the latent that is drawn anew."""
-
-Make = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(latents [N, D], class embeddings [N, E]) -> clips uint8 [N, T, H, W, C]."""
+"""Number of clips for each redrawn part of the latent."""
 
 
 class LatentWalks:
-  """Clips of a run from latents and class embeddings of one's own choice.
+  """Clips from chosen latents and class embeddings.
 
   Args:
-    experiment: of the run; its algorithm is a `MixesClasses`.
-    sampler: of the run, from `samplers.workdir_sampler`; its standing statistics are used.
-    seed: of the latents.
+    sampler: generator of a `MixesClasses`.
+    seed: seed of the latents.
   """
 
-  def __init__(self, experiment: Experiment, sampler: Sampler, *, seed: int) -> None:
-    self._experiment, self._sampler, self._seed = experiment, sampler, seed
-    self._replicated = meshes.replicated(experiment.mesh)
+  def __init__(self, sampler: RunSampler, *, seed: int) -> None:
+    self._sampler, self._seed = sampler, seed
+    self._gan: Any = sampler.experiment.algorithm
 
   def between_latents(self, label: int) -> np.ndarray:
     """Clips of a class along the line between two latents (figure 9), uint8 [STEPS, T, H, W, C]."""
     first, last = self._latents(2, stream=label)
     share = np.linspace(0, 1, STEPS, dtype=np.float32)[:, None]
     embedded = np.repeat(self._embedded([label]), STEPS, axis=0)
-    return self._make((1 - share) * first + share * last, embedded)
+    return self._generate((1 - share) * first + share * last, embedded)
 
   def between_classes(self, first: int, last: int) -> np.ndarray:
-    """Clips of one latent along the line between the embeddings of two classes (figure 8), as `between_latents`."""
+    """Clips of a latent along the line between two class embeddings (figure 8), uint8 [STEPS, T, H, W, C]."""
     ends = self._embedded([first, last])
     share = np.linspace(0, 1, STEPS, dtype=np.float32)[:, None]
     latent = np.repeat(self._latents(1, stream=first), STEPS, axis=0)
-    return self._make(latent, (1 - share) * ends[:1] + share * ends[1:])
+    return self._generate(latent, (1 - share) * ends[:1] + share * ends[1:])
 
   def redrawn_parts(self, label: int) -> dict[str, np.ndarray]:
-    """Clips of a class of which one part of the latent is drawn anew, the others fixed (figure 12).
+    """Clips of a class in which one part of the latent is redrawn and the others are fixed (figure 12).
 
     Returns:
-      By what was drawn anew, uint8 [n, T, H, W, C]: 'first' is the clip that all others go out from, n = 1; then each
-      part by its name, n = `REDRAWN`.
+      uint8 [n, T, H, W, C] by redrawn part: 'first' is the original clip, n = 1; then each part by its name, with
+      n = `REDRAWN`.
     """
-    parts = self._experiment.algorithm.latent_parts()
+    parts = self._gan.latent_parts()
     drawn = self._latents(1 + REDRAWN * len(parts), stream=label)
     latents, others = [drawn[:1]], drawn[1:].reshape(len(parts), REDRAWN, -1)
     for (start, stop), other in zip(parts.values(), others, strict=True):
@@ -72,83 +73,72 @@ class LatentWalks:
       changed[:, start:stop] = other[:, start:stop]
       latents.append(changed)
     latents = np.concatenate(latents)
-    clips = self._make(latents, np.repeat(self._embedded([label]), len(latents), axis=0))
+    clips = self._generate(latents, np.repeat(self._embedded([label]), len(latents), axis=0))
     pieces = np.split(clips, [1 + REDRAWN * i for i in range(len(parts))])
     return dict(zip(("first", *parts), pieces, strict=True))
 
   def _latents(self, count: int, *, stream: int) -> np.ndarray:
-    """The first latents of a stream; the batch is as large as the sampler's, which the draw may depend on."""
-    algorithm, size = self._experiment.algorithm, self._sampler.batch_size
-    truncation = generation.sampling_options(self._experiment).truncation
+    # Drawn in batches of the sampler's size, since the latents may depend on it.
+    size, truncation = self._sampler.batch_size, self._sampler.options.truncation
     batches = [
-      np.asarray(algorithm.latent(samplers.latent_key(self._seed, batch=i, sample=stream), size, truncation=truncation))
+      np.asarray(self._gan.latent(latent_key(self._seed, batch=i, sample=stream), size, truncation=truncation))
       for i in range(-(-count // size))
     ]
     return np.concatenate(batches)[:count]
 
-  @functools.cached_property
-  def _nets(self) -> Nets:
-    return jax.device_put(self._sampler.nets(), self._replicated)
-
   def _embedded(self, labels: Sequence[int]) -> np.ndarray:
-    return np.asarray(self._experiment.algorithm.embed_classes(self._nets, np.asarray(labels, np.int32)))
+    return np.asarray(self._gan.embed_classes(self._sampler.nets(), np.asarray(labels, np.int32)))
 
-  def _make(self, latents: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    size, made = self._sampler.batch_size, []
+  def _generate(self, latents: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Clips uint8 [N, T, H, W, C] from latents [N, D] and class embeddings [N, E]."""
+    experiment, size, clips = self._sampler.experiment, self._sampler.batch_size, []
+    empty = empty_clips(self._sampler.data, num_clips=size).batch()
     for start in range(0, len(latents), size):
-      # A short batch is filled up with repeats, so that one program serves all.
+      # The last batch is filled up with repeats, so that one compiled program serves all batches.
       taken = np.arange(start, start + size) % len(latents)
-      empty = empty_clips(self._sampler.data, num_clips=size)
-      batch = generation.place_batch(self._experiment, {"conditioning": empty.conditioning, "label": empty.label})
-      inputs = jax.device_put((latents[taken], embeddings[taken]), self._replicated)
-      made.append(np.asarray(self._generate(self._nets, batch, *inputs)))
-    return np.concatenate(made)[: len(latents)]
+      inputs = jax.device_put((latents[taken], embeddings[taken]), mesh.replicated(experiment.mesh))
+      batch = generation.place_batch(experiment, empty)
+      clips.append(np.asarray(self._compiled(self._sampler.nets(), batch, *inputs)))
+    return np.concatenate(clips)[: len(latents)]
 
   @functools.cached_property
-  def _generate(self) -> Callable[..., jax.Array]:
-    @functools.partial(jax.jit, out_shardings=self._replicated)
+  def _compiled(self) -> Callable[..., jax.Array]:
     def generate(nets: Nets, batch: Batch, latent: jax.Array, embedding: jax.Array) -> jax.Array:
-      predict = self._experiment.algorithm.predict_mixed
-      return to_uint8(predict(nets, batch, latent, embedding, num_frames=self._sampler.num_frames))
+      return to_uint8(self._gan.predict_mixed(nets, batch, latent, embedding, num_frames=self._sampler.num_frames))
 
-    return generate
+    return self._sampler.compile(generate)
 
 
-def draw_walks(
-  folder: Path, experiment: Experiment, sampler: Sampler, names: Sequence[str], *, num_classes: int, seed: int
-) -> None:
-  """Writes the images of walks; says so where the model cannot be asked for them.
+def draw_walks(inputs: FigureInputs, names: Sequence[str], *, num_classes: int) -> None:
+  """Writes images of walks; only logs for a model that does not generate classes from noise.
 
-  - `latent_walk.png`, `class_walk.png`: a block of rows for each class, or each pair of neighbouring ones; time goes
-    down, the walk from left to right, as in the paper.
-  - `redrawn_parts.png`: a block of rows for each class; time goes to the right. Beside each row stands the part of the
-    latent that was drawn anew.
+  - `latent_walk.png`, `class_walk.png`: a block of rows for each class, or for each pair of neighbouring classes; time
+    runs downwards and the walk to the right, as in the paper.
+  - `redrawn_parts.png`: a block of rows for each class, labelled with the redrawn part; time runs to the right.
 
   Args:
-    folder: it exists.
-    experiment: of the run.
-    sampler: of the run.
-    names: which of them, without '.png'.
-    num_classes: that are shown, at most.
-    seed: of the latents.
+    inputs: the generator.
+    names: some of `WALKS`.
+    num_classes: maximum number of classes.
 
   Raises:
-    UserError: if the data set is missing or the disk is full.
+    UserError: the data set is missing or the disk is full.
   """
-  if not isinstance(experiment.algorithm, MixesClasses):
-    logging.info("%s are left out: the model is conditioning frames and no class alone", ", ".join(names))
+  sampler, folder = inputs.sampler, inputs.folder
+  if not isinstance(sampler.experiment.algorithm, MixesClasses):
+    logging.info("skipped %s: the model does not generate classes from noise", ", ".join(names))
     return
-  walks = LatentWalks(experiment, sampler, seed=seed)
+  walks = LatentWalks(sampler, seed=inputs.seed)
   classes = sampler.class_names or ("",)
   shown = range(min(num_classes, len(classes)))
-  if "latent_walk" in names:
+  if LATENT_WALK in names:
     blocks = {classes[label]: walks.between_latents(label) for label in shown}
-    _save_down(folder / "latent_walk.png", blocks)
-  if "class_walk" in names and len(classes) > 1:
+    _save_downwards(folder / f"{LATENT_WALK}.png", blocks)
+  if CLASS_WALK in names and len(classes) > 1:
     pairs = [(label, (label + 1) % len(classes)) for label in shown]
     blocks = {f"{classes[a]} - {classes[b]}": walks.between_classes(a, b) for a, b in pairs}
-    _save_down(folder / "class_walk.png", blocks)
-  if "redrawn_parts" in names:
+    _save_downwards(folder / f"{CLASS_WALK}.png", blocks)
+  if REDRAWN_PARTS in names:
     rows, labels = [], []
     for label in shown:
       for part, clips in walks.redrawn_parts(label).items():
@@ -156,11 +146,11 @@ def draw_walks(
         labels += [f"{classes[label]} {part}".strip()] * len(clips)
     videos = mark_conditioning(np.concatenate(rows), ())
     sheet = contact_sheet(videos, column_labels=frame_labels((), videos.shape[1]), row_labels=labels)
-    save_png(folder / "redrawn_parts.png", sheet)
+    save_png(folder / f"{REDRAWN_PARTS}.png", sheet)
 
 
-def _save_down(path: Path, blocks: dict[str, np.ndarray]) -> None:
-  """A sheet of blocks [STEPS, T, H, W, C] whose time goes down, by what stands beside them."""
+def _save_downwards(path: Path, blocks: dict[str, np.ndarray]) -> None:
+  """A sheet of blocks [STEPS, T, H, W, C] by their label, with time running downwards."""
   rows = np.concatenate([clips.swapaxes(0, 1) for clips in blocks.values()])
   labels = [f"{name} t={t}".strip() for name, clips in blocks.items() for t in range(clips.shape[1])]
   columns = [f"{step / (STEPS - 1):.2f}" for step in range(STEPS)]

@@ -1,95 +1,113 @@
-"""Images of samples: over their originals, their mean and spread, latent blocks (Inbetweening, figures 2 to 4)."""
+"""Images of samples: above their originals, their mean and spread, latent blocks (Inbetweening, figures 2 to 4)."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
-from vidgen_jax.scores.metrics.spread import RunningSpread
-from vidgen_jax.media.images import mark_conditioning, save_png
-from vidgen_jax.media.sheets import save_comparison
+from vidgen_jax.core.state import Nets
+from vidgen_jax.gans import DecodesBlocks
+from vidgen_jax.media.images import mark_conditioning, save_comparison, save_png
+from vidgen_jax.media.layout import contact_sheet
 from vidgen_jax.ops.conditioning import generated_indices, take_frames
-from vidgen_jax.ops.video import contact_sheet
-from vidgen_jax.runs.sampling import samplers
-from vidgen_jax.runs.sampling.clips import Clips
-from vidgen_jax.runs.sampling.samplers import Sampler
+from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.runs.figures.inputs import FigureInputs
+from vidgen_jax.runs.sampling.samplers import RunSampler, latent_key
+from vidgen_jax.scores.metrics.diversity import RunningSpread
 
 
 class SampleImages:
-  """The first sample of some clips, and the mean and the standard deviation of all their samples.
+  """The first sample of N clips, and the mean and the standard deviation of all their samples.
 
   Args:
-    truth: uint8 [N, T, H, W, C], the originals.
+    truth: uint8 [N, T, H, W, C], the original clips.
     conditioning_indices: indices of the conditioning frames.
   """
 
   def __init__(self, truth: np.ndarray, conditioning_indices: Sequence[int]) -> None:
-    self._truth, self._given_frames = truth, tuple(conditioning_indices)
-    self._first: np.ndarray | None = None
+    self._truth, self._conditioning_indices = truth, tuple(conditioning_indices)
+    self._first: np.ndarray = truth[:0]
     self._spread = RunningSpread()
 
   def add(self, videos: np.ndarray) -> None:
-    """Takes the next sample of each clip.
+    """Adds one sample of each clip.
 
     Args:
-      videos: uint8 [M, T, H, W, C] with M >= N, whole clips; those after the N-th do not count.
+      videos: uint8 [M, T, H, W, C] with M >= N, whole clips; only the first N are used.
     """
     videos = videos[: len(self._truth)]
-    if self._first is None:
+    if not len(self._first):
       self._first = videos
     self._spread.add(videos)
 
   def save_first(self, path: Path) -> None:
-    """Writes of each clip its first sample above the original.
-
-    Args:
-      path: the .png file.
+    """Writes a PNG with the first sample of each clip above the original.
 
     Raises:
-      UserError: if the disk is full.
+      UserError: the disk is full.
     """
-    save_comparison(path, {"generated": self._first, "original": self._truth}, self._given_frames)
+    save_comparison(path, {"generated": self._first, "original": self._truth}, self._conditioning_indices)
 
   def save_spread(self, path: Path) -> None:
-    """Writes of each clip its first sample, the mean of all, and their standard deviation, scaled up to white.
+    """Writes a PNG with each clip's first sample, the mean of its samples, and their standard deviation.
 
-    Args:
-      path: the .png file.
+    Standard deviations are scaled so that the largest is white.
 
     Raises:
-      UserError: if the disk is full.
+      UserError: the disk is full.
     """
     spread = self._spread.result()
-    brightest = spread.deviation.max()
-    scale = 255 / brightest if brightest else 1.0
+    largest = spread.deviation.max()
+    scale = 255 / largest if largest else 1.0
     logging.info("%s shows standard deviations times %.3g: white is %.3g of 255", path.name, scale, 255 / scale)
     mean, deviation = (np.rint(values).astype(np.uint8) for values in (spread.mean, scale * spread.deviation))
     rows = {"sample": self._first, "mean": mean, f"std x {scale:.3g}": deviation}
-    save_comparison(path, rows, self._given_frames)
+    save_comparison(path, rows, self._conditioning_indices)
 
 
-def draw_latent_blocks(path: Path, sampler: Sampler, clips: Clips, *, seed: int) -> None:
-  """Writes the image of the latent blocks of the first clip's first sample; says so where there are none.
-
-  Args:
-    path: the .png file.
-    sampler: the generator.
-    clips: of which the first is shown.
-    seed: see `samplers.draw_sample`.
+def draw_latent_blocks(path: Path, inputs: FigureInputs) -> None:
+  """Writes a PNG of the decoded latent blocks of the first clip's first sample; only logs if the model has none.
 
   Raises:
-    UserError: if the disk is full.
+    UserError: the disk is full.
   """
-  if sampler.blocks is None:
-    logging.info("%s is left out: the model has no latent blocks", path.name)
+  sampler = inputs.sampler
+  gan = sampler.experiment.algorithm
+  if not isinstance(gan, DecodesBlocks) or not gan.last_blocks():
+    logging.info("skipped %s: the model has no latent blocks", path.name)
     return
-  first = Clips(conditioning=clips.conditioning[:1], truth=None, label=clips.label[:1])
-  decoded = sampler.blocks.decode(first, samplers.latent_key(seed, batch=0, sample=0))[:, 0]
-  between = generated_indices(sampler.conditioning_indices, sampler.num_frames)
+  decoded = decode_blocks(sampler, inputs.shown.conditioning[:1], seed=inputs.seed)
+  generated = generated_indices(sampler.conditioning_indices, sampler.num_frames)
   sheet = contact_sheet(
-    mark_conditioning(take_frames(decoded, between), ()),
-    column_labels=[f"t={frame}" for frame in between],
-    row_labels=[f"block {number}" for number in sampler.blocks.numbers],
+    mark_conditioning(take_frames(decoded, generated), ()),
+    column_labels=[f"t={frame}" for frame in generated],
+    row_labels=[f"block {number}" for number in gan.last_blocks()],
   )
   save_png(path, sheet)
+
+
+def decode_blocks(sampler: RunSampler, conditioning: np.ndarray, *, seed: int) -> np.ndarray:
+  """Decodes each block of the last level of the latent generator, for the first sample of one clip.
+
+  Args:
+    sampler: generator of a model with latent blocks.
+    conditioning: uint8 [1, G, H, W, C].
+    seed: see `samplers.draw_sample`.
+
+  Returns:
+    uint8 [blocks, num_frames, H, W, C]; the last block gives the clip of `samplers.draw_sample`.
+  """
+  gan: Any = sampler.experiment.algorithm
+
+  @sampler.compile
+  def decode(nets: Nets, conditioning: jax.Array, latent: jax.Array) -> jax.Array:
+    batch = {"conditioning": conditioning}
+    return to_uint8(gan.decode_blocks(nets, batch, latent, num_frames=sampler.num_frames))
+
+  # Latents may depend on the batch size, so draw a whole batch.
+  key = latent_key(seed, batch=0, sample=0)
+  latent = gan.latent(key, sampler.batch_size, truncation=sampler.options.truncation)[:1]
+  return np.asarray(decode(sampler.nets(), conditioning, latent))[:, 0]

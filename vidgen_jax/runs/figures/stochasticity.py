@@ -1,45 +1,45 @@
-"""Best-of-l curves: how near the best of l samples comes to the truth, frame by frame (TrIVD-GAN-FP, figure 5)."""
+"""Best-of-l curves: how close the best of l samples is to the truth, frame by frame (TrIVD-GAN-FP, figure 5)."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vidgen_jax.files import write_json
+from vidgen_jax.media.plots import Line, Panel, draw_panels
+from vidgen_jax.ops.conditioning import generated_indices
 from vidgen_jax.runs import scoring
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.best_of import BestOfCurve, curve_counts
-from vidgen_jax.media.plots import Line, Panel, draw_panels
-from vidgen_jax.ops.conditioning import generated_indices
 
 BEST_OF_FILES = ("best_of_ssim.json", "best_of_ssim.png")
 
 METRICS = {"ssim": "SSIM", "psnr": "PSNR, dB"}
-"""Of single frames, as `scoring.score` calls them; and how they are written on axes. Each chooses its own samples."""
+"""Frame metrics by the name in `scoring.score`, with their axis label. Each metric chooses its own best samples."""
 
 PROTOCOL = "per frame, of the sample with the best mean over each clip's generated frames; then the mean over clips"
 
 
 class Stochasticity:
-  """Best-of-l curves of a model, beside the mean over its samples and the simplest guess.
+  """Best-of-l curves of a model, compared with the mean over its samples and the simplest guess.
 
   Args:
     truth: uint8 [N, T, H, W, C], real clips.
-    conditioning_indices: indices of the frames that the model is given, at least one; they do not count.
-    samples: how many will come; see `vidgen_jax.scores.metrics.best_of.curve_counts`.
-    batch_size: clips that are scored at once.
+    conditioning_indices: at least one; conditioning frames are not scored.
+    samples: number of samples to come; see `vidgen_jax.scores.metrics.best_of.curve_counts`.
+    batch_size: clips to score at once.
   """
 
   def __init__(self, truth: np.ndarray, conditioning_indices: Sequence[int], *, samples: int, batch_size: int) -> None:
-    self._truth, self._given_frames, self._batch_size = truth, tuple(conditioning_indices), batch_size
+    self._truth, self._conditioning_indices, self._batch_size = truth, tuple(conditioning_indices), batch_size
     self._curves = {name: BestOfCurve(curve_counts(samples)) for name in METRICS}
 
   def add(self, videos: np.ndarray) -> None:
-    """Takes the next sample of each clip.
+    """Adds one sample of each clip.
 
     Args:
-      videos: uint8 [M, T, H, W, C] with M >= N, whole clips; those after the N-th do not count.
+      videos: uint8 [M, T, H, W, C] with M >= N, whole clips; only the first N are used.
     """
     scores = self._score(videos[: len(self._truth)])
     for name, curve in self._curves.items():
@@ -49,15 +49,15 @@ class Stochasticity:
     """The curves of the samples so far, JSON-compatible.
 
     Returns:
-      `protocol`; `num_clips`; `frames`, the 0-based indices in the clip of the generated frames; and for each of
-      `METRICS` lists of that length: `best_of` by l (as text), `mean_of_samples` and `simplest_guess`, of
+      `protocol`; `num_clips`; `frames`, the 0-based indices of the generated frames; and for each of `METRICS` lists of
+      that length: `best_of` by l (as text), `mean_of_samples`, and `simplest_guess`, see
       `vidgen_jax.scores.metrics.baselines.simplest_guess`.
     """
-    guess = self._score(baselines.simplest_guess(self._truth, self._given_frames))
+    guess = self._score(baselines.simplest_guess(self._truth, self._conditioning_indices))
     report: dict[str, Any] = {
       "protocol": PROTOCOL,
       "num_clips": len(self._truth),
-      "frames": list(generated_indices(self._given_frames, self._truth.shape[1])),
+      "frames": list(generated_indices(self._conditioning_indices, self._truth.shape[1])),
     }
     for name, curve in self._curves.items():
       report[name] = {
@@ -71,33 +71,33 @@ class Stochasticity:
     """Writes `BEST_OF_FILES`.
 
     Args:
-      folder: it exists.
-      origin: where the samples came from, JSON-compatible: stands at the head of the JSON file.
+      folder: an existing folder.
+      origin: origin of the samples, JSON-compatible; the first fields of the JSON file.
 
     Raises:
-      UserError: if matplotlib is not installed or the disk is full.
+      UserError: matplotlib is not installed or the disk is full.
     """
     report = self.report()
     data, image = (folder / name for name in BEST_OF_FILES)
-    data.write_text(json.dumps({**origin, **report}, indent=2) + "\n", encoding="utf-8")
+    write_json(data, {**origin, **report})
     panels = [_panel(label, report, report[name]) for name, label in METRICS.items()]
     draw_panels(image, panels, common_legend=True)
 
   def _score(self, videos: np.ndarray) -> dict[str, np.ndarray]:
-    return score_clips(videos, self._truth, self._given_frames, batch_size=self._batch_size, tracking=False)
+    return score_clips(videos, self._truth, self._conditioning_indices, batch_size=self._batch_size, tracking=False)
 
 
 def score_clips(
   videos: np.ndarray, truth: np.ndarray, conditioning_indices: Sequence[int], *, batch_size: int, tracking: bool
 ) -> dict[str, np.ndarray]:
-  """As `scoring.score`, for any number of clips: so many at once as fit into memory.
+  """`scoring.score` for more clips than fit into memory at once.
 
   Args:
     videos: uint8 [N, T, H, W, C], whole clips.
     truth: the same shape.
-    conditioning_indices: indices of frames that do not count.
-    batch_size: clips that are scored at once.
-    tracking: whether an object is tracked.
+    conditioning_indices: indices of the frames that are not scored.
+    batch_size: clips to score at once.
+    tracking: whether to track an object.
   """
   parts = []
   for start in range(0, len(videos), batch_size):
@@ -117,11 +117,11 @@ def _panel(label: str, report: Mapping[str, Any], curves: Mapping[str, Any]) -> 
     title=f"best of l samples, mean over {report['num_clips']} clips",
     x_label="frame, 0 the first of the clip",
     y_label=label,
-    # The largest l first, so that the legend has the order of the curves.
+    # The largest l comes first, so that the legend has the order of the curves.
     lines=[
       *reversed(lines),
       Line(x=frames, y=curves["mean_of_samples"], label="mean of samples", style="--"),
       Line(x=frames, y=curves["simplest_guess"], label="simplest guess", style=":"),
     ],
-    whole_ticks=True,
+    integer_ticks=True,
   )

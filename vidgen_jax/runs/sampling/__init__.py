@@ -1,1 +1,1 @@
-"""Clips from a trained generator, be it a run's or an export's, and from conditioning frames of any origin."""
+"""Clips from a trained generator: of a run or of an export, from conditioning frames of any source."""

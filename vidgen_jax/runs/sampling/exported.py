@@ -1,12 +1,12 @@
-"""Running an exported generator. Needs jax and numpy (and flatbuffers, with which jax reads the program), nothing else.
+"""Running an exported generator. Needs only jax, numpy, and flatbuffers, with which jax reads the program.
 
 An export is a folder:
 
-- `generator.jaxexport`: the compiled function's program for CPU, CUDA and TPU, for any batch size;
-- `weights.npz`: its weights, the standing batch statistics included, by flat name;
-- `signature.json`: what goes in and comes out, and where the weights came from;
-- `config.json`: the run's config;
-- `README.md`: how to use it without this package.
+- `generator.jaxexport`: the compiled function for CPU, CUDA and TPU and any batch size;
+- `weights.npz`: the weights and the standing batch statistics, by flat name;
+- `signature.json`: inputs, outputs, and the origin of the weights;
+- `config.json`: config of the run;
+- `README.md`: how to use the export without this package.
 """
 
 import functools
@@ -31,28 +31,28 @@ CONFIG_FILE = "config.json"
 README_FILE = "README.md"
 
 FORMAT = 2
-"""Of the folder; a folder of another format is refused."""
+"""Version of the folder's layout; other versions are rejected."""
 
 
 @dataclass(frozen=True)
 class ExportedGenerator:
-  """A generator that was read from an export."""
+  """A generator read from an export."""
 
   signature: Mapping[str, Any]
   """Content of `signature.json`."""
   weights: Mapping[str, jax.Array]
   """By flat name, on the default device."""
   program: jax_export.Exported
-  """(weights, given, latent, label) -> whole clips."""
+  """(weights, conditioning, latent, label) -> whole clips."""
 
   @property
   def conditioning_indices(self) -> tuple[int, ...]:
-    """0-based indices in the clip of the frames that must be given; () for none."""
+    """0-based indices of the conditioning frames in the clip; () for a model that generates from noise."""
     return tuple(self.signature["conditioning_indices"])
 
   @property
   def num_frames(self) -> int:
-    """Length of a whole clip, the conditioning frames included. It cannot be changed: see `vidgen export --num_frames`."""
+    """Length of a whole clip, conditioning frames included; fixed at export, see `vidgen export --num_frames`."""
     return self.signature["num_frames"]
 
   @property
@@ -62,22 +62,22 @@ class ExportedGenerator:
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """Of the labels; empty for a model without classes."""
+    """Class names by label; empty for a model without classes."""
     return tuple(self.signature["class_names"])
 
   def __call__(self, conditioning: np.ndarray, latent: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Makes clips.
+    """Generates clips.
 
     Args:
-      given: uint8 [B, G, H, W, C], the frames that `conditioning_indices` names, in that order.
+      conditioning: uint8 [B, G, H, W, C], the frames of `conditioning_indices`, in that order.
       latent: float32 [B, D], standard normal.
       label: int32 [B]; zeros for a model without classes.
 
     Returns:
-      Whole clips, uint8 [B, num_frames, H, W, C], the conditioning frames in their places.
+      Whole clips, uint8 [B, num_frames, H, W, C], conditioning frames included.
 
     Raises:
-      ValueError: naming the argument whose shape, dtype or label is not the signature's.
+      ValueError: shape, dtype or label of an argument differs from the signature; the message names the argument.
     """
     arguments = {"conditioning": conditioning, "latent": latent, "label": label}
     for name, value in arguments.items():
@@ -93,20 +93,17 @@ class ExportedGenerator:
     shape = (batch, *expected["shape"][1:])
     if value.shape != shape or str(value.dtype) != expected["dtype"]:
       raise ValueError(f"{name} must be {expected['dtype']} {list(shape)}, got {value.dtype} {list(value.shape)}")
-    # An unknown class would give black frames without a word.
+    # For an unknown class the program returns black frames without an error.
     if name == "label" and batch and (value.min() < 0 or value.max() > expected["range"][1]):
-      raise ValueError(f"label must lie in {expected['range']}, got {value.min()} to {value.max()}")
+      raise ValueError(f"label must be in {expected['range']}, got {value.min()} to {value.max()}")
 
 
 def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
-  """Reads an export.
-
-  Args:
-    folder: written by `vidgen export`.
+  """Reads a folder written by `vidgen export`.
 
   Raises:
-    UserError: if it is no export or one of another format, a file of it is missing or damaged, or this platform is not
-      among its own.
+    UserError: the folder is not an export or has another format, a file is missing or damaged, or the program was not
+      compiled for this platform.
   """
   folder = Path(folder)
   signature = _read_json(folder / SIGNATURE_FILE)
@@ -115,7 +112,7 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
     remedy = "update vidgen_jax" if found > FORMAT else "export the run again with --overwrite"
     raise UserError(f"export {folder} has format {found}, this version reads {FORMAT}; {remedy}")
   platform = jax.default_backend()
-  # Backends call CUDA and ROCm 'gpu', exported programs tell them apart.
+  # JAX calls both CUDA and ROCm backends 'gpu'; exported programs distinguish them.
   if {"gpu": "cuda"}.get(platform, platform) not in signature["platforms"]:
     raise UserError(f"export {folder} runs on {', '.join(signature['platforms'])}, not on {platform}")
   try:
@@ -129,17 +126,17 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
   except (OSError, zipfile.BadZipFile) as error:
     raise UserError(f"export {folder} is damaged: {_one_line(error)}; export again with --overwrite") from error
   except Exception as error:
-    # Flatbuffers, jax and numpy raise many kinds on damaged bytes.
+    # Flatbuffers, jax and numpy raise many types of exceptions on damaged bytes.
     reason = _one_line(error)
     raise UserError(f"export {folder} cannot be read by jax {jax.__version__}: {reason}; export again") from error
   return ExportedGenerator(signature=signature, weights=weights, program=program)
 
 
 def load_config_json(folder: str | os.PathLike[str]) -> dict[str, Any]:
-  """The plain config of the run that was exported.
+  """The config of the exported run as plain values.
 
   Raises:
-    UserError: if it is missing or damaged.
+    UserError: the file is missing or damaged.
   """
   return _read_json(Path(folder) / CONFIG_FILE)
 
@@ -148,7 +145,7 @@ def _read_json(path: Path) -> dict[str, Any]:
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError as error:
-    raise UserError(f"{path.parent} is no export: it has no {path.name}; make one with `vidgen export`") from error
+    raise UserError(f"{path.parent} is not an export, {path.name} is missing; make one with `vidgen export`") from error
   except (OSError, ValueError) as error:
     raise UserError(f"{path} cannot be read: {_one_line(error)}; export again with --overwrite") from error
 

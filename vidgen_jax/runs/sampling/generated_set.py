@@ -1,4 +1,4 @@
-"""A data set of generated clips, each of a class: the synthetic clips of S3 (MVT-GAN, section 5)."""
+"""Data sets of generated clips with labels, such as the synthetic clips of S3 (MVT-GAN, section 5)."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from vidgen_jax.runs import config as configs
-from vidgen_jax.data import records, sources
+from vidgen_jax.data import building, records
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.errors import UserError
-from vidgen_jax.ops.video import as_rgb
+from vidgen_jax.media.layout import as_rgb
+from vidgen_jax.runs.config import from_dict
 from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.clips import empty_clips
 from vidgen_jax.runs.sampling.exported import load_config_json
@@ -27,17 +27,17 @@ class GeneratedOptions:
   """What to generate.
 
   Attributes:
-    name: name of the data set.
-    data_dir: folder of all data sets, for the new one.
+    name: name of the new data set.
+    data_dir: folder of all data sets, including the new one.
     workdir: folder of a run.
-    export: folder of an export, in place of a run.
-    step: of the run's checkpoint; None for the latest.
-    weights: of the run: 'ema' or 'raw'.
-    clips_per_class: clips of each class.
-    test_fraction: part of every class that is for testing.
-    truncation: of the latents; None for that of the run's config, negative for no cut.
-    seed: of the latents; a longer data set of the same seed has other clips.
-    overwrite: whether to replace a data set of that name.
+    export: folder of an export, instead of a run.
+    step: step of the run's checkpoint; None for the latest.
+    weights: weights of the run: 'ema' or 'raw'.
+    clips_per_class: number of clips of each class.
+    test_fraction: fraction of test clips in each class.
+    truncation: width of the latents; None for that of the run's config, negative for no truncation.
+    seed: seed of the latents; with another `clips_per_class` the same seed gives other clips.
+    overwrite: whether to replace an existing data set of that name.
   """
 
   name: str
@@ -54,35 +54,32 @@ class GeneratedOptions:
 
   def __post_init__(self):
     if (self.workdir is None) == (self.export is None):
-      raise UserError("give either --workdir of a run or --export, a folder made by `vidgen export`")
+      raise UserError("give either --workdir, a run, or --export, a folder written by `vidgen export`")
     if self.export is not None and (self.step is not None or self.weights != "ema"):
-      raise UserError("--step and --weights belong to --workdir; an export holds the averages of one step")
+      raise UserError("--step and --weights need --workdir; an export has the averaged weights of one step")
     if not 0 <= self.test_fraction < 1:
-      raise UserError(f"--test_fraction={self.test_fraction:g} must lie in [0, 1)")
+      raise UserError(f"--test_fraction={self.test_fraction:g} must be in [0, 1)")
     if self.clips_per_class < 1 or self.num_testing == self.clips_per_class:
-      raise UserError(f"--clips_per_class={self.clips_per_class} leaves no clip of a class for training")
+      raise UserError(f"--clips_per_class={self.clips_per_class} leaves no training clip of a class")
 
   @property
   def num_testing(self) -> int:
-    """Clips of each class that are for testing: the last ones, at least one where there are any."""
+    """Number of test clips of each class; at least one unless the fraction is 0."""
     return max(1, round(self.test_fraction * self.clips_per_class)) if self.test_fraction else 0
 
 
 def build_generated(options: GeneratedOptions) -> Path:
-  """Generates clips of all classes and builds a data set of them, which has the classes of the model.
-
-  Args:
-    options: which model, what and how much to generate, and where to.
-
-  Returns:
-    The folder of the complete data set.
+  """Generates clips of all classes of the model and builds a data set from them; returns its folder.
 
   Raises:
-    UserError: if there is no such model, it knows no classes or must be conditioning frames, or the data set is there already
-      or cannot be written.
+    UserError: there is no such model, it has no classes or needs conditioning frames, or the data set exists already or
+      cannot be written.
   """
   sampler = _sampler(options)
-  _check(sampler)
+  if not sampler.class_names:
+    raise UserError("the model has no classes, so its clips have no labels; choose a model trained with classes")
+  if sampler.conditioning_indices:
+    raise UserError("the model needs conditioning frames; only models that generate from noise can make a data set")
   fps = _fps(sampler)
 
   def manifest(num_clips: Mapping[str, int]) -> dict[str, Any]:
@@ -98,24 +95,24 @@ def build_generated(options: GeneratedOptions) -> Path:
 
   total = options.clips_per_class * len(sampler.class_names)
   with (
-    records.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite),
+    building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite),
     tqdm(total=total, desc="generating", unit="clip") as progress,
   ):
-    return records.write_dataset(
-      lambda data_dir: _GeneratedSet(options, sampler, fps=fps, data_dir=data_dir, moved=progress.update),
+    return building.write_dataset(
+      lambda data_dir: _GeneratedSet(options, sampler, fps=fps, data_dir=data_dir, on_clip=progress.update),
       name=options.name,
       data_dir=options.data_dir,
       manifest=manifest,
     )
 
 
-class _GeneratedSet(records.ClipDatasetBuilder, skip_registration=True):
-  """The TFDS builder; frames are PNG, so that clips are kept as they were generated."""
+class _GeneratedSet(building.ClipDatasetBuilder, skip_registration=True):
+  """The TFDS builder; frames are PNG, so that clips are stored without loss."""
 
   def __init__(
-    self, options: GeneratedOptions, sampler: Sampler, *, fps: float, data_dir: Path, moved: Callable[[], Any]
+    self, options: GeneratedOptions, sampler: Sampler, *, fps: float, data_dir: Path, on_clip: Callable[[], Any]
   ) -> None:
-    self._options, self._sampler, self._fps, self._moved = options, sampler, fps, moved
+    self._options, self._sampler, self._fps, self._on_clip = options, sampler, fps, on_clip
     names = SPLITS if options.num_testing else SPLITS[:1]
     super().__init__(
       name=options.name,
@@ -125,46 +122,39 @@ class _GeneratedSet(records.ClipDatasetBuilder, skip_registration=True):
       splits={name: lambda number=number: self._generate(number) for number, name in enumerate(names)},
     )
 
-  def _generate(self, number: int) -> Iterator[tuple[str, records.Clip]]:
-    """The clips of a split; its number is that of the sample, so that no two splits share latents."""
+  def _generate(self, number: int) -> Iterator[tuple[str, building.Clip]]:
+    # The split's number is also the sample's, so splits have different latents.
     testing = self._options.num_testing
     count = testing if SPLITS[number] == "test" else self._options.clips_per_class - testing
     labels = range(len(self._sampler.class_names))
     clips = empty_clips(self._sampler.data, num_clips=count).of_classes(labels)
     encoding, index = FrameEncoding(encoding="png"), 0
-    for part, videos in samplers.draw_batches(self._sampler, clips, sample=number, seed=self._options.seed):
-      for video, label in zip(videos, part.label, strict=True):
+    for part, key in samplers.batches(self._sampler, clips, sample=number, seed=self._options.seed):
+      for video, label in zip(self._sampler.draw(part, key), part.label, strict=True):
         yield f"{index:08d}", self._clip(video, int(label), index, encoding=encoding)
         index += 1
-        self._moved()
+        self._on_clip()
 
-  def _clip(self, video: np.ndarray, label: int, index: int, *, encoding: FrameEncoding) -> records.Clip:
+  def _clip(self, video: np.ndarray, label: int, index: int, *, encoding: FrameEncoding) -> building.Clip:
     height, width = video.shape[1:3]
     frames = [encoding.encode(Image.fromarray(frame)) for frame in as_rgb(video)]
     source = f"seed {self._options.seed} clip {index}"
-    return records.Clip(frames=frames, label=label, fps=self._fps, source=source, height=height, width=width)
+    return building.Clip(frames=frames, label=label, fps=self._fps, source=source, height=height, width=width)
 
 
 def _sampler(options: GeneratedOptions) -> Sampler:
   if options.workdir is None:
-    config = configs.from_dict(load_config_json(options.export))
-    return samplers.export_sampler(options.export, config, truncation=options.truncation)
+    config = from_dict(load_config_json(str(options.export)))
+    return samplers.export_sampler(str(options.export), config, truncation=options.truncation)
   count = options.clips_per_class
   trained = samplers.load_run(options.workdir, num_clips=count, step=options.step, weights=options.weights)
   return samplers.workdir_sampler(trained, truncation=options.truncation)
 
 
-def _check(sampler: Sampler) -> None:
-  if not sampler.class_names:
-    raise UserError("the model was trained without classes, so its clips have no labels")
-  if sampler.conditioning_indices:
-    raise UserError("the model must be conditioning frames, whose class its clips have; only clips from noise make a data set")
-
-
 def _fps(sampler: Sampler) -> float:
-  """Frames per second of the training clips, where they agree; 0 for unknown, also where their data set is not here."""
+  """Frame rate of the training clips; 0 for unknown: it varies, or the data set is not available."""
   try:
-    known = sources.load_info(sampler.data.name, sampler.data.data_dir).fps
+    known = records.load_info(sampler.data.name, sampler.data.data_dir).fps
   except UserError:
     return 0.0
   return known[0] / sampler.data.frame_stride if len(known) == 1 else 0.0

@@ -1,73 +1,137 @@
-"""The files of `vidgen sample --motion`: motion fields as arrays and images, and their agreement with the truth."""
+"""Motion fields of generated clips (TrIVD-GAN-FP, figure 3): prediction, files, and agreement with the truth."""
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from absl import logging
 
-from vidgen_jax.files import atomic_write
-from vidgen_jax.scores.metrics.motion_agreement import (LEAST_MOTION, MotionAgreement, compare_motion, drift, motion_baselines)
-from vidgen_jax.media.flow_colors import SHORTEST_RADIUS, flow_colors, largest_radius, wheel_image
+from vidgen_jax.core.state import Nets
+from vidgen_jax.errors import UserError
+from vidgen_jax.files import atomic_write, write_json
+from vidgen_jax.gans import GANS, PredictsMotion
+from vidgen_jax.media.flow_colors import MIN_RADIUS, flow_colors, largest_radius, wheel_image
 from vidgen_jax.media.images import frame_labels, mark_conditioning, save_gif, save_png
+from vidgen_jax.media.layout import BACKGROUND, as_rgb, contact_sheet
 from vidgen_jax.ops.conditioning import generated_indices
-from vidgen_jax.ops.video import GROUND, as_rgb, contact_sheet
+from vidgen_jax.ops.video import to_uint8
+from vidgen_jax.runs import generation
+from vidgen_jax.runs.sampling.clips import Clips
+from vidgen_jax.runs.sampling.samplers import RunSampler
+from vidgen_jax.scores.metrics.motion_agreement import (
+  LEAST_MOTION,
+  MotionAgreement,
+  compare_motion,
+  drift,
+  motion_baselines,
+)
+from vidgen_jax.types import Batch
 
 ARRAYS_FILE = "motion.npz"
 SHEET_FILE = "motion.png"
 AGREEMENT_FILE = "motion.json"
 
+COMBINED_LEVELS = 2
+"""Number of coarsest levels whose motion is combined by default (TrIVD-GAN-FP, figure 3: "the two lower levels")."""
+
 _LEGEND_SIDE = 64
+
+MotionFn = Callable[[Clips, jax.Array], tuple[np.ndarray, np.ndarray]]
+"""(clips, key of the latents) -> (whole clips, uint8 [B, T, H, W, C]; flow float32 [B, T - G, H, W, 2])."""
+
+
+def check_levels(sampler: RunSampler, levels: Sequence[int] | None) -> tuple[int, ...]:
+  """The levels whose motion is combined, 0 the coarsest; `COMBINED_LEVELS` for None.
+
+  Raises:
+    UserError: the model predicts no motion or has no such levels, or they are not in ascending order.
+  """
+  gan = sampler.experiment.algorithm
+  if not isinstance(gan, PredictsMotion):
+    able = [name for name, (_, kind) in GANS.items() if issubclass(kind, PredictsMotion)]
+    name = sampler.experiment.config.algorithm_name
+    raise UserError(f"--motion: models of {name} predict no motion; use a model of {' or '.join(able)}")
+  count = gan.motion_levels()
+  if levels is None:
+    return tuple(range(min(COMBINED_LEVELS, count)))
+  levels = tuple(levels)
+  if not levels or levels != tuple(sorted(set(levels))) or not set(levels) <= set(range(count)):
+    found, known = (",".join(map(str, some)) for some in (levels, range(count)))
+    raise UserError(f"--motion_levels={found} must be some of {known}, in this order")
+  return levels
+
+
+def motion_predictor(sampler: RunSampler, levels: Sequence[int]) -> MotionFn:
+  """A function like `Sampler.draw` that also returns the motion fields of the generated frames.
+
+  Args:
+    sampler: generator of a model that predicts motion.
+    levels: see `check_levels`.
+  """
+  experiment, options = sampler.experiment, sampler.options
+  gan: Any = experiment.algorithm
+
+  @sampler.compile
+  def predict(nets: Nets, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    latent = gan.latent(key, sampler.batch_size, truncation=options.truncation)
+    video, flow = gan.predict_motion(nets, batch, latent, num_frames=options.num_frames, levels=tuple(levels))
+    return to_uint8(video), flow
+
+  def draw(clips: Clips, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    video, flow = predict(sampler.nets(), generation.place_batch(experiment, clips.batch()), key)
+    return np.asarray(video)[: len(clips)], np.asarray(flow)[: len(clips)]
+
+  return draw
 
 
 class MovingSamples(NamedTuple):
   """Clips and their motion fields."""
 
   samples: np.ndarray
-  """uint8 [N, l, T, H, W, C], whole clips: l of each of N conditions."""
+  """uint8 [N, l, T, H, W, C], whole clips: l samples for each of N clips' conditioning frames."""
   flow: np.ndarray
-  """float32 [N, l, T - G, H, W, 2]: (dx, dy) in pixels since the frame before, of the generated frames, where the
-  content has arrived."""
+  """float32 [N, l, T - G, H, W, 2], motion fields of the generated frames: (dx, dy) in pixels since the frame before,
+  of the content now at each pixel."""
   conditioning_indices: tuple[int, ...]
-  """The G 0-based indices of the conditioning frames, which have no motion field."""
+  """G 0-based indices; conditioning frames have no motion field."""
 
   @property
   def frames(self) -> tuple[int, ...]:
-    """The indices in the clips that the motion fields belong to."""
+    """The indices in the clips of the frames with motion fields."""
     return generated_indices(self.conditioning_indices, self.samples.shape[2])
 
 
 def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], fps: float = 8.0) -> None:
   """Writes the motion fields as arrays and as images (TrIVD-GAN-FP, figure 3).
 
-  - `motion.npz`: flow float32 [N, l, T - G, H, W, 2], see `MovingSamples`; frames int32 [T - G], the 0-based indices in
-    the clips that it belongs to; levels int32, whose motion was combined, 0 the coarsest.
-  - `motion.png`: of each clip the frames, below them their motion in the colours of the wheel beside them, and below
-    that the same without the `drift` that all clips have in common. The longest motion of the sheet has full colour;
-    its length stands above the wheel. Conditioning frames have no motion.
-  - `motion_000.gif`, ...: a clip's samples, and below them their motion, with and without drift.
+  - `motion.npz`: flow float32 [N, l, T - G, H, W, 2], see `MovingSamples`; frames int32 [T - G], the 0-based indices of
+    its frames in the clips; levels int32, the levels whose motion is combined, 0 the coarsest.
+  - `motion.png`: for each clip its frames, their motion, and the motion without the `drift` common to all clips, in the
+    colours of the wheel at the right. The number above the wheel is the longest motion on the sheet, shown in full
+    colour. Conditioning frames have no motion.
+  - `motion_000.gif`, ...: the samples of a clip, and below them their motion, with and without drift.
 
   Args:
-    folder: it exists.
+    folder: an existing folder.
     moving: clips and fields.
-    levels: see above.
+    levels: stored in `motion.npz`.
     fps: frames per second of the GIFs, in (0, 50].
 
   Raises:
-    UserError: if the disk is full.
+    UserError: the disk is full.
   """
   frames = np.asarray(moving.frames, np.int32)
   with atomic_write(folder / ARRAYS_FILE) as temporary:
     np.savez_compressed(temporary, flow=moving.flow, frames=frames, levels=np.asarray(levels, np.int32))
-  flows = (moving.flow, _without_drift(moving.flow))
-  radius = max(*map(largest_radius, flows), SHORTEST_RADIUS)
+  flows = (moving.flow, moving.flow - drift(moving.flow.reshape(-1, *moving.flow.shape[2:])))
+  radius = max(*map(largest_radius, flows), MIN_RADIUS)
   samples = as_rgb(moving.samples)
   kinds = [samples]
   for flow in flows:
-    motion = np.full(samples.shape, GROUND, np.uint8)
+    motion = np.full(samples.shape, BACKGROUND, np.uint8)
     motion[:, :, frames] = flow_colors(flow, radius=radius)
     kinds.append(motion)
   shown = mark_conditioning(np.stack(kinds, axis=2), moving.conditioning_indices)
@@ -78,7 +142,7 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
     row_labels=["frames", "motion", "no drift"] * (len(rows) // len(kinds)),
   )
   legend = contact_sheet(wheel_image(_LEGEND_SIDE)[None, None], column_labels=[f"{radius:.2g} px"])
-  save_png(folder / SHEET_FILE, _beside(sheet, legend))
+  save_png(folder / SHEET_FILE, _aligned_at_top(sheet, legend))
   for index, clip in enumerate(shown):
     below = clip.swapaxes(0, 1).reshape(-1, *clip.shape[2:])
     save_gif(folder / f"motion_{index:03d}.gif", below, fps=fps, columns=len(clip))
@@ -87,41 +151,43 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
 def write_agreement(
   folder: Path, moving: MovingSamples, truth: np.ndarray, *, levels: Sequence[int], seed: int
 ) -> dict[str, MotionAgreement]:
-  """Writes `motion.json`, and logs it: how well the motion fields agree with the motion of the clips' one object.
+  """Measures how well the motion fields agree with the motion of the clips' only object; logs and writes `motion.json`.
 
   Args:
-    folder: it exists.
+    folder: an existing folder.
     moving: clips and fields.
     truth: uint8 [N, T, H, W, C], the real clips.
-    levels: whose motion was combined.
-    seed: of the random baseline.
+    levels: levels whose motion is combined, for the file.
+    seed: seed of the random baseline.
 
   Returns:
-    'model': fields against the true object; 'model_own': against the object as the model has drawn it; the same with
-    '_without_drift', for the fields without the `drift` of all these clips; and the
-    baselines 'zero', 'random', 'constant' and 'truth' of `motion_baselines`.
+    'model': fields compared with the true object; 'model_own': with the object in the model's clips; both also with
+    '_without_drift', for the fields without the `drift` of all these clips; and the baselines 'zero', 'random',
+    'constant' and 'truth' of `motion_baselines`.
 
   Raises:
-    UserError: if the disk is full.
+    UserError: the disk is full.
   """
   count, samples = moving.samples.shape[:2]
   video = moving.samples.reshape(count * samples, *moving.samples.shape[2:])
   flow = moving.flow.reshape(count * samples, *moving.flow.shape[2:])
-  frames = moving.frames
-  moved_by = {"model": np.repeat(truth, samples, axis=0), "model_own": video}
+  objects = {"model": np.repeat(truth, samples, axis=0), "model_own": video}
   fields = {"": flow, "_without_drift": flow - drift(flow)}
   found = {
-    f"{name}{suffix}": compare_motion(field, video, clips, frames)
+    f"{name}{suffix}": compare_motion(field, video, clips, moving.frames)
     for suffix, field in fields.items()
-    for name, clips in moved_by.items()
-  } | motion_baselines(truth, frames, seed=seed)
+    for name, clips in objects.items()
+  } | motion_baselines(truth, moving.frames, seed=seed)
   settings = {"num_clips": count, "samples": samples, "levels": list(levels), "least_motion": LEAST_MOTION}
-  plain = {name: {key: _finite(value) for key, value in result._asdict().items()} for name, result in found.items()}
-  with atomic_write(folder / AGREEMENT_FILE) as temporary:
-    temporary.write_text(json.dumps(settings | {"agreement": plain}, indent=2, allow_nan=False) + "\n")
+  # JSON has no NaN.
+  plain = {
+    name: {key: value if math.isfinite(value) else None for key, value in result._asdict().items()}
+    for name, result in found.items()
+  }
+  write_json(folder / AGREEMENT_FILE, settings | {"agreement": plain})
   for name, result in found.items():
     logging.info(
-      "motion of %s: %.1f degrees off, cosine %.3f, correlation %.3f, %.2f times as long; %d frames (%d still, %d "
+      "motion of %s: angle %.1f degrees, cosine %.3f, correlation %.3f, length ratio %.2f; %d frames (%d still, %d "
       "without object)",
       *(name, result.angle, result.cosine, result.correlation, result.length_ratio),
       *(result.frames, result.still, result.absent),
@@ -129,22 +195,12 @@ def write_agreement(
   return found
 
 
-def _without_drift(flow: np.ndarray) -> np.ndarray:
-  """Fields [N, l, F, H, W, 2] without what all clips have in common."""
-  return flow - drift(flow.reshape(-1, *flow.shape[2:]))
-
-
-def _finite(value: float) -> float | None:
-  """JSON has no NaN."""
-  return value if math.isfinite(value) else None
-
-
-def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-  """Two images uint8[H, W, 3] side by side, aligned at the top."""
+def _aligned_at_top(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+  """Two images uint8[H, W, 3] next to each other."""
   height = max(len(left), len(right))
   parts = []
   for image in (left, right):
-    ground = np.full((height, image.shape[1], 3), GROUND, np.uint8)
-    ground[: len(image)] = image
-    parts.append(ground)
+    part = np.full((height, image.shape[1], 3), BACKGROUND, np.uint8)
+    part[: len(image)] = image
+    parts.append(part)
   return np.concatenate(parts, axis=1)

@@ -1,22 +1,17 @@
-"""From frames of any size to the resolution and channels that are wanted, one frame in memory at a time."""
+"""Converts frames of any size to the requested resolution and channels."""
 
 from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
 
-from vidgen_jax.data import frames as frames_lib
-from vidgen_jax.ops.video import as_rgb
+from vidgen_jax.data.transforms import cut_square
+from vidgen_jax.media.layout import as_rgb
 from vidgen_jax.scores.clip_sets.options import ClipOptions
 
 
-def framed_size(height: int, width: int, options: ClipOptions) -> tuple[int, int]:
-  """(H, W) of the result for frames of that size."""
-  return (options.resolution, options.resolution) if options.resolution else (height, width)
-
-
 def frame_images(images: Iterable[Image.Image], options: ClipOptions) -> np.ndarray:
-  """Resizes and cuts images as `vidgen_jax.data.transforms.decode_squares` does with its place in the middle.
+  """Resizes and crops images, one at a time.
 
   Args:
     images: T images of one size, of mode 'RGB' or 'L'.
@@ -29,7 +24,7 @@ def frame_images(images: Iterable[Image.Image], options: ClipOptions) -> np.ndar
 
 
 def frame_array(video: np.ndarray, options: ClipOptions) -> np.ndarray:
-  """`frame_images` of an array.
+  """Resizes and crops a video.
 
   Args:
     video: uint8[T, H, W, C] with C 1 or 3.
@@ -39,7 +34,7 @@ def frame_array(video: np.ndarray, options: ClipOptions) -> np.ndarray:
     uint8[T, H, W, C].
   """
   _, height, width, channels = video.shape
-  if framed_size(height, width, options) == (height, width):
+  if options.frame_size(height, width) == (height, width):
     if channels == options.channels:
       return video
     if options.channels == 3:
@@ -48,14 +43,9 @@ def frame_array(video: np.ndarray, options: ClipOptions) -> np.ndarray:
 
 
 def _frame_image(image: Image.Image, options: ClipOptions) -> np.ndarray:
-  """uint8[H, W, C] of one image."""
   if options.channels == 1 and image.mode != "L":
     image = image.convert("L")
-  size = options.resolution
-  if size and image.size != (size, size):
-    image = frames_lib.resize_smallest_side(image, size)
-    left, top = round(0.5 * (image.width - size)), round(0.5 * (image.height - size))
-    image = image.crop((left, top, left + size, top + size))
-  if options.channels == 3 and image.mode != "RGB":
-    image = image.convert("RGB")
-  return np.asarray(image).reshape(image.height, image.width, options.channels)
+  frame = cut_square(image, resolution=options.resolution) if options.resolution else np.asarray(image)
+  frame = frame.reshape(*frame.shape[:2], -1)
+  # Grey is repeated after resizing, which gives the same values at a third of the cost.
+  return as_rgb(frame) if frame.shape[-1] < options.channels else frame

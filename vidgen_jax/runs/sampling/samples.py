@@ -1,0 +1,116 @@
+"""The samples of `vidgen sample` and their files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidgen_jax.media.images import (
+  ANCHOR_COLOUR,
+  CONDITIONING_COLOUR,
+  frame_labels,
+  mark_conditioning,
+  save_gif,
+  save_png,
+)
+from vidgen_jax.media.layout import contact_sheet
+from vidgen_jax.runs.sampling.clips import Clips
+from vidgen_jax.runs.sampling.motion import MovingSamples, motion_predictor, write_agreement, write_motion
+from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler, batches, draw_sample
+
+SAMPLES_FILE = "samples.npz"
+SHEET_FILE = "contact_sheet.png"
+GIF_FILE = "samples.gif"
+
+
+def generate(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.ndarray:
+  """Generates l samples for each of N clips' conditioning frames.
+
+  Args:
+    sampler: the generator.
+    clips: N clips.
+    samples: l.
+    seed: seed of the latents.
+
+  Returns:
+    Whole clips, uint8 [N, l, num_frames, H, W, C].
+  """
+  return np.stack([draw_sample(sampler, clips, sample=j, seed=seed) for j in range(samples)], axis=1)
+
+
+def generate_with_motion(
+  folder: Path, sampler: RunSampler, clips: Clips, *, levels: Sequence[int], samples: int, seed: int, fps: float = 8.0
+) -> np.ndarray:
+  """Like `generate`, and writes the clips' motion fields; see `write_motion`.
+
+  If the data set's clips show one object and the truth is known, it also writes their agreement; see `write_agreement`.
+
+  Raises:
+    UserError: the disk is full.
+  """
+  predict = motion_predictor(sampler, levels)
+  videos, flows = [], []
+  for j in range(samples):
+    drawn = [predict(*batch) for batch in batches(sampler, clips, sample=j, seed=seed)]
+    videos.append(np.concatenate([video for video, _ in drawn]))
+    flows.append(np.concatenate([flow for _, flow in drawn]))
+  found, flow = np.stack(videos, axis=1), np.stack(flows, axis=1)
+  moving = MovingSamples(samples=found, flow=flow, conditioning_indices=sampler.conditioning_indices)
+  write_motion(folder, moving, levels=levels, fps=fps)
+  if sampler.experiment.config.evaluation.object_tracking and clips.truth is not None:
+    write_agreement(folder, moving, clips.truth, levels=levels, seed=seed)
+  return found
+
+
+def write_samples(
+  folder: Path,
+  clips: Clips,
+  samples: np.ndarray,
+  *,
+  conditioning_indices: Sequence[int],
+  are_anchors: bool = False,
+  class_names: Sequence[str] = (),
+  fps: float = 8.0,
+) -> None:
+  """Writes the files that show all clips.
+
+  - `samples.npz`: samples uint8 [N, l, T, H, W, C], whole clips; conditioning uint8 [N, G, H, W, C];
+    conditioning_indices int32 [G], 0-based; label int32 [N]; and truth uint8 [N, T, H, W, C], if known.
+  - `contact_sheet.png`: for each clip a row with the truth, if known, and one for each sample; labelled with the
+    class, if there are classes.
+  - `clip_000.gif`, ...: truth and samples of a clip side by side; `samples.gif`: all clips.
+
+  Args:
+    folder: an existing folder.
+    clips: N clips.
+    samples: the result of `generate`.
+    conditioning_indices: G indices.
+    are_anchors: whether their border is yellow, not green.
+    class_names: by label; empty for a model without classes.
+    fps: frames per second of the GIFs, in (0, 50].
+
+  Raises:
+    UserError: the disk is full.
+  """
+  arrays: dict[str, Any] = {
+    "samples": samples,
+    "conditioning": clips.conditioning,
+    "conditioning_indices": np.asarray(conditioning_indices, np.int32),
+    "label": clips.label,
+  }
+  shown = samples
+  if clips.truth is not None:
+    arrays["truth"] = clips.truth
+    shown = np.concatenate([clips.truth[:, None], samples], axis=1)
+  np.savez_compressed(folder / SAMPLES_FILE, **arrays)
+  colour = ANCHOR_COLOUR if are_anchors else CONDITIONING_COLOUR
+  videos = mark_conditioning(shown, conditioning_indices, colour=colour)
+  rows = videos.reshape(-1, *videos.shape[2:])
+  names = [class_names[label] for label in clips.label for _ in range(videos.shape[1])] if class_names else None
+  sheet = contact_sheet(rows, column_labels=frame_labels(conditioning_indices, rows.shape[1]), row_labels=names)
+  save_png(folder / SHEET_FILE, sheet)
+  for index, clip in enumerate(videos):
+    save_gif(folder / f"clip_{index:03d}.gif", clip, fps=fps, columns=len(clip))
+  clips_per_row = 1 if len(videos) < 4 else 2
+  save_gif(folder / GIF_FILE, rows, fps=fps, columns=clips_per_row * videos.shape[1])
