@@ -1,16 +1,16 @@
-"""Inbetweening on BAIR robot pushing (Inbetweening: FVD 152 [144, 160], diversity 0.071, best-of-100 SSIM 0.836).
+"""Inbetweening on BAIR robot pushing (paper: FVD 152 [144, 160], diversity 0.071, best-of-100 SSIM 0.836).
 
-Data: `vidgen data build bair --source=FOLDER --split_rule=validation` of the official TFRecords: the paper tests on
-sequences 0-255, validates on 256-2559 and trains on the rest. Windows are random in training and in
-the middle for evaluation. `vidgen evaluate --follow --split=validation --best_metric=fvd --networks=i3d.safetensors`
-beside the training keeps the checkpoint that the paper would choose. Not measured here.
+Data: `vidgen data build bair --source=FOLDER --split_rule=validation` from the official TFRecords. As in the paper,
+sequences 0-255 are for testing, 256-2559 for validation and the rest for training. Windows are random in training and
+central in evaluation. `vidgen evaluate --follow --split=validation --best_metric=fvd --networks=i3d.safetensors`, run
+during training, keeps the checkpoint that the paper would choose. Not trained at paper size.
 
 Variants: paper, cpu, smoke.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.inbetween import presets
 from vidgen_jax.runs.config import template
 
 
@@ -19,12 +19,5 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config = template("inbetween")
   config.name = f"inbetween_bair:{variant}"
   config.data.name = "bair"
-  if variant == "paper":
-    presets.inbetween_paper(config)
-  elif variant == "cpu":
-    presets.inbetween_cpu(config)
-  elif variant == "smoke":
-    presets.inbetween_smoke(config)
-  else:
-    raise presets.unknown_variant(variant)
+  presets.configure(config, variant)
   return config

@@ -1,16 +1,16 @@
-"""Inbetweening on UCF-101 without classes (Inbetweening: FVD 424 [411, 438], diversity 0.131, best-of-100 SSIM 0.686).
+"""Inbetweening on UCF-101 without classes (paper: FVD 424 [411, 438], diversity 0.131, best-of-100 SSIM 0.686).
 
 Data: `vidgen data build ucf101 --source=FOLDER --size=64 --split_rule=1_validation`: 95 % of trainlist01 for training,
-the other 5 % for validation, testlist01 for testing. `vidgen evaluate --follow --split=validation
---best_metric=fvd --networks=i3d.safetensors` beside the training keeps the checkpoint that the paper would choose. Not
-measured here.
+the other 5 % for validation, testlist01 for testing. `vidgen evaluate --follow --split=validation --best_metric=fvd
+--networks=i3d.safetensors`, run during training, keeps the checkpoint that the paper would choose. Not trained at paper
+size.
 
 Variants: paper, cpu, smoke.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.inbetween import presets
 from vidgen_jax.runs.config import template
 
 
@@ -19,12 +19,5 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config = template("inbetween")
   config.name = f"inbetween_ucf101:{variant}"
   config.data.name = "ucf101"
-  if variant == "paper":
-    presets.inbetween_paper(config)
-  elif variant == "cpu":
-    presets.inbetween_cpu(config)
-  elif variant == "smoke":
-    presets.inbetween_smoke(config)
-  else:
-    raise presets.unknown_variant(variant)
+  presets.configure(config, variant)
   return config

@@ -1,27 +1,28 @@
-"""MVT-GAN on Jester: 27 hand gestures (MVT-GAN; IS 11.90 and S3 .16 of MVT-TSA).
+"""MVT-GAN on Jester, 27 hand gestures (paper: MVT-TSA has IS 11.90 and S3 .16).
 
-Data: `vidgen data build jester --source=FOLDER --size=96`; its owners' validation list is for testing. The shorter side
-becomes 96 and the middle is cut out, which is the paper's 96x136 and crop. VARIANT: 16 frames of 96x96, a = 96,
-batch 40, N = 4 (6.1, 6.2); steps and averages are ours, see `presets.mvt`. Gestures have a direction: clips are not
-mirrored. Not measured here.
+Data: `vidgen data build jester --source=FOLDER --size=96`, with the official validation list for testing. The shorter
+side is scaled to 96 and the centre is cropped, which equals the paper's 96x136 with crop. ROW: 16 frames of 96x96,
+a = 96, batch size 40, N = 4 (6.1, 6.2); steps and averages of the weights are ours. Clips are not mirrored, because
+gestures have a direction. Not trained at paper size.
 
-Variants: VARIANT, VARIANT_cpu, VARIANT_smoke, where VARIANT is mvt, mvt_mc, mvt_var or mvt_tsa.
+Variants: ROW, ROW_cpu, ROW_smoke, where ROW is mvt, mvt_mc, mvt_var or mvt_tsa.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.mvt import presets
+from vidgen_jax.gans.presets import row_and_form
 from vidgen_jax.runs.config import template
 
-VARIANTS = presets.variants_of(tuple(presets.MVT_ROWS))
+VARIANTS = presets.VARIANTS
 
 
 def get_config(variant: str = "mvt_tsa") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
-  row, form = presets.row_and_form(variant, tuple(presets.MVT_ROWS))
+  row, form = row_and_form(variant, tuple(presets.ROWS))
   config = template("mvt")
   config.name = f"mvt_jester:{variant}"
-  presets.mvt(config, row, form)
+  presets.configure(config, row, form)
   config.data.name = "jester"
   config.algorithm.num_classes = 27
   return config

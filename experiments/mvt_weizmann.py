@@ -1,27 +1,28 @@
-"""MVT-GAN on Weizmann: ten actions of nine people (MVT-GAN; S3: MVT .73, MC .77, VAR .79, TSA .83).
+"""MVT-GAN on Weizmann, ten actions of nine people (paper: S3 .73 with MVT, .77 MC, .79 VAR, .83 TSA).
 
-Data: `vidgen data build weizmann --source=FOLDER --size=96` of the owners' zip files, two people for testing; strips in
-class folders by `video_folder --name=weizmann`, with `--split_group=pair` for mirrored pairs. VARIANT: 16 frames of
-96x96, a = 96, batch 40, N = 4 (6.1, 6.2); steps and averages are ours, see `presets.mvt`. VARIANT_cpu: 8 frames of
-32x32, four classes. Not measured here.
+Data: `vidgen data build weizmann --source=FOLDER --size=96` from the official zip files, two people for testing; or,
+from strips in class folders, `vidgen data build video_folder --name=weizmann --split_group=pair`, which keeps mirrored
+pairs in one split. ROW: 16 frames of 96x96, a = 96, batch size 40, N = 4 (6.1, 6.2); steps and averages of the weights
+are ours. ROW_cpu: 8 frames of 32x32, four classes. Not trained at paper size.
 
-Variants: VARIANT, VARIANT_cpu, VARIANT_smoke, where VARIANT is mvt, mvt_mc, mvt_var or mvt_tsa.
+Variants: ROW, ROW_cpu, ROW_smoke, where ROW is mvt, mvt_mc, mvt_var or mvt_tsa.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.mvt import presets
+from vidgen_jax.gans.presets import row_and_form
 from vidgen_jax.runs.config import template
 
-VARIANTS = presets.variants_of(tuple(presets.MVT_ROWS))
+VARIANTS = presets.VARIANTS
 
 
 def get_config(variant: str = "mvt_tsa") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
-  row, form = presets.row_and_form(variant, tuple(presets.MVT_ROWS))
+  row, form = row_and_form(variant, tuple(presets.ROWS))
   config = template("mvt")
   config.name = f"mvt_weizmann:{variant}"
-  presets.mvt(config, row, form)
+  presets.configure(config, row, form)
   config.data.name = "weizmann"
   config.data.random_flip = True
   config.algorithm.num_classes = 10 if form == "paper" else 4

@@ -1,24 +1,24 @@
-"""SR-cGAN on Shape Motion: a circle or a square on a curved path over a black ground (SR-cGAN, IV; ACD 1.05).
+"""SR-cGAN on Shape Motion: a circle or a square on a curved path over a black background (paper: IV; ACD 1.05).
 
-Data: `vidgen data build shape_motion`. Clips are every second of 31 frames, so that they show the whole path; six
-anchors are given when clips are scored. Batch, steps and averages are ours.
+Data: `vidgen data build shape_motion`. Clips are every second of 31 frames, which cover the whole path; scores use six
+anchors. Batch size, steps and averages of the weights are ours.
 
-Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, which makes clips from noise.
+Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, which generates clips from noise.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.sr_cgan import presets
 from vidgen_jax.runs.config import template
 
-VARIANTS = presets.SR_CGAN_VARIANTS
+VARIANTS = presets.VARIANTS
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
   config = template("sr_cgan")
   config.name = f"sr_cgan_shape_motion:{variant}"
-  presets.sr_cgan(config, variant, tracked=True)
+  presets.configure(config, variant, tracked=True)
   config.data.name = "shape_motion"
   config.data.eval_window = "random"
   if variant in ("paper", "base"):

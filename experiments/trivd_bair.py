@@ -1,20 +1,22 @@
-"""TrIVD-GAN-FP on BAIR robot pushing, one frame -> 15 (TrIVD-GAN-FP, C.1).
+"""TrIVD-GAN-FP on BAIR robot pushing, one frame -> 15 (paper: C.1).
 
 `paper`: the original split, 43,264 train and 256 test clips (FVD 103.3, with a bias of about 100 for so few clips).
-Data: `vidgen data build bair --source=FOLDER` of the official TFRecords.
-`balanced`: the paper's own split (FVD 31.8 +- 0.2), train = the first 70 % of the official train set in its order,
-test = the other 30 % and the 256 official test clips. Data: the same with `--split_rule=balanced --name=bair_balanced`.
+Data: `vidgen data build bair --source=FOLDER` from the official TFRecords.
+`balanced`: the paper's own split (FVD 31.8 +- 0.2): the first 70 % of the official train set, in its order, for
+training; the other 30 % and the 256 official test clips for testing. Data: the same command with `--split_rule=balanced
+--name=bair_balanced`.
 
-Both: ch 48 for the generator and 92 for the discriminators, with smaller rates than on Kinetics; the number of steps
-is not given (700,000 here is ours). Cost, estimated: 1,890,550 GFLOP a step, 10,000 chip-hours of TPU v3 if 30 % of its
-peak are used (`vidgen bench --estimate`). Not measured here.
+Both: ch 48 for the generator and 92 for the discriminators, with lower learning rates than on Kinetics; the paper does
+not give the number of steps (700,000 is ours). Estimated cost: 1,890,550 GFLOP per step, 10,000 chip-hours of TPU v3 at
+30 % of its peak (`vidgen bench --estimate`). Not trained at paper size.
 
 Variants: paper, balanced, cpu, smoke.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.presets import unknown_variant
+from vidgen_jax.gans.trivd import presets
 from vidgen_jax.runs.config import template
 
 VARIANTS = ("paper", "balanced", "cpu", "smoke")
@@ -22,20 +24,17 @@ VARIANTS = ("paper", "balanced", "cpu", "smoke")
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
+  if variant not in VARIANTS:
+    raise unknown_variant(variant, choices=VARIANTS)
   config = template("trivd")
   config.name = f"trivd_bair:{variant}"
   config.data.name = "bair_balanced" if variant == "balanced" else "bair"
-  if variant in ("paper", "balanced"):
-    presets.trivd_paper(config, channels=48)
+  form = "paper" if variant == "balanced" else variant
+  presets.configure(config, form, channels=48)
+  if form != "smoke":
     config.algorithm.conditioning_frames = 1
+  if form == "paper":
     config.algorithm.discriminator_channels = 92
     config.algorithm.generator_optimizer.learning_rate = 2e-5
     config.algorithm.discriminator_optimizer.learning_rate = 3e-5
-  elif variant == "cpu":
-    presets.trivd_cpu(config)
-    config.algorithm.conditioning_frames = 1
-  elif variant == "smoke":
-    presets.trivd_smoke(config)
-  else:
-    raise presets.unknown_variant(variant, choices=VARIANTS)
   return config

@@ -1,4 +1,4 @@
-"""Table 1 of TrIVD-GAN-FP: decompositions of the discriminator, each trained for the same time (4.2).
+"""Table 1 of TrIVD-GAN-FP: discriminator decompositions, all trained for the same time (4.2).
 
 ROW                    IS    FVD  K steps      GFLOP  chip-hours
 clip                 10.9   59.6      758  1,066,382       6,080
@@ -11,20 +11,21 @@ dvd_gan_fp           10.9   55.0      689    679,021       3,520
 faster               11.7   46.1      817    513,980       3,160
 stronger             11.8   39.3      675    696,044       3,540
 
-IS, FVD and steps are the paper's. GFLOP of a step, and chip-hours of TPU v3 if 30 % of its peak are used, are estimated
-by `vidgen bench --config=experiments/trivd_table1.py:ROW --estimate`.
+IS, FVD and steps are the paper's. GFLOP per step, and chip-hours of TPU v3 at 30 % of its peak, are estimates of
+`vidgen bench --config=experiments/trivd_table1.py:ROW --estimate`.
 
-ROW: Kinetics-600 (see `trivd_kinetics600.py`), ch 48, ConvGRU, batch 512, the paper's step budget. ROW_cpu and
-ROW_smoke: the same discriminators on Shape Motion, at the size of `trivd_shape_motion.py:cpu` and `:smoke`, with
-fewer frames drawn than 8 there. Times, memory and step budgets on hardware at hand: `vidgen bench
---table=decompositions`. Not measured here.
+ROW: Kinetics-600 (see `trivd_kinetics600.py`), ch 48, ConvGRU, batch size 512, the paper's number of steps. ROW_cpu and
+ROW_smoke: the same discriminators on Shape Motion at the size of `trivd_shape_motion.py`, with fewer than 8 drawn
+frames. Times, memory and step budgets on your hardware: `vidgen bench --table=decompositions`. Not trained at paper
+size.
 
 Variants: ROW, ROW_cpu, ROW_smoke.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.presets import row_and_form, variants_of
+from vidgen_jax.gans.trivd import presets
 from vidgen_jax.runs.config import template
 
 ROWS = {
@@ -38,17 +39,17 @@ ROWS = {
   "faster": 817_000,
   "stronger": 675_000,
 }
-"""Steps in 103 hours, by row."""
+"""Number of steps in 103 hours, by row."""
 
-VARIANTS = presets.variants_of(tuple(ROWS))
+VARIANTS = variants_of(tuple(ROWS))
 
 
 def get_config(variant: str = "stronger") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
-  row, form = presets.row_and_form(variant, tuple(ROWS))
+  row, form = row_and_form(variant, tuple(ROWS))
   config = template("trivd")
   config.name = f"trivd_table1:{variant}"
-  presets.trivd_comparison(config, form)
+  presets.comparison(config, form)
   if form == "paper":
     config.train.num_steps = ROWS[row]
   config.algorithm.recurrent_unit = "conv_gru"

@@ -1,4 +1,4 @@
-"""Table 2 of TrIVD-GAN-FP: recurrent units of the generator, 500,000 steps each (4.3).
+"""Table 2 of TrIVD-GAN-FP: the generator's recurrent units, 500,000 steps each (4.3).
 
 ROW                  IS    FVD      GFLOP  chip-hours
 conv_lstm          11.4   51.3    469,641       1,770
@@ -11,32 +11,33 @@ ptsru_s            11.5   47.1    547,401       2,060
 conv_lstm_tanh                    469,641       1,770
 dynamic_conv_lstm                 484,172       1,820
 
-IS and FVD are the paper's, which reports ConvLSTM with ReLU and left the last two out. GFLOP of a step, and chip-hours
-of TPU v3 if 30 % of its peak are used, are estimated by `vidgen bench --config=experiments/trivd_table2.py:ROW
---estimate`; the dynamic unit takes far longer than its FLOPs say (F.4: 6,385 ms a step, ConvGRU 284).
+IS and FVD are the paper's, which reports ConvLSTM with ReLU and omits the last two units. GFLOP per step, and
+chip-hours of TPU v3 at 30 % of its peak, are estimates of `vidgen bench --config=experiments/trivd_table2.py:ROW
+--estimate`. The dynamic unit is far slower than its FLOPs suggest (F.4: 6,385 ms per step; ConvGRU: 284 ms).
 
-ROW: Kinetics-600 (see `trivd_kinetics600.py`), ch 48, the discriminators `faster`, batch 512. ROW_cpu and ROW_smoke:
-the same on Shape Motion, at the size of `trivd_shape_motion.py:cpu` and `:smoke`. Times on hardware at hand:
-`vidgen bench --table=units`. Not measured here.
+ROW: Kinetics-600 (see `trivd_kinetics600.py`), ch 48, the discriminators `faster`, batch size 512. ROW_cpu and
+ROW_smoke: the same on Shape Motion at the size of `trivd_shape_motion.py`. Times on your hardware: `vidgen bench
+--table=units`. Not trained at paper size.
 
-Variants: ROW, ROW_cpu, ROW_smoke, where ROW is the name of any recurrent unit.
+Variants: ROW, ROW_cpu, ROW_smoke, where ROW is the name of a recurrent unit.
 """
 
 import ml_collections
 
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.presets import row_and_form, variants_of
+from vidgen_jax.gans.trivd import presets
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.runs.config import template
 
-VARIANTS = presets.variants_of(tuple(RECURRENT_UNITS))
+VARIANTS = variants_of(tuple(RECURRENT_UNITS))
 
 
 def get_config(variant: str = "tsru_p") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
-  unit, form = presets.row_and_form(variant, tuple(RECURRENT_UNITS))
+  unit, form = row_and_form(variant, tuple(RECURRENT_UNITS))
   config = template("trivd")
   config.name = f"trivd_table2:{variant}"
-  presets.trivd_comparison(config, form)
+  presets.comparison(config, form)
   if form == "paper":
     config.train.num_steps = 500_000
   config.algorithm.recurrent_unit = unit

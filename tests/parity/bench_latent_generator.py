@@ -18,8 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from tests.parity.timing import alternating_medians
-from vidgen_jax.gans.inbetween import LatentGenerator
-from vidgen_jax.gans.inbetween.latent_generator import LatentLevel, level_lengths, resize_time
+from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, LatentLevel, level_lengths, resize_time
 from vidgen_jax.nn.convolution import convolve
 
 BLOCKS, FEATURES, FRAMES, SIDE, NOISE = (8, 8, 8), 64, 16, 8, 128

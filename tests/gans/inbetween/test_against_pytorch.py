@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.inbetween import Encoder, ImageDiscriminator, VideoDiscriminator, VideoGenerator
+from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
+from vidgen_jax.gans.inbetween.encoder import Encoder
+from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
 from vidgen_jax.nn.norm import BATCH_STATS
 
 torch = pytest.importorskip("torch")

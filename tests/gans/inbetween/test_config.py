@@ -8,14 +8,10 @@ import pytest
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import Inbetween, InbetweenConfig
-from vidgen_jax.gans.inbetween import (
-  Encoder,
-  ImageDiscriminator,
-  LatentGenerator,
-  StackedEncodings,
-  VideoDiscriminator,
-  VideoGenerator,
-)
+from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
+from vidgen_jax.gans.inbetween.encoder import Encoder
+from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
+from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
 
 GENERATOR = ("encoder", "latent_generator", "video_generator")
 DISCRIMINATORS = ("image_disc", "video_disc")

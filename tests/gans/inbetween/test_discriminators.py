@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.inbetween import ImageDiscriminator, VideoDiscriminator, discriminators
+from vidgen_jax.gans.inbetween import discriminators
+from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
 from vidgen_jax.ops import penalties
 
 CASES = {"video": (VideoDiscriminator((2, 3)), (2, 8, 4, 4, 1)), "image": (ImageDiscriminator((3,)), (2, 4, 4, 2))}

@@ -9,8 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.inbetween import LatentGenerator, StackedEncodings
-from vidgen_jax.gans.inbetween.latent_generator import LatentLevel, level_lengths, resize_time
+from vidgen_jax.gans.inbetween.latent_generator import (
+  LatentGenerator,
+  LatentLevel,
+  StackedEncodings,
+  level_lengths,
+  resize_time,
+)
 from vidgen_jax.nn.norm import BATCH_STATS
 
 BATCH, SIZE, FEATURES, LATENT, FRAMES = 2, 3, 3, 5, 8

@@ -6,7 +6,8 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from vidgen_jax.gans.mvt import Generator, VideoDiscriminator
+from vidgen_jax.gans.mvt.generator import Generator
+from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
 from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
 
 WIDTH = 96

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.mvt import VideoDiscriminator
+from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.one_step import KEY, OneStep, drawn_nets, moved_nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions, SrCgan, SrCganConfig
-from vidgen_jax.gans.sr_cgan import place_anchors
 from vidgen_jax.gans.sr_cgan.algorithm import time_cross_entropy
+from vidgen_jax.gans.sr_cgan.temporal_discriminator import place_anchors
 from vidgen_jax.ops import anchors as anchor_ops
 from vidgen_jax.ops.gaussian import Gaussian
 

@@ -5,15 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.sr_cgan import (
-  ImageDiscriminator,
-  ImageEncoder,
-  ImageGenerator,
-  TemporalDiscriminator,
-  TemporalEncoder,
-  TemporalGenerator,
-  place_anchors,
-)
+from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEncoder, ImageGenerator
+from vidgen_jax.gans.sr_cgan.temporal_discriminator import TemporalDiscriminator, place_anchors
+from vidgen_jax.gans.sr_cgan.temporal_networks import TemporalEncoder, TemporalGenerator
 
 KEY = jax.random.key(0)
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.trivd import Encoder, Generator
+from vidgen_jax.gans.trivd.encoder import Encoder
+from vidgen_jax.gans.trivd.generator import Generator
 from vidgen_jax.nn.blocks import GeneratorBlock
 from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm
 from vidgen_jax.nn.recurrent import ConvGRU

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.trivd import Generator, check_moves, moving_units, stage_kernels
+from vidgen_jax.gans.trivd.generator import Generator
+from vidgen_jax.gans.trivd.motion import check_moves, moving_units, stage_kernels
 from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
 
 

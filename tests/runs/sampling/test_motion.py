@@ -11,11 +11,11 @@ from PIL import Image
 from experiments import inbetween_shape_motion
 from vidgen_jax import cli
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.commands.train import train
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.metrics.motion_agreement import compare_motion
-from vidgen_jax.gans.trivd import moving_units
+from vidgen_jax.gans.trivd.motion import moving_units
 from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.media.flow_colors import flow_colors, wheel_image
 from vidgen_jax.ops.motion import combine_flows, expected_flow
@@ -134,12 +134,12 @@ def test_one_level_alone_from_the_users_own_frames_and_for_longer(moving_folder,
   for levels in ("2", "1,0", "0,0", "0,2"):
     message = vidgen("sample", *words, "--motion", f"--motion_levels={levels}", f"--out={tmp_path / 'no'}")
     assert message == f"--motion_levels={levels} must be some of 0, 1, in this order"
-  assert "'x' is no number" in vidgen("sample", *words, "--motion", "--motion_levels=0,x", f"--out={tmp_path / 'no'}")
+  assert "'x' is not an integer" in vidgen("sample", *words, "--motion", "--motion_levels=0,x", f"--out={tmp_path / 'no'}")
 
 
 def _untrained(config) -> Trained:
   """Enough of a run to ask what its model can do."""
-  return Trained(experiment=experiments.build(config), nets={}, step=0, weights="ema", class_names=())
+  return Trained(experiment=build_experiment(config), nets={}, step=0, weights="ema", class_names=())
 
 
 def test_those_without_motion_say_who_has_it(run_config, vidgen, tmp_path):

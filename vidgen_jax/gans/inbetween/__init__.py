@@ -1,15 +1,4 @@
-"""Video inbetweening with direct 3D convolutions: encoder, latent and video generators, discriminators."""
+"""Inbetweening: the frames between a first and a last frame, with direct 3-D convolutions.
 
-from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
-from vidgen_jax.gans.inbetween.encoder import Encoder
-from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
-from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
-
-__all__ = [
-  "Encoder",
-  "ImageDiscriminator",
-  "LatentGenerator",
-  "StackedEncodings",
-  "VideoDiscriminator",
-  "VideoGenerator",
-]
+Li et al., "From Here to There: Video Inbetweening Using Direct 3D Convolutions", arXiv:1905.10240.
+"""

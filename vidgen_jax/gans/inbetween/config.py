@@ -1,11 +1,11 @@
-"""Settings of the inbetweening GAN (Inbetweening)."""
+"""Settings of Inbetweening."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
+from vidgen_jax.gans.checks import check_counts, check_entries, check_weights
 
 
 def _adam() -> AdamConfig:
@@ -14,30 +14,30 @@ def _adam() -> AdamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InbetweenConfig:
-  """Settings of the inbetweening GAN; the defaults are the paper's.
+  """Settings of Inbetweening; the defaults are the paper's.
 
   Attributes:
-    channels: of the frames: 3, or 1 for grey.
-    latent_features: D, of the noise u.
+    channels: channels of the frames: 3, or 1 for greyscale.
+    latent_features: D, length of the noise u.
     encoding_features: C, channels of encoded frames and of the latent video.
     encoder_widths: channels of the encoder's pairs of layers, each of which halves height and width.
-    latent_blocks: blocks of the latent generator in each temporal resolution, coarsest first.
-    fusion: stochastic fusion with the key frames; False is the paper's first baseline (4.2).
-    naive: no latent generator at all: the second baseline, whose video generator doubles time as well. `latent_blocks`
-      and `fusion` then have no meaning.
+    latent_blocks: blocks of the latent generator at each temporal resolution, coarsest first.
+    fusion: whether blocks fuse the key frames stochastically; False is the paper's first baseline (4.2).
+    naive: whether to train the second baseline, which has no latent generator: its video generator also doubles time,
+      and `latent_blocks` and `fusion` have no effect.
     decoder_widths: channels of the video generator before each doubling of height and width.
-    video_discriminator_widths: of the video discriminator's convolutions, each of which takes three frames off.
-    image_discriminator_widths: channels of the image discriminator's residuals.
-    frames_per_clip: K, intermediate frames of a clip that the image discriminator sees, drawn uniformly. Eqs. 8 and 9
-      average over all of them, of which the paper draws one.
-    gradient_penalty: weight of the gradient penalty of each discriminator (`ops.penalties.gradient_penalty`).
+    video_discriminator_widths: channels of the video discriminator's convolutions, each of which removes three frames.
+    image_discriminator_widths: channels of the image discriminator's residual blocks.
+    frames_per_clip: K, intermediate frames per clip that the image discriminator sees, drawn uniformly. Eqs. 8 and 9
+      average over all intermediate frames; the paper draws one.
+    gradient_penalty: weight of each discriminator's gradient penalty (`ops.penalties.gradient_penalty`).
     generator_optimizer: Adam of the three generator nets.
     discriminator_optimizer: Adam of both discriminators.
-    compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32, and so do the
-      discriminators in their own update, whose gradient penalty is differentiated twice (products in the platform's
-      default precision).
-    remat: recomputes activations of the latent generator in the backward pass.
-    unroll: writes loops over blocks out (for CPUs).
+    compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32, and so do the discriminators
+      in their own update, whose gradient penalty is differentiated twice (products in the platform's default
+      precision).
+    remat: whether the backward pass recomputes the latent generator's activations.
+    unroll: whether loops over blocks are unrolled (for CPUs).
   """
 
   channels: int = 3
@@ -59,20 +59,13 @@ class InbetweenConfig:
   unroll: bool = False
 
   def __post_init__(self) -> None:
-    """Raises UserError for values that do not fit together."""
+    """Raises UserError if a value is invalid or values contradict each other."""
     if len(self.encoder_widths) != len(self.decoder_widths):
       raise UserError(
-        f"algorithm.encoder_widths={self.encoder_widths} and decoder_widths={self.decoder_widths} must have equally "
-        "many entries: the decoder doubles the size as often as the encoder halves it"
+        f"algorithm.encoder_widths={self.encoder_widths} and decoder_widths={self.decoder_widths} must have the same "
+        "number of entries: the decoder doubles height and width as often as the encoder halves them"
       )
-    for name in (
-      *("encoder_widths", "latent_blocks", "decoder_widths"),
-      *("video_discriminator_widths", "image_discriminator_widths"),
-    ):
-      if not getattr(self, name) or min(getattr(self, name)) < 1:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must hold positive numbers")
-    for name in ("latent_features", "encoding_features"):
-      if getattr(self, name) < 1:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must be at least 1")
-    if not 0 <= self.gradient_penalty < math.inf:
-      raise UserError(f"algorithm.gradient_penalty={self.gradient_penalty} must be 0 or more")
+    check_entries(self, "encoder_widths", "latent_blocks", "decoder_widths")
+    check_entries(self, "video_discriminator_widths", "image_discriminator_widths")
+    check_counts(self, "latent_features", "encoding_features")
+    check_weights(self, "gradient_penalty")

@@ -1,7 +1,7 @@
 """The two discriminators (Inbetweening, 3.4 and appendix A).
 
-Their convolutions have biases although a normalisation follows: layer normalisation over all of an example divides by
-its own deviation, so without biases a clip and the same clip at half its contrast would get the same logit.
+Their convolutions have biases although a normalisation follows: layer normalisation divides by the deviation over the
+whole example, so without biases a clip and the same clip at half its contrast would get the same logit.
 """
 
 from typing import Any
@@ -22,8 +22,8 @@ class VideoDiscriminator(nn.Module):
   Every convolution is followed by layer normalisation and a leaky ReLU.
 
   Attributes:
-    widths: channels of the convolutions; each takes three frames off and halves height and width.
-    dtype: of the computation; the head is computed in float32.
+    widths: channels of the convolutions; each removes three frames and halves height and width.
+    dtype: dtype of the computation; the head is computed in float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512)
@@ -31,7 +31,7 @@ class VideoDiscriminator(nn.Module):
 
   @nn.compact
   def __call__(self, video: jax.Array) -> jax.Array:
-    """Logits float32 [B] of clips [B, T, H, W, C] in [-1, 1]; T exceeds three times the number of convolutions."""
+    """Logits float32 [B] of clips [B, T, H, W, C] in [-1, 1]; T must exceed three times the number of convolutions."""
     x = video
     for index, width in enumerate(self.widths):
       x = Conv3D(
@@ -51,13 +51,13 @@ class VideoDiscriminator(nn.Module):
 class ImageDiscriminator(nn.Module):
   """A residual network on single frames.
 
-  Each residual consists of a 3x3 convolution and a 4x4 one with stride 2; its shortcut is a 1x1 convolution of the
-  averages over 2x2 pixels. The table writes the image as input of every shortcut, but shapes only match when it is the
-  residual's own input. The sum is normalised, not the shortcut by itself.
+  Each residual block consists of a 3x3 convolution and a 4x4 convolution with stride 2; its shortcut is a 1x1
+  convolution of 2x2 averages. The paper's table lists the image as input of every shortcut, but only the block's own
+  input has a matching shape. The sum is normalised, not the shortcut alone.
 
   Attributes:
-    widths: channels of the residuals, each of which halves height and width.
-    dtype: of the computation; the head is computed in float32.
+    widths: channels of the residual blocks, each of which halves height and width.
+    dtype: dtype of the computation; the head is computed in float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512)
@@ -68,10 +68,10 @@ class ImageDiscriminator(nn.Module):
     """Logits float32 [B] of frames [B, H, W, C] in [-1, 1]."""
     x = frame[:, None]
     for index, width in enumerate(self.widths):
-      common = {"use_bias": True, "precision": None, "dtype": self.dtype}
+      common: dict[str, Any] = {"use_bias": True, "precision": None, "dtype": self.dtype}
       y = Conv3D(x.shape[-1], (3, 3), **common, name=f"conv_{index}")(x)
       y = activation(LayerNorm(dtype=self.dtype, name=f"norm_{index}")(y))
-      down = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+      down: dict[str, Any] = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
       y = Conv3D(width, (4, 4), **down, **common, name=f"down_{index}")(y)
       shortcut = Conv3D(width, (1, 1), **common, name=f"shortcut_{index}")(resampling.average_pool(x, 2))
       x = activation(LayerNorm(dtype=self.dtype, name=f"down_norm_{index}")(y + shortcut))

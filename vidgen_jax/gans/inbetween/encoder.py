@@ -10,13 +10,13 @@ from vidgen_jax.nn.normalised_conv import NormalisedConv
 
 
 class Encoder(nn.Module):
-  """Maps frames to features of an eighth of their height and width (with three widths).
+  """Maps frames to features with an eighth of their height and width (for three widths).
 
   Attributes:
-    widths: channels of the pairs of layers, each pair halving height and width: 4x4 with stride 2, then 3x3.
+    widths: channels of the pairs of layers, 4x4 with stride 2, then 3x3; each pair halves height and width.
     features: C, channels of the result.
     bn_momentum: see `BatchNorm`.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   widths: tuple[int, ...] = (64, 128, 256)
@@ -26,11 +26,11 @@ class Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array, *, train: bool) -> jax.Array:
-    """Maps frames [B, N, H, W, C] in [-1, 1], each by itself, to [B, N, H / 2^n, W / 2^n, features]."""
-    common = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+    """Maps frames [B, N, H, W, C] in [-1, 1], independently, to [B, N, H / 2^n, W / 2^n, features]."""
+    common: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
     x = frames
     for index, width in enumerate(self.widths):
-      down = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
+      down: dict[str, Any] = {"strides": (2, 2), "padding": ((1, 1), (1, 1))}
       x = NormalisedConv(width, (4, 4), **down, **common, name=f"down_{index}")(x, train=train)
       x = NormalisedConv(width, (3, 3), **common, name=f"conv_{index}")(x, train=train)
     return NormalisedConv(self.features, (3, 3), **common, name="output")(x, train=train)

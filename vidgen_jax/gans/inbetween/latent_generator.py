@@ -1,4 +1,4 @@
-"""The latent generator Gz: from two encoded key frames and noise to a latent video (Inbetweening, 3.2)."""
+"""The latent generator Gz: a latent video from two encoded key frames and noise (Inbetweening, 3.2)."""
 
 import functools
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from vidgen_jax.types import Variables
 
 
 def resize_time(latent: jax.Array, length: int) -> jax.Array:
-  """Nearest neighbour in time: frame i of the result is frame floor(i T / length) of [B, T, ...].
+  """Resizes [B, T, ...] in time by nearest neighbour: frame i of the result is frame floor(i T / length).
 
-  From two frames (s, e) to four: (s, s, e, e).
+  Two frames (s, e) become four as (s, s, e, e).
   """
   frames = latent.shape[1]
   if length % frames == 0:
@@ -27,10 +27,10 @@ def resize_time(latent: jax.Array, length: int) -> jax.Array:
 
 
 def level_lengths(num_frames: int, num_levels: int) -> tuple[int, ...]:
-  """Lengths of the latent video in the levels, coarsest first: each is half the next.
+  """Lengths of the latent video at each level, coarsest first; each is half the next.
 
   Raises:
-    ValueError: if the length cannot be halved so often.
+    ValueError: if the length cannot be halved once per level after the first.
   """
   factor = 2 ** (num_levels - 1)
   if num_frames % factor or num_frames < 2:
@@ -39,15 +39,15 @@ def level_lengths(num_frames: int, num_levels: int) -> tuple[int, ...]:
 
 
 class FusionBlock(nn.Module):
-  """One block: fuses the key frames into its input (eq. 4), then a residual unit of two 3x3x3 convolutions (eq. 5).
+  """Fuses the key frames into the input (eq. 4), then applies a residual unit of two 3x3x3 convolutions (eq. 5).
 
-  h is the leaky ReLU; both convolutions are batch-normalised, the second one before the sum.
+  h is the leaky ReLU; both convolutions are batch-normalised, the second before the sum.
 
   Attributes:
     features: C.
-    fusion: False leaves the key frames out: z_in = z + n (4.2).
+    fusion: whether key frames are fused; without fusion z_in = z + n (4.2).
     bn_momentum: see `BatchNorm`.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   features: int
@@ -60,10 +60,10 @@ class FusionBlock(nn.Module):
     """Maps z [B, T, h, w, C] to the next z.
 
     Args:
-      z: of the block before.
-      ends: [B, 2, h, w, C], E(xs) and E(xe).
-      control: [B, T, 3 C], the gates' logits and n, in the order s, e, n; [B, T, C], n alone, without fusion.
-      train: whether batch statistics are those of the batch.
+      z: output of the previous block.
+      ends: E(xs) and E(xe), [B, 2, h, w, C].
+      control: with fusion the gates' logits and n, [B, T, 3 C] in the order s, e, n; without fusion n, [B, T, C].
+      train: whether to normalise with the batch's own statistics.
     """
     control = control[:, :, None, None]
     if self.fusion:
@@ -73,7 +73,7 @@ class FusionBlock(nn.Module):
       fused = start_gate * ends[:, :1] + end_gate * ends[:, 1:] + kept * z + noise
     else:
       fused = z + control
-    layer = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+    layer: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
     inner = NormalisedConv(self.features, **layer, name="conv_1")(fused, train=train)
     residual = Conv3D(self.features, precision=None, dtype=self.dtype, name="conv_2")(inner)
     norm = BatchNorm(per_frame=False, momentum=self.bn_momentum, dtype=self.dtype, name="norm_2")
@@ -81,19 +81,16 @@ class FusionBlock(nn.Module):
 
 
 class LatentLevel(nn.Module):
-  """Equal blocks of one temporal resolution, run as a loop over their stacked parameters.
-
-  What steers the blocks does not depend on the video, so it is computed for all of them at once: the noise tensors
-  (eq. 1), and gates and n (eqs. 2 to 4) as one convolution along time.
+  """The blocks of one temporal resolution, run as a loop over their stacked parameters.
 
   Attributes:
-    num_blocks: of the level.
+    num_blocks: number of blocks.
     features: C.
     fusion: see `FusionBlock`.
     bn_momentum: see `BatchNorm`.
-    unroll: writes the loop out (for CPUs, see `vidgen_jax.ops.loops.scan`).
-    remat: recomputes a block's activations in the backward pass.
-    dtype: of the computation.
+    unroll: whether the loop is unrolled (for CPUs, see `vidgen_jax.ops.loops.scan`).
+    remat: whether the backward pass recomputes each block's activations.
+    dtype: dtype of the computation.
   """
 
   num_blocks: int
@@ -111,14 +108,14 @@ class LatentLevel(nn.Module):
     """Maps z [B, T, h, w, C] through the blocks.
 
     Args:
-      z: in this level's temporal resolution.
-      ends: [B, 2, h, w, C].
+      z: latent video at this level's temporal resolution.
+      ends: E(xs) and E(xe), [B, 2, h, w, C].
       noise: u, [B, D].
-      train: whether batch statistics are those of the batch.
-      every_block: also returns what each block makes.
+      train: whether to normalise with the batch's own statistics.
+      every_block: whether to also return the output of each block.
 
     Returns:
-      (z of the last block, z of every block [num_blocks, B, T, h, w, C] or None).
+      (z after the last block, z after every block [num_blocks, B, T, h, w, C] or None).
     """
     control = self._control(noise, z.shape[1]).astype(self.dtype)
     block = FusionBlock(self.features, fusion=self.fusion, bn_momentum=self.bn_momentum, dtype=self.dtype, parent=None)
@@ -142,7 +139,9 @@ class LatentLevel(nn.Module):
     return z, outputs
 
   def _control(self, noise: jax.Array, length: int) -> jax.Array:
-    """[num_blocks, B, T, C or 3 C]: n, or the gates' logits and n, of every block."""
+    """Inputs `control` of all blocks, [num_blocks, B, T, C or 3 C]."""
+    # They do not depend on the video, so all blocks share one product for the noise tensors (eq. 1), and one
+    # convolution along time for the gates and n (eqs. 2 to 4).
     count, width = self.num_blocks, self.features
     controls = 3 * width if self.fusion else width
     init = nn.initializers.lecun_normal
@@ -159,16 +158,16 @@ class LatentLevel(nn.Module):
 
 
 class LatentGenerator(nn.Module):
-  """Fills in the latent video between two encoded key frames, from coarse to fine in time.
+  """Generates the latent video between two encoded key frames, from coarse to fine in time.
 
   Attributes:
-    blocks: number of blocks in each level, coarsest first; time doubles from level to level.
+    blocks: number of blocks per level, coarsest first; time doubles from level to level.
     features: C, channels of encodings and latent video.
-    fusion: False is the paper's baseline without stochastic fusion (4.2).
+    fusion: whether key frames are fused stochastically; False is the paper's baseline (4.2).
     bn_momentum: see `BatchNorm`.
     unroll: see `LatentLevel`.
     remat: see `LatentLevel`.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   blocks: tuple[int, ...] = (8, 8, 8)
@@ -183,14 +182,15 @@ class LatentGenerator(nn.Module):
   def __call__(
     self, ends: jax.Array, noise: jax.Array, *, num_frames: int, train: bool, every_block: bool = False
   ) -> jax.Array:
-    """The latent video [B, num_frames, h, w, C].
+    """Returns the latent video [B, num_frames, h, w, C].
 
     Args:
-      ends: [B, 2, h, w, C], E(xs) and E(xe).
+      ends: E(xs) and E(xe), [B, 2, h, w, C].
       noise: u, float32 [B, D].
       num_frames: T.
-      train: whether batch statistics are those of the batch.
-      every_block: returns what each block of the last level makes, [blocks, B, num_frames, h, w, C] (figure 4).
+      train: whether to normalise with the batch's own statistics.
+      every_block: whether to return the output of each block of the last level instead, [blocks, B, num_frames, h, w,
+        C] (figure 4).
 
     Raises:
       ValueError: see `level_lengths`.
@@ -209,14 +209,14 @@ class LatentGenerator(nn.Module):
         dtype=self.dtype,
         name=f"level_{index}",
       )(resize_time(z, length), ends.astype(self.dtype), noise, train=train, every_block=every_block and last)
-    return outputs if every_block else z
+    return z if outputs is None else outputs
 
 
 class StackedEncodings(nn.Module):
-  """In place of a latent generator (the naive baseline, 4.2): the two encodings, with spatially uniform noise added.
+  """The naive baseline's substitute for the latent generator: the two encodings plus spatially uniform noise (4.2).
 
   Attributes:
-    dtype: of the result.
+    dtype: dtype of the result.
   """
 
   dtype: Any = jnp.float32
@@ -230,6 +230,6 @@ class StackedEncodings(nn.Module):
 
 
 def _init_stacked(block: FusionBlock, count: int, shapes: tuple[jax.Array, ...], key: jax.Array) -> Variables:
-  """Variables of `count` blocks, stacked on a leading axis."""
+  """Variables of `count` blocks, stacked along a leading axis."""
   inputs = [jnp.zeros(x.shape, x.dtype) for x in shapes]
   return jax.vmap(lambda key: block.init(key, *inputs, train=False))(jax.random.split(key, count))

@@ -13,15 +13,15 @@ from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
 class VideoGenerator(nn.Module):
   """Decodes a latent video with transposed 3-D convolutions.
 
-  The last layer ends in tanh without normalisation: the table's batch normalisation and leaky ReLU could not give
-  images in [-1, 1].
+  The last layer is tanh without normalisation: the batch normalisation and leaky ReLU of the paper's table could not
+  produce images in [-1, 1].
 
   Attributes:
     widths: channels before each doubling of height and width.
-    channels: of the frames.
-    time_doublings: leading layers that double time as well, with kernels 4x4x4 (the naive baseline, 4.2).
+    channels: channels of the frames.
+    time_doublings: number of leading layers that also double time, with 4x4x4 kernels (the naive baseline, 4.2).
     bn_momentum: see `BatchNorm`.
-    dtype: of the computation; the result is float32.
+    dtype: dtype of the computation; the result is float32.
   """
 
   widths: tuple[int, ...] = (256, 128, 64)
@@ -33,17 +33,22 @@ class VideoGenerator(nn.Module):
   @nn.compact
   def __call__(self, latent: jax.Array, *, train: bool) -> jax.Array:
     """Maps [B, T, h, w, C] to [B, T', h 2^n, w 2^n, channels] in [-1, 1]."""
-    common = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+    common: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
     x = NormalisedConv(self.widths[0], **common, name="input")(latent, train=train)
     for index, width in enumerate(self.widths):
       x = NormalisedConv(width, **common, name=f"conv_{index}")(x, train=train)
-      doubles_time = index < self.time_doublings
-      up = {
-        "kernel_size": (4, 4, 4) if doubles_time else (3, 4, 4),
-        "strides": (2, 2, 2) if doubles_time else (1, 2, 2),
-      }
       if index + 1 < len(self.widths):
-        up |= {"transposed": True}
-        x = NormalisedConv(self.widths[index + 1], **up, **common, name=f"up_{index}")(x, train=train)
-    x = ConvTranspose3D(self.channels, **up, use_bias=True, dtype=self.dtype, name="output")(x)
+        up = NormalisedConv(
+          self.widths[index + 1], **self._doubling(index), transposed=True, **common, name=f"up_{index}"
+        )
+        x = up(x, train=train)
+    last = self._doubling(len(self.widths) - 1)
+    x = ConvTranspose3D(self.channels, **last, use_bias=True, dtype=self.dtype, name="output")(x)
     return jnp.tanh(x.astype(jnp.float32))
+
+  def _doubling(self, index: int) -> dict[str, Any]:
+    doubles_time = index < self.time_doublings
+    return {
+      "kernel_size": (4, 4, 4) if doubles_time else (3, 4, 4),
+      "strides": (2, 2, 2) if doubles_time else (1, 2, 2),
+    }

@@ -1,11 +1,11 @@
-"""Settings of MVT-GAN (MVT-GAN)."""
+"""Settings of MVT-GAN."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
+from vidgen_jax.gans.checks import check_counts, check_entries, check_weights
 
 
 def _generator_adam() -> AdamConfig:
@@ -20,35 +20,35 @@ def _discriminator_adam() -> AdamConfig:
 class MvtConfig:
   """Settings of MVT-GAN; the defaults are those of the variant MVT at 128x128 on UCF-101.
 
-  The paper's variants: MVT-MC has `motion_constraint` 1; MVT-VAR `latent_scales` (0.5, 1, 2); MVT-TSA that and
-  `shifted_blocks` 2.
+  The paper's variants: MVT-MC has `motion_constraint` 1; MVT-VAR has `latent_scales` (0.5, 1, 2); MVT-TSA has the same
+  scales and `shifted_blocks` 2.
 
   Attributes:
-    channels: of the frames: 3, or 1 for grey.
-    num_classes: 1 for unconditional training (a constant dummy class).
+    channels: channels of the frames: 3, or 1 for greyscale.
+    num_classes: number of classes; 1 for unconditional training (a constant dummy class).
     latent_sizes: lengths of the latent's parts z_A, z_B and z_C.
-    latent_scales: their standard deviations.
+    latent_scales: standard deviations of these parts.
     class_features: length of the class embedding.
     hidden_features: units of the sequence generator's GRU.
-    generator_channels: a, of the frame generator.
-    generator_multipliers: its widths over a: behind the first linear map, then behind each block, which doubles height
-      and width. The frames' resolution follows from the data.
-    generator_attention: the number of its block, counted from 0, behind which frames attend to themselves: at 128x128
-      block 2 reaches 32x32, as in the authors' code; -1 for no attention.
-    shifted_blocks: how many of its leading blocks begin with a temporal shift.
-    image_discriminator_channels: a of the image discriminator.
-    image_discriminator_multipliers: widths of its blocks over a; all but the last halve height and width.
-    image_discriminator_attention: as `generator_attention`; block 1 of 128x128 reaches 32x32.
-    frames_per_clip: N, frames of a clip that the image discriminator sees.
-    video_discriminator_widths: of the video discriminator's convolutions, each of which halves time, height and width.
+    generator_channels: a, channel multiplier of the frame generator.
+    generator_multipliers: widths of the frame generator as multiples of a: after the first linear map, then after each
+      block, which doubles height and width. The frames' resolution follows from the data.
+    generator_attention: 0-based index of the frame generator's block that is followed by self-attention within each
+      frame: at 128x128 block 2 reaches 32x32, as in the authors' code; -1 for no attention.
+    shifted_blocks: number of leading blocks of the frame generator that begin with a temporal shift.
+    image_discriminator_channels: a, channel multiplier of the image discriminator.
+    image_discriminator_multipliers: widths of its blocks as multiples of a; all but the last halve height and width.
+    image_discriminator_attention: as `generator_attention`; at 128x128 block 1 reaches 32x32.
+    frames_per_clip: N, frames per clip that the image discriminator sees.
+    video_discriminator_widths: channels of the video discriminator's convolutions, which halve time, height and width.
     motion_constraint: alpha, weight of 1 - L_M in the generator's loss (eq. 6); 0 for none.
-    flow_weights: .safetensors file of PWC-Net, made by `vidgen weights import`, whose flows are constrained; '' for the
-      classical estimator, which needs none. The clips must be RGB then.
+    flow_weights: .safetensors file of PWC-Net, written by `vidgen weights import`, for the motion constraint; the clips
+      must be RGB. '' for the classical estimator, which needs no weights.
     discriminator_steps: discriminator updates per generator update.
     generator_optimizer: Adam of the generator.
     discriminator_optimizer: Adam of both discriminators.
     compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
-    remat: recomputes the frame generator's activations in the backward pass.
+    remat: whether the backward pass recomputes the frame generator's activations.
   """
 
   channels: int = 3
@@ -75,21 +75,16 @@ class MvtConfig:
   remat: bool = False
 
   def __post_init__(self) -> None:
-    """Raises UserError for values that do not fit together."""
+    """Raises UserError if a value is invalid or values contradict each other."""
     if not self.latent_sizes or len(self.latent_sizes) != len(self.latent_scales):
       raise UserError(
-        f"algorithm.latent_sizes={self.latent_sizes} and latent_scales={self.latent_scales} must have equally many "
-        "entries, at least one"
+        f"algorithm.latent_sizes={self.latent_sizes} and latent_scales={self.latent_scales} must have the same number "
+        "of entries, at least one"
       )
-    for name in (
-      *("latent_sizes", "latent_scales", "generator_multipliers"),
-      *("image_discriminator_multipliers", "video_discriminator_widths"),
-    ):
-      if not getattr(self, name) or not 0 < min(getattr(self, name)) < math.inf:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must hold positive numbers")
-    for name in ("class_features", "hidden_features", "frames_per_clip", "discriminator_steps"):
-      if getattr(self, name) < 1:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must be at least 1")
+    check_entries(self, "latent_sizes", "latent_scales", "generator_multipliers")
+    check_entries(self, "image_discriminator_multipliers", "video_discriminator_widths")
+    check_counts(self, "class_features", "hidden_features", "frames_per_clip", "discriminator_steps")
+    check_weights(self, "motion_constraint")
     blocks = len(self.generator_multipliers) - 1
     limits = {
       "generator_attention": (-1, blocks - 1),
@@ -98,10 +93,8 @@ class MvtConfig:
     }
     for name, (least, most) in limits.items():
       if not least <= getattr(self, name) <= most:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must lie in {least}..{most}")
+        raise UserError(f"algorithm.{name}={getattr(self, name)} must be in {least}..{most}")
     if self.flow_weights and not self.motion_constraint:
-      raise UserError(f"algorithm.flow_weights={self.flow_weights} is of no use: algorithm.motion_constraint is 0")
+      raise UserError(f"algorithm.flow_weights={self.flow_weights} has no effect because algorithm.motion_constraint=0")
     if self.flow_weights and self.channels != 3:
       raise UserError(f"algorithm.flow_weights: PWC-Net needs RGB, but algorithm.channels={self.channels}")
-    if not 0 <= self.motion_constraint < math.inf:
-      raise UserError(f"algorithm.motion_constraint={self.motion_constraint} must be 0 or more")

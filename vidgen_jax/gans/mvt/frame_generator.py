@@ -1,4 +1,4 @@
-"""The image generator: BigGAN on the frames of a clip (MVT-GAN, section 4.1, figure 4, appendix A)."""
+"""The frame generator: BigGAN's generator, applied to every frame (MVT-GAN, 4.1, figure 4, appendix A)."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ from vidgen_jax.nn.spectral import Conv, Dense
 
 
 class FrameGenerator(nn.Module):
-  """Makes a frame of each Z_F[t], which also conditions every batch normalisation of that frame.
+  """Generates a frame from each Z_F[t], which also conditions every batch normalisation of that frame.
 
-  Batch statistics are of all frames of all clips together. In the temporal self-attention variant (MVT-TSA) the first
-  blocks begin with a temporal shift, the only place where frames see each other.
+  Batch statistics span all frames of all clips. In the temporal self-attention variant (MVT-TSA) the first blocks begin
+  with a temporal shift, the only layer that mixes frames.
 
   Attributes:
-    widths: channels behind the first linear map and behind each block; each block doubles height and width.
-    first_size: (height, width) behind the linear map: 4x4 for frames of 128, 3x3 for 96.
-    channels: of the frames.
-    attention_after: the number of the block, counted from 0, behind which frames attend to themselves; None nowhere.
-    shifted_blocks: how many leading blocks shift: 0, or 2 in MVT-TSA.
+    widths: channels after the first linear map and after each block; each block doubles height and width.
+    first_size: (height, width) after the linear map: 4x4 for frames of 128x128, 3x3 for 96x96.
+    channels: channels of the frames.
+    attention_after: 0-based index of the block that is followed by self-attention within each frame; None for none.
+    shifted_blocks: number of leading blocks that begin with a temporal shift: 0, or 2 in MVT-TSA.
     bn_momentum: see `BatchNorm`.
-    remat: recomputes each block's activations in the backward pass.
-    dtype: of the computation.
+    remat: whether the backward pass recomputes each block's activations.
+    dtype: dtype of the computation.
   """
 
   widths: tuple[int, ...]

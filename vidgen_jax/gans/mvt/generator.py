@@ -1,4 +1,4 @@
-"""The generator: class embedding, sequence generator, frame generator (MVT-GAN, figure 2)."""
+"""The generator of MVT-GAN: class embedding, sequence generator and frame generator (figure 2)."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from vidgen_jax.nn.spectral import Embed
 
 
 class Generator(nn.Module):
-  """Clips of a class from one latent each: Z_F[t] = [z_gru[t]; e(y)].
+  """Generates clips of a class from one latent per clip: Z_F[t] = [z_gru[t]; e(y)].
 
   Attributes:
     widths: see `FrameGenerator`.
-    num_classes: 1 stands for "no classes".
-    class_features: length of the class embedding e(y), which has no spectral normalisation, as in BigGAN.
+    num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
+    class_features: length of the class embedding e(y), which is not spectrally normalised, as in BigGAN.
     hidden_features: units of the GRU.
     first_size: see `FrameGenerator`.
     channels: see `FrameGenerator`.
@@ -25,7 +25,7 @@ class Generator(nn.Module):
     shifted_blocks: see `FrameGenerator`.
     bn_momentum: see `BatchNorm`.
     remat: see `FrameGenerator`.
-    dtype: of the computation.
+    dtype: dtype of the computation.
   """
 
   widths: tuple[int, ...]
@@ -41,8 +41,8 @@ class Generator(nn.Module):
   dtype: Any = jnp.float32
 
   def setup(self) -> None:
-    """Declares the parts."""
-    shared = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+    """Creates the submodules."""
+    shared: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
     self.class_embedding = Embed(self.num_classes, self.class_features, spectral_norm=False)
     self.sequence = SequenceGenerator(self.hidden_features, **shared)
     self.frames = FrameGenerator(
@@ -56,13 +56,13 @@ class Generator(nn.Module):
     )
 
   def __call__(self, latent: jax.Array, label: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
-    """Makes clips.
+    """Generates clips.
 
     Args:
       latent: Z_ABC, [B, d].
-      label: int [B]; zeros where there are no classes.
+      label: class labels int [B]; zeros for an unconditional model.
       num_frames: T.
-      train: normalise by the batch's own statistics and advance the power iterations.
+      train: whether to normalise with the batch's own statistics and to advance the power iterations.
 
     Returns:
       float32 [B, T, H, W, C] in [-1, 1].
@@ -70,11 +70,11 @@ class Generator(nn.Module):
     return self.decode(latent, self.embed(label), num_frames=num_frames, train=train)
 
   def embed(self, label: jax.Array) -> jax.Array:
-    """e(y), [B, class_features], of labels int [B]."""
+    """Embeddings e(y), [B, class_features], of labels int [B]."""
     return self.class_embedding(label, train=False)
 
   def decode(self, latent: jax.Array, embedding: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
-    """As a call, with embeddings [B, class_features] in the place of labels: between classes, say (figure 8)."""
+    """Generates clips from embeddings [B, class_features] instead of labels, e.g. between classes (figure 8)."""
     sequence = self.sequence(latent, num_frames=num_frames, train=train)
     repeated = jnp.broadcast_to(embedding[:, None].astype(sequence.dtype), (*sequence.shape[:2], embedding.shape[-1]))
     return self.frames(jnp.concatenate([sequence, repeated], axis=-1), train=train)

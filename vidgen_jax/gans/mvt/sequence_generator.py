@@ -1,4 +1,4 @@
-"""From one latent of a clip to a latent for each of its frames (MVT-GAN, section 4.1 and appendix A)."""
+"""The sequence generator: one latent per frame from one latent per clip (MVT-GAN, 4.1 and appendix A)."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from vidgen_jax.nn.norm import BatchNorm
 
 
 class SequenceGenerator(nn.Module):
-  """A linear map, a GRU that is fed its own output, and batch normalisation of every step by itself.
+  """A linear map, a GRU that receives its own output, and a batch normalisation for each time step.
 
-  The paper gives the linear map d -> d and a GRU cell of 2048 units. What its authors' code adds: the cell starts from
-  zeros, its state is projected to d values, which are its next input, and the outputs are normalised over the batch,
-  for each step with statistics of its own and without a learned scale.
+  The paper specifies the linear map d -> d and a GRU cell with 2048 units. The authors' code adds the rest: the cell
+  starts from zeros; its state is projected to d values, the next input; the outputs are normalised over the batch, with
+  statistics for each time step and without a learned scale.
 
   Attributes:
     hidden_features: units of the cell.
     bn_momentum: see `BatchNorm`.
-    dtype: of the computation; the normalised result is float32.
+    dtype: dtype of the computation; the normalised result is float32.
   """
 
   hidden_features: int = 2048
@@ -41,7 +41,7 @@ class SequenceGenerator(nn.Module):
 
 
 class _Cell(nn.Module):
-  """One step: (state, input) to (state, output), which is the next input as well."""
+  """One time step: (state, input) to (state, output); the output is also the next input."""
 
   features: int
   hidden_features: int

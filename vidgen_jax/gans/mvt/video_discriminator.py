@@ -1,4 +1,4 @@
-"""The discriminator of clips, after MoCoGAN's (MVT-GAN, section 4.2)."""
+"""The video discriminator, modelled on MoCoGAN's (MVT-GAN, 4.2)."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from vidgen_jax.nn.spectral import Dense, Embed, add_bias, kernel_param
 
 
 class VideoDiscriminator(nn.Module):
-  """4x4x4 convolutions with stride 2, leaky ReLUs, and a projection head on the sum over what is left.
+  """4x4x4 convolutions with stride 2, leaky ReLUs, and a projection head on the features' sum over time and space.
 
   Attributes:
     widths: channels of the convolutions; each halves time, height and width.
-    num_classes: 1 stands for "no classes".
-    negative_slope: of the leaky ReLU.
-    dtype: of the computation; the head is computed in float32.
+    num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
+    negative_slope: negative slope of the leaky ReLU.
+    dtype: dtype of the computation; the head is computed in float32.
   """
 
   widths: tuple[int, ...] = (96, 192, 384, 768)
@@ -30,7 +30,7 @@ class VideoDiscriminator(nn.Module):
     """Logits float32 [B] of clips [B, T, H, W, C] in [-1, 1] and labels int [B].
 
     Raises:
-      ValueError: if an axis cannot be halved once per convolution.
+      ValueError: if time, height or width cannot be halved once per convolution.
     """
     factor = 2 ** len(self.widths)
     if any(side % factor for side in video.shape[1:4]):

@@ -1,4 +1,4 @@
-"""SR-cGAN, "Static2Dynamic": whole clips from frames at any times (SR-cGAN)."""
+"""SR-cGAN bound into updates: a VAE-GAN of frames, then a VAE-GAN of clips on its latents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.core.algorithm import FrozenNetwork
-from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer, scale_networks
+from vidgen_jax.core.algorithm import adam_update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import LossFn, LossOutput, Update, num_microbatches
+from vidgen_jax.core.update import LossOutput, Update
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.apply import apply_mutable, net_state
+from vidgen_jax.gans.apply import BoundNets, net_state
 from vidgen_jax.gans.base import Gan, SampleOptions
-from vidgen_jax.gans.sr_cgan import place_anchors
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
+from vidgen_jax.gans.sr_cgan.losses import clip_error, divergence, frame_error, time_cross_entropy
 from vidgen_jax.gans.sr_cgan.networks import (
   IMAGE_DISCRIMINATOR,
   IMAGE_ENCODER,
@@ -27,10 +26,12 @@ from vidgen_jax.gans.sr_cgan.networks import (
   build_modules,
   check_shape,
 )
-from vidgen_jax.ops import anchors as anchor_ops
-from vidgen_jax.ops import losses, resampling
-from vidgen_jax.ops.gaussian import Gaussian, kl_to_standard_normal
+from vidgen_jax.gans.sr_cgan.temporal_discriminator import place_anchors
+from vidgen_jax.ops.anchors import draw_anchors, interpolate_times, put_times, take_times
+from vidgen_jax.ops.gaussian import Gaussian
 from vidgen_jax.ops.latents import draw_latent
+from vidgen_jax.ops.losses import log_discriminator_loss, nonsaturating_generator_loss
+from vidgen_jax.ops.resampling import random_frames
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Video
 
@@ -39,62 +40,47 @@ IMAGES, CLIPS = "images", "clips"
 
 @dataclass(frozen=True)
 class SrCgan(Gan):
-  """The `Algorithm` of SR-cGAN: a VAE-GAN of frames, and one of clips over its latents."""
+  """SR-cGAN."""
 
   config: SrCganConfig
 
   @property
   def phases(self) -> tuple[str, ...]:
-    """Frames by themselves, then clips (III.D)."""
+    """Single frames, then clips (III.D)."""
     return (IMAGES, CLIPS)
 
-  @property
-  def microbatches(self) -> int:
-    """One for each update of the phase that has more of them."""
-    return max(num_microbatches(self.updates(phase)) for phase in self.phases)
+  def phase_at(self, step: int) -> str:
+    return IMAGES if step < self.config.image_steps else CLIPS
 
   @property
   def ema_nets(self) -> tuple[str, ...]:
-    """All but the discriminators."""
+    """All nets but the discriminators."""
     temporal = (TEMPORAL_GENERATOR,) if self.config.is_base else (TEMPORAL_ENCODER, TEMPORAL_GENERATOR)
     return (IMAGE_ENCODER, IMAGE_GENERATOR, *temporal)
 
   @property
   def fixed_length(self) -> bool:
-    """Yes: times are one of N."""
+    # E_T and G_T encode times as one of N.
     return True
 
   def conditioning_indices(self, num_frames: int) -> tuple[int, ...]:
-    """The anchors' times; see `Algorithm.conditioning_indices`.
-
-    Raises:
-      UserError: for clips of another length than the trained one.
-    """
+    """Times of the anchors."""
     if num_frames != self.config.num_frames:
-      raise UserError(f"num_frames={num_frames}: this model makes clips of {self.config.num_frames} frames, no others")
+      raise UserError(f"num_frames={num_frames}: this model generates only clips of {self.config.num_frames} frames")
     return tuple(time % num_frames for time in self.config.conditioning_indices)
 
-  def _modules(self, size: tuple[int, int], *, bn_momentum: float = 0.9) -> dict[str, nn.Module]:
-    """The modules for frames of a (height, width)."""
+  def modules(self, size: tuple[int, int], *, bn_momentum: float = 0.9) -> dict[str, nn.Module]:
+    """The modules by name, for frames of size (height, width)."""
     return build_modules(self.config, size, bn_momentum=bn_momentum)
 
   def networks(self) -> Mapping[str, nn.Module]:
-    """All networks by name, as for frames of 64x64."""
-    return self._modules((64, 64))
-
-  def frozen_networks(self) -> Mapping[str, FrozenNetwork]:
-    """None."""
-    return {}
+    """All networks by name; the image generator depends on the frames' size, here 64x64."""
+    return self.modules((64, 64))
 
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
-    """Fresh nets; see `Algorithm.init`.
-
-    Raises:
-      UserError: if the networks do not fit clips of this length and size.
-    """
     check_shape(self.config, *batch["video"].shape[1:])
     video = to_model_range(batch["video"])
-    count, num_frames = video.shape[:2]
+    count, num_frames, height, width, _ = video.shape
     times = jnp.broadcast_to(jnp.arange(num_frames)[None], (count, num_frames))
     known, latents = jnp.ones_like(times, bool), jnp.zeros((count, num_frames, self.config.image_features))
     anchors = None if self.config.is_base else place_anchors(video, times, known, num_frames=num_frames)
@@ -106,40 +92,39 @@ class SrCgan(Gan):
       TEMPORAL_GENERATOR: (jnp.zeros((count, self.config.temporal_features)),),
       TEMPORAL_DISCRIMINATOR: (video, anchors),
     }
-    modules = self._modules(video.shape[2:4])
+    modules = self.modules((height, width))
     keys = dict(zip(modules, jax.random.split(key, len(modules)), strict=True))
-    normalised = {IMAGE_ENCODER: {"train": False}, IMAGE_GENERATOR: {"train": False}}
+    options: dict[str, dict[str, Any]] = {IMAGE_ENCODER: {"train": False}, IMAGE_GENERATOR: {"train": False}}
     return {
-      name: net_state(module.init(keys[name], *inputs[name], **normalised.get(name, {})))
+      name: net_state(module.init(keys[name], *inputs[name], **options.get(name, {})))
       for name, module in modules.items()
     }
 
-  def phase_at(self, step: int) -> str:
-    """'images' for the first `image_steps` steps, then 'clips'."""
-    return IMAGES if step < self.config.image_steps else CLIPS
-
   def updates(self, phase: str) -> tuple[Update, ...]:
-    """Of 'images': E_I, G_I and D_I, each by its own losses; of 'clips': D_T, then all that makes clips.
+    """In 'images': E_I, G_I and D_I, each with its own loss; in 'clips': D_T, then all nets that generate clips.
 
     Raises:
-      ValueError: for another phase.
+      ValueError: if there is no such phase.
     """
     c = self.config
     if phase == IMAGES:
       return (
-        _update("image_encoder", (IMAGE_ENCODER,), self.image_encoder_loss, c.image_encoder_optimizer),
-        _update("image_generator", (IMAGE_GENERATOR,), self.image_generator_loss, c.image_generator_optimizer),
-        _update("image_disc", (IMAGE_DISCRIMINATOR,), self.image_discriminator_loss, c.image_discriminator_optimizer),
+        adam_update("image_encoder", (IMAGE_ENCODER,), self.image_encoder_loss, c.image_encoder_optimizer),
+        adam_update("image_generator", (IMAGE_GENERATOR,), self.image_generator_loss, c.image_generator_optimizer),
+        adam_update(
+          "image_disc", (IMAGE_DISCRIMINATOR,), self.image_discriminator_loss, c.image_discriminator_optimizer
+        ),
       )
     if phase != CLIPS:
       raise ValueError(f"unknown {phase=}; there are {', '.join(self.phases)}")
-    # The base model makes no use of an encoder of frames.
-    makers = tuple(name for name in self.ema_nets if not (c.is_base and name == IMAGE_ENCODER))
-    apply_discriminator = (TEMPORAL_DISCRIMINATOR,)
+    # The base model does not encode frames.
+    generators = tuple(name for name in self.ema_nets if not (c.is_base and name == IMAGE_ENCODER))
     fine_tuning = dict.fromkeys((IMAGE_ENCODER, IMAGE_GENERATOR), c.fine_tuning_rate)
     return (
-      _update("clip_disc", apply_discriminator, self.clip_discriminator_loss, c.temporal_discriminator_optimizer),
-      _update("clip_gen", makers, self.clip_generator_loss, c.clip_optimizer, fine_tuning),
+      adam_update(
+        "clip_disc", (TEMPORAL_DISCRIMINATOR,), self.clip_discriminator_loss, c.temporal_discriminator_optimizer
+      ),
+      adam_update("clip_gen", generators, self.clip_generator_loss, c.clip_optimizer, rate_factors=fine_tuning),
     )
 
   # First phase: frames.
@@ -147,14 +132,13 @@ class SrCgan(Gan):
   def image_encoder_loss(
     self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
   ) -> tuple[jax.Array, LossOutput]:
-    """L_prior + 50 L_recon, by which E_I is trained (eq. 2); see `LossFn`."""
+    """L_prior + 50 L_recon, the loss of E_I (eq. 2); see `LossFn`."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
-    frames, modules = self._frames(batch, frame_key)
-    posterior, encoder = apply_mutable(modules[IMAGE_ENCODER].apply, nets[IMAGE_ENCODER], frames, train=True)
-    decode, generator = modules[IMAGE_GENERATOR].apply, nets[IMAGE_GENERATOR]
-    decoded, _ = apply_mutable(decode, generator, posterior.sample(latent_key), train=True)
-    prior, reconstruction = _divergence(posterior), _frame_error(decoded, frames)
+    frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
+    posterior, encoder = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
+    decoded, _ = bound.apply_mutable(IMAGE_GENERATOR, posterior.sample(latent_key), train=True)
+    prior, reconstruction = divergence(posterior), frame_error(decoded, frames)
     c = self.config
     loss = c.image_prior_weight * prior + c.encoder_reconstruction_weight * reconstruction
     metrics = {"prior": prior, "reconstruction": reconstruction}
@@ -163,15 +147,14 @@ class SrCgan(Gan):
   def image_generator_loss(
     self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
   ) -> tuple[jax.Array, LossOutput]:
-    """L_IGAN + 0.5 L_recon, by which G_I is trained (eq. 3, non-saturating); see `LossFn`."""
+    """L_IGAN + 0.5 L_recon, the loss of G_I (eq. 3, non-saturating); see `LossFn`."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
-    frames, modules = self._frames(batch, frame_key)
-    (decoded, drawn), generator = self._decoded_and_drawn(nets, modules, frames, latent_key)
-    apply_discriminator = modules[IMAGE_DISCRIMINATOR].apply
-    on_decoded, on_drawn = (apply_discriminator(nets[IMAGE_DISCRIMINATOR].collections, x) for x in (decoded, drawn))
-    adversarial = losses.nonsaturating_generator_loss(on_decoded) + losses.nonsaturating_generator_loss(on_drawn)
-    reconstruction = _frame_error(decoded, frames)
+    frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
+    (decoded, drawn), generator = _decoded_and_drawn(bound, frames, latent_key)
+    on_decoded, on_drawn = (bound.apply(IMAGE_DISCRIMINATOR, x) for x in (decoded, drawn))
+    adversarial = nonsaturating_generator_loss(on_decoded) + nonsaturating_generator_loss(on_drawn)
+    reconstruction = frame_error(decoded, frames)
     loss = adversarial + self.config.generator_reconstruction_weight * reconstruction
     metrics = {"adversarial": adversarial, "reconstruction": reconstruction}
     return loss, LossOutput(nets={IMAGE_GENERATOR: generator}, metrics=metrics)
@@ -179,183 +162,135 @@ class SrCgan(Gan):
   def image_discriminator_loss(
     self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
   ) -> tuple[jax.Array, LossOutput]:
-    """-L_IGAN (eq. 3): frames against decoded and against drawn ones; see `LossFn`."""
+    """-L_IGAN (eq. 3), the loss of D_I: real frames against decoded and against drawn frames; see `LossFn`."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
-    frames, modules = self._frames(batch, frame_key)
-    fakes, _ = self._decoded_and_drawn(nets, modules, frames, latent_key)
-    apply_discriminator = modules[IMAGE_DISCRIMINATOR].apply
-    on_real, on_decoded, on_drawn = (
-      apply_discriminator(nets[IMAGE_DISCRIMINATOR].collections, x) for x in (frames, *fakes)
-    )
-    loss = losses.log_discriminator_loss(on_real, on_decoded) + jnp.mean(jax.nn.softplus(on_drawn))
+    frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
+    fakes, _ = _decoded_and_drawn(bound, frames, latent_key)
+    on_real, on_decoded, on_drawn = (bound.apply(IMAGE_DISCRIMINATOR, x) for x in (frames, *fakes))
+    loss = log_discriminator_loss(on_real, on_decoded) + jnp.mean(jax.nn.softplus(on_drawn))
     metrics = {"real": jnp.mean(on_real), "decoded": jnp.mean(on_decoded), "drawn": jnp.mean(on_drawn)}
     return loss, LossOutput(nets={}, metrics=metrics)
 
-  def _frames(self, batch: Batch, key: PRNGKey) -> tuple[Video, dict[str, nn.Module]]:
-    """(frames drawn from each clip, [B, K, H, W, C]; the modules)."""
-    video = to_model_range(batch["video"])
-    return resampling.random_frames(key, video, self.config.frames_per_clip), self._modules(video.shape[2:4])
-
-  def _decoded_and_drawn(
-    self, nets: Nets, modules: Mapping[str, nn.Module], frames: Video, key: PRNGKey
-  ) -> tuple[tuple[Video, Video], NetState]:
-    """((G_I(E_I(x)), G_I(z)), G_I refreshed by the former).
-
-    Two passes: encoded latents are spread otherwise than drawn ones, and batch statistics of both together would fit
-    neither, nor what E_I is trained through.
-    """
-    encoded_key, drawn_key = jax.random.split(key)
-    posterior, _ = apply_mutable(modules[IMAGE_ENCODER].apply, nets[IMAGE_ENCODER], frames, train=True)
-    encoded, decode = posterior.sample(encoded_key), modules[IMAGE_GENERATOR].apply
-    decoded, generator = apply_mutable(decode, nets[IMAGE_GENERATOR], encoded, train=True)
-    drawn, _ = apply_mutable(decode, nets[IMAGE_GENERATOR], jax.random.normal(drawn_key, encoded.shape), train=True)
-    return (decoded, drawn), generator
+  def _frames(self, batch: Batch, key: PRNGKey) -> Video:
+    """Frames drawn from each clip, [B, K, H, W, C]."""
+    return random_frames(key, to_model_range(batch["video"]), self.config.frames_per_clip)
 
   # Second phase: clips.
 
   def clip_discriminator_loss(
     self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
   ) -> tuple[jax.Array, LossOutput]:
-    """-L_content (eq. 11), or -L_TGAN of the base model (eq. 8); see `LossFn`."""
+    """-L_content (eq. 11), or -L_TGAN for the base model (eq. 8), the loss of D_T; see `LossFn`."""
     del frozen, step
-    video = to_model_range(batch["video"])
-    made = self._make(nets, video, key)
-    apply_discriminator = self._modules(video.shape[2:4])[TEMPORAL_DISCRIMINATOR].apply
+    video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
+    generated = self._generate(bound, video, key)
     on_real, on_fake = (
-      apply_discriminator(nets[TEMPORAL_DISCRIMINATOR].collections, clips, made.placed) for clips in (video, made.video)
+      bound.apply(TEMPORAL_DISCRIMINATOR, clips, generated.anchors) for clips in (video, generated.video)
     )
-    loss = losses.log_discriminator_loss(on_real, on_fake)
+    loss = log_discriminator_loss(on_real, on_fake)
     return loss, LossOutput(nets={}, metrics={"real": jnp.mean(on_real), "fake": jnp.mean(on_fake)})
 
   def clip_generator_loss(
     self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
   ) -> tuple[jax.Array, LossOutput]:
-    """L_TVAE + L_anchor + L_content (eqs. 9 to 11), each with its weight; see `LossFn`.
+    """The weighted sum of L_TVAE, L_anchor and L_content (eqs. 9 to 11); L_TGAN alone for the base model (eq. 8).
 
-    Of the base model L_TGAN alone (eq. 8).
+    See `LossFn`.
     """
     del frozen, step
-    video = to_model_range(batch["video"])
-    made, c = self._make(nets, video, key), self.config
-    apply_discriminator = self._modules(video.shape[2:4])[TEMPORAL_DISCRIMINATOR].apply
-    logits = apply_discriminator(nets[TEMPORAL_DISCRIMINATOR].collections, made.video, made.placed)
-    content = losses.nonsaturating_generator_loss(logits)
-    if made.posterior is None:
-      return content, LossOutput(nets=made.refreshed, metrics={"content": content})
-    reconstruction, prior = _clip_error(made.video, video), _divergence(made.posterior)
-    anchor = time_cross_entropy(made.time_logits)
+    video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
+    generated, c = self._generate(bound, video, key), self.config
+    logits = bound.apply(TEMPORAL_DISCRIMINATOR, generated.video, generated.anchors)
+    content = nonsaturating_generator_loss(logits)
+    if generated.posterior is None:
+      return content, LossOutput(nets=generated.refreshed, metrics={"content": content})
+    reconstruction, prior = clip_error(generated.video, video), divergence(generated.posterior)
+    anchor = time_cross_entropy(generated.time_logits)
     loss = c.clip_reconstruction_weight * reconstruction + c.clip_prior_weight * prior
     loss = loss + c.anchor_weight * anchor + c.content_weight * content
     metrics = {"reconstruction": reconstruction, "prior": prior, "anchor": anchor, "content": content}
-    return loss, LossOutput(nets=made.refreshed, metrics=metrics)
+    return loss, LossOutput(nets=generated.refreshed, metrics=metrics)
 
-  def _make(self, nets: Nets, video: Video, key: PRNGKey) -> "_Made":
-    """Clips made of anchors that are drawn from real ones, or from noise."""
+  def _generate(self, bound: BoundNets, video: Video, key: PRNGKey) -> "_Generated":
+    """Clips in train mode, from anchors drawn from real clips; for the base model from noise."""
     count, c = video.shape[0], self.config
-    modules = self._modules(video.shape[2:4])
     anchor_key, image_key, latent_key = jax.random.split(key, 3)
+    posterior, anchors = None, None
+    refreshed: Nets = {}
     if c.is_base:
-      latent, posterior, placed = self.latent(latent_key, count), None, None
-      refreshed: Nets = {}
+      latent = self.latent(latent_key, count)
     else:
-      times, known = anchor_ops.draw_anchors(anchor_key, count, num_frames=c.num_frames, counts=c.anchors)
-      frames = anchor_ops.take_times(video, times)
-      seen, encoder = apply_mutable(modules[IMAGE_ENCODER].apply, nets[IMAGE_ENCODER], frames, train=True)
-      encode = modules[TEMPORAL_ENCODER].apply
-      posterior = encode(nets[TEMPORAL_ENCODER].collections, seen.sample(image_key), times, known)
+      times, known = draw_anchors(anchor_key, count, num_frames=c.num_frames, counts=c.anchors)
+      frames = take_times(video, times)
+      encoded, refreshed[IMAGE_ENCODER] = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
+      posterior = bound.apply(TEMPORAL_ENCODER, encoded.sample(image_key), times, known)
       latent = posterior.sample(latent_key)
-      placed = place_anchors(frames, times, known, num_frames=c.num_frames)
-      refreshed = {IMAGE_ENCODER: encoder}
-    latents, time_logits = modules[TEMPORAL_GENERATOR].apply(nets[TEMPORAL_GENERATOR].collections, latent)
-    decode = modules[IMAGE_GENERATOR].apply
-    clips, refreshed[IMAGE_GENERATOR] = apply_mutable(decode, nets[IMAGE_GENERATOR], latents, train=True)
-    return _Made(video=clips, time_logits=time_logits, posterior=posterior, placed=placed, refreshed=refreshed)
+      anchors = place_anchors(frames, times, known, num_frames=c.num_frames)
+    latents, time_logits = bound.apply(TEMPORAL_GENERATOR, latent)
+    clips, refreshed[IMAGE_GENERATOR] = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
+    return _Generated(video=clips, time_logits=time_logits, posterior=posterior, anchors=anchors, refreshed=refreshed)
 
   # Sampling.
 
-  def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
-    """Whole clips; see `Algorithm.sample` and `predict`."""
-    latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
-    return self.predict(nets, batch, latent, num_frames=options.num_frames)
-
   def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
-    """Standard deviations by which z_T differs from mu_T, [batch_size, Z]; truncation 0 is the deterministic model."""
+    """Deviations of z_T from mu_T, in standard deviations; truncation 0 is the deterministic model."""
     return draw_latent(key, (batch_size, self.config.temporal_features), truncation=truncation)
 
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """Whole clips for given latents, the anchors in their places; see `Algorithm.predict`.
-
-    Args:
-      nets: see `Algorithm.predict`.
-      batch: as there, and on request `times` int32 [B, G], the time of each conditioning frame, where clips differ in them;
-        negative ones are padding. Without, the times are `conditioning_indices`.
-      latent: see `latent`.
-      num_frames: see there.
-    """
+    """Whole clips with the anchors at their times; the batch may give `times` as for `InfersClips.infer`."""
     video = self.infer(nets, batch, latent, num_frames=num_frames)
     if not self._has_anchors(batch):
       return video
     times, known = self._times(batch, num_frames)
-    return anchor_ops.put_times(video, to_model_range(batch["conditioning"]), times, known)
+    return put_times(video, to_model_range(batch["conditioning"]), times, known)
 
   def infer(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """As `predict`, with what the model makes of the anchors in their places: how well it matches them.
-
-    Args:
-      nets: see `predict`.
-      batch: see `predict`.
-      latent: see `predict`.
-      num_frames: see `predict`.
-    """
-    self.conditioning_indices(num_frames)
-    modules = self._modules(batch["conditioning"].shape[2:4])
-
-    def run(name: str, *inputs: Any, **options: Any) -> Any:
-      return modules[name].apply(nets[name].collections, *inputs, **options)
-
+    """See `InfersClips.infer`."""
+    self.conditioning_indices(num_frames)  # Rejects clips of another length.
+    bound = self._bind(nets, batch["conditioning"])
     if self._has_anchors(batch):
       times, known = self._times(batch, num_frames)
-      seen = run(IMAGE_ENCODER, to_model_range(batch["conditioning"]), train=False)
-      latent = run(TEMPORAL_ENCODER, seen.mean, times, known).at(latent)
-    latents, _ = run(TEMPORAL_GENERATOR, latent)
-    return run(IMAGE_GENERATOR, latents, train=False)
+      encoded = bound.apply(IMAGE_ENCODER, to_model_range(batch["conditioning"]), train=False)
+      latent = bound.apply(TEMPORAL_ENCODER, encoded.mean, times, known).at(latent)
+    latents, _ = bound.apply(TEMPORAL_GENERATOR, latent)
+    return bound.apply(IMAGE_GENERATOR, latents, train=False)
 
   def interpolate(self, nets: Nets, batch: Batch, *, num_frames: int) -> Video:
-    """Decoded lines between the anchors' z_I (IV.C.3); see `InfersClips.interpolate`.
-
-    G_I is normalised by the statistics of this very batch: those in `nets` are of what G_T makes, which would spoil it.
-    """
-    modules = self._modules(batch["conditioning"].shape[2:4])
-    encode, decode = modules[IMAGE_ENCODER].apply, modules[IMAGE_GENERATOR].apply
-    seen = encode(nets[IMAGE_ENCODER].collections, to_model_range(batch["conditioning"]), train=False)
+    """Decoded linear interpolation between the anchors' z_I (IV.C.3); see `InfersClips.interpolate`."""
+    bound = self._bind(nets, batch["conditioning"])
+    encoded = bound.apply(IMAGE_ENCODER, to_model_range(batch["conditioning"]), train=False)
     times, known = self._times(batch, num_frames)
-    latents = anchor_ops.interpolate_times(seen.mean, times, known, num_frames=num_frames)
-    video, _ = apply_mutable(decode, nets[IMAGE_GENERATOR], latents, train=True)
+    latents = interpolate_times(encoded.mean, times, known, num_frames=num_frames)
+    # Normalised with the batch's own statistics: those in `nets` describe latents from G_T and would distort the
+    # result.
+    video, _ = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
     return video
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
-    """E_I and G_I with this batch's own statistics; see `Algorithm.batch_moments`."""
-    modules = self._modules(batch["conditioning"].shape[2:4], bn_momentum=0.0)
-    latent, refreshed = self.latent(key, batch["label"].shape[0], truncation=options.truncation), {}
+    bound = self._bind(nets, batch["conditioning"], bn_momentum=0.0)
+    latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
+    refreshed: Nets = {}
     if self._has_anchors(batch):
       times, known = self._times(batch, options.num_frames)
       frames = to_model_range(batch["conditioning"])
-      encode = modules[IMAGE_ENCODER].apply
-      seen, refreshed[IMAGE_ENCODER] = apply_mutable(encode, nets[IMAGE_ENCODER], frames, train=True)
-      encode = modules[TEMPORAL_ENCODER].apply
-      latent = encode(nets[TEMPORAL_ENCODER].collections, seen.mean, times, known).at(latent)
-    latents, _ = modules[TEMPORAL_GENERATOR].apply(nets[TEMPORAL_GENERATOR].collections, latent)
-    decode = modules[IMAGE_GENERATOR].apply
-    _, refreshed[IMAGE_GENERATOR] = apply_mutable(decode, nets[IMAGE_GENERATOR], latents, train=True)
+      encoded, refreshed[IMAGE_ENCODER] = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
+      latent = bound.apply(TEMPORAL_ENCODER, encoded.mean, times, known).at(latent)
+    latents, _ = bound.apply(TEMPORAL_GENERATOR, latent)
+    _, refreshed[IMAGE_GENERATOR] = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
     return {**nets, **refreshed}
 
+  def _bind(self, nets: Nets, frames: Video, *, bn_momentum: float = 0.9) -> BoundNets:
+    """The modules for frames [B, N, H, W, C] of this size, bound to their nets."""
+    height, width = frames.shape[2:4]
+    return BoundNets(self.modules((height, width), bn_momentum=bn_momentum), nets)
+
   def _has_anchors(self, batch: Batch) -> bool:
-    """Whether any frame is given; without, z_T ~ N(0, I)."""
+    """Whether there are conditioning frames; without them z_T ~ N(0, I)."""
     return not self.config.is_base and batch["conditioning"].shape[1] > 0
 
   def _times(self, batch: Batch, num_frames: int) -> tuple[jax.Array, jax.Array]:
-    """(times of the conditioning frames, int [B, G]; which of them are no padding, bool [B, G])."""
+    """Returns (times of the conditioning frames, int [B, G]; False where they are padding, bool [B, G])."""
     if "times" in batch:
       return jnp.maximum(batch["times"], 0), batch["times"] >= 0
     times = jnp.array(self.conditioning_indices(num_frames), jnp.int32)
@@ -364,52 +299,23 @@ class SrCgan(Gan):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
-  """Clips in training, and what came up on the way to them."""
+class _Generated:
+  """Clips generated in training, and intermediate results that losses use."""
 
   video: Video
   time_logits: jax.Array
   posterior: Gaussian | None
-  placed: Video | None
+  anchors: Video | None
   refreshed: Nets
 
 
-def time_cross_entropy(logits: jax.Array) -> jax.Array:
-  """L_anchor, the sum over steps of -log p(step i is i), the mean over clips (eq. 10).
-
-  Args:
-    logits: of the N times at each of N steps, float32 [B, N, N].
-
-  Returns:
-    float32 scalar; N log N for a guess.
-  """
-  right = jnp.diagonal(jax.nn.log_softmax(logits, axis=-1), axis1=1, axis2=2)
-  return -jnp.mean(jnp.sum(right, axis=-1))
-
-
-def _update(
-  name: str, trains: tuple[str, ...], loss_fn: LossFn, optimizer: AdamConfig, factors: Mapping[str, float] | None = None
-) -> Update:
-  return Update(
-    name=name,
-    trains=trains,
-    refreshes=trains,
-    loss_fn=loss_fn,
-    optimizer=scale_networks(make_optimizer(optimizer), factors or {}),
-    learning_rate=make_learning_rate(optimizer),
-  )
-
-
-def _divergence(posterior: Gaussian) -> jax.Array:
-  """KL to N(0, I) in nats, the mean over all that is encoded."""
-  return jnp.mean(kl_to_standard_normal(posterior))
-
-
-def _frame_error(frames: Video, truth: Video) -> jax.Array:
-  """Sum of squared differences of a frame, the mean over frames."""
-  return jnp.mean(jnp.sum(jnp.square(frames.astype(jnp.float32) - truth), axis=(2, 3, 4)))
-
-
-def _clip_error(video: Video, truth: Video) -> jax.Array:
-  """Sum of squared differences of a clip, the mean over clips."""
-  return _frame_error(video, truth) * video.shape[1]
+def _decoded_and_drawn(bound: BoundNets, frames: Video, key: PRNGKey) -> tuple[tuple[Video, Video], NetState]:
+  """Returns ((G_I(E_I(x)), G_I(z)), G_I with variables updated by the former)."""
+  encoded_key, drawn_key = jax.random.split(key)
+  posterior, _ = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
+  encoded = posterior.sample(encoded_key)
+  # Two passes: encoded latents have another distribution than drawn latents, so joint batch statistics would fit
+  # neither, nor those with which E_I is trained.
+  decoded, generator = bound.apply_mutable(IMAGE_GENERATOR, encoded, train=True)
+  drawn, _ = bound.apply_mutable(IMAGE_GENERATOR, jax.random.normal(drawn_key, encoded.shape), train=True)
+  return (decoded, drawn), generator

@@ -1,11 +1,11 @@
-"""Settings of SR-cGAN (SR-cGAN)."""
+"""Settings of SR-cGAN."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
+from vidgen_jax.gans.checks import check_counts, check_entries, check_weights
 
 
 def _adam(learning_rate: float) -> AdamConfig:
@@ -14,42 +14,43 @@ def _adam(learning_rate: float) -> AdamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SrCganConfig:
-  """Settings of SR-cGAN; the defaults are those of the paper, or of the specification where the paper is silent.
+  """Settings of SR-cGAN; the defaults are the paper's, or ours where the paper gives none.
 
-  Reconstruction errors are sums of squared differences of images in [-1, 1], divergences in nats, as in eqs. 2 and 9.
-  They far outweigh the adversarial losses, which are of the order of 1: with means over pixels in their place, G_I
-  follows a discriminator that hardly learns (its rate is 2e-7), and reconstructs nothing.
+  Reconstruction errors are sums of squared differences of images in [-1, 1], divergences are in nats, as in eqs. 2 and
+  9. They far outweigh the adversarial losses, which are of order 1. With means over pixels instead, G_I follows a
+  discriminator that hardly learns (its learning rate is 2e-7) and reconstructs nothing.
 
   Attributes:
-    channels: of the frames: 3, or 1 for grey.
-    num_classes: 1; the model knows no classes.
-    num_frames: N, length of the clips; must be that of the data.
-    image_steps: train steps of the first phase, on single frames; 0 leaves it out.
-    frames_per_clip: of each clip that the first phase sees.
-    anchors: the least and the greatest number of anchors of a training clip; (0, 0) trains the base model, which makes
+    channels: channels of the frames: 3, or 1 for greyscale.
+    num_classes: 1, the only valid value: the model has no classes.
+    num_frames: N, length of the clips; must equal `data.num_frames`.
+    image_steps: train steps of the first phase, on single frames; 0 skips it.
+    frames_per_clip: frames of each clip that the first phase sees.
+    anchors: smallest and largest number of anchors of a training clip; (0, 0) trains the base model, which generates
       clips from noise.
-    conditioning_indices: times of the anchors when clips are sampled and scored, 0-based, ascending, negative ones from the
-      end; () generates clips from z_T ~ N(0, I), as the base model always does.
-    image_widths: channels of the convolutions of E_I and, backwards, G_I; each halves height and width.
+    conditioning_indices: times of the anchors for sampling and scoring, 0-based and ascending; negative times count
+      from the end. () generates clips from z_T ~ N(0, I), as the base model always does.
+    image_widths: channels of the convolutions of E_I and, in reverse order, G_I; each halves height and width.
     image_features: D, length of z_I.
-    image_discriminator_widths: of D_I.
-    image_discriminator_features: of its linear layer.
+    image_discriminator_widths: channels of D_I's convolutions.
+    image_discriminator_features: units of D_I's linear layer.
     temporal_features: Z, length of z_T.
     hidden_features: units of each GRU layer of E_T and G_T.
-    temporal_discriminator_widths: of D_T; each halves height, width and, as far as it goes, time.
-    image_prior_weight: of KL(q(z_I | x) || N(0, I)) in E_I's loss.
-    encoder_reconstruction_weight: of the reconstruction error in E_I's loss (paper: 50).
-    generator_reconstruction_weight: of the same in G_I's loss (paper: 0.5).
-    clip_reconstruction_weight: of the reconstruction error of whole clips (eq. 9).
-    clip_prior_weight: of KL(q(z_T | A, T) || N(0, I)) (eq. 9).
-    anchor_weight: of the cross-entropy of time steps (eq. 10).
-    content_weight: of the adversarial loss (eq. 11); 0 is the ablation without L_content.
+    temporal_discriminator_widths: channels of D_T's convolutions; each halves height, width and, while it exceeds one
+      frame, time.
+    image_prior_weight: weight of KL(q(z_I | x) || N(0, I)) in E_I's loss.
+    encoder_reconstruction_weight: weight of the reconstruction error in E_I's loss (paper: 50).
+    generator_reconstruction_weight: weight of the reconstruction error in G_I's loss (paper: 0.5).
+    clip_reconstruction_weight: weight of the reconstruction error of whole clips (eq. 9).
+    clip_prior_weight: weight of KL(q(z_T | A, T) || N(0, I)) (eq. 9).
+    anchor_weight: weight of the cross-entropy of time steps (eq. 10).
+    content_weight: weight of the adversarial loss (eq. 11); 0 is the ablation without L_content.
     image_encoder_optimizer: Adam of E_I in the first phase.
     image_generator_optimizer: Adam of G_I in the first phase.
-    image_discriminator_optimizer: Adam of D_I (paper: a rate of 2e-7).
+    image_discriminator_optimizer: Adam of D_I (paper: learning rate 2e-7).
     clip_optimizer: Adam of E_T and G_T, and of E_I and G_I in the second phase.
-    fine_tuning_rate: by which E_I and G_I learn in the second phase, in units of `clip_optimizer`'s. At 1 G_I forgets
-      colours and shapes while G_T's first latents are poor.
+    fine_tuning_rate: learning rate of E_I and G_I in the second phase, as a multiple of `clip_optimizer`'s. At 1 G_I
+      forgets colours and shapes while G_T's first latents are poor.
     temporal_discriminator_optimizer: Adam of D_T.
     compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
   """
@@ -85,40 +86,32 @@ class SrCganConfig:
 
   @property
   def is_base(self) -> bool:
-    """Whether clips are made from noise."""
+    """Whether the model is the base model, which generates clips from noise."""
     return self.anchors == (0, 0)
 
   def __post_init__(self) -> None:
-    """Raises UserError for values that do not fit together."""
-    for name in ("image_widths", "image_discriminator_widths", "temporal_discriminator_widths"):
-      if not getattr(self, name) or min(getattr(self, name)) < 1:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must hold positive numbers")
-    for name in ("num_frames", "frames_per_clip", "image_features", "temporal_features", "hidden_features"):
-      if getattr(self, name) < 1:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must be at least 1")
+    """Raises UserError if a value is invalid or values contradict each other."""
+    check_entries(self, "image_widths", "image_discriminator_widths", "temporal_discriminator_widths")
+    check_counts(self, "num_frames", "frames_per_clip", "image_features", "temporal_features", "hidden_features")
     if self.num_classes != 1:
-      raise UserError(f"algorithm.num_classes={self.num_classes}: SR-cGAN knows no classes; leave it at 1")
-    if self.image_steps < 0:
-      raise UserError(f"algorithm.image_steps={self.image_steps} must be 0 or more")
+      raise UserError(f"algorithm.num_classes={self.num_classes} must be 1: SR-cGAN has no classes")
+    check_weights(self, "image_steps")
     least, most = self.anchors
     if not self.is_base and not 1 <= least <= most <= self.num_frames:
       raise UserError(
-        f"algorithm.anchors={self.anchors} must be a least and a greatest number within 1..{self.num_frames}, or (0, 0)"
+        f"algorithm.anchors={self.anchors} must be the smallest and the largest number of anchors, within "
+        f"1..{self.num_frames}, or (0, 0) for the base model"
       )
     times = [time + self.num_frames if time < 0 else time for time in self.conditioning_indices]
     if times != sorted(set(times)) or any(not 0 <= time < self.num_frames for time in times):
       raise UserError(
-        f"algorithm.conditioning_indices={self.conditioning_indices} must be different times in ascending order, of "
-        f"{self.num_frames} frames"
+        f"algorithm.conditioning_indices={self.conditioning_indices} must be distinct times in ascending order within "
+        f"clips of {self.num_frames} frames"
       )
     if self.is_base and times:
       raise UserError(
-        f"algorithm.conditioning_indices={self.conditioning_indices}: the base model (anchors (0, 0)) is given none"
+        f"algorithm.conditioning_indices={self.conditioning_indices} must be () for the base model, anchors=(0, 0)"
       )
-    for name in (
-      *("image_prior_weight", "encoder_reconstruction_weight", "generator_reconstruction_weight"),
-      *("clip_reconstruction_weight", "clip_prior_weight", "anchor_weight", "content_weight"),
-      "fine_tuning_rate",
-    ):
-      if not 0 <= getattr(self, name) < math.inf:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must be 0 or more")
+    check_weights(self, "image_prior_weight", "encoder_reconstruction_weight", "generator_reconstruction_weight")
+    check_weights(self, "clip_reconstruction_weight", "clip_prior_weight", "anchor_weight", "content_weight")
+    check_weights(self, "fine_tuning_rate")

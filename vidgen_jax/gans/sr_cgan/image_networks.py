@@ -1,7 +1,6 @@
 """E_I, G_I and D_I of SR-cGAN (III.B.1): a VAE-GAN of single frames.
 
-The paper's layer tables are not published; the layers are those that the specification chose after the same group's
-networks of that size.
+The paper's layer tables are not published; the layers follow the same group's other networks of this size.
 """
 
 import math
@@ -16,8 +15,8 @@ from vidgen_jax.nn.normalised_conv import NormalisedConv, activation
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
 from vidgen_jax.ops.gaussian import Gaussian
 
-HALVING = {"kernel_size": (4, 4), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
-"""A convolution of frames that halves height and width."""
+HALVING: dict[str, Any] = {"kernel_size": (4, 4), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
+"""Options of a convolution that halves height and width."""
 
 
 class ImageEncoder(nn.Module):
@@ -27,7 +26,7 @@ class ImageEncoder(nn.Module):
     widths: channels of the convolutions.
     latent_features: D, length of z_I.
     bn_momentum: see `BatchNorm`.
-    dtype: of the computation; the result is float32.
+    dtype: dtype of the computation; the result is float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
@@ -37,7 +36,7 @@ class ImageEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array, *, train: bool) -> Gaussian:
-    """q(z_I | x), [B, N, D], of frames [B, N, H, W, C] in [-1, 1], each by itself."""
+    """Maps frames [B, N, H, W, C] in [-1, 1], independently, to q(z_I | x), [B, N, D]."""
     x = frames.astype(self.dtype)
     for i, width in enumerate(self.widths):
       layer = NormalisedConv(width, **HALVING, bn_momentum=self.bn_momentum, dtype=self.dtype, name=f"down_{i}")
@@ -51,14 +50,14 @@ class ImageEncoder(nn.Module):
 
 
 class ImageGenerator(nn.Module):
-  """G_I: the encoder's mirror, ending in tanh.
+  """G_I: the encoder's layers in reverse order, with tanh at the end.
 
   Attributes:
     size: (height, width) of the frames.
-    widths: of the encoder; they are gone through backwards.
-    channels: of the frames.
+    widths: widths of the encoder, used in reverse order.
+    channels: channels of the frames.
     bn_momentum: see `BatchNorm`.
-    dtype: of the computation; the result is float32.
+    dtype: dtype of the computation; the result is float32.
   """
 
   size: tuple[int, int]
@@ -69,13 +68,13 @@ class ImageGenerator(nn.Module):
 
   @nn.compact
   def __call__(self, latent: jax.Array, *, train: bool) -> jax.Array:
-    """Frames [B, N, H, W, channels] in [-1, 1] of latents [B, N, D], each by itself."""
-    common = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+    """Maps latents [B, N, D], independently, to frames [B, N, H, W, channels] in [-1, 1]."""
+    common: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
     height, width = (side // 2 ** len(self.widths) for side in self.size)
     x = nn.Dense(height * width * self.widths[-1], dtype=self.dtype, name="input")(latent.astype(self.dtype))
     x = x.reshape(*latent.shape[:2], height, width, self.widths[-1])
     x = NormalisedConv(self.widths[-1], (1, 1), **common, name="first")(x, train=train)
-    doubling = {"kernel_size": (1, 4, 4), "strides": (1, 2, 2)}
+    doubling: dict[str, Any] = {"kernel_size": (1, 4, 4), "strides": (1, 2, 2)}
     for i, features in enumerate(reversed(self.widths[:-1])):
       x = NormalisedConv(features, **doubling, transposed=True, **common, name=f"up_{i}")(x, train=train)
     x = ConvTranspose3D(self.channels, **doubling, use_bias=True, dtype=self.dtype, name="output")(x)
@@ -87,8 +86,8 @@ class ImageDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the convolutions.
-    hidden_features: of the first linear map.
-    dtype: of the computation; logits are float32.
+    hidden_features: units of the first linear map.
+    dtype: dtype of the computation; logits are float32.
   """
 
   widths: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -97,7 +96,7 @@ class ImageDiscriminator(nn.Module):
 
   @nn.compact
   def __call__(self, frames: jax.Array) -> jax.Array:
-    """Logits float32 [B, N] of frames [B, N, H, W, C] in [-1, 1], each by itself."""
+    """Maps frames [B, N, H, W, C] in [-1, 1], independently, to logits float32 [B, N]."""
     x = frames.astype(self.dtype)
     for i, width in enumerate(self.widths):
       x = activation(Conv3D(width, **HALVING, use_bias=True, dtype=self.dtype, precision=None, name=f"down_{i}")(x))

@@ -1,18 +1,16 @@
-"""The six networks of SR-cGAN by name (SR-cGAN, III), and what clips they take."""
+"""The six networks of SR-cGAN by name (SR-cGAN, III), and the clip shapes that they accept."""
+
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.sr_cgan import (
-  ImageDiscriminator,
-  ImageEncoder,
-  ImageGenerator,
-  TemporalDiscriminator,
-  TemporalEncoder,
-  TemporalGenerator,
-)
+from vidgen_jax.gans.checks import check_channels, check_resolution
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
+from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEncoder, ImageGenerator
+from vidgen_jax.gans.sr_cgan.temporal_discriminator import TemporalDiscriminator
+from vidgen_jax.gans.sr_cgan.temporal_networks import TemporalEncoder, TemporalGenerator
 
 IMAGE_ENCODER = "image_encoder"
 IMAGE_GENERATOR = "image_generator"
@@ -26,13 +24,14 @@ def build_modules(config: SrCganConfig, size: tuple[int, int], *, bn_momentum: f
   """The modules by name; the base model has no temporal encoder.
 
   Args:
-    config: of the widths.
+    config: settings of SR-cGAN.
     size: (height, width) of the frames.
     bn_momentum: see `BatchNorm`.
   """
-  c, dtype = config, {"dtype": jnp.dtype(config.compute_dtype)}
-  image = {"bn_momentum": bn_momentum, **dtype}
-  modules = {
+  c = config
+  dtype: dict[str, Any] = {"dtype": jnp.dtype(config.compute_dtype)}
+  image: dict[str, Any] = {"bn_momentum": bn_momentum, **dtype}
+  modules: dict[str, nn.Module] = {
     IMAGE_ENCODER: ImageEncoder(c.image_widths, c.image_features, **image),
     IMAGE_GENERATOR: ImageGenerator(size, c.image_widths, c.channels, **image),
     IMAGE_DISCRIMINATOR: ImageDiscriminator(
@@ -48,22 +47,15 @@ def build_modules(config: SrCganConfig, size: tuple[int, int], *, bn_momentum: f
 
 
 def check_shape(config: SrCganConfig, num_frames: int, height: int, width: int, channels: int) -> None:
-  """Checks that the networks fit clips of this shape.
+  """Checks that the networks accept clips of this shape.
 
   Raises:
-    UserError: if not, naming the setting.
+    UserError: if they do not; the message names the setting.
   """
-  c = config
-  if channels != c.channels:
-    raise UserError(f"data.channels={channels} and algorithm.channels={c.channels} must be equal")
-  if num_frames != c.num_frames:
-    raise UserError(f"data.num_frames={num_frames} and algorithm.num_frames={c.num_frames} must be equal")
-  if c.frames_per_clip > num_frames:
-    raise UserError(f"algorithm.frames_per_clip={c.frames_per_clip} exceeds data.num_frames={num_frames}")
-  for name in ("image_widths", "image_discriminator_widths", "temporal_discriminator_widths"):
-    factor = 2 ** len(getattr(c, name))
-    if height % factor or width % factor:
-      raise UserError(
-        f"data.resolution gives frames of {height}x{width}, but the {len(getattr(c, name))} entries of "
-        f"algorithm.{name} need multiples of {factor}"
-      )
+  check_channels(config, channels)
+  if num_frames != config.num_frames:
+    raise UserError(f"data.num_frames={num_frames} and algorithm.num_frames={config.num_frames} must be equal")
+  if config.frames_per_clip > num_frames:
+    raise UserError(f"algorithm.frames_per_clip={config.frames_per_clip} exceeds data.num_frames={num_frames}")
+  names = ("image_widths", "image_discriminator_widths", "temporal_discriminator_widths")
+  check_resolution(config, height, width, {name: 2 ** len(getattr(config, name)) for name in names})

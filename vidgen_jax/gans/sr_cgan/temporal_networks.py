@@ -1,4 +1,4 @@
-"""E_T and G_T of SR-cGAN (III.C.1): two-layer GRUs between the latents of frames and the latent of a clip."""
+"""E_T and G_T of SR-cGAN (III.C.1): two-layer GRUs that map latents of frames to a clip's latent, and back."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ from vidgen_jax.ops.gaussian import Gaussian
 
 NUM_LAYERS = 2
 
-FIRST_LOG_VARIANCE = -4.0
-"""Of z_T before training: a spread of 1 would drown what E_T tells, and G_T would learn to ignore it."""
+INITIAL_LOG_VARIANCE = -4.0
+"""Log-variance of z_T before training: with variance 1 the noise would hide mu_T, and G_T would learn to ignore z_T."""
 
 
 class TemporalEncoder(nn.Module):
-  """E_T: reads the anchors in the order of their times, and tells a distribution of z_T.
+  """E_T: reads the anchors in the order of their times and predicts the distribution of z_T.
 
-  Each step sees the latent of a frame and its time, one of N. Padding leaves the state as it is, so that any number of
-  anchors is one program.
+  Each step reads the latent of a frame and its time, encoded as one of N. Padding leaves the state unchanged, so that
+  one compiled program serves any number of anchors.
 
   Attributes:
     num_frames: N, length of the clips.
-    latent_features: Z, length of z_T; the layer before it has twice as many.
+    latent_features: Z, length of z_T; the layer before it has 2 Z units.
     hidden_features: units of each GRU layer.
-    dtype: of the computation; the result is float32.
+    dtype: dtype of the computation; the result is float32.
   """
 
   num_frames: int
@@ -35,20 +35,20 @@ class TemporalEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, latents: jax.Array, times: jax.Array, known: jax.Array) -> Gaussian:
-    """q(z_T | A, T), [B, Z].
+    """Returns q(z_T | A, T), [B, Z].
 
     Args:
       latents: z_I of the anchors, [B, M, D].
-      times: int [B, M], 0-based.
-      known: bool [B, M]; False is padding.
+      times: 0-based times int [B, M].
+      known: bool [B, M]; False marks padding.
     """
-    place = jax.nn.one_hot(times, self.num_frames, dtype=self.dtype)
-    inputs = jnp.concatenate([latents.astype(self.dtype), place], axis=-1)
+    time = jax.nn.one_hot(times, self.num_frames, dtype=self.dtype)
+    inputs = jnp.concatenate([latents.astype(self.dtype), time], axis=-1)
     state = tuple(jnp.zeros((latents.shape[0], self.hidden_features), self.dtype) for _ in range(NUM_LAYERS))
     read = nn.scan(_Read, variable_broadcast="params", split_rngs={"params": False}, in_axes=1, out_axes=1)
     state, _ = read(self.hidden_features, self.dtype, name="read")(state, (inputs, known))
     x = activation(nn.Dense(2 * self.latent_features, dtype=self.dtype, name="hidden")(state[-1]))
-    biases = {"mean": 0.0, "log_variance": FIRST_LOG_VARIANCE}
+    biases = {"mean": 0.0, "log_variance": INITIAL_LOG_VARIANCE}
     mean, log_variance = (
       nn.Dense(self.latent_features, bias_init=nn.initializers.constant(bias), dtype=self.dtype, name=name)(x).astype(
         jnp.float32
@@ -59,13 +59,13 @@ class TemporalEncoder(nn.Module):
 
 
 class TemporalGenerator(nn.Module):
-  """G_T: unrolls z_T into the latents of all frames and, at each step, a guess at which one it is.
+  """G_T: unrolls z_T into the latents of all frames and, at each step, predicts the step's time.
 
   Attributes:
     num_frames: N, length of the clips.
     image_features: D, length of z_I.
     hidden_features: units of each GRU layer.
-    dtype: of the computation; the results are float32.
+    dtype: dtype of the computation; the results are float32.
   """
 
   num_frames: int
@@ -75,9 +75,9 @@ class TemporalGenerator(nn.Module):
 
   @nn.compact
   def __call__(self, latent: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(z_I of the frames [B, N, D], logits of the N time steps at every step [B, N, N]) of z_T [B, Z]."""
+    """Maps z_T [B, Z] to (z_I of the frames [B, N, D], logits of the N times at every step [B, N, N])."""
     z = latent.astype(self.dtype)
-    # Every step sees z_T; the first states are maps of it.
+    # Every step reads z_T, and the initial states are linear maps of it.
     first = nn.Dense(NUM_LAYERS * self.hidden_features, dtype=self.dtype, name="first_state")(z)
     state = tuple(jnp.tanh(part) for part in jnp.split(first, NUM_LAYERS, axis=-1))
     write = nn.scan(
@@ -94,39 +94,36 @@ class TemporalGenerator(nn.Module):
     return latents.astype(jnp.float32), times.astype(jnp.float32)
 
 
-def _step(cells: tuple[nn.Module, ...], state: tuple[jax.Array, ...], x: jax.Array) -> tuple[jax.Array, ...]:
-  """One step of stacked cells, each of which reads the new state of the one below."""
-  new = []
-  for cell, old in zip(cells, state, strict=True):
-    x, _ = cell(old, x)
-    new.append(x)
-  return tuple(new)
-
-
-class _Read(nn.Module):
-  """(states, (input, whether it counts)) to states."""
+class _StackedGru(nn.Module):
+  """One time step of stacked GRU cells, each of which reads the new state of the cell below."""
 
   hidden_features: int
   dtype: Any
+
+  def _step(self, state: tuple[jax.Array, ...], x: jax.Array) -> tuple[jax.Array, ...]:
+    new = []
+    for layer, old in enumerate(state):
+      x, _ = nn.GRUCell(self.hidden_features, dtype=self.dtype, name=f"gru_{layer}")(old, x)
+      new.append(x)
+    return tuple(new)
+
+
+class _Read(_StackedGru):
+  """(states, (input, whether it is known)) to (states, None)."""
 
   @nn.compact
   def __call__(
     self, state: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]
   ) -> tuple[tuple[jax.Array, ...], None]:
     x, known = inputs
-    cells = tuple(nn.GRUCell(self.hidden_features, dtype=self.dtype, name=f"gru_{i}") for i in range(NUM_LAYERS))
-    new = _step(cells, state, x)
+    new = self._step(state, x)
     return tuple(jnp.where(known[:, None], n, o) for n, o in zip(new, state, strict=True)), None
 
 
-class _Write(nn.Module):
-  """(states, z_T) to (states, the last one)."""
-
-  hidden_features: int
-  dtype: Any
+class _Write(_StackedGru):
+  """(states, z_T) to (states, state of the last layer)."""
 
   @nn.compact
   def __call__(self, state: tuple[jax.Array, ...], z: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    cells = tuple(nn.GRUCell(self.hidden_features, dtype=self.dtype, name=f"gru_{i}") for i in range(NUM_LAYERS))
-    state = _step(cells, state, z)
+    state = self._step(state, z)
     return state, state[-1]

@@ -1,7 +1,5 @@
-"""TrIVD-GAN-FP and DVD-GAN-FP: encoder and generator; discriminators are `residual_discriminator`."""
+"""TrIVD-GAN-FP: video prediction with transformation-based recurrent units and several discriminators.
 
-from vidgen_jax.gans.trivd.encoder import Encoder
-from vidgen_jax.gans.trivd.generator import Generator
-from vidgen_jax.gans.trivd.motion import check_moves, moving_units, stage_kernels
-
-__all__ = ["Encoder", "Generator", "check_moves", "moving_units", "stage_kernels"]
+Luc et al., "Transformation-based Adversarial Video Prediction on Large-Scale Data", arXiv:2003.04035. With other
+settings the same networks are DVD-GAN-FP (Clark et al., arXiv:1907.06571).
+"""

@@ -1,11 +1,12 @@
-"""Settings of TrIVD-GAN-FP (TrIVD-GAN-FP)."""
+"""Settings of TrIVD-GAN-FP."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.views import DECOMPOSITIONS
+from vidgen_jax.gans.checks import check_counts
+from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.ops import losses
 
@@ -18,32 +19,32 @@ class TrivdConfig:
   """Settings of TrIVD-GAN-FP; the defaults are the paper's (Kinetics-600, channel multiplier 48).
 
   Attributes:
-    conditioning_frames: Tc, leading frames that are given.
-    channels: of the frames: 3, or 1 for grey.
-    num_classes: 1 for unconditional training (a constant dummy class, appendix A).
-    decomposition: a name in `DECOMPOSITIONS`.
-    frames_per_clip: K, frames drawn for frame discriminators (the paper: 8, and 1 for a MoCoGAN-like model).
-    frames_from: what they are drawn from: the 'predicted' frames, or the whole 'video'.
-    downsampling: s, of downsampled and cropped views.
+    conditioning_frames: Tc, number of leading frames that are conditioning frames.
+    channels: channels of the frames: 3, or 1 for greyscale.
+    num_classes: number of classes; 1 for unconditional training (a constant dummy class, appendix A).
+    decomposition: discriminators, a name in `DECOMPOSITIONS`.
+    frames_per_clip: K, frames drawn for frame discriminators (paper: 8, and 1 for a MoCoGAN-like model).
+    frames_from: source of these frames: the 'predicted' frames, or the whole 'video'.
+    downsampling: s, divisor of height and width in downsampled and cropped views.
     head: 'mixed_projection' (eq. 15) or 'projection'.
-    recurrent_unit: a name in `RECURRENT_UNITS`.
-    generator_channels: ch of the generator.
-    generator_multipliers: widths of its stages over ch, coarsest first.
-    generator_blocks: residual blocks in a stage.
-    discriminator_channels: ch of the discriminators and of the encoder.
-    discriminator_multipliers: widths of their blocks over ch, finest first.
-    temporal_blocks: blocks with 3x3x3 convolutions in discriminators of clips.
-    downsample_time: halves time too in those blocks.
-    latent_features: of z.
-    class_features: of the class vector beside z.
-    spectral_norm: on all kernels.
+    recurrent_unit: unit of the generator, a name in `RECURRENT_UNITS`.
+    generator_channels: ch, channel multiplier of the generator.
+    generator_multipliers: widths of the generator's stages as multiples of ch, coarsest first.
+    generator_blocks: residual blocks per stage.
+    discriminator_channels: ch, channel multiplier of the discriminators and of the encoder.
+    discriminator_multipliers: widths of their blocks as multiples of ch, finest first.
+    temporal_blocks: number of blocks with 3x3x3 convolutions in video discriminators.
+    downsample_time: whether these blocks also halve time.
+    latent_features: length of z.
+    class_features: length of the class vector that is appended to z.
+    spectral_norm: whether kernels are spectrally normalised.
     orthogonal_penalty: weight of the generator's orthogonality penalty (E.2).
     discriminator_steps: discriminator updates per generator update (E.1).
     generator_optimizer: Adam of the generator.
     discriminator_optimizer: Adam of the discriminators.
     compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
-    remat: recomputes activations in the backward pass.
-    unroll: unrolls the recurrences (for CPUs).
+    remat: whether the backward pass recomputes activations.
+    unroll: whether recurrences are unrolled (for CPUs).
   """
 
   conditioning_frames: int = 5
@@ -74,12 +75,10 @@ class TrivdConfig:
   unroll: bool = False
 
   def __post_init__(self) -> None:
-    """Raises UserError for values that do not fit together."""
+    """Raises UserError if a value is invalid or values contradict each other."""
     for name, choices in {"decomposition": DECOMPOSITIONS, "recurrent_unit": RECURRENT_UNITS, "head": HEADS}.items():
       if getattr(self, name) not in choices:
-        raise UserError(f"algorithm.{name}={getattr(self, name)!r} is not one of {', '.join(choices)}")
-    for name in ("frames_per_clip", "downsampling"):
-      if getattr(self, name) < 1:
-        raise UserError(f"algorithm.{name}={getattr(self, name)} must be at least 1")
+        raise UserError(f"algorithm.{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
+    check_counts(self, "frames_per_clip", "downsampling")
     if len(self.discriminator_multipliers) < len(self.generator_multipliers):
       raise UserError("algorithm.discriminator_multipliers must have at least as many entries as generator_multipliers")

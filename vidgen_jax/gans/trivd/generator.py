@@ -1,4 +1,4 @@
-"""The generator that predicts frames."""
+"""The generator of TrIVD-GAN-FP."""
 
 from typing import Any
 
@@ -14,25 +14,25 @@ from vidgen_jax.nn.spectral import Conv, Dense, Embed
 
 
 class Generator(nn.Module):
-  """Predicts the frames that follow some conditioning frames (TrIVD-GAN-FP, appendix A).
+  """Predicts the frames that follow the conditioning frames (TrIVD-GAN-FP, appendix A).
 
-  A latent and a class vector make the coarsest features, equal for all frames. Every stage runs a recurrent unit over
-  time, whose initial state encodes the conditioning frames at that resolution, then a convolution and residual
-  blocks frame by frame, the last of which doubles the resolution.
+  A linear map of a latent and a class vector produces the coarsest features, equal for all frames. Every stage applies
+  a recurrent unit over time, whose initial state encodes the conditioning frames at that resolution, then frame by
+  frame a convolution and residual blocks; the last block doubles the resolution.
 
   Attributes:
     stage_widths: channels of each stage, coarsest first.
-    encoder_widths: channels of the encoder's blocks, finest first; as many as stages.
+    encoder_widths: channels of the encoder's blocks, finest first; one for each stage.
     recurrent_unit: a name in `RECURRENT_UNITS`.
-    blocks_per_stage: residual blocks in a stage.
-    num_classes: 1 stands for "no classes" (a constant dummy class).
-    class_features: width of the class vector.
-    channels: of the frames.
+    blocks_per_stage: residual blocks per stage.
+    num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
+    class_features: length of the class vector.
+    channels: channels of the frames.
     bn_momentum: see `BatchNorm`.
-    spectral_norm: on all kernels but the first linear map (appendix A).
+    spectral_norm: whether kernels are spectrally normalised, except the first linear map (appendix A).
     unroll: see `RecurrentUnit`.
-    remat: recomputes blocks and recurrent steps in the backward pass.
-    dtype: of the computation; parameters and statistics stay float32.
+    remat: whether the backward pass recomputes blocks and recurrent steps.
+    dtype: dtype of the computation; parameters and statistics stay float32.
   """
 
   stage_widths: tuple[int, ...]
@@ -55,23 +55,23 @@ class Generator(nn.Module):
     """Predicts frames.
 
     Args:
-      conditioning: frames [B, Tc, H, W, C] in [-1, 1].
+      conditioning: conditioning frames [B, Tc, H, W, C] in [-1, 1].
       latent: z, [B, D].
-      label: int [B]; zeros where there are no classes.
-      num_frames: how many frames to predict.
-      train: normalise by the batch's own statistics and advance the power iterations.
+      label: class labels int [B]; zeros for an unconditional model.
+      num_frames: number of frames to predict.
+      train: whether to normalise with the batch's own statistics and to advance the power iterations.
 
     Returns:
       float32 [B, num_frames, H, W, C] in [-1, 1].
 
     Raises:
-      ValueError: if the frames cannot be halved once per stage.
+      ValueError: if height or width cannot be halved once per stage.
     """
     batch, _, height, width, _ = conditioning.shape
     factor = 2 ** len(self.stage_widths)
     if height % factor or width % factor:
       raise ValueError(f"{len(self.stage_widths)} stages need frames divisible by {factor}, got {height}x{width}")
-    shared = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    shared: dict[str, Any] = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
     encoder = Encoder(self.encoder_widths, self.stage_widths, remat=self.remat, **shared, name="encoder")
     states = encoder(conditioning, train=train)
     embedded = Embed(self.num_classes, self.class_features, spectral_norm=self.spectral_norm, name="class_embedding")
@@ -90,7 +90,7 @@ class Generator(nn.Module):
     self, i: int, x: jax.Array, state: jax.Array, condition: jax.Array, *, num_frames: int, train: bool
   ) -> jax.Array:
     width = self.stage_widths[i]
-    shared = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    shared: dict[str, Any] = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
     unit_type = RECURRENT_UNITS[self.recurrent_unit]
     unit = unit_type(width, unroll=self.unroll, remat=self.remat, **shared, name=f"stage_{i}_unit")
     x = unit(x, state, num_steps=num_frames, train=train)

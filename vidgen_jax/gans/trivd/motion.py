@@ -1,4 +1,4 @@
-"""What the recurrent units of a generator tell about motion."""
+"""Motion that the generator's recurrent units report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from vidgen_jax.nn.recurrent import RECURRENT_UNITS, WarpingUnit
 
 
 def check_moves(recurrent_unit: str) -> None:
-  """Checks that a unit moves its state by kernels, from which motion can be read.
+  """Checks that a unit moves its state with kernels, from which motion can be read.
 
   Args:
     recurrent_unit: a name in `RECURRENT_UNITS`.
 
   Raises:
-    UserError: if it does not, naming the units that do.
+    UserError: if it does not; the message names the units that do.
   """
   if recurrent_unit not in moving_units():
     raise UserError(
@@ -26,15 +26,15 @@ def check_moves(recurrent_unit: str) -> None:
 
 
 def moving_units() -> tuple[str, ...]:
-  """The names of the units that leave kernels in the collection `MOTION`."""
+  """Names of the units that write kernels to the collection `MOTION`."""
   return tuple(name for name, unit in RECURRENT_UNITS.items() if issubclass(unit, WarpingUnit))
 
 
 def stage_kernels(motion: Mapping[str, Any], stage: int) -> jax.Array:
-  """The kernels of a stage's unit, [B, T, h, w, k*k].
+  """Warping kernels of one stage's unit, [B, T, h, w, k*k].
 
   Args:
-    motion: the collection `MOTION` that a `Generator` with warping units has left.
+    motion: the collection `MOTION` of a `Generator` with warping units.
     stage: 0 for the coarsest.
   """
   return motion[f"stage_{stage}_unit"]["kernels"]
