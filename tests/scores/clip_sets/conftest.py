@@ -1,4 +1,4 @@
-"""Clips whose pixels say which clip and which frame they are, in every form that can be read."""
+"""Clips whose pixels encode the clip and the frame, in every readable format."""
 
 import io
 from fractions import Fraction
@@ -29,16 +29,16 @@ def marked_clip(clip, num_frames=6, height=8, width=8):
 
 
 def marks(clip):
-  """[(clip, frame), ...] as the pixels of a marked clip say, up to what a lossy codec does."""
+  """[(clip, frame), ...] from the pixels of a marked clip, rounded because codecs are lossy."""
   means = np.asarray(clip, float).mean(axis=(1, 2))
   return [(round(red / 10), round(green / 20)) for red, green, _ in means]
 
 
 def write_video(path: Path, frames) -> Path:
-  """uint8[T, H, W, 3] -> a video of the kind that the suffix says; H and W at least 16, and even."""
+  """Writes uint8[T, H, W, 3] as a video in the format of the suffix; H and W are even and at least 16."""
   codec = SUFFIX_CODECS[path.suffix]
   path.parent.mkdir(parents=True, exist_ok=True)
-  # A palette of grey levels would lose the marks.
+  # A palette of grey levels would lose the colours.
   pixel_format = {"gif": "rgb8"}.get(codec, "yuv420p")
   with av.open(path, "w") as output:
     stream = output.add_stream(codec, rate=Fraction(25))
@@ -52,7 +52,7 @@ def write_video(path: Path, frames) -> Path:
 
 
 def strip_bytes(frames) -> bytes:
-  """uint8[T, H, W, 3] -> PNG with the frames side by side."""
+  """Returns uint8[T, H, W, 3] as a PNG with the frames side by side."""
   buffer = io.BytesIO()
   Image.fromarray(np.concatenate(list(frames), axis=1)).save(buffer, "PNG")
   return buffer.getvalue()
@@ -65,7 +65,7 @@ def write_strip(path: Path, frames) -> Path:
 
 
 def write_frames(folder: Path, frames, *, name="{:04d}.png") -> Path:
-  """uint8[T, H, W, 3] -> one image for each frame."""
+  """Writes uint8[T, H, W, 3] as one image per frame."""
   folder.mkdir(parents=True, exist_ok=True)
   for index, frame in enumerate(frames):
     Image.fromarray(frame).save(folder / name.format(index))
@@ -74,7 +74,7 @@ def write_frames(folder: Path, frames, *, name="{:04d}.png") -> Path:
 
 @pytest.fixture(scope="session")
 def make():
-  """Writers of marked clips, and the reader of their marks."""
+  """Writers of marked clips, and the reader of the marks."""
   return SimpleNamespace(
     clip=marked_clip, marks=marks, video=write_video, strip=write_strip, frames=write_frames, strip_bytes=strip_bytes
   )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.clip_sets import ClipOptions, npy, open_clips
+from vidgen_jax.scores.clip_sets import ClipOptions, arrays, open_clips
 from vidgen_jax.scores.clip_sets.arrays import clip_layout
 
 WRITERS = {"npy": np.save, "npz": np.savez, "compressed.npz": np.savez_compressed}
@@ -30,7 +30,7 @@ def read(path, **options):
 @pytest.mark.parametrize("layout", ["NTHWC", "NTCHW", "NCTHW"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_layouts(tmp_path, make, kind, layout, order, caplog):
-  # Height and width differ, so that no pair of axes can be confused unnoticed.
+  # Height and width differ, so that the test detects any confusion of axes.
   videos = clips_array(make, height=8, width=10)
   stored = videos.transpose(["NTHWC".index(axis) for axis in layout])
   path = tmp_path / f"a.{kind}"
@@ -45,7 +45,7 @@ def test_layouts(tmp_path, make, kind, layout, order, caplog):
   [
     ((7, 16, 64, 64, 3), "THWC"),
     ((7, 16, 64, 64, 1), "THWC"),
-    ((7, 3, 64, 64, 3), "THWC"),  # three frames, not three channels: the last axis goes first
+    ((7, 3, 64, 64, 3), "THWC"),  # three frames, not three channels: the last axis has priority
     ((7, 16, 3, 64, 64), "TCHW"),
     ((7, 3, 16, 64, 64), "CTHW"),
     ((3, 16, 1, 64, 64), "TCHW"),  # three clips
@@ -97,7 +97,7 @@ def test_an_npz_with_several_arrays_lists_them(tmp_path, make):
 
 @pytest.mark.parametrize("with_truth", [False, True])
 def test_samples_of_this_project(tmp_path, make, caplog, with_truth):
-  # Samples are whole clips: nothing is put before them, whatever was given.
+  # Samples are whole clips: conditioning frames are not added to them.
   samples = np.stack([[make.clip(10 * clip % 7 + sample, 6) for sample in range(2)] for clip in range(3)])
   arrays = {
     "conditioning": 255 - samples[:, 0, :2],
@@ -117,7 +117,7 @@ def test_samples_of_this_project(tmp_path, make, caplog, with_truth):
   np.testing.assert_array_equal(read(tmp_path / "samples.npz", num_frames=3), [clip[:3] for clip in expected])
 
 
-def test_samples_of_which_no_frame_was_given(tmp_path, make):
+def test_samples_without_conditioning_frames(tmp_path, make):
   samples = np.stack([[make.clip(clip, 4)] for clip in range(3)])
   np.savez(
     tmp_path / "a.npz", conditioning=samples[:, 0, :0], conditioning_indices=np.zeros(0, np.int32), samples=samples
@@ -126,18 +126,18 @@ def test_samples_of_which_no_frame_was_given(tmp_path, make):
 
 
 @pytest.mark.parametrize(
-  ("arrays", "message"),
+  ("shapes", "message"),
   [
     (
       {"conditioning": (4, 2, 8, 8, 3), "samples": (4, 2, 5, 8, 8, 4)},
       r"samples \(4, 2, 5, 8, 8, 4\) are not \[N, l, T, H, W",
     ),
-    # Not the lone array of five axes: the frames that were given are no clips.
+    # The single array of five axes is not chosen: conditioning frames are no clips.
     ({"first": (4, 2, 8, 8, 3), "samples": (4, 2, 5, 8, 8, 3)}, r"holds first \[4, 2, 8, 8, 3\], samples \[.* not one"),
   ],
 )
-def test_samples_that_cannot_be_read_are_refused(tmp_path, arrays, message):
-  np.savez(tmp_path / "a.npz", **{name: np.zeros(shape, np.uint8) for name, shape in arrays.items()})
+def test_unreadable_samples_are_refused(tmp_path, shapes, message):
+  np.savez(tmp_path / "a.npz", **{name: np.zeros(shape, np.uint8) for name, shape in shapes.items()})
   with pytest.raises(UserError, match=message):
     open_clips(tmp_path / "a.npz", ClipOptions())
 
@@ -166,18 +166,18 @@ def test_python_objects_are_never_unpickled(tmp_path, kind, monkeypatch):
     (np.zeros((2, 3, 8, 8, 3), bool), r"array a.npy is of type bool; save clips as uint8 of 0..255, or as floats"),
     (np.zeros((2, 3, 8, 8, 3), complex), "array a.npy is of type complex128"),
     (np.zeros((0, 3, 8, 8, 3), np.uint8), r"cannot be used: empty: shape \(0, 3, 8, 8, 3\)"),
-    (np.zeros((8, 8, 3), np.uint8), r"cannot be used: shape \(8, 8, 3\) is no \[N, T, H, W, C\]"),
+    (np.zeros((8, 8, 3), np.uint8), r"cannot be used: shape \(8, 8, 3\) is not \[N, T, H, W, C\]"),
     (np.zeros((2, 3, 8, 8, 3), np.uint8), r"cannot be used: 3 frames, 4 are needed; lower --num_frames"),
   ],
 )
-def test_what_is_no_clips(tmp_path, array, message):
+def test_arrays_that_are_no_clips_are_refused(tmp_path, array, message):
   np.save(tmp_path / "a.npy", array)
   with pytest.raises(UserError, match=message):
     open_clips(tmp_path / "a.npy", ClipOptions(num_frames=4))
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_cut_off_files_are_known_before_they_are_read(tmp_path, make, kind):
+def test_truncated_files_are_detected_on_opening(tmp_path, make, kind):
   path = tmp_path / f"a.{kind}"
   WRITERS[kind](path, clips_array(make))
   path.write_bytes(path.read_bytes()[:-100])
@@ -185,7 +185,7 @@ def test_cut_off_files_are_known_before_they_are_read(tmp_path, make, kind):
     open_clips(path, ClipOptions())
 
 
-def test_a_changed_byte_of_a_compressed_array_is_known(tmp_path):
+def test_a_changed_byte_of_a_compressed_array_is_detected(tmp_path):
   noise = np.random.default_rng(0).integers(256, size=(6, 8, 8, 3), dtype=np.uint8)
   for name, array in {"one": noise, "many": noise[None]}.items():
     path = tmp_path / f"{name}.npz"
@@ -197,7 +197,7 @@ def test_a_changed_byte_of_a_compressed_array_is_known(tmp_path):
       open_clips(path, ClipOptions())
 
 
-def test_damage_of_a_folder_is_known_before_it_is_read(tmp_path, make):
+def test_damage_in_a_folder_is_detected_on_opening(tmp_path, make):
   noise = np.random.default_rng(0).integers(256, size=(16, 32, 32, 3), dtype=np.uint8)
   for index in range(3):
     np.savez_compressed(tmp_path / f"{index}.npz", noise)
@@ -216,7 +216,7 @@ def test_headers_of_the_second_version_are_read(tmp_path, make):
 
 
 def test_a_large_end_of_a_local_zip_header_is_skipped(tmp_path, make):
-  # Writers may pad a member's own header, which the archive's directory does not tell.
+  # Writers can pad a member's own header, which the archive's directory does not record.
   buffer = io.BytesIO()
   np.save(buffer, clips_array(make))
   info = zipfile.ZipInfo("video.npy")
@@ -226,26 +226,23 @@ def test_a_large_end_of_a_local_zip_header_is_skipped(tmp_path, make):
   np.testing.assert_array_equal(read(tmp_path / "a.npz"), clips_array(make))
 
 
-def test_what_was_unpacked_is_removed(tmp_path, make, monkeypatch):
-  made = []
-  original = npy.tempfile.TemporaryFile
-  monkeypatch.setattr(npy.tempfile, "TemporaryFile", lambda: made.append(original()) or made[-1])
+def test_unpacked_arrays_are_removed(tmp_path, make, monkeypatch):
+  monkeypatch.setattr(arrays.tempfile, "tempdir", str(tmp_path / "scratch"))
+  (tmp_path / "scratch").mkdir()
   np.savez_compressed(tmp_path / "a.npz", clips_array(make))
   with open_clips(tmp_path / "a.npz", ClipOptions()) as clips:
-    assert not made[0].closed
+    assert len(list((tmp_path / "scratch").iterdir())) == 1
     clips[1]
-  assert made[0].closed
+  assert not list((tmp_path / "scratch").iterdir())
   clips = open_clips(tmp_path / "a.npz", ClipOptions())
-  assert not made[1].closed
+  assert len(list((tmp_path / "scratch").iterdir())) == 1
   del clips
-  assert made[1].closed
-  # A file without a name is gone with its handle.
-  assert not any(str(file.name).startswith("/") for file in made)
+  assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_too_little_room_to_unpack_is_told(tmp_path, make, monkeypatch):
-  usage = npy.shutil.disk_usage(tmp_path)._replace(free=10)
-  monkeypatch.setattr(npy.shutil, "disk_usage", lambda path: usage)
+def test_a_full_disk_is_reported_before_unpacking(tmp_path, make, monkeypatch):
+  usage = arrays.shutil.disk_usage(tmp_path)._replace(free=10)
+  monkeypatch.setattr(arrays.shutil, "disk_usage", lambda path: usage)
   np.savez_compressed(tmp_path / "a.npz", clips_array(make))
   with pytest.raises(UserError, match=r"a.npz needs .* GB to be unpacked and .* set TMPDIR to a larger disk"):
     open_clips(tmp_path / "a.npz", ClipOptions())
@@ -261,7 +258,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, kind):
   path = tmp_path / f"a.{kind}"
   WRITERS[kind](path, videos)
   del videos
-  # The first time, modules are loaded and caches made.
+  # The first pass loads modules and fills caches.
   with open_clips(path, ClipOptions(max_clips=2)) as clips:
     list(clips.batches(2))
   tracemalloc.start()
@@ -275,8 +272,8 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, kind):
   finally:
     tracemalloc.stop()
   assert count == num_clips
-  # Unpacking goes through a buffer of a few MB, whatever the size of the array.
-  assert peak < 5 * batch_size * clip_bytes + (3 << 20 if kind == "compressed.npz" else 0)
+  # Unpacking uses a buffer of a few MB, whatever the size of the array.
+  assert peak < 5 * batch_size * clip_bytes + (3 << 20 if kind != "npy" else 0)
 
 
 def num_handles():
@@ -284,7 +281,7 @@ def num_handles():
 
 
 def test_thousands_of_files_need_few_handles(tmp_path, make):
-  # A mapping keeps a file open; most systems allow 1024.
+  # A mapping keeps its file open, and most systems allow 1024 of them.
   for index in range(60):
     np.save(tmp_path / f"{index}.npy", make.clip(1)[None])
     np.savez_compressed(tmp_path / f"{index}.npz", make.clip(1)[None])

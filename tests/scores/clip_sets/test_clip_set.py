@@ -12,8 +12,8 @@ from vidgen_jax.data.transforms import decode_squares
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.clip_sets import ClipOptions, open_clips
 from vidgen_jax.scores.clip_sets.framing import frame_array
-from vidgen_jax.scores.clip_sets.images import VideoReader
 from vidgen_jax.scores.clip_sets.threads import ordered_map
+from vidgen_jax.scores.clip_sets.videos import open_video
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_random_access(folder, make):
       clips[index]
 
 
-def test_a_left_iteration_ends_its_threads(folder):
+def test_closing_an_iteration_ends_its_threads(folder):
   clips = open_clips(folder, ClipOptions())
   before = threading.active_count()
   batches = clips.batches(1)
@@ -59,7 +59,7 @@ def test_a_left_iteration_ends_its_threads(folder):
   assert threading.active_count() == before
 
 
-# Of 10 frames: the middle window of 3 with stride 2 spans 5, so it begins at (10 - 5) // 2 = 2.
+# 10 frames: the middle window of 3 with stride 2 spans 5, so it starts at (10 - 5) // 2 = 2.
 @pytest.mark.parametrize(
   ("options", "frames"),
   [
@@ -87,13 +87,13 @@ def test_windows_of_every_kind_of_clip(tmp_path, make, options, frames):
 
 
 @pytest.mark.parametrize(("window", "measured", "read"), [("start", 3, 3), ("centre", 10, 6)])
-def test_no_more_is_decoded_than_the_window_needs(tmp_path, make, monkeypatch, window, measured, read):
-  # The middle window of 3 of 10 frames is 3, 4, 5, and where the middle is needs all of them.
+def test_only_the_needed_frames_are_decoded(tmp_path, make, monkeypatch, window, measured, read):
+  # The middle window of 3 of 10 frames is 3, 4, 5; finding the middle takes all 10.
   make.video(tmp_path / "a.mp4", make.clip(0, 10, height=16, width=16))
   decoded = []
   original = decode._Frame
   monkeypatch.setattr(decode, "_Frame", lambda *fields: decoded.append(fields) or original(*fields))
-  reader = VideoReader(tmp_path / "a.mp4", "a", ClipOptions(num_frames=3, window=window), what="--real")
+  reader = open_video(tmp_path / "a.mp4", "a", ClipOptions(num_frames=3, window=window), what="--real")
   assert len(decoded) == measured
   reader.read(0)
   assert len(decoded) == measured + read
@@ -107,7 +107,7 @@ def test_a_video_whose_size_changes_is_no_clip(tmp_path, make):
     measure_video(io.BytesIO(b"".join(parts)))
 
 
-def test_damage_after_the_window_is_not_met(tmp_path, make):
+def test_damage_behind_the_window_does_not_matter(tmp_path, make):
   rng = np.random.default_rng(0)
   noise = rng.integers(256, size=(40, 32, 32, 3), dtype=np.uint8)
   data = make.video(tmp_path / "a.mkv", noise).read_bytes()
@@ -146,7 +146,7 @@ def test_grey_is_repeated_and_colour_becomes_luma():
   assert frame_array(colours, ClipOptions(channels=1)).ravel().tolist() == [76, 150, 29]
 
 
-def test_mixed_sizes_are_told_with_examples(tmp_path, make):
+def test_mixed_sizes_are_reported_with_examples(tmp_path, make):
   make.strip(tmp_path / "a.png", make.clip(0))
   make.video(tmp_path / "b.mp4", make.clip(0, height=16, width=32))
   message = (
@@ -159,7 +159,7 @@ def test_mixed_sizes_are_told_with_examples(tmp_path, make):
   assert len(open_clips(tmp_path, ClipOptions(max_clips=1))) == 1
 
 
-def test_mixed_lengths_are_told_with_examples(tmp_path, make):
+def test_mixed_lengths_are_reported_with_examples(tmp_path, make):
   make.strip(tmp_path / "a.png", make.clip(0))
   np.save(tmp_path / "b.npy", make.clip(0, 9))
   message = "mixes lengths: a.png has 6 frames, b.npy has 9 frames; make them equal with --num_frames=N"
@@ -171,20 +171,20 @@ def test_mixed_lengths_are_told_with_examples(tmp_path, make):
     open_clips(tmp_path, ClipOptions(frame_stride=2))
 
 
-def test_a_few_of_many_files_are_drawn_and_always_the_same(tmp_path, make):
+def test_max_clips_draws_files_with_a_fixed_seed(tmp_path, make):
   for label, name in enumerate("abcd"):
     for index in range(10):
       make.strip(tmp_path / name / f"{index}.png", make.clip(label, 4))
   clips = open_clips(tmp_path, ClipOptions(max_clips=12))
   assert len(set(clips.clip_names)) == len(clips) == 12
   assert clips.clip_names == sorted(clips.clip_names)
-  assert set(clips.labels) == {0, 1, 2, 3}  # the first twelve are all of a and b
+  assert set(clips.labels) == {0, 1, 2, 3}  # the first twelve are of a and b only
   assert open_clips(tmp_path, ClipOptions(max_clips=12)).clip_names == clips.clip_names
   assert np.concatenate(list(clips.batches(5))).shape == (12, *clips.clip_shape)
   assert open_clips(tmp_path, ClipOptions(max_clips=50)).clip_names == open_clips(tmp_path, ClipOptions()).clip_names
 
 
-def test_unusable_files_and_files_of_many_clips_count_as_what_they_hold(folder, make):
+def test_max_clips_counts_clips_and_not_files(folder, make):
   (folder / "0.png").write_bytes(b"")
   every = open_clips(folder, ClipOptions())
   clips = open_clips(folder, ClipOptions(max_clips=len(every)))
@@ -222,14 +222,14 @@ def test_videos_are_measured_and_iterated(tmp_path, make, name):
     assert make.marks(frames) == [(3, frame) for frame in range(8) if wanted is None or frame in wanted]
 
 
-def test_what_is_no_video_is_not_measured():
+def test_files_that_are_no_videos_are_not_measured():
   with pytest.raises(UnreadableVideoError, match="empty file"):
     measure_video(io.BytesIO(b""))
   with pytest.raises(UnreadableVideoError, match="corrupt or not a video"):
     next(iterate_frames(io.BytesIO(bytes(1000))))
 
 
-def test_ordered_map_keeps_the_order_and_its_distance():
+def test_ordered_map_keeps_the_order_and_does_not_run_ahead():
   release = threading.Event()
   started = []
 
@@ -242,7 +242,7 @@ def test_ordered_map_keeps_the_order_and_its_distance():
   results = ordered_map(wait, iter(range(50)), ahead=4)
   threading.Timer(0.05, release.set).start()
   assert next(results) == 0
-  # Of the 50 items, those were begun that are at most 4 ahead.
+  # At most 4 of the 50 items have been started.
   assert len(started) <= 4
   assert list(results) == [-item for item in range(1, 50)]
 
@@ -259,7 +259,7 @@ def test_ordered_map_raises_in_place():
     next(results)
 
 
-def test_ordered_map_leaves_undone_what_nobody_waits_for():
+def test_ordered_map_cancels_items_when_closed():
   started = []
 
   def slow(item):

@@ -12,7 +12,7 @@ from vidgen_jax.scores.clip_sets import ClipOptions, open_clips
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory, make):
-  """Data set 'marked': train clips 0..5, test clips 6..9, of 10 frames but for clip 7, of 4. Two classes."""
+  """Data set 'marked' with two classes: train clips 0..5, test clips 6..9; 10 frames each, 4 in clip 7."""
   root = tmp_path_factory.mktemp("marked")
   for clip in range(10):
     folder = root / "source" / ("train" if clip < 6 else "test") / f"class{clip % 2}"
@@ -59,7 +59,7 @@ def test_neither_a_path_nor_a_data_set(data_dir, path):
     open_clips(path, ClipOptions(), what="--fake", data_dir=data_dir)
 
 
-def test_an_unknown_split_is_told_with_those_that_there_are(data_dir):
+def test_an_unknown_split_is_reported_with_the_known_ones(data_dir):
   message = "data set marked has no split 'val'; give one of --real=marked/test, --real=marked/train$"
   with pytest.raises(UserError, match=message):
     open_clips("marked/val", ClipOptions(), data_dir=data_dir)
@@ -72,7 +72,7 @@ def test_a_data_set_of_short_clips_only(data_dir):
     open_clips("marked/train", ClipOptions(num_frames=11), data_dir=data_dir)
 
 
-def test_options_are_as_their_documentation_says():
+def test_needed_frames_and_stop():
   options = ClipOptions(num_frames=3, frame_stride=4)
   assert (options.needed_frames, options.stop) == (9, 9)
   assert dataclasses.replace(options, window="centre").stop is None

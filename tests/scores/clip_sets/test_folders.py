@@ -32,7 +32,7 @@ def test_videos_in_the_order_of_their_names(tmp_path, make, suffix):
 
 
 def test_a_gif_is_a_video(tmp_path, make):
-  # 8 bits a pixel hold 8 levels of red and of green, so only black and white keep their place.
+  # 8 bits per pixel hold 8 levels of red and green; only black and white are exact.
   frames = np.zeros((5, 16, 16, 3), np.uint8)
   frames[::2] = 255
   make.video(tmp_path / "a.gif", frames)
@@ -57,7 +57,7 @@ def test_folders_of_single_frames_in_the_order_of_their_numbers(tmp_path, make):
   assert found == {"clip_0001": expected(1, 12), "clip_0002": expected(2, 12), "x/y": expected(3, 12)}
 
 
-def test_the_folder_itself_may_be_the_clip(tmp_path, make):
+def test_the_folder_itself_can_be_the_clip(tmp_path, make):
   make.frames(tmp_path / "clip", make.clip(4))
   assert read_marks(make, tmp_path / "clip") == {"clip": expected(4)}
 
@@ -67,7 +67,7 @@ def test_frames_twice_as_wide_as_high_are_no_strips(tmp_path, make):
   assert open_clips(tmp_path, ClipOptions()).clip_shape == (6, 8, 16, 3)
 
 
-def test_a_preview_beside_frames_is_no_frame(tmp_path, make):
+def test_a_preview_next_to_frames_is_no_frame(tmp_path, make):
   make.frames(tmp_path / "clip", make.clip(4))
   make.frames(tmp_path / "clip", make.clip(4, 1), name="preview.png")
   clips = open_clips(tmp_path, ClipOptions())
@@ -81,9 +81,9 @@ def test_a_preview_beside_frames_is_no_frame(tmp_path, make):
   ("names", "reason"),
   [
     (("a_{}.png", "b_{}.png"), r"images named a_#.png and b_#.png; give each clip a folder of its own"),
-    (("clip1_{}.png", "clip2_{}.png"), r"images named clip#_#.png do not differ in just one number"),
-    (("{}.png", "0{}.png"), r"images named #.png do not differ in just one number"),
-    (("{0}_{0}.png",), r"images named #_#.png do not differ in just one number"),
+    (("clip1_{}.png", "clip2_{}.png"), r"images named clip#_#.png do not differ in exactly one number"),
+    (("{}.png", "0{}.png"), r"images named #.png do not differ in exactly one number"),
+    (("{0}_{0}.png",), r"images named #_#.png do not differ in exactly one number"),
   ],
 )
 def test_frames_of_several_clips_in_one_folder_are_not_mixed(tmp_path, make, names, reason):
@@ -101,7 +101,7 @@ def test_a_damaged_frame_skips_its_clip_only(tmp_path, make):
   assert clips.clip_names == ["1"]
   assert clips.skipped[0][0] == "0"
   assert clips.skipped[0][1].startswith("frame 0003.png: corrupt image")
-  # Behind the window, damage does not matter.
+  # Damage behind the window does not matter.
   assert len(open_clips(tmp_path, ClipOptions(num_frames=3))) == 2
 
 
@@ -112,15 +112,15 @@ def test_frames_of_two_sizes_are_no_clip(tmp_path, make):
     open_clips(tmp_path, ClipOptions())
 
 
-def test_sixteen_bits_are_not_cut_off(tmp_path):
+def test_sixteen_bit_images_are_refused(tmp_path):
   for index in range(3):
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / f"{index}.png")
   with pytest.raises(UserError, match=r"frame 0.png: image of more than 8 bits a channel \(mode I;16\)"):
     open_clips(tmp_path, ClipOptions())
 
 
-def test_a_second_page_that_is_none(make):
-  # Pillow finds the pages of a TIFF one after the other, when their number is asked for.
+def test_a_damaged_second_page_of_a_tiff(make):
+  # Pillow reads the pages of a TIFF one after the other when it counts them.
   buffer = io.BytesIO()
   Image.open(io.BytesIO(make.strip_bytes(make.clip(0)))).save(buffer, "TIFF")
   data = bytearray(buffer.getvalue())
@@ -151,7 +151,7 @@ def test_class_folders_give_labels(tmp_path, make):
   assert clips.clip_names == ["run/clip", "walk/b.npy[0]", "walk/b.npy[1]", "walk/b.npy[2]", "walk/deep/0.mp4"]
   assert clips.labels.dtype == np.int32
   assert clips.labels.tolist() == [0, 1, 1, 1, 1]
-  # A label means the same however few clips are read, and there is one for each of them.
+  # Labels do not depend on the number of clips, and each clip has one.
   for num_clips in (1, 2):
     few = open_clips(tmp_path, ClipOptions(max_clips=num_clips))
     assert (few.class_names, len(few)) == (("run", "walk"), num_clips)
@@ -161,14 +161,14 @@ def test_class_folders_give_labels(tmp_path, make):
 def test_no_labels_without_two_classes(tmp_path, make):
   for name in ("walk/0.png", "train/0.png", "test/0.png"):
     make.strip(tmp_path / "one" / name if name.startswith("walk") else tmp_path / "splits" / name, make.clip(0))
-  for name in ("walk/0.png", "run/0.png", "beside.png"):
-    make.strip(tmp_path / "beside" / name, make.clip(0))
-  for name in ("one", "splits", "beside"):
+  for name in ("walk/0.png", "run/0.png", "outside.png"):
+    make.strip(tmp_path / "outside" / name, make.clip(0))
+  for name in ("one", "splits", "outside"):
     clips = open_clips(tmp_path / name, ClipOptions())
     assert (clips.labels, clips.class_names) == (None, ())
 
 
-def test_leftovers_and_hidden_files_are_passed_over(tmp_path, make):
+def test_other_and_hidden_files_are_ignored(tmp_path, make):
   make.strip(tmp_path / "0.png", make.clip(0))
   for name in (
     "notes.txt",
@@ -198,7 +198,7 @@ def test_unusable_files_are_listed_and_one_warning_counts_them(tmp_path, make, c
   assert clips.clip_names == ["good.png"]
   assert dict(clips.skipped) == {
     "empty.mp4": "empty file",
-    "labels.npy": "shape (3,) is no [N, T, H, W, C]",
+    "labels.npy": "shape (3,) is not [N, T, H, W, C]",
     "moments.npz": "holds mean [3], and not one array [N, T, H, W, C]; give that array one of the names video, "
     "videos, samples",
     "short.png": "3 frames, 4 are needed; lower --num_frames",
@@ -241,7 +241,7 @@ def test_one_unusable_file_says_why(tmp_path, make):
     open_clips(tmp_path / "a.png", ClipOptions(num_frames=4, frame_stride=2))
 
 
-def test_damage_is_known_when_the_folder_is_opened_unless_it_comes_later(tmp_path, make):
+def test_damage_after_opening_is_reported_when_the_clip_is_read(tmp_path, make):
   for clip in range(3):
     make.strip(tmp_path / f"{clip}.png", make.clip(clip))
   clips = open_clips(tmp_path, ClipOptions())
@@ -264,7 +264,7 @@ def test_numbers_in_names_are_sorted_as_numbers(tmp_path, make):
   assert names[4:] == ["b1/0.png", "b2/0.png", "b9/0.png", "b10/0.png"]
 
 
-def test_a_clip_that_lacks_a_frame_is_listed(tmp_path, make):
+def test_a_clip_with_a_missing_frame_is_skipped(tmp_path, make):
   make.frames(tmp_path / "whole", make.clip(1))
   make.frames(tmp_path / "torn", make.clip(2))
   numbered = sorted((tmp_path / "torn").iterdir())

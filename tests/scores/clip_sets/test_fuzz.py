@@ -9,7 +9,7 @@ FILES_OF_A_KIND = 10
 
 
 def originals(folder, make):
-  """Sound files of six kinds, by suffix."""
+  """Undamaged files of six kinds, by suffix."""
   rng = np.random.default_rng(0)
   noise = rng.integers(256, size=(6, 16, 16, 3), dtype=np.uint8)
   for name in ("a.mp4", "a.avi", "a.webm"):
@@ -22,15 +22,15 @@ def originals(folder, make):
 
 
 def damage(data: bytes, rng) -> bytes:
-  """Cut off, bytes changed, a stretch of zeros, a part twice."""
+  """Truncates, changes bytes, writes zeros, or repeats a part."""
   data = bytearray(data)
   at = int(rng.integers(len(data)))
   kind = int(rng.integers(4))
   if kind == 0:
     del data[at:]
   elif kind == 1:
-    for place in rng.integers(len(data), size=int(rng.integers(1, 20))):
-      data[int(place)] = int(rng.integers(256))
+    for position in rng.integers(len(data), size=int(rng.integers(1, 20))):
+      data[int(position)] = int(rng.integers(256))
   elif kind == 2:
     data[at : at + 64] = bytes(len(data[at : at + 64]))
   else:
@@ -39,12 +39,12 @@ def damage(data: bytes, rng) -> bytes:
 
 
 def write_damaged(folder, make, *, seed):
-  """The names of damaged files; the sound ones, one of each kind, are called sound."""
+  """Writes damaged files, whose names are returned, and one undamaged file of each kind."""
   rng = np.random.default_rng(seed)
   names = set()
   folder.mkdir()
   for suffix, data in originals(folder.parent, make):
-    (folder / f"sound{suffix}").write_bytes(data)
+    (folder / f"undamaged{suffix}").write_bytes(data)
     for index in range(FILES_OF_A_KIND):
       (folder / f"damaged_{suffix[1:]}_{index:02d}{suffix}").write_bytes(damage(data, rng))
       names.add(f"damaged_{suffix[1:]}_{index:02d}{suffix}")
@@ -60,7 +60,7 @@ def test_every_damaged_file_is_either_listed_or_read(tmp_path, make):
     listed = dict(clips.skipped)
   assert read == len(clips) >= 6
   assert used | set(listed) == names | {
-    f"sound{suffix}" for suffix in (".mp4", ".avi", ".webm", ".png", ".npy", ".npz")
+    f"undamaged{suffix}" for suffix in (".mp4", ".avi", ".webm", ".png", ".npy", ".npz")
   }
   assert not used & set(listed)
   assert len(listed) > 15

@@ -1,6 +1,6 @@
-"""Clips of any origin: folders of videos, strips, single frames or arrays, one array file, or a prepared data set.
+"""Sets of clips to be scored: folders of videos, strips, frames or arrays, single files, and prepared data sets.
 
-Whatever they come from, they are uint8[T, H, W, C], checked, of one shape, and read when they are asked for.
+Whatever their origin, clips are uint8[T, H, W, C] of one shape, checked, and read on demand.
 """
 
 from vidgen_jax.scores.clip_sets.clip_set import ClipSet

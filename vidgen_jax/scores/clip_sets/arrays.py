@@ -1,36 +1,155 @@
-"""Clips in .npy and .npz files."""
+"""Clips in .npy and .npz files. Nothing is unpickled."""
 
+import functools
+import io
+import lzma
 import math
-from collections.abc import Mapping, Sequence
+import shutil
+import struct
+import tempfile
+import threading
+import tokenize
+import weakref
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.clip_sets import npy
-from vidgen_jax.scores.clip_sets.framing import framed_size
-from vidgen_jax.scores.clip_sets.npy import Header, MappedArray, PackedArray, Scratch
 from vidgen_jax.scores.clip_sets.options import ClipOptions
-from vidgen_jax.scores.clip_sets.readers import ClipShape, Reader, UnusableFileError, too_short
+from vidgen_jax.scores.clip_sets.reader import ClipShape, Reader, UnusableFileError, window_of
 
 LAYOUTS = ("CTHW", "TCHW", "THWC")
-"""Orders of a clip's axes that are told apart."""
+"""Detected orders of a clip's axes."""
 
 PREFERRED_KEYS = ("video", "videos", "samples")
-"""Names of the array that is meant, where a .npz holds several that could be."""
+"""Names of the array to read from a .npz file with several candidates."""
 
 _CHANNELS = (1, 3)
-_CLIPS_AXES = 5
-_SAMPLES_AXES = 6
+_DAMAGED_ARRAY_ERRORS = (
+  *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, OverflowError, struct.error, zlib.error),
+  # RuntimeError: an encrypted or exotic zip; TokenError: a header that is no Python literal.
+  *(lzma.LZMAError, zipfile.BadZipFile, RuntimeError, tokenize.TokenError),
+)
+_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_MAX_REASON_LENGTH = 160
+
+# NumPy parses a header as a Python literal. In Python 3.11, threads that do so at the same time disturb each other
+# (SystemError: "AST constructor recursion depth mismatch").
+_PARSING = threading.Lock()
+
+
+class _Header(NamedTuple):
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+  @property
+  def num_bytes(self) -> int:
+    return math.prod(self.shape) * self.dtype.itemsize
+
+
+class Scratch:
+  """Temporary folder for unpacked arrays. It is removed by `close`, or when the object or the process ends."""
+
+  def __init__(self):
+    self._folder: Path | None = None
+    self._remove: Callable[[], object] = lambda: None
+    self._lock = threading.Lock()
+    self._num_files = 0
+
+  def unpack(self, archive: zipfile.ZipFile, member: str, num_bytes: int) -> Path:
+    """Unpacks a member of an archive, whose checksum is verified.
+
+    Raises:
+      UserError: if the disk has less than `num_bytes` free.
+      OSError, zipfile.BadZipFile, zlib.error, ...: if the member is damaged.
+    """
+    with self._lock:
+      if self._folder is None:
+        self._folder = Path(tempfile.mkdtemp(prefix="vidgen_clips_"))
+        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+      free = shutil.disk_usage(self._folder).free
+      if free < num_bytes:
+        raise UserError(
+          f"{archive.filename} needs {num_bytes / 1e9:.1f} GB to be unpacked and {self._folder.parent} has "
+          f"{free / 1e9:.1f} GB free; set TMPDIR to a larger disk or save the clips with numpy.save"
+        )
+      self._num_files += 1
+      path = self._folder / f"{self._num_files}.npy"
+      with archive.open(member) as stream, path.open("wb") as file:
+        shutil.copyfileobj(stream, file, 1 << 20)
+    return path
+
+  def close(self) -> None:
+    """Removes the folder."""
+    self._remove()
+
+
+def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scratch, what: str) -> Reader:
+  """Opens an array of clips [N, T, H, W, C], of one clip [T, H, W, C], or a `samples.npz` [N, l, T, H, W, C].
+
+  Only the requested clips are read, except that a compressed or stored array of several clips in a .npz file is
+  unpacked once, because a member of an archive cannot be memory-mapped.
+
+  Args:
+    path: .npy or .npz file.
+    name: name of the file in messages.
+    options: requested window.
+    scratch: folder for unpacked arrays.
+    what: flag that names the set, for messages.
+
+  Raises:
+    UnusableFileError: if the file is damaged, its clips are too short, or no array qualifies.
+    UserError: if the file might be misread: its axes are ambiguous, or its dtype is neither integer nor float.
+  """
+  try:
+    if path.suffix.lower() == ".npy":
+      with path.open("rb") as file:
+        header = _read_header(file)
+      _check_header(header, name, what, available=path.stat().st_size)
+      is_samples, load = False, functools.partial(_load_mapped, path)
+    else:
+      header, is_samples, load = _open_npz(path, name, scratch, what)
+    load()  # A truncated file is an error now and not in the middle of a pass.
+  except _DAMAGED_ARRAY_ERRORS as error:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise UnusableFileError(f"damaged: {reason[:_MAX_REASON_LENGTH]}") from error
+  *lead, _, _, _, _ = header.shape
+  layout = "THWC" if is_samples else clip_layout(header.shape, name=name, what=what)
+  if is_samples and header.shape[-1] not in _CHANNELS:
+    raise UnusableFileError(f"samples {header.shape} are not [N, l, T, H, W, C]")
+  sizes = dict(zip(layout, header.shape[-4:], strict=True))
+  wanted = window_of(sizes["T"], options)
+
+  def read(index: int) -> np.ndarray:
+    try:
+      array = load()
+    except _DAMAGED_ARRAY_ERRORS as error:
+      raise UserError(f"{what}: array {name} changed while it was being read: {error}; start again") from error
+    clip = array[np.unravel_index(index, lead)] if lead else array
+    clip = clip.transpose([layout.index(axis) for axis in "THWC"])
+    return np.array(clip[wanted.start : wanted.stop : wanted.step])
+
+  return Reader(
+    names=[f"{name}[{', '.join(map(str, place))}]" for place in np.ndindex(*lead)] if lead else [name],
+    shape=ClipShape(len(wanted), *options.frame_size(sizes["H"], sizes["W"])),
+    read=read,
+    is_float=header.dtype.kind == "f",
+    layout=f"{', '.join(layout)} of {header.dtype}",
+    is_samples=is_samples,
+  )
 
 
 def clip_layout(shape: Sequence[int], *, name: str, what: str) -> str:
-  """The order of the last four axes of an array of clips.
+  """Detects the order of the last four axes of an array of clips.
 
   Args:
-    shape: at least four long.
-    name: of the file, for the message.
-    what: the flag that names the set, for the message.
+    shape: shape of the array, with at least four axes.
+    name: name of the file, for the message.
+    what: flag that names the set, for the message.
 
   Returns:
     One of `LAYOUTS`. A last axis of 1 or 3 is C.
@@ -50,122 +169,35 @@ def clip_layout(shape: Sequence[int], *, name: str, what: str) -> str:
   )
 
 
-def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scratch, what: str) -> Reader:
-  """The clips of a file [N, T, H, W, C], the one of a file [T, H, W, C], or those of a `samples.npz`.
-
-  Args:
-    path: a .npy or .npz file.
-    name: what messages call it.
-    options: the window that is wanted.
-    scratch: where a compressed array of many clips is unpacked to.
-    what: the flag that names the set, for messages.
-
-  Raises:
-    UnusableFileError: if it is damaged, its clips are too short, or no array can be what is meant.
-    UserError: if it is read wrongly as likely as not: its axes are ambiguous, or its values are no brightness.
-  """
-  if path.suffix.lower() == ".npy":
-    return ArrayReader(npy.open_npy(path), name, options, what=what)
-  headers = npy.npz_headers(path)
-  if _is_samples(headers):
-    return SamplesReader(npy.open_npz(path, "samples", scratch), name, options, what=what)
-  return ArrayReader(npy.open_npz(path, _choose(headers), scratch), name, options, what=what)
-
-
-class ArrayReader:
-  """The clips of one array, of any layout.
-
-  Args:
-    array: of 5 axes, or of 4: one clip.
-    name: of the file.
-    options: the window that is wanted.
-    what: the flag that names the set, for messages.
-  """
-
-  def __init__(self, array: MappedArray | PackedArray, name: str, options: ClipOptions, *, what: str):
-    header = array.header
-    _check_header(header, name, what)
-    self.layout = clip_layout(header.shape, name=name, what=what)
-    self.dtype = header.dtype
-    self._array, self._name, self._what = array, name, what
-    self._is_single = len(header.shape) < _CLIPS_AXES
-    clip = dict(zip(self.layout, header.shape[-4:], strict=True))
-    self._wanted = _window(clip["T"], options)
-    self.shape = ClipShape(len(self._wanted), *framed_size(clip["H"], clip["W"], options))
-
-  @property
-  def is_float(self) -> bool:
-    """Whether the values are floats."""
-    return self.dtype.kind == "f"
-
-  def __len__(self) -> int:
-    return 1 if self._is_single else self._array.header.shape[0]
-
-  def name(self, index: int) -> str:
-    """The file, and the place in it where it holds several."""
-    return self._name if self._is_single else f"{self._name}[{index}]"
-
-  def read(self, index: int) -> np.ndarray:
-    """The window of one clip, [T, h, w, c]; nothing else is read from the disk where the file allows it."""
-    clips = _load(self._array, self._name, self._what)
-    clip = clips if self._is_single else clips[index]
-    clip = clip.transpose([self.layout.index(axis) for axis in "THWC"])
-    return np.array(clip[self._wanted.start : self._wanted.stop : self._wanted.step])
+def _open_npz(path: Path, name: str, scratch: Scratch, what: str) -> tuple[_Header, bool, Callable[[], np.ndarray]]:
+  """The header of the array of clips, whether the file is a samples.npz, and the function that loads the array."""
+  with zipfile.ZipFile(path) as archive:
+    headers = {}
+    for member in archive.namelist():
+      if member.endswith(".npy"):
+        with archive.open(member) as stream:
+          headers[member.removesuffix(".npy")] = _read_header(stream)
+    objects = [key for key, header in headers.items() if header.dtype.hasobject]
+    if objects and len(objects) == len(headers):
+      raise UnusableFileError(f"holds only Python objects ({', '.join(objects)}), which are never unpickled")
+    headers = {key: header for key, header in headers.items() if key not in objects}
+    num_axes = {key: len(header.shape) for key, header in headers.items()}
+    is_samples = (num_axes.get("conditioning"), num_axes.get("samples")) == (5, 6)
+    key = "samples" if is_samples else _choose(headers)
+    member, header = f"{key}.npy", headers[key]
+    _check_header(header, name, what, available=archive.getinfo(member).file_size)
+    if num_axes[key] == 4:
+      return header, is_samples, functools.partial(_load_member, path, member)
+    unpacked = scratch.unpack(archive, member, header.num_bytes)
+    return header, is_samples, functools.partial(_load_mapped, unpacked)
 
 
-class SamplesReader:
-  """The clips of a `samples.npz`, whole ones with the conditioning frames in their places. Clip n l + j is sample j of n.
-
-  Args:
-    samples: [N, l, T, H, W, C].
-    name: of the file.
-    options: the window that is wanted.
-    what: the flag that names the set, for messages.
-  """
-
-  layout = "THWC"
-
-  def __init__(self, samples: MappedArray | PackedArray, name: str, options: ClipOptions, *, what: str):
-    header = samples.header
-    _check_header(header, name, what)
-    _, self._per_clip, num_frames, height, width, channels = header.shape
-    if channels not in _CHANNELS:
-      raise UnusableFileError(f"samples {header.shape} are not [N, l, T, H, W, C]")
-    self.dtype = header.dtype
-    self._samples, self._name, self._what = samples, name, what
-    self._wanted = _window(num_frames, options)
-    self.shape = ClipShape(len(self._wanted), *framed_size(height, width, options))
-
-  @property
-  def is_float(self) -> bool:
-    """Whether the values are floats."""
-    return self.dtype.kind == "f"
-
-  def __len__(self) -> int:
-    return self._samples.header.shape[0] * self._per_clip
-
-  def name(self, index: int) -> str:
-    """The file, the clip and the sample."""
-    clip, sample = divmod(index, self._per_clip)
-    return f"{self._name}[{clip}, {sample}]"
-
-  def read(self, index: int) -> np.ndarray:
-    """The window of one clip, [T, h, w, c]."""
-    video = _load(self._samples, self._name, self._what)[divmod(index, self._per_clip)]
-    return np.array(video[self._wanted.start : self._wanted.stop : self._wanted.step])
-
-
-def _is_samples(headers: Mapping[str, Header]) -> bool:
-  axes = {key: len(headers[key].shape) for key in ("conditioning", "samples") if key in headers}
-  return axes == {"conditioning": _CLIPS_AXES, "samples": _SAMPLES_AXES}
-
-
-def _choose(headers: Mapping[str, Header]) -> str:
+def _choose(headers: Mapping[str, _Header]) -> str:
   """The key of the array of clips."""
-  # Beside an array of more axes a lone one may be a part of what is meant, such as frames that were given.
-  has_more_axes = any(len(header.shape) > _CLIPS_AXES for header in headers.values())
-  for axes in (_CLIPS_AXES, _CLIPS_AXES - 1):
-    keys = [key for key, header in headers.items() if len(header.shape) == axes]
+  # Next to an array of more axes, a single candidate may be something else, such as conditioning frames.
+  has_more_axes = any(len(header.shape) > 5 for header in headers.values())
+  for num_axes in (5, 4):
+    keys = [key for key, header in headers.items() if len(header.shape) == num_axes]
     preferred = [key for key in PREFERRED_KEYS if key in keys]
     if preferred:
       return preferred[0]
@@ -179,26 +211,41 @@ def _choose(headers: Mapping[str, Header]) -> str:
   )
 
 
-def _check_header(header: Header, name: str, what: str) -> None:
-  """Refuses what is no brightness, and no clip."""
-  if not _CLIPS_AXES - 1 <= len(header.shape) <= _SAMPLES_AXES:
-    raise UnusableFileError(f"shape {header.shape} is no [N, T, H, W, C]")
-  if math.prod(header.shape) == 0:
-    raise UnusableFileError(f"empty: shape {header.shape}")
-  if header.dtype.kind not in "iuf":
+def _read_header(stream: IO[bytes]) -> _Header:
+  version = np.lib.format.read_magic(stream)
+  if version not in _HEADER_READERS:
+    raise ValueError(f"unknown .npy version {version}")
+  with _PARSING:
+    shape, _, dtype = _HEADER_READERS[version](stream)
+  if min(shape, default=0) < 0:
+    raise ValueError(f"impossible shape {shape}")
+  return _Header(shape, dtype)
+
+
+def _check_header(header: _Header, name: str, what: str, *, available: int) -> None:
+  shape, dtype = header
+  if dtype.hasobject:
+    raise UnusableFileError("holds Python objects, which are never unpickled; save clips as a plain uint8 array")
+  if not 4 <= len(shape) <= 6:
+    raise UnusableFileError(f"shape {shape} is not [N, T, H, W, C]")
+  if math.prod(shape) == 0:
+    raise UnusableFileError(f"empty: shape {shape}")
+  if dtype.kind not in "iuf":
     raise UserError(
-      f"{what}: array {name} is of type {header.dtype}; save clips as uint8 of 0..255, or as floats with their range"
+      f"{what}: array {name} is of type {dtype}; save clips as uint8 of 0..255, or as floats with their range"
     )
+  if header.num_bytes > available:
+    raise ValueError("fewer values than its header says")
 
 
-def _window(length: int, options: ClipOptions) -> range:
-  if length < options.needed_frames:
-    raise too_short(length, options.needed_frames)
-  return options.wanted(length)
+def _load_mapped(path: Path) -> np.ndarray:
+  # A mapping keeps its file open, and a folder can hold thousands of files: each read makes a new one.
+  with _PARSING:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _load(array: MappedArray | PackedArray, name: str, what: str) -> np.ndarray:
-  try:
-    return array.load()
-  except npy.DAMAGED_ARRAY_ERRORS as error:
-    raise UserError(f"{what}: array {name} changed while it was being read: {error}; start again") from error
+def _load_member(path: Path, member: str) -> np.ndarray:
+  with zipfile.ZipFile(path) as archive:
+    data = archive.read(member)
+  with _PARSING:
+    return np.load(io.BytesIO(data), allow_pickle=False)

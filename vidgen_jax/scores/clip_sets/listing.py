@@ -1,5 +1,6 @@
-"""Which files of a folder belong to which clip, and to which class."""
+"""Lists the clips of a folder and their classes."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -7,75 +8,86 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from vidgen_jax.scores.clip_sets.images import IMAGE_SUFFIXES, frame_series
+from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS, IMAGE_FORMATS
+from vidgen_jax.scores.clip_sets.videos import IMAGE_SUFFIXES
 
 ARRAY_SUFFIXES = frozenset((".npy", ".npz"))
 
-# What data sets and programs leave beside their clips.
+# Files that data sets and programs store next to their clips.
 _IGNORED_SUFFIXES = frozenset(
   (".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log", ".py", ".sh")
 )
 _IGNORED_NAMES = frozenset(("thumbs.db", "desktop.ini", "license", "readme"))
 _SPLIT_FOLDERS = frozenset(("train", "test", "val", "validation"))
+_MIN_STRIP_FRAMES = 3  # an image twice as wide as high may be a single frame
 
 
 class Entry(NamedTuple):
-  """A file or folder that holds one clip, or an array file that may hold several."""
+  """A file or folder that holds one clip, or an array file that can hold several."""
 
   path: Path
   name: str
-  """Path within the folder that was listed, with '/'."""
+  """Path relative to the listed folder, with '/'."""
   kind: Literal["video", "array", "frames"]
   frames: tuple[Path, ...] = ()
-  """Of kind 'frames': the images."""
+  """Images of kind 'frames', in order."""
 
 
 class Listing(NamedTuple):
-  """What a folder holds."""
+  """The contents of a folder."""
 
   entries: list[Entry]
-  """In the order of their names."""
+  """Clips sorted by name, with numbers compared as numbers."""
   skipped: list[tuple[str, str]]
-  """(name, reason)."""
+  """(name, reason) of folders whose images cannot be assigned to clips."""
+
+
+class FrameSeries(NamedTuple):
+  """The images of one folder."""
+
+  frames: list[Path]
+  """Single frames of one clip, in order; empty if there is none."""
+  others: list[Path]
+  """Images that are no single frames: strips and unreadable files."""
+  problem: str
+  """Why images that look like single frames are not a clip; '' without problem."""
 
 
 def list_folder(root: Path) -> Listing:
-  """Lists the clips below a folder. Hidden files and leftovers such as .txt and .json are passed over.
+  """Lists the clips in a folder and its subfolders. Hidden files and other files such as .txt and .json are ignored.
 
   Raises:
     OSError: if a folder cannot be read.
   """
   entries, skipped = [], []
   for folder, files in _folders(root):
-    images = frame_series([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES])
+    series = frame_series([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES])
     name = folder.relative_to(root).as_posix()
-    if images.frames:
-      entries.append(Entry(folder, root.name if name == "." else name, "frames", tuple(images.frames)))
-    if images.problem:
-      skipped.append((name, images.problem))
-    single = [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES] + images.others
-    for file in single:
-      kind = "array" if file.suffix.lower() in ARRAY_SUFFIXES else "video"
-      entries.append(Entry(file, file.relative_to(root).as_posix(), kind))
+    if series.frames:
+      entries.append(Entry(folder, root.name if name == "." else name, "frames", tuple(series.frames)))
+    if series.problem:
+      skipped.append((name, series.problem))
+    for file in [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES] + series.others:
+      entries.append(Entry(file, file.relative_to(root).as_posix(), file_kind(file)))
   return Listing(sorted(entries, key=lambda entry: _natural(entry.name)), skipped)
 
 
-def _natural(name: str) -> list[list[tuple[int, int, str]]]:
-  """Sorts numbers within names as numbers: clip_2 before clip_10, as whoever wrote them counted."""
-  parts = [re.split(r"(\d+)", part) for part in name.split("/")]
-  return [[(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in words if p] for words in parts]
+def file_kind(file: Path) -> Literal["video", "array"]:
+  """The kind of a single file by its suffix."""
+  return "array" if file.suffix.lower() in ARRAY_SUFFIXES else "video"
 
 
 def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-  """Reads classes off the top folders.
+  """Derives classes from the top folders.
 
   Args:
-    names: of the entries that hold clips.
+    names: names of the entries that hold clips.
 
   Returns:
-    int32[len(names)] and the names of the classes, sorted; None and () unless every clip lies in a top folder, of which
-    there are at least two, and they are not the splits of a data set.
+    int32[len(names)] and the sorted names of the classes; None and () unless every entry is in one of at least two top
+    folders that are not the splits of a data set.
   """
   parts = [name.split("/") for name in names]
   tops = sorted({names[0] for names in parts})
@@ -85,9 +97,58 @@ def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ..
   return np.array([index[names[0]] for names in parts], np.int32), tuple(tops)
 
 
+def frame_series(files: Sequence[Path]) -> FrameSeries:
+  """Distinguishes the single frames of a clip from strips, by the shape of one image and by their names.
+
+  Single frames are numbered: their names differ in exactly one number, which gives their order.
+
+  Args:
+    files: images of one folder.
+  """
+  numbered = [file for file in files if re.search(r"\d", file.stem)]
+  if len(numbered) < 2 or _holds_strips(numbered):
+    return FrameSeries([], list(files), "")
+  others = [file for file in files if file not in set(numbered)]
+  patterns = sorted({re.sub(r"\d+", "#", file.name) for file in numbered})
+  if len(patterns) > 1:
+    problem = f"images named {patterns[0]} and {patterns[1]}; give each clip a folder of its own"
+    return FrameSeries([], others, problem)
+  numbers = np.array([[int(number) for number in re.findall(r"\d+", file.name)] for file in numbered], dtype=object)
+  varying = [column for column in numbers.T if len(set(column)) > 1]
+  if len(varying) != 1 or len(set(varying[0])) != len(numbered):
+    return FrameSeries(
+      [], others, f"images named {patterns[0]} do not differ in exactly one number; number the frames of one clip"
+    )
+  pairs = list(itertools.pairwise(sorted(varying[0])))
+  step = min(after - before for before, after in pairs)
+  gaps = [before for before, after in pairs if after - before != step]
+  if gaps:
+    return FrameSeries([], others, f"the frame after number {gaps[0]} is missing")
+  return FrameSeries([file for _, file in sorted(zip(varying[0], numbered, strict=True))], others, "")
+
+
+def _holds_strips(files: Sequence[Path]) -> bool:
+  """Whether the first readable image is a strip; True if none is readable, since then they are no single frames."""
+  for file in files:
+    try:
+      with Image.open(file, formats=IMAGE_FORMATS) as image:
+        side, length = sorted(image.size)
+    except DAMAGED_IMAGE_ERRORS:
+      continue
+    return length % side == 0 and length // side >= _MIN_STRIP_FRAMES
+  return True
+
+
+def _natural(name: str) -> list[list[tuple[int, int, str]]]:
+  """Sort key in which clip_2 comes before clip_10."""
+  parts = [re.split(r"(\d+)", part) for part in name.split("/")]
+  return [[(0, int(p), p) if p.isdecimal() else (1, 0, p) for p in words if p] for words in parts]
+
+
 def _folders(root: Path) -> Iterator[tuple[Path, list[Path]]]:
-  """Every folder and its files. Links are followed, since large data sets are often linked together, but no circle."""
+  """Every folder with its files."""
   seen = set()
+  # Large data sets are often assembled from links, which can form circles.
   for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
     real = os.path.realpath(folder)
     if real in seen:
@@ -95,12 +156,12 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[Path]]]:
       continue
     seen.add(real)
     subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "__MACOSX")
-    yield Path(folder), [Path(folder, name) for name in sorted(files) if not _is_leftover(name)]
+    yield Path(folder), [Path(folder, name) for name in sorted(files) if not _is_ignored(name)]
 
 
-def _is_leftover(name: str) -> bool:
-  path = Path(name)
-  return name.startswith(".") or path.suffix.lower() in _IGNORED_SUFFIXES or name.lower() in _IGNORED_NAMES
+def _is_ignored(name: str) -> bool:
+  suffix = Path(name).suffix.lower()
+  return name.startswith(".") or suffix in _IGNORED_SUFFIXES or name.lower() in _IGNORED_NAMES
 
 
 def _raise(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""Which part of each clip is wanted, and in which form."""
+"""Options that say which part of each clip is read, and in which form."""
 
 import dataclasses
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from vidgen_jax.errors import UserError
 
 VALUE_RANGES = ("auto", "255", "1", "-1..1")
-"""What 0 and full brightness are in arrays of floats: 0..255, 0..1, -1..1, or whichever of them the values say."""
+"""Ranges of float arrays: 0..255, 0..1, -1..1, or 'auto' to infer the range from the values."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,14 +14,15 @@ class ClipOptions:
   """The window that is cut from every clip, in time and in space.
 
   Attributes:
-    num_frames: T; 0 for all frames of every clip, which must then be equally long.
+    num_frames: T; 0 for all frames of every clip, which must then have equal length.
     frame_stride: distance between the frames of a window, in frames of the clip.
-    window: where in the clip the window lies: its first frames, or its middle.
-    resolution: H = W in pixels: the smallest side is resized to it and the middle square is cut out, as the data
-      pipeline does; 0 keeps the size, which all clips must then have in common.
+    window: position of the window in the clip: its first frames, or its middle.
+    resolution: H = W in pixels: the smallest side is resized to it and the middle square is cropped, as in the data
+      pipeline; 0 keeps the size, which must be equal for all clips.
     channels: 3 for RGB (grey is repeated), 1 for luma.
-    value_range: of arrays of floats, one of `VALUE_RANGES`. Integers are 0..255 always.
-    max_clips: at most so many; of a folder those of files that are drawn, always the same, else the first; 0 for all.
+    value_range: range of float arrays, one of `VALUE_RANGES`. The range of integers is always 0..255.
+    max_clips: largest number of clips; 0 for all. Files of a folder are drawn at random with a fixed seed, other clips
+      are the first ones.
   """
 
   num_frames: int = 0
@@ -46,21 +47,21 @@ class ClipOptions:
 
   @property
   def needed_frames(self) -> int:
-    """Frames that a clip must have: (T - 1) stride + 1, or 1 where all of it is wanted."""
+    """Number of frames that a clip must have: (T - 1) stride + 1, or 1 if all frames are read."""
     return (self.num_frames - 1) * self.frame_stride + 1 if self.num_frames else 1
 
   @property
   def stop(self) -> int | None:
-    """How many first frames of a clip are enough to cut its window; None where its whole length must be known."""
+    """Number of first frames that contain the window; None if its position depends on the clip's length."""
     return self.needed_frames if self.num_frames and self.window == "start" else None
 
   def wanted(self, length: int) -> range:
-    """The frames of the window of a clip.
-
-    Args:
-      length: number of frames of the clip, at least `needed_frames`.
-    """
+    """Indices of the window's frames in a clip of `length` frames, which is at least `needed_frames`."""
     if not self.num_frames:
       return range(0, length, self.frame_stride)
     start = (length - self.needed_frames) // 2 if self.window == "centre" else 0
     return range(start, start + self.needed_frames, self.frame_stride)
+
+  def frame_size(self, height: int, width: int) -> tuple[int, int]:
+    """Height and width of the result for frames of this size."""
+    return (self.resolution, self.resolution) if self.resolution else (height, width)

@@ -1,4 +1,4 @@
-"""Work on many items by a few threads, in their order, never far ahead of the consumer."""
+"""An ordered parallel map that never works far ahead of its consumer."""
 
 import os
 from collections import deque
@@ -10,21 +10,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 NUM_THREADS = min(8, os.cpu_count() or 1)
-"""Decoding and resizing leave Python's lock, so a few threads are as many times faster."""
+"""Number of threads. Decoding and resizing release Python's lock, so a few threads are as many times faster."""
 
 
 def ordered_map(
   function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
 ) -> Generator[Result, None, None]:
-  """`map` by `NUM_THREADS` threads.
+  """`map` with `NUM_THREADS` threads.
 
   Args:
     function: called by several threads at a time.
-    items: taken one at a time, as results are consumed.
-    ahead: at most so many results are in memory or in the making.
+    items: consumed one at a time, as results are consumed.
+    ahead: largest number of results that are in memory or being computed.
 
   Yields:
-    The results in the order of the items. An exception of `function` is raised in its place.
+    The results in the order of the items; an exception of `function` is raised in its turn.
   """
   pending: deque[Future] = deque()
   with ThreadPoolExecutor(min(NUM_THREADS, ahead)) as pool:

@@ -1,6 +1,6 @@
-"""From whatever numbers an array holds to 0..255, and the commonest mistakes about them.
+"""Converts the numbers of arrays to 0..255 and detects the most common mistakes.
 
-[0, 1] silently taken for 0..255 is a black clip, with which every metric still gives a number.
+Values of [0, 1] that are taken for 0..255 give a black clip, for which every metric still returns a number.
 """
 
 import threading
@@ -11,9 +11,8 @@ from absl import logging
 
 from vidgen_jax.errors import UserError
 
-TOLERANCE = 1e-3
-"""How far values may lie outside their range, as sums of floats do: less than half a level, so that they are rounded to
-the end."""
+# Rounding errors of floats: less than half a level, so that such values are rounded to the end of the range.
+_TOLERANCE = 1e-3
 
 _ENDS = {"255": (0.0, 255.0), "1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 _WORDS = {"255": "0..255", "1": "0..1", "-1..1": "-1..1"}
@@ -24,23 +23,25 @@ class ValueRange:
 
   Args:
     chosen: one of `vidgen_jax.scores.clip_sets.options.VALUE_RANGES`.
-    what: the flag that names the set, `--real`: then `--real_range` names its range.
+    what: flag that names the set, such as `--real`, whose range is set by `--real_range`.
+
+  Attributes:
+    name: '255', '1' or '-1..1': the given or inferred range; '255' for integers.
   """
 
   def __init__(self, chosen: str, *, what: str):
     self._what = what
     self._given = chosen != "auto"
     self.name = chosen if self._given else "255"
-    """The range in use, '255', '1' or '-1..1': given, decided, or that of integers."""
 
-  def decide(self, clips: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Finds the range of a set of floats from some of its clips; a range that was given stays.
+  def infer(self, clips: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Infers the range of a set of floats from some of its clips; does nothing if a range was given.
 
     Args:
       clips: names and values.
 
     Raises:
-      UserError: if the values fit no range, or might mean two.
+      UserError: if the values fit no range, or several.
     """
     if self._given:
       return
@@ -52,23 +53,20 @@ class ValueRange:
     if fitting is None:
       raise UserError(
         f"{self._what}: floats of {least:g}..{most:g} are neither 0..255 nor 0..1 nor -1..1; "
-        f"scale or clip them, or say what they are with {self._what}_range=255, 1 or -1..1"
+        f"scale or clip them, or set {self._what}_range to 255, 1 or -1..1"
       )
     self.name = fitting
-    logging.info("%s: floats, %g..%g in %d clips, are taken as %s", self._what, least, most, len(ends), _WORDS[fitting])
+    logging.info("%s: floats, %g..%g in %d clips, are read as %s", self._what, least, most, len(ends), _WORDS[fitting])
 
   def to_uint8(self, clip: np.ndarray, name: str) -> np.ndarray:
-    """Rounds as `vidgen_jax.ops.video.to_uint8` does.
+    """Converts a clip to uint8 on 0..255, rounded as by `vidgen_jax.ops.video.to_uint8`.
 
     Args:
-      clip: any numbers.
-      name: of the clip, for messages.
-
-    Returns:
-      uint8, 0..255.
+      clip: integers or floats.
+      name: name of the clip, for messages.
 
     Raises:
-      UserError: if the values are not in the range of the set, not finite, or no numbers of brightness.
+      UserError: if the values are outside of the set's range, not finite, or neither integers nor floats.
     """
     if clip.dtype == np.uint8:
       return clip
@@ -86,35 +84,35 @@ class ValueRange:
     return np.rint(values * np.float32(255.0 if self.name == "1" else 1.0)).astype(np.uint8)
 
   def _check(self, least: float, most: float, name: str) -> None:
-    if self.name == "255" and not self._given and least >= -TOLERANCE and TOLERANCE < most <= 1 + TOLERANCE:
+    if self.name == "255" and not self._given and least >= -_TOLERANCE and _TOLERANCE < most <= 1 + _TOLERANCE:
       raise UserError(
-        f"{self._what}: clip {name} lies in 0..1 and other clips in 0..255; bring all clips to one range, "
-        f"or say with {self._what}_range=255 that this one is as dark as that"
+        f"{self._what}: clip {name} is in 0..1 and other clips in 0..255; bring all clips to one range, "
+        f"or confirm with {self._what}_range=255 that this clip is that dark"
       )
     low, high = _ENDS[self.name]
-    if least >= low - TOLERANCE and most <= high + TOLERANCE:
+    if least >= low - _TOLERANCE and most <= high + _TOLERANCE:
       return
-    origin = f"{self._what}_range={self.name} was given" if self._given else f"other clips say {_WORDS[self.name]}"
+    origin = f"{self._what}_range={self.name} was given" if self._given else f"other clips are in {_WORDS[self.name]}"
     fitting = self._fitting(least, most)
-    remedy = f"say otherwise with {self._what}_range={fitting}" if fitting else "scale or clip the values"
+    remedy = f"set {self._what}_range={fitting}" if fitting else "scale or clip the values"
     raise UserError(f"{self._what}: clip {name} has floats of {least:g}..{most:g}, but {origin}; {remedy}")
 
   def _fitting(self, least: float, most: float) -> str | None:
-    if least < -TOLERANCE:
-      return "-1..1" if least >= -1 - TOLERANCE and most <= 1 + TOLERANCE else None
-    if most <= 1 + TOLERANCE:
+    if least < -_TOLERANCE:
+      return "-1..1" if least >= -1 - _TOLERANCE and most <= 1 + _TOLERANCE else None
+    if most <= 1 + _TOLERANCE:
       return "1"
-    return "255" if 1.5 < most <= 255 + TOLERANCE else None
+    return "255" if 1.5 < most <= 255 + _TOLERANCE else None
 
 
 class CastFloatCheck:
-  """Notices a set whose integers are 0 and 1 only: [0, 1] floats that were cast to uint8.
+  """Detects a set whose integers are all 0 or 1: [0, 1] floats that were cast to uint8.
 
-  One dark clip proves nothing, so that it is decided when all clips have been seen. The first value above 1 ends it.
+  One dark clip proves nothing, so all clips must be seen first. The first value above 1 ends the check.
 
   Args:
-    num_clips: of the set.
-    what: the flag that names the set.
+    num_clips: number of clips of the set.
+    what: flag that names the set.
   """
 
   def __init__(self, num_clips: int, *, what: str):
@@ -123,8 +121,8 @@ class CastFloatCheck:
     self._most = 0
     self._lock = threading.Lock()
 
-  def note(self, index: int, clip: np.ndarray | None) -> None:
-    """Takes the values of one clip, uint8, into account; None for a clip that is no integers and proves nothing."""
+  def add(self, index: int, clip: np.ndarray | None) -> None:
+    """Adds one clip: its uint8 values, or None if it holds floats."""
     if self._seen is None:
       return
     most = 0 if clip is None else int(clip.max())
@@ -136,10 +134,10 @@ class CastFloatCheck:
         self._seen[index] = True
 
   def finish(self) -> None:
-    """To be called after a pass.
+    """Ends a pass over some or all clips.
 
     Raises:
-      UserError: if all clips have been seen, and the largest value is 1. All black is no mistake.
+      UserError: if all clips have been seen and the largest value is 1; an all-black set is accepted.
     """
     with self._lock:
       if self._seen is not None and self._most == 1 and self._seen.all():
@@ -152,5 +150,5 @@ def _finite_ends(clip: np.ndarray, name: str, what: str) -> tuple[float, float]:
   least, most = float(clip.min()), float(clip.max())
   # NaN anywhere makes both NaN.
   if not np.isfinite([least, most]).all():
-    raise UserError(f"{what}: clip {name} holds NaN or infinite values; leave it out or mend what wrote it")
+    raise UserError(f"{what}: clip {name} holds NaN or infinite values; leave it out or fix the program that wrote it")
   return least, most
