@@ -1,11 +1,11 @@
-"""The smallest TrIVD-GAN that has every kind of layer. Loaded as a plugin by tests of what a train step costs."""
+"""The smallest TrIVD-GAN that has every kind of layer. A plugin of the tests that need a cheap train step."""
 
 import jax
 import pytest
 
 from experiments import trivd_shape_motion
-from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment
+from vidgen_jax.runs.config import from_config_dict
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 
 TINY = {
   "data.resolution": 8,
@@ -19,16 +19,16 @@ TINY = {
   "algorithm.discriminator_multipliers": (1,),
   "algorithm.temporal_blocks": 1,
 }
-"""Changes of the smoke variant: one stage, one block, frames of 8x8, 1 conditioning frame and 2 predicted."""
+"""Changes of the smoke variant: one stage, one block, frames of 8x8, 1 conditioning and 2 predicted frames."""
 
 
 @pytest.fixture
 def tiny():
-  """Makes the tiny experiment, with changes."""
+  """A function that builds the tiny experiment with changes."""
 
-  def make(**changes) -> experiment.Experiment:
+  def make(**changes) -> Experiment:
     config = trivd_shape_motion.get_config("smoke")
     config.update_from_flattened_dict(TINY | {name.replace("__", "."): value for name, value in changes.items()})
-    return experiment.build(configs.from_config_dict(config), devices=jax.devices()[:1])
+    return build_experiment(from_config_dict(config), devices=jax.devices()[:1])
 
   return make

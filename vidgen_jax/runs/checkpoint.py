@@ -1,4 +1,4 @@
-"""Checkpoints: the only module that knows orbax."""
+"""Checkpoints of training runs. The only module that uses orbax."""
 
 import contextlib
 import gc
@@ -26,16 +26,17 @@ STATE, DATA, META = "state", "data", "meta"
 _CHECKSUMS = "checksums"
 
 
-class _WatchedManager(ocp.CheckpointManager):
-  """Tells at once that saving in the background has failed on this process.
+class _FailFastManager(ocp.CheckpointManager):
+  """Reports at once that a background save has failed on this process.
 
-  Orbax would first wait for the other processes, which wait for this one.
+  Orbax 0.12.8 first waits at a barrier for the other processes, which wait for this one until they time out, and no
+  public method returns the error meanwhile.
   """
 
   failure: Exception | None = None
 
   def check(self) -> None:
-    """Raises what went wrong in the background."""
+    """Raises the error of a background save."""
     if self.failure is not None:
       raise self.failure
     if not self.is_saving_in_progress():
@@ -51,41 +52,48 @@ class _WatchedManager(ocp.CheckpointManager):
 
 @dataclass(frozen=True)
 class Restored:
-  """What came back from a checkpoint."""
+  """Contents of a checkpoint.
+
+  Attributes:
+    step: number of completed train steps.
+    state: pytree of arrays.
+    data_state: data iterator state, as passed to `Checkpointer.save`.
+    meta: JSON-compatible meta data, as passed to `Checkpointer.save`.
+  """
 
   step: int
   state: Any
+  data_state: Mapping[str, Any]
   meta: Mapping[str, Any]
 
 
 class Checkpointer:
-  """Saves and restores train states beside the position of the data iterator.
+  """Saves and restores train states with the data iterator state.
 
-  Saving is asynchronous and atomic: a checkpoint that was cut off is never seen. A checkpoint that cannot be read, or
-  whose values are not those that were saved, is passed over for the one before it, with a warning.
+  Saves are asynchronous and atomic: an interrupted save leaves no checkpoint. A checkpoint that cannot be read, or
+  whose checksums differ, is skipped with a warning, and the one before it is taken.
 
-  All processes of a job call every method, and come to the same result: each reads by itself, and a checkpoint counts
-  as readable if all can read it.
+  All processes of a job must call every method. Each reads on its own; a checkpoint is readable if all can read it.
   """
 
   def __init__(
     self, workdir: str, *, every: int = 1, keep: int | None = None, keep_every: int = 0, read_only: bool = False
   ) -> None:
-    """Opens `workdir/checkpoints`, and makes the folder if need be, unless it is only read.
+    """Opens `workdir/checkpoints`.
 
     Args:
-      workdir: of the run.
-      every: steps between periodic saves.
-      keep: number of latest checkpoints that stay; None for all.
-      keep_every: those of steps that are a multiple of it stay as well; 0 for none.
-      read_only: nothing will be saved: no folder is made, for a run that another process may be training.
+      workdir: folder of the run.
+      every: number of steps between periodic saves.
+      keep: number of latest checkpoints that are kept; None for all.
+      keep_every: distance in steps of checkpoints that are kept in addition; 0 for none.
+      read_only: whether nothing will be saved; the folder is not created then.
     """
     folder = user_path(workdir)
-    # `resolve` would take a bucket for a folder beside this process.
+    # `resolve` would turn the URL of a bucket into a local path.
     self._folder = epath.Path(folder if is_bucket(folder) else folder.resolve()) / "checkpoints"
     policies = ocp.checkpoint_managers
     kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
-    self._manager = _WatchedManager(
+    self._manager = _FailFastManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
         save_decision_policy=policies.AnySavePolicy(
@@ -101,76 +109,72 @@ class Checkpointer:
     self._saving: int | None = None
 
   def __enter__(self) -> "Checkpointer":
-    """For `with`: waits for pending saves at the end."""
     return self
 
   def __exit__(self, error: type[BaseException] | None, *unused: object) -> None:
-    """See `close`; but of several processes, one that fails does not wait for the others, which may wait for it."""
+    # A process of several that fails must not wait for the others, which may wait for it.
     if error is None or jax.process_count() == 1:
       self.close()
 
   def due(self, step: int) -> bool:
-    """Whether a periodic (or preemption) save is due after `step` completed steps; every process must ask.
+    """Whether a periodic or preemption save is due after `step` completed steps.
 
     Raises:
-      UserError: if a save that was begun before has failed; RetryableError if it took too long.
+      UserError: if an earlier save has failed.
+      RetryableError: if an earlier save took too long.
     """
-    with self._told():
+    with self._save_errors():
       self._manager.check()
     return self._manager.should_save(step)
 
   def preempted(self, step: int) -> bool:
-    """Whether the platform asked this job to stop, agreed upon by all processes."""
+    """Whether the platform asked this job to stop; all processes get the same answer for a step."""
     return self._manager.reached_preemption(step)
 
-  def save(self, step: int, state: Any, iterator: Any, meta: Mapping[str, Any]) -> None:
-    """Starts saving in the background; does nothing if this step is saved already.
+  def save(self, step: int, state: Any, data_state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Starts to save in the background; does nothing if the step is saved already.
 
     Args:
-      step: completed train steps.
-      state: pytree of arrays; may be donated as soon as this returns.
-      iterator: of the data; its place, `get_state`, is the same for all processes and JSON-compatible.
-      meta: JSON-compatible.
+      step: number of completed train steps.
+      state: pytree of arrays; may be donated once this returns.
+      data_state: JSON-compatible data iterator state, equal on all processes.
+      meta: JSON-compatible meta data.
 
     Raises:
-      UserError: if the save before has failed.
+      UserError: if an earlier save has failed.
+      RetryableError: if an earlier save took too long.
     """
     if step in self._manager.all_steps():
       return
-    items = {STATE: ocp.args.StandardSave(state)}
-    sums: dict[str, Any] = {"arrays": checksums(state), "meta": _json_checksum(dict(meta))}
-    if iterator is not None:
-      place = iterator.get_state()
-      items[DATA] = ocp.args.JsonSave(place)
-      sums["place"] = _json_checksum(place)
-    items[META] = ocp.args.JsonSave({**meta, _CHECKSUMS: sums})
+    sums = {"arrays": checksums(state), "data": _json_checksum(data_state), "meta": _json_checksum(meta)}
     self.wait()
     self._saving = step
-    with self._told():
+    items = {
+      STATE: ocp.args.StandardSave(state),
+      DATA: ocp.args.JsonSave(dict(data_state)),
+      META: ocp.args.JsonSave({**meta, _CHECKSUMS: sums}),
+    }
+    with self._save_errors():
       self._manager.save(step, args=ocp.args.Composite(**items), force=True)
 
   def steps(self) -> list[int]:
-    """Steps that have a complete checkpoint, in ascending order."""
+    """Steps with a complete checkpoint, in ascending order."""
     return sorted(self._manager.all_steps())
 
   def latest_meta(self) -> Mapping[str, Any] | None:
-    """The latest readable meta data; None if there is no checkpoint."""
+    """Meta data of the latest checkpoint whose meta data is readable; None if there is none."""
     for step in reversed(self.steps()):
       restored = self._read(step, {META: ocp.args.JsonRestore()})
       if restored is not None:
         return restored[META]
     return None
 
-  def restore(self, abstract_state: Any, *, step: int | None = None, iterator: Any = None) -> Restored | None:
-    """Reads the latest readable checkpoint.
+  def restore(self, abstract_state: Any, *, step: int | None = None) -> Restored | None:
+    """Reads a checkpoint; returns None if there is none at all.
 
     Args:
       abstract_state: pytree of jax.ShapeDtypeStruct with shardings.
-      step: only this one; None for the latest that can be read.
-      iterator: set to the saved place, if given.
-
-    Returns:
-      None if there is no checkpoint at all.
+      step: step of the checkpoint; None for the latest readable one.
 
     Raises:
       UserError: if `step` does not exist, or checkpoints exist and none can be read.
@@ -180,19 +184,20 @@ class Checkpointer:
       raise UserError(f"{self._folder} has no checkpoint of step {step}; it has {steps or 'none'}")
     if not steps:
       return None
-    items: dict[str, Any] = {STATE: ocp.args.StandardRestore(abstract_state), META: ocp.args.JsonRestore()}
-    if iterator is not None:
-      items[DATA] = ocp.args.JsonRestore()
-
+    items = {
+      STATE: ocp.args.StandardRestore(abstract_state),
+      DATA: ocp.args.JsonRestore(),
+      META: ocp.args.JsonRestore(),
+    }
     tried = [step] if step is not None else steps[::-1]
     for candidate in tried:
-      restored = self._read(candidate, items, iterator)
+      restored = self._read(candidate, items)
       if restored is not None:
-        return Restored(step=candidate, state=restored[STATE], meta=restored[META])
+        return Restored(step=candidate, state=restored[STATE], data_state=restored[DATA], meta=restored[META])
     raise UserError(f"no checkpoint in {self._folder} can be read (tried {tried}); start with another --workdir")
 
   def discard_after(self, step: int) -> None:
-    """Deletes checkpoints later than `step`: those that were passed over on restoring."""
+    """Deletes all checkpoints later than `step`."""
     for later in [candidate for candidate in self.steps() if candidate > step]:
       self._manager.delete(later)
 
@@ -201,42 +206,40 @@ class Checkpointer:
 
     Raises:
       UserError: if one has failed.
+      RetryableError: if one took too long.
     """
-    with self._told():
+    with self._save_errors():
       while self._manager.is_saving_in_progress():
         self._manager.check()
         time.sleep(0.02)
       self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits for pending saves and releases the folder; raises as `wait`."""
+    """Waits for pending saves and closes the folder; raises like `wait`."""
     self.wait()
-    with self._told():
+    with self._save_errors():
       self._manager.close()
 
-  def _read(self, step: int, items: Mapping[str, Any], iterator: Any = None) -> Mapping[str, Any] | None:
-    """One checkpoint, and sets the iterator; None, with a warning, if a process cannot read it."""
-    restored, problem = None, ""
-    with _quiet_stragglers():
+  def _read(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Items of one checkpoint; None, with a warning, if any process cannot read it."""
+    restored: Mapping[str, Any] | None = None
+    problem = ""
+    with _muted_asyncio():
       try:
         restored = self._read_alone(step, items)
       except Exception as error:  # noqa: BLE001 - orbax, tensorstore and json raise many kinds on damaged files
         problem = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    if all_processes(restored is not None):
-      problem = _damage(restored)  # A computation of all processes, where arrays are split between them.
-      if not problem and iterator is not None:
-        try:
-          iterator.set_state(restored[DATA])
-        except (AttributeError, TypeError, ValueError) as error:  # written by hand, or by another version
-          problem = f"place of the data: {error}"
+    if all_processes(restored is not None) and restored is not None:
+      # Checksums of split arrays are a computation of all processes.
+      problem = _damage(restored)
       if all_processes(not problem):
         return restored
     problem = problem or "another process cannot read it"
-    logging.warning("checkpoint of step %d cannot be read and is passed over: %s", step, problem)
+    logging.warning("checkpoint of step %d cannot be read and is skipped: %s", step, problem)
     return None
 
   def _read_alone(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Reads this process's part of a checkpoint, without waiting for other processes: they may have failed to."""
+    """Reads this process's part of a checkpoint without barriers: other processes may have failed to read theirs."""
     index = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
       primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"reader_{index}"
@@ -248,26 +251,24 @@ class Checkpointer:
       return reader.restore(step, args=ocp.args.Composite(**items))
 
   @contextlib.contextmanager
-  def _told(self) -> Iterator[None]:
-    """Tells in one line why a checkpoint could not be written."""
+  def _save_errors(self) -> Iterator[None]:
+    """Turns errors of a save into one line."""
     try:
       yield
     except (OSError, ValueError) as error:
       if (lost := peer_failure(error)) is not None:
         raise lost from None
+      last = max((step for step in self.steps() if step != self._saving), default=0)
       if not isinstance(error, TimeoutError):
         raise UserError(
           f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
-          f"command: it continues after step {self._last_complete()}"
+          f"command: it continues after step {last}"
         ) from error
-      # Orbax measures by the clock on the wall.
+      # Orbax measures its time limit by the wall clock.
       raise RetryableError(
         f"saving to {self._folder} took too long, or the clock has jumped; run the same command: it continues after "
-        f"step {self._last_complete()}"
+        f"step {last}"
       ) from error
-
-  def _last_complete(self) -> int:
-    return max((step for step in self.steps() if step != self._saving), default=0)
 
 
 def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:
@@ -279,7 +280,7 @@ def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-  """Tensorstore tells the system's own words last, behind all that it was doing: ...: File too large [code]."""
+  """The system's own words: 'File too large' of '... writing file: ...: File too large [code]'."""
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   text = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -287,32 +288,30 @@ def _reason(error: Exception) -> str:
 
 
 def _json_checksum(value: Any) -> int:
-  as_read = json.loads(json.dumps(value))  # Numbers as names, tuples: told apart before, not after.
+  as_read = json.loads(json.dumps(value))  # Tuples become lists and numeric keys strings, as on reading.
   return zlib.crc32(json.dumps(as_read, sort_keys=True).encode())
 
 
 def _damage(restored: Mapping[str, Any]) -> str:
-  """What differs from what was saved; '' if nothing does, or checksums were not saved yet."""
+  """Differences from the saved checksums in words; '' if there are none."""
   meta = dict(restored[META])
-  sums = meta.pop(_CHECKSUMS, None)
-  if sums is None:
-    return ""
+  sums = meta.pop(_CHECKSUMS)
   damaged = []
   if _json_checksum(meta) != sums["meta"]:
-    damaged.append("the config")
-  if DATA in restored and _json_checksum(restored[DATA]) != sums["place"]:
-    damaged.append("the place of the data")
+    damaged.append("meta data")
+  if DATA in restored and _json_checksum(restored[DATA]) != sums["data"]:
+    damaged.append("data iterator state")
   if STATE in restored:
     found = checksums(restored[STATE])
     damaged += [name for name, value in sums["arrays"].items() if found.get(name) != value]
-  return f"{len(damaged)} values differ from what was saved, {damaged[0]} the first" if damaged else ""
+  return f"{len(damaged)} checksums differ, the first one of {damaged[0]}" if damaged else ""
 
 
 @contextlib.contextmanager
-def _quiet_stragglers() -> Iterator[None]:
-  """Keeps quiet about the arrays that orbax was still reading when one of them failed.
+def _muted_asyncio() -> Iterator[None]:
+  """Hides errors of arrays that orbax is still reading when another one has failed.
 
-  It closes its event loop over them; each would then print an error of its own, after the one that counts.
+  Orbax then closes its event loop, and each of these reads would print an error after the one that matters.
   """
   logger, hook = stdlib_logging.getLogger("asyncio"), sys.unraisablehook
   disabled = logger.disabled

@@ -1,4 +1,4 @@
-"""The border where an experiment file's ConfigDict becomes frozen dataclasses."""
+"""Conversion of an experiment file's ConfigDict into frozen dataclasses, and back into plain values."""
 
 import dataclasses
 import difflib
@@ -11,29 +11,30 @@ from typing import Any, Literal
 import ml_collections
 from ml_collections import config_dict
 
-from vidgen_jax.gans import GANS
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.step import StepConfig
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.runs.collapse import HealthConfig
+from vidgen_jax.gans import GANS
 from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.runs.collapse import HealthConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-  """The training loop.
+  """Settings of the training loop.
 
   Attributes:
-    batch_size: clips in a micro-batch, over all devices of all hosts.
-    num_steps: train steps of the whole run.
-    seed: of initialisation, latents and the order of the data.
-    log_every: steps between written metrics.
-    image_every: steps between contact sheets and GIFs of fixed validation clips; 0 for none.
-    evaluate_every: steps between scores on validation clips; 0 for none.
-    checkpoint_every: steps between checkpoints.
-    checkpoints_to_keep: latest ones.
-    keep_every: checkpoints of steps that are a multiple of it stay for ever; 0 for none.
+    batch_size: number of clips in a micro-batch, over all devices of all hosts (default 512).
+    num_steps: number of train steps of the whole run (default 700000).
+    seed: seed of the initial parameters, the latents and the order of the data (default 0).
+    log_every: number of train steps between two rows of metrics, which hold means over these steps (default 100).
+    image_every: number of train steps between contact sheets and GIFs of fixed validation clips; 0 turns them off
+      (default 5000).
+    evaluate_every: number of train steps between scores on validation clips; 0 turns them off (default 0).
+    checkpoint_every: number of train steps between checkpoints (default 1000).
+    checkpoints_to_keep: number of latest checkpoints that are kept (default 3).
+    keep_every: distance in train steps of checkpoints that are kept for good; 0 keeps the latest ones only (default 0).
   """
 
   batch_size: int = 512
@@ -49,19 +50,22 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-  """How clips are sampled and scored.
+  """Settings of sampling and scoring.
 
   Attributes:
-    batch_size: clips generated at once, over all devices.
-    num_clips: evaluation clips; 0 for all of the split.
-    samples: l, predictions drawn per clip, of which the best counts in "best of l" scores.
-    num_frames: length of the clips, conditioning frames included; 0 for the trained length.
-    truncation: see `SampleOptions`; a negative value means none.
-    standing_batches: forward passes over which batch statistics are pooled (TrIVD-GAN-FP: 100).
-    standing_batch_size: clips in each of them (TrIVD-GAN-FP: 256).
-    training_clips: clips that are scored, with one sample each, every `train.evaluate_every` steps.
-    training_standing_batches: passes for images and scores during training.
-    object_tracking: also score the centroid of a bright object on a black ground (Shape Motion).
+    batch_size: number of clips generated at once, over all devices (default 64).
+    num_clips: number of evaluation clips; 0 for the whole split (default 0).
+    samples: l, number of predictions drawn per clip; "best of l" scores take the best of them (default 10).
+    num_frames: length of the clips in frames, conditioning frames included; 0 for the trained length (default 0).
+    truncation: bound at which the normal distribution of the latents is cut; 0 gives the constant 0, a negative value
+      no cut (default -1).
+    standing_batches: number of forward passes over which batch statistics are pooled (default 100, as TrIVD-GAN-FP).
+    standing_batch_size: number of clips in each of these passes, over all devices (default 256, as TrIVD-GAN-FP).
+    training_clips: number of clips scored, with one sample each, every `train.evaluate_every` steps (default 256).
+    training_standing_batches: number of forward passes that pool batch statistics for images and scores during training
+      (default 8).
+    object_tracking: whether to score the centroid of a bright object on a black background as well, for Shape Motion
+      (default False).
   """
 
   batch_size: int = 64
@@ -78,14 +82,24 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-  """Everything that defines a run."""
+  """Everything that defines a run.
+
+  Attributes:
+    name: name of the experiment, for people.
+    algorithm_name: name of the GAN in `GANS`; 'classifier' for the classifiers of `vidgen classify`.
+    algorithm: settings of the algorithm, of the type that `GANS` lists for the name.
+    data: data set, windows and reading.
+    train: training loop.
+    step: implementation of the train step.
+    ema: moving averages of parameters.
+    mesh: use of the devices.
+    evaluation: sampling and scoring.
+    health: detection of collapsed training.
+  """
 
   name: str
-  """Of the experiment, for people."""
   algorithm_name: str
-  """A name in `GANS`."""
   algorithm: Any
-  """The algorithm's own settings, of the type that `GANS` names."""
   data: DataConfig
   train: TrainConfig = field(default_factory=TrainConfig)
   step: StepConfig = field(default_factory=StepConfig)
@@ -110,6 +124,7 @@ RESUME_OVERRIDABLE = (
   "step.unroll",
   "algorithm.unroll",
   "algorithm.remat",
+  "algorithm.max_reductions",
   "data.data_dir",
   "data.num_threads",
   "data.prefetch",
@@ -118,16 +133,13 @@ RESUME_OVERRIDABLE = (
   "data.eval_split",
   "data.eval_window",
 )
-"""Fields that may differ when a run continues: they change neither the state's layout nor what is learned.
-
-`health` decides what a collapse leads to, so that other limits, or a roll back, can be asked for after one.
-"""
+"""Fields that may change when a run resumes: they affect neither the layout of the state nor what is learned."""
 
 
 def template(algorithm_name: str) -> ml_collections.ConfigDict:
   """A ConfigDict with every field of an experiment at its default, for experiment files to change.
 
-  Its fields are locked: a misspelt one is an error that names it. Fields without a default are placeholders.
+  No fields can be added, so a misspelt name is an error. Fields without a default are placeholders.
   """
   config_type = GANS[algorithm_name][0]
   fields = _defaults(ExperimentConfig) | {"algorithm_name": algorithm_name, "algorithm": _defaults(config_type)}
@@ -135,15 +147,15 @@ def template(algorithm_name: str) -> ml_collections.ConfigDict:
 
 
 def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
-  """Checks every field and returns the frozen form.
+  """The frozen form of a ConfigDict, with every field checked.
 
   Raises:
-    UserError: naming the field, if one is unknown, missing or of another type.
+    UserError: names the field that is unknown, missing, of another type or out of range.
   """
   values = config.to_dict()
   name = values.get("algorithm_name")
   if name not in GANS:
-    raise UserError(f"config.algorithm_name={name!r} is not one of {', '.join(GANS)}")
+    raise UserError(f"config.algorithm_name={name!r} must be one of {', '.join(GANS)}")
   algorithm = _build(GANS[name][0], values.pop("algorithm", {}), "algorithm")
   result = _build(ExperimentConfig, values | {"algorithm": algorithm}, "")
   _check(result)
@@ -151,21 +163,17 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
 
 
 def to_dict(config: ExperimentConfig) -> dict[str, Any]:
-  """A plain, JSON-compatible form; `from_dict` reads it back."""
+  """JSON-compatible form of a config, the input of `from_dict`."""
   return _plain(dataclasses.asdict(config))
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
-  """The inverse of `to_dict`.
-
-  Raises:
-    UserError: naming the field that does not fit.
-  """
+  """The inverse of `to_dict`; raises like `from_config_dict`."""
   return from_config_dict(ml_collections.ConfigDict(dict(values)))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-  """Fields that differ between two plain configs and may not on resume: {dotted name: (old, new)}."""
+  """Differences between two plain configs that forbid to resume, as {dotted name: (old, new)}."""
   flat_old, flat_new = _flatten(old), _flatten(new)
   return {
     name: (flat_old.get(name), flat_new.get(name))
@@ -192,21 +200,10 @@ def _check(config: ExperimentConfig) -> None:
     if value < 1:
       raise UserError(f"config.{name}={value} must be at least 1")
   if config.evaluation.num_clips < 0:
-    raise UserError(f"config.evaluation.num_clips={config.evaluation.num_clips} must not be negative; 0 takes all")
+    raise UserError(f"config.evaluation.num_clips={config.evaluation.num_clips} must not be negative; 0 for all")
   if config.train.batch_size % config.step.accumulate:
     batch_size = config.train.batch_size
     raise UserError(f"config.step.accumulate={config.step.accumulate} does not divide {batch_size=}")
-  _check_roll_back(config.train, config.health)
-
-
-def _check_roll_back(train: TrainConfig, health: HealthConfig) -> None:
-  """A checkpoint from before the bad windows must still be there when they are seen to be a collapse."""
-  reach, needed = (train.checkpoints_to_keep - 1) * train.checkpoint_every, health.patience * train.log_every
-  if health.action == "roll_back" and not train.keep_every and reach < needed:
-    raise UserError(
-      f"config.health.action='roll_back' needs checkpoints from {needed} steps ago (health.patience * train.log_every) "
-      f"and those that are kept reach back {reach}; raise train.checkpoints_to_keep or train.checkpoint_every"
-    )
 
 
 def _defaults(cls: type) -> dict[str, Any]:
@@ -253,7 +250,7 @@ def _value(hint: Any, value: Any, path: str) -> Any:
   origin, options = typing.get_origin(hint), typing.get_args(hint)
   if origin is Literal:
     if value not in options:
-      raise UserError(f"config.{path}={value!r} is not one of {', '.join(map(repr, options))}")
+      raise UserError(f"config.{path}={value!r} must be one of {', '.join(map(repr, options))}")
     return value
   if origin is tuple:
     if not isinstance(value, (tuple, list)):

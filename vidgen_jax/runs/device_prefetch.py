@@ -1,4 +1,4 @@
-"""Batches on the devices ahead of the step that takes them, whose saved place is that of the last one taken."""
+"""Prefetch of batches to the devices, with the data iterator state of the last delivered batch."""
 
 import collections
 from collections.abc import Callable, Iterator, Mapping
@@ -11,19 +11,17 @@ from vidgen_jax.types import Batch
 
 
 class DevicePrefetch(grain.DatasetIterator):
-  """Reads batches and puts them onto the devices in a thread of its own, `depth` of them ahead.
+  """Reads batches and transfers them to the devices in a thread, up to `depth` batches ahead.
 
-  Transfers of the next batches overlap with the running step, and a read that takes longer than a step for once is not
-  waited for. What was read ahead has no part in the state: `get_state` tells the place behind the batch that was
-  delivered last. Nothing here speaks with other processes, so each may be ahead as far as it got.
-
-  The thread starts with the first batch that is asked for.
+  Transfers overlap with the running step, and a single slow read does not delay it. `get_state` ignores batches that
+  were read ahead. No communication between processes takes place, so they may be ahead by different numbers of batches.
+  The thread starts with the first `start_prefetch` or `next`.
 
   Args:
-    iterator: yields host batches; if it has a place (`get_state`, `set_state`), so has this. It is used by no one else
-      until `close`, and is then ahead of what was delivered.
-    place: puts one onto the devices.
-    depth: batches on the devices beside the one that was delivered last, >= 1.
+    iterator: iterator of host batches, with or without a state (`get_state`, `set_state`). Nothing else may use it
+      until `close`; it is then ahead of the delivered batches.
+    place: function that transfers a batch to the devices.
+    depth: number of batches on the devices in addition to the last delivered one, at least 1.
   """
 
   def __init__(self, iterator: Iterator[Any], place: Callable[[Any], Batch], *, depth: int):
@@ -32,51 +30,51 @@ class DevicePrefetch(grain.DatasetIterator):
       raise ValueError(f"prefetching needs depth >= 1, got {depth=}")
     self._iterator, self._place, self._depth = iterator, place, depth
     self._ahead: collections.deque[futures.Future[tuple[Batch, Any]]] = collections.deque()
-    # One thread: batches are read in their order.
+    # A single thread keeps the order of the batches.
     self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="device-prefetch")
-    self._state = self._position()
+    self._state = self._iterator_state()
 
   def __next__(self) -> Batch:
     self._assert_not_closed()
     self.start_prefetch()
-    batch, state = self._ahead[0].result()  # An error stays there, so that asking again tells it again.
+    batch, state = self._ahead[0].result()  # A failed read stays in the queue, so the next call raises again.
     self._ahead.popleft()
     self._state = state
     self.start_prefetch()
     return batch
 
   def get_state(self) -> dict[str, Any]:
-    """The iterator's place behind the batch that was delivered last."""
+    """Data iterator state after the last delivered batch."""
     return self._state
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    """Continues from there; what was read ahead is dropped."""
+    """Resumes from a result of `get_state`; drops the batches that were read ahead."""
     self._drop()
     self._iterator.set_state(state)
-    self._state = self._position()
+    self._state = self._iterator_state()
 
   def start_prefetch(self) -> None:
-    """Begins to read."""
+    """Starts to read up to `depth` batches."""
     while len(self._ahead) < self._depth:
       self._ahead.append(self._thread.submit(self._read))
 
   def close(self) -> None:
-    """Ends the thread, once it is through with the batch that it reads; the iterator stays open."""
+    """Ends the thread after its current batch; the iterator stays open."""
     self._closed = True
     self._drop()
     self._thread.shutdown()
 
   def __del__(self) -> None:
-    """The thread ends when nothing refers to it; `close` would wait for it."""
+    """Does not call `close`, which would block the garbage collector; the unreferenced thread pool ends its thread."""
 
   def __str__(self) -> str:
     return f"DevicePrefetch(depth={self._depth})"
 
   def _read(self) -> tuple[Batch, Any]:
     batch = self._place(next(self._iterator))
-    return batch, self._position()
+    return batch, self._iterator_state()
 
-  def _position(self) -> Any:
+  def _iterator_state(self) -> Any:
     return self._iterator.get_state() if hasattr(self._iterator, "get_state") else None
 
   def _drop(self) -> None:

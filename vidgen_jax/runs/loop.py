@@ -1,150 +1,308 @@
-"""The training loop, whose order is part of the contract."""
+"""The start of a run and the training loop. The order of the loop's actions is part of the contract."""
 
 import contextlib
+import dataclasses
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
-from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import pipeline
-from vidgen_jax.data.training_stream import TrainingStream
+from vidgen_jax.data.records import check_class_names, load_info
 from vidgen_jax.errors import UserError
-from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.runs.collapse import Collapse
-from vidgen_jax.parallel import mesh as meshes
+from vidgen_jax.files import staged_upload_dir
+from vidgen_jax.parallel.mesh import local_batch_indices
 from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.collapse import Collapse, CollapseDetector
+from vidgen_jax.runs.config import to_dict
 from vidgen_jax.runs.device_prefetch import DevicePrefetch
-from vidgen_jax.runs.health import Health
-from vidgen_jax.runs.hooks import Hooks
+from vidgen_jax.runs.experiment import TrainingExperiment
+from vidgen_jax.runs.hooks import Hook, MetricLog, MetricWindow
+from vidgen_jax.runs.parameters import parameter_table
+from vidgen_jax.runs.progress import Progress
+from vidgen_jax.runs.workdir import claim, exclusive
+from vidgen_jax.runs.writers import MetricWriter, create_writer
 from vidgen_jax.types import Batch, Metrics
 
 PROFILED_STEPS = 5
 
 
 class CollapseError(UserError):
-  """The training has collapsed.
-
-  Attributes:
-    collapse: what was seen.
-    place: of the data, behind the last batch of the step that decided it.
-  """
-
-  def __init__(self, message: str, collapse: Collapse, place: Mapping[str, Any] | None) -> None:
-    super().__init__(message)
-    self.collapse, self.place = collapse, place
+  """The training has collapsed."""
 
 
 class NonFiniteMetricError(CollapseError):
   """A metric became NaN or infinite."""
 
 
-def train_iterator(experiment: Experiment) -> TrainingStream:
-  """This process's training batches, from the beginning."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunStart:
+  """Where the training loop starts.
+
+  Attributes:
+    state: train state; donated to the first step.
+    step: number of completed steps.
+    iterator: training batches of this process, after those of the completed steps.
+    seed: seed of the data order.
+    meta: meta data of the restored checkpoint; {} for a new run.
+  """
+
+  state: TrainState
+  step: int
+  iterator: Iterator[Any]
+  seed: int = 0
+  meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def train_experiment(
+  experiment: TrainingExperiment,
+  workdir: str,
+  make_hooks: Callable[[MetricWriter], Sequence[Hook]],
+  *,
+  stop: StopSignals | None = None,
+  profile: bool = False,
+  restore_step: int | None = None,
+  new_seed: int | None = None,
+) -> TrainState:
+  """Trains until `config.train.num_steps`, until a hook is finished, or until a signal; saves the last state.
+
+  A run that `workdir` already holds is resumed, bitwise.
+
+  Args:
+    experiment: what to train.
+    workdir: folder of the run.
+    make_hooks: makes the hooks, which may write metrics to the writer.
+    stop: signal handlers, which report the received signal to the caller; None for new ones.
+    profile: whether to write a JAX trace of some steps to `workdir/profile`.
+    restore_step: see `start_run`.
+    new_seed: see `start_run`.
+
+  Returns:
+    The last state.
+
+  Raises:
+    UserError: if config, workdir, data or devices do not fit together.
+    CollapseError: see `TrainLoop.run`.
+  """
+  config, is_lead = experiment.config, jax.process_index() == 0
+  info = load_info(config.data.name, config.data.data_dir)
+  iterator = train_iterator(experiment)
+  # Networks that do not fit the data, and unreadable weights, must raise before the folder is claimed for the config.
+  _ = experiment.abstract_state, experiment.frozen_nets
+  claim(workdir, config)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(exclusive(workdir))
+    train = config.train
+    checkpointer = stack.enter_context(
+      Checkpointer(workdir, every=train.checkpoint_every, keep=train.checkpoints_to_keep, keep_every=train.keep_every)
+    )
+    stop = stack.enter_context(stop or StopSignals())
+    profile_folder = stack.enter_context(staged_upload_dir(f"{workdir}/profile")) if profile else None
+    _check_unchanged_inputs(checkpointer, experiment, workdir)
+    start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
+    logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
+    resumed_step = start.step if start.meta else None
+    writer = stack.enter_context(contextlib.closing(create_writer(workdir, is_lead=is_lead, resumed_step=resumed_step)))
+    progress = stack.enter_context(
+      Progress(
+        train.num_steps,
+        initial_step=start.step,
+        clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(start.step)),
+        enabled=is_lead,
+        shown=[f"{update.name}/loss" for update in experiment.updates],
+      )
+    )
+    branch = start.meta.get("branch") if restore_step is None else [restore_step, new_seed]
+    meta = {
+      "config": to_dict(config),
+      "class_names": list(info.class_names),
+      "frozen_weights": {name: weights.hash for name, weights in experiment.frozen_weights.items()},
+      "seed": start.seed,
+      "branch": branch,
+    }
+    log = MetricLog(MetricWindow(train), writer, progress)
+    loop = TrainLoop(experiment, checkpointer, log, make_hooks(writer), stop, meta)
+    return loop.run(start, profile_folder=profile_folder)
+
+
+def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -> pipeline.TrainingStream:
+  """Training batches of this process, from the beginning; `seed` replaces `train.seed` as the seed of their order."""
   config = experiment.config
   return pipeline.train_batches(
     config.data,
     batch_size=config.train.batch_size,
     microbatches=experiment.algorithm.microbatches,
-    seed=config.train.seed,
-    places=meshes.local_batch_indices(config.train.batch_size, experiment.mesh),
+    seed=config.train.seed if seed is None else seed,
+    places=local_batch_indices(config.train.batch_size, experiment.mesh),
   )
 
 
-class TrainLoop:
-  """The order of a train step, which is part of the contract.
+def start_run(
+  experiment: TrainingExperiment,
+  checkpointer: Checkpointer,
+  iterator: pipeline.TrainingStream,
+  *,
+  restore_step: int | None = None,
+  new_seed: int | None = None,
+) -> RunStart:
+  """Restores the latest readable checkpoint, or initialises a new run where there is none.
 
-  Next batch (on the devices already) -> step of the current phase -> metrics of the *previous* step are fetched (so the
-  device never waits for the host) and judged -> hooks -> checkpoint -> asked to stop?
+  Args:
+    experiment: what to train.
+    checkpointer: checkpoints of the run.
+    iterator: training batches from the beginning, with the order of `train.seed`.
+    restore_step: step of the checkpoint to restore; later ones are deleted. A run whose latest checkpoint already
+      descends from the same `restore_step` and `new_seed` resumes from its latest checkpoint instead, so that a
+      launcher may repeat the command after an interruption.
+    new_seed: seed that changes the random keys and the order of the data from `restore_step` on; None keeps both.
+
+  Raises:
+    UserError: if the checkpoint does not exist, or none can be read.
+  """
+  if restore_step is not None and (checkpointer.latest_meta() or {}).get("branch") == [restore_step, new_seed]:
+    logging.info(
+      "the run was restored from step %d before; resuming from its latest checkpoint (choose another --new_seed to "
+      "restore step %d again)",
+      restore_step,
+      restore_step,
+    )
+    restore_step = new_seed = None
+  restored = checkpointer.restore(experiment.abstract_state, step=restore_step)
+  if restored is None:
+    return RunStart(state=experiment.init_state(), step=0, iterator=iterator, seed=experiment.config.train.seed)
+  # Checkpoints after it were damaged, or belong to the stretch that is repeated.
+  checkpointer.discard_after(restored.step)
+  state, seed = restored.state, restored.meta["seed"]
+  if new_seed is not None:
+    seed = new_seed
+    state = state.replace(key=jax.jit(jax.random.fold_in, out_shardings=state.key.sharding)(state.key, new_seed))
+  if seed != experiment.config.train.seed:
+    iterator.close()
+    iterator = train_iterator(experiment, seed=seed)
+  iterator.set_state(restored.data_state)
+  logging.info("resuming from step %d, %s", restored.step, _origin(restored.meta, restored.data_state))
+  return RunStart(state=state, step=restored.step, iterator=iterator, seed=seed, meta=restored.meta)
+
+
+def _origin(meta: Mapping[str, Any], data_state: Mapping[str, Any]) -> str:
+  """The number of clips seen, and the devices if they have changed."""
+  seen = f"{data_state['next_index']:,} clips seen"
+  before, now = (meta["process_count"], meta["device_count"]), (jax.process_count(), jax.device_count())
+  moved = "" if before == now else "; saved by {} processes on {} devices, now {} on {}".format(*before, *now)
+  return seen + moved
+
+
+def _check_unchanged_inputs(checkpointer: Checkpointer, experiment: TrainingExperiment, workdir: str) -> None:
+  """Checks the files that the config only names: the classes of the data set, and the frozen weights."""
+  meta = checkpointer.latest_meta()
+  if meta is None:
+    return
+  owner = f"the run in --workdir={workdir}"
+  # A data set that was rebuilt with other class folders gives every label another meaning.
+  check_class_names(meta["class_names"], experiment.config.data, what=owner)
+  for name, frozen in experiment.algorithm.frozen_networks().items():
+    known, found = meta["frozen_weights"].get(name), experiment.frozen_weights[name].hash
+    if found != known:
+      raise UserError(f"{frozen.weights} has the hash {found[:12]}, but {owner} began with {known[:12]}; restore it")
+
+
+class TrainLoop:
+  """Runs the train steps. The order of its actions is part of the contract.
+
+  Next batch (already on the devices) -> step of the current phase -> metrics of the *previous* step are fetched, so
+  that the device never waits for the host, and checked -> hooks -> checkpoint -> stop if requested.
   """
 
   def __init__(
     self,
-    experiment: Experiment,
+    experiment: TrainingExperiment,
     checkpointer: Checkpointer,
-    iterator: Iterator[Any],
-    hooks: Hooks,
+    log: MetricLog,
+    hooks: Sequence[Hook],
     stop: StopSignals,
-    meta: dict[str, Any],
+    meta: Mapping[str, Any],
   ) -> None:
-    """Takes everything that lives as long as the run; `meta` is saved with every checkpoint."""
+    """Stores the parts of the loop; `meta` is saved with every checkpoint."""
     self._experiment = experiment
     self._checkpointer = checkpointer
-    self._iterator = iterator
+    self._log = log
     self._hooks = hooks
     self._stop = stop
     self._meta = meta
-    self._pending: tuple[int, Metrics, Any] | None = None
+    self._detector = CollapseDetector(experiment.config.health)
+    self._pending: tuple[int, Metrics] | None = None
     self._tracing = False
 
-  def run(
-    self,
-    state: TrainState,
-    first_step: int,
-    *,
-    health: Mapping[str, Any] | None = None,
-    profile_folder: Path | None = None,
-  ) -> TrainState:
-    """Trains from `first_step` completed steps on; returns the last state, saved.
+  def run(self, start: RunStart, *, profile_folder: Path | None = None) -> TrainState:
+    """Trains from `start` to the end; returns the last state, which is saved.
 
     Args:
-      state: to start from; donated.
-      first_step: its completed steps.
-      health: `meta["health"]` of its checkpoint; None begins anew.
-      profile_folder: for a trace of some steps.
+      start: where to start.
+      profile_folder: folder for a trace of some steps; None for no trace.
 
     Raises:
-      CollapseError: as `config.health` says; the states that led to it may be saved.
-      NonFiniteMetricError: whatever `config.health` says; a state with such metrics is never saved.
+      CollapseError: if `config.health.action` is 'stop'; the states that led to the collapse may be saved.
+      NonFiniteMetricError: if a metric is NaN or infinite; a state with such metrics is never saved.
     """
-    self._health = Health(self._experiment.config, first_step, saved=health)
+    self._set_state(start)
     depth = self._experiment.config.data.device_prefetch
-    with contextlib.closing(DevicePrefetch(self._iterator, self._put_batch, depth=depth)) as batches:
-      batches.start_prefetch()  # While the step is compiled.
+    with contextlib.closing(DevicePrefetch(start.iterator, self._put_batch, depth=depth)) as batches:
+      batches.start_prefetch()  # Reads while the step compiles.
       try:
-        return self._run(state, first_step, batches, profile_folder)
+        return self._run(start.state, start.step, batches, profile_folder)
       finally:
         self._stop_trace()
+
+  def _set_state(self, start: RunStart) -> None:
+    self._detector = CollapseDetector(
+      self._experiment.config.health, first_step=start.step, saved=start.meta.get("detector")
+    )
+    self._log.window.set_state(start.meta.get("window", {}))
+    for hook in self._hooks:
+      if (saved := start.meta.get("hooks", {}).get(type(hook).__name__)) is not None:
+        hook.set_state(saved)
 
   def _run(
     self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: Path | None
   ) -> TrainState:
-    num_steps = self._experiment.config.train.num_steps
     step_fns: dict[str, Any] = {}
-    # Operations that run one by one take their constants from the host.
+    # Without compilation every operation takes its constants from the host.
     transfers = "allow" if jax.config.jax_disable_jit else "disallow"
-    step = first_step
-    for step in range(first_step + 1, num_steps + 1):
-      phase = self._experiment.algorithm.phase_at(step - 1)
+    step, stopping, done = first_step, None, self._done(first_step)
+    while not (stopping or done):
+      phase = self._experiment.algorithm.phase_at(step)
       if phase not in step_fns:
         step_fns[phase] = self._compile(phase)
       batch = next(batches)
-      constants = self._experiment.step_constants(step - 1, phase)
+      constants = self._experiment.step_constants(step, phase)
+      step += 1
       with jax.transfer_guard(transfers):
         state, metrics = step_fns[phase](state, batch, constants)
-        if self._health.due(step):
-          metrics = metrics | self._experiment.net_health(state.nets)
+        if self._log.window.due(step):
+          metrics = metrics | self._experiment.parameter_norms(state.nets)
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()
-      self._pending = (step, metrics, batches.get_state())
+      self._pending = step, metrics
       if profile_folder is not None:
         self._profile(step - first_step, profile_folder)
-      if self._hooks.due(step):
-        self._check_pending()
-        self._hooks.run(step, state)
-      stopping = self._stopping(step)
-      if stopping or step == num_steps or self._checkpointer.due(step):
+      self._run_hooks(step, state)
+      stopping, done = self._stop_reason(step), self._done(step)
+      if stopping or done or self._checkpointer.due(step):
         self._save(step, state, batches)
-      if stopping:
-        logging.info("stopped by %s; saved step %d, run the same command to continue", stopping, step)
-        break
+    if stopping:
+      logging.info("stopped by %s; saved step %d, run the same command to continue", stopping, step)
     self._check_pending()
     self._checkpointer.wait()
     return state
+
+  def _done(self, step: int) -> bool:
+    return step >= self._experiment.config.train.num_steps or any(hook.finished for hook in self._hooks)
 
   def _put_batch(self, local_batch: Batch) -> Batch:
     return self._experiment.put_batch(local_batch, microbatches=True)
@@ -155,48 +313,59 @@ class TrainLoop:
     logging.info("compiled the train step of phase %r in %.1f s", phase, time.monotonic() - start)
     return compiled
 
+  def _run_hooks(self, step: int, state: TrainState) -> None:
+    due = [hook for hook in self._hooks if hook.due(step)]
+    if due:
+      self._check_pending()
+    for hook in due:
+      hook(step, state)
+
   def _check_pending(self) -> None:
-    """Fetches the last metrics that were left on the device, judges and writes them; raises at a collapse."""
+    """Fetches the metrics that were left on the devices, checks and logs them."""
     if self._pending is None:
       return
-    (step, metrics, place), self._pending = self._pending, None
+    (step, metrics), self._pending = self._pending, None
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    if collapse := self._health.not_finite(step, values):
-      saved = self._checkpointer.steps()
-      text = f"{collapse}; last good step {step - 1}, latest checkpoint {saved[-1] if saved else 'none'}"
-      raise NonFiniteMetricError(text, collapse, place)
-    self._hooks.metrics(step, values)
-    if means := self._health.add(step, values):
-      self._hooks.write(step, means)
-      if collapse := self._health.judge(step, means):
-        self._tell(collapse, place)
+    for name, value in values.items():
+      if not math.isfinite(value):
+        raise NonFiniteMetricError(
+          f"metric {name} became {value} at step {step}; last good step {step - 1}, latest checkpoint "
+          f"{max(self._checkpointer.steps(), default='none')}; {_remedy(max(self._checkpointer.steps(), default=None))}"
+        )
+    means = self._log.add(step, values)
+    if means is not None and self._log.window.complete(step) and (collapse := self._detector.check(step, means)):
+      self._report(collapse)
 
-  def _tell(self, collapse: Collapse, place: Any) -> None:
-    """Does with a collapse what the config says."""
+  def _report(self, collapse: Collapse) -> None:
     config = self._experiment.config.health
-    good = [step for step in self._checkpointer.steps() if step <= collapse.good_step]
-    text = f"the training may have collapsed: {collapse}; last checkpoint from before: {good[-1] if good else 'none'}"
+    good = max((step for step in self._checkpointer.steps() if step <= collapse.good_step), default=None)
+    text = f"the training may have collapsed: {collapse}, last checkpoint before it: {good or 'none'}"
     if config.action == "stop":
-      text += "; look at the images, then go on with --config.health.action=roll_back, or warn, or with other limits"
-    if config.action in ("stop", "roll_back"):
-      raise CollapseError(text, collapse, place)
+      raise CollapseError(f"{text}; look at the images, then {_remedy(good)} or with other config.health limits")
     if config.action == "warn" and collapse.bad_windows == config.patience:
-      logging.warning("%s; look at the images; --config.health.action=stop or roll_back acts on it", text)
+      logging.warning("%s; look at the images, then %s", text, _remedy(good))
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
-    self._check_pending()  # A state whose metrics are not finite is never saved.
-    self._hooks.flush()  # Nor one whose metrics could be lost: a resumed run would never write them.
-    devices = {"process_count": jax.process_count(), "device_count": jax.device_count()}
-    meta = self._meta | {"step": step, **devices, "health": self._health.state()}
-    self._checkpointer.save(step, state, batches, meta)
+    self._check_pending()  # A state whose metrics are not finite must never be saved.
+    self._log.flush()  # A resumed run never repeats the steps of this checkpoint, so their rows must be durable.
+    meta = {
+      **self._meta,
+      "step": step,
+      "process_count": jax.process_count(),
+      "device_count": jax.device_count(),
+      "window": self._log.window.get_state(),
+      "detector": self._detector.get_state(),
+      "hooks": {type(hook).__name__: hook.get_state() for hook in self._hooks},
+    }
+    self._checkpointer.save(step, state, batches.get_state(), meta)
 
-  def _stopping(self, step: int) -> str | None:
+  def _stop_reason(self, step: int) -> str | None:
     if jax.process_count() > 1:
       return "preemption" if self._checkpointer.preempted(step) else None
     return self._stop.received.name if self._stop.received else None
 
   def _profile(self, steps_done: int, folder: Path) -> None:
-    """Traces the steps after the first one, which compiles."""
+    """Traces some steps after the first one, which compiles."""
     if steps_done == 1:
       jax.profiler.start_trace(str(folder))
       self._tracing = True
@@ -208,3 +377,9 @@ class TrainLoop:
       jax.profiler.stop_trace()
       self._tracing = False
       logging.info("wrote a trace for TensorBoard or Perfetto")
+
+
+def _remedy(step: int | None) -> str:
+  if step is None:
+    return "start again in another --workdir with another --config.train.seed"
+  return f"start again with --restore_step={step} --new_seed=1"

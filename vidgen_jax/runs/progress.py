@@ -1,4 +1,4 @@
-"""How far a run is and how fast it goes: a bar on a terminal, a line now and then anywhere else."""
+"""Progress and speed of a run: a bar on a terminal, periodic log lines elsewhere."""
 
 import functools
 import sys
@@ -12,24 +12,24 @@ import tqdm
 from absl import logging
 
 _WINDOW = 100
-"""Steps over which the rate is taken."""
+"""Number of steps over which the rate is averaged."""
 
 
 class Progress:
-  """Shows step / total, steps/s, clips/s, the remaining time and a few metrics. Use it as a context manager.
+  """Context manager that shows step / total, steps/s, clips/s, the remaining time and some metrics.
 
-  On a terminal it is a tqdm bar, and log lines appear above it. Elsewhere (a file, a cluster's log) a plain line is
-  logged every `interval_s` seconds, without carriage returns. Rates begin at the end of the first step, which compiles.
+  On a terminal it shows a tqdm bar with log lines above it. Elsewhere (a file, the log of a cluster) it logs a plain
+  line every `interval_s` seconds. Rates exclude the first step, which compiles.
 
   Args:
-    total_steps: the run's last step.
-    initial_step: completed steps at the start, above 0 in a resumed run.
-    clips_per_step: real clips that one step consumes, over all devices; None leaves clips/s out.
-    shown: the metrics to show, in this order, where `update` brings them; None shows all that come.
+    total_steps: number of steps of the run.
+    initial_step: number of completed steps at the start, above 0 in a resumed run.
+    clips_per_step: number of real clips that a step consumes, over all devices; None hides clips/s.
+    shown: names of the metrics to show, in this order; None for all.
     interval_s: seconds between plain lines.
-    enabled: False shows nothing, for all processes but the lead.
-    stream: where the bar goes; whether it is a terminal decides between bar and lines. Standard error by default.
-    clock: seconds from any origin.
+    enabled: whether to show anything; False for all processes but the first.
+    stream: stream of the bar, standard error by default; lines are logged instead if it is no terminal.
+    clock: clock in seconds, of any origin.
   """
 
   def __init__(
@@ -83,11 +83,11 @@ class Progress:
       self._log()
 
   def update(self, step: int, *, metrics: Mapping[str, float] | None = None) -> None:
-    """Reports that `step` steps are completed.
+    """Shows a new step.
 
     Args:
-      step: completed steps, counted over the whole run; not less than in the last call.
-      metrics: floats on the host; a metric that does not come keeps its last value.
+      step: number of completed steps of the whole run; must not decrease.
+      metrics: floats on the host; a metric that is missing keeps its last value.
     """
     if not self._enabled:
       return
@@ -102,14 +102,14 @@ class Progress:
       self._log()
 
   def steps_per_second(self) -> float | None:
-    """The rate over the last hundred steps; None until two steps are done, since the first one compiles."""
+    """The rate over the last hundred steps; None until two steps are done."""
     if len(self._times) < 2:
       return None
     (first_step, first_time), (last_step, last_time) = self._times[0], self._times[-1]
     return (last_step - first_step) / (last_time - first_time) if last_time > first_time else None
 
   def describe(self) -> str:
-    """Rates, remaining time and metrics, as the bar and the lines show them."""
+    """Rates, remaining time and metrics as text."""
     parts = []
     if (rate := self.steps_per_second()) is not None:
       parts.append(f"{rate:.3g} steps/s")
@@ -129,7 +129,7 @@ class Progress:
 
 
 def _emit_above_the_bar(emit: Callable[[LogRecord], None], stream: TextIO, record: LogRecord) -> None:
-  """Takes the bar away while absl writes a line, to whichever stream its flags say."""
+  """Hides the bar while absl writes a line to its stream."""
   with tqdm.tqdm.external_write_mode(file=stream):
     emit(record)
 

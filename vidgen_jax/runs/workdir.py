@@ -1,4 +1,4 @@
-"""A run's folder: which config it belongs to, and its weights."""
+"""The folder of a run: its config, its lock and its trained weights."""
 
 import contextlib
 import json
@@ -8,35 +8,39 @@ from dataclasses import dataclass
 import jax
 from absl import logging
 
-from vidgen_jax.runs import config as configs
-from vidgen_jax.gans import GANS
 from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
-from vidgen_jax.runs.checkpoint import Checkpointer
-from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.core.state import Nets
-from vidgen_jax.data import records
+from vidgen_jax.data.records import check_class_names
 from vidgen_jax.errors import UserError
+from vidgen_jax.files import atomic_write, disk_errors, locked
+from vidgen_jax.gans import GANS
+from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.config import ExperimentConfig, differences, from_dict, to_dict
 from vidgen_jax.runs.experiment import Experiment, build_experiment
-from vidgen_jax.files import disk_errors, locked, atomic_write
 
 CONFIG_FILE = "config.json"
 
 CONDITIONING_INDICES = "algorithm.conditioning_indices"
-"""The one field of an algorithm that is not the model's own: which frames it is given when it is used."""
+"""Field of an algorithm's config that describes its use and not the model."""
 
 
 @dataclass(frozen=True)
 class Trained:
-  """Weights of a run."""
+  """Weights of a run.
+
+  Attributes:
+    experiment: experiment of the run.
+    nets: averaged or live weights of the nets in `ema_nets` (the generator), with their last batch statistics.
+    step: number of completed train steps.
+    weights: 'ema' for averaged weights, 'raw' for live ones.
+    class_names: classes of the training labels, also for a model that ignores labels.
+  """
 
   experiment: Experiment
   nets: Nets
-  """Averages or live weights of the nets that are averaged (the generator), with the last batch statistics."""
   step: int
   weights: str
-  """'ema' or 'raw'."""
   class_names: tuple[str, ...]
-  """Of the labels that it was trained with; also those of a model that does not look at them."""
 
   @property
   def is_conditional(self) -> bool:
@@ -45,17 +49,17 @@ class Trained:
 
 
 def claim(workdir: str, config: ExperimentConfig) -> None:
-  """Makes the folder, or checks that it belongs to this config.
+  """Creates the folder of a run with its config, or checks that an existing one belongs to this config.
 
   Raises:
-    UserError: if it belongs to another one, naming the fields that differ, or cannot be written.
+    UserError: if the folder belongs to another config (names the fields that differ), or cannot be written.
   """
-  path, plain = user_path(workdir) / CONFIG_FILE, configs.to_dict(config)
+  path, plain = user_path(workdir) / CONFIG_FILE, to_dict(config)
   if (known := _read(path)) is not None:
-    changed = configs.differences(known, plain)
+    changed = differences(known, plain)
     if changed:
       listed = "; ".join(f"config.{name} was {old!r}, is {new!r}" for name, (old, new) in list(changed.items())[:5])
-      raise UserError(f"--workdir={workdir} belongs to a different config ({listed}); choose another folder")
+      raise UserError(f"{workdir} belongs to a run with another config ({listed}); choose another folder")
   if jax.process_index() == 0:
     if not is_bucket(path):
       with disk_errors(path):
@@ -66,16 +70,16 @@ def claim(workdir: str, config: ExperimentConfig) -> None:
 
 @contextlib.contextmanager
 def exclusive(workdir: str) -> Iterator[None]:
-  """Keeps other trainings out of a folder that was claimed; the lead process holds it for its job.
+  """Locks a claimed folder against other trainings; process 0 holds the lock for its job.
 
   Raises:
-    UserError: if another process trains there.
+    UserError: if another process trains in the folder.
   """
   if jax.process_index() != 0:
     yield
     return
   path = user_path(workdir) / ".lock"
-  held = f"--workdir={workdir} is being trained by another process; wait for it to end or choose another folder"
+  held = f"another process trains in {workdir}; wait until it ends or choose another folder"
   with disk_errors(path), contextlib.ExitStack() as stack:
     stack.enter_context(locked(path, held=held))
     lock = stack.pop_all()
@@ -87,23 +91,23 @@ def load_config(workdir: str) -> ExperimentConfig:
   """The config of a run.
 
   Raises:
-    UserError: if the folder holds none.
+    UserError: if the folder holds no config.
   """
   config = _read(user_path(workdir) / CONFIG_FILE)
   if config is None:
-    raise UserError(f"--workdir={workdir} holds no {CONFIG_FILE}: no run was started there")
-  return configs.from_dict(config)
+    raise UserError(f"--workdir={workdir} has no {CONFIG_FILE}: no run was started there")
+  return from_dict(config)
 
 
 def load_trained(
   workdir: str, *, config: ExperimentConfig | None = None, step: int | None = None, weights: str = "ema"
 ) -> Trained:
-  """Reads a checkpoint for sampling, scoring or export.
+  """Reads the weights of a checkpoint for sampling, scoring or export.
 
   Args:
-    workdir: of the run.
-    config: replaces the run's own (other data, other settings of the evaluation); None takes the latter.
-    step: of the checkpoint; None for the latest.
+    workdir: folder of the run.
+    config: replacement for the run's own config (other data, other evaluation settings); None for the run's own.
+    step: step of the checkpoint; None for the latest.
     weights: 'ema' or 'raw'.
 
   Raises:
@@ -117,13 +121,13 @@ def load_trained(
 
 
 def load_weights(workdir: str, experiment: Experiment, *, step: int | None = None, weights: str = "ema") -> Trained:
-  """As `load_trained`, with the run's experiment at hand: for one checkpoint after another.
+  """Like `load_trained`, for an experiment that was built before; serves to read many checkpoints.
 
   Args:
-    workdir: of the run.
-    experiment: of the run.
-    step: of the checkpoint; None for the latest.
-    weights: 'ema' or 'raw'.
+    workdir: folder of the run.
+    experiment: experiment of the run.
+    step: see `load_trained`.
+    weights: see `load_trained`.
 
   Raises:
     UserError: if there is no such checkpoint.
@@ -131,48 +135,44 @@ def load_weights(workdir: str, experiment: Experiment, *, step: int | None = Non
   with Checkpointer(workdir, read_only=True) as checkpointer:
     restored = checkpointer.restore(experiment.abstract_state, step=step)
   if restored is None:
-    raise UserError(f"--workdir={workdir} holds no checkpoint yet")
+    raise UserError(f"--workdir={workdir} has no checkpoint yet")
   logging.info("weights: %s of step %d from %s", weights, restored.step, workdir)
   names = experiment.algorithm.ema_nets
-  nets = restored.state.ema if weights == "ema" else {name: restored.state.nets[name] for name in names}
   return Trained(
     experiment=experiment,
-    nets=nets,
+    nets=restored.state.ema if weights == "ema" else {name: restored.state.nets[name] for name in names},
     step=restored.step,
     weights=weights,
-    class_names=tuple(restored.meta.get("class_names", ())),
+    class_names=tuple(restored.meta["class_names"]),
   )
 
 
 def check_label_map(trained: Trained) -> None:
-  """Checks that the labels of the data set mean what the model learnt them to mean.
-
-  Args:
-    trained: if its clips do not depend on a class, any data set will do.
+  """Checks that the labels of the data set mean what the model has learned; any data set fits an unconditional model.
 
   Raises:
-    UserError: with both lists of classes, or if the data set is missing.
+    UserError: if the classes differ (lists both), or the data set is missing.
   """
   if trained.is_conditional:
-    records.check_class_names(trained.class_names, trained.experiment.config.data, what="the model")
+    check_class_names(trained.class_names, trained.experiment.config.data, what="the model")
 
 
 def check_same_model(workdir: str, config: ExperimentConfig) -> None:
-  """Checks that a config describes the model that a run has trained.
+  """Checks that a config describes the model of a run.
 
   Raises:
-    UserError: naming the first field that does not fit, or if the folder holds no run.
+    UserError: if a field differs (names the first one), or the folder holds no run.
   """
-  changed = configs.differences(configs.to_dict(load_config(workdir)), configs.to_dict(config))
-  algorithm = GANS[config.algorithm_name][1](config.algorithm)
-  shape = ("data.resolution", "data.channels", *(["data.num_frames"] if algorithm.fixed_length else []))
+  changed = differences(to_dict(load_config(workdir)), to_dict(config))
+  gan = GANS[config.algorithm_name][1](config.algorithm)
+  shape = ("data.resolution", "data.channels", *(["data.num_frames"] if gan.fixed_length else []))
   for name, (old, new) in changed.items():
     if (name.startswith("algorithm") and name != CONDITIONING_INDICES) or name in shape:
       raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")
 
 
 def _read(path: AnyPath) -> dict | None:
-  """The fields of a config file; None if there is none."""
+  """The fields of a config file; None if there is no file."""
   try:
     text = read_text(path)
     return None if text is None else json.loads(text)

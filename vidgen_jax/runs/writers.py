@@ -1,82 +1,64 @@
-"""Where metrics and images go: a JSON-lines file always, TensorBoard when its extra is installed.
-
-The only module that imports `clu.metric_writers`, and with it TensorFlow; both only inside `TensorBoardWriter`.
-"""
+"""Writers of metrics and images: a JSON-lines file always, TensorBoard event files when tensorboard is installed."""
 
 import concurrent.futures
 import contextlib
 import importlib.util
+import io
 import json
 import math
 import os
 import pathlib
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 from absl import logging
 from etils import epath
+from PIL import Image
 
 from vidgen_jax import buckets
 from vidgen_jax.buckets import is_bucket, local_path, user_path
 from vidgen_jax.errors import UserError
-from vidgen_jax.files import disk_errors, atomic_write
+from vidgen_jax.files import atomic_write, disk_errors
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
 UPLOAD_SECONDS = 60.0
-"""How old the copy in the bucket may be while a run goes on, in seconds; a checkpoint finds it new."""
+"""Maximum age in seconds of the copy in a bucket between checkpoints; a checkpoint updates it."""
 
 _OWN_FIELDS = ("step", "time")
 
 
-class MetricWriter(Protocol):
-  """What the training loop needs of a writer."""
+class MetricWriter:
+  """Interface of the writers. This class itself writes nothing; all processes but the first use it."""
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Records the metrics of one step. `step` counts completed train steps."""
+    """Writes the metrics of one step; `step` is the number of completed train steps."""
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Records images, each uint8[H, W, 3]."""
+    """Writes images, each uint8 [H, W, 3]."""
 
   def flush(self) -> None:
-    """Returns when everything written so far is in the operating system's hands."""
+    """Returns when everything written so far has reached the operating system, or the bucket."""
 
   def close(self) -> None:
-    """Flushes and releases the files; the writer must not be used afterwards."""
+    """Flushes and closes the files; the writer must not be used afterwards."""
 
 
-class NullWriter:
-  """Writes nothing: for all processes but the lead."""
+class JsonlWriter(MetricWriter):
+  """Appends one JSON object per line: {"step": 10, "time": 1700000000.0, "disc/loss": 1.5, ...}.
 
-  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Does nothing."""
-
-  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Does nothing."""
-
-  def flush(self) -> None:
-    """Does nothing."""
-
-  def close(self) -> None:
-    """Does nothing."""
-
-
-class JsonlWriter:
-  """Appends one JSON object a line: {"step": 10, "time": 1700000000.0, "disc/loss": 1.5, ...}.
-
-  `time` is in seconds since 1970. A value that is not finite is written as null, which is what JSON has. Every line
-  reaches the operating system at once, so that a killed process loses none. Images have no place in it: they are left
-  to `vidgen_jax.media.images`.
+  `time` is in seconds since 1970. Non-finite values become null, since JSON has no NaN. Every line reaches the
+  operating system at once, so a killed process loses none. Images are not written.
 
   Args:
-    path: the file; it and its folder are created if they are missing.
+    path: path of the file; it and its folder are created if missing.
 
   Raises:
-    UserError: if the file cannot be opened, here, or written, later.
+    UserError: if the file cannot be opened or, later, written.
   """
 
   def __init__(self, path: str | os.PathLike[str]):
@@ -84,19 +66,17 @@ class JsonlWriter:
     self._file = self._open()
 
   def truncate_after(self, step: int) -> None:
-    """Drops the lines of later steps, and lines that a killed process left incomplete.
-
-    Called when a run resumes: the steps after the checkpoint are run again, and the curve must not hold them twice.
+    """Removes the lines of later steps, which a resumed run writes again, and lines that a kill cut short.
 
     Args:
-      step: the last step whose line stays; -1 empties the file.
+      step: last step whose lines are kept; -1 empties the file.
     """
     self._file.close()
     with disk_errors(self._path):
       lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if (found := _step_of(line)) is not None and found <= step]
     if len(kept) < len(lines):
-      logging.info("%s: dropped %d of %d lines, after step %d", self._path, len(lines) - len(kept), len(lines), step)
+      logging.info("%s: removed %d of %d lines, after step %d", self._path, len(lines) - len(kept), len(lines), step)
       with atomic_write(self._path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
     self._file = self._open()
@@ -105,8 +85,8 @@ class JsonlWriter:
     """Appends one line.
 
     Raises:
-      ValueError: if a metric is called like one of the line's own fields.
-      UserError: if the disk is full or gone.
+      ValueError: if a metric has the name of one of the line's own fields.
+      UserError: if the file cannot be written.
     """
     if taken := sorted(set(scalars) & set(_OWN_FIELDS)):
       raise ValueError(f"a metric must not be named {taken[0]!r}: every line has a field of that name")
@@ -117,69 +97,77 @@ class JsonlWriter:
       self._file.write(line + "\n")
       self._file.flush()
 
-  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Does nothing."""
-
-  def flush(self) -> None:
-    """Does nothing: every line was flushed when it was written."""
-
   def close(self) -> None:
     """Closes the file."""
     with disk_errors(self._path):
       self._file.close()
 
-  def _open(self):
+  def _open(self) -> io.TextIOWrapper:
     with disk_errors(self._path):
       self._path.parent.mkdir(parents=True, exist_ok=True)
       return self._path.open("a", encoding="utf-8")
 
 
-class TensorBoardWriter:
-  """Writes TensorBoard event files through clu. Needs the extra [tensorboard]; see `tensorboard_is_installed`.
-
-  TensorFlow is kept off the accelerators, whose memory belongs to JAX.
+class TensorBoardWriter(MetricWriter):
+  """Writes a TensorBoard event file with tensorboard's record format; never imports TensorFlow.
 
   Args:
-    folder: where the event files go.
+    folder: folder of the event files, which is created if missing.
+    resumed_step: step of the restored checkpoint, after which TensorBoard discards older events; None for a new run.
+
+  Raises:
+    ImportError: if tensorboard is not installed.
+    UserError: if the file cannot be written.
   """
 
-  def __init__(self, folder: str | os.PathLike[str]):
-    # TensorFlow computes nothing here: it need not speak of its devices or its rounding.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    import tensorflow as tf
-    from clu import metric_writers
+  def __init__(self, folder: str | os.PathLike[str], *, resumed_step: int | None = None):
+    # Unlike `tensorboard.summary.writer.event_file_writer`, these modules never import TensorFlow.
+    from tensorboard.compat.proto import event_pb2, summary_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
 
-    for kind in ("GPU", "TPU"):
-      tf.config.set_visible_devices([], kind)
-    self._folder = os.fspath(folder)
-    with disk_errors(self._folder):
-      pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-      self._writer = metric_writers.SummaryWriter(self._folder)
+    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+    name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+    self._path = pathlib.Path(folder) / name
+    with disk_errors(self._path):
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      self._records = RecordWriter(self._path.open("wb"))
+    self._write(file_version="brain.Event:2")
+    if resumed_step is not None:
+      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      self._write(step=resumed_step + 1, session_log=start)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Adds one point to each metric's curve."""
-    self._writer.write_scalars(step, scalars)
+    """Adds one point to the curve of each metric."""
+    values = [self._summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
+    self._write(step=step, summary=self._summary(value=values))
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Adds images, each uint8[H, W, 3]."""
-    self._writer.write_images(step, images)
-
-  def flush(self) -> None:
-    """Writes what is buffered."""
-    self._writer.flush()
+    """Adds images, each uint8 [H, W, 3]."""
+    values = []
+    for name, pixels in images.items():
+      buffer = io.BytesIO()
+      Image.fromarray(pixels).save(buffer, "PNG")
+      height, width, channels = pixels.shape
+      image = self._summary.Image(
+        height=height, width=width, colorspace=channels, encoded_image_string=buffer.getvalue()
+      )
+      values.append(self._summary.Value(tag=name, image=image))
+    self._write(step=step, summary=self._summary(value=values))
 
   def close(self) -> None:
-    """Flushes and closes the event file."""
-    self._writer.close()
+    """Closes the event file."""
+    with disk_errors(self._path):
+      self._records.close()
+
+  def _write(self, **fields: object) -> None:
+    event = self._event(wall_time=time.time(), **fields)
+    with disk_errors(self._path):
+      self._records.write(event.SerializeToString())
+      self._records.flush()
 
 
-class MultiWriter:
-  """Passes everything on to several writers.
-
-  Args:
-    writers: all of them are closed by `close`, even if one of them fails in it.
-  """
+class MultiWriter(MetricWriter):
+  """Passes everything to several writers; `close` closes all of them, even if one raises."""
 
   def __init__(self, writers: Sequence[MetricWriter]):
     self._writers = tuple(writers)
@@ -206,20 +194,19 @@ class MultiWriter:
         stack.callback(writer.close)
 
 
-class UploadingWriter:
-  """Writes into a temporary folder and copies its files into a bucket, which knows no appending.
+class UploadingWriter(MetricWriter):
+  """Writes to a temporary folder and uploads whole files to a bucket, where objects cannot be appended to.
 
-  They are uploaded whole: in the background after `every` seconds, and in `flush`. What the bucket holds already is
-  fetched first as far as `continued` names it, and replaced.
+  Uploads run in the background every `every` seconds, and in `flush`.
 
   Args:
-    folder: of the run, in a bucket.
+    folder: folder of the run, in a bucket.
     make: makes the writer of a local folder.
-    continued: names of the files that go on where those in the bucket end.
-    every: seconds between two uploads; a file that has not grown is left out.
+    continued: names of files that are downloaded first, so that the writer appends to them.
+    every: seconds between two uploads; unchanged files are not uploaded again.
 
   Raises:
-    UserError: if the bucket cannot be read or written; later, in `flush` and `close`.
+    UserError: if the bucket cannot be read or, later in `flush` and `close`, written.
   """
 
   def __init__(
@@ -246,12 +233,12 @@ class UploadingWriter:
     self._uploaded = time.monotonic()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes, and begins to upload if it is time."""
+    """Writes, and starts an upload if one is due."""
     self._writer.write_scalars(step, scalars)
     self._upload_if_due()
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Writes, and begins to upload if it is time."""
+    """Writes, and starts an upload if one is due."""
     self._writer.write_images(step, images)
     self._upload_if_due()
 
@@ -276,7 +263,7 @@ class UploadingWriter:
     self._uploaded = time.monotonic()
 
   def _wait(self) -> None:
-    """Lets an upload in the background end. That it failed does not matter: what it left out is uploaded next time."""
+    """Waits for the background upload. Its failure is only logged, since the next upload repeats it."""
     if self._running is not None:
       try:
         self._running.result()
@@ -294,27 +281,24 @@ class UploadingWriter:
 
 
 def tensorboard_is_installed() -> bool:
-  """Whether both packages of the extra [tensorboard] can be found. Imports neither."""
-  return all(importlib.util.find_spec(name) is not None for name in ("tensorflow", "tensorboard"))
+  """Whether tensorboard can be found, without importing it."""
+  return importlib.util.find_spec("tensorboard") is not None
 
 
 def create_writer(workdir: str | os.PathLike[str], *, is_lead: bool, resumed_step: int | None) -> MetricWriter:
-  """Makes the writer of a run: `metrics.jsonl`, and `tensorboard/` where that is installed.
+  """The writer of a run: `metrics.jsonl`, and `tensorboard/` where tensorboard is installed.
 
   Args:
-    workdir: the run's folder.
-    is_lead: whether this process writes for all; the others get a `NullWriter`.
-    resumed_step: the step of the restored checkpoint, whose later lines are dropped; None for a run that begins anew,
-      whose `metrics.jsonl` begins empty.
-
-  Returns:
-    A writer for this process.
+    workdir: folder of the run.
+    is_lead: whether this process writes for all; the others get a writer that writes nothing.
+    resumed_step: step of the restored checkpoint, whose later rows are removed; None for a new run, which starts with
+      an empty file.
 
   Raises:
     UserError: if the folder cannot be written.
   """
   if not is_lead:
-    return NullWriter()
+    return MetricWriter()
   workdir = user_path(workdir)
   if not is_bucket(workdir):
     return _create_local_writer(workdir, resumed_step)
@@ -328,14 +312,14 @@ def _create_local_writer(workdir: pathlib.Path, resumed_step: int | None) -> Met
     logging.info("TensorBoard is not installed (extra [tensorboard]); metrics go to %s", workdir / METRICS_FILE)
     return lines
   try:
-    return MultiWriter([lines, TensorBoardWriter(workdir / TENSORBOARD_FOLDER)])
+    return MultiWriter([lines, TensorBoardWriter(workdir / TENSORBOARD_FOLDER, resumed_step=resumed_step)])
   except ImportError as error:
-    logging.warning("TensorBoard is installed but cannot be imported (%s); going on without it", error)
+    logging.warning("tensorboard cannot be imported (%s); training without event files", error)
     return lines
 
 
 def _step_of(line: str) -> int | None:
-  """The step of one line of the metrics file; None if the line is not whole."""
+  """The step of a line of the metrics file; None if the line is incomplete."""
   if not line.endswith("\n"):
     return None
   try:
