@@ -1,4 +1,14 @@
-"""The GANs, one folder per paper."""
+"""The GANs, one folder per paper.
+
+Network modules document only the attributes of their own. Attributes with the same meaning in every module:
+  num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
+  channels: channels of the frames.
+  bn_momentum: see `BatchNorm`.
+  spectral_norm: whether kernels are spectrally normalised.
+  remat: whether the backward pass recomputes activations.
+  unroll: whether loops over time or blocks are unrolled (for CPUs; see `vidgen_jax.ops.loops.scan`).
+  dtype: dtype of the computation; parameters and statistics stay float32.
+"""
 
 from collections.abc import Mapping
 

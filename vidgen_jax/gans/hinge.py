@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import LossOutput
+from vidgen_jax.core.update import Loss, LossOutput
 from vidgen_jax.ops import losses
 from vidgen_jax.types import Metrics, Video
 
@@ -14,9 +14,7 @@ Discriminate = Callable[[str, tuple[Video, ...]], tuple[tuple[jax.Array, ...], N
 """(discriminator, sets of inputs) -> (outputs for each set, discriminator with updated variables)."""
 
 
-def discriminator_loss(
-  discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]
-) -> tuple[jax.Array, LossOutput]:
+def discriminator_loss(discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]) -> Loss:
   """The discriminators' loss; metrics are each discriminator's loss and mean outputs.
 
   Args:

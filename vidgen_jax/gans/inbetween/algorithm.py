@@ -1,6 +1,7 @@
 """Inbetweening bound into updates: encoder, latent generator and video generator; two discriminators."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.core.algorithm import adam_update
-from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import LossOutput, Update
+from vidgen_jax.core.state import Nets
+from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.apply import BoundNets, net_state
 from vidgen_jax.gans.base import Gan, SampleOptions
@@ -126,9 +127,7 @@ class Inbetween(Gan):
       adam_update("gen", GENERATOR_NETS, self.generator_loss, c.generator_optimizer),
     )
 
-  def discriminator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The log loss (eqs. 7 and 8) and the weighted gradient penalty, summed over both discriminators; see `LossFn`."""
     del frozen, step
     fake_key, real_frame_key, fake_frame_key = jax.random.split(key, 3)
@@ -140,8 +139,9 @@ class Inbetween(Gan):
     }
     total = jnp.zeros(())
     metrics: Metrics = {}
-    for name, module in self.discriminators(dtype=jnp.dtype("float32")).items():
-      on_real, on_fake = _logits_and_gradients(module, nets[name], inputs[name])
+    bound = BoundNets(self.discriminators(dtype=jnp.dtype("float32")), nets)
+    for name in DISCRIMINATOR_NETS:
+      on_real, on_fake = _logits_and_gradients(functools.partial(bound.apply, name), inputs[name])
       loss = losses.log_discriminator_loss(on_real[0], on_fake[0])
       penalty = penalties.gradient_penalty(on_real, on_fake)
       total = total + loss + self.config.gradient_penalty * penalty
@@ -153,9 +153,7 @@ class Inbetween(Gan):
       }
     return total, LossOutput(nets={}, metrics=metrics)
 
-  def generator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The non-saturating loss (eq. 9), summed over both discriminators; see `LossFn`."""
     del frozen, step
     fake_key, frame_key = jax.random.split(key)
@@ -164,8 +162,9 @@ class Inbetween(Gan):
     total = jnp.zeros(())
     metrics: Metrics = {}
     dtype = jnp.dtype(self.config.compute_dtype)
-    for name, module in self.discriminators(dtype=dtype).items():
-      logits = module.apply(nets[name].collections, inputs[name].astype(dtype))
+    bound = BoundNets(self.discriminators(dtype=dtype), nets)
+    for name in DISCRIMINATOR_NETS:
+      logits = bound.apply(name, inputs[name].astype(dtype))
       metrics[f"{name}/loss"] = loss = losses.nonsaturating_generator_loss(logits)
       total = total + loss
     return total, LossOutput(nets=refreshed, metrics=metrics)
@@ -260,11 +259,11 @@ def _with_ends(ends: Video, video: Video) -> Video:
 
 
 def _logits_and_gradients(
-  module: nn.Module, net: NetState, videos: tuple[jax.Array, jax.Array]
+  critic: Callable[[jax.Array], jax.Array], videos: tuple[jax.Array, jax.Array]
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
   """`penalties.logits_and_gradients` on real and on generated inputs, in one pass."""
   # Interleaved clip by clip, not concatenated: every device keeps the clips it holds.
   inputs = jnp.stack(videos, axis=1).reshape(-1, *videos[0].shape[1:])
-  logits, norms = penalties.logits_and_gradients(lambda x: module.apply(net.collections, x), inputs)
+  logits, norms = penalties.logits_and_gradients(critic, inputs)
   logits, norms = logits.reshape(-1, 2), norms.reshape(-1, 2)
   return (logits[:, 0], norms[:, 0]), (logits[:, 1], norms[:, 1])

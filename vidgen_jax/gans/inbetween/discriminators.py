@@ -23,7 +23,6 @@ class VideoDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the convolutions; each removes three frames and halves height and width.
-    dtype: dtype of the computation; the head is computed in float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512)
@@ -57,7 +56,6 @@ class ImageDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the residual blocks, each of which halves height and width.
-    dtype: dtype of the computation; the head is computed in float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512)

@@ -15,8 +15,6 @@ class Encoder(nn.Module):
   Attributes:
     widths: channels of the pairs of layers, 4x4 with stride 2, then 3x3; each pair halves height and width.
     features: C, channels of the result.
-    bn_momentum: see `BatchNorm`.
-    dtype: dtype of the computation.
   """
 
   widths: tuple[int, ...] = (64, 128, 256)

@@ -46,8 +46,6 @@ class FusionBlock(nn.Module):
   Attributes:
     features: C.
     fusion: whether key frames are fused; without fusion z_in = z + n (4.2).
-    bn_momentum: see `BatchNorm`.
-    dtype: dtype of the computation.
   """
 
   features: int
@@ -87,10 +85,6 @@ class LatentLevel(nn.Module):
     num_blocks: number of blocks.
     features: C.
     fusion: see `FusionBlock`.
-    bn_momentum: see `BatchNorm`.
-    unroll: whether the loop is unrolled (for CPUs, see `vidgen_jax.ops.loops.scan`).
-    remat: whether the backward pass recomputes each block's activations.
-    dtype: dtype of the computation.
   """
 
   num_blocks: int
@@ -164,10 +158,6 @@ class LatentGenerator(nn.Module):
     blocks: number of blocks per level, coarsest first; time doubles from level to level.
     features: C, channels of encodings and latent video.
     fusion: whether key frames are fused stochastically; False is the paper's baseline (4.2).
-    bn_momentum: see `BatchNorm`.
-    unroll: see `LatentLevel`.
-    remat: see `LatentLevel`.
-    dtype: dtype of the computation.
   """
 
   blocks: tuple[int, ...] = (8, 8, 8)
@@ -213,11 +203,7 @@ class LatentGenerator(nn.Module):
 
 
 class StackedEncodings(nn.Module):
-  """The naive baseline's substitute for the latent generator: the two encodings plus spatially uniform noise (4.2).
-
-  Attributes:
-    dtype: dtype of the result.
-  """
+  """The naive baseline instead of a latent generator: the two encodings plus spatially uniform noise (4.2)."""
 
   dtype: Any = jnp.float32
 

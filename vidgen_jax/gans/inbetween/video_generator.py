@@ -18,10 +18,7 @@ class VideoGenerator(nn.Module):
 
   Attributes:
     widths: channels before each doubling of height and width.
-    channels: channels of the frames.
     time_doublings: number of leading layers that also double time, with 4x4x4 kernels (the naive baseline, 4.2).
-    bn_momentum: see `BatchNorm`.
-    dtype: dtype of the computation; the result is float32.
   """
 
   widths: tuple[int, ...] = (256, 128, 64)

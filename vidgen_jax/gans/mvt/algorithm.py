@@ -3,8 +3,9 @@
 import functools
 import itertools
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +13,23 @@ from flax import linen as nn
 
 from vidgen_jax.core.algorithm import FrozenNetwork, adam_update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import LossOutput, Update
+from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import hinge
-from vidgen_jax.gans.apply import apply_discriminator, apply_mutable, class_labels, net_state, without_batch_stats
+from vidgen_jax.gans.apply import BoundNets, apply_discriminator, class_labels, net_state, without_batch_stats
 from vidgen_jax.gans.base import Gan, SampleOptions
 from vidgen_jax.gans.checks import check_channels, check_resolution
 from vidgen_jax.gans.mvt.config import MvtConfig
+from vidgen_jax.gans.mvt.frame_generator import FrameGenerator
 from vidgen_jax.gans.mvt.generator import Generator
+from vidgen_jax.gans.mvt.motion_constraint import motion_similarity
+from vidgen_jax.gans.mvt.sequence_generator import SequenceGenerator
 from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
 from vidgen_jax.gans.views import View
 from vidgen_jax.nn.pwc_net import PWCNet
 from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
 from vidgen_jax.ops import resampling
 from vidgen_jax.ops.latents import draw_latent
-from vidgen_jax.ops.motion_constraint import motion_similarity
 from vidgen_jax.ops.optical_flow import FlowEstimator, LucasKanade, flow_of_clips
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Video
@@ -61,23 +64,22 @@ class Mvt(Gan):
       raise UserError(f"num_frames={num_frames} must be at least 1")
     return ()
 
-  def generator(self, size: tuple[int, int], *, bn_momentum: float = 0.9) -> Generator:
+  def generator(self, size: Sequence[int], *, bn_momentum: float = 0.9) -> Generator:
     """The generator module for frames of size (height, width)."""
     c = self.config
     factor = 2 ** (len(c.generator_multipliers) - 1)
-    return Generator(
+    shared: dict[str, Any] = {"bn_momentum": bn_momentum, "dtype": jnp.dtype(c.compute_dtype)}
+    frames = FrameGenerator(
       tuple(c.generator_channels * m for m in c.generator_multipliers),
-      num_classes=c.num_classes,
-      class_features=c.class_features,
-      hidden_features=c.hidden_features,
       first_size=(size[0] // factor, size[1] // factor),
       channels=c.channels,
       attention_after=None if c.generator_attention < 0 else c.generator_attention,
       shifted_blocks=c.shifted_blocks,
-      bn_momentum=bn_momentum,
       remat=c.remat,
-      dtype=jnp.dtype(c.compute_dtype),
+      **shared,
     )
+    sequence = SequenceGenerator(c.hidden_features, **shared)
+    return Generator(sequence, frames, num_classes=c.num_classes, class_features=c.class_features)
 
   def discriminators(self) -> dict[str, nn.Module]:
     """The discriminators' modules."""
@@ -109,8 +111,7 @@ class Mvt(Gan):
     video, label = to_model_range(batch["video"]), self._label(batch["label"])
     keys = iter(jax.random.split(key, 3))
     latent = jnp.zeros((video.shape[0], sum(self.config.latent_sizes)))
-    height, width = video.shape[2:4]
-    init = functools.partial(self.generator((height, width)).init, num_frames=video.shape[1], train=False)
+    init = functools.partial(self.generator(video.shape[2:4]).init, num_frames=video.shape[1], train=False)
     nets = {GENERATOR: net_state(init(next(keys), latent, label))}
     inputs = self._views_of(video, key)
     for name, module in self.discriminators().items():
@@ -127,9 +128,7 @@ class Mvt(Gan):
       adam_update("gen", (GENERATOR,), self.generator_loss, c.generator_optimizer),
     )
 
-  def discriminator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The hinge loss (eqs. 2 and 3), summed over both discriminators; see `LossFn`.
 
     Generated clips have the classes of the real clips.
@@ -137,20 +136,18 @@ class Mvt(Gan):
     del frozen, step
     fake_key, real_frame_key, fake_frame_key = jax.random.split(key, 3)
     real = to_model_range(batch["video"])
-    fake, _ = self._fake_video(nets[GENERATOR], batch, fake_key)
+    fake, _ = self._fake_video(nets, batch, fake_key)
     discriminate = functools.partial(self._discriminate, nets, self._label(batch["label"]))
     return hinge.discriminator_loss(
       discriminate, self._views_of(real, real_frame_key), self._views_of(fake, fake_frame_key)
     )
 
-  def generator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The sum over discriminators of -mean D(fake), and the motion constraint (eq. 6); see `LossFn`."""
     del step
     fake_key, frame_key = jax.random.split(key)
     label = self._label(batch["label"])
-    fake, generator = self._fake_video(nets[GENERATOR], batch, fake_key)
+    fake, generator = self._fake_video(nets, batch, fake_key)
     discriminate = functools.partial(self._discriminate, nets, label)
     loss, metrics = hinge.generator_loss(discriminate, self._views_of(fake, frame_key))
     if self.config.motion_constraint:
@@ -168,9 +165,9 @@ class Mvt(Gan):
 
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
     """Clips of the batch's classes; the batch has no conditioning frames, but their shape gives the frames' size."""
-    generator = self.generator(batch["conditioning"].shape[2:4])
-    apply = functools.partial(generator.apply, num_frames=num_frames, train=False)
-    return apply(nets[GENERATOR].collections, self._scaled(latent), self._label(batch["label"]))
+    bound = self._bind(nets, batch["conditioning"])
+    label = self._label(batch["label"])
+    return bound.apply(GENERATOR, self._scaled(latent), label, num_frames=num_frames, train=False)
 
   def latent_parts(self) -> Mapping[str, tuple[int, int]]:
     """Index ranges of z_A, z_B and z_C; see `MixesClasses.latent_parts`."""
@@ -180,31 +177,35 @@ class Mvt(Gan):
 
   def embed_classes(self, nets: Nets, label: jax.Array) -> jax.Array:
     """e(y); see `MixesClasses.embed_classes`."""
-    generator = self.generator((0, 0))
-    return generator.apply(nets[GENERATOR].collections, self._label(label), method=generator.embed)
+    bound = BoundNets({GENERATOR: self.generator((0, 0))}, nets)
+    return bound.apply(GENERATOR, self._label(label), method="embed")
 
   def predict_mixed(
     self, nets: Nets, batch: Batch, latent: jax.Array, embedding: jax.Array, *, num_frames: int
   ) -> Video:
     """See `MixesClasses.predict_mixed`."""
-    generator = self.generator(batch["conditioning"].shape[2:4])
-    apply = functools.partial(generator.apply, num_frames=num_frames, train=False, method=generator.decode)
-    return apply(nets[GENERATOR].collections, self._scaled(latent), embedding)
+    bound = self._bind(nets, batch["conditioning"])
+    options = {"num_frames": num_frames, "train": False, "method": "decode"}
+    return bound.apply(GENERATOR, self._scaled(latent), embedding, **options)
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     # The sequence generator's statistics are per time step, and the sampled length may differ from the trained length.
-    net = without_batch_stats(nets[GENERATOR])
+    nets = {**nets, GENERATOR: without_batch_stats(nets[GENERATOR])}
+    bound = self._bind(nets, batch["conditioning"], bn_momentum=0.0)
     latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
-    module = self.generator(batch["conditioning"].shape[2:4], bn_momentum=0.0)
-    _, net = self._generate(module, net, latent, self._label(batch["label"]), num_frames=options.num_frames)
+    _, net = self._generate(bound, latent, batch["label"], num_frames=options.num_frames)
     return {**nets, GENERATOR: net}
 
+  def _bind(self, nets: Nets, frames: Video, *, bn_momentum: float = 0.9) -> BoundNets:
+    """The generator for frames [B, T, H, W, C] of this size, bound to its net."""
+    return BoundNets({GENERATOR: self.generator(frames.shape[2:4], bn_momentum=bn_momentum)}, nets)
+
   def _generate(
-    self, module: Generator, net: NetState, latent: jax.Array, label: jax.Array, *, num_frames: int
+    self, bound: BoundNets, latent: jax.Array, label: jax.Array, *, num_frames: int
   ) -> tuple[Video, NetState]:
     """A forward pass in train mode: (clips, generator with updated variables)."""
-    apply = functools.partial(module.apply, num_frames=num_frames, train=True)
-    return apply_mutable(apply, net, self._scaled(latent), label)
+    options = {"num_frames": num_frames, "train": True}
+    return bound.apply_mutable(GENERATOR, self._scaled(latent), self._label(label), **options)
 
   def _scaled(self, latent: jax.Array) -> jax.Array:
     """Latents whose parts have their own standard deviations (6.2)."""
@@ -212,12 +213,11 @@ class Mvt(Gan):
     scales = jnp.concatenate([jnp.full(size, scale, latent.dtype) for scale, size in pairs])
     return latent * scales[None]
 
-  def _fake_video(self, net: NetState, batch: Batch, key: PRNGKey) -> tuple[Video, NetState]:
+  def _fake_video(self, nets: Nets, batch: Batch, key: PRNGKey) -> tuple[Video, NetState]:
     """Returns (generated clips with the shape and the classes of the batch's, generator with updated variables)."""
-    _, num_frames, height, width, _ = batch["video"].shape
     latent = self.latent(key, batch["label"].shape[0])
-    module = self.generator((height, width))
-    return self._generate(module, net, latent, self._label(batch["label"]), num_frames=num_frames)
+    bound = self._bind(nets, batch["video"])
+    return self._generate(bound, latent, batch["label"], num_frames=batch["video"].shape[1])
 
   def _views_of(self, video: Video, key: PRNGKey) -> dict[str, Video]:
     """Inputs of the discriminators, by name."""
@@ -234,12 +234,12 @@ class Mvt(Gan):
       scores = tuple(score.unconditional + score.conditional for score in scores)
     return scores, net
 
-  def _flow_estimator(self, frozen: Mapping[str, NetState]) -> FlowEstimator:
+  def _flow_estimator(self, frozen: Nets) -> FlowEstimator:
     """The optical flow that the motion constraint compares."""
-    networks = self.frozen_networks()
-    if FLOW_NETWORK not in networks:
+    modules = {name: network.module for name, network in self.frozen_networks().items()}
+    if FLOW_NETWORK not in modules:
       return LucasKanade()
-    return functools.partial(networks[FLOW_NETWORK].module.apply, frozen[FLOW_NETWORK].collections)
+    return functools.partial(BoundNets(modules, frozen).apply, FLOW_NETWORK)
 
   def _label(self, label: jax.Array) -> jax.Array:
     return class_labels(label, self.config.num_classes)

@@ -21,12 +21,8 @@ class FrameGenerator(nn.Module):
   Attributes:
     widths: channels after the first linear map and after each block; each block doubles height and width.
     first_size: (height, width) after the linear map: 4x4 for frames of 128x128, 3x3 for 96x96.
-    channels: channels of the frames.
     attention_after: 0-based index of the block that is followed by self-attention within each frame; None for none.
     shifted_blocks: number of leading blocks that begin with a temporal shift: 0, or 2 in MVT-TSA.
-    bn_momentum: see `BatchNorm`.
-    remat: whether the backward pass recomputes each block's activations.
-    dtype: dtype of the computation.
   """
 
   widths: tuple[int, ...]

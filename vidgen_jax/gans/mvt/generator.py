@@ -1,7 +1,5 @@
 """The generator of MVT-GAN: class embedding, sequence generator and frame generator (figure 2)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,45 +13,19 @@ class Generator(nn.Module):
   """Generates clips of a class from one latent per clip: Z_F[t] = [z_gru[t]; e(y)].
 
   Attributes:
-    widths: see `FrameGenerator`.
-    num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
+    sequence: generator of z_gru.
+    frames: generator of a frame from each Z_F[t].
     class_features: length of the class embedding e(y), which is not spectrally normalised, as in BigGAN.
-    hidden_features: units of the GRU.
-    first_size: see `FrameGenerator`.
-    channels: see `FrameGenerator`.
-    attention_after: see `FrameGenerator`.
-    shifted_blocks: see `FrameGenerator`.
-    bn_momentum: see `BatchNorm`.
-    remat: see `FrameGenerator`.
-    dtype: dtype of the computation.
   """
 
-  widths: tuple[int, ...]
+  sequence: SequenceGenerator
+  frames: FrameGenerator
   num_classes: int = 1
   class_features: int = 120
-  hidden_features: int = 2048
-  first_size: tuple[int, int] = (4, 4)
-  channels: int = 3
-  attention_after: int | None = None
-  shifted_blocks: int = 0
-  bn_momentum: float = 0.9
-  remat: bool = False
-  dtype: Any = jnp.float32
 
   def setup(self) -> None:
-    """Creates the submodules."""
-    shared: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+    """Creates the class embedding."""
     self.class_embedding = Embed(self.num_classes, self.class_features, spectral_norm=False)
-    self.sequence = SequenceGenerator(self.hidden_features, **shared)
-    self.frames = FrameGenerator(
-      self.widths,
-      first_size=self.first_size,
-      channels=self.channels,
-      attention_after=self.attention_after,
-      shifted_blocks=self.shifted_blocks,
-      remat=self.remat,
-      **shared,
-    )
 
   def __call__(self, latent: jax.Array, label: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
     """Generates clips.

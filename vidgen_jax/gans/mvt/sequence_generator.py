@@ -18,8 +18,6 @@ class SequenceGenerator(nn.Module):
 
   Attributes:
     hidden_features: units of the cell.
-    bn_momentum: see `BatchNorm`.
-    dtype: dtype of the computation; the normalised result is float32.
   """
 
   hidden_features: int = 2048

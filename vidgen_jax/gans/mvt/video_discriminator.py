@@ -15,9 +15,7 @@ class VideoDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the convolutions; each halves time, height and width.
-    num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
     negative_slope: negative slope of the leaky ReLU.
-    dtype: dtype of the computation; the head is computed in float32.
   """
 
   widths: tuple[int, ...] = (96, 192, 384, 768)

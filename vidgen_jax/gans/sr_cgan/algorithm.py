@@ -10,31 +10,30 @@ from flax import linen as nn
 
 from vidgen_jax.core.algorithm import adam_update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import LossOutput, Update
+from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.apply import BoundNets, net_state
 from vidgen_jax.gans.base import Gan, SampleOptions
+from vidgen_jax.gans.checks import check_channels, check_resolution
+from vidgen_jax.gans.sr_cgan.anchors import draw_anchors, interpolate_times, put_times, take_times
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
+from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
+from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEncoder, ImageGenerator
 from vidgen_jax.gans.sr_cgan.losses import clip_error, divergence, frame_error, time_cross_entropy
-from vidgen_jax.gans.sr_cgan.networks import (
-  IMAGE_DISCRIMINATOR,
-  IMAGE_ENCODER,
-  IMAGE_GENERATOR,
-  TEMPORAL_DISCRIMINATOR,
-  TEMPORAL_ENCODER,
-  TEMPORAL_GENERATOR,
-  build_modules,
-  check_shape,
-)
-from vidgen_jax.gans.sr_cgan.temporal_discriminator import place_anchors
-from vidgen_jax.ops.anchors import draw_anchors, interpolate_times, put_times, take_times
-from vidgen_jax.ops.gaussian import Gaussian
+from vidgen_jax.gans.sr_cgan.temporal_discriminator import TemporalDiscriminator, place_anchors
+from vidgen_jax.gans.sr_cgan.temporal_networks import TemporalEncoder, TemporalGenerator
 from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.losses import log_discriminator_loss, nonsaturating_generator_loss
 from vidgen_jax.ops.resampling import random_frames
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Video
 
+IMAGE_ENCODER = "image_encoder"
+IMAGE_GENERATOR = "image_generator"
+IMAGE_DISCRIMINATOR = "image_disc"
+TEMPORAL_ENCODER = "temporal_encoder"
+TEMPORAL_GENERATOR = "temporal_generator"
+TEMPORAL_DISCRIMINATOR = "temporal_disc"
 IMAGES, CLIPS = "images", "clips"
 
 
@@ -70,15 +69,30 @@ class SrCgan(Gan):
     return tuple(time % num_frames for time in self.config.conditioning_indices)
 
   def modules(self, size: tuple[int, int], *, bn_momentum: float = 0.9) -> dict[str, nn.Module]:
-    """The modules by name, for frames of size (height, width)."""
-    return build_modules(self.config, size, bn_momentum=bn_momentum)
+    """The modules by name, for frames of size (height, width); the base model has no temporal encoder."""
+    c = self.config
+    dtype: dict[str, Any] = {"dtype": jnp.dtype(c.compute_dtype)}
+    image: dict[str, Any] = {"bn_momentum": bn_momentum, **dtype}
+    modules: dict[str, nn.Module] = {
+      IMAGE_ENCODER: ImageEncoder(c.image_widths, c.image_features, **image),
+      IMAGE_GENERATOR: ImageGenerator(size, c.image_widths, c.channels, **image),
+      IMAGE_DISCRIMINATOR: ImageDiscriminator(
+        c.image_discriminator_widths, hidden_features=c.image_discriminator_features, **dtype
+      ),
+      TEMPORAL_ENCODER: TemporalEncoder(c.num_frames, c.temporal_features, c.hidden_features, **dtype),
+      TEMPORAL_GENERATOR: TemporalGenerator(c.num_frames, c.image_features, c.hidden_features, **dtype),
+      TEMPORAL_DISCRIMINATOR: TemporalDiscriminator(c.temporal_discriminator_widths, **dtype),
+    }
+    if c.is_base:
+      del modules[TEMPORAL_ENCODER]
+    return modules
 
   def networks(self) -> Mapping[str, nn.Module]:
     """All networks by name; the image generator depends on the frames' size, here 64x64."""
     return self.modules((64, 64))
 
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
-    check_shape(self.config, *batch["video"].shape[1:])
+    self._check_shape(*batch["video"].shape[1:])
     video = to_model_range(batch["video"])
     count, num_frames, height, width, _ = video.shape
     times = jnp.broadcast_to(jnp.arange(num_frames)[None], (count, num_frames))
@@ -129,9 +143,7 @@ class SrCgan(Gan):
 
   # First phase: frames.
 
-  def image_encoder_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def image_encoder_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """L_prior + 50 L_recon, the loss of E_I (eq. 2); see `LossFn`."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
@@ -144,9 +156,7 @@ class SrCgan(Gan):
     metrics = {"prior": prior, "reconstruction": reconstruction}
     return loss, LossOutput(nets={IMAGE_ENCODER: encoder}, metrics=metrics)
 
-  def image_generator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def image_generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """L_IGAN + 0.5 L_recon, the loss of G_I (eq. 3, non-saturating); see `LossFn`."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
@@ -159,9 +169,7 @@ class SrCgan(Gan):
     metrics = {"adversarial": adversarial, "reconstruction": reconstruction}
     return loss, LossOutput(nets={IMAGE_GENERATOR: generator}, metrics=metrics)
 
-  def image_discriminator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def image_discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """-L_IGAN (eq. 3), the loss of D_I: real frames against decoded and against drawn frames; see `LossFn`."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
@@ -178,9 +186,7 @@ class SrCgan(Gan):
 
   # Second phase: clips.
 
-  def clip_discriminator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def clip_discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """-L_content (eq. 11), or -L_TGAN for the base model (eq. 8), the loss of D_T; see `LossFn`."""
     del frozen, step
     video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
@@ -191,9 +197,7 @@ class SrCgan(Gan):
     loss = log_discriminator_loss(on_real, on_fake)
     return loss, LossOutput(nets={}, metrics={"real": jnp.mean(on_real), "fake": jnp.mean(on_fake)})
 
-  def clip_generator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def clip_generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The weighted sum of L_TVAE, L_anchor and L_content (eqs. 9 to 11); L_TGAN alone for the base model (eq. 8).
 
     See `LossFn`.
@@ -296,6 +300,16 @@ class SrCgan(Gan):
     times = jnp.array(self.conditioning_indices(num_frames), jnp.int32)
     times = jnp.broadcast_to(times[None], (batch["conditioning"].shape[0], len(times)))
     return times, jnp.ones_like(times, bool)
+
+  def _check_shape(self, num_frames: int, height: int, width: int, channels: int) -> None:
+    c = self.config
+    check_channels(c, channels)
+    if num_frames != c.num_frames:
+      raise UserError(f"data.num_frames={num_frames} and algorithm.num_frames={c.num_frames} must be equal")
+    if c.frames_per_clip > num_frames:
+      raise UserError(f"algorithm.frames_per_clip={c.frames_per_clip} exceeds data.num_frames={num_frames}")
+    names = ("image_widths", "image_discriminator_widths", "temporal_discriminator_widths")
+    check_resolution(c, height, width, {name: 2 ** len(getattr(c, name)) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
 from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.nn.normalised_conv import NormalisedConv, activation
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
-from vidgen_jax.ops.gaussian import Gaussian
 
 HALVING: dict[str, Any] = {"kernel_size": (4, 4), "strides": (2, 2), "padding": ((1, 1), (1, 1))}
 """Options of a convolution that halves height and width."""
@@ -25,8 +25,6 @@ class ImageEncoder(nn.Module):
   Attributes:
     widths: channels of the convolutions.
     latent_features: D, length of z_I.
-    bn_momentum: see `BatchNorm`.
-    dtype: dtype of the computation; the result is float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
@@ -55,9 +53,6 @@ class ImageGenerator(nn.Module):
   Attributes:
     size: (height, width) of the frames.
     widths: widths of the encoder, used in reverse order.
-    channels: channels of the frames.
-    bn_momentum: see `BatchNorm`.
-    dtype: dtype of the computation; the result is float32.
   """
 
   size: tuple[int, int]
@@ -87,7 +82,6 @@ class ImageDiscriminator(nn.Module):
   Attributes:
     widths: channels of the convolutions.
     hidden_features: units of the first linear map.
-    dtype: dtype of the computation; logits are float32.
   """
 
   widths: tuple[int, ...] = (16, 32, 64, 128, 256)

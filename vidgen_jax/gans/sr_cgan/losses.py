@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from vidgen_jax.ops.gaussian import Gaussian, kl_to_standard_normal
+from vidgen_jax.gans.sr_cgan.gaussian import Gaussian, kl_to_standard_normal
 from vidgen_jax.types import Video
 
 

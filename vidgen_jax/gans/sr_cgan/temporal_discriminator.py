@@ -18,7 +18,6 @@ class TemporalDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the convolutions.
-    dtype: dtype of the computation; logits are float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
 from vidgen_jax.nn.normalised_conv import activation
-from vidgen_jax.ops.gaussian import Gaussian
 
 NUM_LAYERS = 2
 
@@ -25,7 +25,6 @@ class TemporalEncoder(nn.Module):
     num_frames: N, length of the clips.
     latent_features: Z, length of z_T; the layer before it has 2 Z units.
     hidden_features: units of each GRU layer.
-    dtype: dtype of the computation; the result is float32.
   """
 
   num_frames: int
@@ -65,7 +64,6 @@ class TemporalGenerator(nn.Module):
     num_frames: N, length of the clips.
     image_features: D, length of z_I.
     hidden_features: units of each GRU layer.
-    dtype: dtype of the computation; the results are float32.
   """
 
   num_frames: int

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from vidgen_jax.core.algorithm import adam_update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import LossOutput, Update
+from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import hinge
 from vidgen_jax.gans.apply import apply_discriminator, apply_mutable, class_labels, net_state, without_batch_stats
@@ -21,12 +21,12 @@ from vidgen_jax.gans.trivd.config import HEADS, TrivdConfig
 from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
 from vidgen_jax.gans.trivd.generator import Generator
 from vidgen_jax.gans.trivd.motion import check_moves, stage_kernels
+from vidgen_jax.gans.trivd.motion_fields import combine_flows, expected_flow
 from vidgen_jax.gans.views import View, apply_view
 from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
 from vidgen_jax.ops import penalties
 from vidgen_jax.ops.latents import draw_latent
-from vidgen_jax.ops.motion import combine_flows, expected_flow
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Variables, Video
 
@@ -117,9 +117,7 @@ class Trivd(Gan):
       adam_update("gen", (GENERATOR,), self.generator_loss, c.generator_optimizer),
     )
 
-  def discriminator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The hinge loss (eq. 13), summed over discriminators; see `LossFn`."""
     del frozen, step
     fake_key, real_view_key, fake_view_key = jax.random.split(key, 3)
@@ -130,9 +128,7 @@ class Trivd(Gan):
       discriminate, self._views_of(real, real_view_key), self._views_of(fake, fake_view_key)
     )
 
-  def generator_loss(
-    self, nets: Nets, frozen: Mapping[str, NetState], batch: Batch, key: PRNGKey, step: jax.Array
-  ) -> tuple[jax.Array, LossOutput]:
+  def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The sum over discriminators of -mean D(fake) (eq. 14), and the orthogonality penalty; see `LossFn`."""
     del frozen, step
     fake_key, view_key = jax.random.split(key)

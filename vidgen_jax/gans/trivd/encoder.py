@@ -19,9 +19,6 @@ class Encoder(nn.Module):
   Attributes:
     widths: channels of the blocks, each of which halves height and width.
     state_features: channels of the states, coarsest first; one for each block.
-    spectral_norm: whether kernels are spectrally normalised.
-    remat: whether the backward pass recomputes each block's activations.
-    dtype: dtype of the computation.
   """
 
   widths: tuple[int, ...]

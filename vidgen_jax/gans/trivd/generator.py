@@ -25,14 +25,8 @@ class Generator(nn.Module):
     encoder_widths: channels of the encoder's blocks, finest first; one for each stage.
     recurrent_unit: a name in `RECURRENT_UNITS`.
     blocks_per_stage: residual blocks per stage.
-    num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
     class_features: length of the class vector.
-    channels: channels of the frames.
-    bn_momentum: see `BatchNorm`.
     spectral_norm: whether kernels are spectrally normalised, except the first linear map (appendix A).
-    unroll: see `RecurrentUnit`.
-    remat: whether the backward pass recomputes blocks and recurrent steps.
-    dtype: dtype of the computation; parameters and statistics stay float32.
   """
 
   stage_widths: tuple[int, ...]

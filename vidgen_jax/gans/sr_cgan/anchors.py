@@ -1,0 +1,78 @@
+"""Anchor frames: any number of frames at any times of a clip (SR-cGAN, III.A and III.D)."""
+
+import jax
+import jax.numpy as jnp
+
+from vidgen_jax.types import PRNGKey, Video
+
+
+def draw_anchors(key: PRNGKey, batch_size: int, *, num_frames: int, counts: tuple[int, int]) -> tuple[jax.Array, ...]:
+  """Draws the number of anchors of each clip, and their times.
+
+  Args:
+    key: key of the draws.
+    batch_size: number of clips, B.
+    num_frames: length of the clips, N.
+    counts: minimum and maximum number of anchors, 1 <= minimum <= maximum = M <= N. All numbers in this range are
+      equally likely, and so are all sets of the same size.
+
+  Returns:
+    (times int32 [B, M], 0-based and ascending; known bool [B, M], False for padding, which follows the anchors and has
+    times of other frames).
+  """
+  order_key, count_key = jax.random.split(key)
+  order = jnp.argsort(jax.random.uniform(order_key, (batch_size, num_frames)), axis=-1)[:, : counts[1]]
+  count = jax.random.randint(count_key, (batch_size, 1), counts[0], counts[1] + 1)
+  padding = jnp.arange(counts[1])[None] >= count
+  # Adding N sorts the times of padding to the end.
+  times = jnp.sort(order + jnp.where(padding, num_frames, 0), axis=-1)
+  return (times % num_frames).astype(jnp.int32), times < num_frames
+
+
+def take_times(video: Video, times: jax.Array) -> Video:
+  """Frames [B, M, H, W, C] of clips [B, N, H, W, C] at times int [B, M]."""
+  return jnp.take_along_axis(video, times[:, :, None, None, None], axis=1)
+
+
+def put_times(video: Video, frames: Video, times: jax.Array, known: jax.Array) -> Video:
+  """Inserts frames into clips at their times.
+
+  Args:
+    video: clips [B, N, H, W, C].
+    frames: frames [B, M, H, W, C] with the dtype of `video`.
+    times: int [B, M]; the known times of a clip differ.
+    known: bool [B, M]; frames that are not known are ignored.
+
+  Returns:
+    [B, N, H, W, C].
+  """
+  is_at = (times[:, :, None] == jnp.arange(video.shape[1])[None, None, :]) & known[:, :, None]
+  source = jnp.argmax(is_at, axis=1)
+  taken = take_times(frames, source)
+  return jnp.where(is_at.any(axis=1)[:, :, None, None, None], taken, video)
+
+
+def interpolate_times(values: jax.Array, times: jax.Array, known: jax.Array, *, num_frames: int) -> jax.Array:
+  """Interpolates linearly between values at some times; constant before the first and after the last of them.
+
+  Args:
+    values: values [B, M, D].
+    times: int [B, M]; the known times of a clip differ.
+    known: bool [B, M], with at least one known value per clip.
+    num_frames: length of the clips, N.
+
+  Returns:
+    [B, N, D].
+  """
+  frame = jnp.arange(num_frames)[None, :, None]
+  at = jnp.where(known, times, -1)[:, None, :]
+  before = jnp.max(jnp.where(known[:, None, :] & (at <= frame), at, -1), axis=-1)
+  after = jnp.min(jnp.where(known[:, None, :] & (at >= frame), at, num_frames), axis=-1)
+  first, last = jnp.where(before < 0, after, before), jnp.where(after >= num_frames, before, after)
+  is_at = (at == frame).astype(values.dtype)
+  placed = jnp.einsum("bnm,bmd->bnd", is_at, values, precision=jax.lax.Precision.HIGHEST)
+  left, right = (jnp.take_along_axis(placed, index[:, :, None], axis=1) for index in (first, last))
+  gap = jnp.maximum(last - first, 1)
+  share = ((jnp.arange(num_frames)[None, :] - first) / gap).astype(values.dtype)[:, :, None]
+  # Beyond the ends left equals right.
+  return left + jnp.where((last > first)[:, :, None], share, 0.0) * (right - left)
