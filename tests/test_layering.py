@@ -37,7 +37,7 @@ CONFINED = {
   "orbax": {"runs"},
   "clu.metric_writers": {"runs"},
   "clu.periodic_actions": {"runs"},
-  "tensorflow": {"runs", "scores"},
+  "tensorflow": {"runs", "scores", "data"},
   "fsspec": {"buckets"},
   "gcsfs": {"buckets"},
   "pickle": set(),

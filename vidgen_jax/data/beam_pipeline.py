@@ -1,7 +1,7 @@
-"""Building a data set by an Apache Beam pipeline, on a cluster or on this machine.
+"""Builds a data set with an Apache Beam pipeline, on a cluster or on this machine.
 
-The workers share the folders of the source and of the data set with the machine that starts the build. Decoded videos
-go into the same staging cache as those of a build without Beam, so either continues what the other began.
+The workers share the folders of the source and of the data set with the machine that starts the build, and the staging
+cache with builds without Beam, so each kind of build can resume the other.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow_datasets as tfds
 
-from vidgen_jax.data import building, records
-from vidgen_jax.data.decoding import Decoder, IsolatedDecoder, Staged
+from vidgen_jax.data.building import Clip
 from vidgen_jax.data.listing import SourceFile
+from vidgen_jax.data.staging import Decoder, IsolatedDecoder, Staged
 from vidgen_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class BeamRun:
-  """How pipelines are run.
+  """Options of Beam pipelines.
 
   Attributes:
-    flags: of Beam's pipelines, '--runner=DirectRunner', ...
+    flags: command-line flags of Beam, '--runner=DirectRunner', ...
   """
 
   flags: Sequence[str]
 
-  def options(self) -> Any:
-    """As Beam takes them."""
+  def pipeline_options(self) -> Any:
+    """The options as an Apache Beam object."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    # What the workers run is pickled by reference to modules, which they must have installed.
+    # Workers unpickle functions by reference to this package, which they must have installed.
     return PipelineOptions(list(self.flags), save_main_session=False)
 
   def download_config(self) -> tfds.download.DownloadConfig:
-    """As TFDS takes them."""
-    return tfds.download.DownloadConfig(beam_options=self.options())
+    """The options as a TFDS object."""
+    return tfds.download.DownloadConfig(beam_options=self.pipeline_options())
 
 
-def run_of(options: Sequence[str]) -> BeamRun:
-  """Checks options of a pipeline.
+def parse_options(options: Sequence[str]) -> BeamRun:
+  """Parses and checks options of a pipeline.
 
   Args:
-    options: 'runner=DirectRunner', 'project=...', ..., as Beam names them, without dashes.
+    options: options of Beam without dashes: 'runner=DirectRunner', 'project=...', ...
 
   Raises:
-    UserError: if Beam is not installed, or an option has no value or no such name.
+    UserError: if Beam is not installed, or an option has no value or is unknown.
   """
   if importlib.util.find_spec("apache_beam") is None:
     raise UserError("--beam_options needs Apache Beam: pip install 'vidgen-jax[beam]'")
@@ -60,60 +60,55 @@ def run_of(options: Sequence[str]) -> BeamRun:
     if "=" not in option or option.startswith("-"):
       raise UserError(f"--beam_options: write {option!r} as NAME=VALUE, without dashes")
   run = BeamRun(tuple(f"--{option}" for option in options))
-  unknown = sorted(_unknown_names(run, options))
+  known = run.pipeline_options().get_all_options()
+  unknown = sorted({option.partition("=")[0] for option in options} - set(known))
   if unknown:
     raise UserError(f"--beam_options: Beam has no option {', '.join(unknown)}")
   return run
 
 
-def _unknown_names(run: BeamRun, options: Sequence[str]) -> set[str]:
-  """Names that Beam does not know."""
-  known = run.options().get_all_options()
-  return {option.partition("=")[0] for option in options} - set(known)
-
-
 def stage_all(decoder: Decoder, files: Sequence[SourceFile], run: BeamRun, *, folder: Path) -> list[Staged]:
-  """Decodes every video that is not in the cache.
+  """Decodes all videos that the cache lacks, as `staging.stage_all` does.
 
   Args:
-    decoder: does it.
-    files: the videos.
-    run: how.
-    folder: for files that are gone afterwards; seen by all workers.
+    decoder: decoder of the videos.
+    files: videos to decode.
+    run: options of the pipeline.
+    folder: folder for temporary files, visible to all workers.
 
   Returns:
-    What became of each, in the order of `files`.
+    One result per video, in the order of `files`.
   """
   import apache_beam as beam
 
-  told = folder / "beam"
-  shutil.rmtree(told, ignore_errors=True)
-  told.mkdir()
-  with beam.Pipeline(options=run.options()) as pipeline:
+  output = folder / "beam"
+  shutil.rmtree(output, ignore_errors=True)
+  output.mkdir()
+  with beam.Pipeline(options=run.pipeline_options()) as pipeline:
     (
       pipeline
       | "Videos" >> beam.Create(list(enumerate(files)))
       | "Spread" >> beam.Reshuffle()
       | "Decode" >> beam.ParDo(_stage_fn(decoder))
-      | "Tell" >> beam.io.WriteToText(str(told / "staged"), file_name_suffix=".jsonl")
+      | "Write" >> beam.io.WriteToText(str(output / "staged"), file_name_suffix=".jsonl")
     )
   results = {}
-  for part in told.glob("*.jsonl"):
+  for part in output.glob("*.jsonl"):
     for line in part.read_text().splitlines():
       index, cached, reason, facts = json.loads(line)
       facts = facts | {"cuts": tuple(facts["cuts"])} if facts else {}
       cached = None if cached is None else Path(cached)
       results[index] = Staged(file=files[index], cached=cached, reason=reason, facts=facts)
-  shutil.rmtree(told)
+  shutil.rmtree(output)
   return [results[index] for index in range(len(files))]
 
 
 def _stage_fn(decoder: Decoder) -> "apache_beam.DoFn":
-  """(index, video) -> a line that says what became of it."""
+  """(index, video) -> JSON line with the fields of `Staged`."""
   import apache_beam as beam
 
   class Stage(beam.DoFn):
-    """A video that makes the decoder crash must not take Beam's worker along."""
+    """Decodes in a separate process: a crash of the decoder must not end Beam's worker."""
 
     def setup(self):
       self._isolated = IsolatedDecoder(decoder)
@@ -130,18 +125,18 @@ def _stage_fn(decoder: Decoder) -> "apache_beam.DoFn":
 
 
 def examples(
-  entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, building.Clip]]]
+  entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, Clip]]]
 ) -> "apache_beam.PTransform":
-  """A transform that makes what TFDS writes: (unique key, example) of every clip.
+  """Creates a transform that yields what TFDS writes: (unique key, example) of every clip.
 
   Args:
-    entries: the videos.
-    make_clips: makes the clips of one.
+    entries: decoded videos.
+    make_clips: function that yields (unique key, clip) of one video.
   """
   import apache_beam as beam
 
   def make(entry: Staged) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, clip in make_clips(entry):
-      yield key, records.as_example(clip)
+      yield key, clip.as_example()
 
   return "Videos" >> beam.Create(list(entries)) | "Spread" >> beam.Reshuffle() | "Read" >> beam.FlatMap(make)

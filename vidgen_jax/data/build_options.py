@@ -1,32 +1,31 @@
-"""What all builds from videos can be told."""
+"""Options of all builds from videos."""
 
 import dataclasses
 from collections.abc import Sequence
 
-from vidgen_jax.data.cutting import CutOptions
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoBuildOptions:
-  """What to read, and how to store it.
+  """Source, conversion and destination of a data set of videos.
 
   Attributes:
-    source: folder or archive to read.
+    source: folder or archive of the videos.
     name: name of the data set.
     data_dir: folder of all data sets.
-    size: pixels of the stored frames' smallest side; 0 keeps the size.
-    encoding: 'jpeg' or 'png'.
-    quality: of JPEG, 1..100.
-    min_frames: a shorter video is skipped.
-    clip_frames: cuts a video into clips of that many frames and drops the rest; 0 keeps each video as one clip.
-    stride: stores every so many-th frame of a video, whose frame rate is divided by it.
-    max_skipped: part of the videos that may be missing, damaged or too short; more is an error.
-    num_workers: processes that decode; 0 for one per core.
-    beam_options: of an Apache Beam pipeline that does it in their place, 'runner=DataflowRunner', ...; () for none.
-      Its workers must see `source` and `data_dir` under the same paths.
-    overwrite: whether to replace a data set of that name.
+    size: smallest side of the stored frames in pixels; 0 keeps the size.
+    encoding: encoding of the stored frames, 'jpeg' or 'png'.
+    quality: JPEG quality, 1..100.
+    min_frames: smallest number of frames; shorter videos are skipped.
+    clip_frames: number of frames of the clips that videos are cut into, dropping the rest; 0 does not cut.
+    stride: distance between the frames of a video to store; divides its frame rate.
+    max_skipped: largest fraction of videos that may be missing, damaged or too short.
+    num_workers: number of decoding processes; 0 for one per core.
+    beam_options: options NAME=VALUE of an Apache Beam pipeline that decodes instead ('runner=DataflowRunner', ...); ()
+      for none. Its workers must see `source` and `data_dir` under the same paths.
+    overwrite: whether an existing data set of that name is replaced.
   """
 
   source: str
@@ -44,8 +43,8 @@ class VideoBuildOptions:
   overwrite: bool = False
 
   def __post_init__(self):
-    least = {"size": 0, "min_frames": 1, "clip_frames": 0, "stride": 1, "num_workers": 0}
-    for field, bound in least.items():
+    bounds = {"size": 0, "min_frames": 1, "clip_frames": 0, "stride": 1, "num_workers": 0}
+    for field, bound in bounds.items():
       if getattr(self, field) < bound:
         raise UserError(f"--{field} must be at least {bound}, got {getattr(self, field)}")
     if not 0 <= self.max_skipped <= 1:
@@ -54,10 +53,5 @@ class VideoBuildOptions:
 
   @property
   def frame_encoding(self) -> FrameEncoding:
-    """How the frames are stored."""
+    """Encoding of the stored frames."""
     return FrameEncoding(encoding=self.encoding, quality=self.quality)
-
-  @property
-  def cut_options(self) -> CutOptions:
-    """How videos are cut."""
-    return CutOptions(min_frames=self.min_frames, clip_frames=self.clip_frames, stride=self.stride)

@@ -1,53 +1,38 @@
-"""Where videos are cut into clips."""
+"""Cuts videos into clips."""
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from vidgen_jax.data.build_options import VideoBuildOptions
 from vidgen_jax.data.listing import SourceFile
 
 
-@dataclass(frozen=True, kw_only=True)
-class CutOptions:
-  """How videos are cut.
-
-  Attributes:
-    min_frames: a shorter piece is left out.
-    clip_frames: cuts a piece into clips of that many frames and drops the rest; 0 keeps it as one clip.
-    stride: of the frames that are stored of a video.
-  """
-
-  min_frames: int = 1
-  clip_frames: int = 0
-  stride: int = 1
-
-
 class ClipRange(NamedTuple):
-  """A clip within the frames of a video."""
+  """Position of a clip within the stored frames of a video."""
 
   source: str
-  """Where it is from: the path of the video and, of many clips in a file, its number."""
+  """Path of the video and, for files with several clips, the index of the clip."""
   start: int
   """First frame."""
   stop: int
-  """The frame behind the last."""
+  """Frame after the last."""
 
 
-def clips_of(file: SourceFile, num_frames: int, cuts: Sequence[int], options: CutOptions) -> list[ClipRange]:
-  """Every clip of a video: its parts, as far as it goes, each cut by itself.
+def clips_of(file: SourceFile, num_frames: int, cuts: Sequence[int], options: VideoBuildOptions) -> list[ClipRange]:
+  """Cuts each part of a video into clips, up to the end of the video.
 
   Args:
     file: the video.
-    num_frames: that are stored of it.
-    cuts: see `DecodedVideo`.
-    options: say how parts are cut, and how long they must be.
+    num_frames: number of its stored frames.
+    cuts: borders between the clips of the file, see `DecodedVideo`.
+    options: clip length, shortest part and stride.
   """
   if file.clips is not None:
     borders = [0, *cuts, num_frames]
     pieces = [(f"{file.path}[{file.clips[0] + i}]", *pair) for i, pair in enumerate(itertools.pairwise(borders))]
   else:
-    # Of the parts every so many-th frame is stored, counted from the beginning of the video.
+    # Parts count all frames; stored are frames 0, stride, 2 stride, ... of the whole video.
     pieces = [(file.path, -(-first // options.stride), -(-last // options.stride)) for first, last in file.parts]
   ranges = []
   for source, first, last in pieces or [(file.path, 0, num_frames)]:
@@ -59,12 +44,7 @@ def clips_of(file: SourceFile, num_frames: int, cuts: Sequence[int], options: Cu
 
 
 def clip_ranges(num_frames: int, clip_frames: int) -> list[tuple[int, int]]:
-  """Where a video is cut: (first frame, frame after the last) of each clip.
-
-  Args:
-    num_frames: frames of the video.
-    clip_frames: frames of a clip; what is left over is dropped. 0: the video is one clip.
-  """
+  """(first frame, frame after the last) of each clip of a video, without the rest; `clip_frames` 0 does not cut."""
   if not clip_frames:
     return [(0, num_frames)]
   return [(start, start + clip_frames) for start in range(0, num_frames - clip_frames + 1, clip_frames)]

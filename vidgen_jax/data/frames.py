@@ -1,6 +1,6 @@
-"""One frame: to and from its JPEG or PNG bytes, and its size.
+"""Encoding, decoding and resizing of one frame.
 
-A frame in memory is a `PIL.Image.Image`, because Pillow decodes, resizes and encodes without holding Python's lock.
+A frame in memory is a `PIL.Image.Image`, because Pillow decodes, resizes and encodes without holding the GIL.
 """
 
 import dataclasses
@@ -15,16 +15,16 @@ from vidgen_jax.errors import UserError
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 ENCODINGS = ("jpeg", "png")
-"""`png` is lossless; `jpeg` at quality 95 takes a third of its space for Weizmann, at 64x64."""
+"""`png` is lossless; `jpeg` at quality 95 needs a third of its space for Weizmann at 64x64."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FrameEncoding:
-  """How frames are stored.
+  """Storage format of frames.
 
   Attributes:
     encoding: 'jpeg' or 'png'.
-    quality: JPEG quality, 1..100; the chroma is never subsampled, since small frames have none to spare.
+    quality: JPEG quality, 1..100. Chroma is never subsampled: small frames have no resolution to spare.
   """
 
   encoding: str = "jpeg"
@@ -56,7 +56,7 @@ def decode_frame(data: bytes, *, channels: int) -> Image.Image:
   Returns:
     An image of mode 'RGB' or 'L', values 0..255.
   """
-  # The formats are opened by name, and an image that is right already is not copied: a quarter of the time of a frame.
+  # Opening a known format and not converting an image that has the right mode saves a quarter of the decoding time.
   file, mode = io.BytesIO(data), "RGB" if channels == 3 else "L"
   image = PngImageFile(file) if data.startswith(PNG_SIGNATURE) else JpegImageFile(file)
   if image.mode != mode:
@@ -66,14 +66,10 @@ def decode_frame(data: bytes, *, channels: int) -> Image.Image:
 
 
 def resize_smallest_side(image: Image.Image, size: int) -> Image.Image:
-  """Resizes so that the smallest side has `size` pixels; the aspect ratio is kept.
+  """Resizes so that the smallest side has `size` pixels, and keeps the aspect ratio.
 
-  A whole factor n is a mean over n x n pixels (so 64 -> 32 is 2 x 2 mean pooling); any other factor is a triangle
-  filter, which is antialiased when it shrinks.
-
-  Args:
-    image: any size.
-    size: pixels of the smallest side of the result, >= 1.
+  Integer factors n are a mean over n x n pixels (64 -> 32 is 2 x 2 mean pooling); other factors use a triangle filter,
+  antialiased when shrinking.
   """
   width, height = image.size
   smallest = min(width, height)

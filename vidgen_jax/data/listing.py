@@ -1,4 +1,4 @@
-"""Which video files a folder or an archive holds, and what their places say about class and split."""
+"""Lists the video files of a folder or an archive; their paths give class and split."""
 
 import dataclasses
 import functools
@@ -11,31 +11,33 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from vidgen_jax.data.decode import DecodedVideo, DecodeOptions
 from vidgen_jax.errors import UserError
 
 UNLABELLED = "unlabelled"
-"""The one class of files that lie in no class folder."""
+"""Class of all files if there are no class folders."""
 
 MISSING = "missing"
-"""The stamp of a file that a list names and the source does not have."""
+"""Stamp of a file that a list names but the source lacks."""
 
 _SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceFile:
-  """A video of the source: a file, a folder of images, or some of the clips that one file holds.
+  """A video of the source: a file, a folder of images, or some of the clips in one file.
 
   Attributes:
-    path: path within the source, with '/'; for images, of their folder.
-    class_name: its class; None for a file that lies beside the class folders.
-    split: 'train', 'test' or 'validation' if its top folder or a list says so, otherwise None.
-    stamp: changes when the content does: size and time of modification; or `MISSING`.
-    parts: (first frame, frame behind the last) of what is used of it, each by itself; () uses it whole.
-    name: by which the owners' lists know it; '' where there are none.
-    reader: how it is read, a name in `readers.READERS`.
-    images: its frames in order, paths within the source, where each is a file; () otherwise.
-    clips: of a file that holds many clips, (first, the one behind the last) of those that are meant; None otherwise.
+    path: path within the source, with '/'; for images, the path of their folder.
+    class_name: class of the video; None for a file outside of the class folders.
+    split: 'train', 'test' or 'validation' if the top folder or a list names it, else None.
+    stamp: string that changes with the content (from size and modification time), or `MISSING`.
+    parts: (first frame, frame after the last) of each part to use as a clip of its own; () uses the whole video.
+    name: name of the video in the owners' lists; '' without lists.
+    reader: function (source, file, options) that reads the video; None for video files, strips and folders of images.
+      Raises UnreadableVideoError or OSError.
+    images: paths of the frames within the source, in order, if every frame is a file; else ().
+    clips: (first, index after the last) of the clips to use of a file with many clips; None for other files.
   """
 
   path: str
@@ -44,30 +46,30 @@ class SourceFile:
   stamp: str
   parts: tuple[tuple[int, int], ...] = ()
   name: str = ""
-  reader: str = "video"
+  reader: "Reader | None" = None
   images: tuple[str, ...] = ()
   clips: tuple[int, int] | None = None
 
   @property
   def identity(self) -> str:
-    """The path, and which clips of the file are meant; no two videos of a source share it."""
+    """Path and range of clips, unique within a source."""
     return self.path if self.clips is None else "{}[{}:{}]".format(self.path, *self.clips)
 
 
 def joint_stamp(stamps: Iterable[str]) -> str:
-  """One stamp for several files."""
+  """Combines the stamps of several files."""
   return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
 
 
 class Source:
-  """A folder, or a zip or tar file that is read without unpacking it.
+  """A folder, or a zip or uncompressed tar file, which is read without unpacking it.
 
   Args:
-    path: the folder or archive; `~` is expanded.
-    nested: whether archives within a folder are read as folders of their names: 'walk.zip/daria_walk.avi'.
+    path: folder or archive; `~` is expanded.
+    nested: whether archives within a folder are listed as folders of the same name: 'walk.zip/daria_walk.avi'.
 
   Raises:
-    UserError: if it is neither.
+    UserError: if the path is neither a folder nor an archive.
   """
 
   def __init__(self, path: str | Path, *, nested: bool = False):
@@ -84,7 +86,7 @@ class Source:
       raise UserError(f"--source {self.path} does not exist; give a folder <class>/<file>, a folder of files, or a zip")
 
   def __reduce__(self) -> tuple[Any, ...]:
-    """Another process opens the source anew."""
+    # Another process opens the files itself.
     return functools.partial(type(self), self.path, nested=self.nested), ()
 
   def __enter__(self) -> "Source":
@@ -95,21 +97,21 @@ class Source:
       archive.close()
 
   def files(self) -> list[SourceFile]:
-    """All files in a fixed order; hidden ones are left out.
+    """Lists all files except hidden ones, in a fixed order.
 
-    The layouts are `<class>/<file>`, `<file>`, and both below `train/` and `test/` (and `validation/` or `val/`).
-    Folders within a class folder belong to that class.
+    Layouts: `<class>/<file>`, `<file>`, and both below `train/` and `test/` (and `validation/` or `val/`). Subfolders
+    of a class folder belong to that class.
 
     Raises:
       UserError: if there are none.
     """
-    listed = list(_interpret(self.stamps()))
+    listed = _interpret(self.stamps())
     if not listed:
       raise UserError(f"--source {self.path} holds no files")
     return listed
 
   def stamps(self) -> dict[str, str]:
-    """The stamp of every file by its path within the source, in a fixed order; hidden ones are left out.
+    """Stamp by path of all files except hidden ones, in a fixed order.
 
     Raises:
       UserError: if the source cannot be listed.
@@ -118,13 +120,13 @@ class Source:
       stamps = self._archives[""].stamps() if self.path.is_file() else self._folder_stamps()
     except (*_ARCHIVE_ERRORS, OSError) as error:
       raise UserError(f"--source {self.path} cannot be listed: {error}") from error
-    return {path: stamp for path, stamp in stamps.items() if not _hidden(path)}
+    return {path: stamp for path, stamp in stamps.items() if not _is_hidden(path)}
 
   def open(self, path: str) -> BinaryIO:
-    """Opens a file for reading; it can be searched. Several threads may do so at a time.
+    """Opens a file as a seekable binary stream. Thread-safe.
 
     Raises:
-      OSError: if it cannot be read, or its part of the archive is damaged.
+      OSError: if it cannot be read, or the archive is damaged there.
     """
     archive, member = self._locate(path)
     if archive is None:
@@ -135,18 +137,17 @@ class Source:
       raise OSError(f"cannot unpack: {error}") from error
 
   def _locate(self, path: str) -> tuple["_Archive | None", str]:
-    """The archive that a file lies in, and its path there; None for a file of the folder."""
+    """(archive that contains a file, path there); (None, path) for a file of the folder."""
     if self.path.is_file():
       return self._archives[""], path
     parts = PurePosixPath(path).parts
     for length in range(1, len(parts)) if self.nested else ():
       outer = "/".join(parts[:length])
       if _is_archive(outer) and (self.path / outer).is_file():
-        return self._archive(outer), "/".join(parts[length:])
+        return self._nested_archive(outer), "/".join(parts[length:])
     return None, path
 
-  def _archive(self, path: str) -> "_Archive":
-    """An archive within the folder, opened once."""
+  def _nested_archive(self, path: str) -> "_Archive":
     with self._lock:
       if path not in self._archives:
         try:
@@ -161,13 +162,15 @@ class Source:
       if not path.is_file():
         continue
       name = path.relative_to(self.path).as_posix()
-      if self.nested and _is_archive(name) and not _hidden(name):
-        stamps |= {f"{name}/{member}": stamp for member, stamp in self._archive(name).stamps().items()}
+      if self.nested and _is_archive(name) and not _is_hidden(name):
+        stamps |= {f"{name}/{member}": stamp for member, stamp in self._nested_archive(name).stamps().items()}
       else:
         status = path.stat()
         stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
     return stamps
 
+
+Reader = Callable[[Source, SourceFile, DecodeOptions], DecodedVideo]
 
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError)
 
@@ -176,9 +179,13 @@ def _is_archive(path: str) -> bool:
   return path.lower().endswith((".zip", ".tar"))
 
 
+def _is_hidden(path: str) -> bool:
+  return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Archive:
-  """Random access to the members of an archive, by several threads at a time."""
+  """Thread-safe random access to the members of an archive."""
 
   stamps: Callable[[], dict[str, str]]
   open: Callable[[str], BinaryIO]
@@ -186,7 +193,6 @@ class _Archive:
 
 
 def _open_archive(path: Path) -> _Archive:
-  """Opens a zip file, or a tar file that is not compressed: in others members cannot be reached by themselves."""
   if not zipfile.is_zipfile(path):
     return _open_tar(path)
   opened = zipfile.ZipFile(path)
@@ -199,6 +205,7 @@ def _open_archive(path: Path) -> _Archive:
 
 
 def _open_tar(path: Path) -> _Archive:
+  # Members of compressed tar files have no random access: "r:" refuses them.
   with tarfile.open(path, "r:") as opened:
     members = {member.name.removeprefix("./"): member for member in opened.getmembers() if member.isfile()}
 
@@ -215,18 +222,16 @@ def _open_tar(path: Path) -> _Archive:
   return _Archive(lambda: stamps, read, lambda: None)
 
 
-def _interpret(stamps: dict[str, str]) -> Iterable[SourceFile]:
-  """Reads class and split off the paths."""
+def _interpret(stamps: dict[str, str]) -> list[SourceFile]:
+  """Derives class and split from the paths."""
   parts = {path: PurePosixPath(path).parts for path in stamps}
   tops = {names[0] for names in parts.values() if len(names) > 1}
   has_splits = bool(tops) and tops <= set(_SPLIT_FOLDERS) and all(len(names) > 1 for names in parts.values())
   rest = {path: names[1:] if has_splits else names for path, names in parts.items()}
   flat = all(len(names) == 1 for names in rest.values())
+  listed = []
   for path, names in rest.items():
     class_name = UNLABELLED if flat else (names[0] if len(names) > 1 else None)
     split = _SPLIT_FOLDERS[parts[path][0]] if has_splits else None
-    yield SourceFile(path=path, class_name=class_name, split=split, stamp=stamps[path])
-
-
-def _hidden(path: str) -> bool:
-  return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+    listed.append(SourceFile(path=path, class_name=class_name, split=split, stamp=stamps[path]))
+  return listed

@@ -1,4 +1,4 @@
-"""Dividing files between training and testing, such that files that belong together stay together."""
+"""Divides files between training and testing, keeping files that belong together on one side."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -10,33 +10,33 @@ from absl import logging
 from vidgen_jax.errors import UserError
 
 GROUPINGS = ("file", "pair", "a whole number N >= 2")
-"""'file': every file by itself.
+"""'file': every file is a group.
 
-'pair': files 2 n and 2 n + 1 of one folder, which are mirror images of each other in Weizmann.
+'pair': files 2n and 2n + 1 of one folder are a group; in Weizmann's strips they are mirror images of each other.
 
-A number N: files k N .. k N + N - 1, whatever their folders: in Weizmann, where the files are numbered by person, then
-by action, then by mirroring, '8' is everything that one person does.
+A number N: files kN .. kN + N - 1 of all folders are a group. Weizmann's strips are numbered by person, then action,
+then mirroring, so that '8' groups all strips of a person.
 """
 
 
 def check_grouping(grouping: str) -> None:
-  """Raises a UserError if it is none of `GROUPINGS`."""
+  """Raises a `UserError` unless the grouping is one of `GROUPINGS`."""
   if grouping not in ("file", "pair") and (not grouping.isdecimal() or int(grouping) < 2):
     raise UserError(f"--split_group must be {', '.join(GROUPINGS[:-1])} or {GROUPINGS[-1]}, got {grouping!r}")
 
 
 def group_of(path: str, grouping: str) -> str:
-  """The group that a file belongs to; one group never lies on both sides.
+  """Group of a file; all files of a group get the same split.
 
   Args:
     path: path within the source.
     grouping: one of `GROUPINGS`.
 
   Returns:
-    The path itself, the pair's number behind the folder, or the block's number alone.
+    The path itself, the folder and number of the pair, or the number of the block.
 
   Raises:
-    UserError: if the grouping is unknown, or needs numbers and meets a name that is none.
+    UserError: if the grouping is unknown, or needs numbers as file names and finds another name.
   """
   check_grouping(grouping)
   if grouping == "file":
@@ -52,18 +52,18 @@ def group_of(path: str, grouping: str) -> str:
 
 
 def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: float, seed: int) -> dict[str, str]:
-  """Divides every class by itself, so that both sides see the same mixture; classes that share groups, together.
+  """Assigns files to 'train' or 'test', with the same fraction of every class.
 
-  The groups are ordered by a hash of seed and group, and the first of them are for testing: the nearest whole number to
-  `test_fraction` of them, but at least one on each side where there are two groups or more. Where groups span classes,
-  one is passed over if it would leave a class without training files, and those that bring a class that testing lacks
-  come first, so that every class lies on both sides if that can be had.
+  Classes are divided separately; classes that share groups are divided together. The groups are ordered by a hash of
+  seed and group; the first `test_fraction` of them, rounded, are for testing, but at least one per side if there are
+  two or more. Where groups span classes, a group is skipped if it would leave a class without training files, and
+  groups with a class that testing lacks come first, so that every class is on both sides if possible.
 
   Args:
     class_names: class by path.
     grouping: one of `GROUPINGS`.
-    test_fraction: part of the groups that is for testing, in [0, 1).
-    seed: another seed gives another division.
+    test_fraction: fraction of the groups for testing, in [0, 1).
+    seed: seed of the division.
 
   Returns:
     'train' or 'test' by path.
@@ -82,14 +82,14 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
     testing.update(_choose(ordered, classes_of, _num_testing(len(ordered), test_fraction)))
   if test_fraction and not testing and len(class_names) > 1:
     logging.warning(
-      "--split_group=%s leaves nothing for testing: %d groups, of which none can be spared; choose smaller ones",
+      "--split_group=%s leaves nothing for testing: each of the %d groups is needed for training; use smaller groups",
       *(grouping, len(classes_of)),
     )
   return {path: "test" if group_of(path, grouping) in testing else "train" for path in class_names}
 
 
 def _strata(classes_of: Mapping[str, set[str]]) -> list[list[str]]:
-  """Groups whose classes are linked, by groups that they share, stand in one list."""
+  """Partitions the groups; groups with a common class are in the same list, transitively."""
   linked: dict[str, str] = {}
 
   def root(class_name: str) -> str:
@@ -107,7 +107,7 @@ def _strata(classes_of: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def _choose(ordered: Sequence[str], classes_of: Mapping[str, set[str]], count: int) -> list[str]:
-  """The groups for testing; with one class only, the first `count`."""
+  """Groups for testing; if all have the same single class, the first `count`."""
   if not count:
     return []
   left = Counter(class_name for group in ordered for class_name in classes_of[group])
@@ -127,3 +127,9 @@ def _num_testing(num_groups: int, test_fraction: float) -> int:
   if test_fraction == 0.0 or num_groups < 2:
     return 0
   return min(max(round(test_fraction * num_groups), 1), num_groups - 1)
+
+
+def split_hash(split_of: Mapping[str, str | None]) -> str:
+  """SHA-256 of a division: of the sorted lines 'split name' of {name: split}."""
+  lines = sorted(f"{split} {name}\n" for name, split in split_of.items())
+  return hashlib.sha256("".join(lines).encode()).hexdigest()

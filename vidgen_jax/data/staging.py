@@ -1,27 +1,42 @@
-"""Decoded videos on disk, one file each, so that an interrupted build continues where it was."""
+"""Decodes the videos of a source with several processes into a cache on disk, so that interrupted builds can resume.
 
+Damaged videos may crash the decoding process. The videos in progress at that moment are then decoded again, each alone
+in a process; the one that crashes its process again is skipped like other unreadable videos.
+"""
+
+import collections
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import multiprocessing
 import os
+import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
 
-from vidgen_jax.data.decode import DecodedVideo
+from vidgen_jax.data import decode
+from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError
+from vidgen_jax.data.listing import MISSING, Source, SourceFile
+
+_FACTS = tuple(field.name for field in dataclasses.fields(DecodedVideo) if field.name != "frames")
 
 
 class StagingCache:
-  """A folder of decoded videos.
+  """Folder of decoded videos, one file each, that several processes may use at the same time.
 
-  A file is put there by a rename, so that it is whole or absent; one that is damaged all the same counts as absent.
-  Several processes may use it at a time.
+  Files appear by an atomic rename; a damaged file counts as absent.
 
   Args:
-    directory: the folder; created.
+    directory: folder of the cache; created.
   """
 
   def __init__(self, directory: Path):
@@ -29,7 +44,7 @@ class StagingCache:
     directory.mkdir(parents=True, exist_ok=True)
 
   def path(self, *facts: object) -> Path:
-    """The place of a video that depends on these facts only: its path, its stamp, and the options of decoding."""
+    """Path of the video that these JSON-compatible facts identify."""
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return self._directory / digest[:2] / f"{digest}.npz"
 
@@ -37,7 +52,7 @@ class StagingCache:
     """Stores a decoded video.
 
     Raises:
-      OSError: if the disk is full or cannot be written.
+      OSError: if the disk is full or read-only.
     """
     facts = dataclasses.asdict(video)
     frames = facts.pop("frames")
@@ -52,7 +67,7 @@ class StagingCache:
       unfinished.unlink(missing_ok=True)
 
   def read(self, path: Path) -> DecodedVideo | None:
-    """Reads a stored video; None if it is not there."""
+    """Loads a stored video; None if it is absent."""
     stored = _load(path, *_FACTS, "ends", "data")
     if stored is None:
       return None
@@ -61,16 +76,9 @@ class StagingCache:
     return DecodedVideo(frames=frames, **_plain(stored))
 
   def facts(self, path: Path) -> dict[str, Any] | None:
-    """What a stored video is like, without reading its frames: fields of `DecodedVideo`; None if it is not there.
-
-    Returns:
-      All fields but 'frames', which is their number.
-    """
+    """Fields of a stored `DecodedVideo`, with the number of frames as 'frames'; None if it is absent."""
     stored = _load(path, *_FACTS, "ends")
     return None if stored is None else {"frames": len(stored.pop("ends")), **_plain(stored)}
-
-
-_FACTS = tuple(field.name for field in dataclasses.fields(DecodedVideo) if field.name != "frames")
 
 
 def _load(path: Path, *names: str) -> dict[str, np.ndarray] | None:
@@ -83,5 +91,195 @@ def _load(path: Path, *names: str) -> dict[str, np.ndarray] | None:
 
 
 def _plain(facts: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Numbers and tuples instead of arrays."""
   return {name: tuple(value.tolist()) if value.ndim else value.item() for name, value in facts.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Staged:
+  """Result of decoding one video.
+
+  Attributes:
+    file: the video.
+    cached: path of its decoded frames in the cache; None if it was skipped.
+    reason: reason why it was skipped.
+    facts: facts about its frames, see `StagingCache.facts`; empty if it was skipped.
+  """
+
+  file: SourceFile
+  cached: Path | None = None
+  reason: str = ""
+  facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+  """Decodes videos of a source into a cache; can be sent to another process.
+
+  Attributes:
+    source: source of the videos.
+    cache: cache for the decoded frames.
+    options: conversion of the frames.
+  """
+
+  source: Source
+  cache: StagingCache
+  options: DecodeOptions
+
+  def stage(self, file: SourceFile) -> Staged:
+    """Decodes one video unless the cache contains it.
+
+    Raises:
+      OSError: if the cache cannot be written.
+    """
+    if file.class_name is None:
+      return Staged(file=file, reason="is not in a class folder, so its class is unknown")
+    if file.stamp == MISSING:
+      return Staged(file=file, reason="is missing")
+    # The number of decoding threads does not change the frames.
+    options = dataclasses.asdict(dataclasses.replace(self.options, threads="AUTO"))
+    path = self.cache.path(file.identity, file.stamp, options)
+    facts = self.cache.facts(path)
+    if facts is None:
+      try:
+        video = read_video(self.source, file, self.options)
+      except UnreadableVideoError as error:
+        return Staged(file=file, reason=str(error))
+      except OSError as error:
+        return Staged(file=file, reason=f"cannot be read: {error.strerror or error}")
+      self.cache.write(path, video)
+      facts = dataclasses.asdict(video) | {"frames": len(video.frames)}
+    return Staged(file=file, cached=path, facts=facts)
+
+
+def read_video(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
+  """Reads a video of a source with the reader of its file format.
+
+  Raises:
+    UnreadableVideoError: if the video is damaged or not of the expected form.
+    OSError: if the file cannot be read.
+  """
+  if file.reader is not None:
+    return file.reader(source, file, options)
+  if file.images:
+    return decode.encode_clips([_images(source, file)], options)
+  with source.open(file.path) as opened:
+    return decode.decode_video(opened, options)
+
+
+def _images(source: Source, file: SourceFile) -> Iterator[Image.Image]:
+  for path in file.images:
+    with source.open(path) as opened:
+      try:
+        image = Image.open(opened, formats=decode.IMAGE_FORMATS)
+      except (UnidentifiedImageError, *decode.DAMAGED_IMAGE_ERRORS) as error:
+        raise UnreadableVideoError(f"{path} is no image") from error
+      try:
+        yield decode.to_rgb(image)
+      except UnreadableVideoError as error:
+        raise UnreadableVideoError(f"{path}: {error}") from error
+
+
+def stage_all(decoder: Decoder, files: Sequence[SourceFile], *, num_workers: int = 0) -> list[Staged]:
+  """Decodes all videos that the cache lacks.
+
+  Args:
+    decoder: decoder of the videos.
+    files: videos to decode.
+    num_workers: number of processes; 0 for one per core.
+
+  Returns:
+    One result per video, in the order of `files`.
+
+  Raises:
+    OSError: if the cache cannot be written.
+  """
+  workers = min(num_workers or os.cpu_count() or 1, max(len(files), 1))
+  threads = "NONE" if len(files) >= workers > 1 else "AUTO"
+  decoder = dataclasses.replace(decoder, options=dataclasses.replace(decoder.options, threads=threads))
+  pending, results = collections.deque(range(len(files))), {}
+  with tqdm(total=len(files), desc="decoding", unit="video") as progress:
+    while pending:
+      suspects = _stage_until_crash(decoder, files, pending, results, progress, workers)
+      if suspects:
+        with IsolatedDecoder(decoder) as isolated:
+          for index in suspects:
+            results[index] = isolated.stage(files[index])
+            progress.update()
+  return [results[index] for index in range(len(files))]
+
+
+def _stage_until_crash(
+  decoder: Decoder,
+  files: Sequence[SourceFile],
+  pending: collections.deque[int],
+  results: dict[int, Staged],
+  progress: tqdm,
+  workers: int,
+) -> list[int]:
+  """Moves `pending` to `results`; returns the indices in progress when a process crashed."""
+  running: dict[concurrent.futures.Future[Staged], int] = {}
+  executor = _executor(decoder, workers)
+  try:
+    while pending or running:
+      while pending and len(running) < 2 * workers:
+        running[executor.submit(_stage, files[pending[0]])] = pending[0]
+        pending.popleft()
+      done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+      for future in done:
+        results[running[future]] = future.result()
+        del running[future]
+        progress.update()
+  except BrokenProcessPool:
+    return sorted(running.values())
+  finally:
+    executor.shutdown(cancel_futures=True)
+  return []
+
+
+class IsolatedDecoder:
+  """Decodes one video at a time in a separate process, which may crash."""
+
+  def __init__(self, decoder: Decoder):
+    self._decoder = decoder
+    self._executor = _executor(decoder, 1)
+
+  def __enter__(self) -> "IsolatedDecoder":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    self._executor.shutdown()
+
+  def stage(self, file: SourceFile) -> Staged:
+    """Decodes one video as `Decoder.stage` does; a crash skips the video."""
+    try:
+      return self._executor.submit(_stage, file).result()
+    except BrokenProcessPool:
+      self._executor.shutdown()
+      self._executor = _executor(self._decoder, 1)
+      return Staged(file=file, reason="makes the decoder crash")
+
+
+def _executor(decoder: Decoder, workers: int) -> concurrent.futures.ProcessPoolExecutor:
+  # Forks of a server process that has no threads and has this module loaded: safe, and fast to start.
+  context = multiprocessing.get_context("forkserver")
+  context.set_forkserver_preload([__name__])
+  return concurrent.futures.ProcessPoolExecutor(
+    workers, mp_context=context, initializer=_initialize_worker, initargs=(decoder,)
+  )
+
+
+_decoder: Decoder | None = None
+
+
+def _initialize_worker(decoder: Decoder) -> None:
+  global _decoder
+  _decoder = decoder
+  # A worker whose parent was killed would wait for work for ever.
+  if (parent := multiprocessing.parent_process()) is not None:
+    threading.Thread(target=lambda: (wait_for([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+def _stage(file: SourceFile) -> Staged:
+  if _decoder is None:
+    raise RuntimeError("the worker process is not initialised")
+  return _decoder.stage(file)

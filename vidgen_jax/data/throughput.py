@@ -1,29 +1,42 @@
-"""How many clips a second the pipeline delivers by itself."""
+"""Clips per second of the pipeline, and the time of its stages."""
 
+import dataclasses
+import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
+import jax
 import numpy as np
+
+from vidgen_jax.data import frames, records, transforms
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.data.records import ClipSource, open_clips, parse_clip
+
+STAGES = ("read", "parse", "decode", "resize and crop", "batch", "transfer")
+"""Stages of a window: record, encoded frames, images, squares, stacked clips, array on the device."""
+
+Result = TypeVar("Result")
 
 
 def measure_clips_per_second(
   iterator: Iterator[Mapping[str, np.ndarray]], *, seconds: float = 3.0, warmup_batches: int = 2
 ) -> float:
-  """Drains an iterator for a while and counts clips.
+  """Drains an iterator for some time and counts clips.
 
-  The first batches are not counted: they start threads and fill buffers. What was buffered when the clock started is
-  counted, so `seconds` should be many times the duration of a batch.
+  The first batches are not counted: they start threads and fill buffers. Batches that are ready when the clock starts
+  are counted, so `seconds` should be many times the duration of a batch.
 
   Args:
-    iterator: yields batches with 'label' of any shape, one entry a clip.
-    seconds: how long to measure, at least.
-    warmup_batches: batches to throw away first, >= 1.
+    iterator: batches with 'label' of any shape, one entry per clip.
+    seconds: shortest duration of the measurement.
+    warmup_batches: number of batches to discard first, >= 1.
 
   Returns:
-    Clips per second, of this process.
+    Clips per second of this process.
 
   Raises:
-    ValueError: if the iterator ends before a batch could be counted, or an argument is out of range.
+    ValueError: if the iterator ends before a batch is counted, or an argument is out of range.
   """
   if seconds <= 0 or warmup_batches < 1:
     raise ValueError(f"throughput needs seconds > 0 and warmup_batches >= 1, got {seconds=}, {warmup_batches=}")
@@ -37,3 +50,132 @@ def measure_clips_per_second(
   if not clips:
     raise ValueError("the iterator ended during the warm-up; measure on an endless one, such as train_batches")
   return clips / elapsed
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageTiming:
+  """Time of the stages of a window.
+
+  Attributes:
+    seconds: mean seconds per clip of each of `STAGES`.
+    record_bytes: mean size of the record that contains a window.
+    window_bytes: mean size of the encoded frames of a window.
+  """
+
+  seconds: dict[str, float]
+  record_bytes: float
+  window_bytes: float
+
+  @property
+  def shares(self) -> dict[str, float]:
+    """Fraction of the total time by stage."""
+    total = sum(self.seconds.values())
+    return {stage: seconds / total for stage, seconds in self.seconds.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WindowCost:
+  """Time of a window of T frames compared with the whole clip.
+
+  Attributes:
+    window: median seconds to read and decode a window.
+    whole: median seconds to read and decode all frames of the same clips.
+    num_frames: mean number of frames of these clips.
+  """
+
+  window: float
+  whole: float
+  num_frames: float
+
+  @property
+  def ratio(self) -> float:
+    """Time of a window divided by the time of its clip."""
+    return self.window / self.whole
+
+
+def stored_bytes_per_clip(config: DataConfig) -> float:
+  """Size of the files of the training split, divided by its clips.
+
+  Raises:
+    UserError: if the data set is missing.
+  """
+  info = records.load_info(config.name, config.data_dir)
+  files = info.directory.glob(f"{config.name}-{config.train_split}.array_record-*")
+  return sum(file.stat().st_size for file in files) / info.num_clips[config.train_split]
+
+
+def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTiming:
+  """Times each stage of batches of random training windows in this thread, after one batch for warm-up.
+
+  Args:
+    config: data set and windows.
+    batch_size: clips of a batch, which is stacked and sent to the first device as a whole.
+    batches: number of timed batches.
+
+  Raises:
+    UserError: if the data set is missing, or its clips are too short.
+  """
+  source = open_clips(config, config.train_split)
+  random = np.random.default_rng(0)
+  sizes, seconds = [], dict.fromkeys(STAGES, 0.0)
+
+  def timed(stage: str, function: Callable[[], Result]) -> Result:
+    start = time.perf_counter()
+    result = function()
+    seconds[stage] += time.perf_counter() - start
+    return result
+
+  def window() -> np.ndarray:
+    index = int(random.integers(len(source)))
+    record = timed("read", lambda: source.read(index))
+    clip = timed("parse", lambda: parse_clip(record)["frames"])
+    start = int(random.integers(len(clip) - config.clip_length + 1))
+    encoded = timed("parse", lambda: transforms.window_frames(clip, start, config))
+    images = timed("decode", lambda: [frames.decode_frame(data, channels=config.channels) for data in encoded])
+    sizes.append((len(record), sum(map(len, encoded))))
+    return timed(
+      "resize and crop",
+      lambda: np.stack([transforms.cut_square(image, resolution=config.resolution) for image in images]),
+    )
+
+  for batch in range(1 + batches):
+    if batch == 1:
+      sizes.clear()
+      seconds |= dict.fromkeys(STAGES, 0.0)
+    videos = [window() for _ in range(batch_size)]
+    stacked = timed("batch", lambda: np.stack(videos))  # noqa: B023
+    timed("transfer", lambda: jax.block_until_ready(jax.device_put(stacked)))  # noqa: B023
+  record_bytes, window_bytes = np.mean(sizes, axis=0).tolist()
+  per_clip = {stage: total / (batches * batch_size) for stage, total in seconds.items()}
+  return StageTiming(seconds=per_clip, record_bytes=record_bytes, window_bytes=window_bytes)
+
+
+def time_windows(config: DataConfig, *, repeats: int) -> WindowCost:
+  """Times reading, decoding and cropping of random windows and of the whole clips, alternating.
+
+  Args:
+    config: data set and windows; the training split is read.
+    repeats: number of random clips.
+
+  Raises:
+    UserError: if the data set is missing, or its clips are too short.
+  """
+  source = open_clips(config, config.train_split)
+  random = np.random.default_rng(0)
+  window, whole, lengths = [], [], []
+  for index in random.integers(len(source), size=repeats).tolist():
+    length = len(source[index]["frames"])
+    start = int(random.integers(length - config.clip_length + 1))
+    window.append(_time_frames(source, index, range(start, start + config.clip_length, config.frame_stride), config))
+    whole.append(_time_frames(source, index, range(length), config))
+    lengths.append(length)
+  return WindowCost(
+    window=statistics.median(window), whole=statistics.median(whole), num_frames=statistics.mean(lengths)
+  )
+
+
+def _time_frames(source: ClipSource, index: int, wanted: Sequence[int], config: DataConfig) -> float:
+  start = time.perf_counter()
+  encoded = source[index]["frames"]
+  transforms.decode_squares((encoded[i] for i in wanted), resolution=config.resolution, channels=config.channels)
+  return time.perf_counter() - start

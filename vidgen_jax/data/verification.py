@@ -1,46 +1,42 @@
-"""Whether a built data set still is what was built: its files against its manifest, its records against its index."""
+"""Checks a built data set: its files against the manifest, its records against the index."""
 
 import concurrent.futures
 import dataclasses
 import json
 import os
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from vidgen_jax.data import building, records
-from vidgen_jax.data.datasets import split_hash
+from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS
 from vidgen_jax.data.frames import decode_frame
+from vidgen_jax.data.records import MANIFEST, ClipSource, one_line
+from vidgen_jax.data.splits import split_hash
 from vidgen_jax.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_RECORDS_OF_A_TASK = 16
-_UNDECODABLE = (
-  *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError, MemoryError),
-  *(struct.error, zlib.error, Image.DecompressionBombError),
-)
-"""What Pillow raises for bytes that are no image."""
+_RECORDS_PER_TASK = 16
+
+_Index = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verification:
-  """What was found.
+  """Result of checking a data set.
 
   Attributes:
     directory: folder of the data set.
-    problems: a line each; none if the data set is sound.
-    clips: records that could be read.
-    frames: of these records.
-    bytes: of the files.
+    problems: one line per problem; () if there are none.
+    clips: number of readable records.
+    frames: number of frames of these records.
+    bytes: size of all files.
   """
 
   directory: Path
@@ -51,33 +47,31 @@ class Verification:
 
 
 def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> Verification:
-  """Reads a data set and compares it with its manifest and its index; a bar shows how far it is.
+  """Reads a data set and compares it with its manifest and its index, with a progress bar. Changes nothing.
 
   Args:
     name: name of the data set.
     data_dir: folder of all data sets.
-    decode: whether to decode every frame too, and to compare its size with the record's.
-
-  Returns:
-    What was found; nothing is changed.
+    decode: whether every frame is decoded and its size compared with the record.
 
   Raises:
-    UserError: if there is no such data set, or its manifest is unreadable or was written before checksums were.
+    UserError: if the data set is missing, or its manifest is unreadable or too old to have checksums.
   """
   directory = records.existing_directory(name, data_dir)
   manifest = _read_manifest(directory, remedy=f"{records.build_command(name, data_dir)} --overwrite")
   problems = [*_file_problems(directory, manifest["files"]), *_split_hash_problems(manifest)]
+  opened: dict[str, ClipSource] = {}
+  checks: list[_Check] = []
   try:
     builder = records.open_builder(directory)
-    classes, splits = builder.info.features["label"].num_classes, tuple(builder.info.splits)
-    opened = {split: records.ClipSource(builder, split) for split in splits}
+    num_classes = builder.info.features["label"].num_classes
+    opened = {split: ClipSource(builder, split) for split in builder.info.splits}
   except records.UNREADABLE as error:
-    problems.append(f"the records cannot be opened: {records.one_line(error)}")
-    opened, indices, checks = {}, {}, []
+    problems.append(f"the records cannot be opened: {one_line(error)}")
   else:
-    indices = {split: _index_or_none(directory, split, problems) for split in splits}
+    indices = {split: _index_or_none(directory, split, problems) for split in opened}
     problems += _count_problems(manifest, opened, indices)
-    checks = _check_records(opened, indices, classes=classes, decode=decode)
+    checks = _check_records(opened, indices, num_classes=num_classes, decode=decode)
   return Verification(
     directory=directory,
     problems=(*problems, *_record_problems(checks, opened)),
@@ -88,22 +82,22 @@ def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> V
 
 
 def _read_manifest(directory: Path, *, remedy: str) -> Mapping[str, Any]:
-  path = directory / records.MANIFEST
+  path = directory / MANIFEST
   try:
     manifest = json.loads(path.read_text())
     if isinstance(manifest, dict) and "files" not in manifest:
       raise UserError(f"{path} lists no checksums, as it was built by an older version; build it again with: {remedy}")
-    # What is read below is touched once here, where a manifest that was changed by hand is an error of its own.
+    # Access everything that is used below, so that a malformed manifest is found here.
     _ = [(0 + facts["bytes"], facts["sha256"].lower()) for facts in manifest["files"].values()]
     _ = [0 + count for count in manifest["clips"].values()]
     _ = [(entry["split"], 0 + entry["clips"]) for entry in manifest["sources"] if entry["status"] == "used"]
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise UserError(f"{path} is damaged ({records.one_line(error)}); build it again with: {remedy}") from error
+    raise UserError(f"{path} is damaged ({one_line(error)}); build it again with: {remedy}") from error
   return manifest
 
 
 def _file_problems(directory: Path, table: Mapping[str, Mapping[str, Any]]) -> list[str]:
-  """Files that are missing, are not what was written, or were not written."""
+  """Missing, changed and additional files."""
   with tqdm(total=sum(facts["bytes"] for facts in table.values()), desc="checksums", unit="B", unit_scale=True) as bar:
 
     def check(name: str) -> str:
@@ -112,7 +106,7 @@ def _file_problems(directory: Path, table: Mapping[str, Mapping[str, Any]]) -> l
       return problem
 
     found = [f"{name} {problem}" for name, problem in zip(table, _threaded(check, list(table)), strict=True) if problem]
-  stray = sorted({*building.file_names(directory)} - {*table, records.MANIFEST})
+  stray = sorted({*building.file_names(directory)} - {*table, MANIFEST})
   return found + [f"{name} does not belong to the data set; remove it" for name in stray]
 
 
@@ -127,64 +121,61 @@ def _file_problem(path: Path, expected: Mapping[str, Any]) -> str:
   except OSError as error:
     return f"cannot be read: {error.strerror or error}"
   if digest != expected["sha256"]:
-    return f"is not what was written: its SHA-256 is {digest[:12]}..., not {expected['sha256'][:12]}..."
+    return f"has changed: its SHA-256 is {digest[:12]}..., not {expected['sha256'][:12]}..."
   return ""
 
 
 def _split_hash_problems(manifest: Mapping[str, Any]) -> list[str]:
-  """Whether the videos of a published data set are still on the sides that its hash stands for."""
+  """Whether the sources of a published data set have the splits whose hash the manifest contains."""
   if "split_hash" not in manifest:
     return []
   found = split_hash({entry.get("name"): entry.get("split") for entry in manifest["sources"]})
   if found == manifest["split_hash"]:
     return []
-  return [f"{records.MANIFEST}: its sources have the split hash {found[:12]}..., not {manifest['split_hash'][:12]}..."]
+  return [f"{MANIFEST}: its sources have the split hash {found[:12]}..., not {manifest['split_hash'][:12]}..."]
 
 
-def _index_or_none(directory: Path, split: str, problems: list[str]) -> Mapping[str, np.ndarray] | None:
-  """The index of a split; that it is missing is known from the table of files."""
+def _index_or_none(directory: Path, split: str, problems: list[str]) -> _Index | None:
   try:
     return records.read_index(directory, split)
   except FileNotFoundError:
-    return None
+    return None  # _file_problems reports it.
   except records.UNREADABLE as error:
-    problems.append(f"{records.index_file(split)} cannot be read: {records.one_line(error)}")
+    problems.append(f"{records.index_file(split)} cannot be read: {one_line(error)}")
     return None
 
 
 def _count_problems(
-  manifest: Mapping[str, Any],
-  opened: Mapping[str, Sequence[Any]],
-  indices: Mapping[str, Mapping[str, np.ndarray] | None],
+  manifest: Mapping[str, Any], opened: Mapping[str, ClipSource], indices: Mapping[str, _Index | None]
 ) -> list[str]:
-  """Whether all that count the clips of a split agree."""
+  """Splits whose numbers of clips differ between shards, manifest and index."""
   by_source = Counter()
   for entry in manifest["sources"]:
     if entry["status"] == "used":
       by_source[entry["split"]] += entry["clips"]
   problems = []
   for split in sorted({*opened, *manifest["clips"], *by_source}):
-    counts = {"the shards": len(opened.get(split, ())), f"{records.MANIFEST}'s clips": manifest["clips"].get(split, 0)}
+    counts = {"the shards": len(opened.get(split, ())), f"{MANIFEST}'s clips": manifest["clips"].get(split, 0)}
     if manifest["sources"]:
-      counts[f"{records.MANIFEST}'s sources"] = by_source[split]
+      counts[f"{MANIFEST}'s sources"] = by_source[split]
     if (index := indices.get(split)) is not None:
       counts |= {f"{records.index_file(split)}'s {key}": len(values) for key, values in index.items()}
     if len(set(counts.values())) > 1:
-      told = ", ".join(f"{count} by {what}" for what, count in counts.items())
-      problems.append(f"split {split!r} has {told}")
+      listed = ", ".join(f"{count} by {where}" for where, count in counts.items())
+      problems.append(f"split {split!r} has {listed}")
   return problems
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Check:
-  """What was found in one record.
+  """Result of checking one record.
 
   Attributes:
-    split: its split.
-    place: its index in the split.
-    problems: without the name of the record.
-    unreadable: why it could not be read; '' if it was.
-    frames: how many it has.
+    split: split of the record.
+    place: index of the record in its split.
+    problems: problems, without the name of the record.
+    unreadable: reason why it could not be read; '' if it could.
+    frames: number of frames.
   """
 
   split: str
@@ -195,17 +186,12 @@ class _Check:
 
 
 def _check_records(
-  opened: Mapping[str, records.ClipSource],
-  indices: Mapping[str, Mapping[str, np.ndarray] | None],
-  *,
-  classes: int,
-  decode: bool,
+  opened: Mapping[str, ClipSource], indices: Mapping[str, _Index | None], *, num_classes: int, decode: bool
 ) -> list[_Check]:
-  """Checks every record, in order."""
   tasks = [
-    (split, range(start, min(start + _RECORDS_OF_A_TASK, len(source))))
+    (split, range(start, min(start + _RECORDS_PER_TASK, len(source))))
     for split, source in opened.items()
-    for start in range(0, len(source), _RECORDS_OF_A_TASK)
+    for start in range(0, len(source), _RECORDS_PER_TASK)
   ]
   with tqdm(total=sum(map(len, opened.values())), desc="records", unit="clip") as bar:
 
@@ -213,57 +199,50 @@ def _check_records(
       split, places = task
       found = []
       for place in places:
-        found.append(_check_record(opened[split], indices[split], split, place, classes=classes, decode=decode))
+        try:
+          record = opened[split][place]
+        except UserError as error:
+          found.append(_Check(split=split, place=place, unreadable=one_line(error.__cause__ or error)))
+        else:
+          problems = _label_problems(record, indices[split], place, num_classes=num_classes)
+          problems += _frame_problems(record) if decode else []
+          found.append(_Check(split=split, place=place, problems=tuple(problems), frames=len(record["frames"])))
         bar.update()
       return found
 
     return [found for several in _threaded(check, tasks) for found in several]
 
 
-def _check_record(
-  source: records.ClipSource,
-  index: Mapping[str, np.ndarray] | None,
-  split: str,
-  place: int,
-  *,
-  classes: int,
-  decode: bool,
-) -> _Check:
-  try:
-    record = source[place]
-  except UserError as error:
-    return _Check(split=split, place=place, unreadable=records.one_line(error.__cause__ or error))
-  num_frames, label = len(record["frames"]), int(record["label"])
+def _label_problems(record: Mapping[str, Any], index: _Index | None, place: int, *, num_classes: int) -> list[str]:
+  num_frames, label = len(record["frames"]), record["label"]
   problems = []
-  # An index that is too short is told by the counts.
+  # _count_problems reports an index that is too short.
   if index is not None and place < len(index["num_frames"]) and index["num_frames"][place] != num_frames:
     problems.append(f"has {num_frames} frames, {index['num_frames'][place]} by the index")
   if index is not None and place < len(index["label"]) and index["label"][place] != label:
     problems.append(f"has the label {label}, {index['label'][place]} by the index")
-  if not 0 <= label < classes:
-    problems.append(f"has the label {label}, which is none of the {classes} classes")
-  if decode:
-    problems += _frame_problems(record)
-  return _Check(split=split, place=place, problems=tuple(problems), frames=num_frames)
+  if not 0 <= label < num_classes:
+    problems.append(f"has the label {label}, which must be below {num_classes}, the number of classes")
+  return problems
 
 
 def _frame_problems(record: Mapping[str, Any]) -> list[str]:
-  """The first frame that is no image, and the first that has not the size of the record."""
-  expected = (int(record["width"]), int(record["height"]))
+  """The first frame that cannot be decoded, and the first whose size differs from the record's."""
+  expected = (record["width"], record["height"])
   undecodable, sizes = [], []
   for number, data in enumerate(record["frames"]):
     try:
-      size = decode_frame(bytes(data), channels=3).size
-    except _UNDECODABLE as error:
-      undecodable.append(f"frame {number} cannot be decoded ({records.one_line(error)})")
+      size = decode_frame(data, channels=3).size
+    except (*DAMAGED_IMAGE_ERRORS, MemoryError) as error:
+      undecodable.append(f"frame {number} cannot be decoded ({one_line(error)})")
       continue
     if size != expected:
       sizes.append(f"frame {number} has {size[0]}x{size[1]} pixels, the record says {expected[0]}x{expected[1]}")
-  return [told[0] + (f", and {len(told) - 1} more" if told[1:] else "") for told in (undecodable, sizes) if told]
+  return [kind[0] + (f", and {len(kind) - 1} more" if kind[1:] else "") for kind in (undecodable, sizes) if kind]
 
 
-def _record_problems(checks: Sequence[_Check], opened: Mapping[str, records.ClipSource]) -> Iterator[str]:
-  """A line for each shard with records that cannot be read, and one for each problem of the others."""
+def _record_problems(checks: Sequence[_Check], opened: Mapping[str, ClipSource]) -> Iterator[str]:
+  """A line per shard with unreadable records, and one per problem of the other records."""
   by_shard: dict[str, list[_Check]] = {}
   for check in checks:
     if check.unreadable:
@@ -276,7 +255,7 @@ def _record_problems(checks: Sequence[_Check], opened: Mapping[str, records.Clip
 
 
 def _threaded(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-  """`map` by a thread for each core: reading, hashing and decoding leave Python's lock."""
+  """`map` with a thread per core: reading, hashing and decoding release the GIL."""
   executor = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
   try:
     return list(executor.map(function, items))

@@ -1,19 +1,35 @@
-"""BAIR robot pushing (Ebert et al. 2017): trajectories of 30 frames of 64x64 pixels, 256 in each TFRecord file.
+"""BAIR robot pushing: trajectories of 30 frames of 64x64 pixels, 256 in each TFRecord file.
 
-The archive holds `softmotion30_44k/train/traj_<a>_to_<b>.tfrecords` and, below `test`, `traj_0_to_255.tfrecords`; a and
-b are the numbers of a file's first and last trajectory. Some numbers are used by no file. Reading a file from the
-archive takes its whole size in memory, about 0.2 GB, for every process.
+The archive contains `softmotion30_44k/train/traj_<a>_to_<b>.tfrecords` and, below `test`, `traj_0_to_255.tfrecords`; a
+and b are the numbers of the first and last trajectory of a file. Some numbers are unused. Every process that decodes
+needs about 0.2 GB of memory and of temporary disk space, the size of a file.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import math
+import os
 import re
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
-from vidgen_jax.data.datasets.layout import Layout
+import numpy as np
+from google.protobuf.message import DecodeError
+from PIL import Image
+
+from vidgen_jax.data.datasets.layout import SplitRule
+from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError, encode_clips
 from vidgen_jax.data.listing import UNLABELLED, Source, SourceFile
+from vidgen_jax.errors import UserError
 
 _FILE = re.compile(r"(?:.*/)?(train|test)/traj_(\d+)_to_(\d+)\.tfrecords")
+_SIZE = 64
+_FEATURE = "{}/image_aux1/encoded"
+"""Image of the side camera at a step: raw bytes, height x width x channel."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -24,7 +40,24 @@ class _File:
   path: str
 
 
-def _files(source: Source, rule: str) -> list[SourceFile]:
+@published(
+  name="bair",
+  title="BAIR robot pushing (Ebert et al. 2017)",
+  split_rules={
+    "original": SplitRule("owners' folders", {"train": 43264, "test": 256}),
+    # Inbetweening, section B.2.
+    "validation": SplitRule("trajectories 256-2559 for validation", {"train": 40960, "validation": 2304, "test": 256}),
+    # TrIVD-GAN-FP, section C.1; 30,284.8 rounded down.
+    "balanced": SplitRule("70 % of the training folder; all others for testing", {"train": 30284, "test": 13236}),
+  },
+  obtain=(
+    "fetch bair_robot_pushing_dataset_v0.tar (about 32 GB) from rail.eecs.berkeley.edu/datasets (its page is "
+    "sites.google.com/view/sna-visual-mpc) into <data_dir>/downloads/manual/bair, where it is read as it is, by "
+    "TensorFlow (pip install 'vidgen-jax[convert]'); a build with --size=64 takes about 4 GB, about 5 minutes of one "
+    "core, and about 0.2 GB of memory for every process"
+  ),
+)
+def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()
   files = sorted(
     _File(match[1], int(match[2]), int(match[3]), path) for path in stamps if (match := _FILE.fullmatch(path))
@@ -38,7 +71,7 @@ def _files(source: Source, rule: str) -> list[SourceFile]:
       split=split,
       stamp=stamps[file.path],
       name=f"{file.folder}/traj_{first}..{stop - 1}",
-      reader="bair",
+      reader=read_trajectories,
       clips=(first - file.first, stop - file.first),
     )
     for file in files
@@ -47,7 +80,7 @@ def _files(source: Source, rule: str) -> list[SourceFile]:
 
 
 def _ranges(rule: str, training: Sequence[_File]) -> list[tuple[float, str]]:
-  """(the number behind the last, split) of consecutive trajectories of the training folder."""
+  """(number after the last, split) of consecutive trajectories of the training folder."""
   if rule == "validation":
     return [(256, "train"), (2560, "validation"), (math.inf, "train")]
   if rule == "balanced":
@@ -56,7 +89,7 @@ def _ranges(rule: str, training: Sequence[_File]) -> list[tuple[float, str]]:
 
 
 def _seven_tenths(training: Sequence[_File]) -> float:
-  """The number of the first trajectory behind 70 % of those there are, rounded down, in the order of their numbers."""
+  """Number of the first trajectory after 70 % of the existing ones, rounded down."""
   left = 7 * sum(file.last - file.first + 1 for file in training) // 10
   for file in training:
     if left <= file.last - file.first:
@@ -66,7 +99,7 @@ def _seven_tenths(training: Sequence[_File]) -> float:
 
 
 def _pieces(file: _File, ranges: Sequence[tuple[float, str]]) -> list[tuple[int, int, str]]:
-  """(first, behind the last, split): one piece, or more where borders between splits cross the file."""
+  """(first, number after the last, split): one piece, or several if borders between splits are within the file."""
   pieces, first = [], file.first
   for stop, split in ranges:
     if (border := int(min(stop, file.last + 1))) > first:
@@ -75,20 +108,52 @@ def _pieces(file: _File, ranges: Sequence[tuple[float, str]]) -> list[tuple[int,
   return pieces
 
 
-BAIR = Layout(
-  name="bair",
-  list_files=_files,
-  # The owners' folders; trajectories 256-2559 for validation (Inbetweening, B.2); the first 70 % of the training folder
-  # for training, 30,284.8 rounded down, and the rest with the owners' 256 for testing (TrIVD-GAN-FP, C.1).
-  num_videos={
-    "original": {"train": 43264, "test": 256},
-    "validation": {"train": 40960, "validation": 2304, "test": 256},
-    "balanced": {"train": 30284, "test": 13236},
-  },
-  obtain=(
-    "fetch bair_robot_pushing_dataset_v0.tar (about 32 GB) from rail.eecs.berkeley.edu/datasets (its page is "
-    "sites.google.com/view/sna-visual-mpc) into <data_dir>/downloads/manual/bair, where it is read as it is; a build "
-    "with --size=64 takes about 4 GB, about 5 minutes of one core, and about 0.2 GB of memory for every process"
-  ),
-)
-"""The layout."""
+def read_trajectories(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
+  """Reads trajectories `file.clips` of a TFRecord file, as a `SourceFile.reader`.
+
+  Raises:
+    UserError: if TensorFlow is not installed.
+    UnreadableVideoError: if the file is damaged or is not one of BAIR.
+    OSError: if the file cannot be read.
+  """
+  first, stop = file.clips or (0, 0)
+  with _examples(source, file, first, stop) as examples:
+    decoded = encode_clips(map(_frames, examples), options)
+  if len(decoded.cuts) + 1 != stop - first:
+    raise UnreadableVideoError(f"has {first + len(decoded.cuts) + 1} trajectories, not {stop}")
+  return decoded
+
+
+@contextlib.contextmanager
+def _examples(source: Source, file: SourceFile, first: int, stop: int) -> Generator[Iterator[Any]]:
+  """`tf.train.Example`s first .. stop - 1 of a file."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # No notes about the CPU on standard error.
+  try:
+    import tensorflow as tf
+  except ImportError as error:
+    raise UserError("BAIR's TFRecord files are read by TensorFlow: pip install 'vidgen-jax[convert]'") from error
+  # TensorFlow reads files only, and the source may be an archive.
+  with tempfile.NamedTemporaryFile(suffix=".tfrecords") as copy:
+    with source.open(file.path) as opened:
+      shutil.copyfileobj(opened, copy)
+    copy.flush()
+    records = tf.data.TFRecordDataset(copy.name).take(stop).skip(first).as_numpy_iterator()
+    try:
+      yield map(tf.train.Example.FromString, records)
+    except tf.errors.DataLossError as error:
+      raise UnreadableVideoError(error.message.partition(" [Op:")[0]) from error
+    except DecodeError as error:
+      raise UnreadableVideoError("a record is not a tf.train.Example") from error
+
+
+def _frames(example: Any) -> Iterator[Image.Image]:
+  features = example.features.feature
+  for step in itertools.count():
+    if (name := _FEATURE.format(step)) not in features:
+      if not step:
+        raise UnreadableVideoError(f"a trajectory has no {name}")
+      return
+    values = features[name].bytes_list.value
+    if [len(value) for value in values] != [_SIZE * _SIZE * 3]:
+      raise UnreadableVideoError(f"step {step} of a trajectory is not one image of {_SIZE}x{_SIZE} pixels")
+    yield Image.fromarray(np.frombuffer(values[0], np.uint8).reshape(_SIZE, _SIZE, 3))

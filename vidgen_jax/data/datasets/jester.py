@@ -1,17 +1,38 @@
-"""Jester (Materzynska et al. 2019): 27 hand gestures before a camera, as folders of images of 100 pixels' height.
+"""Jester: 27 hand gestures in front of a camera, as folders of images with a height of 100 pixels.
 
-`20bn-jester-v1/<id>/00001.jpg` and so on, and lists 'id;label'. The owners' validation list is the split 'test': they
-keep the labels of their test list, which is left out.
+The videos are `20bn-jester-v1/<id>/00001.jpg` and so on; the lists have lines 'id;label'. The owners' validation list
+is the split 'test': their test list has no labels and is not used.
 """
 
-from vidgen_jax.data.datasets.layout import Layout, ListError, by_file_name, found_images, images_by_folder, read_list
+from vidgen_jax.data.datasets.layout import (
+  ListError,
+  SplitRule,
+  by_file_name,
+  found_images,
+  images_by_folder,
+  read_list,
+)
+from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _LISTS = {"train": "jester-v1-train.csv", "test": "jester-v1-validation.csv"}
 
 
-def _files(source: Source, rule: str) -> list[SourceFile]:
-  del rule  # There is one.
+@published(
+  name="jester",
+  title="Jester (Materzynska et al. 2019)",
+  split_rules={"owners": SplitRule("their validation list for testing", {"train": 118562, "test": 14787})},
+  obtain=(
+    "fetch the parts 20bn-jester-v1-00 and so on (about 23 GB in all), jester-v1-train.csv and "
+    "jester-v1-validation.csv from developer.qualcomm.com/software/ai-datasets/jester into "
+    "<data_dir>/downloads/manual/jester and unpack the former there with `cat 20bn-jester-v1-?? | tar zx` (about as "
+    "much again, in more than four million files); a build with --size=64 takes about 20 GB, twice that while it "
+    "runs, and about 2 hours of one core"
+  ),
+  fps=12.0,
+)
+def _list_files(source: Source, rule: str) -> list[SourceFile]:
+  del rule  # There is only one.
   stamps = source.stamps()
   lists = by_file_name(stamps, (".csv",))
   images = images_by_folder(stamps)
@@ -32,19 +53,3 @@ def _rows(file_name: str, text: str) -> list[tuple[str, str]]:
     if label:
       rows.append((name, label))
   return rows
-
-
-JESTER = Layout(
-  name="jester",
-  list_files=_files,
-  num_videos={"owners": {"train": 118562, "test": 14787}},
-  obtain=(
-    "fetch the parts 20bn-jester-v1-00 and so on (about 23 GB in all), jester-v1-train.csv and "
-    "jester-v1-validation.csv from developer.qualcomm.com/software/ai-datasets/jester into "
-    "<data_dir>/downloads/manual/jester and unpack the former there with `cat 20bn-jester-v1-?? | tar zx` (about as "
-    "much again, in more than four million files); a build with --size=64 takes about 20 GB, twice that while it "
-    "runs, and about 2 hours of one core"
-  ),
-  fps=12.0,
-)
-"""The layout."""

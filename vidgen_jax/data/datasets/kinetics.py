@@ -1,9 +1,9 @@
-"""Kinetics-400, -600 and -700 (Kay et al. 2017, Carreira et al. 2018 and 2019): clips of about 10 seconds from YouTube.
+"""Kinetics-400, -600 and -700: clips of about 10 seconds from YouTube.
 
-The owners publish lists, with the columns label, youtube_id, time_start and time_end among others: `train.csv`,
-`val.csv` (or validate, validation) and `test.csv`, perhaps behind a prefix, `kinetics_600_train.csv`; the complete ones
-of Kinetics-600 end in .txt. The videos, `<youtube_id>_<start>_<end>.mp4` with times of six digits, or
-`<youtube_id>.mp4`, lie anywhere; of most copies some are missing. Rows without a label are left out.
+The owners publish lists with the columns label, youtube_id, time_start and time_end among others: `train.csv`,
+`val.csv` (or validate, validation) and `test.csv`, possibly with a prefix, `kinetics_600_train.csv`; the complete ones
+of Kinetics-600 end in .txt. The videos, `<youtube_id>_<start>_<end>.mp4` with times of six digits or
+`<youtube_id>.mp4`, may be in any folder; most copies lack some. Rows without a label are not used.
 """
 
 import csv
@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vidgen_jax.data.datasets.layout import Layout, ListError, by_file_name, found, read_list
+from vidgen_jax.data.datasets.layout import ListError, SplitRule, by_file_name, found, read_list
+from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _LIST = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)\.(?:csv|txt)")
 _HELD_OUT = "holdout"
-"""In the name of the list of a second test set, which the owners kept back at first."""
+"""Part of the name of the list of a second test set, which the owners held back at first."""
 _SPLITS = {"train": "train", "val": "validation", "validate": "validation", "validation": "validation", "test": "test"}
 _VIDEOS = (".mp4", ".mkv", ".webm")
 _COLUMNS = {"youtube_id", "time_start", "time_end"}
@@ -31,10 +32,10 @@ class _Row(NamedTuple):
   split: str
 
 
-def _files(source: Source, rule: str) -> list[SourceFile]:
-  del rule  # There is one.
+def _list_files(source: Source, rule: str) -> list[SourceFile]:
+  del rule  # There is only one.
   stamps = source.stamps()
-  # Kinetics-400 comes with a folder of replacements for damaged videos, which are to be preferred.
+  # Kinetics-400 has a folder of replacements for damaged videos: the last path of a name is used.
   paths = sorted(stamps, key=lambda path: "replacement" in path)
   videos = {name.rpartition(".")[0]: path for name, path in by_file_name(paths, _VIDEOS).items()}
   rows: dict[str, _Row] = {}
@@ -54,7 +55,7 @@ def _files(source: Source, rule: str) -> list[SourceFile]:
 
 
 def _rows(source: Source, paths: Iterable[str]) -> Iterator[_Row]:
-  """The labelled rows of all lists, those of the training list first."""
+  """Labelled rows of all lists, the training list first."""
   lists = by_file_name(paths, (".csv", ".txt"))
   named: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
   for name in sorted(lists):
@@ -79,16 +80,16 @@ def _labelled(name: str, text: str, split: str) -> Iterator[_Row]:
     try:
       start, end = int(row["time_start"]), int(row["time_end"])
     except (TypeError, ValueError) as error:
-      raise ListError(f"has a {name} whose line {reader.line_num} does not say from when to when") from error
+      raise ListError(f"has a {name} whose line {reader.line_num} has no start or end time") from error
     yield _Row(row["youtube_id"], f"{row['youtube_id']}_{start:06d}_{end:06d}", row["label"], split)
 
 
-def _layout(version: int, scripts: str, note: str, *, gigabytes: int, built: int, hours: int) -> Layout:
-  return Layout(
+def _register(version: int, publication: str, scripts: str, note: str, *, gigabytes: int, built: int, hours: int):
+  published(
     name=f"kinetics{version}",
-    list_files=_files,
-    # How many there are, the lists say: of those that they name, the missing ones are counted.
-    num_videos={"owners": {}},
+    title=f"Kinetics-{version} ({publication})",
+    # The lists define the number of videos: of the videos that they name, the missing ones are counted.
+    split_rules={"owners": SplitRule("owners' lists", {})},
     obtain=(
       f"fetch the videos and the lists with {scripts}_downloader.sh, unpack them with {scripts}_extractor.sh, both of "
       f"github.com/cvdfoundation/kinetics-dataset (about {gigabytes} GB, and as much again while the archives are "
@@ -96,19 +97,10 @@ def _layout(version: int, scripts: str, note: str, *, gigabytes: int, built: int
       f"about {built} GB, twice that while it runs, and about {hours} hours of one core for videos of 256x340 pixels, "
       "more for larger ones"
     ),
-  )
+  )(_list_files)
 
 
-KINETICS = (
-  _layout(400, "k400", "", gigabytes=456, built=400, hours=25),
-  _layout(
-    600,
-    "k600",
-    " (of the lists train.txt and val.txt: train.csv and val.csv are incomplete)",
-    gigabytes=779,
-    built=700,
-    hours=40,
-  ),
-  _layout(700, "k700_2020", "", gigabytes=710, built=850, hours=50),
-)
-"""The layouts."""
+_INCOMPLETE = " (of the lists train.txt and val.txt: train.csv and val.csv are incomplete)"
+_register(400, "Kay et al. 2017", "k400", "", gigabytes=456, built=400, hours=25)
+_register(600, "Carreira et al. 2018", "k600", _INCOMPLETE, gigabytes=779, built=700, hours=40)
+_register(700, "Carreira et al. 2019", "k700_2020", "", gigabytes=710, built=850, hours=50)

@@ -1,12 +1,13 @@
-"""KTH (Schuldt et al. 2004): 25 people, six actions, four settings; one video of the 600 does not exist.
+"""KTH: 25 people, six actions, four settings; one of the 600 videos does not exist.
 
-The owners distribute a zip file for every action, `person01_boxing_d1_uncomp.avi`, and `00sequences.txt`, which says
-from where to where the action is seen.
+The owners distribute a zip file per action, with `person01_boxing_d1_uncomp.avi`, and `00sequences.txt`, which lists
+the frame ranges of the action in each video.
 """
 
 import re
 
-from vidgen_jax.data.datasets.layout import Layout, by_file_name, found, read_list
+from vidgen_jax.data.datasets.layout import SplitRule, by_file_name, found, read_list
+from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
@@ -16,13 +17,24 @@ _LINE = re.compile(r"(person\d\d_\w+_d[1-4])\s+frames\s+([\d\s,-]+)")
 _ABSENT = {"person13_handclapping_d3"}
 
 
-def _split(rule: str, person: int) -> str:
-  if rule == "handwaving":
-    return "train" if person <= 20 else "test"
-  return "train" if person <= 15 else "validation" if person == 16 else "test"
-
-
-def _files(source: Source, rule: str) -> list[SourceFile]:
+@published(
+  name="kth",
+  title="KTH (Schuldt et al. 2004), cut where 00sequences.txt says",
+  split_rules={
+    # Inbetweening.
+    "people": SplitRule(
+      "persons 1-15, 16 for validation and 17-25 for testing", {"train": 359, "validation": 24, "test": 216}
+    ),
+    # SR-cGAN: 80 and 20 %.
+    "handwaving": SplitRule("that action alone, persons 1-20 and 21-25 for testing", {"train": 80, "test": 20}),
+  },
+  obtain=(
+    "fetch boxing.zip, handclapping.zip, handwaving.zip, jogging.zip, running.zip and walking.zip (about 1.1 GB) and "
+    "00sequences.txt from www.csc.kth.se/cvap/actions into <data_dir>/downloads/manual/kth, where they are read "
+    "without unpacking; a build with --size=64 takes about 0.7 GB and about 5 minutes of one core"
+  ),
+)
+def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()
   videos = {}
   for name, path in by_file_name(stamps, (".avi",)).items():
@@ -43,25 +55,17 @@ def _files(source: Source, rule: str) -> list[SourceFile]:
   ]
 
 
+def _split(rule: str, person: int) -> str:
+  if rule == "handwaving":
+    return "train" if person <= 20 else "test"
+  return "train" if person <= 15 else "validation" if person == 16 else "test"
+
+
 def _sequences(text: str) -> dict[str, tuple[tuple[int, int], ...]]:
-  """Ranges of frames by video, 0-based and without the last: '1-95, 96-185' -> ((0, 95), (95, 185))."""
-  found = {}
+  """Frame ranges by video, 0-based and end-exclusive: '1-95, 96-185' -> ((0, 95), (95, 185))."""
+  sequences = {}
   for line in text.splitlines():
     if match := _LINE.match(line.strip()):
       ranges = re.findall(r"(\d+)\s*-\s*(\d+)", match[2])
-      found[match[1]] = tuple((int(first) - 1, int(last)) for first, last in ranges)
-  return found
-
-
-KTH = Layout(
-  name="kth",
-  list_files=_files,
-  # Persons 1-15, 16 and 17-25 (Inbetweening); hand-waving alone, persons 1-20 and 21-25 (80 and 20 % of SR-cGAN).
-  num_videos={"people": {"train": 359, "validation": 24, "test": 216}, "handwaving": {"train": 80, "test": 20}},
-  obtain=(
-    "fetch boxing.zip, handclapping.zip, handwaving.zip, jogging.zip, running.zip and walking.zip (about 1.1 GB) and "
-    "00sequences.txt from www.csc.kth.se/cvap/actions into <data_dir>/downloads/manual/kth, where they are read "
-    "without unpacking; a build with --size=64 takes about 0.7 GB and about 5 minutes of one core"
-  ),
-)
-"""The layout."""
+      sequences[match[1]] = tuple((int(first) - 1, int(last)) for first, last in ranges)
+  return sequences

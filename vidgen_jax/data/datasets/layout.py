@@ -1,10 +1,11 @@
-"""How the files of a published data set are to be read, and what its layouts share."""
+"""Layout of the files of a published data set, and functions that the layouts share."""
 
 import dataclasses
 import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from vidgen_jax.data.listing import MISSING, Source, SourceFile, joint_stamp
 from vidgen_jax.errors import UserError
@@ -14,36 +15,44 @@ _NUMBER = re.compile(r"(\d+)\.\w+$")
 
 
 class ListError(Exception):
-  """A list that the owners distribute is not there, or is not as they write it; the message says what is wrong."""
+  """A list that the owners distribute is missing or malformed; the message completes 'the source ...'."""
+
+
+class SplitRule(NamedTuple):
+  """A division of a published data set."""
+
+  description: str
+  """Videos of each split, in words."""
+  num_videos: Mapping[str, int]
+  """Number of videos of the complete data set by split, as far as known."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-  """How the files of a published data set are to be read.
+  """Files of a published data set.
 
   Attributes:
-    name: of the data set, and of its builder.
-    list_files: (source, rule) -> the videos that the rule uses, those that the source lacks marked as such.
-    num_videos: by rule, the first being the default, and by split as far as known: how many the complete set has.
-    obtain: what to fetch and where it is to be had, how to lay it out, the space that it takes and how long a build
-      runs, as a sentence that begins with 'fetch'.
-    fps: frames per second where the files, being images, do not say it; 0 for unknown.
+    name: name of the data set.
+    list_files: function (source, rule) that lists the videos of a split rule, including missing ones.
+    split_rules: rules by name; the first is the default.
+    obtain: download instructions with disk space and build time, as a sentence that begins with 'fetch'.
+    fps: frames per second if the files, being images, do not contain it; 0 for unknown.
   """
 
   name: str
   list_files: Callable[[Source, str], list[SourceFile]]
-  num_videos: Mapping[str, Mapping[str, int]]
+  split_rules: Mapping[str, SplitRule]
   obtain: str
   fps: float = 0.0
 
   def files(self, source: Source, rule: str) -> list[SourceFile]:
-    """The videos of a split rule, in a fixed order.
+    """Lists the videos of a split rule, in a fixed order.
 
     Raises:
-      UserError: if there is no such rule, or the source does not hold the data set or one of its lists.
+      UserError: if the rule is unknown, or the source lacks the data set or one of its lists.
     """
-    if rule not in self.num_videos:
-      raise UserError(f"--split_rule={rule} is none of {', '.join(self.num_videos)}, which {self.name} has")
+    if rule not in self.split_rules:
+      raise UserError(f"--split_rule={rule} must be one of {', '.join(self.split_rules)} for {self.name}")
     try:
       files = self.list_files(source, rule)
     except ListError as error:
@@ -53,31 +62,21 @@ class Layout:
     return files
 
 
-def split_hash(split_of: Mapping[str, str]) -> str:
-  """SHA-256 of who is on which side: of the lines 'split name', sorted.
-
-  Args:
-    split_of: split by name.
-  """
-  lines = sorted(f"{split} {name}\n" for name, split in split_of.items())
-  return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def by_file_name(paths: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, str]:
-  """The path of every file of some kinds by its name without folders; of two of one name, the last."""
+  """Path by file name of all files with one of the suffixes; of equal names, the last."""
   return {path.rpartition("/")[2]: path for path in paths if path.lower().endswith(suffixes)}
 
 
 def read_list(source: Source, lists: Mapping[str, str], name: str) -> str:
-  """The text of a list.
+  """Reads the text of a list.
 
   Args:
-    source: holds it.
+    source: source of the list.
     lists: path by file name.
-    name: of its file.
+    name: file name of the list.
 
   Raises:
-    ListError: if there is none of that name.
+    ListError: if there is no such list.
   """
   if name not in lists:
     raise ListError(f"has no {name}")
@@ -86,7 +85,7 @@ def read_list(source: Source, lists: Mapping[str, str], name: str) -> str:
 
 
 def images_by_folder(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
-  """The images of every folder that holds some, in the order of the numbers that end their names."""
+  """Images of every folder with images, ordered by the numbers at the end of their names."""
   folders = defaultdict(list)
   for path in paths:
     folder, _, name = path.rpartition("/")
@@ -101,7 +100,7 @@ def _number(path: str) -> tuple[int, str]:
 
 
 def first_by_hash(names: Iterable[str], count: int) -> set[str]:
-  """Some of the names, chosen by themselves alone: those whose SHA-256 is lowest."""
+  """The `count` names with the lowest SHA-256: a random choice that depends on the names only."""
   return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
 
 
@@ -114,15 +113,15 @@ def found(
   split: str,
   parts: Sequence[tuple[int, int]] = (),
 ) -> SourceFile:
-  """A listed video: where it lies, or that it is missing.
+  """Describes a listed video, which may be missing.
 
   Args:
-    path: within the source; None if it is missing.
-    name: by which the owners' lists know it.
-    stamps: of all files of the source.
-    class_name: its class.
-    split: its split.
-    parts: see `SourceFile`.
+    path: path within the source; None if it is missing.
+    name: name in the owners' lists.
+    stamps: stamps of all files of the source.
+    class_name: class of the video.
+    split: split of the video.
+    parts: parts to use, see `SourceFile`.
   """
   stamp = MISSING if path is None else stamps[path]
   return SourceFile(path=path or name, name=name, class_name=class_name, split=split, stamp=stamp, parts=tuple(parts))
@@ -137,24 +136,22 @@ def found_images(
   class_name: str,
   split: str,
 ) -> SourceFile:
-  """A listed video that is a folder of images: where it lies, or that it is missing.
+  """Describes a listed video that is a folder of images; arguments as for `found`.
 
   Args:
-    folder: within the source; None if it is missing.
-    name: by which the owners' lists know it.
-    stamps: of all files of the source.
-    images: of all folders of the source.
-    class_name: its class.
-    split: its split.
+    folder: path within the source; None if it is missing.
+    name: name in the owners' lists.
+    stamps: stamps of all files of the source.
+    images: images of all folders of the source.
+    class_name: class of the video.
+    split: split of the video.
   """
-  if folder is None:
-    return SourceFile(path=name, name=name, class_name=class_name, split=split, stamp=MISSING, reader="images")
+  frames = images[folder] if folder is not None else ()
   return SourceFile(
-    path=folder,
+    path=folder if folder is not None else name,
     name=name,
     class_name=class_name,
     split=split,
-    stamp=joint_stamp(stamps[path] for path in images[folder]),
-    reader="images",
-    images=images[folder],
+    stamp=joint_stamp(stamps[path] for path in frames) if frames else MISSING,
+    images=frames,
   )

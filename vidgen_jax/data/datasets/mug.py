@@ -1,18 +1,19 @@
-"""MUG facial expressions (Aifanti et al. 2010): a folder of images for every take of a person and an expression.
+"""MUG facial expressions: a folder of images for every take of a person and an expression.
 
-`<subject>/<expression>/take<number>/img_0000.jpg` and so on, or with a folder `session<number>` behind the subject's.
-Other folders, as of mixed expressions, are not used.
+The images are `<subject>/<expression>/take<number>/img_0000.jpg` and so on, possibly with a folder `session<number>`
+below the subject. Other folders, such as those of mixed expressions, are not used.
 
-SR-cGAN uses six expressions, not the neutral face, cuts the takes into clips of 16 frames and takes 80 % of them for
-training; of people it says nothing. So the default, `takes`, divides the takes of those six expressions; a take stays
-whole, so that its clips are on one side. `subjects` has nobody on both sides. The rules that end in `_neutral` use
-neutral faces as well.
+SR-cGAN uses six expressions without the neutral face, cuts the takes into clips of 16 frames and trains on 80 % of
+them; it does not say whether people are separated. The default rule `takes` therefore divides the takes of those six
+expressions; all clips of a take have the same split. `subjects` divides the people. The rules `*_neutral` add neutral
+faces.
 """
 
 import re
 from collections.abc import Mapping
 
-from vidgen_jax.data.datasets.layout import Layout, first_by_hash, found_images, images_by_folder
+from vidgen_jax.data.datasets.layout import SplitRule, first_by_hash, found_images, images_by_folder
+from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -24,7 +25,25 @@ _TAKE = re.compile(
 )
 
 
-def _files(source: Source, rule: str) -> list[SourceFile]:
+@published(
+  name="mug",
+  title="MUG facial expressions (Aifanti et al. 2010)",
+  # No list says how many takes there are.
+  split_rules={
+    "takes": SplitRule("20 % of the takes for testing", {}),
+    "subjects": SplitRule("20 % of the people for testing", {}),
+    "takes_neutral": SplitRule("takes, with neutral faces", {}),
+    "subjects_neutral": SplitRule("subjects, with neutral faces", {}),
+  },
+  obtain=(
+    "fetch the image sequences of the subjects (about 38 GB; the owners give access on application) from "
+    "mug.ee.auth.gr/fed into <data_dir>/downloads/manual/mug, with archives other than .zip and .tar unpacked, so that "
+    "it holds <subject>/<expression>/take<number>/*.jpg at any depth; a build with --size=64 takes about 1 GB and "
+    "about an hour of one core"
+  ),
+  fps=19.0,
+)
+def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()
   images = images_by_folder(stamps)
   takes = {}
@@ -40,24 +59,8 @@ def _files(source: Source, rule: str) -> list[SourceFile]:
 
 
 def _splits(rule: str, subjects: Mapping[str, str]) -> dict[str, str]:
-  """The split of every take, given its subject."""
+  """Split by take, from the subject by take."""
   groups = subjects if rule.startswith("subjects") else {name: name for name in subjects}
   names = set(groups.values())
   testing = first_by_hash(names, round(len(names) * _TEST_PERCENT / 100))
   return {name: "test" if group in testing else "train" for name, group in groups.items()}
-
-
-MUG = Layout(
-  name="mug",
-  list_files=_files,
-  # There is no list that says how many takes there are.
-  num_videos={"takes": {}, "subjects": {}, "takes_neutral": {}, "subjects_neutral": {}},
-  obtain=(
-    "fetch the image sequences of the subjects (about 38 GB; the owners give access on application) from "
-    "mug.ee.auth.gr/fed into <data_dir>/downloads/manual/mug, with archives other than .zip and .tar unpacked, so that "
-    "it holds <subject>/<expression>/take<number>/*.jpg at any depth; a build with --size=64 takes about 1 GB and "
-    "about an hour of one core"
-  ),
-  fps=19.0,
-)
-"""The layout."""

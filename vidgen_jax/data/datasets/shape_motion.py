@@ -1,15 +1,15 @@
-"""Shape Motion: one circle or square on a black ground, going up or going left along a Bezier curve.
+"""Shape Motion: one circle or square on a black background, moving up or left along a Bezier curve.
 
-The set of MoCoGAN (Tulyakov et al., CVPR 2018), generated from a seed. The distribution was read off the published
-8,000 strips, pixel for pixel:
+The data set of MoCoGAN (Tulyakov et al., CVPR 2018), generated from a seed. The distribution was derived from the
+pixels of the published 8,000 strips:
 
-- 32 frames, 64x64. Every frame is black but for one object of one colour, whose channels are uniform in 0..255.
-- The object's bounding box is 8, 10, 12 or 14 pixels wide; circle and square are equally frequent in both classes.
+- 32 frames of 64x64. Every frame is black except for one object of one colour, with channels uniform in 0..255.
+- The bounding box of the object is 8, 10, 12 or 14 pixels wide; circle and square are equally frequent in both classes.
 - The class is the *direction*: 'up' from the bottom edge to the top edge, 'left' from the right edge to the left edge.
-  The object ends at the place across the direction where it began.
+  Start and end have the same coordinate across the direction.
 - The path is a Bezier curve of degree 4, evaluated at t = 0, 1/31, ..., 1 and rounded down. Its three inner control
-  points are uniform over all places where the object is inside the frame, which are those with a margin of 1 pixel at
-  the top and left and 2 at the bottom and right.
+  points are uniform over all positions of the object inside the frame, with a margin of 1 pixel at the top and left
+  and 2 at the bottom and right.
 """
 
 import dataclasses
@@ -22,19 +22,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from vidgen_jax.data import building
+from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.errors import UserError
 
 CLASS_NAMES = ("up", "left")
-"""The direction of motion."""
+"""Directions of motion, by label."""
 
 NUM_FRAMES = 32
 SIZE = 64
 OBJECT_SIZES = (8, 10, 12, 14)
-"""Width and height of the object's bounding box, in pixels."""
+"""Widths and heights of the bounding box, in pixels."""
 
-FIRST = 1
-"""The smallest coordinate of the object's top left corner."""
+_FIRST = 1
+"""Smallest coordinate of the top left corner of the object."""
 
 _DEGREE = 4
 _TEST_EVERY = 5
@@ -42,14 +43,14 @@ _TEST_EVERY = 5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShapeMotionOptions:
-  """What to generate.
+  """Options of the generated data set.
 
   Attributes:
     name: name of the data set.
     data_dir: folder of all data sets.
-    num_clips: clips in all; every fifth is for testing.
-    seed: the same seed gives the same clips, whatever their number.
-    overwrite: whether to replace a data set of that name.
+    num_clips: number of clips; every fifth is for testing.
+    seed: seed of the clips; clip n does not depend on `num_clips`.
+    overwrite: whether an existing data set of that name is replaced.
   """
 
   name: str
@@ -63,16 +64,11 @@ class ShapeMotionOptions:
       raise UserError(f"--num_clips must be at least {_TEST_EVERY}, so that one is for testing; got {self.num_clips}")
 
 
-def last_position(object_size: int) -> int:
-  """The largest coordinate of the object's top left corner."""
-  return SIZE - 2 - object_size
-
-
 def object_mask(shape: str, object_size: int) -> np.ndarray:
-  """The object's pixels.
+  """Creates the mask of an object.
 
-  The published circles were drawn off centre: a disc in the top left (size - 1)^2 pixels and one pixel more at the
-  right and at the bottom.
+  The published circles are off centre: a disc in the top left (size - 1)^2 pixels, and one more pixel at the right and
+  at the bottom.
 
   Args:
     shape: 'circle' or 'square'.
@@ -91,14 +87,14 @@ def object_mask(shape: str, object_size: int) -> np.ndarray:
 
 
 def bezier(control_points: np.ndarray, num_points: int) -> np.ndarray:
-  """Evaluates a Bezier curve at equal steps of its parameter.
+  """Evaluates a Bezier curve at equal steps of its parameter, both ends included.
 
   Args:
     control_points: float[degree + 1, D].
-    num_points: how many points, both ends included.
+    num_points: number of points N.
 
   Returns:
-    float64[num_points, D].
+    float64[N, D].
   """
   degree = len(control_points) - 1
   t = np.linspace(0.0, 1.0, num_points)[:, None]
@@ -111,28 +107,24 @@ def sample_path(generator: np.random.Generator, label: int, object_size: int) ->
   """Draws a path.
 
   Args:
-    generator: source of randomness.
+    generator: random number generator.
     label: index into `CLASS_NAMES`.
     object_size: width and height of the object in pixels.
 
   Returns:
-    int[32, 2]: row and column of the object's top left corner.
+    int[32, 2]: row and column of the top left corner of the object.
   """
-  last = last_position(object_size)
-  points = generator.integers(FIRST, last, endpoint=True, size=(_DEGREE + 1, 2)).astype(np.float64)
+  last = SIZE - 2 - object_size
+  points = generator.integers(_FIRST, last, endpoint=True, size=(_DEGREE + 1, 2)).astype(np.float64)
   along, across = (0, 1) if CLASS_NAMES[label] == "up" else (1, 0)
-  points[0, along], points[-1, along] = last, FIRST
+  points[0, along], points[-1, along] = last, _FIRST
   points[-1, across] = points[0, across]
-  # The tolerance keeps an exact integer, such as an end point, from being rounded down to the one below.
+  # Rounding errors must not round an exact integer, such as an end point, down to the one below.
   return np.floor(bezier(points, NUM_FRAMES) + 1e-9).astype(int)
 
 
 def generate_clip(seed: int, index: int) -> tuple[np.ndarray, int]:
-  """Generates one clip of the endless sequence that a seed stands for.
-
-  Args:
-    seed: names the sequence.
-    index: place in it; any clip can be generated by itself.
+  """Generates clip `index` of the endless sequence of a seed, independently of all others.
 
   Returns:
     (uint8[32, 64, 64, 3], label).
@@ -143,20 +135,20 @@ def generate_clip(seed: int, index: int) -> tuple[np.ndarray, int]:
   object_size = int(generator.choice(OBJECT_SIZES))
   colour = generator.integers(256, size=3)
   path = sample_path(generator, label, object_size)
-  stamp = (object_mask(shape, object_size)[..., None] * colour).astype(np.uint8)
+  pixels = (object_mask(shape, object_size)[..., None] * colour).astype(np.uint8)
   video = np.zeros((NUM_FRAMES, SIZE, SIZE, 3), np.uint8)
   for frame, (row, column) in zip(video, path, strict=True):
-    frame[row : row + object_size, column : column + object_size] = stamp
+    frame[row : row + object_size, column : column + object_size] = pixels
   return video, label
 
 
 class ShapeMotion(building.ClipDatasetBuilder, skip_registration=True):
-  """The TFDS builder; frames are PNG, because JPEG would spoil flat colours on black.
+  """TFDS builder; frames are PNG, because JPEG would distort flat colours on black.
 
   Args:
-    options: what to generate.
+    options: clips to generate.
     data_dir: folder that TFDS writes into.
-    progress: bar that is moved by one for every clip.
+    progress: progress bar, updated for every clip.
   """
 
   def __init__(self, options: ShapeMotionOptions, *, data_dir: Path, progress: tqdm):
@@ -183,16 +175,10 @@ class ShapeMotion(building.ClipDatasetBuilder, skip_registration=True):
 
 
 def build_shape_motion(options: ShapeMotionOptions) -> Path:
-  """Generates the data set.
-
-  Args:
-    options: what to generate, and where to.
-
-  Returns:
-    The folder of the complete data set.
+  """Generates the data set and returns its folder.
 
   Raises:
-    UserError: if it is there already, or cannot be written.
+    UserError: if it exists already, or cannot be written.
   """
 
   def manifest(num_clips):
@@ -215,3 +201,13 @@ def build_shape_motion(options: ShapeMotionOptions) -> Path:
       data_dir=options.data_dir,
       manifest=manifest,
     )
+
+
+register(
+  Dataset(
+    name="shape_motion",
+    title="circles and squares that move up or left (MoCoGAN, Tulyakov et al. 2018), generated from --seed",
+    options_type=ShapeMotionOptions,
+    build=build_shape_motion,
+  )
+)

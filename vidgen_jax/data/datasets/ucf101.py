@@ -1,16 +1,34 @@
-"""UCF-101 (Soomro et al. 2012): three splits by its owners, each of all 13,320 videos, which keep scenes together."""
+"""UCF-101: three splits by its owners, each of all 13,320 videos, that keep videos of one recording together."""
 
 import math
 from pathlib import PurePosixPath
 
-from vidgen_jax.data.datasets.layout import Layout, by_file_name, first_by_hash, found, read_list
+from vidgen_jax.data.datasets.layout import SplitRule, by_file_name, first_by_hash, found, read_list
+from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _VALIDATION = "1_validation"
 _VALIDATION_SHARE = 0.05
 
 
-def _files(source: Source, rule: str) -> list[SourceFile]:
+@published(
+  name="ucf101",
+  title="UCF-101 (Soomro et al. 2012)",
+  split_rules={
+    "1": SplitRule("owners' first split", {"train": 9537, "test": 3783}),
+    "2": SplitRule("owners' second split", {"train": 9586, "test": 3734}),
+    "3": SplitRule("owners' third split", {"train": 9624, "test": 3696}),
+    # Inbetweening.
+    _VALIDATION: SplitRule("first split with 5 % of its training recordings for validation", {"test": 3783}),
+  },
+  obtain=(
+    "fetch UCF101.rar (6.5 GB) and UCF101TrainTestSplits-RecognitionTask.zip from crcv.ucf.edu/data/UCF101.php into "
+    "<data_dir>/downloads/manual/ucf101 and unpack the former there with `unrar x UCF101.rar` (6.5 GB more), so it "
+    "holds UCF-101/<class>/*.avi; the zip file is read as it is; a build with --size=64 takes about 11 GB, twice "
+    "that while it runs, and about 30 minutes of one core"
+  ),
+)
+def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()
   lists = by_file_name(stamps, (".txt",))
   videos = {"/".join(PurePosixPath(path).parts[-2:]): path for path in stamps if path.endswith(".avi")}
@@ -21,35 +39,15 @@ def _files(source: Source, rule: str) -> list[SourceFile]:
     named |= {line.split()[0]: split for line in lines if line.strip()}
   if rule == _VALIDATION:
     training = [name for name, split in named.items() if split == "train"]
-    groups = {_group(name) for name in training}
+    groups = {_recording(name) for name in training}
     chosen = first_by_hash(groups, math.ceil(_VALIDATION_SHARE * len(groups)))
-    named |= {name: "validation" for name in training if _group(name) in chosen}
+    named |= {name: "validation" for name in training if _recording(name) in chosen}
   return [
     found(videos.get(name), name, stamps, class_name=PurePosixPath(name).parts[0], split=split)
     for name, split in sorted(named.items())
   ]
 
 
-def _group(name: str) -> str:
-  """'Class/v_Class_g08_c01.avi' -> 'Class/v_Class_g08', what was cut from one recording."""
+def _recording(name: str) -> str:
+  """'Class/v_Class_g08_c01.avi' -> 'Class/v_Class_g08'."""
   return name.rpartition("_c")[0]
-
-
-UCF101 = Layout(
-  name="ucf101",
-  list_files=_files,
-  # The owners' splits; with 5 % of the first one's training groups for validation (Inbetweening).
-  num_videos={
-    "1": {"train": 9537, "test": 3783},
-    "2": {"train": 9586, "test": 3734},
-    "3": {"train": 9624, "test": 3696},
-    _VALIDATION: {"test": 3783},
-  },
-  obtain=(
-    "fetch UCF101.rar (6.5 GB) and UCF101TrainTestSplits-RecognitionTask.zip from crcv.ucf.edu/data/UCF101.php into "
-    "<data_dir>/downloads/manual/ucf101 and unpack the former there with `unrar x UCF101.rar` (6.5 GB more), so it "
-    "holds UCF-101/<class>/*.avi; the zip file is read as it is; a build with --size=64 takes about 11 GB, twice "
-    "that while it runs, and about 30 minutes of one core"
-  ),
-)
-"""The layout."""

@@ -1,4 +1,4 @@
-"""A data set from any folder (or zip) of videos and frame strips."""
+"""Builds a data set from any folder or archive of videos and frame strips."""
 
 import dataclasses
 import functools
@@ -12,29 +12,29 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
-from vidgen_jax.data import beam_pipeline, building, listing, records, splits
+from vidgen_jax.data import beam_pipeline, building, listing, splits
 from vidgen_jax.data.build_options import VideoBuildOptions
-from vidgen_jax.data.cutting import CutOptions, clips_of
-from vidgen_jax.data.datasets import Layout, split_hash
+from vidgen_jax.data.cutting import clips_of
+from vidgen_jax.data.datasets import Dataset, register
+from vidgen_jax.data.datasets.layout import Layout
 from vidgen_jax.data.decode import DecodeOptions
-from vidgen_jax.data.decoding import Decoder, Staged, stage_all
-from vidgen_jax.data.listing import SourceFile
-from vidgen_jax.data.staging import StagingCache
+from vidgen_jax.data.records import MANIFEST
+from vidgen_jax.data.staging import Decoder, Staged, StagingCache, stage_all
 from vidgen_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoFolderOptions(VideoBuildOptions):
-  """What to read, and how to store and divide it; see `VideoBuildOptions` for what is not said here.
+  """Options of a data set from a folder, in addition to those of `VideoBuildOptions`.
 
   Attributes:
-    source: folder or zip: `<class>/<file>`, or files only, which makes one class; either may lie below `train/` and
-      `test/`.
-    test_fraction: part of every class that is for testing, unless the folders say it.
-    split_group: 'file'; 'pair' to keep the files numbered 2 n and 2 n + 1 of a folder on one side; or a number N, '8',
-      to keep the files numbered k N .. k N + N - 1 of all folders on one side.
-    seed: of the division.
-    fps: frames per second to note for strips, which do not say it; 0 for unknown.
+    source: folder or archive with `<class>/<file>`, or with files only, which form one class; either may be below
+      `train/` and `test/`.
+    test_fraction: fraction of every class for testing, unless the folders give the split.
+    split_group: files that get the same split: 'file' for none; 'pair' for files 2n and 2n + 1 of a folder; a number
+      N, '8', for files kN .. kN + N - 1 of all folders.
+    seed: seed of the division into training and testing.
+    fps: frames per second of strips, which do not contain it; 0 for unknown.
   """
 
   test_fraction: float = 0.2
@@ -50,32 +50,32 @@ class VideoFolderOptions(VideoBuildOptions):
 
   @property
   def decode_options(self) -> DecodeOptions:
-    """What becomes of the frames of a video."""
+    """Conversion of the frames of a video."""
     return DecodeOptions(size=self.size, encoding=self.frame_encoding, stride=self.stride, strip_fps=self.fps)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipMaker:
-  """Makes records of decoded videos; it can be sent to another process.
+  """Makes records of decoded videos; can be sent to another process.
 
   Attributes:
-    cache: holds the decoded videos.
+    cache: cache of the decoded videos.
     labels: label by class name.
-    options: how videos are cut.
+    options: options that define how videos are cut.
   """
 
   cache: StagingCache
   labels: Mapping[str, int]
-  options: CutOptions
+  options: VideoFolderOptions
 
   def __call__(self, entry: Staged) -> Iterator[tuple[str, building.Clip]]:
-    """(unique key, clip) of every clip of a video.
+    """Yields (unique key, clip) for every clip of a video.
 
     Raises:
-      OSError: if its frames are not in the cache any more.
+      OSError: if its frames are no longer in the cache.
     """
-    video = self.cache.read(entry.cached)
-    if video is None:
+    video = None if entry.cached is None else self.cache.read(entry.cached)
+    if video is None or entry.file.class_name is None:
       raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
     for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self.options)):
       yield (
@@ -92,16 +92,16 @@ class ClipMaker:
 
 
 class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
-  """The TFDS builder, over videos that are decoded already.
+  """TFDS builder for videos that are decoded already.
 
   Args:
-    options: give the name.
-    class_names: names of the labels.
-    staged: the usable videos of each split.
-    make_clips: makes their records.
+    options: build options.
+    class_names: class names by label.
+    staged: decoded videos by split.
+    make_clips: function that makes the records of a video.
     data_dir: folder that TFDS writes into.
-    beam: pipeline that writes; None writes in this process.
-    progress: bar that is moved by one for every video.
+    beam: options of the Beam pipeline that writes; None writes in this process.
+    progress: progress bar, updated for every video.
   """
 
   def __init__(
@@ -126,7 +126,7 @@ class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
 
   @property
   def download_config(self) -> tfds.download.DownloadConfig | None:
-    """That of the Beam pipeline, if one writes."""
+    """TFDS's options: those of the Beam pipeline, if there is one."""
     return None if self._beam is None else self._beam.download_config()
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
@@ -141,24 +141,23 @@ class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
 
 
 def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
-  """Builds the data set. A build that was interrupted continues with the videos that are not yet decoded.
+  """Builds the data set; an interrupted build resumes with the videos that are not yet decoded.
 
-  Videos are decoded by processes that import the main program, as Python's multiprocessing does: a script that calls
-  this needs the guard `if __name__ == "__main__":`.
+  The decoding processes import the main program: a script that calls this needs `if __name__ == "__main__":`.
 
   Args:
-    options: what to read, and how to store it.
-    layout: which file is what; None takes it from the folders.
-    split_rule: of the layout.
+    options: build options.
+    layout: layout of a published data set; None takes classes and splits from the folders.
+    split_rule: split rule of the layout.
 
   Returns:
     The folder of the complete data set.
 
   Raises:
-    UserError: if the source is missing or has no usable file, more videos than allowed are missing, damaged or short,
-      the data set is there already, or it cannot be written.
+    UserError: if the source is missing or has no usable file, too many videos are missing, damaged or short, the data
+      set exists already, or it cannot be written.
   """
-  beam = beam_pipeline.run_of(options.beam_options) if options.beam_options else None
+  beam = beam_pipeline.parse_options(options.beam_options) if options.beam_options else None
   with (
     listing.Source(options.source, nested=layout is not None) as source,
     building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
@@ -168,21 +167,21 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
     decoder = Decoder(source, cache, options.decode_options)
     with building.user_errors_for_writing(Path(options.data_dir).expanduser()):
       if beam is None:
-        staged_all = stage_all(decoder, files, num_workers=options.num_workers)
+        results = stage_all(decoder, files, num_workers=options.num_workers)
       else:
-        staged_all = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
-    results = [_without_short(entry, options) for entry in staged_all]
+        results = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
+    results = [_skip_short(entry, options) for entry in results]
     usable = [entry for entry in results if entry.cached is not None]
     _check_skipped(results, options)
-    # A published data set has its classes even where all videos of one are missing.
-    listed = files if layout is not None else [entry.file for entry in usable]
-    class_names = sorted({file.class_name for file in listed}, key=_natural)
+    # A published data set has all its classes, even if all videos of a class are missing.
+    labelled = files if layout is not None else [entry.file for entry in usable]
+    class_names = sorted({str(file.class_name) for file in labelled}, key=_natural_order)
     split_of = _splits_of(usable, options)
     staged = {
       split: [entry for entry in usable if split_of[entry.file.identity] == split]
       for split in sorted(set(split_of.values()))
     }
-    make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options.cut_options)
+    make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options)
     with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
       return building.write_dataset(
         lambda data_dir: VideoFolder(
@@ -197,12 +196,12 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
 
 
 def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
-  """Split by identity: what the folders say, or else a division."""
-  conditioning = {entry.file.identity: entry.file.split for entry in usable}
-  if None not in conditioning.values():
-    return conditioning
+  """Split by identity, from the folders if they give it, else by a division."""
+  from_folders = {entry.file.identity: entry.file.split for entry in usable if entry.file.split is not None}
+  if len(from_folders) == len(usable):
+    return from_folders
   return splits.divide(
-    {entry.file.identity: entry.file.class_name for entry in usable},
+    {entry.file.identity: str(entry.file.class_name) for entry in usable},
     grouping=options.split_group,
     test_fraction=options.test_fraction,
     seed=options.seed,
@@ -210,7 +209,7 @@ def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[st
 
 
 _WITHOUT_EFFECT = ("beam_options", "data_dir", "max_skipped", "num_workers", "overwrite")
-"""Options that do not change a data set, so that equal data sets have equal manifests."""
+"""Options that do not change the clips; omitted from the manifest, so that equal data sets have equal manifests."""
 
 
 def _manifest(
@@ -218,16 +217,18 @@ def _manifest(
 ) -> dict[str, Any]:
   sources = []
   for entry in results:
-    told = {"source": entry.file.identity, "class": entry.file.class_name} | _listed(entry.file)
+    file, facts = entry.file, entry.facts
+    # Name and split in the owners' lists allow the split hash to be computed again.
+    listed = {"name": file.name, "split": file.split} if file.name else {}
+    source: dict[str, Any] = {"source": file.identity, "class": file.class_name} | listed
     if entry.cached is None:
-      records.append(told | {"status": "skipped", "reason": entry.reason})
+      sources.append(source | {"status": "skipped", "reason": entry.reason})
       continue
-    facts = entry.facts
-    told |= {"status": "used", "split": split_of[entry.file.identity]}
-    told["clips"] = len(clips_of(entry.file, facts["frames"], facts["cuts"], options.cut_options))
-    told |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
-    told["frames"] = facts["frames"]
-    records.append(told | ({"damage": facts["damage"]} if facts["damage"] else {}))
+    source |= {"status": "used", "split": split_of[file.identity]}
+    source["clips"] = len(clips_of(file, facts["frames"], facts["cuts"], options))
+    source |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
+    source["frames"] = facts["frames"]
+    sources.append(source | ({"damage": facts["damage"]} if facts["damage"] else {}))
   return {
     "builder": "video_folder",
     "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
@@ -237,31 +238,25 @@ def _manifest(
   }
 
 
-def _listed(file: SourceFile) -> dict[str, Any]:
-  """What the owners' lists say of a file, from which the hash of the split can be computed again."""
-  return {"name": file.name, "split": file.split} if file.name else {}
-
-
 def _published(
   layout: Layout | None, split_rule: str, results: Sequence[Staged], split_of: Mapping[str, str]
 ) -> dict[str, Any]:
-  """What the manifest says of a published data set: its rule, who is on which side, and whether it is complete."""
+  """Additional manifest entries of a published data set; warns if it is incomplete."""
   if layout is None:
     return {}
-  used, complete = Counter(), layout.num_videos[split_rule]
+  used, complete = Counter(), layout.split_rules[split_rule].num_videos
   for entry in results:
     if entry.cached is not None:
       used[split_of[entry.file.identity]] += len(entry.facts["cuts"]) + 1
   for split, number in complete.items():
     if used[split] != number:
       logging.warning("%s: %d of %d videos of the split %s", layout.name, used[split], number, split)
-  hashed = split_hash({entry.file.name: entry.file.split for entry in results})
+  hashed = splits.split_hash({entry.file.name: entry.file.split for entry in results})
   return {"builder": layout.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
 
 
-def _without_short(entry: Staged, options: VideoFolderOptions) -> Staged:
-  """Skips a video that gives no clip."""
-  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options.cut_options):
+def _skip_short(entry: Staged, options: VideoFolderOptions) -> Staged:
+  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options):
     return entry
   least = max(options.min_frames, options.clip_frames)
   if entry.file.parts or entry.file.clips:
@@ -270,14 +265,14 @@ def _without_short(entry: Staged, options: VideoFolderOptions) -> Staged:
 
 
 def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> None:
-  """Warns of videos that are left out; too many are an error, which lists all of them in a file."""
+  """Logs skipped and damaged videos; raises a `UserError` if too many are skipped, and lists them in a file."""
   skipped = [entry for entry in results if entry.cached is None]
-  _warn_of(skipped)
+  _warn(skipped)
   damaged = [entry for entry in results if entry.facts.get("damage")]
   for entry in damaged[:10]:
     logging.warning("%s is damaged but usable: %s", entry.file.path, entry.facts["damage"])
   if len(damaged) > 10:
-    logging.warning("%d usable videos are damaged in all; %s lists them", len(damaged), records.MANIFEST)
+    logging.warning("%d usable videos are damaged in all; %s lists them", len(damaged), MANIFEST)
   if len(skipped) == len(results):
     raise UserError(
       f"none of the {len(results)} files in --source {options.source} is usable; the first: "
@@ -289,11 +284,11 @@ def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> No
       listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
     raise UserError(
       f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
-      f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: what is decoded is kept"
+      f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: decoded videos are kept"
     )
 
 
-def _warn_of(skipped: Sequence[Staged]) -> None:
+def _warn(skipped: Sequence[Staged]) -> None:
   for entry in skipped[:10]:
     logging.warning("skipped %s: %s", entry.file.path, entry.reason)
   if len(skipped) > 10:
@@ -301,6 +296,16 @@ def _warn_of(skipped: Sequence[Staged]) -> None:
     logging.warning("skipped %d files in all, most often: %s", len(skipped), "; ".join(reason for reason, _ in kinds))
 
 
-def _natural(class_name: str) -> tuple[int, int, str]:
-  """Numbers in their own order, before words."""
+def _natural_order(class_name: str) -> tuple[int, int, str]:
+  """Numbers by value, before words."""
   return (0, int(class_name), class_name) if class_name.isdecimal() else (1, 0, class_name)
+
+
+register(
+  Dataset(
+    name="video_folder",
+    title="any folder or zip of mp4, avi, webm, gif or frame strips",
+    options_type=VideoFolderOptions,
+    build=build_video_folder,
+  )
+)

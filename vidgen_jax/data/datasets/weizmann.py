@@ -1,11 +1,11 @@
-"""Weizmann (Gorelick et al. 2007): nine people, ten actions; 93 videos, for one person runs, skips and walks twice.
+"""Weizmann: nine people, ten actions; 93 videos, as one person runs, skips and walks twice.
 
-The owners distribute a zip file for every action, `walk.zip` with `daria_walk.avi`.
-
-Papers do not say which people are for testing: moshe and shahar, the last two, are our choice.
+The owners distribute a zip file per action: `walk.zip` with `daria_walk.avi`. The papers do not say which people are
+for testing: moshe and shahar, the last two, are our choice.
 """
 
-from vidgen_jax.data.datasets.layout import Layout, by_file_name, found
+from vidgen_jax.data.datasets.layout import SplitRule, by_file_name, found
+from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _PEOPLE = ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe", "shahar")
@@ -14,7 +14,22 @@ _ACTIONS = ("bend", "jack", "jump", "pjump", "run", "side", "skip", "walk", "wav
 _TWICE = {("lena", "run"), ("lena", "skip"), ("lena", "walk")}
 
 
-def _files(source: Source, rule: str) -> list[SourceFile]:
+@published(
+  name="weizmann",
+  title="Weizmann actions (Gorelick et al. 2007)",
+  split_rules={
+    "people": SplitRule("moshe and shahar for testing", {"train": 73, "test": 20}),
+    # MVT-GAN trains its generators on all videos.
+    "all": SplitRule("all for training", {"train": 93}),
+  },
+  obtain=(
+    "fetch the zip files of the ten actions, bend, jack, jump, pjump, run, side, skip, walk, wave1 and wave2 (about "
+    "0.4 GB in all), from www.wisdom.weizmann.ac.il/~vision/SpaceTimeActions.html into "
+    "<data_dir>/downloads/manual/weizmann, where they are read without unpacking; a build with --size=64 takes about "
+    "20 MB and less than a minute of one core"
+  ),
+)
+def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()
   videos = by_file_name(stamps, (".avi",))
   return [
@@ -33,18 +48,3 @@ def _files(source: Source, rule: str) -> list[SourceFile]:
 
 def _names(person: str, action: str) -> list[str]:
   return [f"{person}_{action}{time}" for time in (("1", "2") if (person, action) in _TWICE else ("",))]
-
-
-WEIZMANN = Layout(
-  name="weizmann",
-  list_files=_files,
-  # MVT-GAN trains its generators on all.
-  num_videos={"people": {"train": 73, "test": 20}, "all": {"train": 93}},
-  obtain=(
-    "fetch the zip files of the ten actions, bend, jack, jump, pjump, run, side, skip, walk, wave1 and wave2 (about "
-    "0.4 GB in all), from www.wisdom.weizmann.ac.il/~vision/SpaceTimeActions.html into "
-    "<data_dir>/downloads/manual/weizmann, where they are read without unpacking; a build with --size=64 takes about "
-    "20 MB and less than a minute of one core"
-  ),
-)
-"""The layout."""

@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vidgen_jax.data import building, records
+from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.errors import UserError
 from vidgen_jax.media.layout import as_rgb
@@ -27,8 +28,8 @@ class GeneratedOptions:
   """What to generate.
 
   Attributes:
-    name: name of the new data set.
-    data_dir: folder of all data sets, including the new one.
+    name: name of the data set.
+    data_dir: folder of all data sets.
     workdir: folder of a run.
     export: folder of an export, instead of a run.
     step: step of the run's checkpoint; None for the latest.
@@ -37,7 +38,7 @@ class GeneratedOptions:
     test_fraction: fraction of test clips in each class.
     truncation: width of the latents; None for that of the run's config, negative for no truncation.
     seed: seed of the latents; with another `clips_per_class` the same seed gives other clips.
-    overwrite: whether to replace an existing data set of that name.
+    overwrite: whether an existing data set of that name is replaced.
   """
 
   name: str
@@ -47,7 +48,7 @@ class GeneratedOptions:
   step: int | None = None
   weights: str = "ema"
   clips_per_class: int = 100
-  test_fraction: float = 0.25
+  test_fraction: float = 0.2
   truncation: float | None = None
   seed: int = 0
   overwrite: bool = False
@@ -158,3 +159,13 @@ def _fps(sampler: Sampler) -> float:
   except UserError:
     return 0.0
   return known[0] / sampler.data.frame_stride if len(known) == 1 else 0.0
+
+
+register(
+  Dataset(
+    name="generated",
+    title="clips that a class-conditional model generates from noise",
+    options_type=GeneratedOptions,
+    build=build_generated,
+  )
+)
