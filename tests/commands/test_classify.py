@@ -12,7 +12,7 @@ from vidgen_jax.commands import classify
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.classifier import Accuracy, accuracy
-from vidgen_jax.scores.metrics.s3 import s3_score
+from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
 pytest_plugins = ["tests.classifier_fixtures"]

@@ -17,7 +17,7 @@ from vidgen_jax.commands import compare
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.scores.extraction import FeatureExtractor
-from vidgen_jax.scores.metrics.frechet import frechet_distance_of
+from vidgen_jax.scores.metrics.set_distance import frechet_distance
 
 pytest_plugins = ("tests.classifier_files", "tests.trained_runs")
 
@@ -57,7 +57,7 @@ def test_distances_are_those_of_the_features(compared, sets, classifier):
   copied = np.repeat(real[:, :1], 5, axis=1)
   expected = {"fake.npz": fake, "copy_last": copied}
   for subject, video in expected.items():
-    value = frechet_distance_of(extractor.extract(real).features, extractor.extract(video).features)
+    value = frechet_distance(extractor.extract(real).features, extractor.extract(video).features)
     distances = {name: line for (name, metric), line in compared.items() if metric == "clip_frechet"}
     found = next(line for name, line in distances.items() if name.endswith(subject))
     assert found["value"] == pytest.approx(value, rel=1e-4)

@@ -17,14 +17,14 @@ from vidgen_jax.gans import SampleOptions
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh as meshes
 from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs import generation, run_scores, scoring, workdir
 from vidgen_jax.runs.scoring import Evaluation
 from vidgen_jax.scores.extraction import FeatureExtractor
 from vidgen_jax.scores.metrics.best_of import BestOf
 from vidgen_jax.scores.metrics.content_distance import average_content_distance
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
-from vidgen_jax.scores.metrics.frechet import frechet_distance_of
+from vidgen_jax.scores.metrics.set_distance import frechet_distance
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
 pytest_plugins = ("tests.trained_runs", "tests.classifier_files")
@@ -133,7 +133,7 @@ def test_sets_are_scored_by_their_features(scored, predictions, classifier):
   features = [extractor.extract(clips).features for clips in drawn]
   found = {(subject, metric): line for (subject, metric, _), line in scored.items()}
   expected = {
-    "clip_frechet": np.mean([frechet_distance_of(real, sample) for sample in features]),
+    "clip_frechet": np.mean([frechet_distance(real, sample) for sample in features]),
     "diversity": pairwise_cosine_distance(np.stack(features, axis=1)).mean(),
     "content_distance": np.mean([average_content_distance(clips) for clips in drawn]),
   }
@@ -142,7 +142,7 @@ def test_sets_are_scored_by_their_features(scored, predictions, classifier):
     assert line["value"] == pytest.approx(value, rel=1e-3), metric
     assert (line["samples"], line["weights"], line["step"], line["num_clips"]) == (2, "ema", 4, 6)
   copied = np.concatenate([video[:, :2], np.repeat(video[:, 1:2], 3, axis=1)], axis=1)
-  distance = frechet_distance_of(real, extractor.extract(copied).features)
+  distance = frechet_distance(real, extractor.extract(copied).features)
   assert found["copy_last", "clip_frechet"]["value"] == pytest.approx(distance, rel=1e-3)
   assert found["copy_last", "clip_frechet"]["weights"] is None
   subjects = {subject for subject, metric in found if metric == "clip_frechet"}
@@ -308,7 +308,7 @@ def test_of_clips_from_noise_only_whether_they_show_an_object_is_told():
 
 
 def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):
-  experiment = experiments.build(run_config)
+  experiment = build_experiment(run_config)
   batch = generation.conditioning_batch(
     {"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ()
   )

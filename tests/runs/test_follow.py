@@ -16,7 +16,7 @@ from vidgen_jax.runs import workdir
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs import follow as following
 from vidgen_jax.runs.follow import FollowOptions, best_step, follow
-from vidgen_jax.scores.metrics.report import Score
+from vidgen_jax.scores.report import Score
 
 pytest_plugins = ("tests.trained_runs",)
 

@@ -1,4 +1,4 @@
-"""Features: the same alone and in a batch, on one device and on eight; and clips that a network does not take."""
+"""Features do not depend on batch and devices, follow their protocol, and reject unsuitable clips and weights."""
 
 import dataclasses
 
@@ -9,8 +9,7 @@ import pytest
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.ops.resize import resize
-from vidgen_jax.parallel import mesh as meshes
-from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor, load_frame_extractor
 from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS
 from vidgen_jax.scores.networks import NETWORKS
@@ -20,11 +19,11 @@ pytest_plugins = ("tests.classifier_files",)
 
 
 def mesh_of(count):
-  return meshes.make_mesh(MeshConfig(), devices=jax.devices()[:count])
+  return make_mesh(MeshConfig(), devices=jax.devices()[:count])
 
 
 class ListedClips:
-  """Clips in memory that note which ones were read."""
+  """Clips in memory that record which ones were read."""
 
   def __init__(self, video):
     self.video, self.read = video, []
@@ -48,17 +47,17 @@ def extractor(classifier):
   return FeatureExtractor(classifier, mesh=mesh_of(8), batch_size=5)
 
 
-def test_features_are_the_networks_of_scaled_clips(extractor, classifier, video):
+def test_features_equal_the_network_applied_to_scaled_clips(extractor, classifier, video):
   found = extractor.extract(video)
   module = NETWORKS["r3d18"](**classifier.settings)
   expected = jax.jit(module.apply)(classifier.variables, jnp.asarray(video) / 127.5 - 1.0)
   np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(found.features, expected.features, rtol=1e-4, atol=1e-5)
   assert (found.features.shape, found.logits.shape) == ((11, 32), (11, 3))
-  assert np.ptp(found.features, axis=0).max() > 1e-3  # clips are told apart
+  assert np.ptp(found.features, axis=0).max() > 1e-3  # clips differ
 
 
-def test_one_device_and_eight_agree_whatever_the_batch(extractor, classifier, video):
+def test_one_device_equals_eight_for_any_batch_size(extractor, classifier, video):
   assert extractor.batch_size == 8  # 5 rounded up to the devices
   single = FeatureExtractor(classifier, mesh=mesh_of(1), batch_size=4)
   a, b = extractor.extract(video), single.extract(video)
@@ -66,16 +65,16 @@ def test_one_device_and_eight_agree_whatever_the_batch(extractor, classifier, vi
   np.testing.assert_allclose(a.logits, b.logits, rtol=1e-4, atol=1e-5 * np.abs(a.logits).max())
 
 
-def test_indexed_clips_are_read_once_for_all_their_variants(extractor, video):
+def test_clips_are_read_once_for_all_variants(extractor, video):
   clips = ListedClips(video)
   found = extractor.extract_all(clips, variants={"as it is": lambda v: v, "backwards": lambda v: v[:, ::-1]})
-  assert clips.read == [*range(11), 10, 10, 10, 10, 10]  # two batches of eight, filled up with the last clip
+  assert clips.read == [*range(11), 10, 10, 10, 10, 10]  # two batches of eight, padded with the last clip
   np.testing.assert_array_equal(found["as it is"].features, extractor.extract(video).features)
   np.testing.assert_array_equal(found["backwards"].features, extractor.extract(video[:, ::-1]).features)
   np.testing.assert_array_equal(extractor.extract_all(clips)[""].logits, extractor.extract(video).logits)
 
 
-def test_clips_of_another_size_are_resized_and_the_protocol_says_so(extractor, video):
+def test_clips_of_another_size_are_resized_as_the_protocol_states(extractor, video):
   large = np.repeat(np.repeat(video[:2], 2, axis=2), 2, axis=3)
   resized = resize(jnp.asarray(large, jnp.float32), 16, 16, "half_pixel_bilinear")
   np.testing.assert_allclose(
@@ -86,13 +85,13 @@ def test_clips_of_another_size_are_resized_and_the_protocol_says_so(extractor, v
   assert (extractor.label, len(extractor.hash)) == ("r3d18, 3 classes", 12)
 
 
-def test_grey_clips_are_repeated(extractor, video):
+def test_grey_channel_is_repeated(extractor, video):
   grey = video[:3, ..., :1]
   expected = extractor.extract(np.repeat(grey, 3, axis=-1)).features
   np.testing.assert_allclose(extractor.extract(grey).features, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_features_that_are_not_finite_are_one_line(classifier, video):
+def test_features_that_are_not_finite_are_a_user_error(classifier, video):
   variables = jax.tree.map(np.copy, classifier.variables)
   variables["params"]["fc"]["bias"][1] = 1e38
   variables["params"]["fc"]["kernel"][:, 1] = 3e38
@@ -102,12 +101,12 @@ def test_features_that_are_not_finite_are_one_line(classifier, video):
 
 
 def as_i3d(classifier):
-  """An I3D without its weights, for what does not need them."""
+  """An I3D without weights."""
   changes = {"settings": {"num_classes": 400}, "variables": {"params": {}}, "preprocessing": {}, "class_names": ()}
   return dataclasses.replace(classifier, network="i3d", **changes)
 
 
-def test_clips_that_a_network_does_not_take(classifier):
+def test_unsuitable_clips_and_networks_are_user_errors(classifier):
   i3d = as_i3d(classifier)
   reference = FeatureExtractor(i3d, mesh=mesh_of(1), name="i3d.safetensors")
   with pytest.raises(UserError, match="FVD needs at least 9 frames, got clips of 8"):
@@ -121,7 +120,7 @@ def test_clips_that_a_network_does_not_take(classifier):
 
 
 @pytest.mark.parametrize(("protocol", "epsilon", "unbiased"), [("torchscript", 1e-3, False), ("videogpt", 1e-5, True)])
-def test_a_fvd_protocol_brings_its_epsilon_and_covariance(protocol, epsilon, unbiased, classifier):
+def test_fvd_protocol_sets_epsilon_and_covariance(protocol, epsilon, unbiased, classifier):
   i3d = as_i3d(classifier)
   extractor = FeatureExtractor(i3d, mesh=mesh_of(1), fvd_protocol=protocol)
   assert (extractor._module.epsilon, extractor.unbiased) == (epsilon, unbiased)
@@ -134,7 +133,7 @@ def test_c3d_subtracts_its_mean_volume(make_classifier):
   weights = make_classifier("c3d", settings, (16, 112, 112, 3))
   plain = FeatureExtractor(weights, mesh=mesh_of(1), name="c3d.safetensors")
   with pytest.raises(UserError, match=r"c3d\.safetensors cannot take clips of 16x64x64x3"):
-    plain.check((16, 64, 64, 3))  # its first linear layer is made for another size
+    plain.check((16, 64, 64, 3))  # the first linear layer has another size
   weights = dataclasses.replace(weights, variables=weights.variables | {"constants": {"mean_volume": volume}})
   extractor = FeatureExtractor(weights, mesh=mesh_of(1), batch_size=1, c3d_protocol="tgan1")
   clip = np.random.default_rng(2).integers(256, size=(1, 16, 20, 20, 3), dtype=np.uint8)
@@ -147,14 +146,14 @@ def test_c3d_subtracts_its_mean_volume(make_classifier):
     extractor.check((12, 20, 20, 3))
 
 
-def test_frames_are_embedded_one_by_one(make_classifier, classifier_file, video, tmp_path):
+def test_frames_are_embedded_independently(make_classifier, classifier_file, video, tmp_path):
   weights = make_classifier("tsn", {"num_classes": 3, "width": 2}, (3, 16, 16, 3))
   path = tmp_path / "tsn.safetensors"
   write_weight_file(path, weights)
   extractor = load_frame_extractor(path, mesh=mesh_of(1), batch_size=10)
   found = extractor.embed_frames(video[:2])
   assert found.shape == (2, 5, 64)
-  # A frame's embedding is that of a clip which shows nothing else.
+  # A frame's embedding equals that of a clip that repeats this frame.
   still = FeatureExtractor(weights, mesh=mesh_of(1), batch_size=1).extract(np.repeat(video[1:2, 3:4], 3, axis=1))
   np.testing.assert_allclose(found[1, 3], still.features[0], rtol=1e-3, atol=1e-4 * np.abs(found).max())
   with pytest.raises(UserError, match="holds r3d18, which takes clips"):
@@ -164,21 +163,21 @@ def test_frames_are_embedded_one_by_one(make_classifier, classifier_file, video,
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"preprocessing": {"std": [0.5, 0.0, 0.5]}}, "has std .*; it takes three finite numbers, spreads above 0"),
-    ({"preprocessing": {"mean": [0.5, float("nan"), 0.5]}}, "has mean .*; it takes three finite numbers"),
-    ({"preprocessing": {"mean": 0.5}}, "has mean 0.5"),
-    ({"preprocessing": {"resolution": 0}}, "has resolution 0; a whole number of pixels is needed"),
-    ({"class_names": ("a",)}, "names 1 classes of 3"),
+    ({"preprocessing": {"std": [0.5, 0.0, 0.5]}}, "invalid std .*; three finite numbers, std above 0"),
+    ({"preprocessing": {"mean": [0.5, float("nan"), 0.5]}}, "invalid mean .*; three finite numbers"),
+    ({"preprocessing": {"mean": 0.5}}, "invalid mean 0.5"),
+    ({"preprocessing": {"resolution": 0}}, "invalid resolution 0"),
+    ({"class_names": ("a",)}, "names 1 classes, but num_classes is 3"),
     ({"settings": {"num_classes": 3, "width": "4"}}, "cannot take clips of 5x16x16x3"),
     ({"settings": {"num_classes": 3, "depth": 4}}, "does not take the settings"),
   ],
 )
-def test_descriptions_that_were_edited_are_refused(changes, message, classifier):
+def test_edited_descriptions_are_user_errors(changes, message, classifier):
   with pytest.raises(UserError, match=message):
     FeatureExtractor(dataclasses.replace(classifier, **changes), mesh=mesh_of(1)).check((5, 16, 16, 3))
 
 
-def test_weight_files_are_loaded_by_their_path(classifier_file, video):
+def test_weight_file_is_loaded_by_path(classifier_file, video):
   extractor = load_extractor(classifier_file, mesh=mesh_of(1))
   assert extractor.name == str(classifier_file)
   assert extractor.extract(video[:1]).logits.shape == (1, 3)

@@ -1,4 +1,4 @@
-"""Nearest neighbours against a loop."""
+"""Nearest neighbours against a loop and known distances."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def _features():
 
 
 @pytest.mark.parametrize("rows", [3, 256])
-def test_against_a_loop(rows, monkeypatch):
+def test_equals_a_loop(rows, monkeypatch):
   monkeypatch.setattr(neighbours, "_ROWS", rows)
   queries, candidates = _features()
   found = nearest(queries, candidates, k=3)
@@ -24,7 +24,7 @@ def test_against_a_loop(rows, monkeypatch):
     np.testing.assert_allclose(found.distances[i], [distances[j] for j in order])
 
 
-def test_nobody_is_its_own_neighbour(monkeypatch):
+def test_skip_self_excludes_the_query(monkeypatch):
   monkeypatch.setattr(neighbours, "_ROWS", 3)
   points = np.array([[0.0], [1.0], [1.5], [9.0], [9.25]])
   found = nearest(points, points, k=1, skip_self=True)
@@ -38,7 +38,7 @@ def test_a_copy_far_from_the_origin_has_distance_zero():
 
 
 @pytest.mark.parametrize(("k", "skip_self"), [(8, False), (7, True), (0, False)])
-def test_too_many_neighbours_are_refused(k, skip_self):
+def test_too_many_neighbours_raise(k, skip_self):
   _, candidates = _features()
-  with pytest.raises(ValueError, match=f"cannot name {k} neighbours"):
+  with pytest.raises(ValueError, match=f"cannot find {k} neighbours"):
     nearest(candidates, candidates, k=k, skip_self=skip_self)

@@ -1,4 +1,4 @@
-"""Scores of sets: computed again from the features, named after the network, written with their protocol."""
+"""Scores of sets against the metric functions: values, names by network, protocols."""
 
 import logging
 from types import SimpleNamespace
@@ -8,11 +8,10 @@ import pytest
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.extraction import Features
+from vidgen_jax.scores.metrics.classifier_scores import inception_score
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
-from vidgen_jax.scores.metrics.frechet import extrapolated_frechet_distance, frechet_distance_of
-from vidgen_jax.scores.metrics.inception_score import inception_score
-from vidgen_jax.scores.metrics.kernel_distance import kernel_distance
-from vidgen_jax.scores.set_metrics import SetOptions, SetScorer
+from vidgen_jax.scores.metrics.set_distance import extrapolated_frechet_distance, frechet_distance, kernel_distance
+from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, set_metric_names
 
 SHAPE = (16, 64, 64, 3)
 REAL_FIELDS = {"split": "test", "num_clips": 60}
@@ -44,12 +43,14 @@ def by_metric(scores):
     ("c3d", "clip_frechet", "clip_kernel", "features"),
   ],
 )
-def test_distances_have_their_networks_name_and_layer(network, frechet, kernel, layer):
+def test_network_determines_names_and_layer(network, frechet, kernel, layer):
   real, fake = features(0), features(1, shift=0.3)
   found = by_metric(scorer(network).score("model", [fake], step=7))
-  assert set(found) == {frechet, kernel, "inception_score"}
+  assert set(found) == {frechet, kernel, "inception_score"} == set_metric_names(network, SetOptions(), samples=1)
+  extras = set_metric_names(network, SetOptions(extrapolate=True), samples=2) - set(found)
+  assert extras == {f"{frechet}_infinity", "diversity"}
   a, b = getattr(real, layer), getattr(fake, layer)
-  assert found[frechet].value == pytest.approx(frechet_distance_of(a, b), rel=1e-9)
+  assert found[frechet].value == pytest.approx(frechet_distance(a, b), rel=1e-9)
   assert found[kernel].value == pytest.approx(kernel_distance(a, b), rel=1e-9)
   assert found["inception_score"].value == pytest.approx(inception_score(fake.logits), rel=1e-9)
   for score in found.values():
@@ -61,17 +62,17 @@ def test_distances_have_their_networks_name_and_layer(network, frechet, kernel, 
   assert found[frechet].protocol == f"{where}, input, covariance / (N - 1), interval over clips, 20 resamples"
 
 
-def test_the_protocols_covariance_is_used_and_said():
+def test_protocol_determines_the_covariance():
   found = by_metric(scorer("i3d", unbiased=False).score("model", [features(1)]))
-  expected = frechet_distance_of(features(0).logits, features(1).logits, unbiased=False)
+  expected = frechet_distance(features(0).logits, features(1).logits, unbiased=False)
   assert found["fvd"].value == pytest.approx(expected, rel=1e-9)
   assert "covariance / N," in found["fvd"].protocol
 
 
-def test_several_samples_of_a_condition_give_means_over_sets_and_diversity():
+def test_several_samples_give_means_over_sets_and_diversity():
   samples = [features(seed, shift=0.2) for seed in (1, 2, 3)]
   found = by_metric(scorer().score("model", samples))
-  distances = [frechet_distance_of(features(0).features, sample.features) for sample in samples]
+  distances = [frechet_distance(features(0).features, sample.features) for sample in samples]
   assert found["clip_frechet"].value == pytest.approx(np.mean(distances), rel=1e-9)
   assert min(distances) <= found["clip_frechet"].interval[0] <= found["clip_frechet"].interval[1] <= max(distances)
   assert found["clip_frechet"].protocol.endswith("mean and interval over 3 sets of samples")
@@ -80,19 +81,18 @@ def test_several_samples_of_a_condition_give_means_over_sets_and_diversity():
   assert (found["diversity"].num_generated, found["diversity"].samples) == (180, 3)
 
 
-def test_real_against_real_takes_disjoint_halves():
-  # 30 pairs of equal clips: were the halves to share clips or not to be drawn at random, the distance would tell.
+def test_real_set_is_scored_against_itself_in_disjoint_halves():
   found = [score for score in scorer().score_real() if score.subject == "real, other half"]
   assert [score.metric for score in found] == ["clip_frechet", "clip_kernel"]
   assert {(score.num_clips, score.num_generated) for score in found} == {(30, 30)}
   order = np.random.default_rng(0).permutation(60)
   first, second = (features(0).features[order[part]] for part in (slice(0, 30), slice(30, 60)))
-  assert found[0].value == pytest.approx(frechet_distance_of(first, second), rel=1e-9)
+  assert found[0].value == pytest.approx(frechet_distance(first, second), rel=1e-9)
   (score,) = (s for s in scorer().score_real() if s.subject == "real")
   assert (score.metric, score.value) == ("inception_score", pytest.approx(inception_score(features(0).logits)))
 
 
-def test_options_reach_the_scores():
+def test_options_apply_to_the_scores():
   found = by_metric(scorer(extrapolate=True, splits=3, bootstrap=0, seed=5).score("model", [features(1)]))
   expected = extrapolated_frechet_distance(features(0).features, features(1).features, seed=5)
   assert found["clip_frechet_infinity"].value == pytest.approx(expected, rel=1e-9)
@@ -102,20 +102,20 @@ def test_options_reach_the_scores():
   assert {score.interval for score in found.values()} == {None}
 
 
-def test_few_clips_are_warned_of_with_the_bias(caplog):
-  # Two sets of the same distribution, 12 clips of 6 features would be enough, 10 are not.
+def test_few_clips_cause_a_warning_with_the_bias(caplog):
+  # 12 clips are enough for 6 features, 11 are not.
   with caplog.at_level(logging.WARNING):
-    scorer(real=features(0, 12)).warn_of_bias("model", [features(1, 12)])
+    list(scorer(real=features(0, 12)).score_all("model", [features(1, 12)], {}))
     assert caplog.text == ""
-    scorer(real=features(0, 11)).warn_of_bias("model", [features(1, 60)])
+    list(scorer(real=features(0, 11)).score_all("model", [features(1, 60)], {}))
   order = np.random.default_rng(0).permutation(11)
   halves = (features(0, 11).features[order[part]] for part in (slice(0, 5), slice(5, 10)))
-  expected = f"two halves of the real set, 5 clips each, are at clip_frechet {frechet_distance_of(*halves):.4g}"
+  expected = f"two halves of the real set, 5 clips each, are at clip_frechet {frechet_distance(*halves):.4g}"
   assert "model: 11 clips are few for a covariance of 6 features" in caplog.text
   assert expected in caplog.text
 
 
-def test_large_sets_have_no_interval_of_the_kernel_distance(monkeypatch):
+def test_kernel_distance_of_large_sets_has_no_interval(monkeypatch):
   monkeypatch.setattr("vidgen_jax.scores.set_metrics.KERNEL_INTERVAL_CLIPS", 59)
   found = by_metric(scorer().score("model", [features(1)]))
   assert found["clip_kernel"].interval is None
@@ -129,7 +129,7 @@ def test_large_sets_have_no_interval_of_the_kernel_distance(monkeypatch):
     ({"splits": 70}, 60, "--splits=70: num_splits=70 does not fit 60 clips"),
   ],
 )
-def test_too_few_clips_are_one_line(options, count, message):
+def test_too_few_clips_are_user_errors(options, count, message):
   with pytest.raises(UserError, match=message):
     list(scorer(**options).score("model", [features(1, count)]))
 
@@ -141,22 +141,22 @@ def test_too_few_clips_are_not_extrapolated(caplog):
 
 
 def test_fewer_clips_than_features_change_no_score():
-  # 5 and 4 clips of 40 features lie in a space of 9; the kernel divides by 40 all the same.
+  # 5 and 4 clips of 40 features span 9 dimensions; the kernel still divides by 40.
   generator = np.random.default_rng(8)
   real, fake = (Features(generator.normal(size=(n, 40)), generator.normal(size=(n, 3))) for n in (5, 4))
   found = by_metric(scorer(real=real).score("model", [fake]))
   assert found["clip_kernel"].value == pytest.approx(kernel_distance(real.features, fake.features), rel=1e-9)
-  assert found["clip_frechet"].value == pytest.approx(frechet_distance_of(real.features, fake.features), rel=1e-6)
+  assert found["clip_frechet"].value == pytest.approx(frechet_distance(real.features, fake.features), rel=1e-6)
 
 
 def test_splits_do_not_depend_on_the_order_of_the_files():
-  # Four sure classes, the files of each side by side: two halves in that order would score 2 each.
+  # Four certain classes, sorted by class: two halves in that order would score 2 each.
   logits = np.repeat(1000.0 * np.eye(4), 15, axis=0)
   found = by_metric(scorer(splits=2).score("model", [Features(features(1).features, logits)]))
   assert 3.5 < found["inception_score"].value <= 4
 
 
 @pytest.mark.parametrize("options", [{"bootstrap": -1}, {"splits": 0}])
-def test_options_out_of_range(options):
+def test_options_out_of_range_are_user_errors(options):
   with pytest.raises(UserError, match="must be at least"):
     SetOptions(**options)

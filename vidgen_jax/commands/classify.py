@@ -16,7 +16,7 @@ from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.classifier import NETWORK_DEFAULTS, Accuracy, ClassifierConfig, accuracy, train_classifier
 from vidgen_jax.scores.classifier.config import window_of
-from vidgen_jax.scores.metrics.report import Score, ScoreTable
+from vidgen_jax.scores.report import Score, append_scores, score_table
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
@@ -87,14 +87,14 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   table = classify(config, flag_values.out, synthetic=flag_values.synthetic, classifier=flag_values.classifier)
   if table is not None and jax.process_index() == 0:
     path = Path(flag_values.out) / SCORES_FILE
-    table.write_json_lines(path)
-    sys.stdout.write(f"{table.text()}\n")
-    logging.info("appended %d scores to %s", len(table.scores), path)
+    append_scores(path, table)
+    sys.stdout.write(f"{score_table(table)}\n")
+    logging.info("appended %d scores to %s", len(table), path)
 
 
 def classify(
   config: ClassifierConfig, folder: str, *, synthetic: str | None = None, classifier: str | None = None
-) -> ScoreTable | None:
+) -> list[Score] | None:
   """Trains what is not trained yet, and scores.
 
   Args:
@@ -154,13 +154,13 @@ class Scores:
   rer: Accuracy
   weights: WeightFile
 
-  def table(self) -> ScoreTable:
+  def table(self) -> list[Score]:
     """The accuracy of the real classifier alone."""
-    return ScoreTable([self._accuracy("accuracy", self.config.data.name, self.rer, self.weights)])
+    return [self._accuracy("accuracy", self.config.data.name, self.rer, self.weights)]
 
   def table_of_s3(
     self, synthetic: str, *, ser: Accuracy, synthetic_weights: WeightFile, res: Accuracy, res_split: str
-  ) -> ScoreTable:
+  ) -> list[Score]:
     """ReR, ReS, SeR, and S3 of a set of synthetic clips, beside that of guessing.
 
     Args:
@@ -186,15 +186,13 @@ class Scores:
       extractor_hash=both,
     )
     res_score = self._accuracy("s3_res", synthetic, res, self.weights)
-    return ScoreTable(
-      [
-        self._accuracy("s3_rer", self.config.data.name, self.rer, self.weights),
-        dataclasses.replace(res_score, split=res_split, num_clips=0, num_generated=generated),
-        self._accuracy("s3_ser", synthetic, ser, synthetic_weights),
-        total,
-        self._guessing(),
-      ]
-    )
+    return [
+      self._accuracy("s3_rer", self.config.data.name, self.rer, self.weights),
+      dataclasses.replace(res_score, split=res_split, num_clips=0, num_generated=generated),
+      self._accuracy("s3_ser", synthetic, ser, synthetic_weights),
+      total,
+      self._guessing(),
+    ]
 
   def _guessing(self) -> Score:
     """S3 of clips that say nothing of their class: with few classes it is far from 0."""

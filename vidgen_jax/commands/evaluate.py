@@ -1,4 +1,4 @@
-"""`vidgen evaluate`: scores of a run's predictions, beside those of predictors that know nothing."""
+"""`vidgen evaluate`: scores of a run's clips, compared with those of trivial predictions."""
 
 import dataclasses
 import json
@@ -8,35 +8,36 @@ from typing import Any
 
 import jax
 from absl import flags, logging
-from ml_collections import config_flags
 
 from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.commands import conditioning_flags, distributed_flags, metric_flags
+from vidgen_jax.commands.flag_parsing import define_config
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.parallel import startup
-from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.runs import generation, scoring
-from vidgen_jax.runs import workdir as workdirs
-from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.follow import BEST_FOLDER, HIGHER_IS_BETTER, FollowOptions, follow
+from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
+from vidgen_jax.runs.experiment import build_experiment
+from vidgen_jax.runs.follow import BEST_FOLDER, FollowOptions, follow
 from vidgen_jax.runs.run_scores import curve_text, score_run
-from vidgen_jax.runs.sampling.anchors import with_given_frames
+from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
+from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.extraction import FeatureExtractor
 from vidgen_jax.scores.feature_collector import FeatureCollector
-from vidgen_jax.scores.metrics.report import Score, ScoreTable, frames_text
-from vidgen_jax.scores.set_metrics import SetOptions, distance_names
+from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
+from vidgen_jax.scores.report import Score, append_scores, frames_text, score_table
+from vidgen_jax.scores.set_metrics import SetOptions, set_metric_names
 
-SUMMARY = """Scores a run's predictions beside trivial baselines.
+SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
 
-Needs --workdir of a run, and its data set. PSNR, SSIM, content distance and, where an object is tracked, its place;
-with --networks also FVD, KVD, FID, clip Frechet distance, inception score and diversity. Prints a table, appends every
-score with its protocol to scores.jsonl in the workdir and puts a contact sheet and a GIF into workdir/evaluation.
-A model that takes frames at any times (sr_cgan) is given those of --task or --conditioning_indices; how well it matches them,
-and decoded straight lines between their latents, are scored too.
-With --follow it scores every checkpoint of a run that is being trained elsewhere, until the last.
+Needs --workdir of a run and its data set. Computes PSNR, SSIM, content distance and, with evaluation.object_tracking,
+the position of the object; with --networks also FVD, KVD, FID, clip Frechet distance, inception score and diversity.
+Prints a table, appends all scores with their protocols to scores.jsonl in the workdir, and writes a contact sheet and a
+GIF to workdir/evaluation.
+For models with any conditioning frames (sr_cgan), set them with --task or --conditioning_indices; the reconstructed
+conditioning frames and a naive interpolation of latents are scored too.
+With --follow, scores each checkpoint of a run that is being trained, until the last one.
 Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors
 Example: vidgen evaluate --workdir=runs/any --task=predict --samples=50"""
 
@@ -48,52 +49,45 @@ IMAGES_FOLDER = "evaluation"
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
-  config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "FILE.py:VARIANT with other data or evaluation settings; the run's own by default",
-    flag_values=flag_values,
-  )
+  define_config(flag_values, help_text="other data or evaluation settings than the run's")
   flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
-  flags.DEFINE_integer("step", None, "of the checkpoint; the latest by default", flag_values=flag_values)
-  flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "averages or live weights", flag_values=flag_values)
+  flags.DEFINE_integer("step", None, "step of the checkpoint; the latest by default", flag_values=flag_values)
+  flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "averaged or live weights", flag_values=flag_values)
   flags.DEFINE_enum(
     "batch_norm",
     "standing",
     ["standing", "batch"],
-    "statistics pooled over many batches, or those of each batch of samples itself",
+    "statistics pooled over many batches, or those of each batch of samples",
     flag_values=flag_values,
   )
   for name, meaning in {
-    "samples": "predictions drawn for each clip, of which the best counts in 'best of' scores",
-    "num_clips": "evaluation clips; 0 for all",
-    "num_frames": "length of the clips, the conditioning frames included; 0 for the trained length",
+    "samples": "samples per clip; with several, the best of them is scored too",
+    "num_clips": "number of evaluation clips; 0 for all",
+    "num_frames": "length of the clips, conditioning frames included; 0 for the trained length",
   }.items():
-    described = f"{meaning}; config.evaluation.{name} by default"
-    flags.DEFINE_integer(name, None, described, lower_bound=int(name == "samples"), flag_values=flag_values)
+    text = f"{meaning}; config.evaluation.{name} by default"
+    flags.DEFINE_integer(name, None, text, lower_bound=int(name == "samples"), flag_values=flag_values)
   flags.DEFINE_float(
     "truncation",
     None,
-    "latents are cut at +- this; negative for no cut; config.evaluation.truncation by default",
+    "width at which latents are cut, negative for no cut; config.evaluation.truncation by default",
     flag_values=flag_values,
   )
-  flags.DEFINE_string("split", None, "of the data set; config.data.eval_split by default", flag_values=flag_values)
+  flags.DEFINE_string(
+    "split", None, "split of the data set; config.data.eval_split by default", flag_values=flag_values
+  )
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "of latents and resamples", lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, flag_values=flag_values)
   conditioning_flags.define_conditioning_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
-  flags.DEFINE_bool("follow", False, "scores each checkpoint as it appears, to the last", flag_values=flag_values)
-  flags.DEFINE_string(
-    "best_metric",
-    "",
-    f"--follow: keeps the best checkpoint by it in workdir/{BEST_FOLDER}: {', '.join(HIGHER_IS_BETTER)}",
-    flag_values=flag_values,
-  )
-  flags.DEFINE_float("poll", 10.0, "--follow: seconds between two looks", flag_values=flag_values)
-  flags.DEFINE_float(
-    "patience", 3600.0, "--follow: ends after so many seconds without a new checkpoint", flag_values=flag_values
-  )
+  flags.DEFINE_bool("follow", False, "scores all checkpoints as they appear, until the last", flag_values=flag_values)
+  names = ", ".join(SELECTION_DIRECTIONS)
+  text = f"--follow: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {names}"
+  flags.DEFINE_string("best_metric", "", text, flag_values=flag_values)
+  flags.DEFINE_float("poll", 10.0, "--follow: seconds between two checks", flag_values=flag_values)
+  text = "--follow: ends after this many seconds without a new checkpoint"
+  flags.DEFINE_float("patience", 3600.0, text, flag_values=flag_values)
   distributed_flags.define(flag_values)
   flags.mark_flag_as_required("workdir", flag_values=flag_values)
 
@@ -107,26 +101,20 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   startup.enable_compilation_cache()
   distributed_flags.join(flag_values)
   config = _config(flag_values)
-  workdirs.check_same_model(flag_values.workdir, config)
-  experiment = experiments.build(config)
+  check_same_model(flag_values.workdir, config)
+  experiment = build_experiment(config)
   options = generation.sampling_options(
     experiment, num_frames=flag_values.num_frames, truncation=flag_values.truncation
   )
-  extractors = metric_flags.extractors(flag_values)
-  size = config.data.resolution
-  for extractor in extractors:
-    extractor.check((options.num_frames, size, size, config.data.channels))
-  set_options = metric_flags.set_options(flag_values)
-  conditioning_indices = experiment.algorithm.conditioning_indices(options.num_frames)
-  if len(conditioning_indices) == options.num_frames:
-    raise UserError("all frames are given, which leaves none to be scored; give fewer")
-  names = scoring.metric_names(conditioning_indices, tracking=config.evaluation.object_tracking)
-  _check_scores(flag_values, config, extractors, set_options, names=names)
+  extractors, set_options = metric_flags.extractors(flag_values), metric_flags.set_options(flag_values)
+  indices = experiment.algorithm.conditioning_indices(options.num_frames)
+  _check_clips(config, options, indices, extractors)
+  _check_scores(flag_values, config, indices, extractors, set_options)
   collector = FeatureCollector(extractors, options=set_options)
 
   def score(folder: str, step: int | None) -> list[Score]:
-    trained = workdirs.load_weights(folder, experiment, step=step, weights=flag_values.weights)
-    table, curves = score_run(
+    trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
+    scores, curves = score_run(
       trained,
       options=options,
       folder=workdir / IMAGES_FOLDER,
@@ -134,71 +122,75 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       batch_norm=flag_values.batch_norm,
       seed=flag_values.seed,
     )
-    return _report(workdir / SCORES_FILE, table, curves)
+    if jax.process_index() == 0:
+      sys.stdout.write("\n\n".join(filter(None, [score_table(scores), curve_text(curves)])) + "\n")
+      sys.stdout.flush()
+      append_scores(workdir / SCORES_FILE, [*scores, *curves])
+      logging.info("appended %d scores to %s", len(scores) + len(curves), workdir / SCORES_FILE)
+    return [*scores, *curves]
 
-  if flag_values.follow:
-    following = FollowOptions(
-      last_step=config.train.num_steps,
-      metric=flag_values.best_metric,
-      poll=flag_values.poll,
-      patience=flag_values.patience,
-    )
-    hashes = [extractor.hash for extractor in extractors]
-    terms = _terms(config, flag_values, options) | {"conditioning_indices": frames_text(conditioning_indices)}
-    scored = _scored_steps(workdir / SCORES_FILE, terms, hashes)
-    follow(flag_values.workdir, score, scored=scored, options=following, terms=terms)
-  else:
+  if not flag_values.follow:
     score(flag_values.workdir, flag_values.step)
-
-
-def _report(path: AnyPath, table: ScoreTable, curves: list[Score]) -> list[Score]:
-  scores = [*table.scores, *curves]
-  if jax.process_index() == 0:
-    sys.stdout.write("\n\n".join(filter(None, [table.text(), curve_text(curves)])) + "\n")
-    sys.stdout.flush()
-    ScoreTable(scores).write_json_lines(path)
-    logging.info("appended %d scores to %s", len(scores), path)
-  return scores
+    return
+  following = FollowOptions(
+    last_step=config.train.num_steps,
+    metric=flag_values.best_metric,
+    poll=flag_values.poll,
+    patience=flag_values.patience,
+  )
+  terms = _terms(config, flag_values, options) | {"conditioning_indices": frames_text(indices)}
+  scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in extractors])
+  follow(flag_values.workdir, score, scored=scored, options=following, terms=terms)
 
 
 def _check_follow_flags(flag_values: flags.FlagValues) -> None:
-  """A flag that would be ignored is an error."""
   if flag_values.follow and flag_values.step is not None:
-    raise UserError("--step is of one checkpoint, --follow takes all; leave one of them out")
+    raise UserError("--step selects one checkpoint, --follow takes all; leave one of them out")
   for name in ("best_metric", "poll", "patience"):
     if flag_values[name].present and not flag_values.follow:
-      raise UserError(f"--{name} belongs to --follow; leave it out or give both")
+      raise UserError(f"--{name} needs --follow")
+
+
+def _check_clips(
+  config: ExperimentConfig, options: SampleOptions, indices: Sequence[int], extractors: Sequence[FeatureExtractor]
+) -> None:
+  """Checks the shape of the clips before hours of sampling."""
+  if len(indices) == options.num_frames:
+    raise UserError("all frames are conditioning frames, so none is left to be scored; choose fewer")
+  size = config.data.resolution
+  scoring.check_frame_size(
+    scoring.metric_names(indices, tracking=config.evaluation.object_tracking), frame_size=(size, size)
+  )
+  for extractor in extractors:
+    extractor.check((options.num_frames, size, size, config.data.channels))
 
 
 def _check_scores(
   flag_values: flags.FlagValues,
   config: ExperimentConfig,
-  extractors: list[FeatureExtractor],
+  indices: Sequence[int],
+  extractors: Sequence[FeatureExtractor],
   options: SetOptions,
-  *,
-  names: Sequence[str],
 ) -> None:
-  """Tells before hours of sampling what could not be scored after them."""
+  """Checks, before hours of sampling, that the requested scores can be computed."""
   evaluation, fewest = config.evaluation, max(2, options.splits)
   if extractors and 0 < evaluation.num_clips < fewest:
     raise UserError(
       f"--num_clips={evaluation.num_clips} is too few for the scores of --networks; give {fewest} or more"
     )
-  known = set(names) & set(HIGHER_IS_BETTER)
+  names = scoring.metric_names(indices, tracking=evaluation.object_tracking)
+  known = {METRICS[name].row for name in names} & set(SELECTION_DIRECTIONS)
   for extractor in extractors:
-    frechet, kernel = distance_names(extractor.network)
-    known |= {frechet, kernel, "inception_score"}
-    known |= {f"{frechet}_infinity"} if options.extrapolate else set()
-    known |= {"diversity"} if evaluation.samples > 1 else set()
+    known |= set_metric_names(extractor.network, options, samples=evaluation.samples)
   metric = flag_values.best_metric
-  if metric in HIGHER_IS_BETTER and metric not in known:
+  if metric in SELECTION_DIRECTIONS and metric not in known:
     raise UserError(
       f"--best_metric={metric} is not among the scores, which have {', '.join(sorted(known))}; see --networks"
     )
 
 
 def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: SampleOptions) -> dict[str, Any]:
-  """Fields of the scores to come."""
+  """Fields of the scores that are known in advance."""
   data = dataclasses.replace(config.data, num_frames=options.num_frames)
   available, wanted = pipeline.num_eval_clips(data), config.evaluation.num_clips
   return {
@@ -211,35 +203,32 @@ def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: Sam
   }
 
 
-def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: list[str]) -> list[int]:
-  """Steps whose scores are in the file already, on the same terms and by all of these networks."""
+def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: Sequence[str]) -> list[int]:
+  """Steps that the file has scores of, on these terms and by all of these networks."""
   found: dict[int, set[str | None]] = {}
   for line in (read_text(path) or "").splitlines():
     try:
       row = json.loads(line)
-    except ValueError:  # cut off when a process was killed
+    except ValueError:  # A killed process may leave an incomplete line.
       continue
-    of_a_step = isinstance(row, dict) and row.get("step") is not None
-    if of_a_step and all(row.get(name) == value for name, value in terms.items()):
+    has_step = isinstance(row, dict) and row.get("step") is not None
+    if has_step and all(row.get(name) == value for name, value in terms.items()):
       found.setdefault(row["step"], set()).add(row.get("extractor_hash"))
   return sorted(step for step, known in found.items() if known.issuperset([None, *hashes]))
 
 
 def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
-  """The run's config or the one that was given, with what the flags change."""
-  if flag_values.config is None:
-    config = workdirs.load_config(flag_values.workdir)
-  else:
-    config = configs.from_config_dict(flag_values.config)
+  """The config of --config or of the run, with the values of other flags."""
+  config = load_config(flag_values.workdir) if flag_values.config is None else from_config_dict(flag_values.config)
+  indices = conditioning_flags.conditioning_indices(flag_values, config)
+  if indices is not None:
+    config = with_conditioning_indices(config, indices)
   data = {"eval_split": flag_values.split, "data_dir": flag_values.data_dir}
   evaluation = {"samples": flag_values.samples, "num_clips": flag_values.num_clips}
-  conditioning_indices = conditioning_flags.conditioning_indices(flag_values, config)
-  if conditioning_indices is not None:
-    config = with_given_frames(config, conditioning_indices)
   return dataclasses.replace(
-    config, data=_with_known(config.data, data), evaluation=_with_known(config.evaluation, evaluation)
+    config, data=_replace_set(config.data, data), evaluation=_replace_set(config.evaluation, evaluation)
   )
 
 
-def _with_known(settings: Any, changes: dict[str, Any]) -> Any:
+def _replace_set(settings: Any, changes: Mapping[str, Any]) -> Any:
   return dataclasses.replace(settings, **{name: value for name, value in changes.items() if value is not None})

@@ -1,4 +1,4 @@
-"""`vidgen features`: what a feature network says of a set of clips, for other programs."""
+"""`vidgen features`: the output of a feature network for a set of clips, for other programs."""
 
 import json
 from pathlib import Path
@@ -17,14 +17,14 @@ from vidgen_jax.scores.extraction import FeatureExtractor
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file.
 
 Needs --clips (as --real of `vidgen compare`), --networks with one weight file, and --out. The file holds features
-float32 [N, D], logits float32 [N, K], names [N], label [N] where the folders tell classes, and protocol: JSON with the
-network, the hash of its weights, and how clips became its input.
+float32 [N, D], logits float32 [N, K], names [N], label [N] and class_names if the folders are classes, and protocol:
+JSON with the network, the hash of its weights and the preprocessing.
 Example: vidgen features --clips=videos/model --networks=i3d.safetensors --out=features.npz"""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
-  metric_flags.define_clip_flags(flag_values, {"clips": "the clips"})
+  metric_flags.define_clip_flags(flag_values, {"clips": "clips"})
   metric_flags.define_network_flags(flag_values)
   flags.DEFINE_string("out", None, ".npz file to write", flag_values=flag_values)
   distributed_flags.define(flag_values)
@@ -35,29 +35,20 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
+  path = Path(flag_values.out)
   if len(flag_values.networks) != 1:
     raise UserError(f"--networks needs exactly one weight file, got {len(flag_values.networks)}")
-  if Path(flag_values.out).suffix != ".npz":
-    raise UserError(f"--out={flag_values.out} must end in .npz")
-  check_writable(Path(flag_values.out), "--out")
+  if path.suffix != ".npz":
+    raise UserError(f"--out={path} must end in .npz")
+  check_writable(path, "--out")
   startup.enable_compilation_cache()
   distributed_flags.join(flag_values)
   (extractor,) = metric_flags.extractors(flag_values)
   with metric_flags.open_set(flag_values, "clips") as clips:
-    write_features(clips, extractor, Path(flag_values.out))
+    _write_features(clips, extractor, path)
 
 
-def write_features(clips: ClipSet, extractor: FeatureExtractor, path: Path) -> None:
-  """Extracts and writes, see `SUMMARY`.
-
-  Args:
-    clips: N clips.
-    extractor: the network.
-    path: of the .npz file, which appears whole or not at all; only the first process writes.
-
-  Raises:
-    UserError: if the network does not take the clips, or the disk does not allow it.
-  """
+def _write_features(clips: ClipSet, extractor: FeatureExtractor, path: Path) -> None:
   extractor.check(clips.clip_shape)
   features = extractor.extract_all(clips, description="features")[""]
   protocol = {

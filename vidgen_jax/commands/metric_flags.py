@@ -1,4 +1,4 @@
-"""The flags of every command that scores sets of clips with feature networks."""
+"""Flags of the commands that score sets of clips with feature networks."""
 
 from collections.abc import Mapping
 
@@ -6,54 +6,42 @@ from absl import flags, logging
 
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel import mesh as meshes
-from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.clip_sets import ClipOptions, ClipSet, open_clips
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
 from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.scores.set_metrics import SetOptions
 
 MAX_LISTED = 100
-"""Files that cannot be used and are named one by one."""
+"""Largest number of unusable files that are listed one by one."""
 
 
 def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) -> None:
-  """Defines where sets of clips are, and which part of each clip is looked at.
+  """Defines the flags that choose sets of clips and the part of each clip to use.
 
   Args:
-    flag_values: of the command.
-    sets: what each set is, by the name of its flag.
+    flag_values: flags of the command.
+    sets: description of each set, by the name of its flag.
   """
-  for name, what in sets.items():
-    flags.DEFINE_string(name, None, f"{what}: folder, .npy, .npz or NAME/SPLIT", flag_values=flag_values)
-    flags.DEFINE_enum(
-      f"{name}_range", "auto", ["auto", "255", "1", "-1..1"], f"of float arrays of --{name}", flag_values=flag_values
-    )
-  flags.DEFINE_integer("num_frames", 0, "frames of each clip; 0 for all", lower_bound=0, flag_values=flag_values)
+  for name, description in sets.items():
+    flags.DEFINE_string(name, None, f"{description}: folder, .npy, .npz or NAME/SPLIT", flag_values=flag_values)
+    text = f"range of the values in float arrays of --{name}"
+    flags.DEFINE_enum(f"{name}_range", "auto", ["auto", "255", "1", "-1..1"], text, flag_values=flag_values)
+  flags.DEFINE_integer("num_frames", 0, "frames per clip; 0 for all", lower_bound=0, flag_values=flag_values)
   flags.DEFINE_integer("frame_stride", 1, "distance between these frames", lower_bound=1, flag_values=flag_values)
-  flags.DEFINE_enum("window", "start", ["start", "centre"], "which frames of a longer clip", flag_values=flag_values)
-  flags.DEFINE_integer(
-    "resolution",
-    0,
-    "smallest side is resized to so many pixels and the middle square cut out; 0 for no change",
-    lower_bound=0,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_integer(
-    "max_clips",
-    0,
-    "at most so many of either set; of a folder, files are drawn at random, always the same; 0 for all",
-    lower_bound=0,
-    flag_values=flag_values,
-  )
+  flags.DEFINE_enum("window", "start", ["start", "centre"], "part of a longer clip", flag_values=flag_values)
+  text = "side in pixels: the shorter side is resized to it and the clip cropped at the centre; 0 for no change"
+  flags.DEFINE_integer("resolution", 0, text, lower_bound=0, flag_values=flag_values)
+  text = "largest number of clips per set; files of a folder are drawn with a fixed seed; 0 for all"
+  flags.DEFINE_integer("max_clips", 0, text, lower_bound=0, flag_values=flag_values)
   flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of the built data sets", flag_values=flag_values)
 
 
 def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
-  """Opens the set of clips that the flag `name` of `define_clip_flags` gives.
+  """Opens the set of clips of the flag `name`, one of the `sets` of `define_clip_flags`.
 
   Raises:
-    UserError: if there are no such clips, or they are not what the flags say.
+    UserError: if there are no such clips, or they do not fit the flags.
   """
   options = ClipOptions(
     num_frames=flag_values.num_frames,
@@ -74,37 +62,33 @@ def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
 
 
 def define_network_flags(flag_values: flags.FlagValues) -> None:
-  """Defines which networks are used, and how clips become their input."""
+  """Defines the flags of feature networks and their preprocessing."""
   flags.DEFINE_list(
     "networks",
     [],
-    "weight files, by comma, made by `vidgen weights import` (I3D: FVD, KVD, inception score; C3D: inception score; "
-    "TSN: FID) or by `vidgen classify` (clip Frechet distance, never called FVD)",
+    "comma-separated weight files from `vidgen weights import` (I3D: FVD, KVD, inception score; C3D: inception score; "
+    "TSN: FID) or from `vidgen classify` (clip Frechet distance, never called FVD)",
     flag_values=flag_values,
   )
   flags.DEFINE_enum(
     "fvd_protocol",
     "reference",
     list(FVD_PROTOCOLS),
-    "whose FVD: Unterthiner et al.'s, StyleGAN-V's (torchscript) or VideoGPT's; their numbers do not compare",
+    "FVD of Unterthiner et al., StyleGAN-V (torchscript) or VideoGPT; their numbers do not compare",
     flag_values=flag_values,
   )
-  flags.DEFINE_enum(
-    "c3d_protocol", "tgan2", list(C3D_PROTOCOLS), "whose input of C3D: TGAN's or TGANv2's", flag_values=flag_values
-  )
-  flags.DEFINE_integer(
-    "feature_batch", 16, "clips that a network sees at once, over all devices", lower_bound=1, flag_values=flag_values
-  )
+  text = "input of C3D as in TGAN or TGANv2"
+  flags.DEFINE_enum("c3d_protocol", "tgan2", list(C3D_PROTOCOLS), text, flag_values=flag_values)
+  text = "clips per forward pass of a network, over all devices"
+  flags.DEFINE_integer("feature_batch", 16, text, lower_bound=1, flag_values=flag_values)
 
 
 def define_score_flags(flag_values: flags.FlagValues) -> None:
-  """Defines how sets are scored."""
-  flags.DEFINE_integer(
-    "bootstrap", 200, "resamples for the 95 % intervals of distances between sets; 0 for none", flag_values=flag_values
-  )
-  flags.DEFINE_bool(
-    "extrapolate", False, "also the Frechet distance extrapolated to infinitely many clips", flag_values=flag_values
-  )
+  """Defines the flags of `SetOptions`, apart from --seed."""
+  text = "resamples for the 95 % intervals of distances between sets; 0 for none"
+  flags.DEFINE_integer("bootstrap", 200, text, flag_values=flag_values)
+  text = "also extrapolates the Frechet distance to infinitely many clips"
+  flags.DEFINE_bool("extrapolate", False, text, flag_values=flag_values)
   flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", flag_values=flag_values)
 
 
@@ -117,7 +101,7 @@ def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
   paths = flag_values.networks
   if len(set(paths)) < len(paths):
     raise UserError(f"--networks={','.join(paths)} names a file twice")
-  mesh = meshes.make_mesh(MeshConfig())
+  mesh = make_mesh(MeshConfig())
   return [
     load_extractor(
       path,
@@ -131,14 +115,9 @@ def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
 
 
 def set_options(flag_values: flags.FlagValues) -> SetOptions:
-  """The options that the flags of `define_score_flags` mean; the seed is that of `--seed`.
+  """The options of `define_score_flags` and `--seed`.
 
   Raises:
-    UserError: if one is out of range.
+    UserError: if a value is out of range.
   """
-  return SetOptions(
-    bootstrap=flag_values.bootstrap,
-    extrapolate=flag_values.extrapolate,
-    splits=flag_values.splits,
-    seed=flag_values.seed,
-  )
+  return SetOptions(**{name: flag_values[name].value for name in ("bootstrap", "extrapolate", "splits", "seed")})

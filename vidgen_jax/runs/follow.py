@@ -1,4 +1,4 @@
-"""Scoring a run while it is trained elsewhere: every new checkpoint once, and the best one kept."""
+"""Scores the checkpoints of a run while it is trained elsewhere, and keeps the best one."""
 
 import contextlib
 import json
@@ -17,12 +17,13 @@ from absl import logging
 
 from vidgen_jax import buckets
 from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
-from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
-from vidgen_jax.scores.metrics.report import Score
 from vidgen_jax.parallel.agreement import broadcast_from_process_0
+from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.workdir import CONFIG_FILE
+from vidgen_jax.scores.registry import SELECTION_DIRECTIONS
+from vidgen_jax.scores.report import Score
 
 BEST_FOLDER, BEST_FILE = "best", "best.json"
 
@@ -32,34 +33,18 @@ _TERMS = (
   *("metric", "protocol", "split", "num_clips", "samples", "clip", "conditioning_indices"),
   *("weights", "batch_norm", "truncation", "seed", "extractor_hash"),
 )
-"""Fields of a score that must be equal for two checkpoints to be compared by it."""
-
-HIGHER_IS_BETTER = {
-  "psnr": True,
-  "ssim": True,
-  "inception_score": True,
-  "diversity": True,
-  "fvd": False,
-  "kvd": False,
-  "fid": False,
-  "clip_frechet": False,
-  "clip_kernel": False,
-  "fvd_infinity": False,
-  "fid_infinity": False,
-  "clip_frechet_infinity": False,
-  "centroid_error": False,
-}
-"""Metrics by which the best checkpoint may be chosen. The content distance is not one: a black clip's is best."""
+"""Fields of a score that must be equal for checkpoints to be compared by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FollowOptions:
-  """How a run is followed.
+  """Options of `follow`.
 
   Attributes:
-    last_step: of the run; following ends once it was scored.
-    metric: by which the best checkpoint is kept, in `workdir/best`, itself a run's folder; '' keeps none.
-    poll: seconds between two looks.
+    last_step: last step of the run; following ends when it is scored.
+    metric: row name of the metric that selects the best checkpoint, which is kept in `workdir/best`, a workdir itself;
+      '' keeps none.
+    poll: seconds between two checks for new checkpoints.
     patience: seconds without a new checkpoint after which following ends.
   """
 
@@ -69,10 +54,10 @@ class FollowOptions:
   patience: float = 3600.0
 
   def __post_init__(self):
-    if self.metric and self.metric not in HIGHER_IS_BETTER:
-      raise UserError(f"--best_metric={self.metric} must be one of {', '.join(HIGHER_IS_BETTER)}")
+    if self.metric and self.metric not in SELECTION_DIRECTIONS:
+      raise UserError(f"--best_metric={self.metric} must be one of {', '.join(SELECTION_DIRECTIONS)}")
     if not (self.poll > 0 and self.patience >= 0):
-      raise UserError(f"--poll={self.poll:g} must be above 0 and --patience={self.patience:g} not below")
+      raise UserError(f"--poll={self.poll:g} must be above 0 and --patience={self.patience:g} at least 0")
 
 
 def follow(
@@ -83,21 +68,18 @@ def follow(
   options: FollowOptions,
   terms: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[int]:
-  """Scores every checkpoint that is there or appears, in the order of steps.
-
-  Training may delete a checkpoint at any time, so each is first linked into a folder of our own; in a bucket it is
-  copied there.
+  """Scores all checkpoints, existing and new ones, in the order of their steps.
 
   Args:
-    workdir: of the run.
-    score: from (a folder that holds the run's config and the checkpoint, its step) to scores.
-    scored: steps that were scored before on the same terms. Where the best checkpoint is kept, those that were not
+    workdir: folder of the run.
+    score: function from (a folder with the run's config and one checkpoint, the step) to scores.
+    scored: steps that were already scored on the same terms. If the best checkpoint is kept, those that were not
       compared with it are scored again.
     options: when to end, what to keep.
-    terms: fields of the scores to come, as far as they are known.
+    terms: fields of the scores that are known in advance.
 
   Returns:
-    The steps that were scored now.
+    The steps that this call scored.
 
   Raises:
     UserError: if `options.metric` is not among the scores.
@@ -107,8 +89,8 @@ def follow(
   skipped = set(scored) & _compared_steps(run_folder, options.metric, terms) if options.metric else set(scored)
   done, now, waited_since = set(broadcast_from_process_0(sorted(skipped))), [], time.monotonic()
   while True:
-    fresh = [step for step in _steps(workdir) if step not in done]
-    for step in fresh:
+    new = [step for step in _steps(workdir) if step not in done]
+    for step in new:
       with _snapshot(run_folder, step) as folder:
         if folder is not None:
           _keep_best(run_folder, folder, step, score(str(folder), step), options.metric)
@@ -116,7 +98,7 @@ def follow(
       done.add(step)
     if options.last_step in done:
       break
-    if fresh:
+    if new:
       waited_since = time.monotonic()
     elif broadcast_from_process_0(time.monotonic() - waited_since > options.patience):
       logging.info("no new checkpoint for %g s; the run is at step %s", options.patience, max(done, default="none"))
@@ -128,24 +110,25 @@ def follow(
 
 def best_step(workdir: str | os.PathLike[str]) -> int | None:
   """The step of the best checkpoint so far; None if none is kept."""
-  best = _read_best(user_path(workdir) / BEST_FOLDER / BEST_FILE)
+  best = _read_best(user_path(workdir))
   return None if best is None else best["step"]
 
 
-def _read_best(path: AnyPath) -> dict[str, Any] | None:
+def _read_best(workdir: AnyPath) -> dict[str, Any] | None:
+  path = workdir / BEST_FOLDER / BEST_FILE
   if (text := read_text(path)) is None:
     return None
   try:
     best = json.loads(text)
     return {name: best[name] for name in ("value", "step", "terms", "compared")}
   except (ValueError, KeyError, TypeError):
-    logging.warning("%s is damaged; the best checkpoint is chosen anew", path)
+    logging.warning("%s is damaged; the best checkpoint is selected again", path)
     return None
 
 
 def _compared_steps(workdir: AnyPath, metric: str, terms: Mapping[str, Any]) -> set[int]:
-  """The steps that the best checkpoint was chosen from, if it was by this metric and on these terms."""
-  best = _read_best(workdir / BEST_FOLDER / BEST_FILE)
+  """The steps among which the best checkpoint was selected by this metric and on these terms."""
+  best = _read_best(workdir)
   if best is None or any(best["terms"].get(name) != value for name, value in {**terms, "metric": metric}.items()):
     return set()
   return set(best["compared"])
@@ -161,9 +144,9 @@ def _steps(workdir: str) -> list[int]:
 
 @contextlib.contextmanager
 def _snapshot(workdir: AnyPath, step: int) -> Iterator[AnyPath | None]:
-  """A folder of our own with the config and one checkpoint; None if training has deleted that in the meantime."""
+  """A private folder with the config and one checkpoint; None if training has deleted the checkpoint meanwhile."""
   lead = jax.process_index() == 0
-  # Two followers of a run must not meet.
+  # Host and process id, because several processes may follow one run.
   folder = workdir / f".following_{broadcast_from_process_0(f'{socket.gethostname()}_{os.getpid()}')}"
   take = _copy_checkpoint if is_bucket(workdir) else _link_checkpoint
   found = broadcast_from_process_0(take(workdir, folder, step) if lead else None)
@@ -184,7 +167,7 @@ def _remove(folder: AnyPath) -> None:
 
 
 def _copy_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
-  """As `_link_checkpoint`, in a bucket."""
+  """Copies a checkpoint in a bucket; False if it was not complete."""
   _remove(folder)
   source = workdir / "checkpoints" / f"step_{step}"
   target = folder / "checkpoints" / source.name
@@ -195,14 +178,15 @@ def _copy_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
 
 
 def _link_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
-  """Whether the whole checkpoint was still there."""
-  shutil.rmtree(folder, ignore_errors=True)
+  """Links the files of a checkpoint; False if it was not complete."""
+  _remove(folder)
   source = workdir / "checkpoints" / f"step_{step}"
+  target = folder / "checkpoints" / source.name
   try:
     before = _files(source)
-    shutil.copytree(source, folder / "checkpoints" / source.name, copy_function=_link)
-    # Training deletes file by file: half a checkpoint may have been linked without an error.
-    complete = before == _files(source) == _files(folder / "checkpoints" / source.name)
+    shutil.copytree(source, target, copy_function=_link)
+    # Training deletes file by file, so part of a checkpoint may be linked without an error.
+    complete = before == _files(source) == _files(target)
   except (FileNotFoundError, shutil.Error):
     complete = False
   if complete:
@@ -215,7 +199,7 @@ def _files(folder: AnyPath) -> set[str]:
 
 
 def _link(source: str, target: str) -> None:
-  """A second name for the same bytes, which stay when the first is deleted; a copy where the disk has no links."""
+  """Makes a hard link, which keeps the data when training deletes the file; a copy if the disk has no links."""
   try:
     os.link(source, target)
   except FileNotFoundError:
@@ -229,32 +213,35 @@ def _keep_best(workdir: AnyPath, folder: AnyPath, step: int, scores: Sequence[Sc
     return
   found = [score for score in scores if score.subject == "model" and score.metric == metric]
   if not found:
-    known = dict.fromkeys(score.metric for score in scores if score.metric in HIGHER_IS_BETTER)
+    known = dict.fromkeys(score.metric for score in scores if score.metric in SELECTION_DIRECTIONS)
     raise UserError(f"--best_metric={metric} is not among the scores, which have {', '.join(known)}; see --networks")
   value = found[0].value
   if jax.process_index() != 0 or math.isnan(value):
     return
-  path = workdir / BEST_FOLDER / BEST_FILE
-  before = _read_best(path)
+  best = _read_best(workdir)
   terms = {name: getattr(found[0], name) for name in _TERMS}
   compared = [step]
-  # A best checkpoint by another metric, network or set of clips says nothing of this one.
-  if before is not None and before["terms"] == terms:
-    compared = sorted({*before["compared"], step})
-    gain = value - before["value"] if HIGHER_IS_BETTER[metric] else before["value"] - value
+  # A best checkpoint by another metric, network or set of clips does not compare.
+  if best is not None and best["terms"] == terms:
+    compared = sorted({*best["compared"], step})
+    gain = value - best["value"] if SELECTION_DIRECTIONS[metric] else best["value"] - value
     if not gain > 0:
-      _write_best(path, before | {"compared": compared})
+      _write_best(workdir / BEST_FOLDER, best | {"compared": compared})
       return
   logging.info("step %d is the best so far: %s %.5g", step, metric, value)
-  _write_best(folder / BEST_FILE, {"value": value, "step": step, "terms": terms, "compared": compared})
-  _put_into_place(workdir, folder)
+  _write_best(folder, {"value": value, "step": step, "terms": terms, "compared": compared})
+  _replace_best(workdir, folder)
 
 
-def _put_into_place(workdir: AnyPath, folder: AnyPath) -> None:
-  """Makes the folder the best one."""
+def _write_best(folder: AnyPath, best: Mapping[str, Any]) -> None:
+  with atomic_write(folder / BEST_FILE) as temporary:
+    temporary.write_text(json.dumps(best) + "\n")
+
+
+def _replace_best(workdir: AnyPath, folder: AnyPath) -> None:
   best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
   if is_bucket(workdir):
-    # Without that file, nothing counts as being there: it goes first and comes last.
+    # A folder without BEST_FILE counts as missing, so this file is deleted first and copied last.
     buckets.delete_folder(best / BEST_FILE)
     buckets.delete_folder(best)
     buckets.copy_folder(folder, best, last=BEST_FILE)
@@ -266,13 +253,8 @@ def _put_into_place(workdir: AnyPath, folder: AnyPath) -> None:
   shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _write_best(path: AnyPath, best: Mapping[str, Any]) -> None:
-  with atomic_write(path) as temporary:
-    temporary.write_text(json.dumps(best) + "\n")
-
-
 def _restore_best(workdir: AnyPath) -> None:
-  """Takes back the best checkpoint that a process had put aside when it was killed."""
+  """Restores the best checkpoint if a process was killed in `_replace_best`."""
   best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
   if jax.process_index() == 0 and not is_bucket(workdir) and replaced.exists() and not best.exists():
     replaced.rename(best)

@@ -1,4 +1,4 @@
-"""What is kept of clips that are scored as sets: features and content distances, never the clips."""
+"""Features and content distances of the clips of an evaluation, collected batch by batch and scored as sets."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,45 +7,43 @@ from typing import Any
 import numpy as np
 
 from vidgen_jax.scores.extraction import FeatureExtractor, Features, concatenate
-from vidgen_jax.scores.metrics.bootstrap import mean_interval
 from vidgen_jax.scores.metrics.content_distance import average_content_distance
-from vidgen_jax.scores.metrics.report import Score
-from vidgen_jax.scores.set_metrics import SetOptions, SetScorer
+from vidgen_jax.scores.registry import METRICS
+from vidgen_jax.scores.report import Score
+from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_score
 
 MODEL, REAL = "model", "real"
-"""Subjects that mean something here; any other is a baseline."""
+"""Subjects with a meaning; all others are baselines."""
 
 
 class FeatureCollector:
-  """Takes batches of clips as they are made, and scores them as sets afterwards.
+  """Takes batches of clips, keeps their features only, and scores the sets at the end.
 
-  An instance may be used for one evaluation after another of the same clips, as `vidgen evaluate --follow` does: what
-  does not depend on the model is then computed once.
+  It may be used for several evaluations of the same clips (`vidgen evaluate --follow`): features that do not depend on
+  the model are computed once.
+
+  Args:
+    extractors: feature networks; without any, only the content distance is computed.
+    options: options of the scores.
   """
 
   def __init__(self, extractors: Sequence[FeatureExtractor], *, options: SetOptions) -> None:
-    """Holds nothing yet.
-
-    Args:
-      extractors: feature networks; may be none, which leaves the content distance.
-      options: of the scores.
-    """
     self._extractors, self._options = extractors, options
     self._parts: dict[tuple[int, str, int], list[Features]] = defaultdict(list)
     self._content: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
     self._fixed: set[str] = set()
-    self._clip_shape: tuple[int, ...] | None = None
+    self._clip_shape: tuple[int, ...] = ()
 
   def add(self, subject: str, sample: int, video: np.ndarray) -> None:
-    """Takes whole clips, conditioning frames included.
+    """Adds whole clips, conditioning frames included.
 
     Args:
       subject: 'real', 'model', or a baseline's name.
-      sample: which of the samples drawn for the same clips; 0 where there is one.
+      sample: number of the sample of the same clips, from 0.
       video: uint8[B, T, H, W, C], the same on every process.
 
     Raises:
-      UserError: if a network does not take such clips, or its features are not finite.
+      UserError: if a network does not accept such clips, or its features are not finite.
     """
     if subject in self._fixed:
       return
@@ -56,25 +54,19 @@ class FeatureCollector:
       self._parts[index, subject, sample].append(extractor.extract(video))
 
   def scores(self, *, model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]) -> Iterator[Score]:
-    """The scores of everything that was added; the model's clips are forgotten, the others kept.
+    """The scores of all clips so far; afterwards the model's clips are dropped, the others are kept.
 
     Args:
       model_fields: fields of `Score` that hold for the model.
-      plain_fields: those that hold for the real clips and the baselines: split and num_clips.
+      plain_fields: fields that hold for the real clips and the baselines: split and num_clips.
     """
     subjects = list(dict.fromkeys([*(key[0] for key in self._content), *(key[1] for key in self._parts)]))
     yield from self._content_scores(subjects, model_fields, plain_fields)
     for index, extractor in enumerate(self._extractors):
       (real,) = self._sets(index, REAL)
       scorer = SetScorer(extractor, real, clip_shape=self._clip_shape, options=self._options, real_fields=plain_fields)
-      model = self._sets(index, MODEL)
-      if model:
-        scorer.warn_of_bias(MODEL, model)
-        yield from scorer.score(MODEL, model, **model_fields)
-      yield from scorer.score_real()
-      for subject in subjects:
-        if subject not in (MODEL, REAL):
-          yield from scorer.score(subject, self._sets(index, subject))
+      baselines = {subject: self._sets(index, subject) for subject in subjects if subject not in (MODEL, REAL)}
+      yield from scorer.score_all(MODEL, self._sets(index, MODEL), baselines, **model_fields)
     for held in (self._parts, self._content):
       for key in [key for key in held if MODEL in key]:
         del held[key]
@@ -85,18 +77,12 @@ class FeatureCollector:
     return [concatenate(self._parts[key]) for key in keys]
 
   def _content_scores(
-    self, subjects: list[str], model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]
+    self, subjects: Sequence[str], model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]
   ) -> Iterator[Score]:
+    protocol = f"{METRICS['content_distance'].protocol}, whole clip"
     for subject in subjects:
       samples = [np.concatenate(parts) for (name, _), parts in self._content.items() if name == subject]
       if not samples:
         continue
-      values = np.mean(samples, axis=0)
-      yield Score(
-        subject=subject,
-        metric="content_distance",
-        value=float(values.mean()),
-        protocol="mean colours of frames on [0, 255], whole clip",
-        interval=mean_interval(values),
-        **(dict(plain_fields) | (dict(model_fields) | {"samples": len(samples)} if subject == MODEL else {})),
-      )
+      own = {**model_fields, "samples": len(samples)} if subject == MODEL else {}
+      yield content_score(subject, np.mean(samples, axis=0), protocol=protocol, **{**plain_fields, **own})

@@ -1,8 +1,9 @@
-"""Scores of whole sets of clips: distances to the real set, inception score, diversity; each with its protocol."""
+"""Scores of whole sets of clips: distances to the real set, inception score, diversity."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,39 +11,32 @@ from absl import logging
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.extraction import FeatureExtractor, Features
+from vidgen_jax.scores.metric import Metric, Need
 from vidgen_jax.scores.metrics.bootstrap import mean_interval, statistic_interval
+from vidgen_jax.scores.metrics.classifier_scores import inception_score
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
-from vidgen_jax.scores.metrics.frechet import extrapolated_frechet_distance, frechet_distance_of, in_common_span
-from vidgen_jax.scores.metrics.inception_score import inception_score
-from vidgen_jax.scores.metrics.kernel_distance import kernel_distance
-from vidgen_jax.scores.metrics.report import Score
-
-FRECHET_NAMES = {"i3d": "fvd", "tsn": "fid"}
-"""Frechet distances that have a name: on I3D's logits (FVD), on TSN's last layer but one (MVT-GAN, B.2)."""
-
-KERNEL_NAMES = {"i3d": "kvd"}
-
-OTHER_FRECHET, OTHER_KERNEL = "clip_frechet", "clip_kernel"
-"""On the last layer but one of any other classifier, such as one trained here: no published number compares."""
+from vidgen_jax.scores.metrics.set_distance import (
+  extrapolated_frechet_distance,
+  frechet_distance,
+  in_common_span,
+  kernel_distance,
+)
+from vidgen_jax.scores.registry import METRICS, network_metric
+from vidgen_jax.scores.report import Score
 
 KERNEL_INTERVAL_CLIPS = 2000
 """Larger sets get no interval of the kernel distance, whose cost grows with the square of the number of clips."""
 
 
-def distance_names(network: str) -> tuple[str, str]:
-  """What the Frechet and the kernel distance on a network's features are called in scores."""
-  return FRECHET_NAMES.get(network, OTHER_FRECHET), KERNEL_NAMES.get(network, OTHER_KERNEL)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetOptions:
-  """How sets are scored.
+  """Options of the scores of sets.
 
   Attributes:
-    bootstrap: resamples for the intervals of distances; 0 for none.
-    extrapolate: also gives the Frechet distance for infinitely many clips.
-    splits: of the inception score.
-    seed: of the resamples, and of the halves of the real set.
+    bootstrap: number of resamples for the intervals of distances; 0 for no intervals.
+    extrapolate: whether to compute the Frechet distance for infinitely many clips too.
+    splits: parts over which the inception score is averaged.
+    seed: seed of the resamples and of the halves of the real set.
   """
 
   bootstrap: int = 200
@@ -56,8 +50,44 @@ class SetOptions:
         raise UserError(f"--{name}={getattr(self, name)} must be at least {smallest}")
 
 
+def set_metric_names(network: str, options: SetOptions, *, samples: int) -> set[str]:
+  """Names of the metrics that `SetScorer` computes on a network's output for `samples` samples per condition."""
+  functions = [frechet_distance, kernel_distance, inception_score]
+  functions += [extrapolated_frechet_distance] if options.extrapolate else []
+  functions += [pairwise_cosine_distance] if samples > 1 else []
+  return {network_metric(function, network).row for function in functions}
+
+
+def content_score(subject: str, values: np.ndarray, *, protocol: str = "", **fields: Any) -> Score:
+  """The content distance of a set.
+
+  Args:
+    subject: name of the scored set.
+    values: [N], one per clip, see `average_content_distance`.
+    protocol: the embedding, if it is not the mean colour, and which frames count.
+    **fields: further fields of `Score`.
+  """
+  metric = METRICS["content_distance"]
+  return Score(
+    subject=subject,
+    metric=metric.row,
+    value=float(values.mean()),
+    protocol=protocol or metric.protocol,
+    interval=mean_interval(values),
+    **fields,
+  )
+
+
 class SetScorer:
-  """Scores sets of clips against one real set, by the features of one network."""
+  """Scores sets of clips against one real set, by the features of one network.
+
+  Args:
+    extractor: extractor of the features.
+    real: features of the real clips.
+    clip_shape: (T, H, W, C) of all clips.
+    options: options of the scores.
+    real_fields: `Score` fields of the real set: split and num_clips.
+  """
 
   def __init__(
     self,
@@ -68,58 +98,62 @@ class SetScorer:
     options: SetOptions,
     real_fields: Mapping[str, Any],
   ) -> None:
-    """Takes the real set.
-
-    Args:
-      extractor: that made the features.
-      real: of the real clips.
-      clip_shape: (T, H, W, C) of all clips.
-      options: of the scores.
-      real_fields: `Score` fields of the real set: split and num_clips.
-    """
-    self._extractor, self._options = extractor, options
-    self._real = real
+    self._real, self._options = real, options
+    self._network, self._unbiased = extractor.network, extractor.unbiased
+    self._input = extractor.protocol(clip_shape)
     self._fields = dict(real_fields) | {
       "extractor": extractor.label,
       "extractor_hash": extractor.hash,
       "clip": "x".join(map(str, clip_shape)),
     }
-    self._input = extractor.protocol(clip_shape)
-    self.frechet_name, self.kernel_name = distance_names(extractor.network)
+    self._on_logits = Need.LOGITS in network_metric(frechet_distance, self._network).needs
+    self._how = f"{'logits' if self._on_logits else 'last layer but one'}, {self._input}"
 
-  def score(self, subject: str, samples: Sequence[Features], **fields: Any) -> Iterator[Score]:
-    """All scores of a subject.
+  def score_all(
+    self, subject: str, samples: Sequence[Features], others: Mapping[str, Sequence[Features]], **fields: Any
+  ) -> Iterator[Score]:
+    """Scores of the subject, of the real set, and of other sets, such as those of baselines.
 
     Args:
-      subject: what is scored.
-      samples: l sets; the i-th clips of all of them are samples of one condition.
-      **fields: further fields of `Score`.
+      subject: see `score`.
+      samples: see `score`; where there are few clips for the number of features, the bias is logged.
+      others: sets by subject.
+      **fields: further fields of `Score` for the subject.
+    """
+    if samples:
+      self._warn_of_bias(subject, samples)
+      yield from self.score(subject, samples, **fields)
+    yield from self.score_real()
+    for other, sets in others.items():
+      yield from self.score(other, sets)
 
-    Yields:
-      Distances and the inception score as means over the l sets; for l > 1 also the diversity.
+  def score(self, subject: str, samples: Sequence[Features], **fields: Any) -> Iterator[Score]:
+    """All scores of a subject: distances and inception score as means over its sets; for several sets also diversity.
+
+    Args:
+      subject: name of the scored set.
+      samples: l sets; their i-th clips are samples of one condition.
+      **fields: further fields of `Score`.
     """
     fields = self._fields | fields | {"num_generated": sum(map(len, samples)), "samples": len(samples)}
     yield from self._distances(subject, self._real, samples, fields)
     yield self._inception_score(subject, samples, fields)
     if len(samples) > 1:
-      stacked = np.stack([self._chosen(sample) for sample in samples], axis=1)
-      distances = pairwise_cosine_distance(stacked)
-      protocol = (
-        f"mean pairwise cosine distance of {len(samples)} samples of one condition, {self._layer}, {self._input}"
-      )
+      metric = network_metric(pairwise_cosine_distance, self._network)
+      distances = metric.function(np.stack([self._layer(sample) for sample in samples], axis=1))
       yield Score(
         subject=subject,
-        metric="diversity",
+        metric=metric.row,
         value=float(distances.mean()),
-        protocol=protocol,
+        protocol=f"{metric.protocol.format(samples=len(samples))}, {self._how}",
         interval=mean_interval(distances),
         **fields,
       )
 
   def score_real(self) -> Iterator[Score]:
-    """The real set against itself: two disjoint halves, drawn at random; and its own inception score.
+    """Distances between two random halves of the real set, and its inception score.
 
-    Half as many clips make a larger bias: it is the least that a distance between sets of that size can show.
+    These distances are the smallest that sets of half the size can have: fewer clips have a larger bias.
     """
     halves = self._halves()
     if halves is not None:
@@ -128,109 +162,93 @@ class SetScorer:
       yield from self._distances("real, other half", first, [second], fields)
     yield self._inception_score("real", [self._real], self._fields | {"num_generated": len(self._real)})
 
-  def warn_of_bias(self, name: str, samples: Sequence[Features]) -> None:
-    """Says, where there are few clips for the network's features, how far real clips seem from real ones."""
-    real, fake = self._chosen(self._real), self._chosen(samples[0])
+  def _warn_of_bias(self, name: str, samples: Sequence[Features]) -> None:
+    real, fake = self._layer(self._real), self._layer(samples[0])
     count, size = min(len(real), len(fake)), real.shape[1]
     if count >= 2 * size or count < 2:
       return
-    half, metric = self._halves(), self.frechet_name
+    half, metric = self._halves(), network_metric(frechet_distance, self._network).row
     if half is None:
-      yardstick = "there are too few real clips to tell how large"
+      reference = "there are too few real clips to estimate it"
     else:
-      value = self._frechet(*(self._chosen(part) for part in half))
-      yardstick = f"two halves of the real set, {len(half[0])} clips each, are at {metric} {value:.4g}"
+      value = frechet_distance(*in_common_span(*map(self._layer, half)), unbiased=self._unbiased)
+      reference = f"two halves of the real set, {len(half[0])} clips each, are at {metric} {value:.4g}"
     logging.warning(
       "%s: %d clips are few for a covariance of %d features: %s has a bias; %s; compare equal numbers of clips only",
-      *(name, count, size, metric, yardstick),
+      *(name, count, size, metric, reference),
     )
 
   def _halves(self) -> tuple[Features, Features] | None:
-    """Two disjoint halves of the real set, drawn at random; None for fewer than four clips."""
+    """Two disjoint random halves of the real set; None for fewer than four clips."""
     order = np.random.default_rng(self._options.seed).permutation(len(self._real))
     half = len(order) // 2
     return (self._real[order[:half]], self._real[order[half : 2 * half]]) if half > 1 else None
 
-  def _frechet(self, a: np.ndarray, b: np.ndarray) -> float:
-    return frechet_distance_of(*in_common_span(a, b), unbiased=self._extractor.unbiased)
-
-  @property
-  def _layer(self) -> str:
-    return "logits" if self._extractor.network == "i3d" else "last layer but one"
-
-  def _chosen(self, features: Features) -> np.ndarray:
-    """What distances are taken on."""
-    return features.logits if self._extractor.network == "i3d" else features.features
+  def _layer(self, features: Features) -> np.ndarray:
+    return features.logits if self._on_logits else features.features
 
   def _distances(
     self, subject: str, real: Features, samples: Sequence[Features], fields: Mapping[str, Any]
   ) -> Iterator[Score]:
-    options, unbiased = self._options, self._extractor.unbiased
-    pairs = [(self._chosen(real), self._chosen(sample)) for sample in samples]
+    pairs = [(self._layer(real), self._layer(sample)) for sample in samples]
     if min(len(part) for pair in pairs for part in pair) < 2:
       raise UserError(f"a distance between sets needs two clips on either side; {subject} or the real set has fewer")
-    # Fewer coordinates, where there are few clips; not for the kernel, which divides by the number of features.
+    # The kernel distance divides by the number of features, so it needs the full coordinates.
     spans = [in_common_span(*pair) for pair in pairs]
-    how = f"{self._layer}, {self._input}"
-
-    def frechet(a: np.ndarray, b: np.ndarray) -> float:
-      return frechet_distance_of(a, b, unbiased=unbiased)
-
-    def infinity(a: np.ndarray, b: np.ndarray) -> float:
-      return extrapolated_frechet_distance(a, b, unbiased=unbiased, seed=options.seed)
-
-    covariance = "covariance / (N - 1)" if unbiased else "covariance / N"
-    yield self._mean_score(subject, self.frechet_name, frechet, spans, f"{how}, {covariance}", fields, at_least=0.0)
+    metric = network_metric(frechet_distance, self._network)
+    yield self._mean_score(subject, metric, spans, fields, options={"unbiased": self._unbiased}, at_least=0.0)
     large = max(len(part) for part in pairs[0]) > KERNEL_INTERVAL_CLIPS
-    protocol = f"{how}, unbiased MMD^2, cubic kernel"
-    yield self._mean_score(
-      subject, self.kernel_name, kernel_distance, pairs, protocol, fields, resamples=0 if large else None
-    )
-    if options.extrapolate:
-      name, protocol = f"{self.frechet_name}_infinity", f"{how}, {covariance}, line over 1 / N of 15 sizes"
+    metric = network_metric(kernel_distance, self._network)
+    yield self._mean_score(subject, metric, pairs, fields, resamples=0 if large else None)
+    if self._options.extrapolate:
+      metric = network_metric(extrapolated_frechet_distance, self._network)
+      options = {"unbiased": self._unbiased, "seed": self._options.seed}
       try:
-        yield self._mean_score(subject, name, infinity, spans, protocol, fields, resamples=0)
+        yield self._mean_score(subject, metric, spans, fields, options=options, resamples=0)
       except ValueError as error:
-        logging.warning("no %s of %s: %s", name, subject, error)
+        logging.warning("no %s of %s: %s", metric.row, subject, error)
 
   def _inception_score(self, subject: str, samples: Sequence[Features], fields: Mapping[str, Any]) -> Score:
-    splits = self._options.splits
-
-    def score(logits: np.ndarray) -> float:
-      return inception_score(logits, num_splits=splits)
-
-    protocol = self._input if splits == 1 else f"{self._input}, mean of {splits} splits, drawn at random"
-    # The files of a folder are in the order of their classes, of which a part of them would then hold a few only.
+    splits, metric = self._options.splits, network_metric(inception_score, self._network)
+    how = self._input if splits == 1 else f"{self._input}, mean of {splits} splits, drawn at random"
+    # Files of a folder are sorted by class, so that a split of neighbouring clips would hold few classes.
     order = np.random.default_rng(self._options.seed).permutation
     sets = [(sample.logits[order(len(sample))],) for sample in samples]
     try:
-      return self._mean_score(subject, "inception_score", score, sets, protocol, fields, at_least=1.0)
+      return self._mean_score(subject, metric, sets, fields, how=how, options={"num_splits": splits}, at_least=1.0)
     except ValueError as error:
       raise UserError(f"--splits={splits}: {error}") from error
 
   def _mean_score(
     self,
     subject: str,
-    metric: str,
-    statistic: Callable[..., float],
+    metric: Metric,
     sets: Sequence[tuple[np.ndarray, ...]],
-    protocol: str,
     fields: Mapping[str, Any],
     *,
+    how: str = "",
+    options: Mapping[str, Any] | None = None,
     resamples: int | None = None,
     at_least: float = -math.inf,
   ) -> Score:
-    """Of one set, with an interval over clips; of several the mean, with an interval over sets (Inbetweening, 4.2)."""
-    options = self._options
-    resamples = options.bootstrap if resamples is None else resamples
-    values = [statistic(*one) for one in sets]
+    """One set: its value with an interval over clips; several: mean and interval over sets (Inbetweening, 4.2)."""
+    statistic = functools.partial(metric.function, **(options or {}))
+    resamples = self._options.bootstrap if resamples is None else resamples
+    seed, values = self._options.seed, [statistic(*one) for one in sets]
+    protocol = [how or self._how, metric.protocol.format(divisor="(N - 1)" if self._unbiased else "N")]
     if len(values) == 1:
       interval = statistic_interval(
-        statistic, values[0], sets[0], at_least=at_least, num_resamples=resamples, seed=options.seed
+        statistic, values[0], sets[0], at_least=at_least, num_resamples=resamples, seed=seed
       )
-      protocol += f", interval over clips, {resamples} resamples" if interval else ""
+      protocol += [f"interval over clips, {resamples} resamples"] if interval else []
     else:
-      interval = mean_interval(np.array(values), seed=options.seed) if options.bootstrap else None
-      protocol += f", mean and interval over {len(values)} sets of samples"
-    value = float(np.mean(values))
-    return Score(subject=subject, metric=metric, value=value, protocol=protocol, interval=interval, **fields)
+      interval = mean_interval(np.array(values), seed=seed) if self._options.bootstrap else None
+      protocol += [f"mean and interval over {len(values)} sets of samples"]
+    return Score(
+      subject=subject,
+      metric=metric.row,
+      value=float(np.mean(values)),
+      protocol=", ".join(filter(None, protocol)),
+      interval=interval,
+      **fields,
+    )

@@ -1,4 +1,4 @@
-"""The baselines' clips, by hand."""
+"""Clips of the baselines, by hand."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def _clip(*values: int) -> np.ndarray:
   [
     ((0, 1, 2), [1, 2, 3, 3, 3, 3]),
     ((0, 5), [1, 1, 1, 1, 1, 6]),
-    ((2, 4), [3, 3, 3, 3, 5, 5]),  # before the first conditioning frame stands that one
+    ((2, 4), [3, 3, 3, 3, 5, 5]),  # the first conditioning frame also fills the frames before it
     ((5,), [6, 6, 6, 6, 6, 6]),
   ],
 )
@@ -29,11 +29,11 @@ def test_copy_last_by_hand(conditioning_indices, expected):
 @pytest.mark.parametrize(
   ("conditioning_indices", "expected"),
   [
-    # From 10 to 50 in four frames; frames in between are not looked at, nor is the first given one.
+    # From 10 to 50 in four frames; the frames in between are not read, nor is the first conditioning frame.
     ((0, 1), [99, 10, 20, 30, 40, 50]),
     # From 99 to 50 in five frames of 9.8: 89.2, 79.4, 69.6, 59.8.
     ((0, 5), [99, 89, 79, 70, 60, 50]),
-    # 10 stands before it is given; to 7 in two frames, 8.5 rounds to even; then 43 in two frames, 28.5 as well.
+    # 10 fills frame 0; to 7 in two frames, 8.5 rounds to even; then to 50 in two frames, 28.5 rounds to even.
     ((1, 3), [10, 10, 8, 7, 28, 50]),
     ((5,), [50] * 6),
     ((0, 1, 2, 3, 4, 5), [99, 10, 7, 7, 7, 50]),
@@ -49,7 +49,7 @@ def test_cross_fade_does_not_wrap_around():
 
 
 @pytest.mark.parametrize("conditioning_indices", [(0, 1), (0, 4), (2,), ()])
-def test_black_and_noise_keep_the_given_frames_and_no_other(conditioning_indices):
+def test_black_and_noise_keep_the_conditioning_frames_only(conditioning_indices):
   video = np.random.default_rng(0).integers(1, 256, (2, 5, 4, 5, 3), dtype=np.uint8)
   conditioning = list(conditioning_indices)
   generated = [frame for frame in range(5) if frame not in conditioning]
@@ -68,15 +68,15 @@ def test_black_and_noise_keep_the_given_frames_and_no_other(conditioning_indices
   [
     ((0, 1), [40, 30, 30, 30]),  # prediction: copies
     ((0, 3), [40, 30, 20, 10]),  # inbetweening: a cross-fade
-    ((0, 2), [40, 40, 20, 20]),  # the last frame is not known
+    ((0, 2), [40, 40, 20, 20]),  # the last frame is unknown
     ((), [0, 0, 0, 0]),
   ],
 )
-def test_the_simplest_guess_uses_given_frames_only(conditioning_indices, expected):
+def test_simplest_guess_uses_conditioning_frames_only(conditioning_indices, expected):
   assert baselines.simplest_guess(_clip(40, 30, 20, 10), conditioning_indices).ravel().tolist() == expected
 
 
-def test_mistakes_are_named():
+def test_wrong_input_raises():
   video = np.zeros((1, 3, 2, 2, 3), np.uint8)
   generator = np.random.default_rng(0)
   for baseline in (baselines.cross_fade, baselines.black, lambda *a: baselines.noise(*a, generator)):

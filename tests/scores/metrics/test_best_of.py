@@ -1,9 +1,9 @@
-"""Best of l samples, on scores small enough to see the answer."""
+"""Best of l samples, by hand and against numpy."""
 
 import numpy as np
 import pytest
 
-from vidgen_jax.scores.metrics.best_of import BestOfCurve, BestOfSamples, best_of_samples, curve_counts
+from vidgen_jax.scores.metrics.best_of import BestOfCurve, BestOfSamples, curve_counts
 
 DIRECTIONS = {"psnr": True, "error": False}
 SAMPLES = [
@@ -13,8 +13,15 @@ SAMPLES = [
 ]
 
 
-def test_each_metric_and_clip_chooses_its_own_sample():
-  found = best_of_samples(lambda index: SAMPLES[index], 3, DIRECTIONS)
+def best_of(samples, directions):
+  kept = BestOfSamples(directions)
+  for scores in samples:
+    kept.add(scores)
+  return kept.result()
+
+
+def test_each_metric_and_clip_selects_its_own_sample():
+  found = best_of(SAMPLES, DIRECTIONS)
   np.testing.assert_array_equal(found.best["psnr"], [25.0, 31.0])
   np.testing.assert_array_equal(found.best["error"], [1.0, 3.0])
   np.testing.assert_allclose(found.mean["psnr"], [23.0, 30.0])
@@ -22,8 +29,8 @@ def test_each_metric_and_clip_chooses_its_own_sample():
   assert found.num_samples == 3
 
 
-def test_frames_are_chosen_by_the_mean_over_the_clip():
-  # Clip 0: means 2 and 2.5, so the second sample's curve is kept whole, although its first frame is the worse one.
+def test_samples_are_selected_by_the_mean_over_the_clip():
+  # Clip 0: means 2 and 2.5, so all frames of the second sample are kept, although its first frame is worse.
   kept = BestOfSamples({"psnr": True})
   kept.add({"psnr": [[3.0, 1.0], [5.0, 5.0]]})
   kept.add({"psnr": [[0.0, 5.0], [4.0, 4.0]]})
@@ -32,29 +39,16 @@ def test_frames_are_chosen_by_the_mean_over_the_clip():
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
-def test_a_sample_without_score_loses(order):
+def test_sample_without_score_loses(order):
   samples = [{"error": [np.nan, np.nan]}, {"error": [7.0, np.nan]}]
-  found = best_of_samples(lambda index: samples[order[index]], 2, {"error": False})
+  found = best_of([samples[index] for index in order], {"error": False})
   np.testing.assert_array_equal(found.best["error"], [7.0, np.nan])
   np.testing.assert_array_equal(found.mean["error"], [7.0, np.nan])
 
 
-def test_only_scores_are_held():
-  drawn = []
-
-  def score(index):
-    drawn.append(index)
-    return SAMPLES[index]
-
-  best_of_samples(score, 2, DIRECTIONS)
-  assert drawn == [0, 1]
-
-
-def test_misuse_is_named():
+def test_wrong_input_raises():
   with pytest.raises(ValueError, match="no sample"):
     BestOfSamples(DIRECTIONS).result()
-  with pytest.raises(ValueError, match="num_samples"):
-    best_of_samples(lambda index: SAMPLES[index], 0, DIRECTIONS)
   with pytest.raises(ValueError, match="expected scores"):
     BestOfSamples(DIRECTIONS).add({"psnr": [1.0]})
   kept = BestOfSamples({"psnr": True})
@@ -85,7 +79,7 @@ def test_curves_by_hand():
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])
-def test_curves_are_those_of_all_samples_at_once(higher_is_better):
+def test_curves_equal_those_of_all_samples_at_once(higher_is_better):
   scores = np.random.default_rng(0).normal(size=(20, 5, 4))
   curve = curve_of(scores, (1, 2, 5, 10, 20, 50), higher_is_better=higher_is_better)
   assert list(curve.best) == [1, 2, 5, 10, 20]
@@ -100,7 +94,7 @@ def test_curves_are_those_of_all_samples_at_once(higher_is_better):
   np.testing.assert_allclose(curve.mean, scores.mean(axis=(0, 1)), rtol=1e-12)
 
 
-def test_clips_without_score_are_left_out_of_curves():
+def test_curves_ignore_clips_without_score():
   curve = curve_of([[[1.0, np.nan], [np.nan, np.nan]]], (1,))
   np.testing.assert_array_equal(curve.best[1], [1.0, np.nan])
 
@@ -115,14 +109,14 @@ def test_clips_without_score_are_left_out_of_curves():
     (200, (1, 2, 5, 10, 20, 50, 100, 200)),
   ],
 )
-def test_counts_of_curves(samples, counts):
+def test_curve_counts(samples, counts):
   assert curve_counts(samples) == counts
 
 
-def test_misuse_of_curves_is_named():
-  with pytest.raises(ValueError, match="from 1 on"):
+def test_wrong_input_of_curves_raises():
+  with pytest.raises(ValueError, match="each at least 1"):
     BestOfCurve(())
-  with pytest.raises(ValueError, match="from 1 on"):
+  with pytest.raises(ValueError, match="each at least 1"):
     BestOfCurve((0, 1))
   with pytest.raises(ValueError, match=r"\[B, T\], got shape \(2,\)"):
     BestOfCurve((1,)).add([1.0, 2.0])

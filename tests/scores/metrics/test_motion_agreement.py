@@ -1,11 +1,11 @@
-"""Agreement of motion fields with a square whose path, and kernels whose motion, are known."""
+"""Agreement of motion fields with a square on a known path."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.motion import combine_flows, expected_flow
+from vidgen_jax.gans.trivd.motion_fields import combine_flows, expected_flow
 from vidgen_jax.scores.metrics.motion_agreement import (
   compare_motion,
   compare_vectors,
@@ -17,10 +17,10 @@ from vidgen_jax.scores.metrics.motion_agreement import (
 from vidgen_jax.scores.metrics.trajectory import object_centroid
 
 SIZE = 24
-# (row, column) of the square's first pixel: two pixels right, one up, stands still, one down and one left, is gone.
+# (row, column) of the square's first pixel: two pixels right, one up, no motion, one down and one left, missing.
 PATH = ((8, 4), (8, 6), (7, 6), (7, 6), (8, 5), None, (12, 12))
 MOTIONS = ((2, 0), (0, -1), (0, 0), (-1, 1))
-"""(dx, dy) from each frame to the next, as far as the square is there."""
+"""(dx, dy) from each frame to the next, until the square is missing."""
 
 
 def _clip(path=PATH) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_displacements_are_columns_then_rows():
   assert not displacements(object_centroid(_clip()), (0,))[1].any()
 
 
-def test_the_motion_is_read_where_the_object_is_and_weighed_by_brightness():
+def test_mean_motion_is_weighted_by_the_brightness_of_the_object():
   video = _clip()[:, 1:3]
   flow = np.full((1, 2, SIZE, SIZE, 2), 100.0, np.float32)
   flow[0, 0, 8:12, 6:10] = (2.0, 0.0)
@@ -53,7 +53,7 @@ def test_the_motion_is_read_where_the_object_is_and_weighed_by_brightness():
   motion, seen = mean_motion(flow, video)
   np.testing.assert_allclose(motion, [[(2.0, 0.0), (0.0, -1.0)]], atol=1e-6)
   assert seen.all()
-  # Half the square at half the brightness, and still: (2 * 200 + 0 * 100) / 300.
+  # Half of the square has half the brightness and no motion: (2 * 200 + 0 * 100) / 300.
   video[0, 0, 8:12, 8:10, 2] = 100
   flow[0, 0, 8:12, 8:10] = 0.0
   np.testing.assert_allclose(mean_motion(flow, video)[0][0, 0], [4 / 3, 0.0], atol=1e-6)
@@ -73,7 +73,7 @@ def test_a_field_turned_by_an_angle_is_off_by_that_angle(turn):
   assert (found.frames, found.still, found.absent) == (3, 1, 2)
 
 
-def test_means_are_of_frames_and_a_motion_of_no_length_is_90_degrees_off():
+def test_motion_of_length_zero_counts_as_90_degrees_off():
   true = np.array([[[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]]])
   found = compare_vectors(np.array([[[2.0, 0.0], [0.0, 0.0], [0.0, 5.0]]]), true, known=np.ones((1, 3), bool))
   # 0, 90 and 90 degrees; lengths 7 over 6; means (2, 5) / 3 and (4, 2) / 3.
@@ -81,7 +81,7 @@ def test_means_are_of_frames_and_a_motion_of_no_length_is_90_degrees_off():
   assert found == pytest.approx((1 / 3, 60.0, 7 / 6, correlation, 3, 0, 0))
 
 
-def test_the_threshold_counts_motion_that_reaches_it():
+def test_threshold_includes_motion_equal_to_it():
   arguments = (_field([(1, 0)] * 6), _clip(), _clip(), range(1, 7))
   assert compare_motion(*arguments, least_motion=1.0).frames == 3
   # The diagonal step has length 1.41.
@@ -91,7 +91,7 @@ def test_the_threshold_counts_motion_that_reaches_it():
   assert np.isnan([nothing.cosine, nothing.angle, nothing.length_ratio]).all()
 
 
-def test_the_generated_object_is_looked_at_and_the_true_one_compared_with():
+def test_flow_is_read_at_the_generated_object_and_compared_with_the_true_motion():
   truth = _clip()
   generated = np.roll(truth, 5, axis=2)  # lower by five rows
   generated[0, 4] = 0  # and missing in a frame
@@ -120,7 +120,7 @@ def test_kernels_that_move_the_square_agree_at_every_resolution():
   assert found[4:] == (4, 0, 0)
 
 
-def test_baselines_stand_where_they_must():
+def test_baselines_score_their_expected_values():
   rng = np.random.default_rng(0)
   clips = np.concatenate([_clip([(r, c) for r, c in rng.integers(0, 20, (9, 2))]) for _ in range(40)])
   found = motion_baselines(clips, range(1, 9), seed=3)
@@ -135,7 +135,7 @@ def test_baselines_stand_where_they_must():
   assert found["random"] != motion_baselines(clips, range(1, 9), seed=4)["random"]
 
 
-def test_the_constant_baseline_is_the_best_one_direction():
+def test_constant_baseline_has_the_best_direction():
   # Twice to the right, once down: the best direction is (2, 1) / sqrt(5), and the mean cosine sqrt(5) / 3.
   found = motion_baselines(_clip(((4, 4), (4, 6), (4, 10), (5, 10), (5, 10))), range(1, 5), seed=0)["constant"]
   assert found.cosine == pytest.approx(np.sqrt(5) / 3, abs=1e-3)
@@ -144,7 +144,7 @@ def test_the_constant_baseline_is_the_best_one_direction():
   assert found.angle == pytest.approx(angles.mean(), abs=0.1)
 
 
-def test_correlation_by_hand_is_blind_to_what_all_have_in_common():
+def test_correlation_by_hand_ignores_common_motion():
   true = np.array([[[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]])
   predicted = np.array([[[2.0, 1.0], [0.0, 1.0], [-2.0, -2.0]]])
   known = np.ones((1, 3), bool)
@@ -167,7 +167,7 @@ def test_drift_is_the_mean_over_clips_and_pixels():
   np.testing.assert_allclose(drift(field), np.zeros((2, 1, 1, 2)), atol=1e-6)
 
 
-def test_misuse_is_named():
+def test_wrong_input_raises():
   with pytest.raises(ValueError, match="flow must be"):
     compare_motion(_field([(1, 0)] * 5), _clip(), _clip(), range(1, 7))
   with pytest.raises(ValueError, match="least_motion > 0"):

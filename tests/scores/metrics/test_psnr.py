@@ -1,4 +1,4 @@
-"""PSNR against hand-derived numbers and scikit-image."""
+"""PSNR against values by hand and scikit-image."""
 
 import jax
 import numpy as np
@@ -18,7 +18,6 @@ def test_by_hand():
   truth = np.full((1, 2, 4, 4, 1), 0.5, np.float32)
   prediction = truth + np.array([0.1, 0.01], np.float32).reshape(1, 2, 1, 1, 1)
   np.testing.assert_allclose(psnr.frame_psnr(prediction, truth, data_range=1.0), [[20.0, 40.0]], atol=1e-3)
-  np.testing.assert_allclose(psnr.clip_psnr(prediction, truth, data_range=1.0), [30.0], atol=1e-3)
   # Mean squared error (0.01 + 0.0001) / 2 = 0.00505, and -10 log10(0.00505) = 22.967.
   np.testing.assert_allclose(psnr.pooled_psnr(prediction, truth, data_range=1.0), [22.967], atol=1e-3)
 
@@ -29,18 +28,18 @@ def test_uint8_is_not_subtracted_modulo_256():
   np.testing.assert_allclose(psnr.frame_psnr(prediction, truth, data_range=255), [[28.131]], atol=1e-3)
 
 
-def test_equals_scikit_image_also_under_jit():
+def test_equals_scikit_image_with_and_without_jit():
   prediction, truth = _pair()
   expected = [
     [peak_signal_noise_ratio(t, p, data_range=255) for t, p in zip(truths, predictions, strict=True)]
     for truths, predictions in zip(truth, prediction, strict=True)
   ]
   np.testing.assert_allclose(psnr.frame_psnr(prediction, truth, data_range=255), expected, rtol=1e-5)
-  compiled = jax.jit(lambda p, t: psnr.clip_psnr(p, t, data_range=255))
-  np.testing.assert_allclose(compiled(prediction, truth), np.mean(expected, axis=1), rtol=1e-5)
+  compiled = jax.jit(lambda p, t: psnr.frame_psnr(p, t, data_range=255))
+  np.testing.assert_allclose(compiled(prediction, truth), expected, rtol=1e-5)
 
 
-def test_identical_frames_get_the_stated_maximum():
+def test_identical_frames_score_the_maximum():
   prediction, truth = _pair()
   prediction[0, 1] = truth[0, 1]
   found = np.asarray(psnr.frame_psnr(prediction, truth, data_range=255))
@@ -49,8 +48,8 @@ def test_identical_frames_get_the_stated_maximum():
   np.testing.assert_allclose(psnr.pooled_psnr(truth, truth, data_range=255), [psnr.MAX_PSNR] * 2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("function", [psnr.frame_psnr, psnr.clip_psnr, psnr.pooled_psnr])
-def test_wrong_ranges_types_and_shapes(function):
+@pytest.mark.parametrize("function", [psnr.frame_psnr, psnr.pooled_psnr])
+def test_wrong_ranges_types_and_shapes_raise(function):
   prediction, truth = _pair()
   with pytest.raises(ValueError, match="data_range=255"):
     function(prediction, truth, data_range=1.0)

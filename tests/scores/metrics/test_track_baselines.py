@@ -1,10 +1,10 @@
-"""Places on straight lines, by hand."""
+"""Positions on straight lines, by hand."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.scores.metrics.track_baselines import linear_extrapolation, linear_interpolation, track_scores
+from vidgen_jax.scores.metrics.track_baselines import linear_extrapolation, linear_interpolation, track_baselines
 from vidgen_jax.scores.metrics.trajectory import Track
 
 _UNKNOWN = (99.0, 99.0)
@@ -16,17 +16,8 @@ def _track(*places, missing=()) -> Track:
   return Track(jnp.array([places], jnp.float32), jnp.array(presence))
 
 
-def _square(*places: tuple[int, int]) -> np.ndarray:
-  """uint8[1, T, 24, 24, 3]: a square of 4x4 whose first pixel lies at each place; (-1, -1) draws none."""
-  video = np.zeros((1, len(places), 24, 24, 3), np.uint8)
-  for frame, (row, column) in enumerate(places):
-    if row >= 0:
-      video[0, frame, row : row + 4, column : column + 4] = (0, 0, 200)
-  return video
-
-
 def test_extrapolation_by_hand():
-  # Velocity (1, 2) of the last two frames; the first frame, which went elsewhere, has no say.
+  # Velocity (1, 2) of the last two frames; the first frame does not count.
   track = _track((0, 0), (2, 2), (3, 4), _UNKNOWN, _UNKNOWN)
   found = linear_extrapolation(track, (0, 1, 2))
   np.testing.assert_array_equal(found.centroid, [[[0, 0], [2, 2], [3, 4], [4, 6], [5, 8]]])
@@ -55,19 +46,17 @@ def test_interpolation_by_hand():
     linear_interpolation(track, ())
 
 
-def test_scores_count_generated_frames_only():
-  # The object turned: it went to (4, 6) as foreseen, then to (5, 11) where (5, 8) was foreseen: errors 0 and 3.
-  found = track_scores(_square((0, 0), (2, 2), (3, 4), (4, 6), (5, 11)), (0, 1, 2))
-  assert list(found) == ["linear_extrapolation"]
-  np.testing.assert_allclose(found["linear_extrapolation"].error, [1.5], atol=1e-5)
-  # Half way between (0, 0) and (8, 12) is (4, 6), where the object is 5 pixels away in a triangle of 3, 4 and 5.
-  found = track_scores(_square((0, 0), (7, 10), (8, 12)), (0, 2))
-  assert list(found) == ["linear_interpolation"]
-  np.testing.assert_allclose(found["linear_interpolation"].error, [5.0], atol=1e-5)
-  lost = track_scores(_square((0, 0), (7, 10), (-1, -1)), (0, 2))["linear_interpolation"]
-  assert np.isnan(lost.error).all() and lost.presence == 0
+def test_baseline_fits_the_conditioning_frames():
+  track = _track((0, 0), (2, 2), (3, 4), (4, 6), (5, 11))
+  for indices, name, baseline in [
+    ((0, 1, 2), "linear_extrapolation", linear_extrapolation),
+    ((0, 2), "linear_interpolation", linear_interpolation),
+  ]:
+    ((found, predicted),) = track_baselines(track, indices).items()
+    assert found == name
+    np.testing.assert_array_equal(predicted.centroid, baseline(track, indices).centroid)
 
 
 @pytest.mark.parametrize("conditioning_indices", [(), (0,), (3,), (2, 3), (0, 1, 2, 3)])
-def test_without_a_line_there_is_no_score(conditioning_indices):
-  assert track_scores(_square(*[(4, 4)] * 4), conditioning_indices) == {}
+def test_no_baseline_without_a_line(conditioning_indices):
+  assert track_baselines(_track(*[(4, 4)] * 4), conditioning_indices) == {}

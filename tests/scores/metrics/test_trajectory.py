@@ -1,13 +1,19 @@
-"""The object's place, on images whose answer is known by construction."""
+"""Position of an object and errors of tracks, by hand."""
 
 import numpy as np
 import pytest
 
-from vidgen_jax.scores.metrics.trajectory import Track, centroid_error, compare_tracks, object_centroid
+from vidgen_jax.scores.metrics.trajectory import (
+  Track,
+  centroid_error,
+  object_centroid,
+  penalised_centroid_error,
+  presence,
+)
 
 
 def _square(places: list[tuple[int, int]], *, size: int = 24, side: int = 4, colour=(0, 0, 200)) -> np.ndarray:
-  """uint8[1, T, size, size, 3]: a square whose first pixel lies at each place; (-1, -1) draws none."""
+  """uint8[1, T, size, size, 3]: a square whose first pixel is at these positions; (-1, -1) draws none."""
   video = np.zeros((1, len(places), size, size, 3), np.uint8)
   for frame, (row, column) in enumerate(places):
     if row >= 0:
@@ -47,33 +53,34 @@ def test_thresholds():
 
 def test_error_presence_and_penalty_by_hand():
   truth = _square([(4, 4), (4, 4), (4, 4), (-1, -1)], size=30)
-  # Off by (3, 4): 5 px; exact: 0 px; missing; the last frame has no truth and does not count, whatever is predicted.
-  score = centroid_error(_square([(7, 8), (4, 4), (-1, -1), (9, 9)], size=30), truth)
-  np.testing.assert_allclose(score.error, [2.5], atol=1e-5)
-  np.testing.assert_allclose(score.presence, [2 / 3], atol=1e-6)
+  # Off by (3, 4): 5 px; exact: 0 px; missing; the last frame has no true object and does not count.
+  prediction = _square([(7, 8), (4, 4), (-1, -1), (9, 9)], size=30)
+  tracks = (object_centroid(prediction), object_centroid(truth), (30, 30))
+  np.testing.assert_allclose(centroid_error(*tracks), [2.5], atol=1e-5)
+  np.testing.assert_allclose(presence(*tracks), [2 / 3], atol=1e-6)
   # Half the diagonal of 30x30 is 15 sqrt(2) = 21.2132: (5 + 0 + 21.2132) / 3 = 8.7377.
-  np.testing.assert_allclose(score.penalised_error, [8.7377], atol=1e-4)
+  np.testing.assert_allclose(penalised_centroid_error(*tracks), [8.7377], atol=1e-4)
 
 
 def test_nothing_to_compare_is_nan():
-  empty, full = _square([(-1, -1)]), _square([(4, 4)])
-  gone = centroid_error(empty, full)
-  assert np.isnan(gone.error).all() and gone.presence == 0 and gone.penalised_error > 0
-  assert all(np.isnan(value).all() for value in centroid_error(full, empty))
+  empty, full = object_centroid(_square([(-1, -1)])), object_centroid(_square([(4, 4)]))
+  lost = (empty, full, (24, 24))
+  assert np.isnan(centroid_error(*lost)).all() and presence(*lost) == 0 and penalised_centroid_error(*lost) > 0
+  for metric in (centroid_error, penalised_centroid_error, presence):
+    assert np.isnan(metric(full, empty, (24, 24))).all()
 
 
-def test_misuse_is_named():
+def test_wrong_video_raises():
   with pytest.raises(TypeError, match="uint8"):
     object_centroid(np.zeros((1, 1, 8, 8, 3), np.float32))
   with pytest.raises(ValueError, match="B, T, H, W, C"):
     object_centroid(np.zeros((8, 8, 3), np.uint8))
   with pytest.raises(ValueError, match="threshold"):
     object_centroid(np.zeros((1, 1, 8, 8, 3), np.uint8), threshold=25.0)
-  with pytest.raises(ValueError, match="differ in shape"):
-    centroid_error(_square([(1, 1)]), _square([(1, 1)] * 2))
 
 
-def test_compare_tracks_takes_tracks_without_images():
-  here = Track(np.array([[[1.0, 1.0]]], np.float32), np.array([[True]]))
-  there = Track(np.array([[[4.0, 5.0]]], np.float32), np.array([[True]]))
-  np.testing.assert_allclose(compare_tracks(here, there, frame_size=(8, 8)).error, [5.0], atol=1e-6)
+def test_take_selects_frames_of_a_track():
+  track = Track(np.arange(8.0).reshape(1, 4, 2), np.array([[True, False, True, True]]))
+  taken = track.take(np.array([1, 3]))
+  np.testing.assert_array_equal(taken.centroid, [[[2, 3], [6, 7]]])
+  np.testing.assert_array_equal(taken.presence, [[False, True]])

@@ -1,1 +1,1 @@
-"""Scores of generated video, each with the protocol it was computed under."""
+"""Metrics of generated video: pure functions, and in each module a tuple `METRICS` that describes its own."""

@@ -1,7 +1,7 @@
-"""What a model must beat: clips made of the conditioning frames by those who know nothing else.
+"""Trivial predictions from the conditioning frames, which a model has to outperform.
 
-All take real clips and return whole clips of the same shape, the conditioning frames in their places. Conditioning frames are told
-by their 0-based indices, in ascending order.
+Each takes real clips and returns whole clips of the same shape that keep the conditioning frames. Conditioning frames
+are given by 0-based indices in ascending order.
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from vidgen_jax.ops.conditioning import generated_indices
 
 
 def copy_last(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
-  """Every frame repeats the last conditioning frame before it; those before the first conditioning frame repeat that one.
+  """Each frame repeats the last conditioning frame before it, or the first one if there is none before it.
 
   Args:
-    video: [B, T, H, W, C], of any dtype; only the conditioning frames are looked at.
+    video: [B, T, H, W, C], any dtype; only the conditioning frames are read.
     conditioning_indices: at least one index.
 
   Returns:
     [B, T, H, W, C] of the same dtype.
 
   Raises:
-    ValueError: if `video` is not [B, T, H, W, C], no frame is given, or an index is out of order or range.
+    ValueError: if `video` is not [B, T, H, W, C], or there is no index, or an index is out of order or range.
   """
   conditioning = _checked(video, conditioning_indices, at_least=1)
   before = np.searchsorted(conditioning, np.arange(video.shape[1]), side="right") - 1
@@ -30,17 +30,17 @@ def copy_last(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndar
 
 
 def black(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
-  """Black but for the conditioning frames: what a model shows that forgot its object; it scores well on a black ground.
+  """Black frames: scores well on clips with a black background although the object is missing.
 
   Args:
-    video: uint8[B, T, H, W, C]; only the conditioning frames are looked at.
-    conditioning_indices: indices; may be none.
+    video: uint8[B, T, H, W, C]; only the conditioning frames are read.
+    conditioning_indices: indices; may be empty.
 
   Returns:
     uint8[B, T, H, W, C].
 
   Raises:
-    TypeError: if `video` is not uint8, where 0 might not be black.
+    TypeError: if `video` is not uint8.
     ValueError: if `video` is not [B, T, H, W, C], or an index is out of order or range.
   """
   conditioning = _checked(video, conditioning_indices)
@@ -51,19 +51,12 @@ def black(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
 
 
 def noise(video: np.ndarray, conditioning_indices: Sequence[int], generator: np.random.Generator) -> np.ndarray:
-  """Uniform noise in 0..255 but for the conditioning frames.
+  """Uniform noise in 0..255; arguments and errors as in `black`.
 
   Args:
-    video: uint8[B, T, H, W, C]; only the conditioning frames are looked at.
-    conditioning_indices: indices; may be none.
-    generator: of the noise.
-
-  Returns:
-    uint8[B, T, H, W, C].
-
-  Raises:
-    TypeError: if `video` is not uint8.
-    ValueError: if `video` is not [B, T, H, W, C], or an index is out of order or range.
+    video: uint8[B, T, H, W, C].
+    conditioning_indices: indices; may be empty.
+    generator: source of the noise.
   """
   _checked(video, conditioning_indices)
   _check_uint8(video, "noise")
@@ -74,13 +67,13 @@ def noise(video: np.ndarray, conditioning_indices: Sequence[int], generator: np.
 
 
 def cross_fade(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
-  """Blends linearly from each conditioning frame into the next (the trivial inbetweening, Inbetweening).
+  """Linear blend from each conditioning frame to the next (the trivial method of Inbetweening).
 
-  Past the last conditioning frame it blends into the clip's true last frame, which a predictor does not know: beside
-  predictions it is no competitor but a yardstick. Before the first conditioning frame it repeats that one.
+  Before the first conditioning frame, it repeats that one. After the last one, it blends into the true last frame of
+  the clip, which a predictor does not know: there it is a reference, not a competitor.
 
   Args:
-    video: uint8[B, T, H, W, C]; only the conditioning frames and the last are looked at.
+    video: uint8[B, T, H, W, C]; only the conditioning frames and the last frame are read.
     conditioning_indices: at least one index.
 
   Returns:
@@ -88,7 +81,7 @@ def cross_fade(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.nda
 
   Raises:
     TypeError: if `video` is not uint8.
-    ValueError: if `video` is not [B, T, H, W, C], no frame is given, or an index is out of order or range.
+    ValueError: if `video` is not [B, T, H, W, C], or there is no index, or an index is out of order or range.
   """
   conditioning = _checked(video, conditioning_indices, at_least=1)
   _check_uint8(video, "cross_fade")
@@ -96,10 +89,10 @@ def cross_fade(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.nda
   keys = np.union1d(conditioning, num_frames - 1)
 
   def blend(frame: int) -> np.ndarray:
-    place = int(np.searchsorted(keys, frame))
-    if keys[place] == frame or place == 0:
-      return video[:, keys[place]]
-    left, right = (int(key) for key in keys[place - 1 : place + 1])
+    following = int(np.searchsorted(keys, frame))
+    if keys[following] == frame or following == 0:
+      return video[:, keys[following]]
+    left, right = (int(key) for key in keys[following - 1 : following + 1])
     share = np.float32(frame - left) / np.float32(right - left)
     first, last = (video[:, key].astype(np.float32) for key in (left, right))
     return np.rint((np.float32(1) - share) * first + share * last).astype(np.uint8)
@@ -108,14 +101,14 @@ def cross_fade(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.nda
 
 
 def simplest_guess(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
-  """What to show beside a model: the first thing one would try with these conditioning frames, and no others.
+  """The natural trivial prediction to show next to a model's, which uses nothing but the conditioning frames.
 
-  A cross-fade where the clip's last frame is given, copies of the last conditioning frame where it is not, black where nothing
-  is given.
+  A cross-fade if the last frame of the clip is a conditioning frame, otherwise copies of the last conditioning frame,
+  and black clips without conditioning frames.
 
   Args:
-    video: uint8[B, T, H, W, C]; only the conditioning frames are looked at.
-    conditioning_indices: indices; may be none.
+    video: uint8[B, T, H, W, C]; only the conditioning frames are read.
+    conditioning_indices: indices; may be empty.
 
   Returns:
     uint8[B, T, H, W, C].

@@ -1,34 +1,33 @@
-"""Best of l samples: what a stochastic predictor can do if it may try l times (protocol of SAVP, section 4.3).
+"""Best of l samples, the protocol for stochastic predictors (SAVP, section 4.3).
 
-For every clip and every metric on its own, the sample whose mean over the clip is best is kept. Samples are fed one at
-a time, so that only scores are held, never l videos.
+For each clip and each metric separately, the sample with the best mean over the clip is kept. Samples are added one at
+a time, so that memory holds scores of all samples but never l videos.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 _CURVE = "score"
-"""What `BestOfCurve` calls its one metric."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BestOf:
-  """Scores over all samples seen."""
+  """Scores of each clip over all samples."""
 
   best: dict[str, np.ndarray]
-  """Per metric [B] or [B, T], as it was given: those of each clip's best sample."""
+  """By metric [B] or [B, T], as in the samples: scores of each clip's best sample."""
   mean: dict[str, np.ndarray]
-  """Per metric, the mean over samples, the same shape; NaN scores are left out."""
+  """By metric, the mean over samples without NaN, same shape."""
   num_samples: int
 
 
 class BestOfSamples:
-  """Keeps the best scores of each clip while samples come in.
+  """Keeps the best scores of each clip while samples are added.
 
   Args:
-    higher_is_better: the metrics and their direction: {"psnr": True, "centroid_error": False}.
+    higher_is_better: direction by metric: {"psnr": True, "centroid_error": False}.
   """
 
   def __init__(self, higher_is_better: Mapping[str, bool]):
@@ -39,53 +38,46 @@ class BestOfSamples:
     self._num_samples = 0
 
   def add(self, scores: Mapping[str, np.ndarray]) -> None:
-    """Takes one sample's scores.
+    """Adds the scores of one sample.
 
     Args:
-      scores: for each metric [B] or [B, T], the same clips in the same order every time. NaN means "no score": such
-        frames are left out of the clip's mean, and a sample with nothing else loses against every other.
+      scores: [B] or [B, T] by metric, always the same clips in the same order. NaN means "no score": it is left out of
+        the clip's mean, and a sample without any score loses against all others.
 
     Raises:
       ValueError: if the metrics are not those of the constructor, or a shape changed between samples.
     """
     if set(scores) != set(self._sign):
       raise ValueError(f"expected scores for {sorted(self._sign)}, got {sorted(scores)}")
-    for name, conditioning in scores.items():
-      conditioning = np.asarray(conditioning, np.float64)
-      if conditioning.ndim not in (1, 2):
-        raise ValueError(f"scores of {name!r} must be [B] or [B, T], got shape {conditioning.shape}")
-      known = np.isfinite(conditioning)
+    for name, values in scores.items():
+      values = np.asarray(values, np.float64)
+      if values.ndim not in (1, 2):
+        raise ValueError(f"scores of {name!r} must be [B] or [B, T], got shape {values.shape}")
+      known = np.isfinite(values)
       if self._num_samples == 0:
-        self._best[name], self._sum[name], self._count[name] = (
-          conditioning,
-          np.where(known, conditioning, 0.0),
-          known.astype(int),
-        )
+        self._best[name], self._sum[name], self._count[name] = values, np.where(known, values, 0.0), known.astype(int)
         continue
-      if conditioning.shape != self._best[name].shape:
-        raise ValueError(f"scores of {name!r} changed shape: {self._best[name].shape}, then {conditioning.shape}")
-      better = self._rank(name, conditioning) > self._rank(name, self._best[name])
-      self._best[name] = np.where(better.reshape(-1, *[1] * (conditioning.ndim - 1)), conditioning, self._best[name])
-      self._sum[name] = self._sum[name] + np.where(known, conditioning, 0.0)
+      if values.shape != self._best[name].shape:
+        raise ValueError(f"scores of {name!r} changed shape: {self._best[name].shape}, then {values.shape}")
+      better = self._rank(name, values) > self._rank(name, self._best[name])
+      self._best[name] = np.where(better.reshape(-1, *[1] * (values.ndim - 1)), values, self._best[name])
+      self._sum[name] = self._sum[name] + np.where(known, values, 0.0)
       self._count[name] = self._count[name] + known
     self._num_samples += 1
 
   def result(self) -> BestOf:
-    """What the samples so far amount to.
+    """Best and mean scores of the samples so far.
 
     Raises:
       ValueError: before the first sample.
     """
     if not self._num_samples:
       raise ValueError("no sample was added")
-    mean = {
-      name: np.where(self._count[name] > 0, self._sum[name] / np.maximum(self._count[name], 1), np.nan)
-      for name in self._sign
-    }
+    mean = {name: _mean_of_counted(self._sum[name], self._count[name]) for name in self._sign}
     return BestOf(best=dict(self._best), mean=mean, num_samples=self._num_samples)
 
   def _rank(self, name: str, scores: np.ndarray) -> np.ndarray:
-    """Mean over the clip with its direction taken out: [B], larger is better, -inf without a score."""
+    """Mean over the clip, negated if lower is better: [B], larger is better, -inf without a score."""
     frames = scores.reshape(len(scores), -1)
     known = np.isfinite(frames)
     count = known.sum(axis=1)
@@ -94,14 +86,14 @@ class BestOfSamples:
 
 
 class BestOfCurve:
-  """Best-of-l curves over the frames of a clip, for several l at once (TrIVD-GAN-FP, figure 5).
+  """Best-of-l curves over the frames of a clip, for several l in one pass over the samples (TrIVD-GAN-FP, figure 5).
 
-  Of the first l samples of a clip the one whose mean over the frames is best is chosen; its frames' scores are averaged
-  over clips. One pass over the samples serves every l, and no more is held than the chosen scores of the last one.
+  For each l, the sample with the best mean over the frames is selected from the first l samples of a clip; the curve is
+  the mean of its frames' scores over clips.
 
   Args:
-    counts: the l of which a curve is wanted, each at least 1.
-    higher_is_better: the metric's direction.
+    counts: values of l, each at least 1.
+    higher_is_better: direction of the metric.
 
   Raises:
     ValueError: if there is no count, or one below 1.
@@ -109,22 +101,22 @@ class BestOfCurve:
 
   def __init__(self, counts: Sequence[int], *, higher_is_better: bool = True):
     if not counts or min(counts) < 1:
-      raise ValueError(f"counts must be one or more numbers of samples from 1 on, got {counts=}")
+      raise ValueError(f"counts must be one or more numbers of samples, each at least 1, got {counts=}")
     self._counts = frozenset(counts)
     self._kept = BestOfSamples({_CURVE: higher_is_better})
     self._best: dict[int, np.ndarray] = {}
 
   def add(self, scores: np.ndarray) -> None:
-    """Takes the next sample's scores.
+    """Adds the scores of the next sample.
 
     Args:
-      scores: [B, T], of each frame; the same clips in the same order every time. NaN as in `BestOfSamples.add`.
+      scores: [B, T], one per frame; always the same clips in the same order. NaN as in `BestOfSamples.add`.
 
     Raises:
-      ValueError: for another shape, or one that changed between samples.
+      ValueError: if the scores are not [B, T], or the shape changed between samples.
     """
     if np.ndim(scores) != 2:
-      raise ValueError(f"curves are made of scores [B, T], got shape {np.shape(scores)}")
+      raise ValueError(f"curves need scores [B, T], got shape {np.shape(scores)}")
     self._kept.add({_CURVE: scores})
     kept = self._kept.result()
     if kept.num_samples in self._counts:
@@ -132,7 +124,7 @@ class BestOfCurve:
 
   @property
   def best(self) -> dict[int, np.ndarray]:
-    """float64[T] by l, in ascending order, of those l that were reached; NaN where no clip has a score."""
+    """float64[T] by l, ascending, for each l reached so far; NaN where no clip has a score."""
     return dict(self._best)
 
   @property
@@ -146,44 +138,16 @@ class BestOfCurve:
 
 
 def curve_counts(samples: int) -> tuple[int, ...]:
-  """The l whose curves are drawn for so many samples: 1, 2, 5, 10, 20, 50, ... and all of them.
-
-  Args:
-    samples: at least 1.
-
-  Returns:
-    Ascending; the last is `samples`.
-  """
+  """The numbers of samples that get a curve: 1, 2, 5, 10, 20, 50, ... below `samples`, and `samples` (at least 1)."""
   series = (digit * 10**power for power in range(len(str(samples))) for digit in (1, 2, 5))
   return (*(count for count in series if count < samples), samples)
 
 
-def best_of_samples(
-  score_sample: Callable[[int], Mapping[str, np.ndarray]], num_samples: int, higher_is_better: Mapping[str, bool]
-) -> BestOf:
-  """Draws, scores and forgets one sample after another.
-
-  Args:
-    score_sample: from the sample's number, 0..num_samples - 1, to its scores; see `BestOfSamples.add`.
-    num_samples: l.
-    higher_is_better: the metrics and their direction.
-
-  Returns:
-    The best and the mean scores of each clip.
-
-  Raises:
-    ValueError: if `num_samples` < 1, or as `BestOfSamples.add` does.
-  """
-  if num_samples < 1:
-    raise ValueError(f"num_samples must be at least 1, got {num_samples=}")
-  kept = BestOfSamples(higher_is_better)
-  for index in range(num_samples):
-    kept.add(score_sample(index))
-  return kept.result()
-
-
 def _mean_over_clips(scores: np.ndarray) -> np.ndarray:
-  """[B, T] -> [T]; NaN scores are left out."""
+  """Mean over clips without NaN: [B, T] -> [T]."""
   known = np.isfinite(scores)
-  count = known.sum(axis=0)
-  return np.where(count > 0, np.where(known, scores, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+  return _mean_of_counted(np.where(known, scores, 0.0).sum(axis=0), known.sum(axis=0))
+
+
+def _mean_of_counted(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+  return np.where(count > 0, total / np.maximum(count, 1), np.nan)

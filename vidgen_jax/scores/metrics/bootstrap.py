@@ -1,4 +1,4 @@
-"""95 % confidence intervals, by drawing as many clips again and again with replacement (Efron 1979)."""
+"""95 % confidence intervals from resampled clips (bootstrap, Efron 1979)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ def mean_interval(values: np.ndarray, *, num_resamples: int = 1000, seed: int = 
   """The interval of a mean over clips.
 
   Args:
-    values: [B], one score a clip; NaN ("no score") is left out.
-    num_resamples: how often clips are drawn.
-    seed: of the draws.
+    values: [B], one score per clip; NaN (no score) is left out.
+    num_resamples: number of resampled sets.
+    seed: seed of the resamples.
 
   Returns:
     (2.5 %, 97.5 %) percentiles of the means; None for fewer than two clips.
@@ -39,17 +39,13 @@ def statistic_interval(
 ) -> tuple[float, float] | None:
   """The interval of a statistic of whole sets, such as a distance between two of them.
 
-  A set that is drawn with repeats looks further from every other than it is: all draws of such a distance lie above its
-  value. What the draws tell is how far the value scatters, so their percentiles are shifted by the difference of their
-  mean from the value.
-
   Args:
-    statistic: of the samples, as positional arguments.
+    statistic: function of the sets, as positional arguments.
     value: `statistic(*samples)`.
-    samples: sets [N, ...] of independent clips, each drawn by itself.
-    at_least: what the statistic cannot fall below, nor then its interval.
-    num_resamples: how often; 0 for no interval.
-    seed: of the draws.
+    samples: sets [N, ...] of independent clips, resampled independently.
+    at_least: lower bound of the statistic, applied to the interval.
+    num_resamples: number of resamples; 0 for no interval.
+    seed: seed of the resamples.
 
   Returns:
     (low, high) around `value`; None without resamples or if a set has fewer than two clips.
@@ -61,5 +57,7 @@ def statistic_interval(
     statistic(*(sample[generator.integers(len(sample), size=len(sample))] for sample in samples))
     for _ in range(num_resamples)
   ]
+  # A resampled set repeats clips and is farther from any other set, so all draws of a distance exceed its value. The
+  # draws show the variation only: their percentiles are shifted to be centred at the value.
   low, high = np.percentile(draws, PERCENTILES) + (value - np.mean(draws))
   return max(float(low), at_least), float(high)

@@ -1,26 +1,28 @@
-"""Average content distance: how much a clip's content changes between its frames (MoCoGAN, sec. 4.1; SR-cGAN, IV)."""
+"""Average content distance: how much the content of a clip changes between its frames."""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from vidgen_jax.scores.metric import Kind, Metric
+
 
 def mean_colour(video: np.ndarray) -> np.ndarray:
-  """Mean colour of every frame, the embedding that SR-cGAN uses for Shape Motion.
+  """Mean colour of each frame, the embedding of SR-cGAN for Shape Motion.
 
   Args:
     video: uint8[B, T, H, W, C].
 
   Returns:
-    float64[B, T, C], on [0, 255].
+    float64[B, T, C] in [0, 255].
 
   Raises:
-    TypeError: if the video is not uint8: the distance depends on the scale.
-    ValueError: if it is not [B, T, H, W, C].
+    TypeError: if `video` is not uint8: the distance depends on the scale.
+    ValueError: if `video` is not [B, T, H, W, C].
   """
   video = np.asarray(video)
   if video.dtype != np.uint8:
-    raise TypeError(f"the content distance is defined on [0, 255]: give uint8 video, not {video.dtype}")
+    raise TypeError(f"the content distance is defined on [0, 255]: it needs uint8 video, got {video.dtype}")
   if video.ndim != 5:
     raise ValueError(f"video must be [B, T, H, W, C], got shape {video.shape}")
   return video.mean(axis=(2, 3), dtype=np.float64)
@@ -29,13 +31,12 @@ def mean_colour(video: np.ndarray) -> np.ndarray:
 def average_content_distance(
   video: np.ndarray, *, embed: Callable[[np.ndarray], np.ndarray] = mean_colour
 ) -> np.ndarray:
-  """Mean Euclidean distance between the embeddings of a clip's frames, over all pairs of frames.
-
-  Low is good only beside other scores: a black clip has 0.
+  """Mean Euclidean distance between the embeddings of two frames of a clip, over all pairs of frames.
 
   Args:
     video: uint8[B, T, H, W, C], T >= 2.
-    embed: from the video to embeddings [B, T, D]: colours, or those of a network that knows identities.
+    embed: function from the video to embeddings [B, T, D]: colours, or features of a network that recognises
+      identities.
 
   Returns:
     float64[B].
@@ -51,3 +52,18 @@ def average_content_distance(
     raise ValueError("the content distance needs clips of at least two frames")
   first, second = np.triu_indices(count, k=1)
   return np.linalg.norm(embeddings[:, first] - embeddings[:, second], axis=-1).mean(axis=1)
+
+
+METRICS = (
+  Metric(
+    name="content_distance",
+    description="average content distance: mean distance between the embeddings (mean colours by default) of any two "
+    "frames of a clip. It should be near the value of the real clips; black clips score 0",
+    source="MoCoGAN (Tulyakov et al., arXiv:1707.04993), section 4.1; SR-cGAN, section IV",
+    protocol="mean colours of frames on [0, 255]",
+    function=average_content_distance,
+    higher_is_better=None,
+    kind=Kind.CLIP,
+    selectable=False,
+  ),
+)

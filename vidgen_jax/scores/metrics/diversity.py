@@ -1,19 +1,23 @@
-"""How different the samples of one condition are from each other (Inbetweening, sec. 4.3; Lee et al. 2018)."""
+"""Diversity of the samples of one condition, from features or from pixels."""
+
+from typing import NamedTuple
 
 import numpy as np
 
+from vidgen_jax.scores.metric import Kind, Metric, Need
+
 
 def pairwise_cosine_distance(features: np.ndarray) -> np.ndarray:
-  """Mean of 1 - cos(f_i, f_j) over the pairs i < j of each condition's samples.
+  """Mean of 1 - cos(f_i, f_j) over the pairs i < j of the samples of each condition.
 
   Args:
-    features: [N, l, D]: l >= 2 samples of each of N conditions; finite, no vector zero.
+    features: [N, l, D]: l >= 2 samples of each of N conditions; finite, no zero vector.
 
   Returns:
-    float64[N], in [0, 2]; 0 for equal directions.
+    float64[N] in [0, 2]; 0 for equal directions.
 
   Raises:
-    ValueError: for other shapes, fewer than two samples, or vectors that have no direction.
+    ValueError: for other shapes, fewer than two samples, or vectors without a direction.
   """
   features = np.asarray(features, np.float64)
   if features.ndim != 3 or features.shape[1] < 2:
@@ -23,6 +27,101 @@ def pairwise_cosine_distance(features: np.ndarray) -> np.ndarray:
     raise ValueError("diversity needs finite features that are not zero")
   units = features / norms
   count = features.shape[1]
-  # The sum of all pairs' cosines, i = j included, is the squared length of the sum of the unit vectors.
+  # The sum of the cosines of all pairs, i = j included, is the squared length of the sum of the unit vectors.
   cosines = np.square(units.sum(axis=1)).sum(axis=-1)
   return 1.0 - (cosines - count) / (count * (count - 1))
+
+
+class Spread(NamedTuple):
+  """Mean and standard deviation of arrays of one shape."""
+
+  mean: np.ndarray
+  """float64, shape of the arrays."""
+  deviation: np.ndarray
+  """float64, shape of the arrays: population standard deviation."""
+
+
+class RunningSpread:
+  """Mean and standard deviation of arrays that arrive one by one (Welford's recurrence)."""
+
+  def __init__(self) -> None:
+    self._count = 0
+    self._mean = self._squares = np.zeros(())
+
+  def add(self, values: np.ndarray) -> None:
+    """Adds an array.
+
+    Raises:
+      ValueError: if its shape differs from the first array's.
+    """
+    if self._count and values.shape != self._mean.shape:
+      raise ValueError(f"values changed shape: {self._mean.shape}, then {values.shape}")
+    self._count += 1
+    off = values - self._mean
+    self._mean = self._mean + off / self._count
+    self._squares = self._squares + off * (values - self._mean)
+
+  def result(self) -> Spread:
+    """Mean and deviation of the arrays so far.
+
+    Raises:
+      ValueError: before the first array.
+    """
+    if not self._count:
+      raise ValueError("no array was added")
+    return Spread(self._mean, np.sqrt(self._squares / self._count))
+
+
+class PixelDiversity:
+  """`pairwise_cosine_distance` with the pixels in [-1, 1] as features, one sample in memory at a time.
+
+  A shift by a few pixels counts as much as different content, so it compares samplers of one model, not models.
+  """
+
+  def __init__(self) -> None:
+    self._count = 0
+    self._spread = RunningSpread()
+
+  def add(self, videos: np.ndarray) -> None:
+    """Adds one sample of each clip.
+
+    Args:
+      videos: uint8[N, ...], always the same shape.
+
+    Raises:
+      TypeError: if `videos` is not uint8.
+      ValueError: if the shape changed.
+    """
+    if videos.dtype != np.uint8:
+      raise TypeError(f"PixelDiversity needs uint8 video, got {videos.dtype}")
+    # 127.5 is no uint8 value, so no vector is zero.
+    vectors = videos.reshape(len(videos), -1) / 127.5 - 1.0
+    self._spread.add(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    self._count += 1
+
+  def result(self) -> np.ndarray:
+    """float64[N] in [0, 2]; 0 for equal samples.
+
+    Raises:
+      ValueError: before the second sample.
+    """
+    if self._count < 2:
+      raise ValueError(f"diversity needs at least two samples, got {self._count}")
+    # For unit vectors, the mean of 1 - cos over the pairs is the unbiased variance, summed over dimensions.
+    variance = np.square(self._spread.result().deviation).sum(axis=1)
+    return variance * self._count / (self._count - 1)
+
+
+METRICS = (
+  Metric(
+    name="diversity",
+    description="mean cosine distance between the features of two samples of one condition, in [0, 2]; noise is "
+    "diverse too, so read it together with a distance to the real set",
+    source="Inbetweening, section 4.3; Lee et al., arXiv:1808.00948",
+    protocol="mean pairwise cosine distance of {samples} samples of one condition",
+    function=pairwise_cosine_distance,
+    higher_is_better=True,
+    kind=Kind.SET,
+    needs=(Need.FEATURES, Need.SAMPLES),
+  ),
+)

@@ -1,7 +1,6 @@
-"""Whether predicted motion fields point where a clip's one bright object goes (Shape Motion).
+"""Agreement of predicted motion fields with the motion of a clip's one bright object (Shape Motion).
 
-Nothing teaches a generator its motion fields (TrIVD-GAN-FP, 3.2.1), so how well they agree with the true motion is a
-finding.
+No loss trains the motion fields of a generator directly (TrIVD-GAN-FP, 3.2.1), so agreement is a finding.
 """
 
 from collections.abc import Sequence
@@ -10,49 +9,48 @@ from typing import NamedTuple
 import numpy as np
 
 from vidgen_jax.ops.conditioning import take_frames
+from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.trajectory import Track, object_centroid, object_weight
 
 LEAST_MOTION = 0.5
-"""Pixels a frame: an object that moved less has no direction worth comparing."""
+"""Pixels per frame; the direction of a smaller motion is not compared."""
 
 
 class MotionAgreement(NamedTuple):
-  """How well motions agree with true ones, over the frames that count."""
+  """Agreement of predicted with true motions over the frames that count; all four values are NaN without a frame."""
 
   cosine: float
-  """Mean cosine of the angle between the two, in [-1, 1]: 1 same direction, 0 at random; NaN without a frame."""
+  """Mean cosine of the angle between the two, in [-1, 1]: 1 same direction, 0 at random."""
   angle: float
-  """Mean angle in degrees, in [0, 180]: 90 at random; NaN without a frame."""
+  """Mean angle in degrees, in [0, 180]: 90 at random."""
   length_ratio: float
-  """Sum of the predicted lengths over the sum of the true ones; NaN without a frame."""
+  """Sum of the predicted lengths over the sum of the true ones."""
   correlation: float
-  """Sum of (p - mean p) . (t - mean t) over the square root of the product of the sums of their squares, p predicted
-  and t true, in [-1, 1]: whether motion differs from clip to clip as the true one does, whatever is common to all; 0
-  where one of the two does not vary; NaN without a frame."""
+  """Correlation of the motion vectors p (predicted) and t (true), in [-1, 1], ignoring motion that all clips share:
+  sum (p - mean p) . (t - mean t) / sqrt(sum |p - mean p|^2 sum |t - mean t|^2); 0 if one of them does not vary."""
   frames: int
-  """How many count."""
+  """Number of frames that count."""
   still: int
-  """Left out: the object moved less than the threshold."""
+  """Frames left out because the object moved less than the threshold."""
   absent: int
-  """Left out: no object in the true frame, the one before, or where the predicted motion is read."""
+  """Frames left out because an object is missing: in the true frame, in the one before, or in the generated frame."""
 
 
 def compare_motion(
   flow: np.ndarray, video: np.ndarray, truth: np.ndarray, frames: Sequence[int], *, least_motion: float = LEAST_MOTION
 ) -> MotionAgreement:
-  """Compares the mean flow over the generated object's pixels with the true object's displacement.
+  """Compares the mean flow over the generated object's pixels with the displacement of the true object.
 
   Args:
-    flow: float32[B, F, H, W, 2], (dx, dy) in pixels since the frame before, of the clips' generated frames.
-    video: uint8[B, T, H, W, C], the whole generated clips: the object's pixels, weighed by their brightness, are those
-      of the frame that the flow belongs to.
-    truth: uint8[B, T, H, W, C], the real clips; or `video` itself, to ask whether fields agree with what was generated.
-    frames: the F indices in the clips that the flow belongs to, in ascending order. Frame 0, before which there is no
-      other, does not count: it is absent.
-    least_motion: pixels, > 0, that the true object must have moved for a frame to count.
+    flow: float32[B, F, H, W, 2], (dx, dy) in pixels since the previous frame.
+    video: uint8[B, T, H, W, C], whole generated clips; the flow is read at the pixels of their object, weighted by
+      brightness.
+    truth: uint8[B, T, H, W, C], real clips; or `video`, to compare the fields with the generated motion.
+    frames: F indices of the flow's frames in the clips, ascending. Frame 0 has no previous frame and counts as absent.
+    least_motion: pixels > 0 that the true object must have moved for a frame to count.
 
   Raises:
-    ValueError: if shapes do not fit together, or `least_motion` is not positive.
+    ValueError: if the shapes do not match, or `least_motion` is not positive.
   """
   expected = (len(video), len(frames), *video.shape[2:4], 2)
   if flow.shape != expected or video.shape != truth.shape:
@@ -63,9 +61,9 @@ def compare_motion(
 
 
 def drift(flow: np.ndarray) -> np.ndarray:
-  """What the fields of all clips have in common: in every frame the mean over clips and pixels.
+  """The part of the fields that all clips share: the mean over clips and pixels of each frame.
 
-  Nothing in a GAN's losses forbids it: a shift of all features by a constant can be undone by the layers behind.
+  A GAN loss does not prevent it: later layers can undo a constant shift of all features.
 
   Args:
     flow: float32[B, F, H, W, 2].
@@ -77,14 +75,14 @@ def drift(flow: np.ndarray) -> np.ndarray:
 
 
 def mean_motion(flow: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The mean flow over the object's pixels, weighed by their brightness.
+  """The mean flow over the object's pixels, weighted by brightness.
 
   Args:
     flow: float32[B, F, H, W, 2].
-    video: uint8[B, F, H, W, C], the frames that it belongs to.
+    video: uint8[B, F, H, W, C], frames of the flow.
 
   Returns:
-    float64[B, F, 2], 0 where there is no object; bool[B, F], whether there is one.
+    float64[B, F, 2], 0 without an object; bool[B, F], whether there is an object.
   """
   weight = np.asarray(object_weight(video), np.float64)[..., None]
   total = weight.sum(axis=(2, 3))
@@ -92,10 +90,10 @@ def mean_motion(flow: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def displacements(track: Track, frames: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-  """How far the object has moved since the frame before.
+  """Motion of the object since the previous frame.
 
   Args:
-    track: of T frames.
+    track: track of T frames.
     frames: F indices in 0..T - 1.
 
   Returns:
@@ -103,21 +101,21 @@ def displacements(track: Track, frames: Sequence[int]) -> tuple[np.ndarray, np.n
   """
   after = np.asarray(frames, np.intp)
   before = np.maximum(after - 1, 0)
-  place, presence = np.asarray(track.centroid, np.float64), np.asarray(track.presence)
-  moved = (place[:, after] - place[:, before])[..., ::-1]
+  position, presence = np.asarray(track.centroid, np.float64), np.asarray(track.presence)
+  moved = (position[:, after] - position[:, before])[..., ::-1]
   return moved, presence[:, after] & presence[:, before] & (after > 0)
 
 
 def compare_vectors(
   predicted: np.ndarray, true: np.ndarray, *, known: np.ndarray, least_motion: float = LEAST_MOTION
 ) -> MotionAgreement:
-  """Compares motions, one for each frame.
+  """Compares motions, one per frame.
 
   Args:
-    predicted: [B, F, 2]. A motion of length 0 has no direction, and counts as 90 degrees off.
+    predicted: [B, F, 2]. A motion of length 0 has no direction and counts as 90 degrees off.
     true: [B, F, 2].
-    known: bool[B, F]: both have an object.
-    least_motion: pixels, > 0, that a true motion must have to count.
+    known: bool[B, F], whether both have an object.
+    least_motion: pixels > 0 that the true object must have moved for a frame to count.
 
   Raises:
     ValueError: if `least_motion` is not positive.
@@ -126,9 +124,9 @@ def compare_vectors(
     raise ValueError(f"compare_vectors needs least_motion > 0, got {least_motion}")
   length, true_length = np.linalg.norm(predicted, axis=-1), np.linalg.norm(true, axis=-1)
   counts = known & (true_length >= least_motion)
-  left_out = {"frames": int(counts.sum()), "still": int((known & ~counts).sum()), "absent": int((~known).sum())}
+  numbers = {"frames": int(counts.sum()), "still": int((known & ~counts).sum()), "absent": int((~known).sum())}
   if not counts.any():
-    return MotionAgreement(cosine=np.nan, angle=np.nan, length_ratio=np.nan, correlation=np.nan, **left_out)
+    return MotionAgreement(cosine=np.nan, angle=np.nan, length_ratio=np.nan, correlation=np.nan, **numbers)
   product = (length * true_length)[counts]
   cosine = np.sum(predicted * true, axis=-1)[counts] / np.where(product > 0, product, 1.0)
   cosine = np.clip(cosine, -1.0, 1.0)
@@ -137,39 +135,37 @@ def compare_vectors(
     angle=float(np.degrees(np.arccos(cosine)).mean()),
     length_ratio=float(length[counts].sum() / true_length[counts].sum()),
     correlation=_correlation(predicted[counts], true[counts]),
-    **left_out,
+    **numbers,
   )
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-  """Of vectors [n, 2] without their means; see `MotionAgreement.correlation`."""
   a, b = (np.asarray(x, np.float64) - np.mean(x, axis=0, dtype=np.float64) for x in (a, b))
   scale = np.sqrt(np.sum(a * a) * np.sum(b * b))
-  # What rounding leaves of equal vectors is no variation.
+  # Equal vectors leave rounding errors, which are no variation.
   return float(np.sum(a * b) / scale) if scale > 1e-12 else 0.0
 
 
 def motion_baselines(
   truth: np.ndarray, frames: Sequence[int], *, seed: int, least_motion: float = LEAST_MOTION
 ) -> dict[str, MotionAgreement]:
-  """What fields have that know nothing, or everything.
+  """Agreement of trivial motions and of the true motion.
 
   Args:
     truth: uint8[B, T, H, W, C], real clips.
     frames: see `compare_motion`.
-    seed: of the random directions.
+    seed: seed of the random directions.
     least_motion: see `compare_motion`.
 
   Returns:
-    'zero', no motion at all; 'random', a direction drawn for each frame, 1 pixel long; 'constant', the one direction
-    that agrees best with all of these clips, 1 pixel long: a field that does not look at its clip can be as good when
-    most objects go the same way; 'truth', the true motion itself.
+    'zero': no motion; 'random': a random direction per frame, 1 pixel long; 'constant': the one direction with the best
+    mean cosine, 1 pixel long; 'truth': the true motion.
   """
   true, known = displacements(object_centroid(truth), frames)
   turns = np.random.default_rng(seed).uniform(0.0, 2 * np.pi, size=known.shape)
   length = np.linalg.norm(true, axis=-1, keepdims=True)
   counted = known[..., None] & (length >= least_motion)
-  # The sum of the cosines with a direction is its product with the sum of the directions.
+  # The sum of the cosines with a direction is its scalar product with the sum of the directions.
   mean = np.sum(np.where(counted, true / np.where(length > 0, length, 1.0), 0.0), axis=(0, 1))
   guesses = {
     "zero": np.zeros_like(true),
@@ -178,3 +174,19 @@ def motion_baselines(
     "truth": true,
   }
   return {name: compare_vectors(guess, true, known=known, least_motion=least_motion) for name, guess in guesses.items()}
+
+
+METRICS = (
+  Metric(
+    name="motion_agreement",
+    description="agreement of a generator's motion fields with the motion of the object: mean cosine and angle of the "
+    "directions, ratio of the lengths, correlation (motion.json of vidgen sample --motion)",
+    source="this project; motion fields of TrIVD-GAN-FP, 3.2.1",
+    protocol="mean flow over the generated object's pixels against the true object's displacement",
+    function=compare_motion,
+    higher_is_better=None,
+    kind=Kind.SET,
+    needs=(Need.TRUTH, Need.OBJECT, Need.MOTION),
+    selectable=False,
+  ),
+)

@@ -1,7 +1,7 @@
-"""How clips become the input of a feature network. Public FVDs differ as much by this as by the models they score.
+"""Preprocessing of clips for feature networks, which changes published FVDs as much as the model does.
 
-Facts are from public code: FVD's reference (google-research, frechet_video_distance), StyleGAN-V (metrics), VideoGPT
-(fvd.py), TGAN (calc_inception.py) and TGANv2 (c3d_ucf101.py). Each is a named protocol; the name goes into the score.
+Each protocol follows public code: FVD's reference (google-research, frechet_video_distance), StyleGAN-V (metrics),
+VideoGPT (fvd.py), TGAN (calc_inception.py) and TGANv2 (c3d_ucf101.py). Its name is part of each score.
 """
 
 import dataclasses
@@ -18,19 +18,18 @@ from vidgen_jax.ops.resize import resize
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-  """Resize, cut, scale, in this order.
+  """Resize, crop, scale, in this order.
 
   Attributes:
-    name: of the protocol.
+    name: name of the protocol.
     size: (H, W) in pixels after resizing; None keeps the size.
     method: see `vidgen_jax.ops.resize.resize_matrix`.
-    fit: 'stretch' resizes each side by itself, 'short_side' keeps the aspect ratio, the longer side being rounded up,
-      and cuts the middle `size` out.
-    crop: pixels of the square that is cut out of the middle after resizing; 0 for none.
-    scaling: 'unit': (v / 255 - mean) / std by channel, RGB; 'volume': v on [0, 255], BGR, minus a volume that belongs
-      to the weights.
-    mean: of 'unit', by channel, on [0, 1].
-    std: of 'unit', by channel, on [0, 1].
+    fit: 'stretch' resizes each side independently; 'short_side' keeps the aspect ratio, rounds the longer side up and
+      crops to `size` at the centre.
+    crop: side in pixels of a square centre crop after resizing; 0 for none.
+    scaling: 'unit': (v / 255 - mean) / std, RGB; 'volume': v in [0, 255], BGR, minus a volume stored with the weights.
+    mean: mean of 'unit' by channel, in [0, 1].
+    std: deviation of 'unit' by channel, in [0, 1].
     volume_corner: (top, left) of the part of the volume that is subtracted.
   """
 
@@ -45,17 +44,17 @@ class Preprocessing:
   volume_corner: tuple[int, int] = (0, 0)
 
   def __call__(self, video: jax.Array, *, volume: jax.Array | None = None) -> jax.Array:
-    """Brings clips into the network's range.
+    """Converts clips to the input of the network.
 
     Args:
       video: uint8[B, T, H, W, C] with C 3, or 1, which is repeated.
-      volume: float32[T, H', W', 3], BGR on [0, 255], for 'volume'.
+      volume: float32[T, H', W', 3], BGR in [0, 255], for 'volume'.
 
     Returns:
       float32[B, T, H, W, 3].
 
     Raises:
-      ValueError: if 'volume' lacks its volume, or that has another number of frames.
+      ValueError: if 'volume' lacks its volume, or the volume has another number of frames.
     """
     x = _rgb(video)
     if self.size is not None:
@@ -76,7 +75,7 @@ class Preprocessing:
     if self.fit == "stretch":
       return resize(x, height, width, self.method)
     rows, columns = x.shape[2:4]
-    # Written as VideoGPT's code has it, whose rounding makes 225 of some squares' longer side.
+    # As in VideoGPT's code, where rounding makes a side of some squares 225.
     scale = height / min(rows, columns)
     target = (height, math.ceil(columns * scale)) if rows < columns else (math.ceil(rows * scale), width)
     return _centre(resize(x, *target, self.method), height, width)
@@ -86,9 +85,9 @@ def normalise(video: jax.Array, *, mean: Sequence[float], std: Sequence[float]) 
   """(video / 255 - mean) / std by channel.
 
   Args:
-    video: [..., H, W, C] on [0, 255] with C 3, or 1, which is repeated.
-    mean: RGB, where white is 1.
-    std: RGB, on the same scale.
+    video: [..., H, W, C] in [0, 255] with C 3, or 1, which is repeated.
+    mean: RGB, white is 1.
+    std: RGB, same scale.
 
   Returns:
     float32[..., H, W, 3].
@@ -109,12 +108,12 @@ def _centre(x: jax.Array, height: int, width: int) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoDistanceProtocol:
-  """A published way to compute FVD.
+  """A published protocol of FVD.
 
   Attributes:
-    preprocessing: of the clips.
-    epsilon: of I3D's batch normalisation.
-    unbiased: covariances with N - 1 instead of N.
+    preprocessing: preprocessing of the clips.
+    epsilon: epsilon of I3D's batch normalisation.
+    unbiased: whether covariances are divided by N - 1 instead of N.
   """
 
   preprocessing: Preprocessing
@@ -134,7 +133,7 @@ FVD_PROTOCOLS = {
     epsilon=1e-5,
   ),
 }
-"""FVD as Unterthiner et al. 2018 publish it; as StyleGAN-V's metrics compute it; as VideoGPT's code does."""
+"""FVD by Unterthiner et al. 2018, by the metrics of StyleGAN-V, and by VideoGPT."""
 
 C3D_PROTOCOLS = {
   "tgan1": Preprocessing(

@@ -1,79 +1,86 @@
-"""Peak signal-to-noise ratio, in dB.
-
-Two clips' figures exist because their averages differ a great deal. `clip_psnr` is the mean of the frames' PSNR (the
-protocol of SAVP and of most prediction papers): one frame predicted exactly lifts it by many dB, so identical frames
-count `MAX_PSNR`, and that value must be stated with the score. `pooled_psnr` is the PSNR of the whole clip's squared
-error, and is hardly touched by such frames.
-"""
+"""Peak signal-to-noise ratio in dB, averaged over frames or computed from the error of the whole clip."""
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.inputs import as_unit_pair
 
 MAX_PSNR = 80.0
-"""dB given to identical frames (their PSNR is infinite) and the most any frame can score.
-
-It is the root-mean-square error of a fortieth of one uint8 step, that is, a squared error of 1e-8 on [0, 1].
-"""
+"""Upper limit in dB, which identical frames score: a mean squared error of 1e-8 on [0, 1]."""
 
 
-def frame_psnr(prediction: jax.typing.ArrayLike, truth: jax.typing.ArrayLike, *, data_range: float) -> jax.Array:
-  """PSNR of every frame: 10 log10(data_range^2 / mean squared error over H, W, C), at most `MAX_PSNR`.
+def frame_psnr(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) -> jax.Array:
+  """PSNR of each frame: 10 log10(data_range^2 / mean squared error over H, W, C), at most `MAX_PSNR`.
 
   Args:
     prediction: uint8 or float [B, T, H, W, C] in [0, data_range].
-    truth: the same shape and dtype.
+    truth: same shape and dtype.
     data_range: 255 for uint8.
 
   Returns:
     float32[B, T], dB.
 
   Raises:
-    TypeError, ValueError: see `vidgen_jax.scores.metrics.inputs.as_unit_pair`.
+    TypeError, ValueError: see `as_unit_pair`.
   """
   return _decibels(_frame_error(*as_unit_pair(prediction, truth, data_range)))
 
 
-def clip_psnr(prediction: jax.typing.ArrayLike, truth: jax.typing.ArrayLike, *, data_range: float) -> jax.Array:
-  """PSNR of every clip as the mean of its frames' PSNR (protocol `frame_mean`, SAVP).
-
-  Args:
-    prediction: uint8 or float [B, T, H, W, C] in [0, data_range].
-    truth: the same shape and dtype.
-    data_range: 255 for uint8.
+def pooled_psnr(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) -> jax.Array:
+  """PSNR of each clip, from the mean squared error over T, H, W, C; arguments and errors as in `frame_psnr`.
 
   Returns:
     float32[B], dB.
-
-  Raises:
-    TypeError, ValueError: see `vidgen_jax.scores.metrics.inputs.as_unit_pair`.
-  """
-  return frame_psnr(prediction, truth, data_range=data_range).mean(axis=1)
-
-
-def pooled_psnr(prediction: jax.typing.ArrayLike, truth: jax.typing.ArrayLike, *, data_range: float) -> jax.Array:
-  """PSNR of every clip's mean squared error over T, H, W, C (protocol `clip_mse`), at most `MAX_PSNR`.
-
-  Args:
-    prediction: uint8 or float [B, T, H, W, C] in [0, data_range].
-    truth: the same shape and dtype.
-    data_range: 255 for uint8.
-
-  Returns:
-    float32[B], dB.
-
-  Raises:
-    TypeError, ValueError: see `vidgen_jax.scores.metrics.inputs.as_unit_pair`.
   """
   return _decibels(_frame_error(*as_unit_pair(prediction, truth, data_range)).mean(axis=1))
 
 
 @jax.jit
 def _frame_error(prediction: jax.Array, truth: jax.Array) -> jax.Array:
-  """Mean squared error over H, W, C of videos in [0, 1]: [B, T]."""
   return jnp.square(prediction - truth).mean(axis=(2, 3, 4))
 
 
 def _decibels(error: jax.Array) -> jax.Array:
   return -10.0 * jnp.log10(jnp.maximum(error, 10.0 ** (-MAX_PSNR / 10.0)))
+
+
+METRICS = (
+  Metric(
+    name="psnr",
+    description="pixel error of the generated frames; mean of the frames' PSNR, an identical frame counting 80 dB",
+    source="protocol of SAVP (Lee et al., arXiv:1804.01523)",
+    protocol="frame_mean",
+    function=frame_psnr,
+    higher_is_better=True,
+    kind=Kind.FRAME,
+    needs=(Need.TRUTH,),
+    unit="dB",
+  ),
+  Metric(
+    name="psnr_pooled",
+    reported_as="psnr",
+    description="pixel error of the generated frames; PSNR of the whole clip's mean squared error, at most 80 dB. "
+    "A single exact frame, which raises the mean of the frames' PSNR by many dB, hardly changes it",
+    source="definition of PSNR, applied to the clip",
+    protocol="clip_mse",
+    function=pooled_psnr,
+    higher_is_better=True,
+    kind=Kind.CLIP,
+    needs=(Need.TRUTH,),
+    unit="dB",
+  ),
+  Metric(
+    name="anchor_psnr",
+    description="PSNR of the conditioning frames, for models that draw these frames too (SR-cGAN)",
+    source="this project; reconstruction task of SR-cGAN, IV.C",
+    protocol="conditioning frames as the model makes them",
+    function=frame_psnr,
+    higher_is_better=True,
+    kind=Kind.FRAME,
+    needs=(Need.TRUTH, Need.CONDITIONING),
+    unit="dB",
+    selectable=False,  # Every sample has to match the conditioning frames.
+  ),
+)

@@ -1,24 +1,24 @@
-"""Structural similarity (Wang et al., "Image quality assessment", IEEE TIP 2004), in JAX.
+"""Structural similarity (Wang et al., "Image quality assessment", IEEE TIP 2004).
 
-The numbers are those of scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5,
-use_sample_covariance=False)`: an 11x11 Gaussian window, population moments, the mean over the pixels whose window lies
-inside the frame, and the mean over channels.
+The values equal scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`:
+11x11 Gaussian window, population moments, mean over channels and over the pixels whose window is inside the frame.
 """
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
+from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.inputs import as_unit_pair
 
 WINDOW = 11
-"""Side of the Gaussian window, pixels; a smaller frame has no SSIM."""
+"""Side of the Gaussian window in pixels; smaller frames have no SSIM."""
 
 _C1 = 0.01**2
 _C2 = 0.03**2
 
 
 def _gaussian(sigma: float) -> list[float]:
-  """WINDOW weights that add up to 1."""
   weights = np.exp(-0.5 * ((np.arange(WINDOW) - WINDOW // 2) / sigma) ** 2)
   return [float(weight) for weight in weights / weights.sum()]
 
@@ -26,19 +26,19 @@ def _gaussian(sigma: float) -> list[float]:
 _WEIGHTS = _gaussian(sigma=1.5)
 
 
-def frame_ssim(prediction: jax.typing.ArrayLike, truth: jax.typing.ArrayLike, *, data_range: float) -> jax.Array:
-  """SSIM of every frame, the mean over its pixels and channels.
+def frame_ssim(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) -> jax.Array:
+  """SSIM of each frame, the mean over its pixels and channels.
 
   Args:
     prediction: uint8 or float [B, T, H, W, C] in [0, data_range], H and W at least `WINDOW`.
-    truth: the same shape and dtype.
+    truth: same shape and dtype.
     data_range: 255 for uint8.
 
   Returns:
     float32[B, T] in [-1, 1]; 1 for identical frames.
 
   Raises:
-    TypeError, ValueError: see `vidgen_jax.scores.metrics.inputs.as_unit_pair`; ValueError for a frame below the window.
+    TypeError, ValueError: see `as_unit_pair`; ValueError also for frames smaller than the window.
   """
   prediction, truth = as_unit_pair(prediction, truth, data_range)
   if min(truth.shape[2:4]) < WINDOW:
@@ -46,28 +46,10 @@ def frame_ssim(prediction: jax.typing.ArrayLike, truth: jax.typing.ArrayLike, *,
   return _frame_ssim(prediction, truth)
 
 
-def clip_ssim(prediction: jax.typing.ArrayLike, truth: jax.typing.ArrayLike, *, data_range: float) -> jax.Array:
-  """SSIM of every clip: the mean over its frames (protocol `frame_mean`, SAVP).
-
-  Args:
-    prediction: uint8 or float [B, T, H, W, C] in [0, data_range], H and W at least `WINDOW`.
-    truth: the same shape and dtype.
-    data_range: 255 for uint8.
-
-  Returns:
-    float32[B] in [-1, 1].
-
-  Raises:
-    TypeError, ValueError: see `frame_ssim`.
-  """
-  return frame_ssim(prediction, truth, data_range=data_range).mean(axis=1)
-
-
 @jax.jit
 def _frame_ssim(prediction: jax.Array, truth: jax.Array) -> jax.Array:
-  """SSIM of videos in [0, 1]: [B, T]."""
-  # Along a row first, then down a column, by the law of total variance: the window's variance is the mean of the rows'
-  # variances plus the variance of the rows' means. E[x^2] - E[x]^2 would lose the digits that C2 needs, in float32.
+  # Rows first, then columns, by the law of total variance: the variance in a window is the mean of its rows' variances
+  # plus the variance of its rows' means. E[x^2] - E[x]^2 in float32 would lose the digits that C2 needs.
   row_x, row_y, *row_moments = _moments(prediction, truth, axis=3)
   mean_x, mean_y, *moments_of_means = _moments(row_x, row_y, axis=2)
   var_x, var_y, covariance = (
@@ -79,7 +61,7 @@ def _frame_ssim(prediction: jax.Array, truth: jax.Array) -> jax.Array:
 
 
 def _moments(x: jax.Array, y: jax.Array, *, axis: int) -> tuple[jax.Array, ...]:
-  """Gaussian means of x and y, their variances and their covariance, in the windows along one axis."""
+  """Gaussian means, variances and covariance of x and y in the windows along one axis."""
   mean_x, mean_y = _smooth(x, axis=axis), _smooth(y, axis=axis)
   offsets = [(dx - mean_x, dy - mean_y) for dx, dy in zip(_shifts(x, axis), _shifts(y, axis), strict=True)]
   var_x = sum(weight * dx * dx for weight, (dx, _) in zip(_WEIGHTS, offsets, strict=True))
@@ -89,14 +71,26 @@ def _moments(x: jax.Array, y: jax.Array, *, axis: int) -> tuple[jax.Array, ...]:
 
 
 def _smooth(video: jax.Array, *, axis: int) -> jax.Array:
-  """Gaussian mean over the windows along one axis, which becomes WINDOW - 1 shorter.
-
-  Written as shifted sums, not as a convolution: exact float32 on every platform, and a depthwise convolution is slow.
-  """
+  # Shifted sums instead of a depthwise convolution: exact float32 on every platform, and faster.
   return sum(weight * shift for weight, shift in zip(_WEIGHTS, _shifts(video, axis), strict=True))
 
 
 def _shifts(video: jax.Array, axis: int) -> list[jax.Array]:
-  """The window's WINDOW views of the video along one axis."""
   length = video.shape[axis] - WINDOW + 1
   return [jax.lax.slice_in_dim(video, start, start + length, axis=axis) for start in range(WINDOW)]
+
+
+METRICS = (
+  Metric(
+    name="ssim",
+    description="similarity of brightness, contrast and structure in windows of 11x11 pixels of the generated frames; "
+    "mean of the frames' SSIM, 1 for identical frames",
+    source="Wang et al., Image quality assessment, IEEE TIP 2004; protocol of SAVP (Lee et al., arXiv:1804.01523)",
+    protocol="frame_mean",
+    function=frame_ssim,
+    higher_is_better=True,
+    kind=Kind.FRAME,
+    needs=(Need.TRUTH,),
+    min_side=WINDOW,
+  ),
+)

@@ -1,6 +1,6 @@
-"""Where those put an object who only know its place in the conditioning frames: on a straight line, at constant speed.
+"""Baselines that predict the position of an object from the conditioning frames: straight lines at constant speed.
 
-There is no image, only a place, so these baselines have a centroid error and no PSNR.
+They predict positions, not images, so they have a centroid error and no PSNR.
 """
 
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidgen_jax.ops.conditioning import are_leading, generated_indices
-from vidgen_jax.scores.metrics.trajectory import CentroidScore, Track, compare_tracks, object_centroid
+from vidgen_jax.scores.metrics.trajectory import Track
 
 
 def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
-  """Lets the object go on with the velocity of the last two conditioning frames.
+  """Continues with the velocity between the last two conditioning frames.
 
   Args:
-    track: of T frames; only the given ones are looked at.
-    conditioning_indices: 0..G - 1, the leading frames, with 2 <= G.
+    track: true track of T frames, read in the conditioning frames only.
+    conditioning_indices: leading frames 0..G - 1, G >= 2.
 
   Returns:
-    A `Track` of T frames, as it was in the given ones. An object that is missing in either of the last two conditioning frames
-    is missing in all that follow.
+    Track of T frames. If the object is missing in one of the last two conditioning frames, it is missing in all
+    generated frames.
 
   Raises:
-    ValueError: if fewer than two frames are given, or they are not the leading ones.
+    ValueError: if there are fewer than two conditioning frames, or they are not the leading ones.
   """
   conditioning = list(conditioning_indices)
   if len(conditioning) < 2 or not are_leading(conditioning):
@@ -32,27 +32,26 @@ def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> T
   before, last = conditioning[-2:]
   ahead = jnp.arange(1, track.presence.shape[1] - last, dtype=jnp.float32)[None, :, None]
   velocity = track.centroid[:, last] - track.centroid[:, before]
-  follows = track.centroid[:, last, None] + ahead * velocity[:, None]
-  known = track.presence[:, last, None] & track.presence[:, before, None]
+  centroid = track.centroid[:, last, None] + ahead * velocity[:, None]
+  presence = jnp.broadcast_to(track.presence[:, last, None] & track.presence[:, before, None], centroid.shape[:2])
   return Track(
-    jnp.concatenate([track.centroid[:, : last + 1], follows], axis=1),
-    jnp.concatenate([track.presence[:, : last + 1], jnp.broadcast_to(known, follows.shape[:2])], axis=1),
+    jnp.concatenate([track.centroid[:, : last + 1], centroid], axis=1),
+    jnp.concatenate([track.presence[:, : last + 1], presence], axis=1),
   )
 
 
 def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
-  """Leads the object from each conditioning frame to the next on a straight line; outside of them it stands still.
+  """Moves on a straight line from each conditioning frame to the next; before the first and after the last, it stays.
 
   Args:
-    track: of T frames; only the given ones are looked at.
+    track: true track of T frames, read in the conditioning frames only.
     conditioning_indices: at least one index, in ascending order.
 
   Returns:
-    A `Track` of T frames, as it was in the given ones. An object that is missing in either of two neighbouring given
-    frames is missing in all frames between them.
+    Track of T frames. Between two conditioning frames the object is missing if it is missing in either of them.
 
   Raises:
-    ValueError: if no frame is given.
+    ValueError: if there is no conditioning frame.
   """
   conditioning = np.asarray(conditioning_indices, np.intp)
   if not len(conditioning):
@@ -60,7 +59,7 @@ def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> T
   frames = np.arange(track.presence.shape[1])
   left = conditioning[np.maximum(np.searchsorted(conditioning, frames, side="right") - 1, 0)]
   right = conditioning[np.minimum(np.searchsorted(conditioning, frames), len(conditioning) - 1)]
-  # Of a conditioning frame, and of one outside of them, both neighbours are the same.
+  # In a conditioning frame, and outside of their range, left equals right.
   share = ((frames - left) / np.maximum(right - left, 1) * (left != right)).astype(np.float32)[None, :, None]
   return Track(
     (1.0 - share) * track.centroid[:, left] + share * track.centroid[:, right],
@@ -68,31 +67,23 @@ def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> T
   )
 
 
-def track_scores(video: np.ndarray, conditioning_indices: Sequence[int]) -> dict[str, CentroidScore]:
-  """Scores, on the generated frames, of the baselines that make sense for these conditioning frames.
+def track_baselines(track: Track, conditioning_indices: Sequence[int]) -> dict[str, Track]:
+  """The straight-line prediction that fits the conditioning frames.
 
   Args:
-    video: uint8[B, T, H, W, C], real clips.
+    track: true track of T frames, read in the conditioning frames only.
     conditioning_indices: 0-based indices in ascending order.
 
   Returns:
-    'linear_extrapolation' where at least two leading frames are given and no others, 'linear_interpolation' where
-    generated frames lie between given ones, nothing in all other cases. Each field is float32[B].
-
-  Raises:
-    TypeError, ValueError: see `object_centroid`.
+    Tracks of T frames: 'linear_extrapolation' for two or more leading conditioning frames and no others,
+    'linear_interpolation' where generated frames are between conditioning frames; {} otherwise.
   """
-  num_frames, conditioning = video.shape[1], tuple(conditioning_indices)
-  generated = generated_indices(conditioning, num_frames)
+  conditioning = tuple(conditioning_indices)
+  generated = generated_indices(conditioning, track.presence.shape[1])
   if len(conditioning) < 2 or not generated:
     return {}
   if are_leading(conditioning):
-    name, guess = "linear_extrapolation", linear_extrapolation
-  elif any(conditioning[0] < frame < conditioning[-1] for frame in generated):
-    name, guess = "linear_interpolation", linear_interpolation
-  else:
-    return {}
-  truth = object_centroid(video)
-  scored = np.asarray(generated, np.intp)
-  predicted, true = (Track(t.centroid[:, scored], t.presence[:, scored]) for t in (guess(truth, conditioning), truth))
-  return {name: compare_tracks(predicted, true, frame_size=video.shape[2:4])}
+    return {"linear_extrapolation": linear_extrapolation(track, conditioning)}
+  if any(conditioning[0] < frame < conditioning[-1] for frame in generated):
+    return {"linear_interpolation": linear_interpolation(track, conditioning)}
+  return {}

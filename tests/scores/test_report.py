@@ -1,4 +1,4 @@
-"""The table that people read and the lines that programs read."""
+"""Score tables and JSON lines."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import math
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.metrics.report import Score, ScoreTable
+from vidgen_jax.scores.report import Score, append_scores, score_table
 
 MODEL = Score(
   metric="psnr", value=24.4567, unit="dB", subject="model", protocol="frame_mean, best of 10", split="test",
@@ -17,8 +17,8 @@ BASELINE = Score(
 )
 
 
-def test_table_is_aligned_and_says_shared_fields_once():
-  lines = ScoreTable([MODEL, BASELINE]).text().splitlines()
+def test_table_is_aligned_and_moves_shared_fields_to_the_head():
+  lines = score_table([MODEL, BASELINE]).splitlines()
   assert lines == [
     "split: test",
     "num_clips: 256",
@@ -35,15 +35,15 @@ def test_table_is_aligned_and_says_shared_fields_once():
   ]
 
 
-def test_settings_that_differ_are_columns_and_long_protocols_stand_below():
-  long = "a protocol that takes more room than a column has"
+def test_different_settings_are_columns_and_long_protocols_are_footnotes():
+  long = "a protocol that is too long for a column"
   common = {"unit": "", "split": "test", "num_clips": 4}
   scores = [
     Score(metric="fvd", value=1.0, subject="a", protocol=long, seed=1, extractor="i3d", **common),
     Score(metric="kvd", value=2.0, subject="b", protocol=long, seed=2, extractor="i3d", **common),
     Score(metric="psnr", value=3.0, subject="b", protocol="short", **common),
   ]
-  assert ScoreTable(scores).text().splitlines() == [
+  assert score_table(scores).splitlines() == [
     "split: test",
     "num_clips: 4",
     "samples: 1",
@@ -60,17 +60,14 @@ def test_settings_that_differ_are_columns_and_long_protocols_stand_below():
 
 
 def test_one_score_and_none():
-  assert ScoreTable().text() == "(no scores)"
-  table = ScoreTable()
-  table.add(BASELINE)
-  assert "protocol: frame_mean" in table.text().splitlines()
-  assert table.scores == (BASELINE,)
+  assert score_table([]) == "(no scores)"
+  assert "protocol: frame_mean" in score_table([BASELINE]).splitlines()
 
 
-def test_json_lines_append_every_field(tmp_path):
+def test_json_lines_are_appended_with_all_fields(tmp_path):
   path = tmp_path / "run" / "scores.jsonl"
-  ScoreTable([MODEL]).write_json_lines(path)
-  ScoreTable([BASELINE]).write_json_lines(path)
+  append_scores(path, [MODEL])
+  append_scores(path, [BASELINE])
   first, second = map(json.loads, path.read_text().splitlines())
   expected = {"value": 24.4567, "samples": 10, "weights": "ema", "truncation": 0.5, "step": 1950, "seed": 3}
   assert expected.items() <= first.items()
@@ -82,7 +79,7 @@ def test_json_has_no_nan():
   assert json.loads(broken.to_json())["value"] is None
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path):
+def test_write_error_names_the_file(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match=r"scores\.jsonl cannot be written"):
-    ScoreTable([MODEL]).write_json_lines(tmp_path / "file" / "scores.jsonl")
+    append_scores(tmp_path / "file" / "scores.jsonl", [MODEL])

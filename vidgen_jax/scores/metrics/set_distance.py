@@ -1,0 +1,221 @@
+"""Distances between two sets of feature vectors: Frechet distance and kernel distance.
+
+Their names and the published numbers that compare depend on the network: see `METRICS`.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from vidgen_jax.scores.metric import Kind, Metric, Need
+
+_ROWS = 512
+"""Rows of the kernel matrix at a time, which bounds the memory."""
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> float:
+  """|mean_a - mean_b|^2 + trace(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64 (FID eq. 6; FVD eq. 2; MVT-GAN eq. 8).
+
+  Args:
+    a: [N, D], finite.
+    b: [M, D], finite.
+    unbiased: covariances S divided by N - 1 (FVD's reference) instead of N (StyleGAN's code).
+
+  Returns:
+    The squared distance, >= 0.
+
+  Raises:
+    ValueError: if a set is not [N, D], not finite or too small, or the numbers of features differ.
+  """
+  a, b = _checked(a, b, at_least=1 + unbiased)
+  cov_a, cov_b = (_covariance(x, unbiased=unbiased) for x in (a, b))
+  # The trace of the root equals that of the symmetric (S_a^(1/2) S_b S_a^(1/2))^(1/2), whose eigenvalues are real and
+  # not negative, so that singular covariances (fewer clips than features) need no added diagonal.
+  root = _symmetric_root(cov_a)
+  product = root @ cov_b @ root
+  eigenvalues = np.linalg.eigvalsh((product + product.T) / 2)
+  trace_of_root = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
+  offset = a.mean(axis=0) - b.mean(axis=0)
+  distance = offset @ offset + np.trace(cov_a) + np.trace(cov_b) - 2.0 * trace_of_root
+  return float(max(distance, 0.0))  # Rounding can make the distance of equal sets negative.
+
+
+def extrapolated_frechet_distance(
+  a: np.ndarray, b: np.ndarray, *, unbiased: bool = True, num_sizes: int = 15, seed: int = 0
+) -> float:
+  """Frechet distance for infinitely many clips, by a line through the distances over 1 / N (Chong and Forsyth, sec. 4).
+
+  The estimate scatters more than the distance itself and may be negative.
+
+  Args:
+    a: [N, D].
+    b: [M, D].
+    unbiased: see `frechet_distance`.
+    num_sizes: number of set sizes that the line is fitted to, evenly spaced in 1 / N.
+    seed: seed of the clips that are left out.
+
+  Returns:
+    Value of the line at 1 / N = 0.
+
+  Raises:
+    ValueError: if a set has fewer than twice as many clips as features.
+  """
+  fewest, num_features = min(len(a), len(b)), a.shape[1]
+  if fewest < 2 * num_features or num_sizes < 2:
+    raise ValueError(
+      f"extrapolation needs {2 * num_features} clips or more for {num_features} features, got {len(a)} and {len(b)}"
+    )
+  # With fewer clips than features the curve over 1 / N bends, so the smallest size is the number of features, or a
+  # fifth of the clips. Both sets shrink in proportion, so that the line includes the bias of both.
+  shares = 1.0 / np.linspace(1.0 / max(0.2, num_features / fewest), 1.0, num_sizes)
+  generator = np.random.default_rng(seed)
+  inverse, distances = [], []
+  for share in shares:
+    count_a, count_b = round(share * len(a)), round(share * len(b))
+    part_a = a[generator.permutation(len(a))[:count_a]]
+    part_b = b[generator.permutation(len(b))[:count_b]]
+    inverse.append(1.0 / count_a + 1.0 / count_b)
+    distances.append(frechet_distance(part_a, part_b, unbiased=unbiased))
+  _, intercept = np.polyfit(inverse, distances, 1)
+  return float(intercept)
+
+
+def in_common_span(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The two sets in coordinates of the space that they span, where there are fewer vectors than features.
+
+  Frechet distances do not change, and a bootstrap over few clips of a wide network takes seconds instead of hours.
+
+  Args:
+    a: [N, D].
+    b: [M, D].
+
+  Returns:
+    [N, R] and [M, R] with R = min(D, N + M), float64.
+  """
+  both = np.concatenate([a, b]).astype(np.float64)
+  if both.shape[0] >= both.shape[1]:
+    return both[: len(a)], both[len(a) :]
+  basis, _ = np.linalg.qr(both.T)
+  turned = both @ basis
+  return turned[: len(a)], turned[len(a) :]
+
+
+def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
+  """Unbiased estimate of the squared maximum mean discrepancy with k(x, y) = (x . y / D + 1)^3 (KID, sec. 4.1).
+
+  Args:
+    a: [N, D], N >= 2, finite.
+    b: [M, D], M >= 2, finite.
+
+  Returns:
+    E k(a, a') + E k(b, b') - 2 E k(a, b), without pairs of a vector with itself; may be negative.
+
+  Raises:
+    ValueError: if a set is not [N, D], not finite or too small, or the numbers of features differ.
+  """
+  a, b = _checked(a, b, at_least=2)
+  within = [(_kernel_sum(x, x) - _kernel_of_self(x).sum()) / (len(x) * (len(x) - 1)) for x in (a, b)]
+  return float(within[0] + within[1] - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
+
+
+def _checked(a: np.ndarray, b: np.ndarray, *, at_least: int) -> tuple[np.ndarray, np.ndarray]:
+  a, b = (np.asarray(x, np.float64) for x in (a, b))
+  for x in (a, b):
+    if x.ndim != 2:
+      raise ValueError(f"features must be [N, D], got shape {x.shape}")
+    if not (finite := np.isfinite(x).all(axis=1)).all():
+      raise ValueError(f"{int((~finite).sum())} of {len(x)} features are not finite")
+    if len(x) < at_least:
+      raise ValueError(f"a distance between sets needs at least {at_least} feature vector(s) in each, got {len(x)}")
+  if a.shape[1] != b.shape[1]:
+    raise ValueError(f"the sets have {a.shape[1]} and {b.shape[1]} features: they come from different networks")
+  return a, b
+
+
+def _covariance(x: np.ndarray, *, unbiased: bool) -> np.ndarray:
+  centred = x - x.mean(axis=0)
+  return centred.T @ centred / (len(x) - unbiased)
+
+
+def _symmetric_root(matrix: np.ndarray) -> np.ndarray:
+  values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+  return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def _kernel(products: np.ndarray, num_features: int) -> np.ndarray:
+  return (products / num_features + 1.0) ** 3
+
+
+def _kernel_of_self(x: np.ndarray) -> np.ndarray:
+  return _kernel(np.square(x).sum(axis=1), x.shape[1])
+
+
+def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
+  return sum(_kernel(x[i : i + _ROWS] @ y.T, x.shape[1]).sum() for i in range(0, len(x), _ROWS))
+
+
+_FID_SOURCE = "Heusel et al., arXiv:1706.08500, eq. 6"
+_FVD_SOURCE = "Unterthiner et al., arXiv:1812.01717, eq. 2"
+
+
+def _frechet_metrics(
+  name: str, layer: Need, networks: tuple[str, ...], description: str, source: str
+) -> tuple[Metric, Metric]:
+  metric = Metric(
+    name=name,
+    description=f"{description}. Distance between normal distributions fitted to the real and the generated set, with "
+    "a bias that depends on the number of clips",
+    source=source,
+    protocol="covariance / {divisor}",
+    function=frechet_distance,
+    higher_is_better=False,
+    kind=Kind.SET,
+    needs=(Need.REAL_SET, layer),
+    networks=networks,
+  )
+  infinity = dataclasses.replace(
+    metric,
+    name=f"{name}_infinity",
+    description=f"{name} extrapolated to infinitely many clips (--extrapolate)",
+    source="Chong and Forsyth, arXiv:1911.07023, section 4",
+    protocol="covariance / {divisor}, line over 1 / N of 15 sizes",
+    function=extrapolated_frechet_distance,
+  )
+  return metric, infinity
+
+
+METRICS = (
+  *_frechet_metrics("fvd", Need.LOGITS, ("i3d",), "Frechet video distance: on the logits of I3D", _FVD_SOURCE),
+  *_frechet_metrics(
+    "fid", Need.FEATURES, ("tsn",), "FID of MVT-GAN (appendix B.2): on the features of TSN, of whole clips", _FID_SOURCE
+  ),
+  *_frechet_metrics(
+    "clip_frechet",
+    Need.FEATURES,
+    (),
+    "Frechet distance on the features of any other classifier, such as one trained by vidgen classify; no published "
+    "number compares",
+    _FID_SOURCE,
+  ),
+  Metric(
+    name="kvd",
+    description="kernel video distance, on the logits of I3D: unbiased, so sets of any size compare",
+    source=f"Binkowski et al., arXiv:1801.01401, section 4.1; {_FVD_SOURCE}",
+    protocol="unbiased MMD^2, cubic kernel",
+    function=kernel_distance,
+    higher_is_better=False,
+    kind=Kind.SET,
+    needs=(Need.REAL_SET, Need.LOGITS),
+    networks=("i3d",),
+  ),
+  Metric(
+    name="clip_kernel",
+    description="kernel distance on the features of any other network: unbiased, so sets of any size compare",
+    source="Binkowski et al., arXiv:1801.01401, section 4.1",
+    protocol="unbiased MMD^2, cubic kernel",
+    function=kernel_distance,
+    higher_is_better=False,
+    kind=Kind.SET,
+    needs=(Need.REAL_SET, Need.FEATURES),
+  ),
+)

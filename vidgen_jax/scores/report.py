@@ -1,0 +1,138 @@
+"""Scores together with everything they depend on, as a table for people and as JSON lines for programs."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+
+from vidgen_jax.files import append_text
+
+_COLUMNS = ("subject", "metric", "value", "unit")
+_SETTINGS = (
+  "weights",
+  "batch_norm",
+  "truncation",
+  "seed",
+  "step",
+  "clip",
+  "conditioning_indices",
+  "extractor",
+  "extractor_hash",
+)
+_LONG_PROTOCOL = 32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+  """One number and its protocol. None means that a field does not apply: a baseline has no weights."""
+
+  metric: str
+  """`Metric.row` of a metric in `vidgen_jax.scores.registry.METRICS`, or '{row}_frame_{index}'."""
+  value: float
+  subject: str
+  """What was scored: 'model', or the name of a baseline or a set."""
+  protocol: str
+  """How frames, clips and samples were combined: 'frame_mean, best of 10 samples'."""
+  split: str
+  num_clips: int
+  """Number of real clips."""
+  unit: str = ""
+  num_generated: int | None = None
+  """Number of generated clips, if it is not `num_clips` times `samples`."""
+  samples: int = 1
+  """Number of samples per clip."""
+  weights: str | None = None
+  """'ema' or 'raw'."""
+  batch_norm: str | None = None
+  """'standing' or 'batch'."""
+  truncation: float | None = None
+  """Half-width at which the latent is cut, in standard deviations."""
+  seed: int | None = None
+  step: int | None = None
+  """Train step of the checkpoint."""
+  clip: str | None = None
+  """Frames x height x width x channels of the clips."""
+  conditioning_indices: str | None = None
+  """0-based indices of the conditioning frames, such as '0 3 6'; None without conditioning frames."""
+  extractor: str | None = None
+  """Feature network."""
+  extractor_hash: str | None = None
+  """Hash of the network's weights."""
+  interval: tuple[float, float] | None = None
+  """95 % confidence interval of `value`."""
+
+  def to_json(self) -> str:
+    """One line of JSON with all fields; a value that is not finite becomes null."""
+    fields = dataclasses.asdict(self)
+    if not math.isfinite(self.value):
+      fields["value"] = None
+    return json.dumps(fields, allow_nan=False)
+
+
+def frames_text(frames: Sequence[int]) -> str | None:
+  """Frame indices in the format of `Score.conditioning_indices`."""
+  return " ".join(map(str, frames)) or None
+
+
+def append_scores(path: str | os.PathLike[str], scores: Iterable[Score]) -> None:
+  """Appends the scores to a file, one JSON object per line.
+
+  Raises:
+    UserError: if the file cannot be written.
+  """
+  append_text(path, "".join(score.to_json() + "\n" for score in scores))
+
+
+def score_table(scores: Sequence[Score]) -> str:
+  """An aligned table, one row per score.
+
+  Fields with one value are in the head above the table, fields that no score has are left out, and long protocols are
+  numbered footnotes.
+  """
+  if not scores:
+    return "(no scores)"
+  head, columns = [], list(_COLUMNS)
+  for name in (field.name for field in dataclasses.fields(Score) if field.name not in _COLUMNS):
+    cells = [_cell(getattr(score, name)) for score in scores]
+    known = set(cells) - {"-"}
+    if len(known) == 1 and ("-" not in cells or name in _SETTINGS):
+      head.append(f"{name}: {known.pop()}{_scope(scores, cells)}")
+    elif known:
+      columns.append(name)
+  notes: dict[str, str] = {}
+  rows = [columns, *([_text(score, name, notes) for name in columns] for score in scores)]
+  widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+  numeric = [not isinstance(getattr(scores[0], name), str) for name in columns]
+  lines = [
+    "  ".join(
+      cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric, strict=True)
+    ).rstrip()
+    for row in rows
+  ]
+  rule = "  ".join("-" * width for width in widths)
+  foot = [f"{mark} {text}" for text, mark in notes.items()]
+  return "\n\n".join("\n".join(part) for part in (head, [lines[0], rule, *lines[1:]], foot) if part)
+
+
+def _scope(scores: Sequence[Score], cells: Sequence[str]) -> str:
+  """Which scores a field of the head applies to, if not to all."""
+  if "-" not in cells:
+    return ""
+  subjects = {score.subject for score, cell in zip(scores, cells, strict=True) if cell != "-"}
+  return f" ({subjects.pop()})" if len(subjects) == 1 else " (where it applies)"
+
+
+def _text(score: Score, name: str, notes: dict[str, str]) -> str:
+  cell = _cell(getattr(score, name))
+  if name != "protocol" or len(cell) <= _LONG_PROTOCOL:
+    return cell
+  return notes.setdefault(cell, f"[{len(notes) + 1}]")
+
+
+def _cell(value: object) -> str:
+  if value is None or value == "":
+    return "-"
+  if isinstance(value, tuple):
+    return " .. ".join(_cell(part) for part in value)
+  return f"{value:.4g}" if isinstance(value, float) else str(value)
