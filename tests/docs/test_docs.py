@@ -119,6 +119,16 @@ def test_config_fields_in_the_text_exist(page):
       assert match.group(1) in fields, code
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "BUILD_NOTES.md"], ids=lambda page: page.name)
+def test_files_in_the_text_exist(page):
+  """Files of the repository are named from its top, from the package or from experiments/."""
+  roots = (ROOT, ROOT / "vidgen_jax", ROOT / "experiments")
+  for code in INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+    for path in re.findall(r"(?<![\w/.-])(?:[a-z0-9_]+/)*[a-z0-9_]+\.(?:py|sh|sbatch|yaml)\b", code):
+      found = any((root / path).exists() for root in roots)
+      assert found or path in ("config.py", "algorithm.py", "presets.py"), path
+
+
 def test_every_command_is_documented():
   text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
   assert {words[0] for words in shell_commands(text)} | {words[0] for words in inline_commands(text)} >= set(
@@ -129,11 +139,9 @@ def test_every_command_is_documented():
 def test_every_experiment_and_launcher_is_documented():
   text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
   names = {path.name for path in (ROOT / "experiments").glob("*.py")} - {"__init__.py"}
-  # constraints.txt is part of setup.sh, tpu_worker.sh part of tpu_pod.sh.
-  names |= {f"launch/{path.name}" for path in (ROOT / "launch").iterdir()} - {
-    "launch/constraints.txt",
-    "launch/tpu_worker.sh",
-  }
+  # The pinned versions are part of setup.sh, tpu_worker.sh of tpu_pod.sh.
+  scripts = {f"launch/{path.name}" for path in (ROOT / "launch").iterdir() if path.suffix != ".txt"}
+  names |= scripts - {"launch/tpu_worker.sh"}
   assert [name for name in sorted(names) if name not in text] == []
 
 
