@@ -1,4 +1,4 @@
-"""Figures: their pixels and numbers are those of `vidgen sample`'s clips; which ones are drawn."""
+"""Figures show and measure the clips of `vidgen sample`; the flags select them."""
 
 import importlib.util
 import json
@@ -8,15 +8,16 @@ import pytest
 
 from tests.sheet_cells import read_cells
 from vidgen_jax import cli
-from vidgen_jax.commands import figures
+from vidgen_jax.commands.figures import choose_figures
 from vidgen_jax.errors import UserError
 from vidgen_jax.media import images
+from vidgen_jax.runs.figures.draw import FIGURES
 from vidgen_jax.scores.metrics.ssim import frame_ssim
 
 pytest_plugins = ("tests.trained_runs",)
 
 ZOOM = 4
-"""Frames of 16 pixels are shown with 64."""
+"""Frames of 16 pixels are enlarged to 64."""
 
 CHOICE = {"only": [], "curve_clips": 64, "samples": 100, "with_truncations": False}
 
@@ -31,12 +32,12 @@ def stored_samples(folder):
 
 
 def check_samples(out, samples, truth, conditioning):
-  """The two images that every model has, against the clips of `vidgen sample`, [N, l, T, H, W, C]."""
+  """Compares the two images that every model has with the clips of `vidgen sample`, [N, l, T, H, W, C]."""
   count, _, num_frames = samples.shape[:3]
   shown, borders = read_cells(out / "generated_over_original.png", 2 * count, num_frames, ZOOM)
   np.testing.assert_array_equal(shown[0::2], samples[:, 0])
   np.testing.assert_array_equal(shown[1::2], truth)
-  expected = [images.GIVEN_COLOUR if t in conditioning else images.GENERATED_COLOUR for t in range(num_frames)]
+  expected = [images.CONDITIONING_COLOUR if t in conditioning else images.GENERATED_COLOUR for t in range(num_frames)]
   np.testing.assert_array_equal(borders, np.broadcast_to(expected, borders.shape))
   shown, _ = read_cells(out / "mean_of_samples.png", 3 * count, num_frames, ZOOM)
   np.testing.assert_array_equal(shown[0::3], samples[:, 0])
@@ -53,13 +54,13 @@ def test_figures_of_inbetweening_show_the_clips_of_sample(inbetween_folder, tmp_
   capfd.readouterr()
   out = tmp_path / "figures"
   assert cli.dispatch(["figures", f"--out={out}", "--curve_clips=0", *options]) == 0
-  assert "drawing 3 samples of each of 2 clips" in capfd.readouterr().err
+  assert "generating 3 samples of each of 2 clips" in capfd.readouterr().err
   names = ["generated_over_original.png", "latent_blocks.png", "mean_of_samples.png"]
   assert json.loads((out / "figures.json").read_text())["files"] == names
   assert sorted(path.name for path in out.iterdir()) == sorted([*names, "figures.json"])
   made = stored_samples(tmp_path / "samples")
   check_samples(out, made["samples"], made["truth"], conditioning=(0, 7))
-  # Two blocks in the last level: what is made of the second is the normal sample, without the conditioning frames.
+  # The last of the two blocks gives the normal sample; conditioning frames are not shown.
   blocks, borders = read_cells(out / "latent_blocks.png", 2, 6, ZOOM)
   np.testing.assert_allclose(blocks[-1].astype(int), made["samples"][0, 0, 1:-1], atol=1)
   assert np.mean(blocks[-1] != made["samples"][0, 0, 1:-1]) < 0.01
@@ -75,8 +76,8 @@ def test_figures_of_prediction_measure_the_clips_of_sample(run_folder, tmp_path,
   out = tmp_path / "figures"
   assert cli.dispatch(["figures", f"--out={out}", "--num_clips=2", "--curve_clips=8", *options]) == 0
   log = capfd.readouterr().err
-  assert "drawing 2 samples of each of 8 clips" in log
-  assert log.count("latent_blocks.png is left out: the model has no latent blocks") == 1
+  assert "generating 2 samples of each of 8 clips" in log
+  assert log.count("skipped latent_blocks.png: the model has no latent blocks") == 1
   assert sorted(path.name for path in out.iterdir()) == [
     "best_of_ssim.json",
     "best_of_ssim.png",
@@ -100,7 +101,7 @@ def test_figures_of_prediction_measure_the_clips_of_sample(run_folder, tmp_path,
 
 
 @needs_matplotlib
-def test_only_the_sweep_is_drawn_and_replaces_all(run_folder, vidgen, tmp_path):
+def test_the_sweep_alone_and_overwriting(run_folder, vidgen, tmp_path):
   out = tmp_path / "figures"
   words = ["figures", f"--workdir={run_folder}", f"--out={out}", "--only=truncation", "--truncations=none,0"]
   words += ["--num_clips=1", "--curve_clips=3", "--samples=2"]
@@ -123,22 +124,22 @@ def test_only_the_sweep_is_drawn_and_replaces_all(run_folder, vidgen, tmp_path):
 @pytest.mark.parametrize(
   ("changes", "chosen"),
   [
-    ({}, figures.FIGURES[:-1]),
-    ({"curve_clips": 0}, figures.FIGURES[:-3]),
-    ({"with_truncations": True}, figures.FIGURES),
+    ({}, FIGURES[:-1]),
+    ({"curve_clips": 0}, FIGURES[:-3]),
+    ({"with_truncations": True}, FIGURES),
     ({"only": ["latent_blocks", "truncation"], "with_truncations": True}, ("latent_blocks", "truncation")),
     ({"only": ["mean_of_samples"], "curve_clips": 0, "samples": 1}, ("mean_of_samples",)),
   ],
 )
 def test_which_figures_are_chosen(changes, chosen, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-  assert figures.choose_figures(**(CHOICE | changes)) == set(chosen)
+  assert choose_figures(**(CHOICE | changes)) == set(chosen)
 
 
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"only": ["best_of_sim"]}, "'best_of_sim' is none of .*; did you mean 'best_of_ssim'"),
+    ({"only": ["best_of_sim"]}, "'best_of_sim' must be one of .*; did you mean 'best_of_ssim'"),
     ({"only": ["best_of_ssim"], "curve_clips": 0}, "set --curve_clips above 0"),
     ({"only": ["truncation"]}, "needs truncations to compare, such as --truncations=0"),
     ({"only": ["best_of_ssim"], "with_truncations": True}, "exclude each other"),
@@ -148,15 +149,15 @@ def test_which_figures_are_chosen(changes, chosen, monkeypatch):
 )
 def test_flags_that_contradict_each_other(changes, message):
   with pytest.raises(UserError, match=message):
-    figures.choose_figures(**(CHOICE | changes))
+    choose_figures(**(CHOICE | changes))
 
 
-def test_without_matplotlib_it_is_said_before_any_work(vidgen, monkeypatch, tmp_path):
+def test_missing_matplotlib_is_reported_first(vidgen, monkeypatch, tmp_path):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  # There is no run, which would be the next mistake.
+  # There is no run either.
   error = vidgen("figures", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}")
   assert error == (
-    "best_of_ssim and inference_curve needs matplotlib: pip install 'vidgen-jax[plot]', or leave out what needs it "
+    "best_of_ssim and inference_curve needs matplotlib: pip install 'vidgen-jax[plot]', or draw only the others "
     "with --only=generated_over_original,mean_of_samples,latent_blocks,latent_walk,class_walk,redrawn_parts,"
     "inference,naive_interpolation"
   )
@@ -165,7 +166,7 @@ def test_without_matplotlib_it_is_said_before_any_work(vidgen, monkeypatch, tmp_
   )
 
 
-def test_mistakes_are_one_line_and_leave_nothing(inbetween_folder, vidgen, tmp_path):
+def test_errors_are_one_line_and_leave_no_files(inbetween_folder, vidgen, tmp_path):
   words = ("figures", f"--out={tmp_path / 'out'}", "--curve_clips=0")
   assert "holds no config.json" in vidgen(*words, f"--workdir={tmp_path}")
   assert "is not in " in vidgen(*words, f"--workdir={inbetween_folder}", f"--data_dir={tmp_path}")

@@ -1,12 +1,13 @@
-"""Images: what a viewer reads back is what was shown."""
+"""PNG and GIF files, read back by Pillow."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from tests.sheet_cells import read_cells
 from vidgen_jax.errors import UserError
 from vidgen_jax.media import images
-from vidgen_jax.ops.video import side_by_side
+from vidgen_jax.media.layout import side_by_side
 
 
 def _read_gif(path) -> tuple[np.ndarray, list[int]]:
@@ -41,8 +42,8 @@ def test_gif_of_few_colours_is_exact(tmp_path):
   assert (frames[:, 10:18, 10:18] == 255).all()
 
 
-def test_a_small_object_keeps_its_colour_among_many(tmp_path):
-  # A smooth ground of thousands of colours, and 4x4 pixels of a pure blue that is nowhere near them.
+def test_a_small_object_keeps_its_colour(tmp_path):
+  # A smooth background of thousands of colours, and 4x4 pixels of a pure blue far from all of them.
   rows, columns = np.mgrid[:96, :96]
   ground = np.stack([rows * 2, columns * 2, (rows + columns) // 2], axis=-1).astype(np.uint8)
   videos = np.stack([ground] * 3)[None]
@@ -64,7 +65,7 @@ def test_gif_refuses(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_nothing_half_written(tmp_path):
+def test_files_are_written_atomically(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match=r"a\.png cannot be written"):
     images.save_png(tmp_path / "file" / "a.png", _noise(4, 4, 3))
@@ -94,14 +95,14 @@ def test_prediction_images(tmp_path, channels, conditioning_indices):
       top, left = strip + 2 + 70 * row, 2 + 70 * column
       cell = found.sheet[top : top + 68, left : left + 68]
       np.testing.assert_array_equal(cell[2:66, 2:66], np.broadcast_to(full[row][column], (64, 64, 3)))
-      border = images.GIVEN_COLOUR if column in conditioning_indices else images.GENERATED_COLOUR
+      border = images.CONDITIONING_COLOUR if column in conditioning_indices else images.GENERATED_COLOUR
       np.testing.assert_array_equal(cell[[0, 1, -1]], np.broadcast_to(border, (3, 68, 3)))
   frames, _ = _read_gif(found.gif_path)
   panel = side_by_side(guess[1], prediction[1], truth[1])
   assert frames.shape == (5, 4 + 2 * 68, 4 + panel.shape[2] + 4, 3)
 
 
-def test_frames_are_called_by_their_place_in_the_clip():
+def test_frame_labels():
   assert images.frame_labels((0, 3), 4) == ["given 0", "t=1", "t=2", "given 3"]
   assert images.frame_labels((), 2) == ["t=0", "t=1"]
 
@@ -114,3 +115,13 @@ def test_prediction_images_enlarge_small_frames(tmp_path):
   np.testing.assert_array_equal(found.sheet[strip + 4 : strip + 68, 4:68][::4, ::4], clips[0, 0])
   with pytest.raises(ValueError, match="side_by_side"):
     images.save_prediction_images(tmp_path, 1, conditioning_indices=(0,), **arrays | {"truth": clips[:, :1]})
+
+
+def test_the_rows_of_a_comparison_are_versions_of_each_clip(tmp_path):
+  values = np.array([10, 20], np.uint8).reshape(2, 1, 1, 1, 1)
+  clips = np.broadcast_to(values, (2, 3, 64, 64, 1))
+  images.save_comparison(tmp_path / "sheet.png", {"a": clips, "b": clips + 5}, (2,))
+  shown, borders = read_cells(tmp_path / "sheet.png", 4, 3)
+  assert shown[:, 0, 9, 9, 0].tolist() == [10, 15, 20, 25]
+  colours = [images.GENERATED_COLOUR] * 2 + [images.CONDITIONING_COLOUR]
+  np.testing.assert_array_equal(borders, np.broadcast_to(colours, (4, 3, 3)))

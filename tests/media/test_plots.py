@@ -1,4 +1,4 @@
-"""Plots: what is drawn can be found in the image."""
+"""Plots: their lines are in the image."""
 
 import importlib.util
 
@@ -15,7 +15,7 @@ needs_matplotlib = pytest.mark.skipif(
 )
 
 DARK, LIGHT = (68, 1, 84), (173, 220, 48)
-"""Of viridis at 0 and 0.88."""
+"""Colours of viridis at 0 and 0.88."""
 
 
 def panel(*lines, **options):
@@ -41,7 +41,7 @@ def test_lines_have_the_colours_of_their_shades(tmp_path):
 
 
 @needs_matplotlib
-def test_panels_stand_three_in_a_row_and_a_common_legend_beside_them(tmp_path):
+def test_three_panels_per_row_and_a_common_legend_at_the_right(tmp_path):
   line = Line(x=[0, 1], y=[0, float("nan")], label="line", marker=".", notes=["a", "b"])
   sizes = {}
   for name, count, legend in (("one", 1, False), ("four", 4, False), ("legend", 1, True)):

@@ -1,4 +1,4 @@
-"""Single clips as files: what is read back is what was written."""
+"""Single clips as files, read back by their decoders."""
 
 import av
 import numpy as np
@@ -17,7 +17,7 @@ def noise(*shape):
 
 
 def halves(num_frames, height, width, channels=3):
-  """Clips whose left half brightens while the right half darkens, in colours that are far apart."""
+  """A clip with a left half that brightens and a right half that darkens, in very different colours."""
   video = np.zeros((num_frames, height, width, 3), np.uint8)
   for time in range(num_frames):
     video[time, :, : width // 2] = (20 * time, 120, 250 - 20 * time)
@@ -46,25 +46,25 @@ def test_a_strip_is_read_back_exactly(channels, tmp_path):
 
 @pytest.mark.parametrize(("codec", "name"), [("libx264", "h264"), ("mpeg4", "mpeg4")])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 80)])
-def test_an_mp4_has_every_frame_in_about_its_colours(codec, name, height, width, tmp_path, monkeypatch):
+def test_an_mp4_has_all_frames_and_similar_colours(codec, name, height, width, tmp_path, monkeypatch):
   monkeypatch.setattr(videos, "_CODECS", {codec: videos._CODECS[codec]})
   clip = halves(8, height, width)
   videos.save_mp4(tmp_path / "a.mp4", clip, fps=12.5)
   found, found_name, rate = read_mp4(tmp_path / "a.mp4")
   assert (found.shape, found_name, rate) == (clip.shape, name, 12.5)
-  # Away from the edge between the halves, where colour is interpolated.
+  # Not at the edge between the halves, where colour is interpolated.
   inner = np.r_[0 : width // 2 - 2, width // 2 + 2 : width]
   assert np.abs(found[:, :, inner].astype(int) - clip[:, :, inner]).max() <= 6
 
 
-def test_the_first_codec_that_is_there_is_taken(tmp_path, monkeypatch):
+def test_the_first_available_codec_is_used(tmp_path, monkeypatch):
   assert list(videos._CODECS) == ["libx264", "mpeg4"]
-  monkeypatch.setattr(av, "codecs_available", {"h264", "mpeg4"})  # FFmpeg without x264 decodes H.264 all the same
+  monkeypatch.setattr(av, "codecs_available", {"h264", "mpeg4"})  # FFmpeg without x264 still decodes H.264
   videos.save_mp4(tmp_path / "a.mp4", halves(2, 8, 8))
   assert read_mp4(tmp_path / "a.mp4")[1] == "mpeg4"
 
 
-def test_odd_sizes_grow_by_a_row_and_a_column_and_grey_stays_grey(tmp_path):
+def test_odd_sizes_are_padded_and_grey_stays_grey(tmp_path):
   clip = halves(3, 15, 17, 1)
   videos.save_mp4(tmp_path / "a.mp4", clip)
   found, _, _ = read_mp4(tmp_path / "a.mp4")
@@ -73,7 +73,7 @@ def test_odd_sizes_grow_by_a_row_and_a_column_and_grey_stays_grey(tmp_path):
   np.testing.assert_allclose(found[:, 15, :17].astype(int), np.broadcast_to(clip[:, 14], (3, 17, 3)), atol=6)
 
 
-def test_each_clip_is_a_file_of_its_own(tmp_path):
+def test_each_clip_has_its_own_file(tmp_path):
   samples = noise(2, 3, 4, 8, 8, 3) // 64 * 64  # at most 64 colours, which a GIF holds exactly
   videos.save_clips(tmp_path / "clips", samples, formats=("png", "gif"), fps=4)
   names = {f"clip_{n:03d}_sample_{k:02d}.{kind}" for n in range(2) for k in range(3) for kind in ("gif", "png")}
@@ -89,8 +89,8 @@ def test_each_clip_is_a_file_of_its_own(tmp_path):
   assert read_mp4(tmp_path / "films" / "clip_000_sample_00.mp4")[2] == 4
 
 
-def test_refuses(tmp_path):
-  with pytest.raises(ValueError, match="knows gif, mp4, png, not webm"):
+def test_invalid_arguments(tmp_path):
+  with pytest.raises(ValueError, match="supports gif, mp4, png, not webm"):
     videos.save_clips(tmp_path, noise(1, 1, 2, 4, 4, 3), formats=("gif", "webm"))
   with pytest.raises(ValueError, match="fps > 0"):
     videos.save_mp4(tmp_path / "a.mp4", noise(2, 4, 4, 3), fps=0)

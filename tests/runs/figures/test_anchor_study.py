@@ -1,4 +1,4 @@
-"""The study of anchors: scores by hand with a model that is told, and the files of a real run."""
+"""Inference from random anchors: scores of a fake model by hand, and the files of a real run."""
 
 import json
 
@@ -16,8 +16,8 @@ TIMES = np.array([[0, 2], [1, 3], [0, 1]], np.int32)
 OTHERS = [[1, 3], [0, 2], [2, 3]]
 
 
-class Told:
-  """Stands in for an `AnchorStudy`: sample j is off by noise of its own; anchors are met to 1 in 255."""
+class FakeStudy:
+  """A fake `AnchorStudy`: each sample has its own noise; anchors are wrong by 1 of 255."""
 
   def random_times(self, count):
     return TIMES[:count]
@@ -42,7 +42,7 @@ def by_hand(video):
 
 
 def test_scores_by_hand():
-  study = Told()
+  study = FakeStudy()
   report = anchor_study.measure(study, TRUTH, samples=3)
   samples = np.stack([by_hand(study.infer(TRUTH, TIMES, sample=j)) for j in range(3)])
   best = {"1": samples[:1], "2": samples[:2], "3": samples}
@@ -69,7 +69,7 @@ def test_the_figures_of_a_run(anchors_folder, tmp_path):
   assert 0 < report["deterministic"] < 80 and 0 < report["naive_interpolation"] < 80
 
 
-def test_models_that_are_given_the_same_frames_always_draw_none(run_folder, tmp_path, caplog):
+def test_models_with_fixed_conditioning_frames_draw_none(run_folder, tmp_path, caplog):
   words = [f"--workdir={run_folder}", f"--out={tmp_path / 'out'}", "--only=inference", "--num_clips=1"]
   with caplog.at_level("INFO"):
     assert cli.dispatch(["figures", *words]) == 0

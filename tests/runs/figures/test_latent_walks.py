@@ -5,40 +5,47 @@ import numpy as np
 import pytest
 
 from experiments import mvt_weizmann, trivd_shape_motion
-from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
-from vidgen_jax.runs.figures import latent_walks
-from vidgen_jax.runs.figures.latent_walks import REDRAWN, STEPS, LatentWalks, draw_walks
 from vidgen_jax.ops.video import to_uint8
-from vidgen_jax.runs.sampling.samplers import Sampler
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs.experiment import build_experiment
+from vidgen_jax.runs.figures import latent_walks
+from vidgen_jax.runs.figures.inputs import FigureInputs
+from vidgen_jax.runs.figures.latent_walks import REDRAWN, STEPS, WALKS, LatentWalks, draw_walks
+from vidgen_jax.runs.sampling.clips import empty_clips
+from vidgen_jax.runs.sampling.samplers import RunSampler
 
-NAMES = ("latent_walk", "class_walk", "redrawn_parts")
 
-
-def _sampler(experiment, nets) -> Sampler:
-  return Sampler(
+def _sampler(experiment, nets) -> RunSampler:
+  return RunSampler(
     draw=lambda clips, key: None,
     batch_size=8,
     conditioning_indices=(),
     num_frames=4,
     class_names=("bend", "jack", "run", "walk"),
     data=experiment.config.data,
+    experiment=experiment,
+    options=experiment.options(num_frames=4),
     nets=lambda: nets,
   )
+
+
+def _inputs(folder, sampler) -> FigureInputs:
+  none = empty_clips(sampler.data, num_clips=0)
+  return FigureInputs(folder=folder, sampler=sampler, shown=none, measured=none, samples=1, seed=0, origin={})
 
 
 @pytest.fixture(scope="module")
 def made():
   """(experiment, nets, sampler)."""
   config = mvt_weizmann.get_config("mvt_var_smoke")
-  experiment = experiments.build(configs.from_config_dict(config))
+  experiment = build_experiment(configs.from_config_dict(config))
   nets = experiment.init_state().nets
   return experiment, nets, _sampler(experiment, nets)
 
 
 @pytest.fixture(scope="module")
 def predict(made):
-  """(latents, labels) -> clips, by the algorithm itself."""
+  """(latents, labels) -> clips of the algorithm itself."""
   experiment, nets, _ = made
 
   @jax.jit
@@ -51,8 +58,7 @@ def predict(made):
 
 @pytest.fixture(scope="module")
 def walks(made):
-  experiment, _, sampler = made
-  return LatentWalks(experiment, sampler, seed=3)
+  return LatentWalks(made[2], seed=3)
 
 
 def _close(found, expected):
@@ -76,10 +82,10 @@ def test_a_walk_between_classes_keeps_the_latent(walks, predict):
   assert np.abs(clips[STEPS // 2].astype(int) - clips[0]).max() > 0
 
 
-def test_one_part_of_the_latent_is_drawn_anew(made, walks, monkeypatch):
+def test_one_part_of_the_latent_is_redrawn(made, walks, monkeypatch):
   seen = []
-  make = LatentWalks._make
-  monkeypatch.setattr(LatentWalks, "_make", lambda self, *inputs: seen.append(inputs) or make(self, *inputs))
+  generate = LatentWalks._generate
+  monkeypatch.setattr(LatentWalks, "_generate", lambda self, *inputs: seen.append(inputs) or generate(self, *inputs))
   clips = walks.redrawn_parts(0)
   assert {name: len(part) for name, part in clips.items()} == {"first": 1, "z_A": 3, "z_B": 3, "z_C": 3}
   ((latents, _),) = seen
@@ -93,7 +99,6 @@ def test_one_part_of_the_latent_is_drawn_anew(made, walks, monkeypatch):
 
 
 def test_the_images_have_a_block_for_each_class(made, tmp_path, monkeypatch):
-  experiment, _, sampler = made
   sheets = {}
   monkeypatch.setattr(latent_walks, "save_png", lambda path, sheet: sheets.update({path.name: sheet}))
   labels = {}
@@ -104,7 +109,7 @@ def test_the_images_have_a_block_for_each_class(made, tmp_path, monkeypatch):
     return videos
 
   monkeypatch.setattr(latent_walks, "contact_sheet", contact_sheet)
-  draw_walks(tmp_path, experiment, sampler, NAMES, num_classes=2, seed=0)
+  draw_walks(_inputs(tmp_path, made[2]), WALKS, num_classes=2)
   assert list(sheets) == ["latent_walk.png", "class_walk.png", "redrawn_parts.png"]
   assert labels[0][0] == [f"{name} t={t}" for name in ("bend", "jack") for t in range(4)]
   assert labels[0][1] == ["0.00", "0.17", "0.33", "0.50", "0.67", "0.83", "1.00"]
@@ -113,7 +118,7 @@ def test_the_images_have_a_block_for_each_class(made, tmp_path, monkeypatch):
   assert len(labels[2][0]) == 2 * 10
 
 
-def test_models_that_are_given_frames_have_no_walks(tmp_path):
-  experiment = experiments.build(configs.from_config_dict(trivd_shape_motion.get_config("smoke")))
-  draw_walks(tmp_path, experiment, _sampler(experiment, {}), NAMES, num_classes=2, seed=0)
+def test_models_with_conditioning_frames_have_no_walks(tmp_path):
+  experiment = build_experiment(configs.from_config_dict(trivd_shape_motion.get_config("smoke")))
+  draw_walks(_inputs(tmp_path, _sampler(experiment, {})), WALKS, num_classes=2)
   assert list(tmp_path.iterdir()) == []

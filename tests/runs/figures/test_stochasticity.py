@@ -17,7 +17,7 @@ SAMPLES = np.clip(TRUTH + NOISE, 0, 255).astype(np.uint8)
 def measured(samples, conditioning_indices):
   curves = Stochasticity(TRUTH, conditioning_indices, samples=len(samples), batch_size=2)
   for sample in samples:
-    # A clip more than is measured, which must not count.
+    # One more clip than measured; it is ignored.
     curves.add(np.concatenate([sample, sample[:1]]))
   return curves
 
@@ -35,14 +35,14 @@ def test_curves_are_those_of_all_samples_at_once(conditioning_indices, frames, n
   np.testing.assert_allclose(report[name]["mean_of_samples"], scores.mean(axis=(0, 1)), rtol=1e-5)
 
 
-def test_the_simplest_guess_copies_the_last_given_frame():
+def test_the_simplest_guess_repeats_the_last_conditioning_frame():
   report = measured(SAMPLES[:1], (0,)).report()
   copies = np.repeat(TRUTH[:, :1], 3, axis=1)
   expected = np.asarray(frame_ssim(copies, TRUTH[:, 1:], data_range=255)).mean(axis=0)
   np.testing.assert_allclose(report["ssim"]["simplest_guess"], expected, rtol=1e-5)
 
 
-def test_files_hold_origin_and_curves(tmp_path):
+def test_files_contain_origin_and_curves(tmp_path):
   pytest.importorskip("matplotlib")
   curves = measured(SAMPLES[:2], (0,))
   curves.save(tmp_path, {"step": 7})
@@ -50,7 +50,7 @@ def test_files_hold_origin_and_curves(tmp_path):
   assert json.loads((tmp_path / "best_of_ssim.json").read_text()) == {"step": 7} | curves.report()
 
 
-def test_scores_do_not_depend_on_how_many_clips_are_scored_at_once():
+def test_scores_do_not_depend_on_the_batch_size():
   parts, whole = (score_clips(SAMPLES[0], TRUTH, (0,), batch_size=size, tracking=True) for size in (2, 3))
   assert parts.keys() == whole.keys()
   assert "presence" in whole

@@ -1,4 +1,4 @@
-"""The sweep of truncations: its clips are those of a sampler with that truncation; its scores by hand."""
+"""The truncation sweep: its clips are those of a sampler with that truncation; its scores by hand."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ from vidgen_jax.runs.sampling.samplers import Sampler
 pytest_plugins = ("tests.trained_runs",)
 
 
-def test_truncations_are_ordered_and_written_as_given():
+def test_truncations_are_sorted():
   truncations = truncation_sweep.parse_truncations(["none", "1", " 0.25", "0"])
   assert truncations == (0.0, 0.25, 1.0, None)
   assert [truncation_sweep.label_of(truncation) for truncation in truncations] == ["0", "0.25", "1", "none"]
@@ -24,17 +24,17 @@ def test_truncations_are_ordered_and_written_as_given():
 
 
 @pytest.mark.parametrize("word", ["-1", "nan", "inf", "half", ""])
-def test_what_is_no_truncation(word):
-  with pytest.raises(UserError, match="neither a number from 0 on nor 'none'"):
+def test_invalid_truncations(word):
+  with pytest.raises(UserError, match="must be a number >= 0 or 'none'"):
     truncation_sweep.parse_truncations(["1", word])
 
 
-def test_a_truncation_given_twice():
-  with pytest.raises(UserError, match=r"--truncations=0\.5,\.5 names a truncation twice"):
+def test_a_truncation_cannot_occur_twice():
+  with pytest.raises(UserError, match=r"--truncations=0\.5,\.5: a truncation occurs twice"):
     truncation_sweep.parse_truncations(["0.5", ".5"])
 
 
-def test_one_program_and_one_set_of_statistics_make_the_clips_of_each_truncation(run_folder, monkeypatch):
+def test_all_truncations_share_one_program_and_one_set_of_statistics(run_folder, monkeypatch):
   trained = samplers.load_run(str(run_folder), num_clips=8)
   algorithm = type(trained.experiment.algorithm)
   traced, prepared = [], []
@@ -42,7 +42,7 @@ def test_one_program_and_one_set_of_statistics_make_the_clips_of_each_truncation
   monkeypatch.setattr(algorithm, "predict", lambda self, *a, **k: traced.append(1) or predict(self, *a, **k))
   monkeypatch.setattr(generation, "prepare_nets", lambda *a, **k: prepared.append(1) or prepare(*a, **k))
   sampler = samplers.workdir_sampler(trained, truncation=0.3)
-  swept = truncation_sweep.sweep_samplers(trained.experiment, sampler, (0.0, 0.5, None))
+  swept = truncation_sweep.sweep_samplers(sampler, (0.0, 0.5, None))
   assert list(swept) == ["0", "0.5", "none"]
   clips = samplers.evaluation_clips(swept["0"], num_clips=3)
   drawn = {label: samplers.draw_sample(sampler, clips, sample=1, seed=2) for label, sampler in swept.items()}
@@ -57,7 +57,7 @@ def test_one_program_and_one_set_of_statistics_make_the_clips_of_each_truncation
 
 
 def test_scores_and_diversity_by_hand():
-  # A white and a black frame follow the given one; the two samples of each clip are exact, or wrong by 51 of 255: the
+  # A white and a black frame follow the first one; the two samples of each clip are exact, or wrong by 51 of 255: the
   # squared error is 0.04, PSNR 13.979 dB.
   truth = np.zeros((2, 3, 16, 16, 1), np.uint8)
   truth[:, 1] = 255
@@ -79,11 +79,11 @@ def test_scores_and_diversity_by_hand():
   assert scores["psnr"]["best"] - 2 * (scores["psnr"]["best"] - scores["psnr"]["mean"]) == pytest.approx(
     13.979, abs=1e-3
   )
-  # (1, -1) and (0.6, -0.6) point the same way: what is dimmer is no other clip.
+  # (1, -1) and (0.6, -0.6) have the same direction: a dimmer clip is not a different one.
   assert scores["diversity"] == pytest.approx(0, abs=1e-12)
 
 
-def test_objects_are_tracked_and_what_has_no_score_is_none():
+def test_objects_are_tracked_and_missing_scores_are_none():
   dark = np.zeros((1, 2, 16, 16, 1), np.uint8)
   truth = dark.copy()
   truth[:, :, 4:8, 4:8] = 255
@@ -101,8 +101,11 @@ def test_objects_are_tracked_and_what_has_no_score_is_none():
   assert scores["centroid_error"] == {"mean": None, "best": None}
   # Half the diagonal of 16x16.
   assert scores["penalised_centroid_error"]["mean"] == pytest.approx(128**0.5)
-  # From noise there is no truth: whether clips show an object and how they differ is all that can be said.
-  sampler, clips = dataclasses.replace(sampler, conditioning_indices=()), dataclasses.replace(clips, conditioning=truth[:, :0])
+  # Clips from noise have no truth: only the presence of an object and their diversity can be measured.
+  sampler, clips = (
+    dataclasses.replace(sampler, conditioning_indices=()),
+    dataclasses.replace(clips, conditioning=truth[:, :0]),
+  )
   scores = truncation_sweep.measure(sampler, clips, samples=2, seed=0, tracking=True)
   assert scores.keys() == {"presence", "diversity"}
   assert scores["presence"] == {"mean": 0.0}

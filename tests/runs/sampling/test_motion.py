@@ -1,4 +1,4 @@
-"""`vidgen sample --motion`: fields of a run with a warping unit, their files, and those who have none."""
+"""Motion fields of a run with a warping unit, their files, and models without motion."""
 
 import dataclasses
 import json
@@ -10,19 +10,19 @@ from PIL import Image
 
 from experiments import inbetween_shape_motion
 from vidgen_jax import cli
-from vidgen_jax.runs import config as configs
-from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.commands.train import train
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.metrics.motion_agreement import compare_motion
 from vidgen_jax.gans.trivd.motion import moving_units
-from vidgen_jax.nn.recurrent import MOTION
+from vidgen_jax.gans.trivd.motion_fields import combine_flows, expected_flow
 from vidgen_jax.media.flow_colors import flow_colors, wheel_image
-from vidgen_jax.ops.motion import combine_flows, expected_flow
+from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.ops.video import to_model_range
+from vidgen_jax.runs import config as configs
+from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.sampling import samplers
-from vidgen_jax.runs.sampling.motion import MovingSamples, write_agreement, write_motion
+from vidgen_jax.runs.sampling.motion import MovingSamples, check_levels, write_agreement, write_motion
 from vidgen_jax.runs.workdir import Trained
+from vidgen_jax.scores.metrics.motion_agreement import compare_motion
 
 pytest_plugins = ("tests.trained_runs",)
 
@@ -51,7 +51,7 @@ def sampled(moving_folder, tmp_path_factory):
   return out
 
 
-def test_the_clips_are_those_without_motion(sampled):
+def test_motion_does_not_change_the_clips(sampled):
   plain, moving = (read(sampled / name / "samples.npz") for name in ("plain", "moving"))
   assert plain.keys() == moving.keys()
   np.testing.assert_allclose(moving["samples"].astype(int), plain["samples"], atol=1)
@@ -60,8 +60,8 @@ def test_the_clips_are_those_without_motion(sampled):
   assert names == {"motion.npz", "motion.png", "motion.json", "motion_000.gif", "motion_001.gif", "motion_002.gif"}
 
 
-def test_the_fields_are_those_of_the_kernels(moving_folder, sampled):
-  """From the generator itself, applied by hand to the second sample of all clips."""
+def test_the_fields_are_the_expected_flow_of_the_kernels(moving_folder, sampled):
+  """Compares with the generator itself, applied to the second sample of all clips."""
   stored, clips = read(sampled / "moving" / "motion.npz"), read(sampled / "moving" / "samples.npz")
   assert (stored["flow"].shape, stored["flow"].dtype) == ((3, 2, 3, 16, 16, 2), np.float32)
   assert (stored["frames"].tolist(), stored["levels"].tolist()) == ([2, 3, 4], [0, 1])
@@ -115,14 +115,19 @@ def test_agreement_is_written_with_its_baselines(sampled):
     assert found["model"]["angle"] == pytest.approx(mean, abs=1e-3)
 
 
-def test_one_level_alone_from_the_users_own_frames_and_for_longer(moving_folder, tmp_path, vidgen):
+def test_one_level_with_images_of_the_user_and_longer_clips(moving_folder, tmp_path, vidgen):
   video = np.random.default_rng(0).integers(256, size=(12, 16, 16, 3), dtype=np.uint8)
   Image.fromarray(np.concatenate(list(video[:2]), axis=1)).save(tmp_path / "short.png")
   names = [tmp_path / f"{index}.png" for index in range(2)]
   for name, frame in zip(names, video, strict=False):
     Image.fromarray(frame).save(name)
   out = tmp_path / "out"
-  words = (f"--workdir={moving_folder}", f"--conditioning_images={names[0]},{names[1]}", "--classes=up", "--num_frames=7")
+  words = (
+    f"--workdir={moving_folder}",
+    f"--conditioning_images={names[0]},{names[1]}",
+    "--classes=up",
+    "--num_frames=7",
+  )
   assert cli.dispatch(["sample", *words, "--motion", "--motion_levels=1", f"--out={out}"]) == 0
   stored = read(out / "motion.npz")
   assert (stored["flow"].shape, stored["levels"].tolist()) == ((1, 1, 5, 16, 16, 2), [1])
@@ -130,73 +135,73 @@ def test_one_level_alone_from_the_users_own_frames_and_for_longer(moving_folder,
   assert 0 < np.abs(stored["flow"]).max() <= 2.0
   # Every cell of that level is a square of 2 x 2 pixels.
   np.testing.assert_array_equal(stored["flow"][:, :, :, ::2, ::2], stored["flow"][:, :, :, 1::2, 1::2])
-  assert not (out / "motion.json").exists()  # nobody knows where the object goes
+  assert not (out / "motion.json").exists()  # the true motion is unknown
   for levels in ("2", "1,0", "0,0", "0,2"):
     message = vidgen("sample", *words, "--motion", f"--motion_levels={levels}", f"--out={tmp_path / 'no'}")
-    assert message == f"--motion_levels={levels} must be some of 0, 1, in this order"
-  assert "'x' is not an integer" in vidgen("sample", *words, "--motion", "--motion_levels=0,x", f"--out={tmp_path / 'no'}")
+    assert message == f"--motion_levels={levels} must be some of 0,1, in this order"
+  assert "'x' is not an integer" in vidgen(
+    "sample", *words, "--motion", "--motion_levels=0,x", f"--out={tmp_path / 'no'}"
+  )
 
 
 def _untrained(config) -> Trained:
-  """Enough of a run to ask what its model can do."""
+  """A run without weights, for questions about its model."""
   return Trained(experiment=build_experiment(config), nets={}, step=0, weights="ema", class_names=())
 
 
-def test_those_without_motion_say_who_has_it(run_config, vidgen, tmp_path):
+def test_models_without_motion_name_those_with_motion(run_config, vidgen, tmp_path):
   still = _untrained(run_config)
-  assert samplers.workdir_sampler(still).motion is None
   with pytest.raises(UserError, match=r"algorithm\.recurrent_unit='conv_gru' moves no content") as error:
-    samplers.workdir_sampler(still, with_motion=True)
+    check_levels(samplers.workdir_sampler(still), None)
   assert str(error.value).endswith(f"units that do: {', '.join(moving_units())}")
   between = _untrained(configs.from_config_dict(inbetween_shape_motion.get_config("smoke")))
-  with pytest.raises(UserError, match=r"of algorithm 'inbetween' shows no motion; it takes one of trivd$"):
-    samplers.workdir_sampler(between, with_motion=True)
+  with pytest.raises(UserError, match=r"models of inbetween predict no motion; use a model of trivd$"):
+    check_levels(samplers.workdir_sampler(between), None)
   out = f"--out={tmp_path / 'out'}"
   assert "--motion needs --workdir" in vidgen("sample", "--export=anywhere", "--motion", out)
-  assert "--motion_levels belongs to --motion" in vidgen("sample", "--workdir=anywhere", "--motion_levels=0", out)
+  assert "--motion_levels needs --motion" in vidgen("sample", "--workdir=anywhere", "--motion_levels=0", out)
   assert list(tmp_path.iterdir()) == []
 
 
 def test_the_coarsest_levels_are_combined_by_default(run_config):
   for stages, expected in {(1,): (0,), (2, 1): (0, 1), (4, 2, 1): (0, 1)}.items():
     algorithm = dataclasses.replace(
-      run_config.algorithm,
-      recurrent_unit="tsru_p",
-      generator_multipliers=stages,
-      discriminator_multipliers=(1, 2, 2),
+      run_config.algorithm, recurrent_unit="tsru_p", generator_multipliers=stages, discriminator_multipliers=(1, 2, 2)
     )
     config = dataclasses.replace(run_config, algorithm=algorithm)
-    assert samplers.workdir_sampler(_untrained(config), with_motion=True).motion.levels == expected
-  with pytest.raises(UserError, match="--motion_levels=3 must be some of 0, 1, 2, in this order"):
-    samplers.workdir_sampler(_untrained(config), with_motion=True, motion_levels=[3])
+    assert check_levels(samplers.workdir_sampler(_untrained(config)), None) == expected
+  with pytest.raises(UserError, match="--motion_levels=3 must be some of 0,1,2, in this order"):
+    check_levels(samplers.workdir_sampler(_untrained(config)), [3])
 
 
 def _moving(samples: int = 2) -> MovingSamples:
-  """One clip of three frames of 64 pixels, the first given; motion to the right by 1, then up by 3 pixels."""
+  """A clip of three frames, conditioned on the first; motion by 1 pixel to the right, then by 3 upwards."""
   video = np.arange(3 * samples, dtype=np.uint8).reshape(1, samples, 3, 1, 1, 1) * 20
   flow = np.zeros((1, samples, 2, 64, 64, 2), np.float32)
   flow[:, :, 0], flow[:, :, 1] = (1.0, 0.0), (0.0, -3.0)
-  return MovingSamples(samples=np.broadcast_to(video, (1, samples, 3, 64, 64, 3)).copy(), flow=flow, conditioning_indices=(0,))
+  return MovingSamples(
+    samples=np.broadcast_to(video, (1, samples, 3, 64, 64, 3)).copy(), flow=flow, conditioning_indices=(0,)
+  )
 
 
-def test_the_sheet_has_the_motion_below_the_frames_and_the_wheel_beside_them(tmp_path):
+def test_the_sheet_has_motion_below_the_frames_and_the_wheel_at_the_right(tmp_path):
   moving = _moving()
   write_motion(tmp_path, moving, levels=(0, 1))
   sheet = np.asarray(Image.open(tmp_path / "motion.png"))
-  # Frames of 64 with a border of 2 and gaps of 2; a strip of 14 above; the wheel of 64 with gaps of 2 at the right.
+  # Frames of 64 with a border of 2 and gaps of 2; a label strip of 14; the wheel of 64 with gaps of 2 at the right.
   left = sheet.shape[1] - (2 + 3 * 70) - (2 + 64 + 2)
   assert 30 < left < 60  # the row labels
   assert sheet.shape[0] == 14 + 2 + 6 * 70
   centres = sheet[14 + 2 + 34 :: 70, left + 2 + 34 : left + 2 + 210 : 70]
   white, right, up = [255, 255, 255], flow_colors(np.array([1 / 3, 0.0]), radius=1.0), (88, 0, 255)
   motion = [white, list(right), list(up)]
-  # The same motion everywhere is drift.
+  # A motion common to all clips is drift.
   below = [motion, [white] * 3]
   expected = [[[20 * t] * 3 for t in (0, 1, 2)], *below, [[20 * t] * 3 for t in (3, 4, 5)], *below]
   np.testing.assert_array_equal(centres, expected)
   np.testing.assert_array_equal(sheet[14 + 2 : 14 + 2 + 64, -66:-2], wheel_image(64))
   with Image.open(tmp_path / "motion_000.gif") as gif:
-    # Two samples in a row, above their motion.
+    # Two samples in one row, above their motion.
     assert (gif.n_frames, gif.size) == (3, (2 + 2 * 70, 2 + 3 * 70))
     gif.seek(2)
     first = np.asarray(gif.convert("RGB"))[2 + 34 :: 70, 2 + 34 :: 70]
@@ -210,7 +215,7 @@ def test_a_field_without_motion_is_white(tmp_path):
   assert (sheet[14 + 2 + 70 + 2 : 14 + 2 + 70 + 66, -68 - 68 : -68 - 4] == 255).all()
 
 
-def test_nothing_to_compare_is_null(tmp_path):
+def test_scores_without_an_object_are_null(tmp_path):
   moving = _moving(samples=1)
   found = write_agreement(tmp_path, moving, np.zeros((1, 3, 64, 64, 3), np.uint8), levels=(0,), seed=0)
   assert (found["model"].frames, found["model"].absent) == (0, 2)

@@ -1,4 +1,4 @@
-"""Frames that a model is given: by number, by task, as images; in the clips that come out."""
+"""Conditioning frames chosen by index, by task, or as images, and their positions in the generated clips."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,11 @@ from PIL import Image
 
 from tests.sheet_cells import read_cells
 from vidgen_jax import cli
-from vidgen_jax.runs import workdir
+from vidgen_jax.commands.conditioning_flags import parse_anchors
 from vidgen_jax.errors import UserError
 from vidgen_jax.media.images import ANCHOR_COLOUR
-from vidgen_jax.runs.sampling.anchors import frames_of_task, parse_anchors, with_given_frames
+from vidgen_jax.runs import workdir
+from vidgen_jax.runs.sampling.conditioning import indices_of_task, with_conditioning_indices
 
 pytest_plugins = ("tests.trained_runs",)
 
@@ -25,16 +26,16 @@ pytest_plugins = ("tests.trained_runs",)
   ],
 )
 def test_tasks(task, of_16, of_4):
-  assert frames_of_task(task, num_frames=16, usual=(2, -1)) == of_16
-  assert frames_of_task(task, num_frames=4, usual=(2, -1)) == of_4
+  assert indices_of_task(task, num_frames=16, default=(2, -1)) == of_16
+  assert indices_of_task(task, num_frames=4, default=(2, -1)) == of_4
 
 
 def test_an_unknown_task():
-  with pytest.raises(UserError, match="--task=extrapolate is none of interpolate, inpaint"):
-    frames_of_task("extrapolate", num_frames=4, usual=())
+  with pytest.raises(UserError, match="--task=extrapolate must be one of interpolate, inpaint"):
+    indices_of_task("extrapolate", num_frames=4, default=())
 
 
-def test_images_with_times():
+def test_anchors_are_parsed():
   assert parse_anchors(["a@b.png@3", "last.png@-1"]) == {3: "a@b.png", -1: "last.png"}
 
 
@@ -47,19 +48,22 @@ def test_images_with_times():
     (["a.png@1", "b.png@1"], "a.png and b.png have the same time 1"),
   ],
 )
-def test_images_without_times(words, message):
+def test_malformed_anchors(words, message):
   with pytest.raises(UserError, match=message):
     parse_anchors(words)
 
 
-def test_given_frames_of_a_config(anchors_folder, run_folder):
+def test_conditioning_indices_of_a_config(anchors_folder, run_folder):
   config = workdir.load_config(str(anchors_folder))
-  assert with_given_frames(config, (-1, 2)).algorithm.conditioning_indices == (2, 4)
-  for frames, message in {(5,): "frame 5 is not in clips of 5 frames", (4, -1): "one of them is named twice"}.items():
+  assert with_conditioning_indices(config, (-1, 2)).algorithm.conditioning_indices == (2, 4)
+  for frames, message in {
+    (5,): "frame 5 is out of range: a clip has 5 frames",
+    (4, -1): "one of them occurs twice",
+  }.items():
     with pytest.raises(UserError, match=message):
-      with_given_frames(config, frames)
-  with pytest.raises(UserError, match="models of trivd are always given the same frames"):
-    with_given_frames(workdir.load_config(str(run_folder)), (0,))
+      with_conditioning_indices(config, frames)
+  with pytest.raises(UserError, match="the conditioning frames of trivd are fixed"):
+    with_conditioning_indices(workdir.load_config(str(run_folder)), (0,))
 
 
 def sampled(anchors_folder, out, *words):
@@ -68,26 +72,26 @@ def sampled(anchors_folder, out, *words):
     return dict(saved)
 
 
-def test_clips_hold_the_frames_of_the_task_and_differ_elsewhere(anchors_folder, tmp_path):
-  made = sampled(anchors_folder, tmp_path / "a", "--task=interpolate", "--num_clips=2", "--samples=2")
-  assert list(made["conditioning_indices"]) == [0, 4]
-  np.testing.assert_array_equal(made["samples"][:, :, [0, 4]], np.stack([made["truth"][:, [0, 4]]] * 2, axis=1))
-  assert np.any(made["samples"][:, 0, 1:4] != made["samples"][:, 1, 1:4])
+def test_clips_contain_the_frames_of_the_task_and_differ_elsewhere(anchors_folder, tmp_path):
+  found = sampled(anchors_folder, tmp_path / "a", "--task=interpolate", "--num_clips=2", "--samples=2")
+  assert list(found["conditioning_indices"]) == [0, 4]
+  np.testing.assert_array_equal(found["samples"][:, :, [0, 4]], np.stack([found["truth"][:, [0, 4]]] * 2, axis=1))
+  assert np.any(found["samples"][:, 0, 1:4] != found["samples"][:, 1, 1:4])
   free = sampled(anchors_folder, tmp_path / "b", "--task=generate", "--num_clips=2")
   assert free["conditioning"].shape == (2, 0, 16, 16, 3)
   chosen = sampled(anchors_folder, tmp_path / "c", "--conditioning_indices=-1,1", "--num_clips=1")
   assert list(chosen["conditioning_indices"]) == [1, 4]
 
 
-def test_images_stand_at_their_times(anchors_folder, tmp_path):
+def test_anchors_are_at_their_times(anchors_folder, tmp_path):
   images = np.random.default_rng(0).integers(256, size=(2, 16, 16, 3), dtype=np.uint8)
   for name, image in zip("ab", images, strict=True):
     Image.fromarray(image).save(tmp_path / f"{name}.png")
   words = [f"--anchor={tmp_path / 'b.png'}@-1", f"--anchor={tmp_path / 'a.png'}@2", "--samples=3"]
-  made = sampled(anchors_folder, tmp_path / "out", *words)
-  assert made["samples"].shape == (1, 3, 5, 16, 16, 3)
-  assert list(made["conditioning_indices"]) == [2, 4]
-  for sample in made["samples"][0]:
+  found = sampled(anchors_folder, tmp_path / "out", *words)
+  assert found["samples"].shape == (1, 3, 5, 16, 16, 3)
+  assert list(found["conditioning_indices"]) == [2, 4]
+  for sample in found["samples"][0]:
     np.testing.assert_array_equal(sample[[2, 4]], images)
   _, borders = read_cells(tmp_path / "out" / "contact_sheet.png", rows=3, columns=5)
   is_yellow = (borders == ANCHOR_COLOUR).all(axis=-1)
@@ -98,17 +102,17 @@ def test_images_stand_at_their_times(anchors_folder, tmp_path):
   ("words", "message"),
   [
     (["--task=predict", "--conditioning_indices=0"], "--task and --conditioning_indices exclude each other"),
-    (["--anchor=a.png@0", "--conditioning_images=b.png"], "--anchor brings its own frames"),
-    (["--conditioning_indices=0,x"], "--conditioning_indices: 'x' is no number"),
-    (["--conditioning_indices=7"], "frame 7 is not in clips of 5 frames"),
+    (["--anchor=a.png@0", "--conditioning_images=b.png"], "--conditioning_images and --anchor exclude each other"),
+    (["--conditioning_indices=0,x"], "--conditioning_indices: 'x' is not an integer"),
+    (["--conditioning_indices=7"], "frame 7 is out of range: a clip has 5 frames"),
     (["--anchor=missing.png@0"], "missing.png"),
   ],
 )
-def test_mistakes_are_one_line(words, message, anchors_folder, vidgen, tmp_path):
+def test_errors_are_one_line(words, message, anchors_folder, vidgen, tmp_path):
   assert message in vidgen("sample", f"--workdir={anchors_folder}", f"--out={tmp_path / 'out'}", *words)
   assert not (tmp_path / "out").exists()
 
 
-def test_an_export_is_given_what_it_was_made_for(vidgen, tmp_path):
+def test_the_conditioning_frames_of_an_export_are_fixed(vidgen, tmp_path):
   message = vidgen("sample", "--export=somewhere", "--task=predict", f"--out={tmp_path / 'out'}")
-  assert "--task needs --workdir of a run" in message
+  assert "--task needs --workdir" in message

@@ -1,4 +1,4 @@
-"""The export of a model that is given the first and the last frame."""
+"""The export of a model conditioned on the first and the last frame."""
 
 import dataclasses
 import json
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli
-from vidgen_jax.commands import export
-from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.runs import generation, workdir
+from vidgen_jax.runs.experiment import build_experiment
+from vidgen_jax.runs.sampling import export
 from vidgen_jax.runs.sampling.exported import load_export
 
 pytest_plugins = ("tests.trained_runs",)
@@ -38,7 +38,7 @@ def inputs():
   }
 
 
-def test_the_export_gives_the_images_of_the_run_bit_by_bit_for_any_batch(inbetween_folder, generator, inputs):
+def test_the_export_generates_the_same_bits_as_the_run_for_any_batch_size(inbetween_folder, generator, inputs):
   trained = workdir.load_trained(str(inbetween_folder))
   config, options = trained.experiment.config, trained.experiment.options()
   nets = generation.prepare_nets(
@@ -53,10 +53,10 @@ def test_the_export_gives_the_images_of_the_run_bit_by_bit_for_any_batch(inbetwe
   assert weights.keys() == generator.weights.keys()
   for name, value in weights.items():
     np.testing.assert_array_equal(generator.weights[name], value, err_msg=name)
-  # On one device like the export: products of one clip and of eight differ by rounding. Its loops are compared with
-  # straight-line code.
+  # On one device like the export, since matrix products of one clip and of eight differ by rounding; unrolled, unlike
+  # the export.
   config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, unroll=True))
-  experiment = experiments.build(config, devices=jax.devices()[:1])
+  experiment = build_experiment(config, devices=jax.devices()[:1])
   key = jax.random.key(7)
   inputs = inputs | {"latent": np.asarray(experiment.algorithm.latent(key, 8))}
   batch = experiment.put_batch({name: inputs[name] for name in ("conditioning", "label")}, microbatches=False)
@@ -66,27 +66,27 @@ def test_the_export_gives_the_images_of_the_run_bit_by_bit_for_any_batch(inbetwe
   np.testing.assert_array_equal(generator(**{name: value[:3] for name, value in inputs.items()}), expected[:3])
 
 
-def test_both_given_frames_stay_in_their_places_and_tell_on_the_others(generator, inputs):
+def test_both_conditioning_frames_keep_their_positions_and_influence_the_others(generator, inputs):
   assert generator.conditioning_indices == (0, 7)
-  made = generator(**inputs)
-  assert (made.shape, made.dtype) == ((8, 8, 16, 16, 3), np.uint8)
-  np.testing.assert_array_equal(made[:, [0, 7]], inputs["conditioning"])
+  found = generator(**inputs)
+  assert (found.shape, found.dtype) == ((8, 8, 16, 16, 3), np.uint8)
+  np.testing.assert_array_equal(found[:, [0, 7]], inputs["conditioning"])
   first, last = inputs["conditioning"].copy(), inputs["conditioning"].copy()
   first[:, 0], last[:, 1] = 255 - first[:, 0], 255 - last[:, 1]
   for name, value in (("conditioning", first), ("conditioning", last), ("latent", -inputs["latent"])):
-    assert not np.array_equal(generator(**inputs | {name: value})[:, 1:-1], made[:, 1:-1])
+    assert not np.array_equal(generator(**inputs | {name: value})[:, 1:-1], found[:, 1:-1])
 
 
-def test_the_program_is_portable_and_open_in_the_batch(generator):
+def test_the_program_is_portable_with_a_symbolic_batch_size(generator):
   program = generator.program
   assert set(program.platforms) == {"cpu", "cuda", "tpu"}
   assert [str(aval.shape[0]) for aval in program.in_avals[-3:]] == ["b", "b", "b"]
   assert [str(length) for length in program.out_avals[0].shape] == ["b", "8", "16", "16", "3"]
-  # Of the levels with one and with two blocks: one loop.
+  # One loop, though the two levels have one and two blocks.
   assert program.mlir_module().count("stablehlo.while") == 1
 
 
-def test_signature_and_readme_say_which_frames_are_given(folder):
+def test_signature_and_readme_name_the_conditioning_frames(folder):
   signature = json.loads((folder / "signature.json").read_text())
   assert (signature["algorithm"], signature["conditioning_indices"], signature["num_frames"]) == (
     "inbetween",
@@ -96,5 +96,5 @@ def test_signature_and_readme_say_which_frames_are_given(folder):
   assert signature["inputs"]["conditioning"]["shape"] == ["b", 2, 16, 16, 3]
   assert signature["inputs"]["label"]["range"] == [0, 0]
   text = (folder / "README.md").read_text()
-  assert "Conditioning frames 0 and 7 of a clip of 8, counted from 0, makes the other 6." in text
+  assert "Generates the other 6 frames of a clip of 8 from frames 0 and 7 (counted from 0)." in text
   assert "The model has no classes: `label` is 0." in text

@@ -1,4 +1,4 @@
-"""An export gives the run's own images, without this package; it appears whole or not at all."""
+"""An export generates the images of its run, without this package; it is written atomically."""
 
 import dataclasses
 import errno
@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli
-from vidgen_jax.commands import export
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.ops.video import to_model_range
-from vidgen_jax.runs import experiment as experiments
 from vidgen_jax.runs import generation, workdir
-from vidgen_jax.runs.sampling import exported
+from vidgen_jax.runs.experiment import build_experiment
+from vidgen_jax.runs.sampling import export, exported
 from vidgen_jax.runs.sampling.exported import load_export
 
 pytest_plugins = ("tests.trained_runs",)
@@ -43,10 +42,10 @@ def inputs_for(generator, count, *, seed=0):
   }
 
 
-def test_export_gives_the_images_of_the_run_for_any_batch(run_folder, generator):
+def test_export_generates_the_images_of_the_run_for_any_batch_size(run_folder, generator):
   trained = workdir.load_trained(str(run_folder))
   experiment = trained.experiment
-  assert experiment.config.algorithm.unroll  # the export's loops are compared with straight-line code
+  assert experiment.config.algorithm.unroll  # compares loops in the export with unrolled code
   options = experiment.options()
   key = generation.standing_statistics_key(experiment)
   nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=2)
@@ -68,7 +67,7 @@ def test_export_gives_the_images_of_the_run_for_any_batch(run_folder, generator)
   np.testing.assert_allclose(few.astype(int), expected[:3], atol=1)
 
 
-def test_export_holds_the_averages_not_the_live_weights(run_folder, generator):
+def test_export_contains_the_averaged_weights(run_folder, generator):
   live, ema = (workdir.load_trained(str(run_folder), weights=weights) for weights in ("raw", "ema"))
   name = "generator/params/output/kernel"
   stored = np.asarray(generator.weights[name])
@@ -76,7 +75,7 @@ def test_export_holds_the_averages_not_the_live_weights(run_folder, generator):
   assert not np.array_equal(stored, export.flatten_nets(live.nets)[name])
 
 
-def test_latents_classes_and_given_frames_all_matter(generator):
+def test_clips_depend_on_latents_classes_and_conditioning_frames(generator):
   inputs = inputs_for(generator, 4)
   first = generator(**inputs)
   for name, changed in {
@@ -100,7 +99,7 @@ sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, OnlyJax
 """
 
 
-def test_the_example_in_the_readme_runs_with_jax_and_numpy_alone(export_folder, generator, tmp_path):
+def test_the_example_in_the_readme_needs_only_jax_and_numpy(export_folder, generator, tmp_path):
   (example,) = re.findall(r"```python\n(.*?)```", (export_folder / "README.md").read_text(), re.DOTALL)
   assert len([line for line in example.splitlines() if line and not line.startswith(("import", "from"))]) <= 10
   check = f"\nnp.save({str(tmp_path / 'video.npy')!r}, video)\n"
@@ -128,17 +127,17 @@ def test_the_example_in_the_readme_runs_with_jax_and_numpy_alone(export_folder, 
   np.testing.assert_allclose(np.load(tmp_path / "video.npy").astype(int), expected, atol=1)
 
 
-def test_the_program_is_small_portable_and_open_in_the_batch(generator, export_folder):
+def test_the_program_is_small_and_portable_with_a_symbolic_batch_size(generator, export_folder):
   program = generator.program
   assert set(program.platforms) == {"cpu", "cuda", "tpu"}
   assert [str(aval.shape[0]) for aval in program.in_avals[-3:]] == ["b", "b", "b"]
   assert [str(length) for length in program.out_avals[0].shape] == ["b", "5", "16", "16", "3"]
-  # One loop a stage: the run itself has its recurrences unrolled.
+  # One loop per stage, though the run unrolls its recurrences.
   assert program.mlir_module().count("stablehlo.while") == 2
   assert (export_folder / "generator.jaxexport").stat().st_size < 300_000
 
 
-def test_the_signature_says_what_goes_in_and_where_it_comes_from(export_folder):
+def test_the_signature_describes_inputs_and_origin(export_folder):
   signature = json.loads((export_folder / "signature.json").read_text())
   inputs = signature["inputs"]
   assert {name: (value["shape"], value["dtype"]) for name, value in inputs.items()} == {
@@ -157,12 +156,12 @@ def test_the_signature_says_what_goes_in_and_where_it_comes_from(export_folder):
   assert signature["versions"]["jax"] == jax.__version__
 
 
-def test_weights_are_plain_arrays_and_go_back_into_nets(export_folder):
+def test_weights_are_plain_arrays_that_unflatten_into_nets(export_folder):
   with np.load(export_folder / "weights.npz", allow_pickle=False) as stored:
     weights = {name: stored[name] for name in stored.files}
   assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
   assert {name.split("/")[1] for name in weights} == {"params", "batch_stats", "spectral_stats"}
-  assert weights["generator/batch_stats/output_norm/mean"].shape == (3, 4)  # one row for each predicted frame
+  assert weights["generator/batch_stats/output_norm/mean"].shape == (3, 4)  # one row for each generated frame
   back = export.flatten_nets(export.unflatten_nets(weights))
   assert back.keys() == weights.keys()
 
@@ -174,7 +173,7 @@ def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_
   algorithm = dataclasses.replace(run_config.algorithm, recurrent_unit=unit, num_classes=num_classes, channels=channels)
   data = dataclasses.replace(run_config.data, channels=channels)
   config = dataclasses.replace(run_config, algorithm=algorithm, data=data)
-  experiment = experiments.build(config, devices=jax.devices()[:1])
+  experiment = build_experiment(config, devices=jax.devices()[:1])
   batch = {
     "conditioning": jax.ShapeDtypeStruct((2, 2, 16, 16, channels), jnp.uint8),
     "label": jax.ShapeDtypeStruct((2,), jnp.int32),
@@ -194,15 +193,15 @@ def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_
 
 
 @dataclasses.dataclass(frozen=True)
-class PainterConfig:
+class FakeConfig:
   conditioning: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Painter:
-  """Stands in for an algorithm that is given any frames: paints the others in the latent's brightness."""
+class FakeGan:
+  """A fake algorithm: all frames except conditioning frames have the brightness of the latent."""
 
-  config: PainterConfig
+  config: FakeConfig
 
   def conditioning_indices(self, num_frames):
     return tuple(frame % num_frames for frame in self.config.conditioning)
@@ -212,29 +211,29 @@ class Painter:
 
   def predict(self, nets, batch, latent, *, num_frames):
     shape = (latent.shape[0], num_frames, *batch["conditioning"].shape[2:])
-    video = jnp.broadcast_to((latent * nets["painter"].params["gain"]).reshape(-1, 1, 1, 1, 1), shape)
+    video = jnp.broadcast_to((latent * nets["fake"].params["gain"]).reshape(-1, 1, 1, 1, 1), shape)
     return video.at[:, jnp.array(self.conditioning_indices(num_frames), int)].set(to_model_range(batch["conditioning"]))
 
 
 @pytest.mark.parametrize(
   ("conditioning", "frames", "task"),
   [
-    ((0,), [0], "Given the first frame of a clip of 4, predicts the 3 that follow."),
-    ((0, 1), [0, 1], "Given the first 2 frames of a clip of 4, predicts the 2 that follow."),
-    ((0, 1, 2), [0, 1, 2], "Given the first 3 frames of a clip of 4, predicts the one that follows."),
-    ((0, -1), [0, 3], "Conditioning frames 0 and 3 of a clip of 4, counted from 0, makes the other 2."),
-    ((2,), [2], "Conditioning frame 2 of a clip of 4, counted from 0, makes the other 3."),
-    ((0, 1, 3), [0, 1, 3], "Conditioning frames 0, 1 and 3 of a clip of 4, counted from 0, makes the other 1."),
-    ((), [], "Makes clips of 4 frames; no frame is given."),
+    ((0,), [0], "Predicts the last 3 frames of a clip of 4 from the first frame."),
+    ((0, 1), [0, 1], "Predicts the last 2 frames of a clip of 4 from the first 2 frames."),
+    ((0, 1, 2), [0, 1, 2], "Predicts the last frame of a clip of 4 from the first 3 frames."),
+    ((0, -1), [0, 3], "Generates the other 2 frames of a clip of 4 from frames 0 and 3 (counted from 0)."),
+    ((2,), [2], "Generates the other 3 frames of a clip of 4 from frame 2 (counted from 0)."),
+    ((0, 1, 3), [0, 1, 3], "Generates the other frame of a clip of 4 from frames 0, 1 and 3 (counted from 0)."),
+    ((), [], "Generates clips of 4 frames from noise."),
   ],
 )
-def test_whichever_frames_are_given_they_are_in_their_places(conditioning, frames, task, run_config, monkeypatch):
-  monkeypatch.setitem(export.GANS, "painter", (PainterConfig, Painter))
+def test_conditioning_frames_keep_their_positions(conditioning, frames, task, run_config, monkeypatch):
+  monkeypatch.setitem(export.GANS, "fake", (FakeConfig, FakeGan))
   settings = {name: getattr(run_config, name) for name in ("name", "data", "evaluation")}
-  config = SimpleNamespace(**settings, algorithm_name="painter", algorithm=PainterConfig(conditioning))
-  weights = {"painter/params/gain": np.ones((1, 1), np.float32)}
+  config = SimpleNamespace(**settings, algorithm_name="fake", algorithm=FakeConfig(conditioning))
+  weights = {"fake/params/gain": np.ones((1, 1), np.float32)}
   program = export.generator_program(config, weights, num_frames=4)
-  experiment = SimpleNamespace(config=config, algorithm=Painter(config.algorithm))
+  experiment = SimpleNamespace(config=config, algorithm=FakeGan(config.algorithm))
   trained = SimpleNamespace(experiment=experiment, step=7, weights="ema", class_names=(), is_conditional=False)
   signature = export.make_signature(trained, program, weights, num_frames=4)
   generator = exported.ExportedGenerator(signature=signature, weights=weights, program=program)
@@ -242,24 +241,24 @@ def test_whichever_frames_are_given_they_are_in_their_places(conditioning, frame
   assert task in export.readme(signature)
   latent, label = np.array([[-1], [0.2], [1]], np.float32), np.zeros(3, np.int32)
   shown = inputs_for(generator, 3)["conditioning"]
-  made = generator(shown, latent, label)
-  np.testing.assert_array_equal(made[:, frames], shown)
+  found = generator(shown, latent, label)
+  np.testing.assert_array_equal(found[:, frames], shown)
   others = [frame for frame in range(4) if frame not in frames]
   # (0.2 + 1) 127.5 = 153.
-  np.testing.assert_array_equal(made[:, others, 5, 5, 1], [[value] * len(others) for value in (0, 153, 255)])
+  np.testing.assert_array_equal(found[:, others, 5, 5, 1], [[value] * len(others) for value in (0, 153, 255)])
 
 
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [
-    ("conditioning", np.zeros((2, 3, 16, 16, 3), np.uint8), r"given must be uint8 \[2, 2, 16, 16, 3\]"),
-    ("conditioning", np.zeros((2, 2, 16, 16, 3), np.float32), "given must be uint8 .*, got float32"),
+    ("conditioning", np.zeros((2, 3, 16, 16, 3), np.uint8), r"conditioning must be uint8 \[2, 2, 16, 16, 3\]"),
+    ("conditioning", np.zeros((2, 2, 16, 16, 3), np.float32), "conditioning must be uint8 .*, got float32"),
     ("latent", np.zeros((3, 4), np.float32), r"latent must be float32 \[2, 4\], got float32 \[3, 4\]"),
-    ("label", np.array([0, 2], np.int32), r"label must lie in \[0, 1\], got 0 to 2"),
-    ("label", np.array([-1, 1], np.int32), r"label must lie in \[0, 1\], got -1 to 1"),
+    ("label", np.array([0, 2], np.int32), r"label must be in \[0, 1\], got 0 to 2"),
+    ("label", np.array([-1, 1], np.int32), r"label must be in \[0, 1\], got -1 to 1"),
   ],
 )
-def test_wrong_inputs_are_named(name, value, message, generator):
+def test_errors_name_the_wrong_input(name, value, message, generator):
   with pytest.raises(ValueError, match=message):
     generator(**inputs_for(generator, 2) | {name: value})
 
@@ -275,7 +274,7 @@ def alter(path, **changes):
 @pytest.mark.parametrize(
   ("damage", "message"),
   [
-    (lambda folder: (folder / "signature.json").unlink(), "is no export: it has no signature.json"),
+    (lambda folder: (folder / "signature.json").unlink(), "is not an export, signature.json is missing"),
     (lambda folder: cut(folder / "signature.json"), "signature.json cannot be read: "),
     (lambda folder: (folder / "weights.npz").unlink(), "is damaged: .*No such file"),
     (lambda folder: cut(folder / "weights.npz"), "is damaged: "),
@@ -285,7 +284,7 @@ def alter(path, **changes):
     (lambda folder: alter(folder / "signature.json", platforms=["tpu"]), "runs on tpu, not on cpu"),
   ],
 )
-def test_a_damaged_export_is_an_error_in_one_line(damage, message, export_folder, tmp_path):
+def test_a_damaged_export_is_one_line_of_error(damage, message, export_folder, tmp_path):
   folder = tmp_path / "copy"
   shutil.copytree(export_folder, folder)
   damage(folder)
@@ -293,20 +292,18 @@ def test_a_damaged_export_is_an_error_in_one_line(damage, message, export_folder
     load_export(folder)
 
 
-def test_existing_folders_are_refused_and_only_exports_are_replaced(run_folder, vidgen, tmp_path):
+def test_only_exports_are_overwritten(run_folder, vidgen, tmp_path):
   out = tmp_path / "there"
   out.mkdir()
   (out / "precious.txt").write_text("mine")
   words = ("export", f"--workdir={run_folder}", f"--out={out}")
-  assert "is not of this command's making (it holds no signature.json)" in vidgen(*words, "--overwrite")
+  assert "exists without signature.json, so this command did not write it" in vidgen(*words, "--overwrite")
   (out / exported.SIGNATURE_FILE).write_text("{}")
   assert vidgen(*words).endswith("exists; choose another folder or replace it with --overwrite")
   assert sorted(path.name for path in tmp_path.rglob("*")) == ["precious.txt", "signature.json", "there"]
 
 
-def test_nothing_is_left_of_an_export_that_fails_and_the_old_one_stays(
-  export_folder, run_folder, vidgen, tmp_path, monkeypatch
-):
+def test_a_failed_export_leaves_the_old_one_unchanged(export_folder, run_folder, vidgen, tmp_path, monkeypatch):
   old = tmp_path / "old"
   shutil.copytree(export_folder, old)
   before = {path.name: path.read_bytes() for path in old.iterdir()}
@@ -334,6 +331,6 @@ def test_nothing_is_left_of_an_export_that_fails_and_the_old_one_stays(
     (("--data_dir=/nowhere",), "data set 'shape_motion' is not in /nowhere; build it with: "),
   ],
 )
-def test_mistakes_are_one_line(words, message, run_folder, vidgen, tmp_path):
+def test_errors_are_one_line(words, message, run_folder, vidgen, tmp_path):
   assert message in vidgen("export", f"--workdir={run_folder}", f"--out={tmp_path / 'out'}", *words)
   assert list(tmp_path.iterdir()) == []
