@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from tests.nn import unit_equations
-from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS, TSRU, ConvGRU
+from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
+from vidgen_jax.nn.recurrent.conv_gru import ConvGRU
+from vidgen_jax.nn.recurrent.tsru import TSRU
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
 
 BATCH, STEPS, HEIGHT, WIDTH, FEATURES, INPUTS = 2, 3, 5, 6, 4, 2

@@ -1,1 +1,1 @@
-"""Linen layers without task knowledge."""
+"""Linen layers for video, independent of any GAN."""

@@ -1,4 +1,4 @@
-"""Self-attention over the positions of a frame (Zhang et al. 2019, in BigGAN's form)."""
+"""Self-attention over the positions of a frame (Zhang et al. 2019; as in BigGAN)."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from vidgen_jax.nn.spectral import Conv
 
 
 class SelfAttention(nn.Module):
-  """y = x + gamma o(softmax(theta(x) phi(x)^T) g(x)), every frame by itself.
+  """y = x + gamma o(softmax(theta(x) phi(x)^T) g(x)), for each frame separately.
 
   theta and phi have an eighth of the channels, g half of them; phi and g are max-pooled by 2 (Brock et al. 2019,
-  appendix B.1). All maps are 1x1 convolutions without bias. gamma starts at 0, so that the layer starts as the
-  identity. The logits are not scaled, as there.
+  appendix B.1). All maps are 1x1 convolutions without bias. gamma is initialised with 0, which makes the layer the
+  identity. As in BigGAN, the logits are not scaled.
 
   Attributes:
-    spectral_norm: on all kernels.
-    dtype: of the computation; the softmax is float32.
+    spectral_norm: whether all kernels are spectrally normalised.
+    dtype: type of the computation; the softmax is float32.
   """
 
   spectral_norm: bool = True
@@ -30,15 +30,15 @@ class SelfAttention(nn.Module):
     """Maps [B, T, H, W, C] to the same shape.
 
     Raises:
-      ValueError: if there are less than 8 channels, or height or width are odd.
+      ValueError: there are fewer than 8 channels, or height or width is odd.
     """
     channels = x.shape[-1]
     if channels < 8 or x.shape[2] % 2 or x.shape[3] % 2:
       raise ValueError(f"self-attention needs at least 8 channels and an even height and width, got {x.shape}")
 
     def project(inputs: jax.Array, features: int, name: str) -> jax.Array:
-      options = {"use_bias": False, "spectral_norm": self.spectral_norm, "dtype": self.dtype}
-      return Conv(features, (1, 1), **options, name=name)(inputs, train=train)
+      conv = Conv(features, (1, 1), use_bias=False, spectral_norm=self.spectral_norm, dtype=self.dtype, name=name)
+      return conv(inputs, train=train)
 
     def positions(maps: jax.Array) -> jax.Array:
       return maps.reshape(*maps.shape[:2], -1, maps.shape[-1])

@@ -1,5 +1,6 @@
-"""The residual blocks of BigGAN (Brock et al. 2019, appendix B) on video."""
+"""The residual blocks of BigGAN (Brock et al. 2019, appendix B) for video."""
 
+import functools
 from typing import Any
 
 import jax
@@ -13,16 +14,16 @@ from vidgen_jax.ops.temporal_shift import temporal_shift
 
 
 class GeneratorBlock(nn.Module):
-  """CBN-ReLU-(up)-conv3 -> CBN-ReLU-conv3, with a (up)-conv1x1 shortcut where the shape changes.
+  """CBN-ReLU-(up)-conv3 -> CBN-ReLU-conv3, with an (up)-conv1x1 shortcut if the shape changes.
 
   Attributes:
     features: output channels.
-    upsample: doubles height and width by nearest neighbour.
-    shift: lets the branch, not the shortcut, begin with a temporal shift (MVT-GAN, figure 4b).
+    upsample: whether height and width are doubled, by nearest neighbour.
+    shift: whether the branch, but not the shortcut, starts with a temporal shift (MVT-GAN, figure 4b).
     bn_per_frame: see `BatchNorm`.
     bn_momentum: see `BatchNorm`.
-    spectral_norm: on all kernels.
-    dtype: of the computation.
+    spectral_norm: whether all kernels are spectrally normalised.
+    dtype: type of the computation.
   """
 
   features: int
@@ -38,44 +39,40 @@ class GeneratorBlock(nn.Module):
     """Maps [B, T, H, W, C] and a condition to [B, T, H', W', features].
 
     Args:
-      x: the features.
-      condition: [B, D], or [B, T, D] for one per frame.
-      train: normalises by the batch's own statistics and advances the power iterations; positional for remat.
+      x: features.
+      condition: [B, D], or [B, T, D] for a condition per frame.
+      train: whether to use the batch's statistics and to advance the power iterations; positional for remat.
     """
-    norm = {
-      "per_frame": self.bn_per_frame,
-      "momentum": self.bn_momentum,
-      "spectral_norm": self.spectral_norm,
-      "dtype": self.dtype,
-    }
-    conv = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    options: dict[str, Any] = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    norm = functools.partial(ConditionalBatchNorm, per_frame=self.bn_per_frame, momentum=self.bn_momentum, **options)
+    conv = functools.partial(Conv, self.features, **options)
     y = temporal_shift(x) if self.shift else x
-    y = nn.relu(ConditionalBatchNorm(**norm, name="norm_0")(y, condition, train=train))
+    y = nn.relu(norm(name="norm_0")(y, condition, train=train))
     if self.upsample:
       y = resampling.upsample_nearest(y, 2)
-    y = Conv(self.features, **conv, name="conv_0")(y, train=train)
-    y = nn.relu(ConditionalBatchNorm(**norm, name="norm_1")(y, condition, train=train))
-    y = Conv(self.features, **conv, name="conv_1")(y, train=train)
+    y = conv(name="conv_0")(y, train=train)
+    y = nn.relu(norm(name="norm_1")(y, condition, train=train))
+    y = conv(name="conv_1")(y, train=train)
     shortcut = x
     if self.upsample or x.shape[-1] != self.features:
-      # A 1x1 convolution and a nearest-neighbour upsampling commute; this order costs a quarter.
-      shortcut = Conv(self.features, (1, 1), **conv, name="conv_shortcut")(shortcut, train=train)
+      # A 1x1 convolution commutes with nearest-neighbour upsampling; this order costs a quarter of the other.
+      shortcut = conv((1, 1), name="conv_shortcut")(shortcut, train=train)
     if self.upsample:
       shortcut = resampling.upsample_nearest(shortcut, 2)
     return y + shortcut
 
 
 class DiscriminatorBlock(nn.Module):
-  """[ReLU]-conv3-ReLU-conv3-(pool), with a (pool)-conv1x1 shortcut where the shape changes.
+  """[ReLU]-conv3-ReLU-conv3-(pool), with a (pool)-conv1x1 shortcut if the shape changes.
 
   Attributes:
     features: output channels.
-    preactivation: whether the branch starts with a ReLU; the first block of a network has none.
-    downsample: halves height and width by average pooling.
-    temporal_kernel: 1 for framewise convolutions, 3 for 3x3x3 ones.
-    downsample_time: halves time as well.
-    spectral_norm: on all kernels.
-    dtype: of the computation.
+    preactivation: whether the branch starts with a ReLU; False for the first block of a network.
+    downsample: whether height and width are halved by average pooling.
+    temporal_kernel: 1 for 3x3 convolutions of frames, 3 for 3x3x3 convolutions.
+    downsample_time: whether time is halved as well.
+    spectral_norm: whether all kernels are spectrally normalised.
+    dtype: type of the computation.
   """
 
   features: int
@@ -90,13 +87,13 @@ class DiscriminatorBlock(nn.Module):
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T', H', W', features]; `train` is positional for remat."""
     kernel = (3, 3) if self.temporal_kernel == 1 else (self.temporal_kernel, 3, 3)
-    conv = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
+    conv = functools.partial(Conv, self.features, spectral_norm=self.spectral_norm, dtype=self.dtype)
     y = nn.relu(x) if self.preactivation else x
-    y = Conv(self.features, kernel, **conv, name="conv_0")(y, train=train)
-    y = Conv(self.features, kernel, **conv, name="conv_1")(nn.relu(y), train=train)
+    y = conv(kernel, name="conv_0")(y, train=train)
+    y = conv(kernel, name="conv_1")(nn.relu(y), train=train)
     shortcut = self._pool(x)
     if self.downsample or x.shape[-1] != self.features:
-      shortcut = Conv(self.features, (1, 1), **conv, name="conv_shortcut")(shortcut, train=train)
+      shortcut = conv((1, 1), name="conv_shortcut")(shortcut, train=train)
     return self._pool(y) + shortcut
 
   def _pool(self, x: jax.Array) -> jax.Array:

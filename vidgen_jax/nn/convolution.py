@@ -1,10 +1,10 @@
-"""Convolution of videos, computed in the form that is fast on the platform at hand.
+"""Convolution of videos, in the form that is fast on each platform.
 
-XLA's CPU backend computes a 3-D convolution about half as fast as the same sum written as one 2-D convolution over
-frames whose temporal neighbours are stacked as channels; with gradients it is up to twenty times slower. It is slow as
-well where an image has only a few pixels: there a matrix product of patches takes a tenth of the time. So it is with
-cuDNN: stacked, forward and backward pass together take 0.29 to 0.81 of the time on an H200 (see docs/results.md). TPUs
-get the convolution as it is. All forms add the same products, so they differ by rounding.
+XLA's CPU backend is slow at 3-D convolutions: the same sum as one 2-D convolution over frames, with temporal neighbours
+stacked as channels, takes half the time, and with gradients down to a twentieth. For images of few pixels a matrix
+product of patches takes a tenth. With cuDNN the stacked form takes 0.29 to 0.81 of the time on an H200, forward and
+backward (see docs/results.md). On TPUs the native convolution is used. All forms add the same products and differ by
+rounding only.
 """
 
 import functools
@@ -22,7 +22,7 @@ Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 Pairs = tuple[tuple[int, int], ...]
 
 _FEW_PIXELS = 16
-"""Output pixels per frame up to which the CPU multiplies patches: measured at 4x4 and below, equal at 7x7."""
+"""Maximum output pixels per frame for matrix products on CPU: faster at 4x4 and below, equal at 7x7."""
 
 
 def convolve(
@@ -34,27 +34,27 @@ def convolve(
   precision: lax.PrecisionLike = lax.Precision.HIGHEST,
   form: Form | None = None,
 ) -> jax.Array:
-  """Convolves videos (a correlation, as everywhere in this field).
+  """Convolves videos; a correlation, as usual in this field.
 
   Args:
     x: [B, T, H, W, C].
-    kernel: [kt, kh, kw, in, out], or [kh, kw, in, out] for frame by frame.
-    strides: one per axis of the kernel's window; 1 by default.
-    padding: 'SAME' and 'VALID' as in TensorFlow ('SAME' puts an odd pixel at the end), or (before, after) per axis.
-    precision: of the products; anything but HIGHEST makes the result depend on the platform.
-    form: how to compute it; None chooses by the platform that the program is compiled for.
+    kernel: [kt, kh, kw, in, out], or [kh, kw, in, out] for each frame separately.
+    strides: one per axis of the kernel's window; default: 1.
+    padding: 'SAME' or 'VALID' as in TensorFlow ('SAME' pads an odd pixel at the end), or (before, after) per axis.
+    precision: precision of the products; below HIGHEST the result depends on the platform.
+    form: form of the computation; None selects it by the platform for which the program is compiled.
 
   Returns:
-    [B, T', H', W', out], of x's dtype.
+    [B, T', H', W', out] with x's dtype.
 
   Raises:
-    ValueError: if ranks or channels do not match, or the kernel does not fit into the padded video.
+    ValueError: ranks or channels do not match, or the kernel is larger than the padded video.
   """
   window = kernel.shape[:-2]
   strides = tuple(strides or (1,) * len(window))
   if x.ndim != 5 or len(window) not in (2, 3) or len(strides) != len(window) or x.shape[-1] != kernel.shape[-2]:
     raise ValueError(
-      f"cannot convolve {x.shape} with a kernel {kernel.shape} and {strides=}: give [B, T, H, W, C] and "
+      f"cannot convolve {x.shape} with a kernel {kernel.shape} and {strides=}; use [B, T, H, W, C] and "
       "[kt, kh, kw, C, out] or [kh, kw, C, out]"
     )
   if isinstance(padding, str):
@@ -64,16 +64,14 @@ def convolve(
   if len(window) == 2:
     kernel, strides, pads = kernel[None], (1, *strides), ((0, 0), *pads)
   if min(_output_size(x, kernel, strides, pads)) < 1:
-    raise ValueError(
-      f"a kernel {kernel.shape} does not fit into {x.shape} with the padding {pads}; give a larger video"
-    )
+    raise ValueError(f"a kernel {kernel.shape} does not fit into {x.shape} with the padding {pads}; use a larger video")
   compute = {name: functools.partial(f, strides=strides, pads=pads, precision=precision) for name, f in _FORMS.items()}
   kernel = kernel.astype(x.dtype)
   if form is not None:
     return compute[form](x, kernel)
-  # Only the branch of the platform is compiled, in place: no conditional is left to slow the convolution down.
+  # Only the platform's branch is compiled, so the program contains no conditional.
   cpu, default = compute[_cpu_form(x, kernel, strides, pads)], compute["native"]
-  # The stacked frames are made again in the backward pass: kept, they would take a clip's memory for every tap.
+  # The backward pass recomputes the stacked frames: stored, they would take the memory of a clip for every tap.
   cuda = default if kernel.shape[0] == 1 else jax.checkpoint(compute["stacked"])
   return lax.platform_dependent(x, kernel, cpu=cpu, cuda=cuda, default=default)
 
@@ -101,9 +99,9 @@ def _native(
 def _stacked(
   x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pairs, precision: lax.PrecisionLike
 ) -> jax.Array:
-  """One 2-D convolution of frames with their temporal neighbours as further channels."""
+  """One 2-D convolution of frames with their temporal neighbours as additional channels."""
   shifted, kernel = _temporal_taps(x, kernel, strides[0], pads[0])
-  # [kt, kh, kw, in, out] -> [kh, kw, kt * in, out], the order in which the neighbours are stacked.
+  # [kt, kh, kw, in, out] -> [kh, kw, kt * in, out], in the order of the stacked neighbours.
   flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
   return _frames_convolution(jnp.concatenate(shifted, axis=-1), flat, strides[1:], pads[1:], precision)
 
@@ -129,17 +127,17 @@ _FORMS: MappingProxyType[str, Callable[..., jax.Array]] = MappingProxyType(
 def _temporal_taps(
   x: jax.Array, kernel: jax.Array, stride: int, pad: tuple[int, int]
 ) -> tuple[list[jax.Array], jax.Array]:
-  """The frames under every temporal tap of the kernel, and the kernel without the taps that only see padding."""
+  """The frames under each temporal tap of the kernel, and the kernel without taps that only cover padding."""
   length, taps = x.shape[1], kernel.shape[0]
   starts = range(0, length + sum(pad) - taps + 1, stride)
   seen = [tap for tap in range(taps) if any(0 <= start + tap - pad[0] < length for start in starts)]
-  # A clip of one frame under three taps: two thirds of the work would be zeros.
+  # For a clip of one frame and three taps, two thirds of the products would be zeros.
   first, last = (seen[0], seen[-1]) if seen else (0, taps - 1)
   return _shifts(x, 1, range(first, last + 1), taps, stride, pad), kernel[first : last + 1]
 
 
 def _shifts(x: jax.Array, axis: int, taps: range, num_taps: int, stride: int, pad: tuple[int, int]) -> list[jax.Array]:
-  """What each tap of a window sees along one axis: arrays of the output's length."""
+  """The inputs of each tap along one axis, as arrays of the output's length."""
   padding = [(0, 0)] * x.ndim
   padding[axis] = pad
   padded = jnp.pad(x, padding) if any(pad) else x
@@ -158,16 +156,16 @@ def _frames_convolution(
 
 
 class Conv3D(nn.Module):
-  """Convolution of videos with the parameters `kernel` and, on request, `bias`.
+  """Convolution of videos with the parameters `kernel` and, optionally, `bias`.
 
   Attributes:
     features: output channels.
-    kernel_size: (kt, kh, kw), or (kh, kw) for a kernel [kh, kw, in, out] that is applied to every frame.
-    strides: one per axis of `kernel_size`; 1 by default.
+    kernel_size: (kt, kh, kw), or (kh, kw) for a kernel [kh, kw, in, out] on each frame.
+    strides: one per axis of `kernel_size`; default: 1.
     padding: see `convolve`.
-    use_bias: adds a learned value per channel.
+    use_bias: whether to add a bias per channel.
     kernel_init: initializer of the kernel.
-    dtype: of the computation; parameters are float32.
+    dtype: type of the computation; parameters are float32.
     precision: see `convolve`.
     form: see `convolve`.
   """

@@ -1,4 +1,4 @@
-"""Normalisation of video features: batch normalisation, plain and conditional, and layer normalisation."""
+"""Normalisation of video features: (conditional) batch normalisation and layer normalisation."""
 
 from typing import Any
 
@@ -11,29 +11,29 @@ from jax.ad_checkpoint import checkpoint_name
 from vidgen_jax.nn.spectral import Dense
 
 BATCH_STATS = "batch_stats"
-"""The variable collection that holds running (or standing) means and variances."""
+"""The variable collection of running (or standing) means and variances."""
 
 BATCH_NORM_SCOPE = "batch_norm"
-"""By this name compiled programs know what belongs to batch normalisation."""
+"""Scope of batch normalisation in compiled programs."""
 
 MOMENTS = "batch_moments"
-"""By this name a checkpoint policy knows the moments of a batch. Recomputed activations should keep them: they are
-small, and to compute them again all devices would have to exchange them again."""
+"""Name of a batch's moments for checkpoint policies. Rematerialisation should store them: they are small, and
+recomputing them repeats their all-reduce."""
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation of video features, for each time step by itself (TrIVD-GAN-FP, appendix A) or for all together.
+  """Batch normalisation of video features, per time step (TrIVD-GAN-FP, appendix A) or over all time steps.
 
-  Statistics are float32 means over batch and space. Under `jax.jit` with the batch sharded over a mesh these are
-  means over all devices, so the layer is cross-replica without naming an axis.
+  Statistics are float32 means over batch and space. Under `jax.jit` with a batch that is sharded over a mesh these are
+  means over all devices, so the layer is cross-replica without an axis name.
 
   Attributes:
-    per_frame: statistics of the shape [T, C], which hold for clips of one length; else [C], over time as well.
-    momentum: weight of the old running statistics; 0 makes `batch_stats` the moments of the current batch, which is
-      what standing statistics are pooled from.
-    affine: learns a scale and an offset per channel; False where a conditional layer supplies them.
+    per_frame: whether statistics have the shape [T, C], for clips of one length; otherwise [C], over time as well.
+    momentum: weight of the old running statistics; 0 makes `batch_stats` the moments of the current batch, from which
+      standing statistics are pooled.
+    affine: whether to learn a scale and an offset per channel; False if a conditional layer provides them.
     epsilon: added to the variance.
-    dtype: of the result.
+    dtype: type of the result.
   """
 
   per_frame: bool = True
@@ -48,7 +48,7 @@ class BatchNorm(nn.Module):
     """Normalises [B, T, H, W, C].
 
     Raises:
-      ValueError: if the stored statistics are those of clips of another length.
+      ValueError: the stored statistics belong to clips of another length.
     """
     shape = (x.shape[1], x.shape[-1]) if self.per_frame else (x.shape[-1],)
     axes = (0, 2, 3) if self.per_frame else (0, 1, 2, 3)
@@ -56,8 +56,8 @@ class BatchNorm(nn.Module):
     running_var = self.variable(BATCH_STATS, "var", jnp.ones, shape, jnp.float32)
     if running_mean.value.shape != shape:
       raise ValueError(
-        f"batch statistics are of [time, channel] {running_mean.value.shape}, but the input is of {shape}; "
-        "they are per time step: pool standing statistics at the length that is sampled"
+        f"batch statistics are for [time, channel] {running_mean.value.shape}, but the input has {shape}; "
+        "pool standing statistics at the length of the clips to sample"
       )
     if train:
       x32 = x.astype(jnp.float32)
@@ -80,11 +80,11 @@ class BatchNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """Layer normalisation (Ba et al. 2016) over everything but the batch, with a scale and an offset per channel.
+  """Layer normalisation (Ba et al. 2016) over all axes except the batch, with a scale and an offset per channel.
 
   Attributes:
     epsilon: added to the variance.
-    dtype: of the result; moments are float32.
+    dtype: type of the result; moments are float32.
   """
 
   epsilon: float = 1e-5
@@ -92,11 +92,11 @@ class LayerNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalises [B, ..., C], each example by itself."""
+    """Normalises each example of [B, ..., C]."""
     x32 = x.astype(jnp.float32)
     axes = tuple(range(1, x.ndim))
     mean = jnp.mean(x32, axis=axes, keepdims=True)
-    # Not E[x^2] - E[x]^2: rounding could make it negative, and a gradient penalty differentiates the root twice.
+    # Not E[x^2] - E[x]^2, which rounding can make negative: a gradient penalty differentiates the root twice.
     var = jnp.mean(jnp.square(x32 - mean), axis=axes, keepdims=True)
     channels = (1,) * (x.ndim - 1) + (-1,)
     scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32).reshape(channels)
@@ -105,9 +105,13 @@ class LayerNorm(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-  """Batch normalisation whose scale and offset are affine in a condition: scale = 1 + W c (BigGAN; TrIVD-GAN-FP, E.2).
+  """Batch normalisation with scale 1 + W c and offset V c for a condition c (BigGAN; TrIVD-GAN-FP, E.2).
 
-  Attributes as in `BatchNorm`; `spectral_norm` concerns the two maps of the condition.
+  Attributes:
+    per_frame: see `BatchNorm`.
+    momentum: see `BatchNorm`.
+    spectral_norm: whether W and V are spectrally normalised.
+    dtype: see `BatchNorm`.
   """
 
   per_frame: bool = True
@@ -117,7 +121,7 @@ class ConditionalBatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, condition: jax.Array, *, train: bool) -> jax.Array:
-    """Normalises [B, T, H, W, C] given a condition [B, D], or [B, T, D] for one per frame."""
+    """Normalises [B, T, H, W, C] with a condition [B, D], or [B, T, D] for a condition per frame."""
     features = x.shape[-1]
     if condition.ndim == 2:
       condition = condition[:, None]

@@ -1,4 +1,4 @@
-"""The layer of which the generators of papers 000 and 002 consist: convolution, batch normalisation, leaky ReLU."""
+"""Convolution, batch normalisation and leaky ReLU: the layer of the Inbetweening and SR-cGAN generators."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from vidgen_jax.nn.norm import BatchNorm
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
 
 SLOPE = 0.2
-"""Of the leaky ReLU (Inbetweening, 3.2; SR-cGAN)."""
+"""Slope of the leaky ReLU (Inbetweening, 3.2; SR-cGAN)."""
 
 
 def activation(x: jax.Array) -> jax.Array:
@@ -22,16 +22,16 @@ def activation(x: jax.Array) -> jax.Array:
 class NormalisedConv(nn.Module):
   """Convolution - batch normalisation - leaky ReLU (Inbetweening, appendix A).
 
-  The convolution has no bias: the normalisation's offset takes its place. Statistics span batch, time and space.
+  The convolution has no bias, since the normalisation has an offset. Statistics are over batch, time and space.
 
   Attributes:
     features: output channels.
-    kernel_size: (kt, kh, kw), or (kh, kw) for frame by frame.
+    kernel_size: (kt, kh, kw), or (kh, kw) for each frame separately.
     strides: one per axis of the kernel.
-    padding: zeros before and after, per axis; of the transposed form it follows from kernel and strides.
-    transposed: multiplies the size by the strides instead of dividing it.
+    padding: see `Conv3D`; unused by transposed convolutions, whose padding follows from kernel and strides.
+    transposed: whether the size is multiplied by the strides instead of divided.
     bn_momentum: see `BatchNorm`.
-    dtype: of the computation.
+    dtype: type of the computation.
   """
 
   features: int
@@ -46,7 +46,8 @@ class NormalisedConv(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
     if self.transposed:
-      conv = ConvTranspose3D(self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv")
+      strides = self.strides or (1,) * len(self.kernel_size)
+      conv = ConvTranspose3D(self.features, self.kernel_size, strides, dtype=self.dtype, name="conv")
     else:
       conv = Conv3D(
         self.features,

@@ -1,9 +1,11 @@
-"""PWC-Net: optical flow by a pyramid of features, warping and cost volumes.
+"""PWC-Net: optical flow from a feature pyramid, warping and cost volumes.
 
 D. Sun, X. Yang, M.-Y. Liu, J. Kautz: PWC-Net: CNNs for Optical Flow Using Pyramid, Warping, and Cost Volume (CVPR
-2018), in the form whose weights are published: densely connected decoders and a context network of dilated
-convolutions. The layers bear the names of the public PyTorch release.
+2018), in the variant with published weights: densely connected decoders and a context network of dilated
+convolutions. Layers have the names of the public PyTorch release.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,32 +16,32 @@ from vidgen_jax.ops.optical_flow import bilinear_sample, inside_share
 from vidgen_jax.ops.resize import resize
 
 PYRAMID = (16, 32, 64, 96, 128, 196)
-"""Channels of levels 1 to 6; each halves the images."""
+"""Channels of levels 1 to 6; each level halves the resolution."""
 
 DECODER = (128, 128, 96, 64, 32)
-"""Channels of a decoder's convolutions, each of which also sees what all before it saw."""
+"""Channels of a decoder's convolutions; each reads the inputs and outputs of all previous ones."""
 
 CONTEXT = ((128, 1), (128, 2), (128, 4), (96, 8), (64, 16), (32, 1))
 """Channels and dilation of the context network's convolutions."""
 
 LAST_LEVEL = 2
-"""The flow is estimated at a quarter of the images' size, and enlarged."""
+"""The flow is estimated at a quarter of the resolution and upsampled."""
 
 FLOW_SCALE = 20.0
-"""Pixels of the images for an output of 1."""
+"""Motion in pixels of the images for an output of 1."""
 
 SEARCH_RANGE = 4
-"""Pixels of a level that a cost volume looks to every side."""
+"""Search radius of a cost volume in pixels of its level."""
 
 MULTIPLE = 2 ** len(PYRAMID)
-"""Images are enlarged until this divides their sides."""
+"""Images are enlarged to multiples of this size."""
 
 
 class PWCNet(nn.Module):
   """PWC-Net with densely connected decoders and context network.
 
   Attributes:
-    width: factor of all numbers of channels but those of flows and cost volumes; 1 for the published weights.
+    width: multiplier of all channels except those of flows and cost volumes; 1 for the published weights.
   """
 
   width: float = 1.0
@@ -53,20 +55,20 @@ class PWCNet(nn.Module):
       second: the same shape.
 
     Returns:
-      float32 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down, such that second(p + flow(p)) shows what
-      first(p) shows.
+      float32 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down, such that second(p + flow(p)) = first(p).
 
     Raises:
-      ValueError: if the shapes differ or the images are not RGB.
+      ValueError: the shapes differ or the images are not RGB.
     """
     if first.shape != second.shape or first.ndim != 4 or first.shape[-1] != 3:
       raise ValueError(f"PWC-Net needs two images [N, H, W, 3] of one shape, got {first.shape} and {second.shape}")
     count, height, width, _ = first.shape
     padded = tuple(-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
-    # Both images pass through one pyramid, as one batch; the weights are for BGR in [0, 1].
+    # One pyramid for both images, as one batch; the weights are for BGR in [0, 1].
     images = jnp.concatenate([first, second]).astype(jnp.float32)
     images = resize(0.5 * (images[..., ::-1] + 1.0), *padded, "half_pixel_bilinear")
-    flow, features = None, None
+    flow: Any = None
+    features: Any = None
     pyramid = self._pyramid(images)
     for level in range(len(PYRAMID), LAST_LEVEL - 1, -1):
       here, there = pyramid[level - 1][:count], pyramid[level - 1][count:]
@@ -94,7 +96,7 @@ class PWCNet(nn.Module):
     """Features of levels 1 to 6."""
     levels = []
     for level, channels in enumerate(PYRAMID, start=1):
-      # The release calls the first two convolutions of the last level the other way round.
+      # The release swaps the names of the first two convolutions of the last level.
       first, middle = ("aa", "a") if level == len(PYRAMID) else ("a", "aa")
       for part, stride in ((first, 2), (middle, 1), ("b", 1)):
         images = _convolve(images, self._channels(channels), stride=stride, name=f"conv{level}{part}")
@@ -103,15 +105,15 @@ class PWCNet(nn.Module):
 
 
 def cost_volume(first: jax.Array, second: jax.Array, *, search_range: int = SEARCH_RANGE) -> jax.Array:
-  """How alike each place of the first image is to its surroundings in the second (section 3, 'cost volume layer').
+  """Correlation of each position with the neighbourhood in the second image (section 3, 'cost volume layer').
 
   Args:
     first: features [N, H, W, C].
-    second: the same shape; zeros lie outside of it.
-    search_range: r, pixels to every side.
+    second: features of the same shape; zero outside.
+    search_range: r, search radius in pixels.
 
   Returns:
-    [N, H, W, (2r + 1)^2], the mean over channels of first(p) second(p + d); d runs through rows, then columns.
+    [N, H, W, (2r + 1)^2], means over channels of first(p) second(p + d), with d in row-major order.
   """
   r, (height, width) = search_range, first.shape[1:3]
   padded = jnp.pad(second, ((0, 0), (r, r), (r, r), (0, 0)))
@@ -124,13 +126,12 @@ def cost_volume(first: jax.Array, second: jax.Array, *, search_range: int = SEAR
 
 
 def _warped(features: jax.Array, flow: jax.Array) -> jax.Array:
-  """Features at p + flow(p); 0 where more than a thousandth of what would be read lies outside."""
+  """Features at p + flow(p); 0 if more than a thousandth of a sample is outside of the image."""
   share = inside_share(flow)
   return bilinear_sample(features, flow) * jnp.where(share >= 0.999, share, 0.0)
 
 
 def _convolve(x: jax.Array, channels: int, *, stride: int = 1, dilation: int = 1, name: str) -> jax.Array:
-  """3x3 and leaky ReLU."""
   x = _conv(x, channels, stride=stride, dilation=dilation, name=name)
   return nn.leaky_relu(x, 0.1)
 
@@ -153,7 +154,7 @@ def _conv(x: jax.Array, channels: int, *, stride: int = 1, dilation: int = 1, na
 
 
 def _enlarge(x: jax.Array, channels: int, *, name: str) -> jax.Array:
-  """4x4 transposed convolution of stride 2; the kernel is [h, w, out, in]."""
+  """A 4x4 transposed convolution of stride 2 with a kernel [h, w, out, in]."""
   return nn.ConvTranspose(
     channels,
     (4, 4),

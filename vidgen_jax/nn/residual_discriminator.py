@@ -1,4 +1,4 @@
-"""BigGAN's discriminator, of single frames and of clips (Brock et al. 2019; papers 003 and 004)."""
+"""BigGAN's discriminator for frames and clips (Brock et al. 2019), as in MVT-GAN and TrIVD-GAN-FP."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from vidgen_jax.nn.spectral import Dense, Embed
 
 @chex.dataclass(frozen=True)
 class ProjectionScores:
-  """What a projection head says of clips, before the two parts are added (TrIVD-GAN-FP, E.1)."""
+  """The two terms of a projection head's score (TrIVD-GAN-FP, E.1)."""
 
   unconditional: jax.Array
   """r_x: float32 [B, T]."""
@@ -23,17 +23,17 @@ class ProjectionScores:
 
 
 class ResidualDiscriminator(nn.Module):
-  """BigGAN's discriminator on frames or, with 3-D convolutions in its first blocks, on clips (TrIVD-GAN-FP, appendix A).
+  """BigGAN's discriminator for frames or, with 3-D convolutions in its first blocks, clips (TrIVD-GAN-FP, A).
 
   Attributes:
-    widths: channels of the residual blocks; all but the last halve height and width.
-    num_temporal_blocks: leading blocks with 3x3x3 convolutions: 0 for frames, 2 for clips.
-    downsample_time: halves time too in those blocks.
-    attention_after: the number of the block, counted from 0, behind which frames attend to themselves; None nowhere.
-    num_classes: 1 stands for "no classes".
-    spectral_norm: on all kernels.
-    remat: recomputes each block's activations in the backward pass.
-    dtype: of the computation; the head is computed in float32.
+    widths: channels of the residual blocks; all except the last halve height and width.
+    num_temporal_blocks: number of leading blocks with 3x3x3 convolutions: 0 for frames, 2 for clips.
+    downsample_time: whether these blocks halve time as well.
+    attention_after: index of the block before self-attention, counted from 0; None for no attention.
+    num_classes: number of classes; 1 for an unconditional model.
+    spectral_norm: whether all kernels are spectrally normalised.
+    remat: whether the backward pass recomputes the activations of each block.
+    dtype: type of the computation; the head is float32.
   """
 
   widths: tuple[int, ...]
@@ -47,7 +47,7 @@ class ResidualDiscriminator(nn.Module):
 
   @nn.compact
   def __call__(self, video: jax.Array, label: jax.Array, *, train: bool) -> ProjectionScores:
-    """Scores clips (or sets of frames, with their number in the place of time).
+    """Scores clips, or sets of frames along the time axis.
 
     Args:
       video: [B, T, H, W, C] in [-1, 1].

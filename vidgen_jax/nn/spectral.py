@@ -1,4 +1,4 @@
-"""Spectral normalisation of kernels, and the linear layers that carry it."""
+"""Spectral normalisation, and linear layers with it."""
 
 import functools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jax import lax
 from vidgen_jax.nn import convolution
 
 SPECTRAL_STATS = "spectral_stats"
-"""The variable collection that holds the left singular vector of every normalised kernel."""
+"""The variable collection of the left singular vectors of normalised kernels."""
 
 EPSILON = 1e-12
 
@@ -25,14 +25,14 @@ def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Arr
   """One power iteration towards the first singular value (Miyato et al. 2018, algorithm 1).
 
   Args:
-    kernel: [..., out] float32; every axis but the last is an input axis.
-    u: [out], the previous estimate of the singular vector on the output side.
+    kernel: [..., out] float32; all axes except the last are merged.
+    u: [out], previous estimate of the singular vector of the output axis.
 
   Returns:
-    (sigma, u): the scalar estimate, differentiable in `kernel` only, and the new unit vector [out].
+    (sigma, u): scalar estimate, differentiable in `kernel` only, and new unit vector [out].
   """
   matrix = kernel.reshape(-1, kernel.shape[-1])
-  # Accelerators multiply float32 matrices in lower precision unless told otherwise.
+  # By default accelerators multiply float32 matrices in lower precision.
   product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
   fixed = lax.stop_gradient(matrix)
   v = _unit(product(fixed, u))
@@ -43,13 +43,13 @@ def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Arr
 def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral_norm: bool, train: bool) -> jax.Array:
   """Declares an orthogonally initialised kernel in `module` and divides it by its largest singular value.
 
-  To be called once a forward pass, outside of any recurrence: the spec of TrIVD-GAN-FP asks for one power iteration
-  per training step, not one per unrolled frame. In training the iteration's vector is written back to the
-  collection 'spectral_stats'; otherwise the stored vector is used and left alone.
+  Must be called once per forward pass, outside of any recurrence: TrIVD-GAN-FP does one power iteration per training
+  step, not per unrolled frame. In training the new vector is stored in the collection 'spectral_stats'; otherwise the
+  stored vector is used and does not change.
 
   Args:
-    module: the linen module that owns the parameter, inside its compact method.
-    name: the parameter's name; the singular vector is called `{name}_u`.
+    module: linen module of the parameter, in its compact method.
+    name: name of the parameter; the singular vector is `{name}_u`.
     shape: [..., in, out].
     spectral_norm: False returns the raw kernel and declares no variable.
     train: whether to advance the power iteration.
@@ -73,12 +73,12 @@ def convolve(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int] | None =
   """SAME convolution, channels last.
 
   Args:
-    x: [N, H, W, C], or [B, T, H, W, C]. A 2-D kernel is applied to every frame of the latter.
+    x: [N, H, W, C], or [B, T, H, W, C], to whose frames a 2-D kernel is applied.
     kernel: [kh, kw, in, out] or [kt, kh, kw, in, out]; cast to x's dtype.
-    strides: one per spatial axis of the kernel; all 1 by default.
+    strides: one per axis of the kernel's window; default: 1.
 
   Returns:
-    The convolved array, of x's rank and dtype.
+    Array with x's rank and dtype.
   """
   if kernel.ndim == 5:
     return convolution.convolve(x, kernel, strides=strides, precision=None)
@@ -95,14 +95,14 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 class Conv(nn.Module):
-  """SAME convolution with bias; a 2-D kernel on [B, T, H, W, C] works frame by frame.
+  """SAME convolution; a 2-D kernel is applied to each frame of [B, T, H, W, C].
 
   Attributes:
     features: output channels.
     kernel_size: (kh, kw) or (kt, kh, kw).
-    use_bias: adds a learned bias per channel.
-    spectral_norm: divides the kernel by its first singular value.
-    dtype: of the computation; parameters stay float32.
+    use_bias: whether to add a bias per channel.
+    spectral_norm: whether the kernel is divided by its first singular value.
+    dtype: type of the computation; parameters are float32.
   """
 
   features: int
@@ -123,7 +123,7 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-  """Linear map of the last axis; attributes as in `Conv`."""
+  """Linear map of the last axis; see `Conv` for the attributes."""
 
   features: int
   use_bias: bool = True
@@ -141,7 +141,7 @@ class Dense(nn.Module):
 
 
 class Embed(nn.Module):
-  """A learned vector per class; attributes as in `Conv`."""
+  """A learned vector per class; see `Conv` for the attributes."""
 
   num_classes: int
   features: int

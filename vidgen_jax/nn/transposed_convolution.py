@@ -1,13 +1,14 @@
-"""Transposed convolution of videos, computed in the form that is fast on the platform at hand.
+"""Transposed convolution of videos, in the form that is fast on each platform.
 
-XLA's CPU backend has no fast kernel for dilated inputs. There the layer becomes one ordinary convolution for each phase
-of the output (every second row, and so on), whose results are interleaved: the same products, none of them with zeros.
-Accelerators have their own kernels and get the dilated convolution as it is.
+XLA's CPU backend has no fast kernel for dilated inputs. There the layer is one ordinary convolution for each phase of
+the output (such as every second row), and the results are interleaved: the same products, but none with inserted zeros.
+Accelerators have kernels for dilated convolutions.
 """
 
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
@@ -24,7 +25,7 @@ def convolve_transposed(
   x: jax.Array,
   kernel: jax.Array,
   *,
-  strides: tuple[int, int, int],
+  strides: Sequence[int],
   precision: lax.PrecisionLike = None,
   form: Form | None = None,
 ) -> jax.Array:
@@ -34,20 +35,20 @@ def convolve_transposed(
     x: [B, T, H, W, C].
     kernel: [kt, kh, kw, in, out]; each K - S is even and not negative.
     strides: S per axis; the output is S times as large.
-    precision: of the products.
-    form: how to compute it; None chooses by the platform that the program is compiled for.
+    precision: precision of the products.
+    form: form of the computation; None selects it by the platform for which the program is compiled.
 
   Returns:
-    [B, S T, S H, S W, out], of x's dtype.
+    [B, S T, S H, S W, out] with x's dtype.
 
   Raises:
-    ValueError: if ranks, channels, or kernel and strides do not match.
+    ValueError: ranks, channels, or kernel and strides do not match.
   """
   window = kernel.shape[:-2]
   fits = all(taps >= stride and (taps - stride) % 2 == 0 for taps, stride in zip(window, strides, strict=False))
   if x.ndim != 5 or len(window) != 3 or len(strides) != 3 or x.shape[-1] != kernel.shape[-2] or not fits:
     raise ValueError(
-      f"cannot convolve {x.shape} transposed with a kernel {kernel.shape} and {strides=}: give [B, T, H, W, C] and "
+      f"no transposed convolution of {x.shape} with a kernel {kernel.shape} and {strides=}; use [B, T, H, W, C] and "
       "[kt, kh, kw, C, out], where each size exceeds its stride by an even number"
     )
   compute = {name: functools.partial(f, strides=strides, precision=precision) for name, f in _FORMS.items()}
@@ -57,10 +58,9 @@ def convolve_transposed(
   return lax.platform_dependent(x, kernel, cpu=compute["phases"], default=compute["dilated"])
 
 
-def _dilated(
-  x: jax.Array, kernel: jax.Array, *, strides: tuple[int, int, int], precision: lax.PrecisionLike
-) -> jax.Array:
-  pads = [((taps + stride) // 2 - 1,) * 2 for taps, stride in zip(kernel.shape[:3], strides, strict=True)]
+def _dilated(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int], precision: lax.PrecisionLike) -> jax.Array:
+  sides = [(taps + stride) // 2 - 1 for taps, stride in zip(kernel.shape[:3], strides, strict=True)]
+  pads = [(side, side) for side in sides]
   return lax.conv_general_dilated(
     x,
     jnp.flip(kernel, axis=(0, 1, 2)),
@@ -72,9 +72,7 @@ def _dilated(
   )
 
 
-def _phases(
-  x: jax.Array, kernel: jax.Array, *, strides: tuple[int, int, int], precision: lax.PrecisionLike
-) -> jax.Array:
+def _phases(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int], precision: lax.PrecisionLike) -> jax.Array:
   taps = [
     [_phase_taps(size, stride, phase) for phase in range(stride)]
     for size, stride in zip(kernel.shape[:3], strides, strict=True)
@@ -96,9 +94,9 @@ _FORMS = {"dilated": _dilated, "phases": _phases}
 
 
 def _phase_taps(size: int, stride: int, phase: int) -> tuple[list[int], tuple[int, int]]:
-  """The kernel's taps, in the order of the inputs they meet, and the padding of one phase of the output.
+  """The kernel's taps of one phase of the output, in the order of their inputs, and its padding.
 
-  Output S m + r meets input m + j with tap k = r + P - S j.
+  Output S m + r reads input m + j with tap k = r + P - S j.
   """
   padding = (size - stride) // 2
   first = math.ceil((phase + padding - size + 1) / stride)
@@ -107,22 +105,22 @@ def _phase_taps(size: int, stride: int, phase: int) -> tuple[list[int], tuple[in
 
 
 class ConvTranspose3D(nn.Module):
-  """Transposed convolution of videos with the parameters `kernel` and, on request, `bias`.
+  """Transposed convolution of videos with the parameters `kernel` and, optionally, `bias`.
 
   Attributes:
     features: output channels.
     kernel_size: (kt, kh, kw).
     strides: one per axis.
-    use_bias: adds a learned value per channel.
+    use_bias: whether to add a bias per channel.
     kernel_init: initializer of the kernel.
-    dtype: of the computation; parameters are float32.
-    precision: of the products.
+    dtype: type of the computation; parameters are float32.
+    precision: precision of the products.
     form: see `convolve_transposed`.
   """
 
   features: int
-  kernel_size: tuple[int, int, int] = (3, 4, 4)
-  strides: tuple[int, int, int] = (1, 2, 2)
+  kernel_size: tuple[int, ...] = (3, 4, 4)
+  strides: tuple[int, ...] = (1, 2, 2)
   use_bias: bool = False
   kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
   dtype: Any = jnp.float32

@@ -1,4 +1,4 @@
-"""The generator: shapes, sizes, and its wiring against the parts put together as the paper tells."""
+"""The generator: shapes, numbers of parameters, and its architecture against a composition of its parts."""
 
 import functools
 
@@ -11,12 +11,12 @@ from vidgen_jax.gans.trivd.encoder import Encoder
 from vidgen_jax.gans.trivd.generator import Generator
 from vidgen_jax.nn.blocks import GeneratorBlock
 from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm
-from vidgen_jax.nn.recurrent import ConvGRU
+from vidgen_jax.nn.recurrent.conv_gru import ConvGRU
 from vidgen_jax.nn.spectral import SPECTRAL_STATS, convolve
 
 
 def _shapes(module: Generator, *conditioning: int, latent: int = 128, num_frames: int = 11):
-  """(video, variables) as shapes."""
+  """Shapes of (video, variables)."""
   batch = conditioning[0]
   inputs = (
     jax.ShapeDtypeStruct(conditioning, jnp.float32),
@@ -28,7 +28,7 @@ def _shapes(module: Generator, *conditioning: int, latent: int = 128, num_frames
 
 
 def _draw(shapes, seed: int = 0):
-  """Arrays for the parameters and statistics of a module; variances are positive."""
+  """Random parameters and statistics of a module; variances are positive."""
   rng = np.random.default_rng(seed)
 
   def leaf(path, shape):
@@ -60,7 +60,7 @@ def test_shapes(resolution, remat):
   }
 
 
-def test_all_kernels_but_the_first_linear_map_are_normalised():
+def test_all_kernels_but_the_first_are_spectrally_normalised():
   _, variables = _shapes(Generator((8, 4), (4, 8)), 1, 2, 16, 16, 1)
   names = {
     jax.tree_util.keystr(path, simple=True, separator="/")
@@ -75,12 +75,12 @@ def test_all_kernels_but_the_first_linear_map_are_normalised():
   assert normalised <= names
 
 
-def test_frames_that_cannot_be_halved_are_refused():
+def test_frames_that_cannot_be_halved_are_rejected():
   with pytest.raises(ValueError, match="divisible by 8, got 36x32"):
     _shapes(Generator((8, 4, 2), (4, 8, 16)), 1, 1, 36, 32, 3)
 
 
-def test_size_of_a_tiny_network_by_hand():
+def test_number_of_parameters_of_a_tiny_network_by_hand():
   module = Generator(
     (4,), (2,), recurrent_unit="conv_gru", blocks_per_stage=1, num_classes=3, class_features=5, channels=1
   )
@@ -98,14 +98,14 @@ def test_size_of_a_tiny_network_by_hand():
   assert _size(variables) == encoder + condition + unit + block + output == 2554
 
 
-def test_size_of_a_tsru_by_hand():
+def test_number_of_parameters_of_a_tsru_by_hand():
   _, variables = _shapes(Generator((4,), (2,)), 1, 2, 8, 8, 1, num_frames=2)
-  # c, u and the 4 hidden channels: 9*8*4 + 4 each; selection of 9 kernels: 9*8*9 + 9; perceptron: 16*4 -> 4 -> 81.
+  # c, u and 4 hidden channels: 9*8*4 + 4 each; kernel selection: 9*8*9 + 9; perceptron: 16*4 -> 4 -> 81.
   unit = {"params": variables["params"]["stage_0_unit"]}
   assert _size(unit) == 3 * 292 + 657 + (64 * 4 + 4) + (4 * 81 + 81)
 
 
-def test_size_at_the_papers_width():
+def test_number_of_parameters_at_the_papers_width():
   widths, encoder_widths, condition = (384, 192, 96), (96, 192, 384), 256
   _, variables = _shapes(Generator(widths, encoder_widths), 1, 5, 64, 64, 3)
   expected, inputs = 128 + _affine(condition, 8 * 8 * 384), 3
@@ -119,7 +119,7 @@ def test_size_at_the_papers_width():
     hidden = joint // 2
     expected += 2 * _affine(9 * joint, width) + _affine(9 * joint, hidden) + _affine(9 * joint, 9)
     expected += _affine(16 * hidden, hidden) + _affine(hidden, 81)
-    # The convolution after the unit, two blocks of two, and the shortcut of the block that doubles the resolution.
+    # The convolution after the unit, two blocks with two each, and the shortcut of the block that upsamples.
     expected += 5 * _affine(9 * width, width) + _affine(width, width)
     expected += 4 * 2 * condition * width
     inputs = width
@@ -149,7 +149,7 @@ def predict(variables):
   return jax.jit(functools.partial(TINY.apply, variables, num_frames=3, train=False))
 
 
-def test_the_parts_are_wired_as_in_the_paper(variables, predict):
+def test_the_generator_equals_the_composition_of_its_parts(variables, predict):
   def part(module, name, *inputs, **options):
     own = {key: value[name] for key, value in variables.items() if name in value}
     return module.apply(own, *inputs, **options)
@@ -179,7 +179,7 @@ def test_the_parts_are_wired_as_in_the_paper(variables, predict):
   np.testing.assert_allclose(video, reference(*map(jnp.asarray, _inputs())), rtol=1e-3, atol=1e-4)
 
 
-def test_class_latent_and_conditioning_belong_to_their_clip(predict):
+def test_class_latent_and_conditioning_affect_their_own_clip_only(predict):
   conditioning, latent, label = _inputs()
   video = predict(conditioning, latent, label)
   np.testing.assert_allclose(predict(conditioning[::-1], latent[::-1], label[::-1]), video[::-1], rtol=1e-4, atol=1e-5)
@@ -195,7 +195,7 @@ def test_class_latent_and_conditioning_belong_to_their_clip(predict):
     assert float(jnp.max(jnp.abs(changed[1] - video[1]))) > 1e-3
 
 
-def test_bfloat16_activations_with_float32_parameters_statistics_and_frames():
+def test_bfloat16_applies_to_activations_only():
   module = Generator((4, 2), (2, 4), dtype=jnp.bfloat16)
   video, variables = _shapes(module, 1, 2, 8, 8, 1, num_frames=2)
   assert video.dtype == jnp.float32

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.nn.recurrent import RECURRENT_UNITS, WarpingUnit
+from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 
 
 def check_moves(recurrent_unit: str) -> None:
@@ -27,7 +27,7 @@ def check_moves(recurrent_unit: str) -> None:
 
 def moving_units() -> tuple[str, ...]:
   """Names of the units that write kernels to the collection `MOTION`."""
-  return tuple(name for name, unit in RECURRENT_UNITS.items() if issubclass(unit, WarpingUnit))
+  return tuple(name for name, unit in RECURRENT_UNITS.items() if unit.moves)
 
 
 def stage_kernels(motion: Mapping[str, Any], stage: int) -> jax.Array:

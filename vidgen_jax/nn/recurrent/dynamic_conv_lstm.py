@@ -1,6 +1,7 @@
-"""The convolutional LSTM whose kernels are predicted from the inputs."""
+"""A convolutional LSTM with kernels predicted from the inputs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,32 +9,33 @@ from flax import linen as nn
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.recurrent.conv_lstm import LSTM, LSTM_GATES
-from vidgen_jax.nn.recurrent.unit import Weights, affine, split
+from vidgen_jax.nn.recurrent.unit import Weights, affine, register, split
 from vidgen_jax.nn.spectral import add_bias, convolve
 from vidgen_jax.ops import resampling
 
 POOLED = 4
-"""Side of the grid to which the kernel CNN pools the map of a pair of channels."""
+"""Side of the grid to which the kernel CNN pools its maps."""
 
 
+@register("dynamic_conv_lstm")
 class DynamicConvLSTM(LSTM):
-  """A ConvLSTM with kernels of its own for every clip and frame (Xu et al. 2018; TrIVD-GAN-FP, appendix F.4, no Fus-4).
+  """A ConvLSTM with separate kernels for every clip and frame (Xu et al. 2018; TrIVD-GAN-FP, appendix F.4, no Fus-4).
 
-  A small kernel CNN, shared by all pairs of channels, maps the difference F_t[i] - F_{t-1}[j] of the inputs' first c_h
-  channels to the k x k kernels from input channel i to output channel j: for x = q c_h channels, q + 1 kernels a
-  pair and gate, one for the hidden state and q for x. c_h is half of the features. Each tap's weights are a softmax
+  With c_h = features / 2, a small CNN maps the difference F_t[i] - F_{t-1}[j] of the inputs' first c_h channels to the
+  k x k kernels from input channel i to output channel j. All pairs of channels share the CNN. For x with q c_h channels
+  there are q + 1 kernels per pair and gate: one for the hidden state and q for x. The weights of each tap are a softmax
   over the input channels. The frame before the first is the first c_h channels of the initial state.
 
-  The paper leaves the kernel CNN open [choice]: a convolution, ReLU, max-pooling to 4x4 and a perceptron with one
-  hidden layer, like the motion network of appendix F.1. The candidate's activation is tanh [choice]: predicted
-  kernels are positive and sum up to k*k, so that a state without bounds grows in every step.
+  The paper does not specify the CNN. Here it is a convolution, ReLU, max-pooling to 4x4 and a perceptron with one
+  hidden layer, like the motion network of appendix F.1. The candidate's activation is tanh, also our choice: predicted
+  kernels are positive and sum to k*k, so an unbounded state would grow in every step.
 
-  Nothing of the kernels depends on the recurrence; they are computed for all frames at once. Cost and memory grow
-  with the square of the channels: the paper keeps this unit as its slow comparison.
+  The kernels do not depend on the recurrence and are computed for all frames at once. Cost and memory grow with the
+  square of the channels; the paper uses this unit as a slow comparison.
 
   Attributes:
-    cnn_features: channels of the kernel CNN's convolution.
-    cnn_hidden: width of its hidden layer.
+    cnn_features: channels of the CNN's convolution.
+    cnn_hidden: width of the CNN's hidden layer.
   """
 
   activation: Callable[[jax.Array], jax.Array] = nn.tanh
@@ -44,12 +46,12 @@ class DynamicConvLSTM(LSTM):
     """See `RecurrentUnit.weights`.
 
     Raises:
-      UserError: if x has no multiple of c_h channels.
+      UserError: the number of channels of x is not a multiple of c_h.
     """
     if input_features % self.hidden_features:
       raise UserError(
-        f"a Dynamic ConvLSTM of {self.features} features needs inputs with a multiple of {self.hidden_features} "
-        f"channels, got {input_features}: change the widths (algorithm.generator_multipliers)"
+        f"a Dynamic ConvLSTM with {self.features} features needs inputs with a multiple of {self.hidden_features} "
+        f"channels, got {input_features}; change algorithm.generator_multipliers"
       )
     sets = input_features // self.hidden_features + 1
     shapes = {
@@ -65,9 +67,9 @@ class DynamicConvLSTM(LSTM):
   def project(
     self, weights: Weights, x: jax.Array, initial_state: jax.Array, *, num_steps: int
   ) -> tuple[jax.Array, jax.Array]:
-    """The gates' share of x, [B, num_steps, H, W, 4 c_h], and the kernels for h, [B, num_steps, k*k, c_h, 4 c_h]."""
+    """The gates' part for x, [B, num_steps, H, W, 4 c_h], and the kernels for h, [B, num_steps, k*k, c_h, 4 c_h]."""
     is_constant = x.shape[1] < num_steps
-    # An input that is the same at every step still has two kinds of frames: the first, and those that follow another.
+    # A constant input has two kinds of kernels: those of the first frame and those of all frames after it.
     x = jnp.concatenate([x, x], axis=1) if is_constant else x
     first = initial_state[:, None, ..., : self.hidden_features]
     previous = jnp.concatenate([first, x[:, :-1, ..., : self.hidden_features]], axis=1)
@@ -82,25 +84,24 @@ class DynamicConvLSTM(LSTM):
     return projected, h_kernels
 
   def step(self, weights: Weights, state: jax.Array, projected: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-    """See `RecurrentUnit.step`."""
     del weights
     hidden, memory = split(state, self.hidden_features)
     of_x, kernels = projected
     return self.update(of_x + dynamic_convolve(hidden, kernels), memory), None
 
   def kernels(self, weights: Weights, current: jax.Array, previous: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The predicted kernels of all gates, side by side in the order of `LSTM_GATES`.
+    """The predicted kernels of all gates, in the order of `LSTM_GATES`.
 
     Args:
-      weights: of the unit.
-      current: the first c_h channels of the inputs, [B, T, H, W, c_h].
-      previous: the same of the frames before, [B, T, H, W, c_h].
+      weights: result of `weights`.
+      current: first c_h channels of the inputs, [B, T, H, W, c_h].
+      previous: the same channels of the frames before, [B, T, H, W, c_h].
 
     Returns:
-      (kernels on the hidden state [B, T, k*k, c_h, 4 c_h], kernels on the inputs [B, T, k*k, q c_h, 4 c_h]).
+      (kernels for the hidden state [B, T, k*k, c_h, 4 c_h], kernels for the inputs [B, T, k*k, q c_h, 4 c_h]).
     """
     batch, frames, height, width, channels = current.shape
-    # The convolution is linear: it acts on the channels, and not on their pairs.
+    # The convolution is linear, so it is applied to channels instead of their differences: n results, not n^2.
     maps = jnp.moveaxis(jnp.stack([current, previous]), -1, 3).reshape(-1, height, width, 1)
     maps = convolve(maps, weights["kernel_features"]).reshape(2, batch * frames, channels, height, width, -1)
     current, previous = (jnp.moveaxis(array, 1, 3) for array in maps)  # [B * T, H, W, c_h, n]
@@ -114,11 +115,12 @@ class DynamicConvLSTM(LSTM):
     logits = logits.transpose(0, 1, 6, 4, 2, 5, 3)
     shape = (batch, frames, self.kernel_size**2, -1, len(LSTM_GATES) * channels)
     parts = (logits[:, :, :, :1].reshape(shape), logits[:, :, :, 1:].reshape(shape))
-    return tuple(nn.softmax(part, axis=3).astype(current.dtype) for part in parts)
+    of_hidden, of_input = (nn.softmax(part, axis=3).astype(current.dtype) for part in parts)
+    return of_hidden, of_input
 
 
 def dynamic_convolve(images: jax.Array, kernels: jax.Array) -> jax.Array:
-  """SAME convolution with another kernel for every image, as k*k shifted matrix products.
+  """SAME convolution with a separate kernel for every image, as k*k shifted matrix products.
 
   Args:
     images: [N, H, W, C].
@@ -131,7 +133,7 @@ def dynamic_convolve(images: jax.Array, kernels: jax.Array) -> jax.Array:
   radius = size // 2
   _, height, width, _ = images.shape
   padded = jnp.pad(images, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
-  total = 0.0
+  total: Any = 0.0
   for tap in range(size * size):
     m, n = divmod(tap, size)
     window = padded[:, m : m + height, n : n + width]

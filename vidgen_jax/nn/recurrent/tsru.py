@@ -1,6 +1,6 @@
 """Transformation-based spatial recurrent units (TrIVD-GAN-FP, section 3.2.2 and appendix F.5).
 
-All warp the past state and mix the result with newly generated content c, by a gate u. They differ in what c and u see.
+All warp the past state and mix the result with new content c by a gate u. They differ in the inputs of c and u.
 """
 
 from typing import ClassVar
@@ -8,39 +8,37 @@ from typing import ClassVar
 import jax
 from flax import linen as nn
 
-from vidgen_jax.nn.recurrent.unit import Weights, fuse, split
+from vidgen_jax.nn.recurrent.unit import Weights, fuse, register, split
 from vidgen_jax.nn.recurrent.warping import MotionNetwork, PixelwiseNetwork, WarpingUnit
 from vidgen_jax.nn.spectral import add_bias, convolve
 
 
+@register("tsru_p")
 class TSRU(WarpingUnit):
-  """TSRU_p: warping, candidate c and gate u are computed in parallel from [h; x]."""
+  """TSRU_p: warping kernels, candidate c and gate u are computed in parallel from [h; x]."""
 
   def weights(self, input_features: int, *, train: bool) -> Weights:
-    """See `RecurrentUnit.weights`."""
     widths = {"c": self.features, "u": self.features, **self.motion_gates(input_features)}
     gates = self.gates(input_features, widths, train=train)
     return fuse(gates, state=tuple(widths)) | self.motion_layers(input_features, train=train)
 
   def step(self, weights: Weights, state: jax.Array, projected: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """See `RecurrentUnit.step`."""
     c, u, motion = split(projected + convolve(state, weights["state"]), self.features, self.features)
     warped, kernels = self.warp(weights, state, motion)
     u = nn.sigmoid(u)  # eq. 9
     return u * warped + (1 - u) * self.activation(c), kernels  # eq. 10, with TSRU_p's c
 
 
+@register("tsru_c")
 class TSRUc(WarpingUnit):
-  """TSRU_c: the candidate c sees the warped state, the gate u the past one."""
+  """TSRU_c: the candidate c reads the warped state, the gate u the past state."""
 
   def weights(self, input_features: int, *, train: bool) -> Weights:
-    """See `RecurrentUnit.weights`."""
     motion = self.motion_gates(input_features)
     gates = self.gates(input_features, {"c": self.features, "u": self.features, **motion}, train=train)
     return fuse(gates, state=("u", *motion)) | self.motion_layers(input_features, train=train)
 
   def step(self, weights: Weights, state: jax.Array, projected: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """See `RecurrentUnit.step`."""
     c, u_and_motion = split(projected, self.features)
     u, motion = split(u_and_motion + convolve(state, weights["state"]), self.features)
     warped, kernels = self.warp(weights, state, motion)
@@ -49,11 +47,11 @@ class TSRUc(WarpingUnit):
     return u * warped + (1 - u) * c, kernels  # eq. 10
 
 
+@register("tsru_s")
 class TSRUs(WarpingUnit):
-  """TSRU_s: the candidate c sees the warped state, the gate u the warped state and c, not the input."""
+  """TSRU_s: the candidate c reads the warped state; the gate u reads the warped state and c, but not the input."""
 
   def weights(self, input_features: int, *, train: bool) -> Weights:
-    """See `RecurrentUnit.weights`."""
     motion = self.motion_gates(input_features)
     gates = self.gates(input_features, {"c": self.features, **motion}, train=train)
     gates |= self.layer("u", (self.kernel_size, self.kernel_size, 2 * self.features, self.features), train=train)
@@ -62,7 +60,6 @@ class TSRUs(WarpingUnit):
     return fuse(gates, state=tuple(motion), warped=("c", "u")) | self.motion_layers(input_features, train=train)
 
   def step(self, weights: Weights, state: jax.Array, projected: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """See `RecurrentUnit.step`."""
     c, motion = split(projected, self.features)
     warped, kernels = self.warp(weights, state, motion + convolve(state, weights["state"]))
     of_warped, u = split(convolve(warped, weights["warped"]), self.features)
@@ -71,6 +68,7 @@ class TSRUs(WarpingUnit):
     return u * warped + (1 - u) * c, kernels  # eq. 10
 
 
+@register("ptsru_s")
 class PTSRUs(TSRUs):
   """PTSRU_s: TSRU_s with pixelwise warping."""
 

@@ -1,7 +1,7 @@
-"""What all recurrent units share: one interface, and one scan over the frames."""
+"""The common interface of all recurrent units, their registry, and the scan over frames."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,28 +12,28 @@ from vidgen_jax.nn.spectral import add_bias, convolve, kernel_param
 from vidgen_jax.ops import loops
 
 MOTION = "motion"
-"""The collection in which warping units leave their kernels [B, T, H, W, k*k], where a caller makes it mutable."""
+"""The collection that receives the kernels [B, T, H, W, k*k] of warping units, if it is mutable."""
 
 Weights = Mapping[str, jax.Array]
 Projected = Any
-"""What a unit makes of its inputs before the recurrence: an array or a pytree of arrays, frames on the second axis."""
+"""The part of a unit that does not depend on the recurrence: a pytree of arrays with frames on axis 1."""
 
 
 class RecurrentUnit(nn.Module):
-  """The scan that all units share: weights once, inputs once, then one `step` a frame.
+  """A recurrent unit: weights and inputs are processed once, then `step` runs for each frame.
 
-  Spectral norms are computed once a call, outside the recurrence. Convolutions are linear, so the share of a gate's
-  convolution that acts on the input x does not depend on the recurrence: `project` computes it for all frames
-  at once, and only the share that acts on the past state stays inside the scan.
+  Spectral norms are computed once per call, outside of the recurrence. Convolutions are linear, so the part of a gate's
+  convolution that acts on the input x does not depend on the recurrence: `project` computes it for all frames at once,
+  and only the part that acts on the past state is in the scan.
 
   Attributes:
     features: channels of the state, which is also the output.
-    kernel_size: of the gates' convolutions and of the warping kernels; odd.
-    activation: rho, of the candidate state.
-    spectral_norm: on all kernels.
-    unroll: unrolls the recurrence (short sequences on a CPU, where weight gradients inside a loop are slow).
-    remat: recomputes a step's activations in the backward pass instead of keeping them.
-    dtype: of the computation.
+    kernel_size: size of the gates' convolutions and of warping kernels; odd.
+    activation: rho, activation of the candidate state.
+    spectral_norm: whether all kernels are spectrally normalised.
+    unroll: whether the recurrence is unrolled (for short sequences on CPU, where weight gradients in a loop are slow).
+    remat: whether the backward pass recomputes the activations of a step.
+    dtype: type of the computation.
   """
 
   features: int
@@ -44,23 +44,26 @@ class RecurrentUnit(nn.Module):
   remat: bool = False
   dtype: Any = jnp.float32
 
+  moves: ClassVar[bool] = False
+  """Whether the unit warps its state and stores its kernels in `MOTION`."""
+
   @property
   def hidden_features(self) -> int:
-    """Channels of the past state that the gates' convolutions see."""
+    """Channels of the past state that the gates' convolutions read."""
     return self.features
 
   def weights(self, input_features: int, *, train: bool) -> Weights:
-    """Declares the parameters, given the channels of x, and returns them ready for use."""
+    """Declares the parameters for inputs with `input_features` channels and returns them, normalised and fused."""
     raise NotImplementedError
 
   def project(self, weights: Weights, x: jax.Array, initial_state: jax.Array, *, num_steps: int) -> Projected:
     """The part of all gates that does not depend on the recurrence.
 
     Args:
-      weights: of the unit.
-      x: [B, T, H, W, C]; T is num_steps, or 1 for an input that is the same at every step.
+      weights: result of `weights`.
+      x: [B, T, H, W, C]; T is num_steps, or 1 for a constant input.
       initial_state: [B, H, W, features].
-      num_steps: frames to unroll.
+      num_steps: number of frames to generate.
 
     Returns:
       [B, T, H, W, P] with the same T; a unit may return any pytree of [B, 1 or num_steps, ...].
@@ -69,9 +72,15 @@ class RecurrentUnit(nn.Module):
     return add_bias(convolve(x, weights["input"]), weights["bias"])
 
   def step(self, weights: Weights, state: jax.Array, projected: Projected) -> tuple[jax.Array, jax.Array | None]:
-    """One frame: (state [B, H, W, features], `project`'s result without its axis of frames) to (new state, kernels).
+    """Computes one frame.
 
-    The kernels [B, H, W, k*k] are those that warped the state; None from units that do not warp.
+    Args:
+      weights: result of `weights`.
+      state: [B, H, W, features].
+      projected: one frame of `project`'s result.
+
+    Returns:
+      (new state, kernels [B, H, W, k*k] that warped the old state; None for units that do not warp).
     """
     raise NotImplementedError
 
@@ -80,23 +89,23 @@ class RecurrentUnit(nn.Module):
     """Runs the unit.
 
     Args:
-      x: [B, num_steps, H, W, C], or [B, 1, H, W, C] for an input that is the same at every step.
+      x: [B, num_steps, H, W, C], or [B, 1, H, W, C] for a constant input.
       initial_state: [B, H, W, features].
-      num_steps: frames to unroll.
+      num_steps: number of frames to generate.
       train: whether to advance the power iterations.
 
     Returns:
       The states after each step, [B, num_steps, H, W, features].
 
     Raises:
-      ValueError: if x has neither 1 nor num_steps frames, or the state does not fit to it.
-      UserError: if a unit cannot divide its features as it needs to.
+      ValueError: x has neither 1 nor num_steps frames, or the shape of the state does not match.
+      UserError: the unit does not support this number of features.
     """
     if x.shape[1] not in (1, num_steps):
       raise ValueError(f"the unit needs inputs for 1 or {num_steps} steps, got {x.shape[1]}")
     expected = (x.shape[0], *x.shape[2:4], self.features)
     if initial_state.shape != expected:
-      raise ValueError(f"the unit needs an initial state {expected} beside inputs {x.shape}, got {initial_state.shape}")
+      raise ValueError(f"the unit needs an initial state {expected} for inputs {x.shape}, got {initial_state.shape}")
     weights = self.weights(x.shape[-1], train=train)
     state = initial_state.astype(self.dtype)
     projected = self.project(weights, x.astype(self.dtype), state, num_steps=num_steps)
@@ -108,14 +117,14 @@ class RecurrentUnit(nn.Module):
       state, motion = self.step(weights, state, constant if frame is None else frame)
       return state, (state, motion)
 
-    body = jax.checkpoint(body) if self.remat else body
-    _, (states, motion) = loops.scan(body, state, frames, length=num_steps, unroll=self.unroll)
+    step = jax.checkpoint(body) if self.remat else body
+    _, (states, motion) = loops.scan(step, state, frames, length=num_steps, unroll=self.unroll)
     if motion is not None and self.is_mutable_collection(MOTION):
       self.sow(MOTION, "kernels", jnp.moveaxis(motion, 0, 1), reduce_fn=lambda _, new: new)
     return jnp.moveaxis(states, 0, 1)
 
   def gates(self, input_features: int, gates: Mapping[str, int], *, train: bool) -> dict[str, jax.Array]:
-    """Declares one kernel and bias per gate over [h; x], and splits them by what they act on.
+    """Declares one kernel and bias per gate over [h; x], and splits the kernels into their parts for x and for h.
 
     Args:
       input_features: channels of x.
@@ -123,8 +132,8 @@ class RecurrentUnit(nn.Module):
       train: see `kernel_param`.
 
     Returns:
-      'input': the x-shares of all gates side by side, [k, k, C, P]; 'bias': [P]; and '{gate}': each gate's share
-      for the state, [k, k, hidden_features, width].
+      'input': parts of all gates for x side by side, [k, k, C, P]; 'bias': [P]; and '{gate}': part of each gate for the
+      state, [k, k, hidden_features, width].
     """
     k, hidden = self.kernel_size, self.hidden_features
     shapes = {name: (k, k, hidden + input_features, width) for name, width in gates.items()}
@@ -137,7 +146,7 @@ class RecurrentUnit(nn.Module):
     }
 
   def layer(self, name: str, shape: Sequence[int], *, train: bool) -> dict[str, jax.Array]:
-    """Declares a kernel of that shape and its bias: 'kernel_{name}' and 'bias_{name}'."""
+    """Declares the kernel 'kernel_{name}' of this shape and the bias 'bias_{name}'."""
     return {f"kernel_{name}": self._kernel(name, shape, train=train), f"bias_{name}": self.bias(name, shape[-1])}
 
   def bias(self, name: str, width: int) -> jax.Array:
@@ -148,15 +157,31 @@ class RecurrentUnit(nn.Module):
     return kernel_param(self, f"kernel_{name}", shape, spectral_norm=self.spectral_norm, train=train)
 
 
+RECURRENT_UNITS: dict[str, type[RecurrentUnit]] = {}
+"""Units by the name that configs use."""
+
+_Unit = TypeVar("_Unit", bound=RecurrentUnit)
+
+
+def register(name: str) -> Callable[[type[_Unit]], type[_Unit]]:
+  """A class decorator that adds a unit to `RECURRENT_UNITS`."""
+
+  def decorate(unit: type[_Unit]) -> type[_Unit]:
+    RECURRENT_UNITS[name] = unit
+    return unit
+
+  return decorate
+
+
 def fuse(weights: Weights, **groups: Sequence[str]) -> dict[str, jax.Array]:
-  """Puts kernels that act on the same array side by side, so that one convolution takes the place of several.
+  """Concatenates kernels that act on the same array, so that one convolution replaces several.
 
   Args:
     weights: kernels [..., width] and other weights by name.
-    **groups: by the name of the fused kernel, the names of its parts in order. The parts are left out of the result.
+    **groups: names of the kernels in each fused kernel, in order, by the name of the fused kernel.
 
   Returns:
-    The weights with the fused kernels, [..., sum of the widths].
+    The other weights and the fused kernels, [..., sum of the widths].
   """
   parts = {name for names in groups.values() for name in names}
   fused = {group: jnp.concatenate([weights[name] for name in names], axis=-1) for group, names in groups.items()}
@@ -164,10 +189,10 @@ def fuse(weights: Weights, **groups: Sequence[str]) -> dict[str, jax.Array]:
 
 
 def split(x: jax.Array, *widths: int) -> list[jax.Array]:
-  """Cuts the last axis into pieces of these widths and the rest."""
+  """Splits the last axis into parts of these widths and the rest."""
   return jnp.split(x, np.cumsum(widths).tolist(), axis=-1)
 
 
 def affine(x: jax.Array, weights: Weights, name: str) -> jax.Array:
-  """The `layer` of that name on the last axis of x, in x's dtype."""
+  """Applies the `RecurrentUnit.layer` of that name to the last axis of x, in x's dtype."""
   return add_bias(x @ weights[f"kernel_{name}"].astype(x.dtype), weights[f"bias_{name}"])

@@ -1,4 +1,4 @@
-"""Units that warp their past state: the networks f that predict the kernels (TrIVD-GAN-FP, appendices B and F.1)."""
+"""Units that warp their past state, and the networks f that predict the kernels (TrIVD-GAN-FP, appendices B, F.1)."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
@@ -12,39 +12,36 @@ from vidgen_jax.ops import resampling, warp
 
 
 class MotionNetwork(Protocol):
-  """f: predicts a k x k kernel for every position. Its first convolutions act on [h; x], like gates.
+  """f, which predicts a k x k kernel for every position.
 
-  The hidden layers have half as many channels as [h; x].
+  Its first convolutions act on [h; x], like gates. Hidden layers have half as many channels as [h; x].
   """
 
   def gates(self, hidden: int, taps: int) -> Mapping[str, int]:
     """Output channels of the convolutions on [h; x], by name."""
 
   def layers(self, hidden: int, kernel_size: int) -> Mapping[str, tuple[int, ...]]:
-    """Shapes of the kernels of the layers after these, by name; each has a bias."""
+    """Kernel shapes of the other layers, by name; each layer has a bias."""
 
   def kernels(self, weights: Weights, convolved: jax.Array, taps: int) -> jax.Array:
-    """W [B, H, W, k*k], float32, a distribution over the taps, from the convolutions' outputs side by side."""
+    """W float32 [B, H, W, k*k], a distribution over the taps, from the concatenated outputs of `gates`."""
 
 
 class FactorisedNetwork:
-  """A set of N = k*k kernels w for the whole image and a map S that mixes them at every position (eq. 12).
+  """N = k*k kernels w for the whole image, and a map S that mixes them at every position (eq. 12).
 
-  w comes from a convolution, a max-pooling to 4x4 and a perceptron with one hidden layer, S from one convolution.
+  w comes from a convolution, max-pooling to 4x4 and a perceptron with one hidden layer; S from one convolution.
   """
 
   POOLED = 4
 
   def gates(self, hidden: int, taps: int) -> Mapping[str, int]:
-    """See `MotionNetwork.gates`."""
     return {"theta": hidden, "selection": taps}
 
   def layers(self, hidden: int, kernel_size: int) -> Mapping[str, tuple[int, ...]]:
-    """See `MotionNetwork.layers`."""
     return {"hidden": (self.POOLED**2 * hidden, hidden), "basis": (hidden, kernel_size**4)}
 
   def kernels(self, weights: Weights, convolved: jax.Array, taps: int) -> jax.Array:
-    """See `MotionNetwork.kernels`."""
     theta, selection = convolved[..., :-taps], convolved[..., -taps:]
     pooled = resampling.adaptive_max_pool(nn.relu(theta), self.POOLED).reshape(theta.shape[0], -1)
     basis = affine(nn.relu(affine(pooled, weights, "hidden")), weights, "basis")
@@ -53,20 +50,17 @@ class FactorisedNetwork:
 
 
 class PixelwiseNetwork:
-  """W at every position by itself, from a CNN with two hidden layers that keeps the resolution."""
+  """W for each position from a CNN with two hidden layers at full resolution."""
 
   def gates(self, hidden: int, taps: int) -> Mapping[str, int]:
-    """See `MotionNetwork.gates`."""
     del taps
     return {"theta": hidden}
 
   def layers(self, hidden: int, kernel_size: int) -> Mapping[str, tuple[int, ...]]:
-    """See `MotionNetwork.layers`."""
     window = (kernel_size, kernel_size)
     return {"hidden": (*window, hidden, hidden), "taps": (*window, hidden, kernel_size**2)}
 
   def kernels(self, weights: Weights, convolved: jax.Array, taps: int) -> jax.Array:
-    """See `MotionNetwork.kernels`."""
     del taps
     theta = nn.relu(convolved)
     theta = nn.relu(add_bias(convolve(theta, weights["kernel_hidden"]), weights["bias_hidden"]))
@@ -75,21 +69,22 @@ class PixelwiseNetwork:
 
 
 class WarpingUnit(RecurrentUnit):
-  """A unit that warps its past state with the kernels that its motion network predicts (TrIVD-GAN-FP, eqs. 6, 7)."""
+  """A unit that warps its past state with kernels from a motion network (TrIVD-GAN-FP, eqs. 6, 7)."""
 
+  moves: ClassVar[bool] = True
   motion_network: ClassVar[MotionNetwork] = FactorisedNetwork()
 
   @property
   def taps(self) -> int:
-    """k*k, the size of a kernel and also the number N of kernels in a factorised set (section 3.2.2)."""
+    """k*k: size of a kernel, and number N of kernels in a factorised set (section 3.2.2)."""
     return self.kernel_size**2
 
   def motion_gates(self, input_features: int) -> Mapping[str, int]:
-    """Output channels of the motion network's convolutions on [h; x], to be declared with the gates."""
+    """Output channels of the motion network's convolutions on [h; x], which are declared with the gates."""
     return self.motion_network.gates(self._motion_features(input_features), self.taps)
 
   def motion_layers(self, input_features: int, *, train: bool) -> dict[str, jax.Array]:
-    """Declares the further layers of the motion network."""
+    """Declares the other layers of the motion network."""
     weights = {}
     for name, shape in self.motion_network.layers(self._motion_features(input_features), self.kernel_size).items():
       weights |= self.layer(name, shape, train=train)
@@ -99,7 +94,7 @@ class WarpingUnit(RecurrentUnit):
     """Warps a state.
 
     Args:
-      weights: of the unit.
+      weights: result of `RecurrentUnit.weights`.
       state: [B, H, W, features].
       convolved: outputs of the motion network's convolutions on [h; x], [B, H, W, sum of `motion_gates`].
 
