@@ -8,7 +8,7 @@ import pytest
 from vidgen_jax.nn.attention import SelfAttention
 
 
-def _made(channels: int = 8):
+def _module(channels: int = 8):
   rng = np.random.default_rng(0)
   x = rng.normal(size=(2, 2, 4, 6, channels)).astype(np.float32)
   module = SelfAttention(spectral_norm=False)
@@ -35,17 +35,17 @@ def _reference(x: np.ndarray, params) -> np.ndarray:
 
 
 def test_against_a_loop():
-  module, x, params = _made()
+  module, x, params = _module()
   output = jax.jit(lambda x: module.apply({"params": params}, x, train=False))(x)
   np.testing.assert_allclose(output, _reference(x, params), rtol=1e-4, atol=1e-4)
 
 
-def test_it_starts_as_the_identity_and_learns_gamma():
-  module, x, params = _made()
-  started = module.init(jax.random.key(0), x, train=False)["params"]
-  assert float(started["gamma"]) == 0
-  np.testing.assert_array_equal(module.apply({"params": started}, x, train=False), x)
-  gradient = jax.grad(lambda p: jnp.sum(jnp.square(module.apply({"params": p}, x, train=False))))(started)
+def test_the_initial_layer_is_the_identity_and_gamma_has_a_gradient():
+  module, x, params = _module()
+  initial = module.init(jax.random.key(0), x, train=False)["params"]
+  assert float(initial["gamma"]) == 0
+  np.testing.assert_array_equal(module.apply({"params": initial}, x, train=False), x)
+  gradient = jax.grad(lambda p: jnp.sum(jnp.square(module.apply({"params": p}, x, train=False))))(initial)
   assert float(jnp.abs(gradient["gamma"])) > 0
   assert {name: value["kernel"].shape for name, value in params.items() if name != "gamma"} == {
     "theta": (1, 1, 8, 1),
@@ -56,6 +56,6 @@ def test_it_starts_as_the_identity_and_learns_gamma():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 4, 4, 7), (1, 1, 3, 4, 8)])
-def test_what_does_not_fit_is_refused(shape):
+def test_other_shapes_are_rejected(shape):
   with pytest.raises(ValueError, match="at least 8 channels and an even height"):
     SelfAttention().init(jax.random.key(0), jnp.zeros(shape), train=False)

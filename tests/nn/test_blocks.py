@@ -1,4 +1,4 @@
-"""Residual blocks against numpy, in the order in which BigGAN's diagrams are drawn."""
+"""Residual blocks against numpy, in the order of BigGAN's diagrams."""
 
 import functools
 
@@ -70,14 +70,14 @@ def test_generator_block(features, upsample):
   up = _up if upsample else lambda x: x
   y = _conv(up(_relu(_norm(x, condition, params["norm_0"]))), params["conv_0"])
   y = _conv(_relu(_norm(y, condition, params["norm_1"])), params["conv_1"])
-  # Upsampling first, then the 1x1 convolution: the module exchanges the two.
+  # Upsampling before the 1x1 convolution, unlike the module.
   changed = upsample or features != 3
   shortcut = _conv(up(x), params["conv_shortcut"]) if changed else x
   assert ("conv_shortcut" in params) == changed
   np.testing.assert_allclose(output, y + shortcut, rtol=1e-3, atol=1e-3)
 
 
-def test_a_temporal_shift_moves_the_branch_and_leaves_the_shortcut():
+def test_a_temporal_shift_applies_to_the_branch_only():
   x, condition = _draw(2, 4, 3, 3, 6), _draw(2, 4, 5)
   module = GeneratorBlock(6, shift=True, bn_per_frame=False, spectral_norm=False)
   params = _params(module, x, condition, True)
@@ -86,7 +86,7 @@ def test_a_temporal_shift_moves_the_branch_and_leaves_the_shortcut():
   )
 
   def norm(y, params):
-    """Statistics over batch, time and space; the gains of frame t of clip b are those of condition [b, t]."""
+    """Statistics over batch, time and space; condition [b, t] gives the gains of frame t of clip b."""
     moments = {"axis": (0, 1, 2, 3), "keepdims": True}
     scale, offset = (np.einsum("btd,dc->btc", condition, params[name]["kernel"]) for name in ("scale", "offset"))
     normalised = (y - y.mean(**moments)) / np.sqrt(y.var(**moments) + EPSILON)
@@ -122,7 +122,7 @@ def test_discriminator_block(features, options):
   y = _conv(_relu(_conv(y, params["conv_0"])), params["conv_1"])
   downsample = options.get("downsample", True)
   changed = downsample or features != 3
-  # The 1x1 convolution first, then pooling: the module exchanges the two.
+  # The 1x1 convolution before pooling, unlike the module.
   shortcut = _conv(x, params["conv_shortcut"]) if changed else x
   expected = _pool(y) + _pool(shortcut) if downsample else y + shortcut
   if options.get("downsample_time"):
@@ -131,14 +131,14 @@ def test_discriminator_block(features, options):
   np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_temporal_kernels_stand_in_the_branch_and_not_in_the_shortcut():
+def test_only_the_branch_has_temporal_kernels():
   params = _params(DiscriminatorBlock(2, temporal_kernel=3), _draw(1, 3, 4, 4, 5), True)
   shapes = {name: layer["kernel"].shape for name, layer in params.items()}
   assert shapes == {"conv_0": (3, 3, 3, 5, 2), "conv_1": (3, 3, 3, 2, 2), "conv_shortcut": (1, 1, 5, 2)}
 
 
 @pytest.mark.parametrize("upsample", [False, True])
-def test_bfloat16_blocks_give_bfloat16(upsample):
+def test_bfloat16_blocks(upsample):
   x, condition = jnp.zeros((2, 3, 8, 8, 4), jnp.bfloat16), jnp.zeros((2, 5))
   module = GeneratorBlock(6, upsample=upsample, dtype=jnp.bfloat16)
   init = functools.partial(module.init_with_output)

@@ -1,4 +1,4 @@
-"""The convolution's forms against a sum written in numpy, against each other, and by hand."""
+"""The forms of the convolution against a sum in numpy, against each other, and by hand."""
 
 import itertools
 
@@ -10,7 +10,7 @@ import pytest
 from vidgen_jax.nn.convolution import Conv3D, convolve
 
 FORMS = ("native", "stacked", "matmul", None)
-# (video, kernel, strides, padding): odd and even sizes, one frame, strides that leave a rest, a big first kernel.
+# (video, kernel, strides, padding): odd and even sizes, one frame, strides with a remainder, a large first kernel.
 CASES = [
   ((2, 5, 6, 7, 3), (3, 3, 3, 3, 4), (1, 1, 1), ((1, 1), (1, 1), (1, 1))),
   ((1, 6, 7, 5, 2), (3, 3, 3, 2, 3), (2, 2, 2), "SAME"),
@@ -27,7 +27,7 @@ def _draw(shape, seed):
 
 
 def _reference(x, kernel, strides, padding):
-  """The definition: for every output pixel, the sum over the window; in double precision."""
+  """The definition in double precision: for each output pixel, the sum over the window."""
   if kernel.ndim == 4:
     kernel, strides = kernel[None], (1, *strides)
     padding = padding if isinstance(padding, str) else ((0, 0), *padding)
@@ -40,9 +40,9 @@ def _reference(x, kernel, strides, padding):
   x = np.pad(x.astype(np.float64), ((0, 0), *padding, (0, 0)))
   sizes = [(n - k) // s + 1 for n, k, s in zip(x.shape[1:4], window, strides, strict=True)]
   y = np.empty((x.shape[0], *sizes, kernel.shape[-1]))
-  for place in itertools.product(*map(range, sizes)):
-    corner = [slice(i * s, i * s + k) for i, s, k in zip(place, strides, window, strict=True)]
-    y[(slice(None), *place)] = np.einsum("bthwc,thwco->bo", x[(slice(None), *corner)], kernel)
+  for position in itertools.product(*map(range, sizes)):
+    corner = [slice(i * s, i * s + k) for i, s, k in zip(position, strides, window, strict=True)]
+    y[(slice(None), *position)] = np.einsum("bthwc,thwco->bo", x[(slice(None), *corner)], kernel)
   return y
 
 
@@ -57,9 +57,9 @@ def test_all_forms_equal_the_sum(case):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max(), err_msg=str(form))
 
 
-def test_same_puts_the_odd_pixel_at_the_end():
-  # A ramp 1 2 3 4 under three ones with stride 2: one pixel of padding, at the end: 1+2+3 and 3+4+0. Padding it
-  # before, or on both sides, would start with 1+2.
+def test_same_pads_the_odd_pixel_at_the_end():
+  # A ramp 1 2 3 4, three ones, stride 2, one pixel of padding at the end: 1+2+3 and 3+4+0. With padding before, the
+  # first sum would be 1+2.
   ones = np.ones((3, 1, 1, 1, 1), np.float32)
   for axis in (1, 2, 3):
     ramp = np.moveaxis(np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1, 1, 1), 1, axis)
@@ -81,14 +81,14 @@ def test_gradients_of_all_forms_agree():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), gradients(form), expected)
 
 
-def test_choosing_by_platform_leaves_no_branch_on_cpu():
-  # A convolution inside a conditional, or in a called function, does not get its fast form.
+def test_the_cpu_program_has_no_branch():
+  # XLA does not use its fast form in a conditional or a called function.
   loss = lambda x, kernel: jnp.sum(jnp.square(convolve(jax.nn.relu(convolve(x, kernel)), kernel)))
   shapes = (jax.ShapeDtypeStruct((1, 4, 6, 6, 2), jnp.float32), jax.ShapeDtypeStruct((3, 3, 3, 2, 2), jnp.float32))
   program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*shapes).compile().as_text()
   assert " convolution(" in program
   assert not any(word in program for word in (" conditional(", " call(", " while("))
-  # 2-D convolutions only: the dimensions are called 0 and 1, never 2.
+  # 2-D convolutions only: their dimensions are 0 and 1, never 2.
   assert "012" not in "".join(line for line in program.splitlines() if "dim_labels" in line)
 
 
@@ -96,25 +96,25 @@ def test_choosing_by_platform_leaves_no_branch_on_cpu():
   ("platform", "window", "rank"),
   [("cuda", (3, 3, 3), 4), ("tpu", (3, 3, 3), 5), ("cuda", (1, 3, 3), 4), ("cuda", (3, 3), 4)],
 )
-def test_forward_and_backward_pass_take_the_form_of_the_platform(platform, window, rank):
+def test_forward_and_backward_pass_use_the_form_of_the_platform(platform, window, rank):
   shapes = (jax.ShapeDtypeStruct((1, 4, 6, 6, 2), jnp.float32), jax.ShapeDtypeStruct((*window, 2, 2), jnp.float32))
   loss = lambda x, kernel: jnp.sum(jnp.square(convolve(x, kernel)))
   step = jax.jit(jax.grad(loss, argnums=(0, 1)))
   program = step.trace(*shapes).lower(lowering_platforms=(platform,)).as_text()
   convolutions = [line for line in program.splitlines() if "stablehlo.convolution" in line]
-  # One forward, and one for each gradient: none is made twice.
+  # One forward and one for each gradient; none is repeated.
   assert len(convolutions) == 3
   assert all(line.rpartition("-> tensor<")[2].count("x") == rank for line in convolutions)
 
 
-def test_an_export_for_several_platforms_computes_the_same():
+def test_an_export_for_several_platforms():
   x, kernel = _draw((2, 4, 6, 6, 2), 0), _draw((3, 3, 3, 2, 3), 1)
   exported = jax.export.export(jax.jit(convolve), platforms=("cpu", "tpu", "cuda"))(x, kernel)
   restored = jax.export.deserialize(exported.serialize())
   np.testing.assert_allclose(restored.call(x, kernel), convolve(x, kernel), atol=1e-5)
 
 
-def test_layer_holds_its_parameters_in_float32_and_computes_in_its_dtype():
+def test_a_bfloat16_layer_has_float32_parameters():
   layer = Conv3D(4, (1, 3, 3), use_bias=True, dtype=jnp.bfloat16)
   y, variables = layer.init_with_output(jax.random.key(0), _draw((1, 2, 5, 5, 3), 0))
   assert y.dtype == jnp.bfloat16

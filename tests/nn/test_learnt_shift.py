@@ -1,4 +1,4 @@
-"""Warping units learn to see a motion and to go on with it."""
+"""Warping units learn to continue a motion."""
 
 import functools
 
@@ -12,13 +12,13 @@ from vidgen_jax.gans.trivd.motion_fields import expected_flow
 from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
 
 DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
-"""(right, down), pixels a frame."""
+"""(right, down) in pixels per frame."""
 SIZE, FEATURES, PER_DIRECTION = 8, 8, 8
 NUM_UPDATES = 1000
 
 
 def _batch(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Specks that move by a pixel a frame, seen through a window: the frame before, the present one and the next."""
+  """The previous, current and next frame of specks that move by one pixel per frame."""
   size = (len(DIRECTIONS), PER_DIRECTION, SIZE + 4, SIZE + 4, FEATURES)
   fields = np.maximum(2 * rng.uniform(size=size) - 1, 0).astype(np.float32)
   frames = []
@@ -32,10 +32,10 @@ def _batch(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("name", ["tsru_p", "ptsru_s"])
-def test_a_shift_is_learnt(name):
-  """The state holds a frame and the input is the one before; the next state shall be the frame to come.
+def test_a_unit_learns_a_shift(name):
+  """From the current frame as state and the previous one as input, the next state should be the next frame.
 
-  Nothing tells the direction but the two frames. What enters at the border cannot be known and is not judged.
+  Only the two frames show the direction. Pixels at the border are unpredictable and ignored.
   """
   unit = RECURRENT_UNITS[name](FEATURES, spectral_norm=False)
   apply = functools.partial(unit.apply, num_steps=1, train=False)

@@ -90,7 +90,7 @@ def test_statistics_of_another_length_are_refused():
 
 
 def test_bfloat16_keeps_statistics_and_parameters_in_float32():
-  # At an offset of 64 a bfloat16 has steps of 0.5, so moments taken in bfloat16 would be useless.
+  # Near 64 bfloat16 has steps of 0.5, too coarse for moments.
   video = jnp.asarray(64 + np.random.default_rng(0).choice([-1.0, 1.0], size=(8, 1, 8, 8, 1)), jnp.bfloat16)
   module = BatchNorm(momentum=0.0, dtype=jnp.bfloat16)
   variables = module.init(jax.random.key(0), video, train=True)
@@ -129,7 +129,7 @@ def test_a_condition_per_frame():
     np.testing.assert_allclose(output[b, t], normalised[b, t] * scale + offset, rtol=1e-4, atol=1e-4)
 
 
-def test_the_conditional_layer_has_no_gain_of_its_own():
+def test_the_conditional_layer_has_no_other_gain():
   video, condition = jnp.asarray(_video()), jnp.zeros((4, 3))
   init = functools.partial(ConditionalBatchNorm().init, train=True)
   variables = jax.eval_shape(init, jax.random.key(0), video, condition)
@@ -150,7 +150,7 @@ def test_statistics_over_time_as_well():
   output, stats = module.apply(variables, jnp.asarray(video), train=True, mutable=[BATCH_STATS])
   values = video.astype(np.float64).reshape(-1, 2)
   mean, var = values.mean(axis=0), values.var(axis=0)
-  # The frames' means differ by 10, so the variance over time is not the mean of the frames' variances.
+  # The means of the frames differ by 10, so the variance over time exceeds the mean of the frames' variances.
   assert np.all(var > 1.5 * _moments(video)[1].mean(axis=0))
   np.testing.assert_allclose(stats[BATCH_STATS]["mean"], 0.25 * mean, rtol=1e-4)
   np.testing.assert_allclose(stats[BATCH_STATS]["var"], 0.75 + 0.25 * var, rtol=1e-4)
@@ -158,7 +158,7 @@ def test_statistics_over_time_as_well():
   np.testing.assert_allclose(output, expected, atol=1e-4)
 
 
-def test_statistics_over_time_serve_clips_of_any_length():
+def test_statistics_over_time_fit_clips_of_any_length():
   module = BatchNorm(per_frame=False)
   variables = {
     "params": {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([0.5, -0.5])},
@@ -175,7 +175,7 @@ LAYER_PARAMS = {"scale": jnp.array([2.0, 3.0]), "bias": jnp.array([0.5, -0.5])}
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 2, 5, 2), (3, 2, 5, 2)], ids=["videos", "images"])
-def test_layer_norm_spans_everything_but_the_batch(shape):
+def test_layer_norm_is_over_all_axes_except_the_batch(shape):
   x = (np.random.default_rng(0).normal(size=shape) * 3 + np.arange(2)).astype(np.float32)
   variables = LayerNorm().init(jax.random.key(0), jnp.asarray(x))
   assert jax.tree.map(jnp.shape, variables) == {"params": {"scale": (2,), "bias": (2,)}}
@@ -190,7 +190,7 @@ def test_layer_norm_spans_everything_but_the_batch(shape):
   np.testing.assert_allclose(scaled, expected * [2.0, 3.0] + [0.5, -0.5], atol=1e-5)
 
 
-def test_layer_norm_treats_every_example_by_itself():
+def test_layer_norm_treats_examples_separately():
   x = jnp.asarray(_video())
   output = LayerNorm().apply({"params": LAYER_PARAMS}, x)
   changed = LayerNorm().apply({"params": LAYER_PARAMS}, x.at[2].multiply(-3.0))
@@ -199,7 +199,7 @@ def test_layer_norm_treats_every_example_by_itself():
 
 
 def test_layer_norm_of_equal_values_has_finite_second_derivatives():
-  # With E[x^2] - E[x]^2 rounding leaves about -1e-3 of the variance 0 here, and a root of it is NaN.
+  # With E[x^2] - E[x]^2 rounding would give a variance of about -1e-3, with a root of NaN.
   x = jnp.full((1, 3, 3, 2), 100.1)
 
   def steepness(x):
@@ -213,8 +213,8 @@ def test_layer_norm_of_equal_values_has_finite_second_derivatives():
   assert np.all(np.isfinite(gradient))
 
 
-def test_layer_norm_takes_moments_in_float32():
-  # At an offset of 64 a bfloat16 has steps of 0.5, so moments taken in bfloat16 would be useless.
+def test_layer_norm_computes_moments_in_float32():
+  # Near 64 bfloat16 has steps of 0.5, too coarse for moments.
   x = jnp.asarray(64 + np.random.default_rng(0).choice([-1.0, 1.0], size=(2, 8, 8, 2)), jnp.bfloat16)
   variables = LayerNorm(dtype=jnp.bfloat16).init(jax.random.key(0), x)
   output = LayerNorm(dtype=jnp.bfloat16).apply(variables, x)

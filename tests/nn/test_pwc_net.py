@@ -1,4 +1,4 @@
-"""PWC-Net by itself: its size, its cost volume by hand, what it refuses, the self-test of its weights."""
+"""PWC-Net: its size, its cost volume by hand, rejected inputs, the self-test of its weights."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def test_cost_volume_by_hand():
   first, second = random.normal(size=(2, 1, 3, 4, 5))
   found = np.asarray(cost_volume(jnp.asarray(first), jnp.asarray(second), search_range=2))
   assert found.shape == (1, 3, 4, 25)
-  # Channel 7 is one row up and no column aside, channel 13 in the same row and one to the right.
+  # Channel 7 is one row up, channel 13 one column to the right.
   np.testing.assert_allclose(found[0, 1:, :, 7], (first[0, 1:] * second[0, :-1]).mean(-1), rtol=1e-5)
   np.testing.assert_allclose(found[0, :, :-1, 13], (first[0, :, :-1] * second[0, :, 1:]).mean(-1), rtol=1e-5)
   np.testing.assert_array_equal(found[0, 0, :, 7], 0.0)
@@ -36,20 +36,20 @@ def test_images_must_be_rgb_and_of_one_shape():
 
 
 class _Shifted:
-  """Stands in for a network that knows the motion of the self-test's texture, but for `off` pixels."""
+  """A fake network whose motion of the self-test's texture is wrong by `off` pixels."""
 
   def __init__(self, *, off):
     self._flow = jnp.array(import_weights._SHIFT) + off
 
   def apply(self, variables, first, second):
-    # What the second image shows at p + flow is what the first shows at p.
+    # second(p + flow) = first(p).
     moved = jnp.roll(second, (2, -3), axis=(1, 2))
     np.testing.assert_allclose(moved[:, 8:-8, 8:-8], first[:, 8:-8, 8:-8], atol=1e-5)
     return jnp.broadcast_to(self._flow, (*first.shape[:3], 2))
 
 
 @pytest.mark.parametrize(("off", "passed"), [(0.2, True), (1.0, False)])
-def test_selftest_tells_right_motion_from_wrong(off, passed, monkeypatch):
+def test_the_selftest_detects_wrong_motion(off, passed, monkeypatch):
   monkeypatch.setattr(import_weights, "FLOW_NETWORKS", {"pwc_net": lambda: _Shifted(off=off)})
   monkeypatch.setattr(import_weights.jax, "jit", lambda f: f)
   weights = WeightFile(network="pwc_net", settings={}, variables={}, preprocessing={}, source="", source_hash="")
@@ -58,5 +58,5 @@ def test_selftest_tells_right_motion_from_wrong(off, passed, monkeypatch):
   assert report.startswith("ok    texture: " if passed else "WRONG texture: ")
 
 
-def test_its_name_is_known():
+def test_it_is_registered():
   assert FLOW_NETWORKS["pwc_net"] is PWCNet

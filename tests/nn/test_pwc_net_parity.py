@@ -1,4 +1,4 @@
-"""PWC-Net's flows against PyTorch's, through both forms of its weights."""
+"""PWC-Net against PyTorch, with both formats of its weights."""
 
 import functools
 from pathlib import Path
@@ -14,8 +14,8 @@ from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
 WIDTH = 0.125
 
-torch = pytest.importorskip("torch", reason="PyTorch is what is compared with")
-torch_networks = pytest.importorskip("tests.parity.torch_networks", reason="PyTorch is what is compared with")
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+torch_networks = pytest.importorskip("tests.parity.torch_networks", reason="needs PyTorch")
 
 
 @functools.cache
@@ -23,19 +23,19 @@ def torch_pwc_net():
   network = torch_networks.build(torch_networks.PwcNet(width=WIDTH), seed=0)
   with torch.no_grad():
     for name, value in network.named_parameters():
-      # Motions of some pixels, so that warping stays inside of the image in part.
+      # Motions of some pixels, so that warping stays partly inside of the image.
       if name.startswith(("predict_flow", "dc_conv7")):
         value.mul_(0.3)
   return network
 
 
 def release():
-  """The state dict under the names of the release; `module.` is left behind by training on several GPUs."""
+  """The state dict with the names of the release; training on several GPUs adds `module.`."""
   return {f"module.{name}": value for name, value in torch_pwc_net().state_dict().items()}
 
 
 def port():
-  """The same under the names of the common port, which are listed in the order in which it declares its layers."""
+  """The state dict with the names of the common port, in its order of layers."""
   numbers = ["One", "Two", "Thr", "Fou", "Fiv", "Six"]
   renamed = {}
   for level, number in enumerate(numbers, 1):
@@ -56,7 +56,7 @@ def port():
 
 @pytest.fixture
 def narrow(monkeypatch):
-  """The importer at a width at which PyTorch is quick."""
+  """The importer with a narrow network, which is fast in PyTorch."""
   made = {"pwc_net": functools.partial(PWCNet, width=WIDTH)}
   monkeypatch.setattr(import_weights, "FLOW_NETWORKS", made)
 
@@ -70,7 +70,7 @@ def imported(state, folder: Path) -> WeightFile:
   return read_weight_file(out)
 
 
-def test_flows_agree_with_pytorch_whatever_the_names(narrow, tmp_path):
+def test_flows_agree_with_pytorch_for_both_formats(narrow, tmp_path):
   weights = imported(release(), tmp_path)
   (tmp_path / "port").mkdir()
   assert imported(port(), tmp_path / "port").hash == weights.hash
@@ -93,7 +93,7 @@ def test_flows_agree_with_pytorch_whatever_the_names(narrow, tmp_path):
   np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_a_file_with_a_layer_too_many_is_refused(narrow, tmp_path, capfd):
+def test_a_file_with_an_additional_layer_is_rejected(narrow, tmp_path, capfd):
   torch.save(release() | {"conv7a.0.weight": torch.zeros(3)}, tmp_path / "flow.pth")
   words = [
     "weights",

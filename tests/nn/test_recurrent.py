@@ -1,6 +1,6 @@
-"""Recurrent units against numpy loops written from the equations of TrIVD-GAN-FP (`tests/nn/unit_equations.py`).
+"""Recurrent units against numpy loops from the equations of TrIVD-GAN-FP (`tests/nn/unit_equations.py`).
 
-The parameters are drawn with numpy into the shapes that a unit declares: no initialiser runs, and no kernel is
+Parameters are drawn with numpy for the shapes that a unit declares: initialisers do not run, and kernels are not
 orthogonal, so that spectral normalisation matters.
 """
 
@@ -37,7 +37,7 @@ def _variables(unit_type):
 
 @functools.cache
 def _run(unit, steps: int = STEPS):
-  """(states, motion kernels or None) for the common input."""
+  """(states, motion kernels or None) for the inputs of `_inputs`."""
   apply = functools.partial(unit.apply, num_steps=STEPS, train=False, mutable=[MOTION])
   states, changed = jax.jit(apply)(_variables(type(unit)), *_inputs(steps))
   return np.asarray(states), changed.get(MOTION, {}).get("kernels")
@@ -64,7 +64,7 @@ def test_units_against_their_equations(name):
 
 
 def _without_spectral_norm(name: str, *, scale: float):
-  """(unit, parameters, x, h), all drawn; x has the channels that the dynamic ConvLSTM needs, q = 2."""
+  """(unit, random parameters, x, h); x has the channels that the dynamic ConvLSTM needs, q = 2."""
   unit = RECURRENT_UNITS[name](FEATURES, spectral_norm=False)
   rng = np.random.default_rng(3)
   x = rng.normal(size=(BATCH, STEPS, HEIGHT, WIDTH, FEATURES))
@@ -83,7 +83,7 @@ def test_dynamic_conv_lstm_against_its_equations():
 
 @pytest.mark.parametrize("name", RECURRENT_UNITS)
 def test_gradients_against_differences_of_the_equations(name):
-  """Along a random direction of every parameter, of the inputs and of the first state; float64 against float32."""
+  """Along a random direction of each parameter, the inputs and the first state; float64 against float32."""
   unit, params, x, h = _without_spectral_norm(name, scale=0.4)
   rng = np.random.default_rng(4)
   seen = rng.normal(size=(BATCH, STEPS, HEIGHT, WIDTH, FEATURES))
@@ -122,7 +122,7 @@ def test_motion_kernels_are_distributions_over_the_taps():
   np.testing.assert_allclose(motion, np.stack(expected, axis=1), rtol=1e-4, atol=1e-5)
 
 
-def test_motion_is_kept_only_on_request():
+def test_motion_is_stored_only_on_request():
   unit = TSRU(FEATURES)
   apply = functools.partial(unit.apply, num_steps=STEPS, train=True, mutable=[SPECTRAL_STATS])
   _, changed = jax.eval_shape(apply, _variables(TSRU), *_inputs())
@@ -131,14 +131,14 @@ def test_motion_is_kept_only_on_request():
 
 
 @pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
-def test_an_unrolled_recurrence_gives_the_same_states(unit_type):
+def test_unrolling_does_not_change_the_states(unit_type):
   unrolled, scanned = _run(unit_type(FEATURES, unroll=True)), _run(unit_type(FEATURES))
   np.testing.assert_allclose(unrolled[0], scanned[0], rtol=1e-5, atol=1e-6)
   if unit_type is TSRU:
     np.testing.assert_allclose(unrolled[1], scanned[1], rtol=1e-5, atol=1e-6)
 
 
-def test_rematerialisation_changes_no_gradient():
+def test_rematerialisation_does_not_change_gradients():
   def loss(params, x, state, *, unit):
     return jnp.sum(jnp.square(unit.apply({"params": params}, x, state, num_steps=STEPS, train=False)))
 
@@ -152,7 +152,7 @@ def test_rematerialisation_changes_no_gradient():
 
 
 @pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
-def test_a_constant_input_equals_a_repeated_one(unit_type):
+def test_a_constant_input_equals_a_repeated_input(unit_type):
   x, state = _inputs(1)
   unit = unit_type(FEATURES)
   apply = jax.jit(functools.partial(unit.apply, num_steps=STEPS, train=False))
@@ -162,13 +162,13 @@ def test_a_constant_input_equals_a_repeated_one(unit_type):
 
 
 @pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
-def test_inputs_for_some_of_the_steps_are_refused(unit_type):
+def test_inputs_for_some_of_the_steps_are_rejected(unit_type):
   with pytest.raises(ValueError, match="1 or 3 steps, got 2"):
     unit_type(FEATURES).apply(_variables(unit_type), *_inputs(2), num_steps=STEPS, train=False)
 
 
-# Channels that convolutions inside the recurrence read: the state's, half of them for the LSTM's hidden state; and the
-# hidden layers of ptsru_s. The dynamic LSTM predicts its kernels from pairs of channels, outside.
+# Input channels of convolutions in the recurrence: those of the state, half of them for the LSTM's hidden state, and
+# the hidden layers of ptsru_s. The dynamic LSTM convolves pairs of channels outside.
 READ_INSIDE = {"conv_lstm": {2}, "conv_lstm_tanh": {2}, "ptsru_s": {3, FEATURES}}
 
 
@@ -183,7 +183,7 @@ def test_inputs_are_convolved_outside_of_the_recurrence(name):
   (loop,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "scan")
   outside = [equation for equation in jaxpr.eqns if equation.primitive.name == "conv_general_dilated"]
   inside = [e for e in loop.params["jaxpr"].jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
-  # One convolution of all frames' inputs; within the loop only the state's channels are convolved.
+  # One convolution of the inputs of all frames; in the loop only channels of the state are convolved.
   assert [equation.invars[0].aval.shape[0] for equation in outside] == [BATCH * STEPS]
   assert {equation.invars[1].aval.shape[2] for equation in inside} == READ_INSIDE.get(name, {FEATURES})
 
@@ -199,15 +199,15 @@ def test_bfloat16_states_with_float32_motion():
 
 
 @pytest.mark.parametrize("name", ["tsru_c", "tsru_p", "tsru_s", "ptsru_s"])
-def test_a_unit_that_looks_straight_down_copies_its_state(name):
-  """All weight on the central tap, and the gate u = 1: nothing new, nothing moved."""
+def test_kernels_on_the_central_tap_copy_the_state(name):
+  """All weight on the central tap, and the gate u = 1: no new content, no motion."""
   unit_type, (x, h) = RECURRENT_UNITS[name], _inputs()
   params = {key: np.zeros_like(value) for key, value in _variables(unit_type)["params"].items()}
   params["bias_u"] += 100.0
   if name == "ptsru_s":
     params["bias_taps"][4] = 200.0
   else:
-    # The basis is a [tap, kernel] matrix: all nine kernels look at the central tap.
+    # The basis is a [tap, kernel] matrix; all nine kernels select the central tap.
     params["bias_basis"].reshape(9, 9)[4] = 200.0
   unit = unit_type(FEATURES, spectral_norm=False)
   states = jax.jit(functools.partial(unit.apply, num_steps=STEPS, train=False))({"params": params}, x, h)

@@ -34,7 +34,7 @@ def test_scores_per_clip_and_time_step(resolution, frames, remat):
   assert scores.unconditional.shape == scores.conditional.shape == (3, frames)
 
 
-def test_time_is_halved_in_the_temporal_blocks_on_request():
+def test_temporal_blocks_can_halve_time():
   scores, _ = _shapes(ResidualDiscriminator((2, 4, 8), num_temporal_blocks=2, downsample_time=True), 3, 16, 16, 16, 3)
   assert scores.unconditional.shape == (3, 4)
 
@@ -55,7 +55,7 @@ def test_size_at_the_papers_width(temporal):
   for i, width in enumerate(widths):
     taps = 27 if i < temporal else 9
     expected += _affine(taps * inputs, width) + _affine(taps * width, width)
-    expected += _affine(inputs, width) if i < 4 else 0  # the last block keeps shape: its shortcut is the identity
+    expected += _affine(inputs, width) if i < 4 else 0  # the last block keeps the shape: its shortcut is the identity
     inputs = width
   expected += _affine(inputs, 1) + inputs
   assert _size(variables) == expected
@@ -95,7 +95,7 @@ def test_the_head_against_numpy(framewise):
     assert float(scores.conditional[b, t]) == pytest.approx(features[b, t] @ table[label[b]], rel=1e-4, abs=1e-4)
 
 
-def test_frames_are_judged_one_by_one(framewise):
+def test_frames_are_scored_separately(framewise):
   _, _, apply = framewise
   label, order = np.array([1, 2, 0]), [2, 0, 3, 1]
   scores, permuted = apply(_video(), label), apply(_video()[:, order], label)
@@ -103,7 +103,7 @@ def test_frames_are_judged_one_by_one(framewise):
   np.testing.assert_allclose(permuted.conditional, scores.conditional[:, np.array(order)], rtol=1e-4, atol=1e-4)
 
 
-def test_temporal_convolutions_stand_in_the_first_blocks():
+def test_temporal_convolutions_are_in_the_first_blocks():
   _, variables = _shapes(ResidualDiscriminator((2, 3, 4), num_temporal_blocks=2), 1, 3, 8, 8, 1)
   ranks = {i: variables["params"][f"block_{i}"]["conv_0"]["kernel"].shape[:-2] for i in range(3)}
   assert ranks == {0: (3, 3, 3), 1: (3, 3, 3), 2: (3, 3)}

@@ -1,4 +1,4 @@
-"""Spectral normalisation against numpy's singular value decomposition, and the layers that carry it."""
+"""Spectral normalisation against numpy's singular value decomposition, and layers with it."""
 
 import functools
 
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from vidgen_jax.nn import recurrent
+from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS, Conv, Dense, Embed, convolve, kernel_param, power_iteration
 
 
 def _kernel(shape, seed: int = 0) -> np.ndarray:
-  """A kernel far from its orthogonal initialisation, all of whose singular values are 1."""
+  """A random kernel; the singular values of an orthogonal one would all be 1."""
   return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
@@ -31,7 +31,7 @@ def _iterate(kernel: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 class _Kernel(nn.Module):
-  """Returns its kernel as layers get it."""
+  """Returns its normalised kernel."""
 
   shape: tuple[int, ...]
   spectral_norm: bool = True
@@ -65,7 +65,7 @@ def test_sigma_converges_to_the_first_singular_value(shape):
   assert _sigma(normalised) == pytest.approx(1.0, abs=1e-4)
 
 
-def test_training_iterates_once_and_evaluation_leaves_u_alone():
+def test_training_iterates_once_and_evaluation_does_not_change_u():
   kernel, module = _kernel((6, 4)), _Kernel((6, 4))
   variables = _variables(module, kernel)
   u = variables[SPECTRAL_STATS]["kernel_u"]
@@ -91,7 +91,7 @@ def test_without_spectral_norm_the_kernel_is_raw_and_stateless():
   np.testing.assert_array_equal(module.apply({"params": {"kernel": _kernel((6, 4))}}, train=True), _kernel((6, 4)))
 
 
-def test_kernels_start_orthogonal():
+def test_initial_kernels_are_orthogonal():
   kernel = np.asarray(_Kernel((3, 3, 2, 5)).init(jax.random.key(0), train=False)["params"]["kernel"]).reshape(18, 5)
   np.testing.assert_allclose(kernel.T @ kernel, np.eye(5), atol=1e-5)
 
@@ -115,10 +115,10 @@ def test_the_gradient_of_the_converged_sigma_is_that_of_the_singular_value():
   assert float(np.sum(gradient * direction)) == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-4)
 
 
-@pytest.mark.parametrize("unit_type", [recurrent.ConvGRU, recurrent.TSRU])
+@pytest.mark.parametrize("name", ["conv_gru", "tsru_p"])
 @pytest.mark.parametrize("unroll", [False, True])
-def test_a_recurrent_unit_iterates_once_however_many_frames(unit_type, unroll):
-  unit = unit_type(2, unroll=unroll)
+def test_a_recurrent_unit_iterates_once_per_call(name, unroll):
+  unit = RECURRENT_UNITS[name](2, unroll=unroll)
   x, state = jnp.ones((1, 4, 4, 4, 2)), jnp.ones((1, 4, 4, 2))
   init = functools.partial(unit.init, num_steps=4, train=False)
   shapes = jax.eval_shape(init, jax.random.key(0), x, state)
@@ -129,7 +129,7 @@ def test_a_recurrent_unit_iterates_once_however_many_frames(unit_type, unroll):
   def advance(variables):
     return unit.apply(variables, x, state, num_steps=4, train=True, mutable=[SPECTRAL_STATS])[1][SPECTRAL_STATS]
 
-  # The states are not computed: only what the power iterations need is compiled.
+  # Only the power iterations are compiled: the states are unused.
   changed = jax.jit(advance)(variables)
   assert {f"{name}_u" for name in params if name.startswith("kernel")} == set(changed)
   for name, u in changed.items():
@@ -154,13 +154,13 @@ def test_convolutions_of_video_against_a_loop(kernel_size):
   kernel, bias = _kernel((*kernel_size, 2, 3)), np.array([0.1, 0.2, 0.3], np.float32)
   params = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}
   y = Conv(3, kernel_size, spectral_norm=False).apply({"params": params}, jnp.asarray(x), train=False)
-  # A 2-D kernel is one of a single frame, so clips and frames cannot have been exchanged.
+  # A 2-D kernel equals a 3-D kernel over a single frame.
   in_time = kernel if len(kernel_size) == 3 else kernel[None]
   for b in range(2):
     np.testing.assert_allclose(y[b], _convolve_loop(x[b], in_time) + bias, rtol=1e-4, atol=1e-5)
 
 
-def test_strides_keep_every_second_place():
+def test_strides_keep_every_second_position():
   x, kernel = jnp.asarray(_kernel((2, 4, 6, 3))), jnp.asarray(_kernel((1, 1, 3, 2)))
   np.testing.assert_allclose(
     convolve(x, kernel, strides=(2, 2)), convolve(x, kernel)[:, ::2, ::2], rtol=1e-5, atol=1e-6

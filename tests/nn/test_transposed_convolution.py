@@ -1,4 +1,4 @@
-"""The transposed convolution's forms against its definition in numpy, against PyTorch, and by hand."""
+"""The forms of the transposed convolution against its definition in numpy, against PyTorch, and by hand."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from vidgen_jax.nn.convolution import convolve
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D, convolve_transposed
 
 FORMS = ("dilated", "phases", None)
-# (video, kernel, strides): the paper's layer, the baseline's, no stride, one frame, one pixel, a stride of 3 and of 4.
+# (video, kernel, strides): the layers of the paper and its baseline, no stride, one frame, one pixel, strides 3 and 4.
 CASES = [
   ((2, 3, 4, 5, 2), (3, 4, 4, 2, 3), (1, 2, 2)),
   ((1, 3, 2, 5, 3), (4, 4, 4, 3, 2), (2, 2, 2)),
@@ -30,11 +30,11 @@ def _reference(x, kernel, strides):
   """Input i adds x[i] kernel[k] to output S i - P + k; in double precision."""
   window = kernel.shape[:3]
   y = np.zeros((x.shape[0], *(s * n for s, n in zip(strides, x.shape[1:4], strict=True)), kernel.shape[-1]))
-  for place in itertools.product(*map(range, x.shape[1:4])):
+  for position in itertools.product(*map(range, x.shape[1:4])):
     for tap in itertools.product(*map(range, window)):
-      target = [s * i - (k - s) // 2 + j for s, i, k, j in zip(strides, place, window, tap, strict=True)]
+      target = [s * i - (k - s) // 2 + j for s, i, k, j in zip(strides, position, window, tap, strict=True)]
       if all(0 <= t < n for t, n in zip(target, y.shape[1:4], strict=True)):
-        y[(slice(None), *target)] += x[(slice(None), *place)].astype(np.float64) @ kernel[tap]
+        y[(slice(None), *target)] += x[(slice(None), *position)].astype(np.float64) @ kernel[tap]
   return y
 
 
@@ -73,7 +73,7 @@ def test_gradients_of_all_forms_agree_and_are_the_convolution(case):
     return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, kernel)
 
   found = {form: gradients(form) for form in FORMS}
-  # The transpose's transpose: the convolution with the same kernel, whose channels change places.
+  # The gradient is a convolution with the same kernel, with its channels exchanged.
   padding = [((k - s) // 2,) * 2 for k, s in zip(window[:3], strides, strict=True)]
   backward = convolve(jnp.asarray(weight), jnp.swapaxes(kernel, 3, 4), strides=strides, padding=padding, form="native")
   for form in FORMS:
@@ -92,7 +92,7 @@ def test_against_pytorch():
   np.testing.assert_allclose(convolve_transposed(x, kernel, strides=(1, 2, 2)), expected, atol=1e-5)
 
 
-def test_choosing_by_platform_leaves_no_branch_and_no_zeros_between_pixels_on_cpu():
+def test_the_cpu_program_has_no_branch_and_no_dilation():
   layer = lambda x, kernel: jnp.sum(jnp.square(convolve_transposed(x, kernel, strides=(1, 2, 2))))
   shapes = (jax.ShapeDtypeStruct((1, 4, 6, 6, 2), jnp.float32), jax.ShapeDtypeStruct((3, 4, 4, 2, 2), jnp.float32))
   program = jax.jit(jax.grad(layer, argnums=(0, 1))).lower(*shapes).compile().as_text()
@@ -100,7 +100,7 @@ def test_choosing_by_platform_leaves_no_branch_and_no_zeros_between_pixels_on_cp
   assert not any(word in program for word in (" conditional(", " call(", " while(", "lhs_dilate", "rhs_dilate"))
 
 
-def test_an_export_for_several_platforms_computes_the_same():
+def test_an_export_for_several_platforms():
   x, kernel = _draw((1, 2, 3, 3, 2), 0), _draw((3, 4, 4, 2, 3), 1)
   upsample = jax.jit(lambda x, kernel: convolve_transposed(x, kernel, strides=(1, 2, 2)))
   exported = jax.export.export(upsample, platforms=("cpu", "tpu", "cuda"))(x, kernel)
@@ -108,7 +108,7 @@ def test_an_export_for_several_platforms_computes_the_same():
   np.testing.assert_allclose(restored.call(x, kernel), upsample(x, kernel), atol=1e-5)
 
 
-def test_layer_holds_its_parameters_in_float32_and_computes_in_its_dtype():
+def test_a_bfloat16_layer_has_float32_parameters():
   layer = ConvTranspose3D(4, use_bias=True, dtype=jnp.bfloat16)
   x = _draw((1, 2, 3, 3, 3), 0)
   y, variables = layer.init_with_output(jax.random.key(0), x)
@@ -135,6 +135,6 @@ def test_layer_holds_its_parameters_in_float32_and_computes_in_its_dtype():
   ],
   ids=["rank", "window", "strides", "channels", "an odd difference", "a gap between the inputs"],
 )
-def test_refuses_what_does_not_match(video, kernel, strides):
-  with pytest.raises(ValueError, match=r"cannot convolve .* transposed .*exceeds its stride by an even number"):
+def test_arguments_that_do_not_match(video, kernel, strides):
+  with pytest.raises(ValueError, match=r"no transposed convolution of .*exceeds its stride by an even number"):
     convolve_transposed(jnp.ones(video), jnp.ones(kernel), strides=strides)

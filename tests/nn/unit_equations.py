@@ -1,4 +1,4 @@
-"""The recurrent units of TrIVD-GAN-FP as numpy loops in float64, written from its equations.
+"""The recurrent units of TrIVD-GAN-FP as numpy loops in float64, from its equations.
 
 Arrays are [batch, height, width, channels]; weights have the names of the units' parameters; kernels are 3 x 3.
 """
@@ -110,7 +110,7 @@ def _tsru_c_step(w, h, x):
 def _tsru_s_step(w, h, x, kernels=motion_kernels):
   warped = _warp(h, kernels(w, h, x))
   c = _relu(_gate(w, "c", warped, x))
-  u = _sigmoid(_gate(w, "u", warped, c))  # 3.2.2: in the place of eq. 9
+  u = _sigmoid(_gate(w, "u", warped, c))  # 3.2.2, replaces eq. 9
   return u * warped + (1 - u) * c
 
 
@@ -124,11 +124,11 @@ STEPS: Mapping[str, Callable[[Weights, np.ndarray, np.ndarray], np.ndarray]] = {
   "tsru_s": _tsru_s_step,
   "ptsru_s": functools.partial(_tsru_s_step, kernels=_pixelwise_kernels),
 }
-"""One frame by unit name, (weights, state, input) -> state; all but the dynamic ConvLSTM, which looks further back."""
+"""One frame by unit name, (weights, state, input) -> state; except the dynamic ConvLSTM, which needs the last input."""
 
 
 def _predicted_kernels(w: Weights, current: np.ndarray, previous: np.ndarray) -> list[list[np.ndarray]]:
-  """The kernel CNN of F.4 on all pairs of channels of one clip: for the hidden state and x, [3, 3, in, out] by gate."""
+  """The kernel CNN of F.4 for all pairs of channels of one clip: kernels for h and x, [3, 3, in, out] by gate."""
   half, sets = current.shape[-1], len(w["bias_taps"]) // (4 * 9)
   logits = np.zeros((sets, 4, 9, half, half))  # set, gate, tap, input channel, output channel
   for i, j in np.ndindex(half, half):
@@ -161,7 +161,7 @@ def _dynamic_conv_lstm(w: Weights, x: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 
 def run(name: str, w: Weights, x: np.ndarray, h: np.ndarray) -> np.ndarray:
-  """A unit's states after each frame, [B, T, H, W, C], from inputs x with the same axes and the first state h."""
+  """States of a unit after each frame, [B, T, H, W, C], from inputs x with the same axes and the first state h."""
   if name == "dynamic_conv_lstm":
     return _dynamic_conv_lstm(w, x, h)
   states = []
