@@ -11,7 +11,7 @@ from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.plots import require_matplotlib
 from vidgen_jax.parallel import startup
 from vidgen_jax.runs.figures.anchor_study import CURVE
-from vidgen_jax.runs.figures.draw import BEST_OF, FIGURES, INDEX_FILE, MEASURED, TRUNCATION, FigureOptions, draw_figures
+from vidgen_jax.runs.figures.draw import BEST_OF, FIGURES, INDEX_FILE, MEASURED, TRUNCATION, clip_counts, draw_figures
 from vidgen_jax.runs.figures.truncation_sweep import parse_truncations
 from vidgen_jax.runs.sampling.samplers import load_run
 
@@ -73,24 +73,19 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   names = choose_figures(
     only=flag_values.only, curve_clips=curve_clips, samples=samples, with_truncations=bool(truncations)
   )
-  options = FigureOptions(
-    names=names,
-    num_clips=flag_values.num_clips,
-    curve_clips=curve_clips,
-    samples=samples,
-    truncations=truncations,
-    seed=flag_values.seed,
-  )
+  counts = {"num_clips": flag_values.num_clips, "curve_clips": curve_clips}
   startup.enable_compilation_cache()
   with atomic_write_dir(flag_values.out, overwrite=flag_values.overwrite, marker=INDEX_FILE) as folder:
     trained = load_run(
       flag_values.workdir,
-      num_clips=max(options.num_measured, options.num_shown),
+      num_clips=max(clip_counts(names, **counts)),
       step=flag_values.step,
       weights=flag_values.weights,
       data_dir=flag_values.data_dir,
     )
-    files = draw_figures(folder, trained, options)
+    files = draw_figures(
+      folder, trained, names, **counts, samples=samples, truncations=truncations, seed=flag_values.seed
+    )
   logging.info("wrote %s to %s", ", ".join(files), flag_values.out)
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def _check(flag_values: flags.FlagValues) -> None:
 
 
 @contextlib.contextmanager
-def _out_folder(flag_values: flags.FlagValues) -> Iterator[Path]:
+def _out_folder(flag_values: flags.FlagValues) -> Generator[Path]:
   """The folder of the results. All processes of a job compute them, but only those of process 0 are kept."""
   if jax.process_index() == 0:
     with atomic_write_dir(flag_values.out, overwrite=flag_values.overwrite, marker=SAMPLES_FILE) as folder:
@@ -217,7 +217,6 @@ def _conditioning_indices(flag_values: flags.FlagValues) -> tuple[int, ...] | No
 def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
   words = flag_values.classes
   labels = None if words is None else [class_index(word, sampler.class_names) for word in words]
-  shape: dict[str, Any] = {"num_frames": sampler.num_frames, "conditioning_indices": sampler.conditioning_indices}
   for name in ("conditioning_images", "input", "anchor"):
     if flag_values[name].value is not None and labels is None and sampler.class_names:
       raise UserError(f"--{name} needs --classes, the class to generate: one of {', '.join(sampler.class_names)}")
@@ -225,11 +224,11 @@ def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
     # The sampler has the anchors' times in ascending order.
     anchors = conditioning_flags.parse_anchors(flag_values.anchor)
     images = {time % sampler.num_frames: path for time, path in anchors.items()}
-    clips = clip_sources.image_clip([images[time] for time in sampler.conditioning_indices], sampler.data, **shape)
+    clips = clip_sources.image_clip([images[time] for time in sampler.conditioning_indices], sampler.spec)
   elif flag_values.conditioning_images is not None:
-    clips = clip_sources.image_clip(flag_values.conditioning_images, sampler.data, **shape)
+    clips = clip_sources.image_clip(flag_values.conditioning_images, sampler.spec)
   elif flag_values.input is not None:
-    clips = clip_sources.video_clips(flag_values.input, sampler.data, num_clips=flag_values.num_clips, **shape)
+    clips = clip_sources.video_clips(flag_values.input, sampler.spec, num_clips=flag_values.num_clips)
   elif sampler.conditioning_indices:
     clips = samplers.evaluation_clips(sampler, num_clips=flag_values.num_clips)
   else:

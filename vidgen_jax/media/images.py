@@ -1,4 +1,8 @@
-"""Clips as files for people: PNG sheets and animated GIFs, written atomically."""
+"""Clips as PNG sheets and animated GIFs.
+
+Files are written atomically and their folders are created; a file that cannot be written is a UserError. Wrong arrays
+are a TypeError or ValueError, as in `vidgen_jax.media.layout`.
+"""
 
 import math
 import os
@@ -36,12 +40,7 @@ class PredictionImages(NamedTuple):
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-  """Writes one image uint8[H, W, C] with C 1 or 3; creates the folder.
-
-  Raises:
-    TypeError, ValueError: see `vidgen_jax.media.layout.as_rgb`.
-    UserError: the file cannot be written.
-  """
+  """Writes one image uint8[H, W, C] with C 1 or 3."""
   png = Image.fromarray(as_rgb(image))
   with atomic_write(path) as temporary:
     png.save(temporary, format="PNG")
@@ -56,7 +55,7 @@ def save_gif(
   gap: int = 2,
   zoom: int = 1,
 ) -> None:
-  """Writes clips in a grid, played side by side, as one GIF that repeats forever; creates the folder.
+  """Writes clips in a grid, played side by side, as one GIF that repeats forever.
 
   Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour has the same weight
   however many pixels have it, so that a small object keeps its colour on a large background.
@@ -68,10 +67,6 @@ def save_gif(
     columns: clips per row; by default the grid is about square.
     gap: pixels between and around the clips.
     zoom: factor by which frames are enlarged.
-
-  Raises:
-    TypeError, ValueError: see `vidgen_jax.media.layout.contact_sheet`; ValueError if `fps` is not in (0, 50].
-    UserError: the file cannot be written.
   """
   if not 0 < fps <= 50:
     raise ValueError(f"save_gif needs fps in (0, 50], got {fps=}")
@@ -114,13 +109,9 @@ def save_comparison(
   """Writes a sheet with one row for each version of the first clip, then of the second, and so on.
 
   Args:
-    path: the .png file; its folder is created.
+    path: the .png file.
     versions: uint8[N, T, H, W, C] with C 1 or 3, whole clips, by the label of their rows.
     conditioning_indices: 0-based indices of the frames with a green border; may be empty.
-
-  Raises:
-    TypeError, ValueError: see `vidgen_jax.media.layout.contact_sheet`.
-    UserError: the file cannot be written.
   """
   videos = np.stack(list(versions.values()), axis=1)
   num_clips, _, num_frames = videos.shape[:3]
@@ -148,17 +139,13 @@ def save_prediction_images(
   shows guess | prediction | truth of every clip; see `vidgen_jax.media.layout.side_by_side`.
 
   Args:
-    folder: created if missing.
+    folder: folder of both files.
     step: number of completed train steps, for the file names.
     conditioning_indices: 0-based indices; may be empty.
     prediction: uint8[N, T, H, W, C] with C 1 or 3.
     truth: the same shape.
     guess: the same shape: clips of a baseline.
     fps: frames per second of the GIF.
-
-  Raises:
-    TypeError, ValueError: the arrays are not uint8 videos of one shape.
-    UserError: a file cannot be written.
   """
   panels = np.stack([side_by_side(*clip) for clip in zip(guess, prediction, truth, strict=True)])
   rows = np.stack([truth, prediction], axis=1).reshape(-1, *truth.shape[1:])

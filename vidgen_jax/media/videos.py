@@ -1,4 +1,7 @@
-"""Single clips as files: a GIF, an MP4, or a strip with the frames side by side, written atomically."""
+"""Single clips as files: a GIF, an MP4, or a strip with the frames side by side, written atomically.
+
+Folders are created; a file that cannot be written is a UserError, and a wrong array a TypeError or ValueError.
+"""
 
 import fractions
 import io
@@ -26,13 +29,9 @@ Written to the file, since players differ in their defaults."""
 
 
 def save_strip(path: str | os.PathLike[str], video: np.ndarray) -> None:
-  """Writes a clip uint8[T, H, W, C] as one PNG with its frames side by side, without gaps; creates the folder.
+  """Writes a clip uint8[T, H, W, C] as one PNG with its frames side by side, without gaps.
 
   `vidgen data build video_folder` and `--input` can read strips of three or more square frames.
-
-  Raises:
-    TypeError, ValueError: `video` is not a uint8 clip.
-    UserError: the file cannot be written.
   """
   save_png(path, np.concatenate(list(_clip(video)), axis=1))
 
@@ -44,13 +43,9 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
   column.
 
   Args:
-    path: the .mp4 file; its folder is created.
+    path: the .mp4 file.
     video: uint8[T, H, W, C] with C 1 or 3.
     fps: frames per second, > 0.
-
-  Raises:
-    TypeError, ValueError: `video` is not a uint8 clip, or `fps` is not positive.
-    UserError: the file cannot be written.
   """
   if not fps > 0:
     raise ValueError(f"save_mp4 needs fps > 0, got {fps=}")
@@ -78,14 +73,10 @@ def save_clips(
   """Writes each clip as its own file, not enlarged: `clip_000_sample_00.gif`, ...
 
   Args:
-    folder: created if missing.
+    folder: folder of the files.
     samples: uint8[N, l, T, H, W, C] with C 1 or 3: l samples of each of N clips.
     formats: some of `FORMATS`.
     fps: frames per second of GIF (at most 50) and MP4.
-
-  Raises:
-    TypeError, ValueError: the clips are not uint8, a format is unknown, or `fps` is out of range.
-    UserError: a file cannot be written.
   """
   if unknown := set(formats) - set(FORMATS):
     raise ValueError(f"save_clips supports {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")

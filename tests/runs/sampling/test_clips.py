@@ -9,7 +9,7 @@ from vidgen_jax.data import transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.frames import FrameEncoding, resize_smallest_side
 from vidgen_jax.errors import UserError
-from vidgen_jax.runs.sampling.clips import Clips, empty_clips, evaluation_clips, image_clip, video_clips
+from vidgen_jax.runs.sampling.clips import Clips, ClipSpec, empty_clips, evaluation_clips, image_clip, video_clips
 
 pytest_plugins = ("tests.trained_runs",)
 
@@ -43,7 +43,7 @@ def test_a_wide_video_is_cropped_to_its_center_and_strided(tmp_path):
   frames = [Image.fromarray((wide // (index + 1)).astype(np.uint8)) for index in range(4)]
   path = tmp_path / "wide.gif"
   frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=100)
-  found = video_clips(path, STRIDED, num_clips=1, num_frames=5, conditioning_indices=(0, 1))
+  found = video_clips(path, ClipSpec(STRIDED, 5, (0, 1)), num_clips=1)
   assert found.truth is None  # only frames 0 and 2 exist
   expected = colours.repeat([4, 8, 4], axis=0)
   np.testing.assert_array_equal(found.conditioning[0, 0], np.broadcast_to(expected, (16, 16, 3)))
@@ -58,10 +58,10 @@ def test_the_readable_videos_of_a_folder_are_used_in_order(tmp_path):
   (tmp_path / "a" / "broken.mp4").write_bytes(b"no video at all")
   (tmp_path / "a" / "empty.avi").write_bytes(b"")
   save_strip(tmp_path / "a" / "short.png", random_video(1))
-  found = video_clips(tmp_path, DATA, num_clips=2, num_frames=5, conditioning_indices=(0, 1))
+  found = video_clips(tmp_path, ClipSpec(DATA, 5, (0, 1)), num_clips=2)
   np.testing.assert_array_equal(found.conditioning, np.stack([videos[name][:2] for name in ("a/one.png", "b.png")]))
   assert found.truth is None  # the first has four frames
-  longer = video_clips(tmp_path, DATA, num_clips=8, num_frames=4, conditioning_indices=(0, 1))
+  longer = video_clips(tmp_path, ClipSpec(DATA, 4, (0, 1)), num_clips=8)
   assert longer.truth.shape == (3, 4, 16, 16, 3)
 
 
@@ -81,25 +81,24 @@ def test_unreadable_input_is_one_line_of_error(name, content, message, tmp_path)
     path.write_bytes(content)
   source = path.parent if "/" in name else path
   with pytest.raises(UserError, match=message):
-    video_clips(source, DATA, num_clips=2, num_frames=5, conditioning_indices=(0, 1))
+    video_clips(source, ClipSpec(DATA, 5, (0, 1)), num_clips=2)
 
 
 def test_truth_is_unknown_if_all_clips_of_the_data_set_are_shorter(run_config):
-  arguments = {"num_clips": 2, "conditioning_indices": (0, 1)}
-  whole = evaluation_clips(run_config.data, num_frames=32, **arguments)
+  whole = evaluation_clips(ClipSpec(run_config.data, 32, (0, 1)), num_clips=2)
   assert whole.truth.shape == (2, 32, 16, 16, 3)
   np.testing.assert_array_equal(whole.conditioning, whole.truth[:, :2])
-  beyond = evaluation_clips(run_config.data, num_frames=33, **arguments)
+  beyond = evaluation_clips(ClipSpec(run_config.data, 33, (0, 1)), num_clips=2)
   assert beyond.truth is None
   assert beyond.conditioning.shape == (2, 2, 16, 16, 3)
 
 
 def test_evaluation_clips_must_contain_the_last_conditioning_frame(run_config):
-  ends = evaluation_clips(run_config.data, num_clips=2, num_frames=32, conditioning_indices=(0, 31))
+  ends = evaluation_clips(ClipSpec(run_config.data, 32, (0, 31)), num_clips=2)
   np.testing.assert_array_equal(ends.conditioning, ends.truth[:, [0, 31]])
   with pytest.raises(UserError, match="has no clip of 33 frames in split 'test'"):
-    evaluation_clips(run_config.data, num_clips=2, num_frames=33, conditioning_indices=(0, 32))
-  nothing = evaluation_clips(run_config.data, num_clips=2, num_frames=33, conditioning_indices=())
+    evaluation_clips(ClipSpec(run_config.data, 33, (0, 32)), num_clips=2)
+  nothing = evaluation_clips(ClipSpec(run_config.data, 33, ()), num_clips=2)
   assert (nothing.conditioning.shape, nothing.truth, len(nothing)) == ((2, 0, 16, 16, 3), None, 2)
 
 
@@ -108,18 +107,18 @@ def test_conditioning_frames_up_to_the_last_are_spread_over_the_video(tmp_path, 
   lengths = (1, 2, 8, 9, 12)
   for length in lengths:
     save_strip(tmp_path / f"{length:02d}.png", random_video(length, seed=length))
-  ends = video_clips(tmp_path, STRIDED, num_clips=8, num_frames=5, conditioning_indices=(0, 4))
+  ends = video_clips(tmp_path, ClipSpec(STRIDED, 5, (0, 4)), num_clips=8)
   np.testing.assert_array_equal(ends.conditioning, [random_video(n, seed=n)[[0, -1]] for n in lengths[1:]])
   assert ends.truth is None
   assert "01.png: it has 1 frames, at least 2 are needed" in caplog.text
   for n in lengths[1:]:
     assert f"{n:02d}.png: conditioning frames 0, {n - 1} of {n}" in caplog.text
   # Every second one of nine frames gives the clip of five; for other lengths the frames between are unknown.
-  exact = video_clips(tmp_path / "09.png", STRIDED, num_clips=1, num_frames=5, conditioning_indices=(0, 4))
+  exact = video_clips(tmp_path / "09.png", ClipSpec(STRIDED, 5, (0, 4)), num_clips=1)
   np.testing.assert_array_equal(exact.truth, random_video(9, seed=9)[None, ::2])
   np.testing.assert_array_equal(exact.conditioning, exact.truth[:, [0, 4]])
   # Frames between the ends keep their relative position: 2 / 4 of 11.
-  middle = video_clips(tmp_path / "12.png", STRIDED, num_clips=1, num_frames=5, conditioning_indices=(0, 2, 4))
+  middle = video_clips(tmp_path / "12.png", ClipSpec(STRIDED, 5, (0, 2, 4)), num_clips=1)
   np.testing.assert_array_equal(middle.conditioning, random_video(12, seed=12)[None, [0, 6, 11]])
 
 
@@ -128,17 +127,17 @@ def test_videos_must_contain_the_last_conditioning_frame(tmp_path, caplog):
   for length in (8, 9, 12):
     save_strip(tmp_path / f"{length:02d}.png", random_video(length, seed=length))
   # Frames 0, 2, ..., 8 are the clip: seven frames are needed for its frame 3, one without conditioning frames.
-  inner = video_clips(tmp_path, STRIDED, num_clips=3, num_frames=5, conditioning_indices=(0, 3))
+  inner = video_clips(tmp_path, ClipSpec(STRIDED, 5, (0, 3)), num_clips=3)
   assert inner.truth is None  # of eight frames
   np.testing.assert_array_equal(inner.conditioning, [random_video(n, seed=n)[[0, 6]] for n in (8, 9, 12)])
   assert "12.png: conditioning frames 0, 6 of 12" in caplog.text
-  longer = video_clips(tmp_path / "12.png", STRIDED, num_clips=1, num_frames=5, conditioning_indices=(0, 3))
+  longer = video_clips(tmp_path / "12.png", ClipSpec(STRIDED, 5, (0, 3)), num_clips=1)
   np.testing.assert_array_equal(longer.truth, random_video(12, seed=12)[None, :9:2])
   with pytest.raises(UserError, match=r"08\.png cannot be used: it has 8 frames, at least 9 are needed"):
-    video_clips(tmp_path / "08.png", STRIDED, num_clips=1, num_frames=6, conditioning_indices=(0, 4))
+    video_clips(tmp_path / "08.png", ClipSpec(STRIDED, 6, (0, 4)), num_clips=1)
   with pytest.raises(UserError, match="contains no readable video of at least 13 frames"):
-    video_clips(tmp_path, STRIDED, num_clips=3, num_frames=8, conditioning_indices=(0, 6))
-  nothing = video_clips(tmp_path, STRIDED, num_clips=3, num_frames=5, conditioning_indices=())
+    video_clips(tmp_path, ClipSpec(STRIDED, 8, (0, 6)), num_clips=3)
+  nothing = video_clips(tmp_path, ClipSpec(STRIDED, 5, ()), num_clips=3)
   assert (nothing.conditioning.shape, nothing.truth, len(nothing)) == ((3, 0, 16, 16, 3), None, 3)
 
 
@@ -153,7 +152,7 @@ def test_images_are_cropped_and_resized_like_frames_of_a_video(channels, tmp_pat
   Image.fromarray(exact).save(tmp_path / "exact.png")
   data = DataConfig(name="none", num_frames=5, resolution=16, channels=channels)
   names = ["wide.png", "high.bmp", "exact.png"]
-  found = image_clip([tmp_path / name for name in names], data, num_frames=5, conditioning_indices=(0, 2, 4))
+  found = image_clip([tmp_path / name for name in names], ClipSpec(data, 5, (0, 2, 4)))
   assert (found.conditioning.shape, found.conditioning.dtype) == ((1, 3, 16, 16, channels), np.uint8)
   assert (found.truth, found.label.tolist()) == (None, [0])
   for name, conditioning in zip(names, found.conditioning[0], strict=True):
@@ -182,4 +181,4 @@ def test_images_are_cropped_and_resized_like_frames_of_a_video(channels, tmp_pat
 )
 def test_the_number_of_images_must_be_that_of_the_conditioning_frames(count, conditioning_indices, message):
   with pytest.raises(UserError, match=message):
-    image_clip(["missing.png"] * count, DATA, num_frames=5, conditioning_indices=conditioning_indices)
+    image_clip(["missing.png"] * count, ClipSpec(DATA, 5, conditioning_indices))

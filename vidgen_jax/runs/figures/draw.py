@@ -1,6 +1,6 @@
 """Draws figures of a run's clips into one folder; see `vidgen figures`."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -31,50 +31,40 @@ INDEX_FILE = "figures.json"
 """Lists the files of the folder and the origin of their samples."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FigureOptions:
-  """What to draw.
-
-  Attributes:
-    names: some of `FIGURES`.
-    num_clips: number of clips, or of classes, in images.
-    curve_clips: number of clips in `MEASURED`.
-    samples: number of samples of each clip.
-    truncations: for `TRUNCATION`; see `truncation_sweep.parse_truncations`.
-    seed: seed of the latents.
-  """
-
-  names: frozenset[str]
-  num_clips: int
-  curve_clips: int
-  samples: int
-  truncations: tuple[float | None, ...] = ()
-  seed: int = 0
-
-  @property
-  def num_measured(self) -> int:
-    """Number of clips that figures of numbers need."""
-    return self.curve_clips if self.names & MEASURED else 0
-
-  @property
-  def num_shown(self) -> int:
-    """Number of clips that images need."""
-    return self.num_clips if self.names - {BEST_OF} else 0
+def clip_counts(names: Set[str], *, num_clips: int, curve_clips: int) -> tuple[int, int]:
+  """The numbers of clips that figures need: (for images, for curves)."""
+  return num_clips if names - {BEST_OF} else 0, curve_clips if names & MEASURED else 0
 
 
-def draw_figures(folder: Path, trained: Trained, options: FigureOptions) -> list[str]:
+def draw_figures(
+  folder: Path,
+  trained: Trained,
+  names: Set[str],
+  *,
+  num_clips: int,
+  curve_clips: int,
+  samples: int,
+  truncations: Sequence[float | None] = (),
+  seed: int = 0,
+) -> list[str]:
   """Writes figures and `INDEX_FILE`; returns the names of the figures' files.
 
   Args:
     folder: an empty folder.
     trained: weights of the run.
-    options: what to draw; figures that the model does not support are skipped with a log message.
+    names: some of `FIGURES`; those that the model does not support are skipped with a log message.
+    num_clips: number of clips, or of classes, in images.
+    curve_clips: number of clips in `MEASURED`.
+    samples: number of samples of each clip.
+    truncations: for `TRUNCATION`; see `truncation_sweep.parse_truncations`.
+    seed: seed of the latents.
 
   Raises:
     UserError: the data set is missing or its clips are too short, or the disk is full.
   """
   sampler = workdir_sampler(trained)
-  clips = evaluation_clips(sampler, num_clips=max(options.num_measured, options.num_shown))
+  num_shown, num_measured = clip_counts(names, num_clips=num_clips, curve_clips=curve_clips)
+  clips = evaluation_clips(sampler, num_clips=max(num_shown, num_measured))
   if clips.truth is None:
     raise UserError(
       f"data set {sampler.data.name!r} has no clip of {sampler.num_frames} frames in split "
@@ -83,22 +73,21 @@ def draw_figures(folder: Path, trained: Trained, options: FigureOptions) -> list
   inputs = FigureInputs(
     folder=folder,
     sampler=sampler,
-    shown=_first(clips, options.num_shown),
-    measured=_first(clips, options.num_measured),
-    samples=options.samples,
-    seed=options.seed,
-    origin=describe_origin(trained, sampler) | {"samples": options.samples, "seed": options.seed},
+    shown=_first(clips, num_shown),
+    measured=_first(clips, num_measured),
+    samples=samples,
+    seed=seed,
+    origin=describe_origin(trained, sampler) | {"samples": samples, "seed": seed},
   )
-  names = options.names
   _draw_samples(inputs, clips, names)
   if BLOCKS in names:
     draw_latent_blocks(folder / f"{BLOCKS}.png", inputs)
   if walks := [name for name in WALKS if name in names]:
-    draw_walks(inputs, walks, num_classes=options.num_clips)
+    draw_walks(inputs, walks, num_classes=num_clips)
   if study := [name for name in STUDY if name in names]:
     draw_anchor_study(inputs, study)
   if TRUNCATION in names:
-    draw_sweep(inputs, options.truncations)
+    draw_sweep(inputs, truncations)
   files = sorted(path.name for path in folder.iterdir())
   write_json(folder / INDEX_FILE, {**inputs.origin, "files": files})
   return files
@@ -118,7 +107,7 @@ def describe_origin(trained: Trained, sampler: RunSampler) -> dict[str, Any]:
   }
 
 
-def _draw_samples(inputs: FigureInputs, clips: Clips, names: frozenset[str]) -> None:
+def _draw_samples(inputs: FigureInputs, clips: Clips, names: Set[str]) -> None:
   """Figures of all samples, in one pass with one sample of all clips in memory at a time."""
   sampler, folder = inputs.sampler, inputs.folder
   conditioning, images, curves = sampler.conditioning_indices, None, None

@@ -1,4 +1,7 @@
-"""Images of samples: above their originals, their mean and spread, latent blocks (Inbetweening, figures 2 to 4)."""
+"""Images of samples: above their originals, their mean and spread, latent blocks (Inbetweening, figures 2 to 4).
+
+Functions that write files raise UserError if the disk is full.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,31 +36,20 @@ class SampleImages:
     self._spread = RunningSpread()
 
   def add(self, videos: np.ndarray) -> None:
-    """Adds one sample of each clip.
-
-    Args:
-      videos: uint8 [M, T, H, W, C] with M >= N, whole clips; only the first N are used.
-    """
+    """Adds one sample of each clip: whole clips, uint8 [M, T, H, W, C] with M >= N; only the first N are used."""
     videos = videos[: len(self._truth)]
     if not len(self._first):
       self._first = videos
     self._spread.add(videos)
 
   def save_first(self, path: Path) -> None:
-    """Writes a PNG with the first sample of each clip above the original.
-
-    Raises:
-      UserError: the disk is full.
-    """
+    """Writes a PNG with the first sample of each clip above the original."""
     save_comparison(path, {"generated": self._first, "original": self._truth}, self._conditioning_indices)
 
   def save_spread(self, path: Path) -> None:
     """Writes a PNG with each clip's first sample, the mean of its samples, and their standard deviation.
 
     Standard deviations are scaled so that the largest is white.
-
-    Raises:
-      UserError: the disk is full.
     """
     spread = self._spread.result()
     largest = spread.deviation.max()
@@ -69,11 +61,7 @@ class SampleImages:
 
 
 def draw_latent_blocks(path: Path, inputs: FigureInputs) -> None:
-  """Writes a PNG of the decoded latent blocks of the first clip's first sample; only logs if the model has none.
-
-  Raises:
-    UserError: the disk is full.
-  """
+  """Writes a PNG of the decoded latent blocks of the first clip's first sample; only logs if the model has none."""
   sampler = inputs.sampler
   gan = sampler.experiment.algorithm
   if not isinstance(gan, DecodesBlocks) or not gan.last_blocks():
@@ -92,13 +80,9 @@ def draw_latent_blocks(path: Path, inputs: FigureInputs) -> None:
 def decode_blocks(sampler: RunSampler, conditioning: np.ndarray, *, seed: int) -> np.ndarray:
   """Decodes each block of the last level of the latent generator, for the first sample of one clip.
 
-  Args:
-    sampler: generator of a model with latent blocks.
-    conditioning: uint8 [1, G, H, W, C].
-    seed: see `samplers.draw_sample`.
-
   Returns:
-    uint8 [blocks, num_frames, H, W, C]; the last block gives the clip of `samplers.draw_sample`.
+    uint8 [blocks, num_frames, H, W, C] for conditioning uint8 [1, G, H, W, C]; the last block gives the clip of
+    `samplers.draw_sample`.
   """
   gan: Any = sampler.experiment.algorithm
 

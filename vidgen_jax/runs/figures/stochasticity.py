@@ -36,11 +36,7 @@ class Stochasticity:
     self._curves = {name: BestOfCurve(curve_counts(samples)) for name in METRICS}
 
   def add(self, videos: np.ndarray) -> None:
-    """Adds one sample of each clip.
-
-    Args:
-      videos: uint8 [M, T, H, W, C] with M >= N, whole clips; only the first N are used.
-    """
+    """Adds one sample of each clip: whole clips, uint8 [M, T, H, W, C] with M >= N; only the first N are used."""
     scores = self._score(videos[: len(self._truth)])
     for name, curve in self._curves.items():
       curve.add(scores[name])
@@ -68,11 +64,7 @@ class Stochasticity:
     return report
 
   def save(self, folder: Path, origin: Mapping[str, Any]) -> None:
-    """Writes `BEST_OF_FILES`.
-
-    Args:
-      folder: an existing folder.
-      origin: origin of the samples, JSON-compatible; the first fields of the JSON file.
+    """Writes `BEST_OF_FILES`; `origin` becomes the first fields of the JSON file.
 
     Raises:
       UserError: matplotlib is not installed or the disk is full.

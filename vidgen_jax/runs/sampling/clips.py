@@ -63,46 +63,56 @@ def empty_clips(data: DataConfig, *, num_clips: int) -> Clips:
   return Clips(conditioning=np.zeros(shape, np.uint8), truth=None, label=np.zeros(num_clips, np.int32))
 
 
-def evaluation_clips(
-  data: DataConfig, *, num_clips: int, num_frames: int, conditioning_indices: Sequence[int]
-) -> Clips:
-  """The first evaluation clips of the data set.
+@dataclass(frozen=True)
+class ClipSpec:
+  """The clips to generate: length and conditioning frames."""
 
-  Args:
-    data: the data set; `num_frames` below replaces its own.
-    num_clips: maximum number of clips.
-    num_frames: T, length of the clips to generate. The truth is None if all clips of the data set are shorter.
-    conditioning_indices: 0-based indices in ascending order.
+  data: DataConfig
+  """The model's data set, with its resolution, channels and frame stride."""
+  num_frames: int
+  """T, length of the clips; replaces that of `data`."""
+  conditioning_indices: tuple[int, ...]
+  """0-based indices in ascending order."""
+
+  @property
+  def clip(self) -> DataConfig:
+    """`data` for whole clips."""
+    return dataclasses.replace(self.data, num_frames=self.num_frames)
+
+  @property
+  def conditioning(self) -> DataConfig:
+    """`data` for clips up to the last conditioning frame."""
+    return dataclasses.replace(self.data, num_frames=frames_needed(self.conditioning_indices))
+
+
+def evaluation_clips(spec: ClipSpec, *, num_clips: int) -> Clips:
+  """The first evaluation clips of the data set, at most `num_clips`. The truth is None if all clips are shorter than T.
 
   Raises:
     UserError: the data set is missing, or no clip is long enough for the last conditioning frame.
   """
-  info = records.load_info(data.name, data.data_dir)
-  whole = dataclasses.replace(data, num_frames=num_frames)
-  lengths = info.num_frames.get(data.eval_split, np.zeros(0, np.int32))
-  known = bool((lengths >= whole.clip_length).any())
-  read = whole if known else dataclasses.replace(data, num_frames=frames_needed(conditioning_indices))
+  info = records.load_info(spec.data.name, spec.data.data_dir)
+  lengths = info.num_frames.get(spec.data.eval_split, np.zeros(0, np.int32))
+  known = bool((lengths >= spec.clip.clip_length).any())
+  read = spec.clip if known else spec.conditioning
   batch = next(pipeline.eval_batches(read, batch_size=num_clips, num_clips=num_clips))
-  video, label = batch["video"], np.asarray(batch["label"], np.int32)
-  return Clips(conditioning=take_frames(video, conditioning_indices), truth=video if known else None, label=label)
+  conditioning = take_frames(batch["video"], spec.conditioning_indices)
+  truth = batch["video"] if known else None
+  return Clips(conditioning=conditioning, truth=truth, label=np.asarray(batch["label"], np.int32))
 
 
-def video_clips(
-  path: str | Path, data: DataConfig, *, num_clips: int, num_frames: int, conditioning_indices: Sequence[int]
-) -> Clips:
+def video_clips(path: str | Path, spec: ClipSpec, *, num_clips: int) -> Clips:
   """Conditioning frames from videos, center-cropped to squares of the model's resolution. All labels are 0.
 
   If the clip's last frame is a conditioning frame, they are spread over the whole video, whatever its length.
-  Otherwise they are taken from the start of the video, with the model's frame stride.
+  Otherwise they are taken from the start of the video, with the model's frame stride. The truth is known if every
+  video has at least the clip's length, or in the first case exactly that length.
 
   Args:
     path: a video file or a frame strip, or a folder of them (searched recursively, in the order of the names). In a
       folder, files that are unreadable or too short are skipped with a warning.
-    data: resolution, channels and frame stride of the model.
+    spec: the clips to generate.
     num_clips: maximum number of videos.
-    num_frames: T, length of the clips to generate. The truth is known if every video has at least the clip's length; if
-      the last frame is a conditioning frame, exactly that length.
-    conditioning_indices: 0-based indices in ascending order.
 
   Raises:
     UserError: no video is usable.
@@ -111,19 +121,18 @@ def video_clips(
   if not path.exists():
     raise UserError(f"--input={path} does not exist; give a video file, a frame strip or a folder of them")
   files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-  selection = _Selection(dataclasses.replace(data, num_frames=num_frames), tuple(conditioning_indices))
   videos: list[_Video] = []
   for file in files:
     if len(videos) == num_clips:
       break
     try:
-      videos.append(_read_video(file, selection))
+      videos.append(_read_video(file, spec))
     except (UnreadableVideoError, OSError) as error:
       if not path.is_dir():
         raise UserError(f"--input={file} cannot be used: {error}") from error
       logging.warning("skipped %s: %s", file, error)
   if not videos:
-    raise UserError(f"--input={path} contains no readable video of at least {selection.min_length} frames")
+    raise UserError(f"--input={path} contains no readable video of at least {_min_length(spec)} frames")
   truths = [video.truth for video in videos if video.truth is not None]
   return Clips(
     conditioning=np.stack([video.conditioning for video in videos]),
@@ -132,61 +141,27 @@ def video_clips(
   )
 
 
-def image_clip(
-  paths: Sequence[str | Path], data: DataConfig, *, num_frames: int, conditioning_indices: Sequence[int]
-) -> Clips:
+def image_clip(paths: Sequence[str | Path], spec: ClipSpec) -> Clips:
   """One clip whose conditioning frames are images, center-cropped to squares of the model's resolution; label 0.
 
   Args:
     paths: one image for each conditioning frame, in the same order; see `vidgen_jax.data.images.read_image`.
-    data: resolution and channels of the model.
-    num_frames: T, length of the clip to generate.
-    conditioning_indices: 0-based indices in ascending order.
+    spec: the clip to generate.
 
   Raises:
     UserError: the number of images differs from that of the conditioning frames, or an image is unreadable.
   """
-  if not conditioning_indices:
+  indices = spec.conditioning_indices
+  if not indices:
     raise UserError("--conditioning_images: the model generates from noise; leave the flag out")
-  if len(paths) != len(conditioning_indices):
-    frames = f"frame{'s' * (len(conditioning_indices) > 1)} {', '.join(map(str, conditioning_indices))} of {num_frames}"
+  if len(paths) != len(indices):
+    frames = f"frame{'s' * (len(indices) > 1)} {', '.join(map(str, indices))} of {spec.num_frames}"
     raise UserError(
-      f"--conditioning_images: got {len(paths)} image{'s' * (len(paths) != 1)}, the model needs "
-      f"{len(conditioning_indices)}: {frames}, counted from 0, in this order"
+      f"--conditioning_images: got {len(paths)} image{'s' * (len(paths) != 1)}, the model needs {len(indices)}: "
+      f"{frames}, counted from 0, in this order"
     )
-  squares = [
-    _read_square(Path(path).expanduser(), data, frame) for path, frame in zip(paths, conditioning_indices, strict=True)
-  ]
+  squares = [_read_square(Path(path).expanduser(), spec.data, i) for path, i in zip(paths, indices, strict=True)]
   return Clips(conditioning=np.concatenate(squares)[None], truth=None, label=np.zeros(1, np.int32))
-
-
-@dataclass(frozen=True)
-class _Selection:
-  """Which frames of a video become conditioning frames."""
-
-  data: DataConfig
-  """With T as `num_frames`."""
-  conditioning_indices: tuple[int, ...]
-
-  @property
-  def spans_video(self) -> bool:
-    return self.data.num_frames - 1 in self.conditioning_indices
-
-  @property
-  def min_length(self) -> int:
-    if self.spans_video:
-      return len(self.conditioning_indices)
-    return dataclasses.replace(self.data, num_frames=frames_needed(self.conditioning_indices)).clip_length
-
-  def frames(self, length: int) -> list[int]:
-    """Indices of the conditioning frames in a video of this length."""
-    if not self.spans_video:
-      return [frame * self.data.frame_stride for frame in self.conditioning_indices]
-    return [round(frame * (length - 1) / (self.data.num_frames - 1)) for frame in self.conditioning_indices]
-
-  def knows_truth(self, length: int) -> bool:
-    """Whether a video of this length also contains the frames to generate."""
-    return length == self.data.clip_length if self.spans_video else length >= self.data.clip_length
 
 
 class _Video(NamedTuple):
@@ -196,19 +171,30 @@ class _Video(NamedTuple):
   """uint8[T, H, W, C]."""
 
 
-def _read_video(file: Path, selection: _Selection) -> _Video:
-  data = selection.data
+def _spans_video(spec: ClipSpec) -> bool:
+  return spec.num_frames - 1 in spec.conditioning_indices
+
+
+def _min_length(spec: ClipSpec) -> int:
+  return len(spec.conditioning_indices) if _spans_video(spec) else spec.conditioning.clip_length
+
+
+def _read_video(file: Path, spec: ClipSpec) -> _Video:
+  data, indices = spec.data, spec.conditioning_indices
   with file.open("rb") as opened:
     decoded = decode_video(opened, DecodeOptions(size=data.resolution, encoding=FrameEncoding(encoding="png"))).frames
-  length = len(decoded)
-  if length < selection.min_length:
-    raise UnreadableVideoError(f"it has {length} frames, at least {selection.min_length} are needed")
-  frames = selection.frames(length)
+  length, whole = len(decoded), spec.clip.clip_length
+  if length < _min_length(spec):
+    raise UnreadableVideoError(f"it has {length} frames, at least {_min_length(spec)} are needed")
+  if _spans_video(spec):
+    known, frames = length == whole, [round(i * (length - 1) / (spec.num_frames - 1)) for i in indices]
+  else:
+    known, frames = length >= whole, [i * data.frame_stride for i in indices]
   logging.info("%s: conditioning frames %s of %d", file, ", ".join(map(str, frames)) or "none", length)
   decode = functools.partial(transforms.decode_squares, resolution=data.resolution, channels=data.channels)
-  if selection.knows_truth(length):
-    truth = decode(transforms.window_frames(decoded, 0, data))
-    return _Video(take_frames(truth, selection.conditioning_indices), truth)
+  if known:
+    truth = decode(transforms.window_frames(decoded, 0, spec.clip))
+    return _Video(take_frames(truth, indices), truth)
   if not frames:
     return _Video(empty_clips(data, num_clips=1).conditioning[0], None)
   return _Video(decode([decoded[frame] for frame in frames]), None)

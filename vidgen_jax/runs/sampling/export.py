@@ -89,7 +89,8 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
   """
   # Recurrences stay loops even if the run unrolled them, which keeps the program small.
   plain = {name: False for name in ("unroll", "remat") if hasattr(config.algorithm, name)}
-  algorithm = GANS[config.algorithm_name][1](dataclasses.replace(config.algorithm, **plain))
+  gan: Any = GANS[config.algorithm_name][1]
+  algorithm = gan(dataclasses.replace(config.algorithm, **plain))
 
   def generate(
     weights: dict[str, jax.Array], conditioning: jax.Array, latent: jax.Array, label: jax.Array
@@ -206,7 +207,7 @@ def _task(conditioning_indices: Sequence[int], num_frames: int) -> str:
   )
 
 
-def _describe(aval: jax.core.ShapedArray, value_range: list[int] | None, meaning: str) -> dict[str, Any]:
+def _describe(aval: Any, value_range: list[int] | None, meaning: str) -> dict[str, Any]:
   shape = ["b", *(int(length) for length in aval.shape[1:])]
   description = {"shape": shape, "dtype": str(aval.dtype), "meaning": meaning}
   return description if value_range is None else description | {"range": value_range}

@@ -1,4 +1,7 @@
-"""Motion fields of generated clips (TrIVD-GAN-FP, figure 3): prediction, files, and agreement with the truth."""
+"""Motion fields of generated clips (TrIVD-GAN-FP, figure 3): prediction, files, and agreement with the truth.
+
+Functions that write files raise UserError if the disk is full.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -65,12 +68,7 @@ def check_levels(sampler: RunSampler, levels: Sequence[int] | None) -> tuple[int
 
 
 def motion_predictor(sampler: RunSampler, levels: Sequence[int]) -> MotionFn:
-  """A function like `Sampler.draw` that also returns the motion fields of the generated frames.
-
-  Args:
-    sampler: generator of a model that predicts motion.
-    levels: see `check_levels`.
-  """
+  """A function like `Sampler.draw` that also returns the motion fields of the generated frames; see `check_levels`."""
   experiment, options = sampler.experiment, sampler.options
   gan: Any = experiment.algorithm
 
@@ -113,15 +111,6 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
     colours of the wheel at the right. The number above the wheel is the longest motion on the sheet, shown in full
     colour. Conditioning frames have no motion.
   - `motion_000.gif`, ...: the samples of a clip, and below them their motion, with and without drift.
-
-  Args:
-    folder: an existing folder.
-    moving: clips and fields.
-    levels: stored in `motion.npz`.
-    fps: frames per second of the GIFs, in (0, 50].
-
-  Raises:
-    UserError: the disk is full.
   """
   frames = np.asarray(moving.frames, np.int32)
   with atomic_write(folder / ARRAYS_FILE) as temporary:
@@ -142,10 +131,12 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
     row_labels=["frames", "motion", "no drift"] * (len(rows) // len(kinds)),
   )
   legend = contact_sheet(wheel_image(_LEGEND_SIDE)[None, None], column_labels=[f"{radius:.2g} px"])
-  save_png(folder / SHEET_FILE, _aligned_at_top(sheet, legend))
+  # Three rows are always higher than the legend.
+  below = np.full((len(sheet) - len(legend), *legend.shape[1:]), BACKGROUND, np.uint8)
+  save_png(folder / SHEET_FILE, np.concatenate([sheet, np.concatenate([legend, below])], axis=1))
   for index, clip in enumerate(shown):
-    below = clip.swapaxes(0, 1).reshape(-1, *clip.shape[2:])
-    save_gif(folder / f"motion_{index:03d}.gif", below, fps=fps, columns=len(clip))
+    by_kind = clip.swapaxes(0, 1).reshape(-1, *clip.shape[2:])
+    save_gif(folder / f"motion_{index:03d}.gif", by_kind, fps=fps, columns=len(clip))
 
 
 def write_agreement(
@@ -164,9 +155,6 @@ def write_agreement(
     'model': fields compared with the true object; 'model_own': with the object in the model's clips; both also with
     '_without_drift', for the fields without the `drift` of all these clips; and the baselines 'zero', 'random',
     'constant' and 'truth' of `motion_baselines`.
-
-  Raises:
-    UserError: the disk is full.
   """
   count, samples = moving.samples.shape[:2]
   video = moving.samples.reshape(count * samples, *moving.samples.shape[2:])
@@ -193,14 +181,3 @@ def write_agreement(
       *(result.frames, result.still, result.absent),
     )
   return found
-
-
-def _aligned_at_top(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-  """Two images uint8[H, W, 3] next to each other."""
-  height = max(len(left), len(right))
-  parts = []
-  for image in (left, right):
-    part = np.full((height, image.shape[1], 3), BACKGROUND, np.uint8)
-    part[: len(image)] = image
-    parts.append(part)
-  return np.concatenate(parts, axis=1)

@@ -21,7 +21,7 @@ from vidgen_jax.runs import generation, workdir
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.runs.sampling import clips as clip_sources
-from vidgen_jax.runs.sampling.clips import Clips
+from vidgen_jax.runs.sampling.clips import Clips, ClipSpec
 from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
 from vidgen_jax.runs.sampling.exported import load_export
 from vidgen_jax.runs.workdir import Trained
@@ -45,6 +45,11 @@ class Sampler:
   takes_any_frames: bool = False
   """Whether the model accepts other conditioning frames; they are then called anchors."""
 
+  @property
+  def spec(self) -> ClipSpec:
+    """The clips that `draw` generates."""
+    return ClipSpec(self.data, self.num_frames, self.conditioning_indices)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSampler(Sampler):
@@ -61,16 +66,13 @@ class RunSampler(Sampler):
 
 
 def draw_sample(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> np.ndarray:
-  """Generates one clip for each of N clips' conditioning frames.
+  """Generates whole clips, uint8 [N, num_frames, H, W, C], one for each of N clips' conditioning frames.
 
   Args:
     sampler: the generator.
     clips: N clips.
     sample: index among the samples of the same conditioning frames.
     seed: seed of the latents. An export and its run give the same images for the same seed.
-
-  Returns:
-    Whole clips, uint8 [N, num_frames, H, W, C].
   """
   return np.concatenate([sampler.draw(*batch) for batch in batches(sampler, clips, sample=sample, seed=seed)])
 
@@ -95,9 +97,7 @@ def evaluation_clips(sampler: Sampler, *, num_clips: int) -> Clips:
   """
   if sampler.class_names:
     records.check_class_names(sampler.class_names, sampler.data, what="the model")
-  clips = clip_sources.evaluation_clips(
-    sampler.data, num_clips=num_clips, num_frames=sampler.num_frames, conditioning_indices=sampler.conditioning_indices
-  )
+  clips = clip_sources.evaluation_clips(sampler.spec, num_clips=num_clips)
   return clips if sampler.class_names else dataclasses.replace(clips, label=np.zeros_like(clips.label))
 
 

@@ -1,4 +1,4 @@
-"""The samples of `vidgen sample` and their files."""
+"""The samples of `vidgen sample` and their files; functions that write files raise UserError if the disk is full."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,14 +27,8 @@ GIF_FILE = "samples.gif"
 def generate(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.ndarray:
   """Generates l samples for each of N clips' conditioning frames.
 
-  Args:
-    sampler: the generator.
-    clips: N clips.
-    samples: l.
-    seed: seed of the latents.
-
   Returns:
-    Whole clips, uint8 [N, l, num_frames, H, W, C].
+    Whole clips, uint8 [N, l, num_frames, H, W, C], with l = `samples`.
   """
   return np.stack([draw_sample(sampler, clips, sample=j, seed=seed) for j in range(samples)], axis=1)
 
@@ -45,9 +39,6 @@ def generate_with_motion(
   """Like `generate`, and writes the clips' motion fields; see `write_motion`.
 
   If the data set's clips show one object and the truth is known, it also writes their agreement; see `write_agreement`.
-
-  Raises:
-    UserError: the disk is full.
   """
   predict = motion_predictor(sampler, levels)
   videos, flows = [], []
@@ -89,9 +80,6 @@ def write_samples(
     are_anchors: whether their border is yellow, not green.
     class_names: by label; empty for a model without classes.
     fps: frames per second of the GIFs, in (0, 50].
-
-  Raises:
-    UserError: the disk is full.
   """
   arrays: dict[str, Any] = {
     "samples": samples,
