@@ -18,7 +18,7 @@ ROWS = (
   "__init__ errors types",
   "buckets",
   "files",
-  "ops nn core parallel formats",
+  "ops nn core parallel",
   "media",
   "data",
   "gans scores",

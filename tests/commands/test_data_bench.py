@@ -56,7 +56,7 @@ def test_workers_are_counted_from_what_was_measured(speeds, needed, how, cores):
   figures = data_bench.workers_needed(speeds, clips=8, step_ms=20.0, threads=2, cores=6)
   assert [figure.value for figure in figures] == [pytest.approx(400), needed, cores]
   assert figures[1].note.startswith(how)
-  assert figures[2].note.endswith("here are 6")
+  assert figures[2].note.endswith("this machine has 6")
 
 
 @pytest.mark.parametrize(

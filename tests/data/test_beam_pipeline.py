@@ -7,13 +7,12 @@ import signal
 
 import pytest
 
-from vidgen_jax.data import beam_pipeline, records
+from vidgen_jax.data import beam_pipeline, building
 from vidgen_jax.data.datasets import video_folder
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.data.decode import DecodeOptions
-from vidgen_jax.data.decoding import Decoder
 from vidgen_jax.data.listing import Source
-from vidgen_jax.data.staging import StagingCache
+from vidgen_jax.data.staging import Decoder, StagingCache
 from vidgen_jax.errors import UserError
 
 pytest.importorskip("apache_beam", reason="Apache Beam (extra beam) is not installed")
@@ -48,8 +47,8 @@ def test_beam_and_processes_build_the_same_to_the_bit(folder, monkeypatch):
   with monkeypatch.context() as patched:
     patched.delattr(video_folder, "stage_all")  # Beam decodes, not this machine's processes.
     second = build_video_folder(_options(folder, "second", beam_options=["runner=DirectRunner"]))
-  names = records.file_names(first)
-  assert names == records.file_names(second)
+  names = building.file_names(first)
+  assert names == building.file_names(second)
   assert filecmp.cmpfiles(first, second, names, shallow=False) == (names, [], [])
   listed = json.loads((second / "manifest.json").read_text())["sources"]
   assert [entry["source"] for entry in listed if entry["status"] == "skipped"] == ["b/5.png"]
@@ -60,7 +59,7 @@ def test_beam_and_processes_build_the_same_to_the_bit(folder, monkeypatch):
 def test_a_video_that_crashes_the_decoder_does_not_end_the_pipeline(folder):
   source = CrashingSource(folder)
   decoder = Decoder(source, StagingCache(folder.parent / "decoded"), DecodeOptions())
-  run = beam_pipeline.run_of(["runner=DirectRunner"])
+  run = beam_pipeline.parse_options(["runner=DirectRunner"])
   results = beam_pipeline.stage_all(decoder, source.files(), run, folder=folder.parent)
   assert [entry.file for entry in results] == source.files()
   skipped = {entry.file.path: entry.reason for entry in results if entry.cached is None}

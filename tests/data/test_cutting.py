@@ -2,7 +2,8 @@
 
 import pytest
 
-from vidgen_jax.data.cutting import CutOptions, clip_ranges, clips_of
+from vidgen_jax.data.build_options import VideoBuildOptions
+from vidgen_jax.data.cutting import clip_ranges, clips_of
 from vidgen_jax.data.listing import SourceFile
 
 
@@ -10,8 +11,9 @@ def _file(**changes):
   return SourceFile(**{"path": "a.avi", "class_name": "x", "split": None, "stamp": ""} | changes)
 
 
-def _clips(file, num_frames, cuts=(), **options):
-  return [tuple(clip) for clip in clips_of(file, num_frames, cuts, CutOptions(**options))]
+def _clips(file, num_frames, cuts=(), **changes):
+  options = VideoBuildOptions(**{"source": "", "name": "x", "data_dir": "", "min_frames": 1} | changes)
+  return [tuple(clip) for clip in clips_of(file, num_frames, cuts, options)]
 
 
 def test_a_video_is_one_clip_or_several_without_what_is_left_over():

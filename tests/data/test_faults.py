@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 
-from vidgen_jax.data import records, verification
+from vidgen_jax.data import building, records, verification
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 
 NUM_DAMAGED = 200
@@ -94,6 +94,7 @@ def test_200_damaged_videos_are_listed_one_by_one_and_the_good_ones_are_used(tmp
   assert verification.verify_dataset("clips", tmp_path).problems == ()
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_three_times_gives_the_data_set_of_an_undisturbed_one(tmp_path, kinds):
   for number in range(40):
     container, data = kinds[number % len(kinds)]
@@ -119,15 +120,15 @@ def test_a_build_that_is_killed_three_times_gives_the_data_set_of_an_undisturbed
       moments.append(moment)
   with _started(command, tmp_path / "killed") as process:
     assert process.wait() == 0
-  names = records.file_names(expected)
-  assert names == records.file_names(found)
+  names = building.file_names(expected)
+  assert names == building.file_names(found)
   assert filecmp.cmpfiles(expected, found, names, shallow=False) == (names, [], [])
 
 
 @contextlib.contextmanager
 def _started(command, data_dir):
   """A build that has begun to work."""
-  lock = records.staging_directory("clips", data_dir) / "lock"
+  lock = building.staging_directory("clips", data_dir) / "lock"
   lock.unlink(missing_ok=True)
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
   with subprocess.Popen([*command, f"--data_dir={data_dir}"], **quiet) as process:

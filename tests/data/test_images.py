@@ -41,7 +41,7 @@ def test_sixteen_bits_are_scaled_not_cut(name, turned, tmp_path):
   expected = np.array([[0, 0, 1], [100, 254, 255]], np.uint8)
   expected = np.rot90(expected, 2) if turned else expected
   np.testing.assert_array_equal(np.asarray(image.image), np.broadcast_to(expected[..., None], (2, 3, 3)))
-  assert image.changes[-1] == "16 bits made 8"
+  assert image.changes[-1] == "16 bits reduced to 8"
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -52,7 +52,7 @@ def test_transparent_parts_are_laid_on_white(mode, tmp_path):
   image = read_image(saved(tmp_path / "a.png", Image.fromarray(np.stack(channels, axis=-1))))
   # 100 / 5 + 255 * 4 / 5 = 224.
   np.testing.assert_array_equal(np.asarray(image.image)[0], np.repeat([[100], [255], [224]], 3, axis=1))
-  assert image.changes == ("laid on white",)
+  assert image.changes == ("composited on white",)
   opaque = read_image(saved(tmp_path / "b.png", Image.fromarray(np.dstack([RGB, np.full((3, 5), 255, np.uint8)]))))
   np.testing.assert_array_equal(np.asarray(opaque.image), RGB)
   assert opaque.changes == ()
@@ -84,8 +84,8 @@ def test_unusable_files_are_one_line(tmp_path):
     "missing.png": "missing.png cannot be read as an image: No such file",
     "text.png": "text.png is no image of a known format; save it as PNG or JPEG",
     "cut.png": "cut.png cannot be read as an image: ",
-    "float.tif": "float.tif holds floating-point numbers",
-    "wide.tif": "wide.tif holds numbers from 0 to 70000; save it with 8 or 16 bits",
+    "float.tif": "float.tif holds floating-point values",
+    "wide.tif": "wide.tif holds values from 0 to 70000; save it with 8 or 16 bits",
     "": "cannot be read as an image: Is a directory",
   }.items():
     with pytest.raises(UserError, match=message):

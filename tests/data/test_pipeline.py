@@ -10,7 +10,7 @@ import grain
 import numpy as np
 import pytest
 
-from vidgen_jax.data import pipeline, transforms
+from vidgen_jax.data import pipeline, records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import shape_motion
 from vidgen_jax.errors import UserError
@@ -134,7 +134,7 @@ def test_microbatches_are_consecutive_clips(config):
 
 def test_batches_are_those_of_one_thread_that_reads_the_clips_in_turn(config):
   # An independent way to the same: Grain's own, batched after the iterator, as this pipeline was at first.
-  source = pipeline.ClipSource(config, "train")
+  source = records.open_clips(config, "train")
   window_seed = int(np.random.SeedSequence([7, 0]).generate_state(1)[0])
   stream = grain.MapDataset.source(source).seed(7).shuffle().repeat()
   stream = stream.random_map(transforms.RandomWindow(config), seed=window_seed)
@@ -171,8 +171,8 @@ def test_the_place_of_something_else_is_refused(config, state):
 
 def test_no_more_is_read_ahead_than_was_asked_for(config, monkeypatch):
   read = []
-  original = pipeline.ClipSource.__getitem__
-  monkeypatch.setattr(pipeline.ClipSource, "__getitem__", lambda self, i: (read.append(i), original(self, i))[1])
+  original = records.ClipSource.__getitem__
+  monkeypatch.setattr(records.ClipSource, "__getitem__", lambda self, i: (read.append(i), original(self, i))[1])
   batches = pipeline.train_batches(
     with_changes(config, num_threads=4, prefetch=2), batch_size=3, microbatches=1, seed=0
   )
@@ -216,7 +216,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(config, monkeypatch):
   def fail(self, index):
     raise OSError("the disk is gone")
 
-  monkeypatch.setattr(pipeline.ClipSource, "__getitem__", fail)
+  monkeypatch.setattr(records.ClipSource, "__getitem__", fail)
   batches = pipeline.train_batches(config, batch_size=3, microbatches=1, seed=0)
   with pytest.raises(OSError, match="the disk is gone"):
     next(batches)
@@ -224,7 +224,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(config, monkeypatch):
 
 def test_a_far_place_is_reached_without_reading(config, monkeypatch):
   batches = pipeline.train_batches(config, batch_size=2, microbatches=2, seed=0)
-  monkeypatch.setattr(pipeline.ClipSource, "__getitem__", None)
+  monkeypatch.setattr(records.ClipSource, "__getitem__", None)
   batches.set_state({"next_index": 4 * 10**9})
   assert batches.get_state() == {"next_index": 4 * 10**9}
 

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from vidgen_jax.commands import data as prepare_data
-from vidgen_jax.data import pipeline, records, sources, verification
+from vidgen_jax.data import building, pipeline, records, verification
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
@@ -52,7 +52,7 @@ def change_manifest(directory, change):
 
 def accept_files(directory):
   """Writes the checksums of the files as they are now, so that only what they hold can be wrong."""
-  change_manifest(directory, lambda manifest: manifest.update(files=records.file_table(directory)))
+  change_manifest(directory, lambda manifest: manifest.update(files=building.file_table(directory)))
 
 
 def flip(path, byte):
@@ -65,11 +65,11 @@ def flip(path, byte):
 def write_clips(data_dir, clips):
   """A data set 'made' of one split, whose clips need not be sound."""
 
-  class Made(records.ClipDatasetBuilder, skip_registration=True):
+  class Made(building.ClipDatasetBuilder, skip_registration=True):
     pass
 
-  with records.exclusive_build("made", data_dir, overwrite=False):
-    return records.write_dataset(
+  with building.exclusive_build("made", data_dir, overwrite=False):
+    return building.write_dataset(
       lambda folder: Made(
         name="made",
         data_dir=folder,
@@ -92,7 +92,7 @@ def test_a_sound_data_set_has_no_problems_and_its_clips_frames_and_bytes_are_cou
   capsys.readouterr()
   run("verify", "marked", f"--data_dir={data_dir}")
   printed = capsys.readouterr()
-  assert printed.out.startswith(f"marked: 17 clips, 188 frames, {found.bytes} bytes: as they were built; ")
+  assert printed.out.startswith(f"marked: 17 clips, 188 frames, {found.bytes} bytes: no problems; ")
   assert printed.out.count("\n") == 1
   assert "17/17" in printed.err
 
@@ -140,14 +140,14 @@ def test_one_flipped_bit_of_a_record(directory):
   # Records begin at byte 64, and the first is longer than 300.
   flip(directory / TRAIN, 300)
   hashed, unreadable = problems(directory)
-  assert hashed.startswith(f"{TRAIN} is not what was written: its SHA-256 is ")
+  assert hashed.startswith(f"{TRAIN} has changed: its SHA-256 is ")
   assert unreadable.startswith(f"{TRAIN}: 1 records cannot be read, the first is 0 (Corrupted")
 
 
 def test_one_flipped_bit_of_the_padding_which_no_reader_notices(directory):
   flip(directory / TRAIN, 66_000)
   (hashed,) = problems(directory)
-  assert hashed.startswith(f"{TRAIN} is not what was written")
+  assert hashed.startswith(f"{TRAIN} has changed")
 
 
 def test_a_missing_shard(directory):
@@ -177,7 +177,7 @@ def test_damage_of_what_tfds_wrote_is_told_and_not_met(directory, name):
   assert sized.startswith(f"{name} has 200 bytes, not the ")
   assert unopened.startswith("the records cannot be opened: ")
   with pytest.raises(UserError, match=r"data set 'marked' .* is damaged .*--overwrite"):
-    sources.load_info("marked", directory.parent.parent)
+    records.load_info("marked", directory.parent.parent)
 
 
 def test_a_stray_file(directory):
@@ -211,7 +211,7 @@ def test_a_manifest_with_a_source_too_many(directory):
   ],
 )
 def test_an_index_that_is_wrong_about_a_record(directory, column, place, value, told):
-  index = sources.read_index(directory, "test")
+  index = records.read_index(directory, "test")
   index[column][place] = value
   np.savez(directory / "index-test.npz", **index)
   accept_files(directory)
@@ -220,7 +220,7 @@ def test_an_index_that_is_wrong_about_a_record(directory, column, place, value, 
 
 
 def test_an_index_that_is_too_short(directory):
-  index = sources.read_index(directory, "test")
+  index = records.read_index(directory, "test")
   np.savez(directory / "index-test.npz", **{name: values[:-1] for name, values in index.items()})
   accept_files(directory)
   (problem,) = problems(directory)
@@ -233,9 +233,9 @@ def test_frames_that_are_no_images_or_of_another_size(tmp_path, strip, marked_cl
   facts = {"label": 0, "fps": 0.0, "source": "a test", "height": 8, "width": 8}
   half = small[: len(small) // 2]
   folder = write_clips(
-    tmp_path, [records.Clip(frames=[small, b"no image", half], **facts), records.Clip(frames=[small, large], **facts)]
+    tmp_path, [building.Clip(frames=[small, b"no image", half], **facts), building.Clip(frames=[small, large], **facts)]
   )
-  place = 0 if sources.read_index(folder, "train")["num_frames"][0] == 3 else 1
+  place = 0 if records.read_index(folder, "train")["num_frames"][0] == 3 else 1
   told = sorted(problems(folder), key=lambda problem: "pixels" in problem)
   assert len(told) == 2
   assert told[0].startswith(f"record {place} of split 'train' frame 1 cannot be decoded (")
@@ -291,7 +291,7 @@ def test_reading_a_damaged_record_is_one_line_wherever_grain_reads(data_dir, dir
   message = str(error.value)
   assert "\n" not in message
   assert message.startswith(f"record 0 of data set 'marked' cannot be read from {directory / TRAIN} (Corrupted Riegeli")
-  assert f"see what else is damaged with: vidgen data verify marked --data_dir={data_dir}; build it again" in message
+  assert f"list all damage with: vidgen data verify marked --data_dir={data_dir}; build it again" in message
   if not workers:
     with pytest.raises(UserError, match=r"record 0 of data set 'marked' cannot be read from .*marked-test"):
       list(pipeline.eval_batches(config, batch_size=2, num_clips=None))
@@ -302,11 +302,3 @@ def test_a_missing_shard_is_one_line_too(data_dir, directory):
   config = DataConfig(name="marked", data_dir=str(data_dir), num_frames=4, resolution=8)
   with pytest.raises(UserError, match=r"cannot be read from .*marked-train.* \(open\(\) failed: No such file"):
     next(pipeline.train_batches(config, batch_size=2, microbatches=1, seed=0))
-
-
-def test_records_are_a_sequence(marked_dataset):
-  source = sources.open_split(sources.load_info("marked", marked_dataset), "train")
-  assert [int(record["label"]) for record in source] == [int(source[place]["label"]) for place in range(11)]
-  with pytest.raises(IndexError, match="record 11 of 11"):
-    source[11]
-  assert source.shard(10) == TRAIN

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from vidgen_jax import cli
-from vidgen_jax.data import records, sources, transforms
-from vidgen_jax.data.datasets import LAYOUTS
+from vidgen_jax.data import records, transforms
+from vidgen_jax.data.datasets import all_datasets
 from vidgen_jax.data.listing import MISSING, Source, SourceFile
+
+LAYOUTS = {name: dataset.layout for name, dataset in all_datasets().items() if dataset.layout is not None}
 
 
 def listed(name: str, root: Path, rule: str = "") -> list[SourceFile]:
   """The videos of a rule, by default the layout's first."""
   with Source(root, nested=True) as source:
-    return LAYOUTS[name].files(source, rule or next(iter(LAYOUTS[name].num_videos)))
+    return LAYOUTS[name].files(source, rule or next(iter(LAYOUTS[name].split_rules)))
 
 
 def names_by_split(files: Iterable[SourceFile]) -> dict[str, set[str]]:
@@ -41,17 +43,18 @@ def missing(files: Iterable[SourceFile]) -> set[str]:
   return {file.name for file in files if file.stamp == MISSING}
 
 
-def build(name: str, root: Path, *flags: str) -> tuple[sources.DatasetInfo, Mapping[str, Any]]:
+def build(name: str, root: Path, *flags: str) -> tuple[records.DatasetInfo, Mapping[str, Any]]:
   """Builds a data set beside the source, however little of it there is, and gives what is known of it."""
-  words = [f"--source={root}", f"--data_dir={root.parent / 'built'}", "--encoding=png", "--max_skipped=1", *flags]
+  words = [f"--source={root}", f"--data_dir={root.parent / 'built'}", "--encoding=png", "--max_skipped=1"]
+  words += ["--num_workers=1", *flags]
   assert cli.dispatch(["data", "build", name, *words]) == 0
-  info = sources.load_info(name, root.parent / "built")
+  info = records.load_info(name, root.parent / "built")
   manifest = json.loads((records.dataset_directory(name, root.parent / "built") / "manifest.json").read_text())
   return info, manifest
 
 
-def levels(info: sources.DatasetInfo, split: str) -> list[list[int]]:
+def levels(info: records.DatasetInfo, split: str) -> list[list[int]]:
   """The grey of the middle of every frame of every clip, in the order of the levels."""
-  source = sources.open_split(info, split)
+  source = records.open_split(info, split)
   clips = (transforms.decode_squares(source[i]["frames"], resolution=8)[:, 4, 4, 0] for i in range(len(source)))
   return sorted(np.asarray(clip).astype(int).tolist() for clip in clips)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+from tensorflow_datasets.proto import tf_example_pb2
 
-from tests import tfrecords
 from tests.data.conftest import make_video
 
 UCF101_TRAIN = [f"{c}/v_{c}_g{g:02d}_c{n:02d}.avi" for c in ("Archery", "Yo") for g in (8, 9, 10) for n in (1, 2)]
@@ -126,15 +127,31 @@ def _write_rows(path: Path, rows: Iterable[tuple[str, str, int, int]], split: st
     writer.writerows([*row, split, 0] for row in rows)
 
 
-def trajectory(number: int, num_steps: int = 3, **others: bytes) -> Mapping[str, Sequence[bytes]]:
-  """The features of a trajectory of even grey: 20 times the step, and its number times 7, brought below 150."""
+def trajectory(number: int, num_steps: int = 3) -> dict[str, list[bytes]]:
+  """Features of a trajectory of uniform grey: 20 per step, plus 7 times its number, modulo 150."""
   features = {}
   for step in range(num_steps):
     level = number * 7 % 150 + 20 * step
     features[f"{step}/image_aux1/encoded"] = [bytes([level]) * (64 * 64 * 3)]
     features[f"{step}/image_main/encoded"] = [bytes(64 * 64 * 3)]
-    features[f"{step}/action"] = np.zeros(4, np.float32)
-  return features | {name: [value] for name, value in others.items()}
+  return features
+
+
+def example(features: Mapping[str, Sequence[bytes]]) -> bytes:
+  """Serializes a `tf.train.Example` of byte features."""
+  message = tf_example_pb2.Example()
+  for name, values in features.items():
+    message.features.feature[name].bytes_list.value.extend(values)
+  return message.SerializeToString()
+
+
+def write_tfrecord(path: Path, examples: Iterable[bytes]) -> None:
+  """Writes a TFRecord file; skips the test if TensorFlow is not installed."""
+  tf = pytest.importorskip("tensorflow", reason="TensorFlow (extra convert) is not installed")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tf.io.TFRecordWriter(str(path)) as writer:
+    for data in examples:
+      writer.write(data)
 
 
 def make_bair(root: Path) -> Path:
@@ -142,7 +159,7 @@ def make_bair(root: Path) -> Path:
   folder = root / "softmotion30_44k"
   for split, first, last in (("train", 256, 258), ("train", 512, 514), ("train", 2558, 2561), ("test", 0, 1)):
     path = folder / split / f"traj_{first}_to_{last}.tfrecords"
-    tfrecords.write_tfrecord(path, [trajectory(number) for number in range(first, last + 1)])
+    write_tfrecord(path, [example(trajectory(number)) for number in range(first, last + 1)])
   with tarfile.open(root / "bair_robot_pushing_dataset_v0.tar", "w") as archive:
     archive.add(folder, arcname=folder.name)
   for path in folder.rglob("*.tfrecords"):

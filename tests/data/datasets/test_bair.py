@@ -1,12 +1,21 @@
 """BAIR robot pushing: trajectories by their numbers, in files that borders may cross."""
 
+import io
 import math
+import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from tests.data.datasets.listings import build, clips_by_split, levels, listed
-from tests.data.datasets.miniatures import make_bair
-from vidgen_jax.data.datasets import LAYOUTS
+from tests.data.datasets.listings import LAYOUTS, build, clips_by_split, levels, listed
+from tests.data.datasets.miniatures import example, make_bair, trajectory, write_tfrecord
+from vidgen_jax.data.datasets.bair import read_trajectories
+from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError
+from vidgen_jax.data.frames import FrameEncoding
+from vidgen_jax.data.listing import Source, SourceFile
+from vidgen_jax.data.staging import read_video
+from vidgen_jax.errors import UserError
 
 FOLDER = "bair_robot_pushing_dataset_v0.tar/softmotion30_44k"
 
@@ -66,7 +75,7 @@ def test_the_complete_set_has_the_papers_numbers(tmp_path):
   for start in starts:
     (tmp_path / "train" / f"traj_{start}_to_{start + 255}.tfrecords").touch()
   (tmp_path / "test" / "traj_0_to_255.tfrecords").touch()
-  for rule, complete in LAYOUTS["bair"].num_videos.items():
+  for rule, (_, complete) in LAYOUTS["bair"].split_rules.items():
     assert clips_by_split(listed("bair", tmp_path, rule)) == dict(complete)
   # 0.7 * 43264 = 30284.8: 118 whole files and 76 trajectories of the next one.
   assert math.floor(0.7 * 43264) == 118 * 256 + 76
@@ -93,3 +102,68 @@ def test_both_sides_of_a_file_get_their_trajectories(bair):
   for split, expected in first.items():
     assert levels(info, split) == sorted([level, level + 20, level + 40] for level in expected.values())
   assert manifest["complete_videos"] == {"train": 30284, "test": 13236}
+
+
+def read(root, *, clips, size=0, stride=1):
+  """Reads trajectories of the file 'x' without loss."""
+  file = SourceFile(path="x", class_name="c", split="train", stamp="s", reader=read_trajectories, clips=clips)
+  options = DecodeOptions(size=size, encoding=FrameEncoding(encoding="png"), stride=stride)
+  with Source(root) as source:
+    return read_video(source, file, options)
+
+
+def grey_of(decoded):
+  return [round(float(np.mean(Image.open(io.BytesIO(frame))))) for frame in decoded.frames]
+
+
+def test_trajectories_are_clips_of_one_video(tmp_path):
+  write_tfrecord(tmp_path / "x", [example(trajectory(number, num_steps=3 + number)) for number in range(4)])
+  decoded = read(tmp_path, clips=(1, 3))
+  # Number 1 has four steps from grey 7, number 2 five from 14; a step adds 20.
+  assert grey_of(decoded) == [7, 27, 47, 67, 14, 34, 54, 74, 94]
+  assert (decoded.cuts, decoded.fps, decoded.source_height, decoded.source_width) == ((4,), 0.0, 64, 64)
+  strided = read(tmp_path, clips=(1, 3), stride=2, size=16)
+  assert (grey_of(strided), strided.cuts) == ([7, 47, 14, 54, 94], (2,))
+  with pytest.raises(UnreadableVideoError, match=r"^has 4 trajectories, not 5"):
+    read(tmp_path, clips=(1, 5))
+
+
+def test_a_step_is_height_then_width_then_colour(tmp_path):
+  pixels = np.arange(64 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 64, 3)
+  write_tfrecord(tmp_path / "x", [example({"0/image_aux1/encoded": [pixels.tobytes()]})])
+  (frame,) = read(tmp_path, clips=(0, 1)).frames
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(frame))), pixels)
+
+
+@pytest.mark.parametrize(
+  ("second", "message"),
+  [
+    (example(trajectory(1) | {"1/image_aux1/encoded": [bytes(48 * 64 * 3)]}), "step 1 of a trajectory is not"),
+    (example({"0/image_main/encoded": [bytes(64 * 64 * 3)]}), "a trajectory has no 0/image_aux1/encoded"),
+    (b"\x0a\x7f", r"a record is not a tf\.train\.Example"),
+  ],
+)
+def test_other_records_give_the_reason(tmp_path, second, message):
+  write_tfrecord(tmp_path / "x", [example(trajectory(0)), second])
+  with pytest.raises(UnreadableVideoError, match=f"^{message}"):
+    read(tmp_path, clips=(0, 2))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "flipped bit", "text"])
+def test_damaged_files_give_the_reason_and_spare_trajectories_before_the_damage(tmp_path, damage):
+  write_tfrecord(tmp_path / "x", [example(trajectory(number)) for number in range(2)])
+  data = bytearray((tmp_path / "x").read_bytes())
+  if damage == "flipped bit":
+    data[-1000] ^= 1
+  (tmp_path / "x").write_bytes({"cut off": data[:-5], "flipped bit": data, "text": b"Just a few words."}[damage])
+  with pytest.raises(UnreadableVideoError, match=r"^(truncated|corrupted) record at \d+"):
+    read(tmp_path, clips=(0, 2))
+  if damage != "text":
+    assert grey_of(read(tmp_path, clips=(0, 1))) == [0, 20, 40]
+
+
+def test_without_tensorflow_the_extra_is_named(bair, monkeypatch):
+  monkeypatch.setitem(sys.modules, "tensorflow", None)
+  (file, *_) = listed("bair", bair)
+  with Source(bair, nested=True) as source, pytest.raises(UserError, match=r"vidgen-jax\[convert\]"):
+    read_video(source, file, DecodeOptions())

@@ -26,7 +26,7 @@ def test_the_owners_validation_list_is_the_split_test(jester):
 
 def test_a_video_is_the_images_of_its_folder(jester):
   files = {file.name: file for file in listed("jester", jester)}
-  assert (files["20"].path, files["20"].reader) == ("20bn-jester-v1/20", "images")
+  assert files["20"].path == "20bn-jester-v1/20"
   assert files["20"].images == tuple(f"20bn-jester-v1/20/0000{number}.jpg" for number in range(3))
   with Source(jester) as source:
     stamps = source.stamps()

@@ -4,7 +4,7 @@ import pytest
 
 from tests.data.datasets.listings import clips_by_split, listed, missing, names_by_split
 from tests.data.datasets.miniatures import grey, make_kinetics
-from vidgen_jax.data.datasets import split_hash
+from vidgen_jax.data.splits import split_hash
 from vidgen_jax.errors import UserError
 
 TRAIN = {
@@ -71,7 +71,7 @@ def test_of_two_lists_of_a_split_none_is_guessed(kinetics):
     ("a b.mp4 0\n", r"has a train\.csv whose first line does not name time_end, time_start, youtube_id: fetch "),
     (
       "label,youtube_id,time_start,time_end\na,b,1,2\na,c,1,\n",
-      r"has a train\.csv whose line 3 does not say from when",
+      r"has a train\.csv whose line 3 has no start or end time",
     ),
   ],
 )

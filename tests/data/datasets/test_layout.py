@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from tests.data.datasets.listings import clips_by_split, listed
+from tests.data.datasets.listings import LAYOUTS, clips_by_split, listed
 from tests.data.datasets.miniatures import MINIATURES, make_kth
 from vidgen_jax import cli
-from vidgen_jax.data.datasets import LAYOUTS, split_hash
 from vidgen_jax.data.datasets.layout import first_by_hash, images_by_folder
+from vidgen_jax.data.splits import split_hash
 from vidgen_jax.errors import UserError
 
 
@@ -31,7 +31,7 @@ def test_a_folder_of_something_else_says_what_to_fetch(name, tmp_path, capsys):
 
 def test_an_unknown_rule_and_flags_of_other_builders_are_refused(tmp_path, capsys):
   kth = make_kth(tmp_path / "kth")
-  with pytest.raises(UserError, match="--split_rule=4 is none of people, handwaving, which kth has"):
+  with pytest.raises(UserError, match="--split_rule=4 must be one of people, handwaving for kth"):
     listed("kth", kth, "4")
   assert cli.dispatch(["data", "build", "kth", f"--source={kth}", "--test_fraction=0.5"]) == 2
   assert "--test_fraction does not apply" in capsys.readouterr().err
@@ -50,7 +50,7 @@ def test_every_one_says_what_to_fetch_and_what_it_costs(name):
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_names_tell_videos_apart_and_rules_are_fixed(name, tmp_path):
   root, again = (MINIATURES[name](tmp_path / folder) for folder in ("a", "b"))
-  for rule, complete in LAYOUTS[name].num_videos.items():
+  for rule, (_, complete) in LAYOUTS[name].split_rules.items():
     files = listed(name, root, rule)
     assert len({file.name for file in files}) == len({file.identity for file in files}) == len(files)
     assert set(clips_by_split(files)) <= {"train", "validation", "test"}

@@ -31,7 +31,6 @@ def test_takes_of_six_expressions_are_divided(mug):
   assert {file.class_name for file in files} == {"anger", "happiness"}
   (session,) = (file for file in files if file.name == SESSION)
   assert session.images == tuple(f"subjects3/{SESSION}/img_000{number}.jpg" for number in range(2))
-  assert session.reader == "images"
 
 
 def test_subjects_are_on_one_side(mug):

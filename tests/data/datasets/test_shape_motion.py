@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_jax.data import pipeline, sources
+from vidgen_jax.data import pipeline, records
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import shape_motion
 from vidgen_jax.errors import UserError
@@ -126,7 +126,7 @@ def test_the_distribution_is_that_of_the_published_files(generated, shared_data)
 def test_the_built_data_set_holds_the_generated_clips(tmp_path):
   options = shape_motion.ShapeMotionOptions(name="shapes", data_dir=str(tmp_path), num_clips=10, seed=7)
   directory = shape_motion.build_shape_motion(options)
-  info = sources.load_info("shapes", tmp_path)
+  info = records.load_info("shapes", tmp_path)
   assert info.directory == directory
   assert info.class_names == ("up", "left")
   assert info.num_clips == {"train": 8, "test": 2}
@@ -145,7 +145,7 @@ def test_building_twice_needs_overwrite(tmp_path):
   with pytest.raises(UserError, match="--overwrite"):
     shape_motion.build_shape_motion(shape_motion.ShapeMotionOptions(**options))
   shape_motion.build_shape_motion(shape_motion.ShapeMotionOptions(**options | {"num_clips": 10}, overwrite=True))
-  assert sum(sources.load_info("shapes", tmp_path).num_clips.values()) == 10
+  assert sum(records.load_info("shapes", tmp_path).num_clips.values()) == 10
   # Neither the old data set nor the staging folder is left.
   assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 

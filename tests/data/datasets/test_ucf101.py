@@ -7,7 +7,7 @@ import pytest
 from tests.data.datasets.listings import build, listed
 from tests.data.datasets.miniatures import UCF101_TEST, UCF101_TRAIN, make_ucf101
 from vidgen_jax.data import records, verification
-from vidgen_jax.data.datasets import split_hash
+from vidgen_jax.data.splits import split_hash
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from vidgen_jax.data import cutting, decoding, pipeline, records, sources, staging, transforms
+from vidgen_jax.data import building, cutting, pipeline, records, staging, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import video_folder
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
@@ -33,8 +33,8 @@ def options(folder, **changes):
 
 def read_all(folder, split):
   """(class name, red, green of every frame, fps, source) of every record, sorted."""
-  info = sources.load_info("clips", folder.parent / "built")
-  source = sources.open_split(info, split)
+  info = records.load_info("clips", folder.parent / "built")
+  source = records.open_split(info, split)
   found = []
   for index in range(len(source)):
     record = source[index]
@@ -54,7 +54,7 @@ def test_every_clip_is_stored_once_with_its_class_and_source(folder):
   assert (len(train), len(test)) == (8, 2)
   expected = [(str(9 + c % 2), c, [0, 1, 2, 3, 4, 5], 12.5, f"{9 + c % 2}/{c:04d}.jpg") for c in range(10)]
   assert sorted(train + test) == sorted(expected)
-  info = sources.load_info("clips", folder.parent / "built")
+  info = records.load_info("clips", folder.parent / "built")
   # Classes are numbers, so 9 comes before 10.
   assert info.class_names == ("9", "10")
   assert {split: lengths.tolist() for split, lengths in info.num_frames.items()} == {"train": [6] * 8, "test": [6] * 2}
@@ -140,11 +140,11 @@ def test_an_interrupted_build_decodes_only_what_is_missing(folder, monkeypatch):
       raise KeyboardInterrupt
 
   with monkeypatch.context() as patched:
-    patched.setattr(decoding.tqdm, "update", interrupt)
+    patched.setattr(staging.tqdm, "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
       build_video_folder(options(folder, num_workers=1))
   with pytest.raises(UserError, match="vidgen data build video_folder"):
-    sources.load_info("clips", folder.parent / "built")
+    records.load_info("clips", folder.parent / "built")
   # One process decodes in the order of the list. What it did is spoilt without a trace: it must not be read again.
   files = sorted(folder.rglob("*.jpg"))
   for path in files[:6]:
@@ -185,7 +185,7 @@ def test_a_killed_build_leaves_nothing_that_looks_complete_and_can_be_resumed(fo
   assert reached.exists()
   assert list((built / ".incomplete" / "clips" / "records").rglob("*.array_record*"))
   with pytest.raises(UserError, match="is not in"):
-    sources.load_info("clips", built)
+    records.load_info("clips", built)
   build_video_folder(options(folder))
   assert (len(read_all(folder, "train")), len(read_all(folder, "test"))) == (8, 2)
 
@@ -202,7 +202,7 @@ def test_a_changed_file_is_decoded_again(folder, strip, marked_clip):
 def test_two_builds_of_one_name_exclude_each_other(folder):
   built = folder.parent / "built"
   with (
-    records.exclusive_build("clips", built, overwrite=False),
+    building.exclusive_build("clips", built, overwrite=False),
     pytest.raises(UserError, match="another process is building data set 'clips'"),
   ):
     build_video_folder(options(folder))
@@ -241,7 +241,7 @@ def test_a_disk_that_fills_up_while_writing_records_is_one_line(folder, monkeypa
       'Failed to finalize writing of split "train": write() failed: No space left on device; writing /x; at byte 314572'
     )
 
-  monkeypatch.setattr(records.ClipDatasetBuilder, "download_and_prepare", full)
+  monkeypatch.setattr(building.ClipDatasetBuilder, "download_and_prepare", full)
   with pytest.raises(UserError, match=r"cannot write .*: No space left on device; .*make room"):
     build_video_folder(options(folder))
   monkeypatch.undo()
@@ -283,7 +283,7 @@ def test_weizmann(shared_data, tmp_path):
       source=str(shared_data / "weizmann"), name="weizmann", data_dir=str(tmp_path), split_group="pair", fps=25.0
     )
   )
-  info = sources.load_info("weizmann", tmp_path)
+  info = records.load_info("weizmann", tmp_path)
   assert info.class_names == ("0", "1", "3", "4")
   assert info.num_clips == {"train": 56, "test": 16}
   side = {}
@@ -301,7 +301,7 @@ def test_real_clips(shared_data, tmp_path):
   build_video_folder(
     VideoFolderOptions(source=str(shared_data / "clips"), name="clips", data_dir=str(tmp_path), size=64, clip_frames=16)
   )
-  info = sources.load_info("clips", tmp_path)
+  info = records.load_info("clips", tmp_path)
   # 280 // 16 + 32 // 16 + 164 // 16 = 17 + 2 + 10.
   assert sum(info.num_clips.values()) == 29
   assert info.fps == (25.0, 28.0, 30.0)

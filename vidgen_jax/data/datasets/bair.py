@@ -141,7 +141,8 @@ def _examples(source: Source, file: SourceFile, first: int, stop: int) -> Genera
     try:
       yield map(tf.train.Example.FromString, records)
     except tf.errors.DataLossError as error:
-      raise UnreadableVideoError(error.message.partition(" [Op:")[0]) from error
+      # Without the names of graph node and operation around the message.
+      raise UnreadableVideoError(error.message.rpartition("}} ")[2].partition(" [Op:")[0]) from error
     except DecodeError as error:
       raise UnreadableVideoError("a record is not a tf.train.Example") from error
 

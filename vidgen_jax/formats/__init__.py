@@ -1,1 +1,0 @@
-"""Binary formats that several readers share: checksums, varints, protocol buffers, TFRecords."""
