@@ -1,12 +1,11 @@
 """`vidgen weights`: converts published weights of networks and checks them by known answers."""
 
-import dataclasses
 import functools
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -206,15 +205,8 @@ def describe(path: str, weights: WeightFile) -> str:
   return "".join(f"{name:<{width}}  {value}\n" for name, value in shown.items())
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Answer:
-  """Result of one check of the self-test.
-
-  Attributes:
-    name: name of the check.
-    passed: whether the computed answer is the known one.
-    text: both answers.
-  """
+class Answer(NamedTuple):
+  """Result of one check of the self-test."""
 
   name: str
   passed: bool

@@ -30,9 +30,8 @@ PREFERRED_KEYS = ("video", "videos", "samples")
 
 _CHANNELS = (1, 3)
 _DAMAGED_ARRAY_ERRORS = (
-  *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, OverflowError, struct.error, zlib.error),
-  # RuntimeError: an encrypted or exotic zip; TokenError: a header that is no Python literal.
-  *(lzma.LZMAError, zipfile.BadZipFile, RuntimeError, tokenize.TokenError),
+  *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, OverflowError, RuntimeError),
+  *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tokenize.TokenError),
 )
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MAX_REASON_LENGTH = 160
@@ -56,36 +55,32 @@ class Scratch:
 
   def __init__(self):
     self._folder: Path | None = None
-    self._remove: Callable[[], object] = lambda: None
     self._lock = threading.Lock()
-    self._num_files = 0
 
   def unpack(self, archive: zipfile.ZipFile, member: str, num_bytes: int) -> Path:
     """Unpacks a member of an archive, whose checksum is verified.
 
     Raises:
       UserError: if the disk has less than `num_bytes` free.
-      OSError, zipfile.BadZipFile, zlib.error, ...: if the member is damaged.
     """
     with self._lock:
       if self._folder is None:
         self._folder = Path(tempfile.mkdtemp(prefix="vidgen_clips_"))
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
       free = shutil.disk_usage(self._folder).free
       if free < num_bytes:
         raise UserError(
           f"{archive.filename} needs {num_bytes / 1e9:.1f} GB to be unpacked and {self._folder.parent} has "
           f"{free / 1e9:.1f} GB free; set TMPDIR to a larger disk or save the clips with numpy.save"
         )
-      self._num_files += 1
-      path = self._folder / f"{self._num_files}.npy"
-      with archive.open(member) as stream, path.open("wb") as file:
+      with archive.open(member) as stream, tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
         shutil.copyfileobj(stream, file, 1 << 20)
-    return path
+      return Path(file.name)
 
   def close(self) -> None:
     """Removes the folder."""
-    self._remove()
+    if self._folder is not None:
+      shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scratch, what: str) -> Reader:

@@ -14,8 +14,7 @@ from vidgen_jax.scores.clip_sets.reader import Reader
 from vidgen_jax.scores.clip_sets.threads import NUM_THREADS, ordered_map
 from vidgen_jax.scores.clip_sets.values import CastFloatCheck, ValueRange
 
-_PROBES = 16
-"""Number of clips from whose values the range of a set of floats is inferred."""
+_PROBES = 16  # number of clips from whose values the range of a set of floats is inferred
 
 
 class ClipSet:
@@ -28,8 +27,9 @@ class ClipSet:
     clip_names: files, or positions within files, of all clips.
     clip_shape: (T, H, W, C) of every clip.
     labels: int32[N]; None without classes.
-    class_names: names of the labels, sorted; () without classes.
+    class_names: sorted names of the labels; () without classes.
     skipped: (file, reason) of unusable files.
+    value_range: range of the stored values: '255', '1' or '-1..1'.
   """
 
   def __init__(
@@ -47,12 +47,12 @@ class ClipSet:
     """Checks the shapes of all clips and the values of some.
 
     Args:
-      name: name that the user gave.
+      name: see the attributes, as for `labels`, `class_names` and `skipped`.
       readers: files with at least one clip.
       options: requested window.
-      labels: int32 label of each clip; None without classes.
+      labels: label of each clip of the readers.
       class_names: names of the labels.
-      skipped: (file, reason) of unusable files.
+      skipped: unusable files.
       scratch: folder of unpacked arrays.
       what: flag that names the set, for messages.
 
@@ -67,15 +67,11 @@ class ClipSet:
     self._check_shapes()
     self._values = ValueRange(options.value_range, what=what)
     self._values.infer((self.clip_names[index], self._read_raw(index)) for index in self._probes())
+    self.value_range = self._values.name
     self._cast_check = CastFloatCheck(len(self), what=what)
     self.clip_shape: tuple[int, ...] = self._read(0).shape
     # A mistake that shows in the last clip is reported now and not at the end of a pass.
     self[len(self) - 1]
-
-  @property
-  def value_range(self) -> str:
-    """The range of the stored values: '255', '1' or '-1..1'."""
-    return self._values.name
 
   def __len__(self) -> int:
     return len(self.clip_names)

@@ -35,43 +35,27 @@ class Entry(NamedTuple):
   """Images of kind 'frames', in order."""
 
 
-class Listing(NamedTuple):
-  """The contents of a folder."""
-
-  entries: list[Entry]
-  """Clips sorted by name, with numbers compared as numbers."""
-  skipped: list[tuple[str, str]]
-  """(name, reason) of folders whose images cannot be assigned to clips."""
-
-
-class FrameSeries(NamedTuple):
-  """The images of one folder."""
-
-  frames: list[Path]
-  """Single frames of one clip, in order; empty if there is none."""
-  others: list[Path]
-  """Images that are no single frames: strips and unreadable files."""
-  problem: str
-  """Why images that look like single frames are not a clip; '' without problem."""
-
-
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
   """Lists the clips in a folder and its subfolders. Hidden files and other files such as .txt and .json are ignored.
+
+  Returns:
+    The clips sorted by name, with numbers compared as numbers, and (name, reason) of folders with images that cannot be
+    assigned to clips.
 
   Raises:
     OSError: if a folder cannot be read.
   """
   entries, skipped = [], []
   for folder, files in _folders(root):
-    series = frame_series([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES])
+    frames, others, problem = _split_frames([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES])
     name = folder.relative_to(root).as_posix()
-    if series.frames:
-      entries.append(Entry(folder, root.name if name == "." else name, "frames", tuple(series.frames)))
-    if series.problem:
-      skipped.append((name, series.problem))
-    for file in [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES] + series.others:
+    if frames:
+      entries.append(Entry(folder, root.name if name == "." else name, "frames", tuple(frames)))
+    if problem:
+      skipped.append((name, problem))
+    for file in [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES] + others:
       entries.append(Entry(file, file.relative_to(root).as_posix(), file_kind(file)))
-  return Listing(sorted(entries, key=lambda entry: _natural(entry.name)), skipped)
+  return sorted(entries, key=lambda entry: _natural(entry.name)), skipped
 
 
 def file_kind(file: Path) -> Literal["video", "array"]:
@@ -97,34 +81,29 @@ def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ..
   return np.array([index[names[0]] for names in parts], np.int32), tuple(tops)
 
 
-def frame_series(files: Sequence[Path]) -> FrameSeries:
-  """Distinguishes the single frames of a clip from strips, by the shape of one image and by their names.
+def _split_frames(files: list[Path]) -> tuple[list[Path], list[Path], str]:
+  """Splits the images of a folder into the ordered frames of one clip and others, such as strips.
 
-  Single frames are numbered: their names differ in exactly one number, which gives their order.
-
-  Args:
-    files: images of one folder.
+  Frames are no strips, and their names differ in exactly one number. The third result says why images that look like
+  single frames are not a clip.
   """
   numbered = [file for file in files if re.search(r"\d", file.stem)]
   if len(numbered) < 2 or _holds_strips(numbered):
-    return FrameSeries([], list(files), "")
+    return [], files, ""
   others = [file for file in files if file not in set(numbered)]
   patterns = sorted({re.sub(r"\d+", "#", file.name) for file in numbered})
   if len(patterns) > 1:
-    problem = f"images named {patterns[0]} and {patterns[1]}; give each clip a folder of its own"
-    return FrameSeries([], others, problem)
+    return [], others, f"images named {patterns[0]} and {patterns[1]}; give each clip a folder of its own"
   numbers = np.array([[int(number) for number in re.findall(r"\d+", file.name)] for file in numbered], dtype=object)
   varying = [column for column in numbers.T if len(set(column)) > 1]
   if len(varying) != 1 or len(set(varying[0])) != len(numbered):
-    return FrameSeries(
-      [], others, f"images named {patterns[0]} do not differ in exactly one number; number the frames of one clip"
-    )
+    return [], others, f"images named {patterns[0]} do not differ in exactly one number; number the frames of one clip"
   pairs = list(itertools.pairwise(sorted(varying[0])))
   step = min(after - before for before, after in pairs)
   gaps = [before for before, after in pairs if after - before != step]
   if gaps:
-    return FrameSeries([], others, f"the frame after number {gaps[0]} is missing")
-  return FrameSeries([file for _, file in sorted(zip(varying[0], numbered, strict=True))], others, "")
+    return [], others, f"the frame after number {gaps[0]} is missing"
+  return [file for _, file in sorted(zip(varying[0], numbered, strict=True))], others, ""
 
 
 def _holds_strips(files: Sequence[Path]) -> bool:
