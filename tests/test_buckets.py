@@ -40,7 +40,7 @@ def test_local_paths_stay_what_they_are():
   ["s3://bucket/run", "az://bucket/run", "gs:/bucket/run", "gs:///run", "https://storage/run", "file:///tmp/run"],
 )
 def test_other_urls_and_mangled_ones_are_refused(text):
-  with pytest.raises(UserError, match="cannot be used: give a local path or gs://BUCKET/NAME"):
+  with pytest.raises(UserError, match="is not supported; use a local path or gs://BUCKET/NAME"):
     buckets.user_path(text)
   with pytest.raises(UserError, match=r"--out=.* must be a local path"):
     buckets.local_path(text, "--out")
@@ -92,17 +92,17 @@ def test_fields_of_a_config_and_arguments_refuse_urls(bucket, vidgen, repository
   assert message.startswith(f"--config.part.paths={bucket}/x must be a local path")
   config = f"--config={repository}/experiments/trivd_shape_motion.py:smoke"
   words = ["train", config, f"--workdir={bucket}/run"]
-  message = f"--config.data.data_dir={bucket}/data must be a local path; only runs may lie in a bucket"
+  message = f"--config.data.data_dir={bucket}/data must be a local path; only runs can be in a bucket"
   assert message in vidgen(*words, f"--config.data.data_dir={bucket}/data")
   assert vidgen("data", "build", f"{bucket}/data").startswith(f"{bucket}/data must be a local path")
 
 
 def test_a_bucket_that_is_not_there_is_told(storage, vidgen, tmp_path):
   path = "gs://no-such-bucket/run"
-  with pytest.raises(UserError, match=r"no-such-bucket/run/config.json cannot be written: there is no such bucket"):
+  with pytest.raises(UserError, match=r"no-such-bucket/run/config.json cannot be written: the bucket does not exist"):
     workdirs.claim(path, _config())
   message = vidgen("export", f"--workdir={path}", f"--out={tmp_path / 'out'}")
-  assert message == f"--workdir={path} holds no config.json: no run was started there"
+  assert message == f"--workdir={path} has no config.json: no run was started there"
 
 
 def _config() -> configs.ExperimentConfig:
@@ -111,7 +111,7 @@ def _config() -> configs.ExperimentConfig:
 
 def test_a_bucket_that_refuses_is_told(storage, bucket):
   storage.fault = lambda request: 403
-  with pytest.raises(UserError, match=r"config.json cannot be read: Forbidden: .*; check the bucket's name and rights"):
+  with pytest.raises(UserError, match=r"config.json cannot be read: Forbidden: .*; check its name and permissions"):
     workdirs.claim(f"{bucket}/run", _config())
 
 
@@ -134,7 +134,7 @@ def test_files_appear_whole_or_not_at_all(storage, bucket):
 
 
 def _write_folder(url, text, **options):
-  with files.written_whole_folder(url, marker="index.json", **options) as folder:
+  with files.atomic_write_dir(url, marker="index.json", **options) as folder:
     (folder / "index.json").write_text(text)
     (folder / "z").mkdir()
     (folder / "z" / "part").write_text(text)
@@ -151,7 +151,7 @@ def test_a_folder_gets_its_marker_last_and_is_replaced_only_if_told_to(storage, 
   _write_folder(url, "second", overwrite=True)
   assert _objects(storage, bucket) == {"out/index.json": b"second", "out/z/part": b"second"}
   storage.put(bucket.removeprefix("gs://"), "other/file", b"")
-  with pytest.raises(UserError, match="is not of this command's making"):
+  with pytest.raises(UserError, match="this command did not write it"):
     _write_folder(f"{bucket}/other", "third", overwrite=True)
 
 
@@ -167,15 +167,15 @@ def test_a_second_training_is_warned_of_the_first(storage, bucket, caplog):
   with workdirs.exclusive(url):
     first = _objects(storage, bucket)[name]
     with caplog.at_level(logging.WARNING), workdirs.exclusive(url):
-      assert "locks nothing" in caplog.text
-      assert f"{first.decode()} did, and still does or was killed" in caplog.text
+      assert "does not lock" in caplog.text
+      assert f"{first.decode()} started, and is running or was killed" in caplog.text
       _objects(storage, bucket)[name] = b"a third one"
     assert _objects(storage, bucket)[name] == b"a third one"
     _objects(storage, bucket)[name] = first
   assert name not in _objects(storage, bucket)
   caplog.clear()
   with workdirs.exclusive(url):
-    assert caplog.text.count("locks nothing") == 1
+    assert caplog.text.count("does not lock") == 1
     assert "was killed" not in caplog.text
 
 

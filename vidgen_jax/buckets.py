@@ -1,6 +1,6 @@
-"""Paths as users write them: of this machine's file systems, or `gs://BUCKET/...`. The only module that knows gcsfs.
+"""Local paths and `gs://BUCKET/...` paths. The only module that uses gcsfs.
 
-A bucket holds objects, each written whole: it has no append, no rename, no links, no locks, and folders only by name.
+A bucket holds objects that are written as a whole: no append, no rename, no links, no locks; folders are name prefixes.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import mimetypes
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from etils import epath
@@ -17,72 +17,61 @@ from etils import epath
 from vidgen_jax.errors import UserError
 
 AnyPath = pathlib.Path | epath.Path
-"""A local path, or one in a bucket; both have pathlib's methods."""
+"""A local path, or a path in a bucket; both have pathlib's methods."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 
 
 def is_url(text: str) -> bool:
-  """Whether it has a scheme, as gs://bucket/run has; also if a slash was lost, as in gs:/bucket/run."""
+  """Whether a text has a scheme such as gs://bucket/run; also with one slash, as in gs:/bucket/run."""
   return _SCHEME.match(text) is not None
 
 
 def user_path(path: str | os.PathLike[str]) -> AnyPath:
-  """A path that a user gave, or one below it: the one way in which workdirs become paths.
-
-  Args:
-    path: local, or gs://BUCKET/NAME.
-
-  Returns:
-    `pathlib.Path` where it is local, `epath.Path` where it lies in a bucket.
+  """Converts a path from the user: `pathlib.Path` for a local path, `epath.Path` for gs://BUCKET/NAME.
 
   Raises:
-    UserError: for a URL of another kind, or if gcsfs is not installed and needed.
+    UserError: for another kind of URL, or if gcsfs is needed and not installed.
   """
   text = os.fspath(path)
   if not is_url(text):
     return pathlib.Path(path)
   if not re.match(r"gs://[^/]+(/|$)", text):
-    raise UserError(f"{text} cannot be used: give a local path or gs://BUCKET/NAME, the one kind of URL that is known")
+    raise UserError(f"{text} is not supported; use a local path or gs://BUCKET/NAME")
   _filesystem(text)
   return epath.Path(text)
 
 
 def local_path(path: str | os.PathLike[str], flag: str) -> pathlib.Path:
-  """A path that a user gave and that must be local.
+  """Converts a path from the user that must be local.
 
   Args:
-    path: as it was given.
-    flag: that gave it, for the message; '' for an argument without one.
+    path: path from the user.
+    flag: flag that set the path, for the message; '' for a positional argument.
 
   Raises:
-    UserError: if it is a URL.
+    UserError: if the path is a URL.
   """
   text = os.fspath(path)
   if is_url(text):
-    raise UserError(
-      f"{flag}{'=' if flag else ''}{text} must be a local path; only runs may lie in a bucket: copy or mount the rest"
-    )
+    raise UserError(f"{flag}{'=' if flag else ''}{text} must be a local path; only runs can be in a bucket")
   return pathlib.Path(path)
 
 
 def is_bucket(path: str | os.PathLike[str]) -> bool:
-  """Whether a path, which `user_path` accepts, lies in a bucket."""
+  """Whether a path that `user_path` accepts is in a bucket."""
   return is_url(os.fspath(path))
 
 
 @contextlib.contextmanager
-def bucket_errors(path: str | os.PathLike[str], *, what: str = "written") -> Iterator[None]:
-  """Turns what a bucket answers, or that it does not, into a `UserError`.
+def bucket_errors(path: str | os.PathLike[str], *, what: str = "written") -> Generator[None]:
+  """Converts errors of a bucket within its block to a `UserError` with the path and the reason.
 
-  gcsfs has tried for about a minute by then, unless the answer was final.
+  gcsfs retries for about a minute before it raises a temporary error.
 
   Args:
-    path: in the bucket.
-    what: was to be done: 'written', 'read'.
-
-  Raises:
-    UserError: naming the path and the reason.
+    path: path in the bucket.
+    what: failed operation for the message: 'written' or 'read'.
   """
   import aiohttp
   import gcsfs.retry
@@ -96,16 +85,16 @@ def bucket_errors(path: str | os.PathLike[str], *, what: str = "written") -> Ite
   try:
     yield
   except failures as error:
-    reason = "there is no such bucket" if isinstance(error, FileNotFoundError) else str(error).strip()
+    reason = "the bucket does not exist" if isinstance(error, FileNotFoundError) else str(error).strip()
     reason = " ".join((reason or type(error).__name__).split())[:300]
-    raise UserError(f"{os.fspath(path)} cannot be {what}: {reason}; check the bucket's name and rights") from error
+    raise UserError(f"{os.fspath(path)} cannot be {what}: {reason}; check its name and permissions") from error
 
 
 def read_text(path: AnyPath) -> str | None:
-  """The text of a small file; None if there is none.
+  """The text of a small file; None if it does not exist.
 
   Raises:
-    UserError: if a bucket does not answer, or refuses.
+    UserError: if the bucket cannot be read.
     OSError: if a local file cannot be read.
   """
   try:
@@ -120,27 +109,27 @@ def read_text(path: AnyPath) -> str | None:
 
 
 def upload(source: pathlib.Path, target: epath.Path) -> None:
-  """Copies a local file into a bucket, where it appears whole.
+  """Uploads a local file to a bucket, atomically.
 
   Raises:
-    UserError: if it cannot be written.
+    UserError: if the bucket cannot be written.
   """
   with bucket_errors(target):
-    # Read at once: a file of metrics may grow meanwhile.
+    # Read as a whole, because a file of metrics may grow during the upload.
     kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
     _filesystem(target).pipe_file(os.fspath(target), source.read_bytes(), content_type=kind)
 
 
 def upload_folder(source: pathlib.Path, target: epath.Path, *, last: str = "") -> None:
-  """Copies a local folder's files into a bucket.
+  """Uploads the files of a local folder to a bucket.
 
   Args:
-    source: the folder.
-    target: where its files go.
-    last: name of the file that says that all others are there.
+    source: local folder.
+    target: folder in the bucket.
+    last: name of the file that marks the upload as complete; uploaded last.
 
   Raises:
-    UserError: if one cannot be written.
+    UserError: if the bucket cannot be written.
   """
   files = sorted(path for path in source.rglob("*") if path.is_file())
   for path in sorted(files, key=lambda path: path == source / last):
@@ -148,32 +137,32 @@ def upload_folder(source: pathlib.Path, target: epath.Path, *, last: str = "") -
 
 
 def names(folder: epath.Path) -> set[str]:
-  """The names of all objects below a folder, without its own."""
+  """Names of all objects in a folder and its subfolders, relative to the folder."""
   prefix = os.fspath(folder).removeprefix("gs://") + "/"
   with bucket_errors(folder, what="read"):
     return {name.removeprefix(prefix) for name in _filesystem(folder).find(prefix) if name.startswith(prefix)}
 
 
 def copy_folder(source: epath.Path, target: epath.Path, *, last: str = "") -> bool:
-  """Copies a folder within its bucket; its content does not come through this machine.
+  """Copies a folder within its bucket, without a download.
 
   Args:
-    source: the folder.
-    target: where its objects go.
-    last: name of the object that says that all others are there.
+    source: folder to copy.
+    target: new folder.
+    last: name of the object that marks the copy as complete; copied last.
 
   Returns:
-    False if an object went in the meantime.
+    False if an object was deleted during the copy.
 
   Raises:
-    UserError: if it cannot be copied.
+    UserError: if the bucket cannot be written.
   """
   ordered = sorted(names(source), key=lambda name: (name == last, name))
   return all(copy_file(source / name, target / name) for name in ordered)
 
 
 def copy_file(source: epath.Path, target: epath.Path) -> bool:
-  """Copies one object within its bucket, as `copy_folder` does."""
+  """Copies an object within its bucket; False if it does not exist."""
   with bucket_errors(target):
     try:
       _filesystem(source).cp_file(os.fspath(source), os.fspath(target))
@@ -183,21 +172,22 @@ def copy_file(source: epath.Path, target: epath.Path) -> bool:
 
 
 def delete_folder(folder: epath.Path) -> None:
-  """Deletes everything below a folder, if there is anything.
+  """Deletes a folder if it exists.
 
   Raises:
-    UserError: if it cannot be deleted.
+    UserError: if the folder cannot be deleted.
   """
   with bucket_errors(folder), contextlib.suppress(FileNotFoundError):
     _filesystem(folder).rm(os.fspath(folder), recursive=True)
 
 
 def _filesystem(path: str | os.PathLike[str]) -> Any:
-  """The client, the same that epath and with it orbax use."""
+  """The client that epath and orbax use too."""
   if importlib.util.find_spec("gcsfs") is None:
     raise UserError(f"{os.fspath(path)} needs gcsfs: install vidgen_jax with the extra [gcs], or `pip install gcsfs`")
   import fsspec
+  import fsspec.config
 
-  # What was listed once must not hide what other processes have written since then.
+  # A cached listing would hide objects that other processes wrote later.
   fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
   return fsspec.filesystem("gcs", finalize_on_close=True)

@@ -1,20 +1,20 @@
-"""The exceptions that are shown as a single line, without a traceback: somebody can mend this."""
+"""Exceptions that the command line prints as one line, without a traceback."""
 
 import os
 
 
 class UserError(Exception):
-  """A mistake in a flag, a config field, a file or a data set.
+  """An error in a flag, a config field, a file or a data set, which the user can correct.
 
-  The message is one line, names the field or file, and says what to do. The command line prints it and exits with
-  status 2; nothing half-written is left behind.
+  The message is one line that names the field or file and says what to do. The command line exits with status 2 and
+  leaves no partially written file.
   """
 
   exit_status = 2
-  """Of the command."""
+  """Exit status of the command."""
 
 
 class RetryableError(UserError):
-  """Nobody's mistake: the same command, given again, will most likely go on."""
+  """A temporary failure: the same command is likely to succeed when it is started again."""
 
   exit_status = os.EX_TEMPFAIL

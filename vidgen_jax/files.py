@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and disk errors in one line."""
+"""Atomic writes of files and folders, lock files, and one-line disk errors."""
 
 import contextlib
 import datetime
@@ -10,10 +10,11 @@ import pathlib
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from absl import logging
+from etils import epath
 
 from vidgen_jax import buckets
 from vidgen_jax.buckets import AnyPath, is_bucket, local_path, user_path
@@ -23,16 +24,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-  """Turns an `OSError` of its block into a `UserError` that names the file.
-
-  Args:
-    path: the file that is written.
-
-  Raises:
-    UserError: in place of an OSError (read-only folder, full disk, a file where a folder should be, ...), or of what a
-      bucket answers.
-  """
+def disk_errors(path: str | os.PathLike[str]) -> Generator[None]:
+  """Converts an `OSError` of its block, or a bucket's error, to a `UserError` that names the file `path`."""
   if is_bucket(path):
     with buckets.bucket_errors(path):
       yield
@@ -45,14 +38,14 @@ def disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_writable(path: str | os.PathLike[str], flag: str) -> None:
-  """Checks that a file can be written, before minutes are spent on what it shall hold.
+  """Checks that a file can be written, before its content is computed.
 
   Args:
-    path: of the file; its folder may be missing.
-    flag: that gave it, for the message.
+    path: path of the file; its folder may be missing.
+    flag: flag that set the path, for the message.
 
   Raises:
-    UserError: if it cannot.
+    UserError: if the file cannot be written.
   """
   path = local_path(path, flag)
   folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -61,21 +54,22 @@ def check_writable(path: str | os.PathLike[str], flag: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike[str], *, held: str) -> Iterator[None]:
-  """Holds a lock file for its block; the system lets go of it however the process ends.
+def locked(path: str | os.PathLike[str], *, held: str) -> Generator[None]:
+  """Holds a lock file for its block; the operating system releases it when the process ends.
 
-  Where the file system has no locks, as some that stand for buckets, a warning is logged and nothing is held. In a
-  bucket the file is there as long as the block runs, so that the warning can tell who else may be at work.
+  On file systems without locks it logs a warning and holds nothing. In a bucket it holds nothing either, but the file
+  exists while the block runs, so that a second process can log who else may be writing.
 
   Args:
-    path: the file; its folder exists. It stays (not in a bucket), and names its last holder.
-    held: says what it means that another process holds it, and what to do.
+    path: lock file in an existing folder. A local file stays and names its last holder.
+    held: error message for the case that another process holds the lock: what that means and what to do.
 
   Raises:
-    UserError: if another process holds it, naming that process and its host.
+    UserError: if another process holds the lock; names the process and its host.
     OSError: if the file cannot be written.
   """
-  if is_bucket(path := user_path(path)):
+  path = user_path(path)
+  if not isinstance(path, pathlib.Path):
     with _announced(path):
       yield
     return
@@ -88,7 +82,9 @@ def locked(path: str | os.PathLike[str], *, held: str) -> Iterator[None]:
     except OSError as error:
       if error.errno not in _NO_LOCKS:
         raise
-      logging.warning("%s cannot be locked (%s): see to it that no other process works there", path, error.strerror)
+      logging.warning(
+        "%s cannot be locked (%s); make sure that no other process uses this folder", path, error.strerror
+      )
     lock.truncate(0)
     lock.write(_this_process() + "\n")
     lock.flush()
@@ -100,11 +96,10 @@ def _this_process() -> str:
 
 
 @contextlib.contextmanager
-def _announced(path: AnyPath) -> Iterator[None]:
-  """Names this process in an object while its block runs; warns, with the name of another one that is found there."""
+def _announced(path: epath.Path) -> Generator[None]:
   holder = (buckets.read_text(path) or "").strip()
-  found = f": {holder} did, and still does or was killed" if holder else ""
-  logging.warning("%s locks nothing: see to it that no other process works there%s", path, found)
+  found = f" ({holder} started, and is running or was killed)" if holder else ""
+  logging.warning("%s does not lock; no other process may use this folder%s", path, found)
   own = f"{_this_process()} since {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
   _write(path, own)
   try:
@@ -121,15 +116,15 @@ def _write(path: AnyPath, text: str) -> None:
 
 
 def append_text(path: str | os.PathLike[str], text: str) -> None:
-  """Appends to a file, which is created with its folder if need be.
+  """Appends to a file; creates it and its folder if they are missing.
 
-  In a bucket the whole file is read and written anew: of two processes that do so at once, one may lose its text.
+  In a bucket the whole file is rewritten: if two processes append at the same time, one text may be lost.
 
   Raises:
-    UserError: if it cannot be written.
+    UserError: if the file cannot be written.
   """
   path = user_path(path)
-  if is_bucket(path):
+  if not isinstance(path, pathlib.Path):
     _write(path, (buckets.read_text(path) or "") + text)
     return
   with disk_errors(path):
@@ -139,22 +134,17 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-  """Gives a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
-
-  The folder is created. The temporary name keeps the suffix, from which Pillow tells the format.
+def atomic_write(path: str | os.PathLike[str]) -> Generator[pathlib.Path]:
+  """Writes a file atomically: yields a temporary path, which is renamed to `path` on success and removed on failure.
 
   Args:
-    path: the file that is to appear. If it lies in a bucket, the temporary one is local, and is uploaded.
-
-  Yields:
-    The path to write to.
+    path: final path, local or in a bucket; its folder is created. The temporary path is local and has the same suffix.
 
   Raises:
-    UserError: if the disk does not allow it.
+    UserError: if the file cannot be written.
   """
   path = user_path(path)
-  if is_bucket(path):
+  if not isinstance(path, pathlib.Path):
     with tempfile.TemporaryDirectory() as folder:
       yield pathlib.Path(folder) / path.name
       buckets.upload(pathlib.Path(folder) / path.name, path)
@@ -166,7 +156,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
       yield temporary
       temporary.replace(path)
     finally:
-      # After the rename there is nothing left to remove; and a full or read-only disk must not hide the first error.
+      # Fails after the rename, and on a full or read-only disk, whose first error must not be hidden.
       with contextlib.suppress(OSError):
         temporary.unlink()
 
@@ -182,23 +172,19 @@ def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write_dir(path: str | os.PathLike[str], *, overwrite: bool, marker: str) -> Iterator[pathlib.Path]:
-  """Gives a temporary folder beside `path`; on success it is renamed to `path`, on failure removed.
+def atomic_write_dir(path: str | os.PathLike[str], *, overwrite: bool, marker: str) -> Generator[pathlib.Path]:
+  """Writes a folder atomically: yields a temporary folder, renamed to `path` on success and removed on failure.
 
   Args:
-    path: the folder that is to appear. An empty folder of that name is replaced. If it lies in a bucket, the temporary
-      one is local, and is uploaded, `marker` last.
-    overwrite: whether a folder that holds something may be replaced, if it holds `marker` too.
-    marker: a file by which a folder of the same kind is told from others, which are never replaced.
-
-  Yields:
-    The folder to write to.
+    path: final folder, local or in a bucket (uploaded, `marker` last). An empty folder is replaced.
+    overwrite: whether a non-empty folder that contains `marker` may be replaced.
+    marker: name of a file that identifies folders of this kind; other folders are never replaced.
 
   Raises:
-    UserError: if there is a folder that must not be replaced, or the disk does not allow it.
+    UserError: if there is a folder that must not be replaced, or the folder cannot be written.
   """
   path = user_path(path)
-  if is_bucket(path):
+  if not isinstance(path, pathlib.Path):
     _refuse_replacing(path, overwrite=overwrite, marker=marker)
     with tempfile.TemporaryDirectory() as folder:
       yield pathlib.Path(folder)
@@ -225,16 +211,16 @@ def atomic_write_dir(path: str | os.PathLike[str], *, overwrite: bool, marker: s
 
 
 @contextlib.contextmanager
-def staged_upload_dir(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-  """Gives a local folder for files that libraries write in their own way: `path` itself, if it is local.
+def staged_upload_dir(path: str | os.PathLike[str]) -> Generator[pathlib.Path]:
+  """Yields a local folder for libraries that write files: `path`, or a temporary folder if `path` is in a bucket.
 
-  For a bucket it is a temporary one, whose files are uploaded at the end, also after an error.
+  Files of a temporary folder are uploaded at the end, also after an error.
 
   Raises:
     UserError: if the bucket cannot be written.
   """
   path = user_path(path)
-  if not is_bucket(path):
+  if isinstance(path, pathlib.Path):
     yield path
     return
   with tempfile.TemporaryDirectory() as folder:
@@ -245,7 +231,7 @@ def staged_upload_dir(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def _refuse_replacing(path: AnyPath, *, overwrite: bool, marker: str) -> None:
-  if is_bucket(path):
+  if not isinstance(path, pathlib.Path):
     found = buckets.names(path)
     is_free, is_own = not found, marker in found
   else:
@@ -254,6 +240,6 @@ def _refuse_replacing(path: AnyPath, *, overwrite: bool, marker: str) -> None:
   if is_free:
     return
   if not is_own:
-    raise UserError(f"{path} exists and is not of this command's making (it holds no {marker}); choose another folder")
+    raise UserError(f"{path} exists without {marker}, so this command did not write it; choose another folder")
   if not overwrite:
     raise UserError(f"{path} exists; choose another folder or replace it with --overwrite")

@@ -1,4 +1,4 @@
-"""Aliases that signatures use for the arrays that travel through the package."""
+"""Type aliases of the arrays in signatures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import jax
 
 Params = Mapping[str, Any]
-"""The `params` collection of one network."""
+"""`params` collection of one network."""
 
 Variables = Mapping[str, Any]
 """Every other collection of one network: {'batch_stats': ..., 'spectral_stats': ...}; {} where stateless."""
 
 Batch = Mapping[str, jax.Array]
-"""'label': int32[..., B], and 'video': uint8[..., B, T, H, W, C], whole clips, or 'given': uint8[..., B, G, H, W, C],
-the conditioning frames of clips to be made; a leading axis K where micro-batches are stacked."""
+"""'label': int32[..., B] and either 'video': uint8[..., B, T, H, W, C], whole clips, or 'conditioning':
+uint8[..., B, G, H, W, C], the conditioning frames. Stacked micro-batches have a leading axis K."""
 
 Metrics = dict[str, jax.Array]
 """Scalars by name."""

@@ -35,5 +35,5 @@ def test_warmup_uses_the_smaller_decay():
 
 
 def test_a_decay_that_is_no_average_is_refused():
-  with pytest.raises(UserError, match=r"ema\.decay=2\.0 must lie in \[0, 1\]"):
+  with pytest.raises(UserError, match=r"ema\.decay=2\.0 must be in \[0, 1\]"):
     EmaConfig(decay=2.0)

@@ -36,7 +36,7 @@ def test_clipping_scales_the_gradient_down_to_the_norm():
     ({"learning_rate": -1.0}, "learning_rate=-1.0 must be 0 or more"),
     ({"learning_rate": math.nan}, "learning_rate=nan must be 0 or more"),
     ({"learning_rate": 1.0, "warmup_steps": -5}, "warmup_steps=-5 must be 0 or more"),
-    ({"learning_rate": 1.0, "b2": 1.0}, r"b2=1.0 must lie in \[0, 1\)"),
+    ({"learning_rate": 1.0, "b2": 1.0}, r"b2=1.0 must be in \[0, 1\)"),
   ],
 )
 def test_settings_that_cannot_train_are_refused(changes, message):

@@ -93,5 +93,5 @@ def test_frames_are_drawn_uniformly_in_order_and_without_repetition():
 def test_all_frames_or_too_many():
   clips = _addresses(2, 3, 2, 2)
   np.testing.assert_array_equal(resampling.random_frames(jax.random.key(0), clips, 3), clips)
-  with pytest.raises(ValueError, match="4 different frames from clips of 3"):
+  with pytest.raises(ValueError, match="4 distinct frames from clips of 3"):
     resampling.random_frames(jax.random.key(0), clips, 4)

@@ -1,4 +1,4 @@
-"""Checksums of arrays, however they lie on devices: a state that came back from a disk is the one that was saved."""
+"""Sharding-independent checksums of arrays: detect a restored state that differs from the saved one."""
 
 import jax
 import jax.numpy as jnp
@@ -7,29 +7,28 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
-_ODD = 2_654_435_761
-"""Knuth's multiplicative hash: 2^32 over the golden ratio."""
+_ODD = 2_654_435_761  # Knuth's multiplicative hash: 2^32 over the golden ratio.
 
 
 def checksums(tree: jax.Array | object) -> dict[str, int]:
-  """A number of 32 bits for every array of a tree, computed where the arrays are.
+  """A 32-bit checksum of every array, computed on the devices that hold it.
 
-  The sum, modulo 2^32, of every value's bits times an odd number that depends on its place. One flipped bit always
-  changes it, as do values that have changed places but for one in about 2^32. It is the same for every sharding. To be
-  called by all processes that hold the arrays.
+  The checksum is the sum modulo 2^32 of each value's bits times an odd number derived from its index. A single flipped
+  bit always changes it; swapped values go unnoticed once in about 2^32. All processes that hold the arrays must call
+  this function.
 
   Args:
-    tree: of arrays of 1, 2 or 4 bytes a value, or of keys.
+    tree: pytree of arrays with 1, 2 or 4 bytes per value, or of PRNG keys.
 
   Returns:
-    {path in the tree: checksum}.
+    {path in the tree: checksum}, equal for every sharding.
   """
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   shardings = [x.sharding for _, x in leaves if isinstance(x, jax.Array)]
   meshes = [sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)]
-  # Of several processes, each must be able to read the result.
-  everywhere = NamedSharding(meshes[0], PartitionSpec()) if meshes else None
-  values = jax.jit(_checksums, out_shardings=everywhere)([x for _, x in leaves])
+  # Replicated, so that every process can read the result.
+  replicated = NamedSharding(meshes[0], PartitionSpec()) if meshes else None
+  values = jax.jit(_checksums, out_shardings=replicated)([x for _, x in leaves])
   names = [jax.tree_util.keystr(path) for path, _ in leaves]
   return dict(zip(names, np.asarray(values).tolist(), strict=True))
 
@@ -43,7 +42,7 @@ def _checksum(x: jax.Array) -> jax.Array:
     x = jax.random.key_data(x)
   x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else x
   words = lax.bitcast_convert_type(x, _WORDS[x.dtype.itemsize]).astype(jnp.uint32)
-  place = jnp.zeros(words.shape, jnp.uint32)
+  index = jnp.zeros(words.shape, jnp.uint32)
   for axis, length in enumerate(words.shape):
-    place = place * jnp.uint32(length) + lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-  return jnp.sum(words * (place * jnp.uint32(_ODD) | jnp.uint32(1)), dtype=jnp.uint32)
+    index = index * jnp.uint32(length) + lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+  return jnp.sum(words * (index * jnp.uint32(_ODD) | jnp.uint32(1)), dtype=jnp.uint32)

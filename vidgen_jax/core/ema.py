@@ -11,12 +11,13 @@ from vidgen_jax.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class EmaConfig:
-  """How weights are averaged.
+  """Exponential moving average (EMA) of the weights.
 
   Attributes:
-    decay: weight of the old average.
-    start_step: until this many train steps are completed the average equals the live weights (TrIVD-GAN-FP: 20,000).
-    warmup: uses min(decay, (1 + n) / (10 + n)) after n averaged steps, for short runs.
+    decay: weight of the old average, in [0, 1].
+    start_step: number of completed train steps up to which the EMA equals the live weights (TrIVD-GAN-FP: 20,000).
+    warmup: whether the decay grows as min(decay, (1 + n) / (10 + n)) with the number n of averaged steps; for short
+      runs.
   """
 
   decay: float = 0.9999
@@ -24,23 +25,22 @@ class EmaConfig:
   warmup: bool = False
 
   def __post_init__(self) -> None:
-    """Raises UserError for a decay that does not average."""
     if not 0 <= self.decay <= 1:
-      raise UserError(f"ema.decay={self.decay} must lie in [0, 1]")
+      raise UserError(f"ema.decay={self.decay} must be in [0, 1]")
 
 
 def update_ema(ema: Nets, nets: Nets, step: jax.Array, config: EmaConfig) -> Nets:
-  """Moves the averages one step on.
+  """Updates the averages after a train step.
 
   Args:
     ema: averages after `step - 1` train steps.
-    nets: live nets after `step` train steps; a superset of ema's names.
-    step: int32[], completed train steps, at least 1.
-    config: decay and start.
+    nets: live nets after `step` train steps; contains every net of `ema`.
+    step: int32[], number of completed train steps, at least 1.
+    config: decay and start step.
 
   Returns:
-    Averages with the live nets' other variables (spectral vectors, batch statistics), which are not averaged:
-    evaluation replaces them by standing statistics.
+    Averaged parameters with the live nets' other variables. Spectral vectors and batch statistics are not averaged;
+    evaluation replaces batch statistics by standing statistics.
   """
   since_start = (step - config.start_step).astype(jnp.float32)
   decay = jnp.float32(config.decay)

@@ -1,8 +1,9 @@
-"""Optimizers and learning rates from plain settings."""
+"""Adam and its learning rate, built from configuration."""
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import optax
 
@@ -11,15 +12,15 @@ from vidgen_jax.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig:
-  """Adam with a learning rate that may be warmed up.
+  """Adam with an optional linear warm-up of the learning rate.
 
   Attributes:
-    learning_rate: after the warm-up.
-    warmup_steps: train steps over which the rate grows linearly from zero; 0 for none.
-    b1: decay of the first moment.
-    b2: decay of the second moment.
-    eps: added to the root of the second moment.
-    clip_norm: gradients are scaled down to this global norm; 0 for no clipping.
+    learning_rate: learning rate after the warm-up.
+    warmup_steps: number of train steps over which the rate grows linearly from zero; 0 disables the warm-up.
+    b1: decay of the first moment, in [0, 1).
+    b2: decay of the second moment, in [0, 1).
+    eps: term added to the root of the second moment.
+    clip_norm: maximum global norm of the gradients; 0 disables clipping.
   """
 
   learning_rate: float
@@ -30,17 +31,16 @@ class AdamConfig:
   clip_norm: float = 0.0
 
   def __post_init__(self) -> None:
-    """Raises UserError for values that could not train."""
     for name in ("learning_rate", "warmup_steps", "eps", "clip_norm"):
       if not 0 <= getattr(self, name) < math.inf:
         raise UserError(f"Adam's {name}={getattr(self, name)} must be 0 or more")
     for name in ("b1", "b2"):
       if not 0 <= getattr(self, name) < 1:
-        raise UserError(f"Adam's {name}={getattr(self, name)} must lie in [0, 1)")
+        raise UserError(f"Adam's {name}={getattr(self, name)} must be in [0, 1)")
 
 
 def make_optimizer(config: AdamConfig) -> optax.GradientTransformation:
-  """Adam's direction, without the learning rate and its sign (see `Update.learning_rate`)."""
+  """Adam without the learning rate and the sign, which `Update` applies."""
   adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
 
@@ -48,25 +48,24 @@ def make_optimizer(config: AdamConfig) -> optax.GradientTransformation:
 def scale_networks(
   optimizer: optax.GradientTransformation, factors: Mapping[str, float]
 ) -> optax.GradientTransformation:
-  """The same optimizer, whose steps of some networks are scaled: their learning rates in units of the others'.
+  """Scales the steps of some networks, which gives each its own learning rate.
 
   Args:
-    optimizer: of parameters by network.
-    factors: by network; those that are not named keep theirs.
+    optimizer: optimizer of a dictionary of parameters by network name.
+    factors: multiples of the learning rate by network name; 1 where missing.
   """
 
-  def update(
-    gradients: optax.Updates, state: optax.OptState, params: optax.Params | None = None
-  ) -> tuple[optax.Updates, optax.OptState]:
-    directions, state = optimizer.update(gradients, state, params)
-    scaled = {name: optax.tree.scale(factors.get(name, 1.0), direction) for name, direction in directions.items()}
+  def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+    directions, state = optimizer.update(updates, state, params)
+    by_name: Any = directions
+    scaled = {name: optax.tree.scale(factors.get(name, 1.0), direction) for name, direction in by_name.items()}
     return scaled, state
 
   return optax.GradientTransformation(optimizer.init, update)
 
 
 def make_learning_rate(config: AdamConfig) -> Callable[[int], float]:
-  """The learning rate of a train step, given the number of completed ones."""
+  """A function from the number of completed train steps to the learning rate of the next step."""
 
   def learning_rate(step: int) -> float:
     if step < config.warmup_steps:

@@ -1,4 +1,4 @@
-"""The state of a training run: arrays only."""
+"""Training state: arrays only."""
 
 import flax.struct
 import jax
@@ -7,18 +7,17 @@ import optax
 from vidgen_jax.types import Params, PRNGKey, Variables
 
 
-@flax.struct.dataclass
-class NetState:
-  """One network."""
+class NetState(flax.struct.PyTreeNode):
+  """State of one network."""
 
   params: Params
-  """What is trained."""
+  """Trained parameters."""
   variables: Variables
   """Every other collection: {'batch_stats': ..., 'spectral_stats': ...}; {} where stateless."""
 
   @property
   def collections(self) -> dict[str, Params]:
-    """All collections, as `module.apply` takes them."""
+    """All collections, in the form that `module.apply` takes."""
     return {"params": self.params, **self.variables}
 
 
@@ -26,17 +25,16 @@ Nets = dict[str, NetState]
 """Networks by name: 'generator', 'frame_disc', ..."""
 
 
-@flax.struct.dataclass
-class TrainState:
-  """Everything that a checkpoint must hold to continue bitwise."""
+class TrainState(flax.struct.PyTreeNode):
+  """Everything that a checkpoint stores for a bitwise resume."""
 
   step: jax.Array
-  """int32[], completed train steps."""
+  """int32[], number of completed train steps."""
   key: PRNGKey
-  """The root key; folded with the step and the update, never split in place."""
+  """Root key; folded with the step and the update, never split in place."""
   nets: Nets
   """Live networks."""
   opt_states: dict[str, optax.OptState]
-  """By update name, the union over all phases, so that the checkpoint layout never changes."""
+  """Optimizer states by update name, over all phases, so that the checkpoint layout never changes."""
   ema: Nets
-  """Exponential moving averages of the parameters of some nets."""
+  """Nets with exponentially averaged parameters, for the names in `Algorithm.ema_nets`."""

@@ -1,7 +1,8 @@
-"""The train step: every update of a phase, one after the other."""
+"""The train step: all updates of a phase in order, then the EMA."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import flax.struct
 import jax
@@ -10,7 +11,7 @@ import optax
 from jax import lax
 
 from vidgen_jax.core.ema import EmaConfig, update_ema
-from vidgen_jax.core.state import Nets, NetState, TrainState
+from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.update import LossOutput, Update
 from vidgen_jax.ops import loops
 from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
@@ -18,12 +19,12 @@ from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
 
 @dataclass(frozen=True, kw_only=True)
 class StepConfig:
-  """How a train step is carried out.
+  """Execution of a train step.
 
   Attributes:
-    accumulate: parts into which a micro-batch is cut; their gradients are averaged before the optimizer steps. Batch
-      statistics and mixed-projection pairs then span a part instead of the whole micro-batch.
-    unroll: unrolls the loops over repeats and parts (for CPUs; see `RecurrentUnit.unroll`).
+    accumulate: number of parts of a micro-batch whose gradients are averaged before the optimizer step; saves memory.
+      Batch statistics and mixed-projection pairs then span one part instead of the micro-batch.
+    unroll: whether loops over repeats and parts are unrolled; faster on CPUs (see `vidgen_jax.ops.loops.scan`).
   """
 
   accumulate: int = 1
@@ -31,17 +32,17 @@ class StepConfig:
 
 
 Gather = Callable[[Nets], Nets]
-"""Tells the compiler to hold nets whole on every device while a loss is computed (see `Experiment.step_fn`)."""
+"""Constrains nets to be replicated while a loss is computed (see `Experiment.step_fn`)."""
 
 
 @flax.struct.dataclass
 class StepConstants:
-  """What a train step is given besides state and batch."""
+  """Inputs of a train step besides state and batch."""
 
   learning_rates: dict[str, jax.Array]
-  """float32[] by update name. No constants of the graph: a new rate must not compile it anew."""
+  """float32[] by update name; arguments of the compiled step, so that a new rate does not recompile it."""
   frozen: Nets
-  """Nets that losses use but nothing trains."""
+  """Nets that losses use and no update trains."""
 
 
 def train_step(
@@ -54,16 +55,16 @@ def train_step(
   config: StepConfig,
   gather: Gather = lambda nets: nets,
 ) -> tuple[TrainState, Metrics]:
-  """Runs all updates once, then moves the averages.
+  """Runs all updates once, then updates the EMA.
 
   Args:
-    state: before the step.
-    batch: micro-batches, stacked on the leading axis: video [K, B, T, H, W, C], label [K, B].
+    state: train state before the step.
+    batch: micro-batches stacked on the leading axis: video uint8 [K, B, T, H, W, C], label int32 [K, B].
     constants: learning rates and frozen nets.
-    updates: of the current phase, in order.
-    ema: of the averages.
-    config: of the loops.
-    gather: applied to the nets before a loss sees them.
+    updates: updates of the current phase, in order.
+    ema: settings of the EMA.
+    config: settings of the step.
+    gather: function applied to the nets before a loss uses them.
 
   Returns:
     (state after the step, metrics by '{update}/{name}', averaged over repeats).
@@ -108,7 +109,7 @@ def _apply_update(
   update: Update,
   nets: Nets,
   opt_state: optax.OptState,
-  frozen: Mapping[str, NetState],
+  frozen: Nets,
   batch: Batch,
   key: PRNGKey,
   step: jax.Array,
@@ -120,13 +121,13 @@ def _apply_update(
   grads, variables, metrics = _gradients(update, params, nets, frozen, batch, key, step, config, gather)
   directions, opt_state = update.optimizer.update(grads, opt_state, params)
   rate = -learning_rates[update.name]
-  params = optax.apply_updates(params, jax.tree.map(lambda d: rate * d, directions))
+  stepped: Any = optax.apply_updates(params, jax.tree.map(lambda d: rate * d, directions))
   metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
   nets = dict(nets)
   for name in update.refreshes:
     nets[name] = nets[name].replace(variables=variables[name])
   for name in update.trains:
-    nets[name] = nets[name].replace(params=params[name])
+    nets[name] = nets[name].replace(params=stepped[name])
   return nets, opt_state, metrics
 
 
@@ -134,14 +135,14 @@ def _gradients(
   update: Update,
   params: Mapping[str, Params],
   nets: Nets,
-  frozen: Mapping[str, NetState],
+  frozen: Nets,
   batch: Batch,
   key: PRNGKey,
   step: jax.Array,
   config: StepConfig,
   gather: Gather,
 ) -> tuple[Mapping[str, Params], Mapping[str, Mapping], Metrics]:
-  """Gradients, refreshed variables and metrics, averaged over the parts of the micro-batch."""
+  """Gradients and metrics averaged over the parts of the micro-batch, and the refreshed variables."""
   variables = {name: nets[name].variables for name in update.refreshes}
 
   def one_part(variables, part: Batch, key: PRNGKey):
@@ -159,14 +160,14 @@ def _gradients(
     return one_part(variables, batch, key)
 
   def split(x: jax.Array) -> jax.Array:
-    # Strided parts: every device keeps its own clips, so cutting the batch moves no data.
+    # Strided parts: every device keeps its own clips, so splitting the batch moves no data.
     parts = x.reshape(x.shape[0] // config.accumulate, config.accumulate, *x.shape[1:])
     return jnp.swapaxes(parts, 0, 1)
 
   def body(carry, inputs):
     (variables, total), (i, part) = carry, inputs
     grads, variables, metrics = one_part(variables, part, jax.random.fold_in(key, i))
-    # Summed, not stacked: gradients take room once.
+    # Summed, not stacked: only one copy of the gradients is kept.
     return (variables, jax.tree.map(jnp.add, total, grads)), metrics
 
   carry = (variables, jax.tree.map(jnp.zeros_like, params))

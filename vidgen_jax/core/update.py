@@ -1,28 +1,31 @@
-"""A GAN algorithm is data: a tuple of updates."""
+"""Updates: the data that describes an algorithm's train step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import flax.struct
 import jax
 import optax
 
-from vidgen_jax.core.state import Nets, NetState
+from vidgen_jax.core.state import Nets
 from vidgen_jax.types import Batch, Metrics, PRNGKey
 
 
 @flax.struct.dataclass
 class LossOutput:
-  """What a loss returns beside its value."""
+  """Auxiliary output of a loss."""
 
   nets: Nets
-  """Nets with the variables that this forward pass left (spectral vectors, batch statistics)."""
+  """Nets with the variables after the forward pass (spectral vectors, batch statistics)."""
   metrics: Metrics
   """float32 scalars by name, without the update's prefix."""
 
 
-LossFn = Callable[[Nets, Mapping[str, NetState], Batch, PRNGKey, jax.Array], tuple[jax.Array, LossOutput]]
-"""(nets, frozen, batch, key, step) -> (loss, LossOutput); batch is one micro-batch, video uint8 [B, T, H, W, C]."""
+Loss = tuple[jax.Array, LossOutput]
+"""Value of a loss, and its auxiliary output."""
+
+LossFn = Callable[[Nets, Nets, Batch, PRNGKey, jax.Array], Loss]
+"""(nets, frozen nets, batch, key, completed steps) -> loss, with one micro-batch: video uint8 [B, T, H, W, C]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +33,14 @@ class Update:
   """One kind of optimisation step.
 
   Attributes:
-    name: 'disc', 'gen', ...: prefix of its metrics, and its key in `TrainState.opt_states`.
-    trains: nets that are differentiated and stepped.
-    refreshes: nets whose other variables are written back after the step.
-    loss_fn: see `LossFn`.
-    optimizer: gives the direction; it is scaled by minus the learning rate afterwards.
-    learning_rate: by completed train steps, called on the host: the rate is an argument of the compiled step, so that
-      changing it recompiles nothing.
-    repeats: how often it runs in a train step, each time on a micro-batch of its own.
+    name: prefix of the metrics and key in `TrainState.opt_states`: 'disc', 'gen', ...
+    trains: names of the nets that are differentiated and stepped.
+    refreshes: names of the nets whose other variables are written back.
+    loss_fn: loss of one micro-batch.
+    optimizer: transformation from gradients to directions, which are then multiplied by minus the learning rate.
+    learning_rate: function from the number of completed train steps to the rate; called on the host, because the rate
+      is an argument of the compiled step.
+    repeats: number of runs in a train step, each on its own micro-batch.
   """
 
   name: str
@@ -50,5 +53,5 @@ class Update:
 
 
 def num_microbatches(updates: tuple[Update, ...]) -> int:
-  """How many micro-batches one train step of these updates consumes."""
+  """Number of micro-batches that a train step consumes."""
   return sum(update.repeats for update in updates)

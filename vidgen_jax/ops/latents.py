@@ -1,4 +1,4 @@
-"""Latents: the randomness that generated clips are made of."""
+"""Latent vectors of generators."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 
 def draw_latent(key: jax.Array, shape: Sequence[int], *, truncation: float | None = None) -> jax.Array:
-  """Draws from the standard normal distribution, or from one that is cut at +-truncation (BigGAN, section 3.1).
+  """Draws from the standard normal distribution, optionally truncated at +-truncation (BigGAN, section 3.1).
 
   Args:
-    key: of the draw.
-    shape: of the result, usually [B, D].
-    truncation: half-width of the cut, in standard deviations; 0 gives zeros, None no cut.
+    key: key of the draw.
+    shape: shape of the result, usually [B, D].
+    truncation: bound in standard deviations; 0 gives zeros, None does not truncate.
 
   Returns:
-    float32 of that shape.
+    float32 array of that shape.
 
   Raises:
     ValueError: if `truncation` is negative.

@@ -1,4 +1,4 @@
-"""A scan that can be written out."""
+"""A scan that can be unrolled into straight-line code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,24 +11,22 @@ from jax import lax
 def scan(
   body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, *, length: int, unroll: bool
 ) -> tuple[Any, Any]:
-  """`jax.lax.scan`, or the same as straight-line code.
-
-  XLA's CPU compiler brings convolutions into a fast form only in the entry computation: inside a loop or a called
-  function a weight gradient was 20 times slower. `lax.scan(unroll=length)` still emits a loop of one trip; this
-  function emits none, nor does it for a single step.
+  """`jax.lax.scan`, or the same computation as straight-line code.
 
   Args:
-    body: (carry, input) -> (carry, output).
+    body: function (carry, input) -> (carry, output).
     carry: initial carry.
     inputs: pytree with a leading axis of `length`, or None.
     length: number of steps, at least 1.
-    unroll: write the steps out.
+    unroll: whether to emit straight-line code; a single step always is.
 
   Returns:
     (carry, outputs stacked on a leading axis).
   """
   if not unroll and length > 1:
     return lax.scan(body, carry, inputs, length=length)
+  # XLA's CPU compiler uses fast convolutions only in the entry computation: a weight gradient inside a loop or a called
+  # function took 20 times as long. `lax.scan(unroll=length)` would still emit a loop of one iteration.
   outputs = []
   for i in range(length):
     carry, output = body(carry, jax.tree.map(lambda x, i=i: x[i], inputs))

@@ -1,18 +1,18 @@
-"""Adversarial losses and discriminator outputs."""
+"""Adversarial losses and discriminator heads."""
 
 import jax
 import jax.numpy as jnp
 
 PAIRS_SCOPE = "pairs_of_clips"
-"""By this name compiled programs know what pairs clips with others, which may lie on other devices."""
+"""Scope of operations that combine clips of different devices, in compiled programs."""
 
 
 def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
   """Mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; TrIVD-GAN-FP, eq. 13).
 
   Args:
-    real: outputs of the discriminator on real clips, any shape.
-    fake: outputs on generated clips, any shape.
+    real: discriminator outputs on real clips, any shape.
+    fake: discriminator outputs on generated clips, any shape.
 
   Returns:
     float32 scalar.
@@ -27,11 +27,11 @@ def hinge_generator_loss(fake: jax.Array) -> jax.Array:
 
 
 def log_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-  """-mean log D(real) - mean log(1 - D(fake)), of logits (Goodfellow et al. 2014; Inbetweening, eqs. 7 and 8).
+  """-mean log D(real) - mean log(1 - D(fake)) from logits (Goodfellow et al. 2014; Inbetweening, eqs. 7 and 8).
 
   Args:
     real: logits on real clips or frames, any shape.
-    fake: logits on generated ones, any shape.
+    fake: logits on generated clips or frames, any shape.
 
   Returns:
     float32 scalar.
@@ -41,22 +41,22 @@ def log_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
 
 
 def nonsaturating_generator_loss(fake: jax.Array) -> jax.Array:
-  """-mean log D(fake), of logits (Goodfellow et al. 2014; Inbetweening, eq. 9); float32 scalar."""
+  """-mean log D(fake) from logits (Goodfellow et al. 2014; Inbetweening, eq. 9); float32 scalar."""
   return jnp.mean(jax.nn.softplus(-fake.astype(jnp.float32)))
 
 
 def mixed_projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
   """Outputs of the mixed projection discriminator (TrIVD-GAN-FP, eq. 15).
 
-  o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t']: every clip's own score is paired with the class score of
-  every clip of the batch (of all devices).
+  o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t']: the unconditional score of each clip is paired with the class
+  score of every clip of the batch, across devices.
 
   Args:
-    unconditional: r_x, [B, T].
-    conditional: r_xy, [B, T].
+    unconditional: r_x [B, T].
+    conditional: r_xy [B, T].
 
   Returns:
-    [B, B, T].
+    o [B, B, T].
   """
   with jax.named_scope(PAIRS_SCOPE):
     return unconditional[:, None, :] + jnp.sum(conditional, axis=1)[None, :, None]
@@ -66,10 +66,10 @@ def projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
   """Outputs of the projection discriminator (Miyato & Koyama 2018): o[b] = sum over t of r_x[b, t] + r_xy[b, t].
 
   Args:
-    unconditional: r_x, [B, T].
-    conditional: r_xy, [B, T].
+    unconditional: r_x [B, T].
+    conditional: r_xy [B, T].
 
   Returns:
-    [B].
+    o [B].
   """
   return jnp.sum(unconditional + conditional, axis=1)

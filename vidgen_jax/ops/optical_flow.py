@@ -1,8 +1,8 @@
-"""Optical flow by a pyramid of Lucas and Kanade's least squares: differentiable, without weights.
+"""Differentiable optical flow without weights: pyramidal Lucas-Kanade.
 
-B. D. Lucas, T. Kanade: An iterative image registration technique (1981); coarse to fine with warping as in J.-Y.
-Bouguet: Pyramidal implementation of the Lucas Kanade feature tracker (2001), but for every pixel, with the sums of a
-window weighed by binomial coefficients, over all colour channels, and damped where a window has no texture.
+B. D. Lucas, T. Kanade: An iterative image registration technique (1981), coarse to fine with warping as in J.-Y.
+Bouguet: Pyramidal implementation of the Lucas Kanade feature tracker (2001). Unlike there, the flow is dense, windows
+have binomial weights, sums run over all colour channels, and windows without texture are damped.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,21 @@ from jax import lax
 
 from vidgen_jax.ops.resampling import upsample_nearest
 
-LEAST_SIDE = 8
-"""The pyramid ends before a side would be shorter than this."""
+MIN_SIDE = 8
+"""Minimum side of an image in the pyramid, in pixels."""
 
 
 FlowEstimator = Callable[[jax.Array, jax.Array], jax.Array]
-"""From two images [N, H, W, C] in [-1, 1] to the motion from the first to the second, float32 [N, H, W, 2]: (dx, dy)
-in pixels, x to the right and y down."""
+"""Function of two images [N, H, W, C] in [-1, 1] that returns the motion from the first to the second, float32
+[N, H, W, 2]: (dx, dy) in pixels, x to the right and y down."""
 
 
 def flow_of_clips(estimate: FlowEstimator, video: jax.Array) -> jax.Array:
-  """The motion from each frame to the next.
+  """Motion from each frame to the next.
 
   Args:
-    estimate: of two images.
-    video: [B, T, H, W, C] in [-1, 1].
+    estimate: flow estimator.
+    video: clips [B, T, H, W, C] in [-1, 1].
 
   Returns:
     float32 [B, T - 1, H, W, 2], (dx, dy) in pixels.
@@ -44,12 +44,12 @@ class LucasKanade:
   """A `FlowEstimator` without weights.
 
   Attributes:
-    levels: of the pyramid at most; each halves the images.
-    iterations: least-squares steps on each level, after each of which the second image is warped anew.
-    smoothing: passes of (1, 2, 1) / 4 along both axes over the sums of a window, which has 2 smoothing + 1 pixels.
-    damping: added to the diagonal of the structure tensor, in squares of brightness a pixel (images in [-1, 1]):
-      windows with far less texture get no motion of their own and keep that of the coarser level.
-    longest_step: pixels of a level; a step is shortened to it smoothly.
+    levels: maximum number of pyramid levels; each halves the images.
+    iterations: number of least-squares steps per level; each warps the second image again.
+    smoothing: number of (1, 2, 1) / 4 filter passes over the structure tensor; the window has 2 smoothing + 1 pixels.
+    damping: term added to the diagonal of the structure tensor, in squared brightness per pixel (images in [-1, 1]);
+      windows with much less texture keep the motion of the coarser level.
+    longest_step: maximum step in pixels of a level; longer steps are shortened smoothly.
   """
 
   levels: int = 3
@@ -59,11 +59,11 @@ class LucasKanade:
   longest_step: float = 1.0
 
   def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """The motion from the first image to the second.
+    """Motion from the first image to the second.
 
     Args:
-      first: [N, H, W, C] in [-1, 1].
-      second: the same shape.
+      first: images [N, H, W, C] in [-1, 1].
+      second: images of the same shape.
 
     Returns:
       float32 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down, such that second(p + flow(p)) = first(p).
@@ -74,9 +74,8 @@ class LucasKanade:
     if first.shape != second.shape or first.ndim != 4:
       raise ValueError(f"optical flow needs two images [N, H, W, C] of one shape, got {first.shape}, {second.shape}")
     pyramid = [(first.astype(jnp.float32), second.astype(jnp.float32))]
-    # A side that cannot be halved ends the pyramid as well.
     while len(pyramid) < self.levels and all(
-      side % 2 == 0 and side // 2 >= LEAST_SIDE for side in pyramid[-1][0].shape[1:3]
+      side % 2 == 0 and side // 2 >= MIN_SIDE for side in pyramid[-1][0].shape[1:3]
     ):
       pyramid.append(tuple(_halved(image) for image in pyramid[-1]))
     flow = jnp.zeros((*pyramid[-1][0].shape[:3], 2), jnp.float32)
@@ -85,12 +84,12 @@ class LucasKanade:
         flow = 2.0 * _blurred(upsample_nearest(flow[:, None], 2)[:, 0], 1)
       for _ in range(self.iterations):
         flow = flow + self._step(a, bilinear_sample(b, flow), _inside(flow))
-        # The mean over a neighbourhood keeps single windows from running away.
+        # Smoothing keeps single windows from diverging.
         flow = _blurred(flow, 1)
     return flow
 
   def _step(self, first: jax.Array, warped: jax.Array, inside: jax.Array) -> jax.Array:
-    """The least-squares motion [N, H, W, 2] that is left between two images, from the pixels `inside`."""
+    """Least-squares residual motion [N, H, W, 2] between two images, over the pixels with `inside` = 1."""
     dx, dy = _slopes(0.5 * (first + warped))
     dt = warped - first
     products = jnp.stack([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], axis=-1).sum(axis=-2)
@@ -104,14 +103,14 @@ class LucasKanade:
 
 
 def bilinear_sample(images: jax.Array, flow: jax.Array) -> jax.Array:
-  """Reads images at p + flow(p); places outside count as the nearest one inside.
+  """Samples images at p + flow(p), clamped to the image.
 
   Args:
-    images: [N, H, W, C].
-    flow: (dx, dy) [N, H, W, 2].
+    images: images [N, H, W, C].
+    flow: (dx, dy) [N, H, W, 2] in pixels.
 
   Returns:
-    [N, H, W, C], differentiable in both.
+    [N, H, W, C], differentiable in both arguments.
   """
   count, height, width, channels = images.shape
   columns = jnp.clip(jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0], 0, width - 1)
@@ -131,26 +130,26 @@ def bilinear_sample(images: jax.Array, flow: jax.Array) -> jax.Array:
 
 
 def inside_share(flow: jax.Array) -> jax.Array:
-  """How much of what `bilinear_sample` reads at p + flow(p) lies within the image.
+  """Fraction of each sample of `bilinear_sample` that is inside the image.
 
   Args:
-    flow: (dx, dy) [N, H, W, 2].
+    flow: (dx, dy) [N, H, W, 2] in pixels.
 
   Returns:
-    [N, H, W, 1], from 1 down to 0 where the place lies a pixel or more outside.
+    [N, H, W, 1] in [0, 1]; 0 for positions that are a pixel or more outside.
   """
   height, width = flow.shape[1:3]
   columns = jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0]
   rows = jnp.arange(height, dtype=flow.dtype)[None, :, None] + flow[..., 1]
   shares = [
-    jnp.clip(1.0 - jnp.maximum(-place, place - (size - 1)), 0.0, 1.0)
-    for place, size in ((columns, width), (rows, height))
+    jnp.clip(1.0 - jnp.maximum(-position, position - (size - 1)), 0.0, 1.0)
+    for position, size in ((columns, width), (rows, height))
   ]
   return (shares[0] * shares[1])[..., None]
 
 
 def _inside(flow: jax.Array) -> jax.Array:
-  """1 where p + flow(p) lies within the image, else 0: [N, H, W, 1]."""
+  """1 where p + flow(p) is inside the image, else 0: [N, H, W, 1]."""
   height, width = flow.shape[1:3]
   columns = jnp.arange(width)[None, None, :] + flow[..., 0]
   rows = jnp.arange(height)[None, :, None] + flow[..., 1]
@@ -159,17 +158,14 @@ def _inside(flow: jax.Array) -> jax.Array:
 
 
 def _blurred(images: jax.Array, passes: int) -> jax.Array:
-  """(1, 2, 1) / 4 along both axes of [N, H, W, C], repeatedly; borders repeat.
-
-  All passes along an axis are one product with a matrix, which takes a hundredth of the time of pass after pass on CPU.
-  """
+  """Filters both axes of [N, H, W, C] with (1, 2, 1) / 4, `passes` times; borders repeat."""
+  # One matrix product per axis takes a hundredth of the time of repeated passes on CPU.
   rows, columns = (jnp.asarray(_blur_matrix(side, passes)) for side in images.shape[1:3])
   images = jnp.einsum("yh,nhwc->nywc", rows, images, precision=lax.Precision.HIGHEST)
   return jnp.einsum("xw,nhwc->nhxc", columns, images, precision=lax.Precision.HIGHEST)
 
 
 def _blur_matrix(size: int, passes: int) -> np.ndarray:
-  """float32 [size, size], which blurs an axis."""
   once = np.zeros((size, size))
   for offset, weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
     once += weight * np.eye(size)[np.clip(np.arange(size) + offset, 0, size - 1)]
@@ -177,12 +173,13 @@ def _blur_matrix(size: int, passes: int) -> np.ndarray:
 
 
 def _halved(images: jax.Array) -> jax.Array:
-  """Every second pixel of [N, H, W, C] after a blur: pixel i of the result is centred between 2i and 2i + 1."""
-  return 0.25 * sum(_blurred(images, 1)[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
+  """Halves [N, H, W, C] after a blur; pixel i is centred between 2i and 2i + 1."""
+  parts = [_blurred(images, 1)[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+  return 0.25 * sum(parts[1:], parts[0])
 
 
 def _slopes(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Central differences a pixel along x and y; borders repeat."""
-  # Image by image: this mode takes edges of axes that it does not pad too, and devices would exchange those of N.
+  """Central differences per pixel along x and y; borders repeat."""
+  # Under vmap: without it, mode="edge" reads the edges of the sharded axis N too, which moves data between devices.
   padded = jax.vmap(lambda image: jnp.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge"))(images)
   return 0.5 * (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]), 0.5 * (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1])

@@ -1,4 +1,4 @@
-"""Changing the resolution of video, and choosing parts of it."""
+"""Pooling, upsampling and random crops of video."""
 
 import jax
 import jax.numpy as jnp
@@ -6,17 +6,17 @@ from jax import lax
 
 
 def upsample_nearest(video: jax.Array, factor: int) -> jax.Array:
-  """Repeats every pixel of [..., H, W, C] `factor` times along both axes."""
+  """Repeats each pixel of [..., H, W, C] `factor` times along both axes."""
   *lead, height, width, channels = video.shape
   video = jnp.broadcast_to(video[..., :, None, :, None, :], (*lead, height, factor, width, factor, channels))
   return video.reshape(*lead, height * factor, width * factor, channels)
 
 
 def average_pool(video: jax.Array, factor: int) -> jax.Array:
-  """Means over disjoint `factor` x `factor` windows of [..., H, W, C].
+  """Average over disjoint `factor` x `factor` windows of [..., H, W, C].
 
   Raises:
-    ValueError: if height or width is no multiple of the factor.
+    ValueError: if height or width is not a multiple of the factor.
   """
   *lead, height, width, channels = video.shape
   if height % factor or width % factor:
@@ -26,10 +26,10 @@ def average_pool(video: jax.Array, factor: int) -> jax.Array:
 
 
 def average_pool_time(video: jax.Array, factor: int) -> jax.Array:
-  """Means over disjoint windows of `factor` frames of [B, T, H, W, C]; a remainder of frames is dropped.
+  """Average over disjoint windows of `factor` frames of [B, T, H, W, C]; remaining frames are dropped.
 
   Raises:
-    ValueError: if there are fewer frames than one window.
+    ValueError: if the clips are shorter than one window.
   """
   batch, frames = video.shape[:2]
   if frames < factor:
@@ -40,9 +40,9 @@ def average_pool_time(video: jax.Array, factor: int) -> jax.Array:
 
 
 def adaptive_max_pool(images: jax.Array, size: int) -> jax.Array:
-  """Maxima over a `size` x `size` grid of windows that covers [B, H, W, C].
+  """Maximum over a `size` x `size` grid of windows that covers [B, H, W, C], of any resolution.
 
-  Window i spans rows floor(i H / size) to ceil((i + 1) H / size), so any resolution is accepted; columns likewise.
+  Window i spans rows floor(i H / size) to ceil((i + 1) H / size), and columns alike.
   """
   _, height, width, _ = images.shape
 
@@ -54,12 +54,10 @@ def adaptive_max_pool(images: jax.Array, size: int) -> jax.Array:
 
 
 def random_crop(key: jax.Array, video: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Cuts a window of `size` = (height, width) out of each clip of [B, T, H, W, C], the same for all its frames.
-
-  The places are drawn independently and uniformly for every clip.
+  """Crops each clip of [B, T, H, W, C] to `size` = (height, width) at a random position, equal for all its frames.
 
   Raises:
-    ValueError: if the window is larger than the frames.
+    ValueError: if `size` exceeds the size of the frames.
   """
   batch, frames, height, width, channels = video.shape
   if size[0] > height or size[1] > width:
@@ -74,14 +72,14 @@ def random_crop(key: jax.Array, video: jax.Array, size: tuple[int, int]) -> jax.
 
 
 def random_frames(key: jax.Array, video: jax.Array, num_frames: int) -> jax.Array:
-  """Draws `num_frames` different frames of each clip of [B, T, H, W, C], kept in temporal order.
+  """Draws `num_frames` distinct frames of each clip of [B, T, H, W, C], in temporal order.
 
   Raises:
     ValueError: if the clips have fewer frames.
   """
   batch, frames = video.shape[:2]
   if num_frames > frames:
-    raise ValueError(f"cannot draw {num_frames} different frames from clips of {frames}")
+    raise ValueError(f"cannot draw {num_frames} distinct frames from clips of {frames}")
   chosen = jnp.argsort(jax.random.uniform(key, (batch, frames)), axis=1)[:, :num_frames]
   chosen = jnp.sort(chosen, axis=1)
   return jnp.take_along_axis(video, chosen[:, :, None, None, None], axis=1)

@@ -1,8 +1,7 @@
-"""Resizing as other frameworks define it, so that published scores can be repeated.
+"""Resizing methods of other frameworks, which published scores depend on.
 
-`jax.image.resize` centres pixels at half coordinates and, when it shrinks, smooths; neither TensorFlow 1's default nor
-OpenCV's is among its methods. Each method here is a matrix [out, in] for one axis, made on the host in float64:
-resizing is two small matrix products, which every accelerator does well.
+`jax.image.resize` has neither TensorFlow 1's default nor OpenCV's methods. Each method is a matrix [out, in] for one
+axis, computed on the host in float64; resizing is two small matrix products.
 """
 
 from typing import Literal
@@ -16,48 +15,48 @@ Method = Literal["legacy_bilinear", "half_pixel_bilinear", "corner_bilinear", "h
 METHODS: tuple[str, ...] = ("legacy_bilinear", "half_pixel_bilinear", "corner_bilinear", "half_pixel_cubic")
 
 _CUBIC = -0.75
-"""Free parameter of the cubic kernel: OpenCV's and PyTorch's (Keys' own choice is -0.5)."""
+"""Parameter a of the cubic kernel in OpenCV and PyTorch (-0.5 in Keys' paper)."""
 
 
 def resize_matrix(size_in: int, size_out: int, method: str) -> np.ndarray:
-  """The weights that bring one axis from `size_in` to `size_out` samples. No method smooths when it shrinks.
+  """Weights that resize one axis from `size_in` to `size_out` samples, without anti-aliasing.
 
-  Where output sample i lies in the input:
+  Position of output sample i in the input:
 
   - `legacy_bilinear`: i * in / out. TensorFlow 1's `resize_bilinear(align_corners=False)`, which FVD's reference uses.
   - `half_pixel_bilinear`: (i + 1/2) in / out - 1/2. PyTorch's `align_corners=False`, OpenCV's INTER_LINEAR.
   - `corner_bilinear`: i (in - 1) / (out - 1). PyTorch's `align_corners=True`, Chainer's `resize_images`.
-  - `half_pixel_cubic`: as half-pixel, four taps with a = -0.75. OpenCV's INTER_CUBIC.
+  - `half_pixel_cubic`: the same position, four taps with a = -0.75. OpenCV's INTER_CUBIC.
 
-  Samples beyond the border repeat the border's.
+  Samples beyond the border repeat the border.
 
   Args:
-    size_in: samples of the input, >= 1.
-    size_out: samples of the output, >= 1.
+    size_in: number of input samples, at least 1.
+    size_out: number of output samples, at least 1.
     method: one of `METHODS`.
 
   Returns:
-    float32[size_out, size_in]; rows add up to 1.
+    float32[size_out, size_in]; each row sums to 1.
 
   Raises:
-    ValueError: for another method or an empty axis.
+    ValueError: for an unknown method or an empty axis.
   """
   if method not in METHODS:
-    raise ValueError(f"{method=} is not one of {', '.join(METHODS)}")
+    raise ValueError(f"{method=} must be one of {', '.join(METHODS)}")
   if size_in < 1 or size_out < 1:
     raise ValueError(f"resizing needs at least one sample on both sides, got {size_in=}, {size_out=}")
   index = np.arange(size_out, dtype=np.float64)
   if method == "legacy_bilinear":
-    # TensorFlow rounds the scale to float32, which decides on which side of a sample a position falls.
-    place = index * np.float64(np.float32(size_in) / np.float32(size_out))
+    # TensorFlow rounds the scale to float32, which can move a position across a sample.
+    position = index * np.float64(np.float32(size_in) / np.float32(size_out))
   elif method == "corner_bilinear":
-    place = index * ((size_in - 1) / (size_out - 1) if size_out > 1 else 0.0)
+    position = index * ((size_in - 1) / (size_out - 1) if size_out > 1 else 0.0)
   else:
-    place = (index + 0.5) * (size_in / size_out) - 0.5
+    position = (index + 0.5) * (size_in / size_out) - 0.5
   if method == "half_pixel_bilinear":
-    place = np.maximum(place, 0.0)
-  lower = np.floor(place)
-  fraction = place - lower
+    position = np.maximum(position, 0.0)
+  lower = np.floor(position)
+  fraction = position - lower
   if method == "half_pixel_cubic":
     taps = {offset: _cubic(fraction - offset) for offset in (-1, 0, 1, 2)}
   else:
@@ -70,16 +69,16 @@ def resize_matrix(size_in: int, size_out: int, method: str) -> np.ndarray:
 
 
 def resize(video: jax.Array, height: int, width: int, method: str) -> jax.Array:
-  """Resizes every frame, each side by itself: the aspect ratio may change.
+  """Resizes every frame; the aspect ratio may change.
 
   Args:
     video: float32[..., H, W, C].
-    height: pixels of the result.
-    width: pixels of the result.
-    method: see `resize_matrix`.
+    height: height of the result in pixels.
+    width: width of the result in pixels.
+    method: one of `METHODS`; see `resize_matrix`.
 
   Returns:
-    float32[..., height, width, C]; the cubic method may leave the range of the input.
+    float32[..., height, width, C]; the cubic method may exceed the range of the input.
   """
   exact = lax.Precision.HIGHEST
   if video.shape[-3] != height:
@@ -92,7 +91,7 @@ def resize(video: jax.Array, height: int, width: int, method: str) -> jax.Array:
 
 
 def _cubic(distance: np.ndarray) -> np.ndarray:
-  """Keys' convolution kernel (1981, eq. 15 with a for -1/2), by distance in samples."""
+  """Keys' cubic convolution kernel (1981, eq. 15 with a instead of -1/2) at a distance in samples."""
   x = np.abs(distance)
   near = (_CUBIC + 2) * x**3 - (_CUBIC + 3) * x**2 + 1
   far = _CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)

@@ -1,20 +1,19 @@
-"""Exchange of channels between neighbouring frames (temporal shift module, Lin et al. 2019; MVT-GAN, section 4.1)."""
+"""Temporal shift module (Lin et al. 2019; MVT-GAN, section 4.1)."""
 
 import jax
 import jax.numpy as jnp
 
 PARTS = 3
-"""A third of the channels goes forward, a third backward, the rest stays."""
 
 
 def temporal_shift(video: jax.Array) -> jax.Array:
-  """Moves the first third of the channels one frame forward and the second third one frame backward.
+  """Shifts the first third of the channels one frame forward and the second third one frame backward.
 
-  With c = C // 3: out[t] has the channels 0..c-1 of frame t - 1, c..2c-1 of frame t + 1 and the others of frame t.
-  Frames beyond the ends count as zeros.
+  With c = C // 3, out[t] has channels 0..c-1 of frame t - 1, channels c..2c-1 of frame t + 1 and the other channels of
+  frame t. Frames beyond the ends are zero.
 
   Args:
-    video: [B, T, H, W, C]. With less than 3 channels nothing moves.
+    video: features [B, T, H, W, C]; fewer than 3 channels are not shifted.
 
   Returns:
     [B, T, H, W, C].

@@ -1,7 +1,4 @@
-"""Value ranges of video: uint8 outside the models, float in [-1, 1] inside.
-
-The conversions also run under `jax.jit`.
-"""
+"""Value ranges of video: uint8 outside the models, float in [-1, 1] inside."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +6,11 @@ import numpy as np
 
 
 def to_model_range(video: jax.typing.ArrayLike, *, dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
-  """Maps uint8 video onto the models' range.
+  """Converts uint8 video to the models' range; also under `jax.jit`.
 
   Args:
     video: uint8[...], values 0..255.
-    dtype: floating type of the result.
+    dtype: floating-point type of the result.
 
   Returns:
     dtype[...], values in [-1, 1]: 0 -> -1, 255 -> 1.
@@ -30,9 +27,9 @@ def to_model_range(video: jax.typing.ArrayLike, *, dtype: jax.typing.DTypeLike =
 
 
 def to_uint8(video: jax.typing.ArrayLike) -> jax.Array:
-  """Maps video from the models' range onto uint8: rounded to the nearest value, clipped; NaN becomes 0.
+  """Converts video from the models' range to uint8, rounded and clipped; NaN becomes 0. Also under `jax.jit`.
 
-  `to_uint8(to_model_range(x))` is `x` exactly, in float32.
+  `to_uint8(to_model_range(x))` equals `x` exactly in float32.
 
   Args:
     video: float[...], nominally in [-1, 1].
@@ -51,4 +48,4 @@ def to_uint8(video: jax.typing.ArrayLike) -> jax.Array:
 
 
 def _dtype_of(array: jax.typing.ArrayLike) -> np.dtype:
-  return array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype
+  return np.dtype(getattr(array, "dtype", None) or np.asarray(array).dtype)

@@ -7,37 +7,38 @@ import jax.numpy as jnp
 
 
 def combine_kernels(kernels: jax.Array, selection: jax.Array) -> jax.Array:
-  """Per-position kernels as mixtures of a clip's basis (TrIVD-GAN-FP, eq. 12).
+  """Per-position kernels as mixtures of basis kernels (TrIVD-GAN-FP, eq. 12).
 
   W[b, i, j, q] = sum over l of S[b, i, j, l] w[b, q, l].
 
   Args:
-    kernels: w, [B, k*k, N].
-    selection: S, [B, H, W, N].
+    kernels: basis w [B, k*k, N].
+    selection: mixing weights S [B, H, W, N].
 
   Returns:
-    W, [B, H, W, k*k].
+    W [B, H, W, k*k].
   """
   return jnp.einsum("bhwn,bqn->bhwq", selection, kernels)
 
 
+# Recomputed in the backward pass, which then stores only h and W; a recurrence would otherwise store the k*k shifted
+# images of every step.
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def warp(features: jax.Array, weights: jax.Array) -> jax.Array:
-  """Weighs the k x k neighbourhood of every position, the same way for all channels (TrIVD-GAN-FP, eq. 11).
+  """Weighted sum over the k x k neighbourhood of each position, equal for all channels (TrIVD-GAN-FP, eq. 11).
 
-  out[b, i, j, c] = sum over (m, n) of W[b, i, j, m k + n] h[b, i + m - (k-1)/2, j + n - (k-1)/2, c], h zero outside.
-  Written as k*k shifted multiply-adds, so no [B, H, W, k*k, C] array exists. For the backward pass only h and W are
-  kept, of a recurrence too: its loop would keep the k*k shifted images of every step otherwise.
+  out[b, i, j, c] = sum over (m, n) of W[b, i, j, m k + n] h[b, i + m - (k-1)/2, j + n - (k-1)/2, c], with h zero
+  outside.
 
   Args:
-    features: h, [B, H, W, C].
-    weights: W, [B, H, W, k*k] with odd k.
+    features: h [B, H, W, C].
+    weights: W [B, H, W, k*k] with odd k.
 
   Returns:
-    [B, H, W, C] of h's dtype.
+    [B, H, W, C] with h's dtype.
 
   Raises:
-    ValueError: if the last axis of `weights` is no odd square.
+    ValueError: if the length of the last axis of `weights` is not the square of an odd number.
   """
   taps = weights.shape[-1]
   size = round(taps**0.5)
@@ -47,6 +48,7 @@ def warp(features: jax.Array, weights: jax.Array) -> jax.Array:
   _, height, width, _ = features.shape
   padded = jnp.pad(features, ((0, 0), (radius, radius), (radius, radius), (0, 0)))
   weights = weights.astype(features.dtype)
+  # k*k shifted multiply-adds, without an array [B, H, W, k*k, C].
   total = jnp.zeros_like(features)
   for m in range(size):
     for n in range(size):

@@ -1,1 +1,1 @@
-"""Meshes, shardings, multi-host start-up."""
+"""Device meshes, shardings, communication between processes, multi-host start-up."""

@@ -1,4 +1,4 @@
-"""What the processes of a job tell each other on the host."""
+"""Communication between the processes of a job on the host."""
 
 import json
 from typing import Any
@@ -11,21 +11,16 @@ _MESSAGE_BYTES = 65_536
 
 
 def all_processes(flag: bool) -> bool:
-  """Whether a flag is set on every process; to be called by all of them, and waits for all."""
+  """Whether a flag is set on every process. All processes must call this function; it blocks until they do."""
   if jax.process_count() == 1:
     return flag
   return bool(np.all(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def peer_failure(error: BaseException | None) -> BaseException | None:
-  """The error, or one behind it, that tells that another process of the job has ended or cannot be reached.
-
-  JAX raises a JaxRuntimeError where a computation fails once it runs, but a ValueError where it fails at its start, as
-  the CPU's collectives (Gloo) may; orbax turns either into a TimeoutError.
-
-  Returns:
-    None if no error of the chain tells so.
-  """
+  """The first error in the chain of causes which shows that another process exited or cannot be reached; else None."""
+  # JAX raises a JaxRuntimeError for a computation that fails while it runs, but a ValueError for one that fails at its
+  # start, as Gloo's CPU collectives do; orbax converts either into a TimeoutError.
   while error is not None:
     if isinstance(error, jax.errors.JaxRuntimeError) or (isinstance(error, ValueError) and "Gloo" in str(error)):
       return error
@@ -34,10 +29,12 @@ def peer_failure(error: BaseException | None) -> BaseException | None:
 
 
 def broadcast_from_process_0(value: Any) -> Any:
-  """What the first process holds, on every process: others could see another state of the disk, and wait for ever.
+  """Process 0's value, on every process.
+
+  Used for decisions that depend on the disk: processes that see different files would wait for each other forever.
 
   Args:
-    value: JSON-compatible, of at most 64 KiB as text. Only the first process's counts.
+    value: JSON-compatible value of at most 64 KiB as text; ignored on other processes.
   """
   if jax.process_count() == 1:
     return value

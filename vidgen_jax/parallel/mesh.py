@@ -1,4 +1,4 @@
-"""The device mesh, and how state and batches lie on it."""
+"""Device mesh, and the shardings of state and batches."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +15,11 @@ DATA, FSDP = "data", "fsdp"
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-  """How devices are used.
+  """Device mesh.
 
   Attributes:
-    fsdp: devices over which parameters, optimizer state and averages are split; 1 keeps them replicated.
-    fsdp_min_size: arrays with fewer elements stay replicated.
+    fsdp: number of devices over which parameters, optimizer state and averages are sharded; 1 replicates them.
+    fsdp_min_size: number of elements below which an array stays replicated.
   """
 
   fsdp: int = 1
@@ -27,23 +27,23 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None) -> Mesh:
-  """A ('data', 'fsdp') mesh over all devices; batches are split over both axes.
+  """A ('data', 'fsdp') mesh over all devices; batches are sharded over both axes.
 
   Raises:
-    UserError: if the number of devices is no multiple of `fsdp`.
+    UserError: if `fsdp` does not divide the number of devices.
   """
   devices = jax.devices() if devices is None else devices
   if config.fsdp < 1 or len(devices) % config.fsdp:
     raise UserError(f"mesh.fsdp={config.fsdp} does not divide the {len(devices)} devices")
   shape = (len(devices) // config.fsdp, config.fsdp)
-  # Auto axes: under Explicit ones, reshapes of a sharded batch (frames folded into it) are refused.
+  # Explicit axes reject reshapes of a sharded batch, such as folding frames into it.
   axis_types = (AxisType.Auto, AxisType.Auto)
   try:
     return jax.make_mesh(shape, (DATA, FSDP), axis_types=axis_types, devices=devices)
   except NotImplementedError:
-    # TPUs form a torus, and JAX would not cut its axes: of 4 x 4 x 4 chips no axes make 8.
-    cut = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(cut, (DATA, FSDP), axis_types=axis_types)
+    # JAX does not split the axes of a TPU torus unless allowed: no axes of 4 x 4 x 4 chips multiply to 8.
+    split = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(split, (DATA, FSDP), axis_types=axis_types)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -52,19 +52,20 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, *, microbatches: bool) -> NamedSharding:
-  """Splits the batch axis over all devices; it is axis 1 behind a leading axis of micro-batches, else axis 0."""
+  """Shards the batch axis over all devices: axis 1 if micro-batches are stacked on axis 0, else axis 0."""
   axes = (DATA, FSDP)
   return NamedSharding(mesh, PartitionSpec(None, axes) if microbatches else PartitionSpec(axes))
 
 
 def state_sharding(abstract_state: Any, mesh: Mesh, config: MeshConfig) -> Any:
-  """A sharding for every leaf of a state: the largest axis that `fsdp` divides is split, small arrays are not.
+  """Shards the largest axis of each leaf that `fsdp` divides; small arrays stay replicated.
+
+  Equal shapes get equal shardings, so parameters, Adam's moments and averages are sharded alike.
 
   Args:
-    abstract_state: pytree of arrays or ShapeDtypeStructs; equal shapes get equal shardings, so parameters, Adam's
-      moments and averages lie alike.
-    mesh: from `make_mesh`.
-    config: of the mesh.
+    abstract_state: pytree of arrays or ShapeDtypeStructs.
+    mesh: mesh from `make_mesh`.
+    config: settings of the mesh.
   """
   size = mesh.shape[FSDP]
 
@@ -79,21 +80,21 @@ def state_sharding(abstract_state: Any, mesh: Mesh, config: MeshConfig) -> Any:
 
 
 def global_batch(local_batch: Any, sharding: NamedSharding) -> Any:
-  """Puts this process's share of a batch (host arrays) onto its devices, as part of one global array."""
+  """Moves this process's part of a batch (host arrays) to its devices, as part of one global array."""
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), local_batch)
 
 
 def local_batch_indices(batch_size: int, mesh: Mesh) -> tuple[int, ...]:
-  """Which clips of a global batch this process holds, ascending: the order in which `global_batch` takes them."""
-  slices = batch_sharding(mesh, microbatches=False).addressable_devices_indices_map((batch_size,)).values()
-  return tuple(sorted({place for (part,) in slices for place in range(batch_size)[part]}))
+  """Indices of the clips of a global batch that this process holds, ascending, in the order of `global_batch`."""
+  slices: Any = batch_sharding(mesh, microbatches=False).addressable_devices_indices_map((batch_size,)).values()
+  return tuple(sorted({index for (part,) in slices for index in range(batch_size)[part]}))
 
 
 def local_batch_size(batch_size: int, mesh: Mesh, *, name: str) -> int:
-  """This process's share of a global batch.
+  """Number of clips of a global batch that this process holds.
 
   Raises:
-    UserError: naming the config field `name`, if the devices do not divide the batch.
+    UserError: if the number of devices does not divide the batch; names the config field `name`.
   """
   if batch_size < 1 or batch_size % mesh.size:
     raise UserError(

@@ -1,45 +1,43 @@
-"""Noticing that the process was asked to stop."""
+"""SIGTERM and SIGINT during training."""
 
 import os
 import signal
 from types import FrameType
+from typing import Any
 
 import jax
 
 PREEMPTED_EXIT_CODE = os.EX_TEMPFAIL
-"""Exit status of a run that the platform stopped before its last step: its state is saved, start it again.
+"""Exit status (75) of a run that was stopped before its last step and whose state is saved.
 
-75. The scripts in launch/ start the same command again on this status and on no other.
+The scripts in launch/ restart the same command on this status and on no other.
 """
 
 
 class StopSignals:
-  """While in use, SIGTERM and SIGINT are noted instead of ending the process; a second SIGINT interrupts at once.
+  """A context in which SIGTERM and SIGINT are recorded instead of ending the process; a second SIGINT interrupts.
 
-  In a job of several processes nothing is noted here: JAX has taken SIGTERM over when they joined, and lets them agree
-  upon a step (see `Checkpointer.preempted`).
+  In a job of several processes it records nothing: JAX handles SIGTERM there and lets the processes agree on a step
+  (see `Checkpointer.preempted`).
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self) -> None:
-    """Notes nothing until it is entered."""
-    self._previous: dict[int, object] = {}
+    self._previous: dict[int, Any] = {}
     self.received: signal.Signals | None = None
-    """The first signal that came; None so far."""
+    """First received signal; None if there was none."""
 
   def __enter__(self) -> "StopSignals":
-    """Takes the signals over."""
-    taken = self.SIGNALS if jax.process_count() == 1 else ()
-    self._previous = {number: signal.signal(number, self._note) for number in taken}
+    handled = self.SIGNALS if jax.process_count() == 1 else ()
+    self._previous = {number: signal.signal(number, self._record) for number in handled}
     return self
 
   def __exit__(self, *unused: object) -> None:
-    """Gives the signals back."""
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
-  def _note(self, number: int, frame: FrameType | None) -> None:
+  def _record(self, number: int, frame: FrameType | None) -> None:
     del frame
     if self.received is not None and number == signal.SIGINT:
       raise KeyboardInterrupt
