@@ -1,4 +1,4 @@
-"""What takes a URL and what refuses it; files in a bucket. Through gcsfs, at a server of our own."""
+"""Which paths accept URLs; files in a bucket, through gcsfs and a local fake server."""
 
 import contextlib
 import importlib.util
@@ -29,7 +29,7 @@ pytest_plugins = ["tests.trained_runs", "tests.fake_storage"]
 pytestmark = pytest.mark.usefixtures("nothing_local")
 
 
-def test_local_paths_stay_what_they_are():
+def test_local_paths_are_unchanged():
   for text in ("runs/a", "/runs/a:b", "~/runs", "a:/b", "./gs:/x"):
     assert buckets.user_path(text) == Path(text)
     assert not buckets.is_bucket(text)
@@ -39,7 +39,7 @@ def test_local_paths_stay_what_they_are():
   "text",
   ["s3://bucket/run", "az://bucket/run", "gs:/bucket/run", "gs:///run", "https://storage/run", "file:///tmp/run"],
 )
-def test_other_urls_and_mangled_ones_are_refused(text):
+def test_other_urls_and_malformed_urls_raise(text):
   with pytest.raises(UserError, match="is not supported; use a local path or gs://BUCKET/NAME"):
     buckets.user_path(text)
   with pytest.raises(UserError, match=r"--out=.* must be a local path"):
@@ -69,7 +69,7 @@ def _text_flags(command) -> list[str]:
 
 
 @pytest.mark.parametrize("command", list(cli.COMMANDS))
-def test_every_flag_of_every_command_knows_buckets_or_refuses_them(command, bucket, vidgen):
+def test_every_flag_of_every_command_accepts_or_rejects_buckets(command, bucket, vidgen):
   known = getattr(importlib.import_module(cli.COMMANDS[command].module), "BUCKET_FLAGS", ())
   assert set(known) <= {"workdir", "out"}
   required = {name: f"--{name}=x" for name in _text_flags(command)}
@@ -84,7 +84,7 @@ def test_every_flag_of_every_command_knows_buckets_or_refuses_them(command, buck
     assert f"--{name}={bucket}/x must be a local path" in vidgen(command, *words)
 
 
-def test_fields_of_a_config_and_arguments_refuse_urls(bucket, vidgen, repository, tmp_path):
+def test_config_fields_and_arguments_reject_urls(bucket, vidgen, repository, tmp_path):
   file = tmp_path / "experiment.py"
   lines = ["from ml_collections import ConfigDict", "def get_config(variant):"]
   file.write_text("\n".join([*lines, "  return ConfigDict({'part': {'paths': ('a', variant)}})"]))
@@ -97,7 +97,7 @@ def test_fields_of_a_config_and_arguments_refuse_urls(bucket, vidgen, repository
   assert vidgen("data", "build", f"{bucket}/data").startswith(f"{bucket}/data must be a local path")
 
 
-def test_a_bucket_that_is_not_there_is_told(storage, vidgen, tmp_path):
+def test_a_missing_bucket_is_reported(storage, vidgen, tmp_path):
   path = "gs://no-such-bucket/run"
   with pytest.raises(UserError, match=r"no-such-bucket/run/config.json cannot be written: the bucket does not exist"):
     workdirs.claim(path, _config())
@@ -109,7 +109,7 @@ def _config() -> configs.ExperimentConfig:
   return configs.from_config_dict(trivd_shape_motion.get_config("smoke"))
 
 
-def test_a_bucket_that_refuses_is_told(storage, bucket):
+def test_a_forbidden_bucket_is_reported(storage, bucket):
   storage.fault = lambda request: 403
   with pytest.raises(UserError, match=r"config.json cannot be read: Forbidden: .*; check its name and permissions"):
     workdirs.claim(f"{bucket}/run", _config())
@@ -119,7 +119,7 @@ def _objects(storage, bucket) -> dict[str, bytes]:
   return storage.buckets[bucket.removeprefix("gs://")]
 
 
-def test_files_appear_whole_or_not_at_all(storage, bucket):
+def test_files_are_written_atomically(storage, bucket):
   save_png(f"{bucket}/run/a.png", np.zeros((4, 4, 3), np.uint8))
   assert _objects(storage, bucket)["run/a.png"].startswith(b"\x89PNG")
   with pytest.raises(ZeroDivisionError), files.atomic_write(f"{bucket}/run/b.txt") as temporary:
@@ -140,7 +140,7 @@ def _write_folder(url, text, **options):
     (folder / "z" / "part").write_text(text)
 
 
-def test_a_folder_gets_its_marker_last_and_is_replaced_only_if_told_to(storage, bucket):
+def test_a_folder_is_uploaded_marker_last_and_replaced_only_with_overwrite(storage, bucket):
   url = f"{bucket}/out"
   storage.requests.clear()
   _write_folder(url, "first", overwrite=False)
@@ -162,7 +162,7 @@ def test_text_is_appended(storage, bucket, tmp_path):
     assert buckets.read_text(buckets.user_path(path)) == "a\nb\n"
 
 
-def test_a_second_training_is_warned_of_the_first(storage, bucket, caplog):
+def test_a_second_training_is_warned_about_the_first(storage, bucket, caplog):
   url, name = f"{bucket}/run", "run/.lock"
   with workdirs.exclusive(url):
     first = _objects(storage, bucket)[name]
@@ -179,7 +179,7 @@ def test_a_second_training_is_warned_of_the_first(storage, bucket, caplog):
     assert "was killed" not in caplog.text
 
 
-def test_checkpoints_of_others_are_seen_at_once(storage, bucket):
+def test_checkpoints_of_other_processes_are_visible_at_once(storage, bucket):
   """gcsfs would remember what it has listed."""
   with Checkpointer(f"{bucket}/run") as training:
     for step in (1, 2):
@@ -208,7 +208,7 @@ def _uploading(bucket, every) -> writers.UploadingWriter:
   return writers.UploadingWriter(folder, lambda local: writers.JsonlWriter(local / "metrics.jsonl"), every=every)
 
 
-def test_metrics_go_up_when_they_are_flushed_and_at_the_end(storage, bucket):
+def test_metrics_are_uploaded_when_flushed_and_closed(storage, bucket):
   with contextlib.closing(_uploading(bucket, math.inf)) as writer:
     assert _lines(storage, bucket) == []
     writer.write_scalars(1, {"loss": 1.0})
@@ -230,7 +230,7 @@ def _wait_until(condition) -> None:
     time.sleep(0.005)
 
 
-def test_metrics_go_up_in_the_background_and_a_failure_there_is_made_up_for(storage, bucket, caplog):
+def test_metrics_are_uploaded_in_the_background_and_retried_after_a_failure(storage, bucket, caplog):
   with contextlib.closing(_uploading(bucket, 0.0)) as writer:
     writer.write_scalars(1, {"loss": 1.0})
     _wait_until(lambda: _lines(storage, bucket) == [1])
@@ -243,7 +243,7 @@ def test_metrics_go_up_in_the_background_and_a_failure_there_is_made_up_for(stor
     _wait_until(lambda: _lines(storage, bucket)[-1] == 3)
 
 
-def test_metrics_of_steps_that_are_run_again_are_dropped_from_the_bucket(storage, bucket, monkeypatch):
+def test_metrics_of_repeated_steps_are_dropped_from_the_bucket(storage, bucket, monkeypatch):
   monkeypatch.setattr(writers, "tensorboard_is_installed", lambda: False)
   storage.put(bucket.removeprefix("gs://"), "run/metrics.jsonl", b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
   with contextlib.closing(create_writer(f"{bucket}/run", is_lead=True, resumed_step=2)):

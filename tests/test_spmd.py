@@ -15,7 +15,7 @@ from experiments import inbetween_shape_motion, trivd_shape_motion
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.runs.checkpoint import Checkpointer
 
 EXPERIMENTS = (trivd_shape_motion, inbetween_shape_motion)
@@ -59,7 +59,7 @@ class Run:
 
 
 def _run(module: ModuleType, num_devices: int, *, fsdp: int = 1, initial: dict | None = None) -> Run:
-  experiment = experiments.build(_config(module, fsdp), devices=jax.devices()[:num_devices])
+  experiment = build_experiment(_config(module, fsdp), devices=jax.devices()[:num_devices])
   if initial is None:
     state = experiment.init_state()
     initial = jax.tree.map(_to_host, state)
@@ -79,7 +79,7 @@ def _run(module: ModuleType, num_devices: int, *, fsdp: int = 1, initial: dict |
   return Run(module=module, text=text, metrics=metrics, state=named, state_shardings=shardings, initial=initial)
 
 
-def _batch(experiment: experiments.Experiment, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def _batch(experiment: Experiment, generator: np.random.Generator) -> dict[str, np.ndarray]:
   shapes = experiment.batch_shape()
   return {
     "video": generator.integers(0, 256, shapes["video"].shape, np.uint8),
@@ -127,15 +127,15 @@ def test_eight_devices_equal_one_in_losses_parameters_and_batch_statistics(one, 
   _assert_same(one, eight)
 
 
-def test_split_parameters_equal_replicated_ones(eight, split):
+def test_sharded_parameters_equal_replicated_ones(eight, split):
   assert any("fsdp" in str(sharding.spec) for sharding in split.state_shardings)
   assert not any("fsdp" in str(sharding.spec) for sharding in eight.state_shardings)
   _assert_same(eight, split)
 
 
-def test_a_checkpoint_of_split_parameters_comes_back_whole_and_on_fewer_devices(one, tmp_path):
+def test_a_checkpoint_of_sharded_parameters_restores_replicated_and_on_fewer_devices(one, tmp_path):
   def placed(fsdp: int, num_devices: int):
-    experiment = experiments.build(_config(one.module, fsdp), devices=jax.devices()[:num_devices])
+    experiment = build_experiment(_config(one.module, fsdp), devices=jax.devices()[:num_devices])
     return experiment, lambda: jax.tree.map(_from_host, one.initial, experiment.abstract_state)
 
   with Checkpointer(str(tmp_path)) as checkpointer:
@@ -173,7 +173,7 @@ def test_accumulation_on_eight_devices_averages_the_parts_of_inbetween():
   config = dataclasses.replace(
     config, train=dataclasses.replace(config.train, batch_size=16), step=dataclasses.replace(config.step, accumulate=2)
   )
-  experiment = experiments.build(config)
+  experiment = build_experiment(config)
   batch = _batch(experiment, np.random.default_rng(0))
   start = experiment.init_state()
   nets, key = jax.tree.map(np.asarray, start.nets), jax.random.fold_in(start.key, start.step)

@@ -1,4 +1,4 @@
-"""Checksums by hand, and that every flipped bit and every changed place shows, for all kinds of arrays."""
+"""Checksums by hand; every flipped bit and every swap is detected for all dtypes."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32, jnp.uint8, jnp.int8, jnp.float16])
-def test_every_flipped_bit_is_noticed(dtype):
+def test_every_flipped_bit_is_detected(dtype):
   x = np.asarray(jnp.arange(6).reshape(2, 3).astype(dtype))
   (whole,) = checksums([jnp.asarray(x)]).values()
   for byte in range(x.nbytes):
@@ -30,18 +30,18 @@ def test_every_flipped_bit_is_noticed(dtype):
       assert found != whole
 
 
-def test_values_that_change_places_are_noticed():
+def test_swapped_values_are_detected():
   sums = {tuple(checksums([jnp.float32(x)]).values()) for x in ([[1, 2], [3, 4]], [[1, 3], [2, 4]], [[2, 1], [3, 4]])}
   assert len(sums) == 3
 
 
-def test_keys_flags_and_scalars_have_one():
+def test_keys_flags_and_scalars_have_a_checksum():
   first, second = ({"key": jax.random.key(i), "flag": jnp.array([i == 0]), "step": jnp.int32(i)} for i in range(2))
   assert all(checksums(first)[name] != value for name, value in checksums(second).items())
   assert checksums({}) == {}
 
 
-def test_they_are_the_same_however_arrays_are_split():
+def test_checksums_do_not_depend_on_the_sharding():
   mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=4))
   x = jax.random.normal(jax.random.key(0), (8, 12))
   specs = [PartitionSpec(), PartitionSpec("fsdp"), PartitionSpec("data", "fsdp"), PartitionSpec(None, ("data",))]

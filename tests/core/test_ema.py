@@ -34,6 +34,6 @@ def test_warmup_uses_the_smaller_decay():
   assert _moved(210, config) == pytest.approx(0.9 * 1 + 0.1 * 3)
 
 
-def test_a_decay_that_is_no_average_is_refused():
+def test_invalid_decay_raises():
   with pytest.raises(UserError, match=r"ema\.decay=2\.0 must be in \[0, 1\]"):
     EmaConfig(decay=2.0)

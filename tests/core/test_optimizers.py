@@ -9,7 +9,7 @@ from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_opti
 from vidgen_jax.errors import UserError
 
 
-def test_warmup_grows_linearly_and_then_stays():
+def test_warmup_grows_linearly_then_is_constant():
   rate = make_learning_rate(AdamConfig(learning_rate=0.8, warmup_steps=4))
   assert [rate(step) for step in (0, 1, 3, 4, 100)] == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8])
 
@@ -39,6 +39,6 @@ def test_clipping_scales_the_gradient_down_to_the_norm():
     ({"learning_rate": 1.0, "b2": 1.0}, r"b2=1.0 must be in \[0, 1\)"),
   ],
 )
-def test_settings_that_cannot_train_are_refused(changes, message):
+def test_invalid_settings_raise(changes, message):
   with pytest.raises(UserError, match=message):
     AdamConfig(**changes)

@@ -36,7 +36,7 @@ def test_statistics_are_the_mean_over_batches_and_nothing_is_mutated():
   assert nets["g"].variables["batch_stats"]["norm"]["mean"] == 99.0
 
 
-def test_every_pass_gets_a_key_of_its_own():
+def test_every_pass_has_its_own_key():
   keys = []
 
   def moments(nets, batch, key):

@@ -75,7 +75,7 @@ def _step(state: TrainState, config: StepConfig):
 
 
 @pytest.mark.parametrize("config", [StepConfig(), StepConfig(unroll=True), StepConfig(accumulate=2)], ids=str)
-def test_updates_run_in_order_each_on_micro_batches_of_its_own(config):
+def test_updates_run_in_order_on_their_own_micro_batches(config):
   state, metrics = _step(_state(), config)
   # d: 2 - 0.1 * 1 - 0.1 * 3 = 1.6; g sees the new d: 10 - (10 - 1.6) = 1.6.
   assert float(state.nets["d"].params["w"]) == pytest.approx(1.6)
@@ -88,18 +88,18 @@ def test_updates_run_in_order_each_on_micro_batches_of_its_own(config):
   assert int(state.step) == 1
 
 
-def test_only_refreshed_nets_get_their_variables_back():
+def test_only_refreshed_nets_are_written_back():
   state, _ = _step(_state(), StepConfig())
   assert float(state.nets["d"].variables["count"]) == 2.0  # one for each repeat
   assert float(state.nets["g"].variables["count"]) == 5.0  # gen's, not the -1 that disc returned
 
 
-def test_accumulated_parts_refresh_one_after_the_other():
+def test_accumulated_parts_refresh_in_sequence():
   state, _ = _step(_state(), StepConfig(accumulate=2))
   assert float(state.nets["d"].variables["count"]) == 4.0  # two parts in each of two repeats
 
 
-def test_keys_differ_between_repeats_and_steps_and_the_root_key_stays():
+def test_keys_differ_between_repeats_and_steps_and_the_root_key_is_unchanged():
   first, metrics = _step(_state(), StepConfig())
   second, later = _step(first, StepConfig())
   root = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)

@@ -30,7 +30,7 @@ def test_frames_are_taken_from_batches_and_micro_batches():
   assert (none.shape, none.dtype) == ((3, 0, 1, 1, 1), np.uint8)
 
 
-def test_frames_are_put_in_their_places():
+def test_frames_are_inserted_at_their_indices():
   videos = np.zeros((2, 4, 1, 1, 1))
   put = put_frames(videos, np.array([[1, 2], [3, 4]]).reshape(2, 2, 1, 1, 1), (0, 2))
   assert put[..., 0, 0, 0].tolist() == [[1, 0, 2, 0], [3, 0, 4, 0]]

@@ -1,4 +1,4 @@
-"""The scan that can be written out: both forms against the sum by hand."""
+"""Rolled and unrolled scans against sums by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -20,7 +20,7 @@ def test_hinge_gives_no_gradient_beyond_the_margin():
   np.testing.assert_allclose(gradients[1], [0.0, 0.5])
 
 
-def test_hinge_weighs_real_and_fake_alike_whatever_their_numbers():
+def test_hinge_weights_real_and_fake_equally_for_any_counts():
   # One real output of 0 and four fake ones of 0: 1 + 1, not (1 + 4) / 5.
   assert float(losses.hinge_discriminator_loss(jnp.zeros((1,)), jnp.zeros((4,)))) == pytest.approx(2.0)
 

@@ -1,4 +1,4 @@
-"""Optical flow of images whose motion is known: textures made here, and frames of real videos."""
+"""Optical flow of images with known motion: generated textures and frames of real videos."""
 
 import functools
 
@@ -69,7 +69,7 @@ def test_no_motion_and_no_texture_give_no_flow():
   np.testing.assert_allclose(estimate(flat, flat + 0.01), np.zeros((1, SIZE, SIZE, 2)), atol=1e-5)
 
 
-def test_a_clips_flow_is_that_of_its_pairs():
+def test_the_flow_of_a_clip_is_the_flow_of_its_frame_pairs():
   first, second = _pair(_texture(), 1, 1)
   video = np.stack([first, second, first], axis=1)
   flow = jax.jit(functools.partial(flow_of_clips, LucasKanade()))(video)
@@ -78,7 +78,7 @@ def test_a_clips_flow_is_that_of_its_pairs():
   np.testing.assert_allclose(flow[:, 1], estimate(second, first), atol=1e-4)
 
 
-def test_bilinear_reading_by_hand():
+def test_bilinear_sampling_by_hand():
   image = jnp.array([[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]])[None, ..., None]
   flow = jnp.zeros((1, 2, 3, 2)).at[0, 0, 0].set(jnp.array([0.5, 0.25])).at[0, 1, 2].set(jnp.array([5.0, 5.0]))
   flow = flow.at[0, 0, 2].set(jnp.array([-1.5, 0.0]))
@@ -110,6 +110,6 @@ def test_gradients_against_differences():
   assert slope == pytest.approx(difference, rel=0.05)
 
 
-def test_images_of_two_shapes_are_refused():
+def test_images_of_different_shapes_raise():
   with pytest.raises(ValueError, match="of one shape"):
     LucasKanade()(jnp.zeros((1, 8, 8, 3)), jnp.zeros((1, 8, 9, 3)))

@@ -73,7 +73,7 @@ def test_logits_and_gradients_against_differences():
   assert np.ptp(expected) > 0.1 * expected.max()
 
 
-def test_the_steepness_of_a_bfloat16_input_is_summed_in_float32():
+def test_gradient_norms_of_bfloat16_inputs_are_summed_in_float32():
   # A thousand squares of 1: in bfloat16 a sum of ones stops at 256.
   _, norms = penalties.logits_and_gradients(
     lambda x: jnp.sum(x, axis=1, dtype=jnp.float32), jnp.zeros((2, 1000), jnp.bfloat16)
@@ -99,7 +99,7 @@ def test_the_factors_of_the_gradient_penalty_are_differentiated():
   np.testing.assert_allclose(fake, [0.5, 1.0], rtol=1e-6)
 
 
-def test_the_gradient_penalty_of_a_sure_discriminator_is_finite():
+def test_the_gradient_penalty_of_a_saturated_discriminator_is_finite():
   norms = jnp.array([2.0])
   right, wrong = (jnp.array([1e4]), norms), (jnp.array([-1e4]), norms)
   assert float(penalties.gradient_penalty(right, wrong)) == 0.0

@@ -23,7 +23,7 @@ def test_average_pool_by_hand():
   np.testing.assert_array_equal(resampling.average_pool(image, 2), np.reshape([2.5, 6.5], (1, 1, 1, 2, 1)))
 
 
-def test_average_pool_refuses_a_remainder():
+def test_average_pool_raises_for_a_remainder():
   with pytest.raises(ValueError, match="width=3"):
     resampling.average_pool(jnp.zeros((1, 1, 2, 3, 1)), 2)
 
@@ -33,7 +33,7 @@ def test_average_pool_time_by_hand_drops_the_remainder():
   np.testing.assert_array_equal(resampling.average_pool_time(clip, 2)[0, :, 0, 0, 0], [2.0, 15.0])
 
 
-def test_average_pool_time_leaves_at_least_one_frame():
+def test_average_pool_time_needs_one_window():
   with pytest.raises(ValueError, match="at least factor=2 frames, got frames=1"):
     resampling.average_pool_time(jnp.zeros((1, 1, 2, 2, 1)), 2)
 
@@ -66,7 +66,7 @@ def test_a_crop_is_one_window_for_all_frames():
     np.testing.assert_array_equal(crop, _addresses(1, 3, 6, 7)[0, :, row : row + 2, column : column + 4, 0])
 
 
-def test_crops_cover_all_places_uniformly():
+def test_crop_positions_are_uniform():
   crops = resampling.random_crop(jax.random.key(0), _addresses(6000, 1, 4, 4), (3, 2))
   places = Counter(np.asarray(crops[:, 0, 0, 0, 0]).astype(int).tolist())
   # Rows 0 and 1, columns 0 to 2: six places, 1000 draws each; five standard deviations are 144.
@@ -74,7 +74,7 @@ def test_crops_cover_all_places_uniformly():
   assert all(abs(count - 1000) < 144 for count in places.values())
 
 
-def test_a_crop_of_full_size_is_the_clip_and_a_larger_one_an_error():
+def test_a_full_size_crop_is_the_clip_and_a_larger_one_raises():
   clips = _addresses(2, 2, 3, 3)
   np.testing.assert_array_equal(resampling.random_crop(jax.random.key(0), clips, (3, 3)), clips)
   with pytest.raises(ValueError, match="does not fit"):
@@ -90,7 +90,7 @@ def test_frames_are_drawn_uniformly_in_order_and_without_repetition():
   assert all(abs(count - 500) < 106 for count in sets.values())
 
 
-def test_all_frames_or_too_many():
+def test_drawing_all_frames_and_too_many():
   clips = _addresses(2, 3, 2, 2)
   np.testing.assert_array_equal(resampling.random_frames(jax.random.key(0), clips, 3), clips)
   with pytest.raises(ValueError, match="4 distinct frames from clips of 3"):

@@ -5,7 +5,7 @@ import pytest
 from vidgen_jax.ops.resize import METHODS, resize, resize_matrix
 
 
-def test_legacy_bilinear_is_the_table_made_by_hand():
+def test_legacy_bilinear_by_hand():
   # 4 -> 6: places i * 4/6 = 0, 2/3, 4/3, 2, 8/3, 10/3. The last lies beyond sample 3, which is repeated.
   expected = [
     [1, 0, 0, 0],
@@ -44,7 +44,7 @@ def test_cubic_by_hand():
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("size_in", "size_out"), [(5, 5), (7, 3), (3, 8), (64, 224), (1, 4)])
-def test_rows_add_up_to_one_and_equal_sizes_change_nothing(method, size_in, size_out):
+def test_rows_sum_to_one_and_equal_sizes_are_the_identity(method, size_in, size_out):
   matrix = resize_matrix(size_in, size_out, method)
   np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-6)
   if size_in == size_out:
@@ -67,12 +67,12 @@ def test_equals_pytorch(method, options):
   np.testing.assert_allclose(resize(jnp.asarray(frames), 17, 11, method), expected, rtol=1e-5, atol=2e-3)
 
 
-def test_leading_axes_are_kept_and_each_side_is_its_own():
+def test_leading_axes_are_kept_and_sides_are_independent():
   video = jnp.zeros((2, 3, 4, 6, 3))
   assert resize(video, 8, 5, "legacy_bilinear").shape == (2, 3, 8, 5, 3)
 
 
-def test_unknown_methods_and_empty_axes_are_refused():
+def test_unknown_methods_and_empty_axes_raise():
   with pytest.raises(ValueError, match="method='nearest' is not one of"):
     resize_matrix(3, 4, "nearest")
   with pytest.raises(ValueError, match="at least one sample"):

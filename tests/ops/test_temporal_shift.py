@@ -1,4 +1,4 @@
-"""The temporal shift against a reference that goes index by index."""
+"""The temporal shift against an index-by-index reference."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def test_against_the_reference(frames, channels):
   np.testing.assert_array_equal(temporal_shift(video), _reference(video))
 
 
-def test_gradients_go_back_to_the_frames_that_values_came_from():
+def test_gradients_flow_to_the_source_frames():
   video, seen = np.random.default_rng(1).normal(size=(2, 2, 3, 2, 2, 6)).astype(np.float32)
   gradient = jax.grad(lambda x: jnp.sum(seen * temporal_shift(x)))(video)
   # The transposed map: what went forward comes back.

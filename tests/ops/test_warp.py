@@ -34,7 +34,7 @@ def test_the_central_tap_copies():
   np.testing.assert_array_equal(warp(h, weights), h)
 
 
-def test_a_tap_above_moves_the_image_down_and_zeros_come_in():
+def test_a_tap_above_shifts_the_image_down_with_zero_padding():
   h = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
   # m = 0, n = 1: each position takes what stands above it.
   weights = jnp.broadcast_to(jax.nn.one_hot(1, 9), (1, 2, 2, 9))
@@ -77,7 +77,7 @@ def test_no_array_holds_every_tap_of_every_channel():
     assert max(sizes) == padded
 
 
-def test_the_backward_pass_keeps_features_and_weights_alone():
+def test_the_backward_pass_stores_only_features_and_weights():
   h, weights = jnp.ones((2, 8, 8, 16)), jnp.ones((2, 8, 8, 9))
 
   def recurrence(h, weights):
@@ -105,6 +105,6 @@ def test_gradients_against_differences_of_a_loop():
 
 
 @pytest.mark.parametrize("taps", [4, 8])
-def test_only_odd_squares_are_kernels(taps):
+def test_the_number_of_taps_must_be_an_odd_square(taps):
   with pytest.raises(ValueError, match=f"odd k, got {taps}"):
     warp(jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 2, 2, taps)))

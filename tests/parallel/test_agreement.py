@@ -1,4 +1,4 @@
-"""Which errors tell that another process of the job is gone."""
+"""Which errors show that another process of the job exited."""
 
 import jax
 import pytest
@@ -13,7 +13,7 @@ def _caused(error: Exception, cause: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-  ("error", "told"),
+  ("error", "expected"),
   [
     (jax.errors.JaxRuntimeError("UNAVAILABLE: connection"), "UNAVAILABLE: connection"),
     (ValueError("UNKNOWN: Gloo AllGather failed: Read error: Connection reset by peer"), "Gloo AllGather"),
@@ -25,12 +25,12 @@ def _caused(error: Exception, cause: Exception) -> Exception:
     (None, None),
   ],
 )
-def test_a_lost_process_is_found_behind_what_it_caused(error, told):
+def test_a_peer_failure_is_found_in_the_chain_of_causes(error, expected):
   found = peer_failure(error)
-  assert (found is None) if told is None else (told in str(found))
+  assert (found is None) if expected is None else (expected in str(found))
 
 
-def test_one_process_agrees_with_itself():
+def test_a_single_process_needs_no_communication():
   assert all_processes(True)
   assert not all_processes(False)
   assert broadcast_from_process_0({"steps": [1, 2]}) == {"steps": [1, 2]}

@@ -36,7 +36,7 @@ class _Chip:
   slice_index: int = 0
 
 
-def test_axes_of_a_torus_are_cut_where_they_must_be():
+def test_axes_of_a_torus_are_split_if_necessary():
   chips = [_Chip(i, place) for i, place in enumerate(itertools.product(range(4), repeat=3))]
   # 4 x 4 x 4: no axes together have 8 chips.
   mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=8), devices=chips)
@@ -44,7 +44,7 @@ def test_axes_of_a_torus_are_cut_where_they_must_be():
   assert sorted(chip.id for chip in mesh.devices.flat) == list(range(64))
 
 
-def test_largest_divisible_axis_is_split_and_small_arrays_are_not():
+def test_the_largest_divisible_axis_is_sharded_and_small_arrays_are_not():
   config = meshes.MeshConfig(fsdp=2, fsdp_min_size=100)
   leaves = {
     "kernel": jax.ShapeDtypeStruct((3, 3, 16, 64), jnp.float32),
@@ -57,7 +57,7 @@ def test_largest_divisible_axis_is_split_and_small_arrays_are_not():
   assert shardings["odd"].spec == shardings["small"].spec == shardings["scalar"].spec == PartitionSpec()
 
 
-def test_batches_are_split_over_all_devices_in_order():
+def test_batches_are_sharded_over_all_devices_in_order():
   mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=2))
   local = {"label": np.arange(16).reshape(1, 16)}
   batch = meshes.global_batch(local, meshes.batch_sharding(mesh, microbatches=True))
@@ -73,11 +73,11 @@ def test_batch_must_be_divisible_by_the_devices():
 
 
 @pytest.mark.parametrize("fsdp", [1, 2])
-def test_one_process_holds_every_place_of_a_batch_once(fsdp):
+def test_one_process_holds_every_index_of_a_batch_once(fsdp):
   assert meshes.local_batch_indices(24, meshes.make_mesh(meshes.MeshConfig(fsdp=fsdp))) == tuple(range(24))
 
 
-def test_places_are_those_of_the_devices_at_hand(monkeypatch):
+def test_indices_are_those_of_the_local_devices(monkeypatch):
   # Two processes of two devices each, whose devices take turns along the batch: as TPU slices may order them.
   class Sharding:
     def addressable_devices_indices_map(self, shape):
