@@ -15,8 +15,8 @@ from experiments import inbetween_shape_motion, trivd_shape_motion
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.experiment import Experiment, build_experiment
 
 EXPERIMENTS = (trivd_shape_motion, inbetween_shape_motion)
 # A smaller step compiles faster. One of the two frames between is drawn, for each clip by itself.
