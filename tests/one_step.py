@@ -1,4 +1,4 @@
-"""A train step of an algorithm with chosen learning rates, for tests of losses and of what they move."""
+"""One train step with chosen learning rates, and random nets and frames, for tests of losses and updates."""
 
 import functools
 
@@ -13,22 +13,37 @@ from vidgen_jax.core.step import StepConfig, StepConstants, train_step
 from vidgen_jax.types import Batch
 
 KEY = jax.random.key(7)
-"""The root key of the step."""
+"""Root key of the step."""
 
 
-def drawn_nets(algorithm: Algorithm, batch: Batch, *, scale: float = 1.0) -> Nets:
-  """Nets of the shapes that `init` gives, all values drawn with numpy; variances are at least 0.5, others `scale`d."""
+def drawn_nets(algorithm: Algorithm, batch: Batch, *, scale: float = 1.0, bias_scale: float | None = None) -> Nets:
+  """Nets with the shapes that `init` returns and normally distributed values drawn with NumPy.
+
+  Args:
+    algorithm: algorithm whose nets are drawn.
+    batch: clips that determine the shapes.
+    scale: standard deviation of all values but variances, which are at least 0.5.
+    bias_scale: standard deviation of biases; None for `scale`.
+  """
   rng = np.random.default_rng(1)
 
   def leaf(path, shape):
     values, name = rng.normal(size=shape.shape).astype(np.float32), getattr(path[-1], "key", "")
-    return jnp.asarray(np.abs(values) + 0.5 if name == "var" else scale * values)
+    if name == "var":
+      return jnp.asarray(np.abs(values) + 0.5)
+    return jnp.asarray((bias_scale if name == "bias" and bias_scale is not None else scale) * values)
 
   return jax.tree.map_with_path(leaf, jax.eval_shape(algorithm.init, jax.random.key(0), batch))
 
 
+def drawn_frames(video: np.ndarray, key: jax.Array, count: int) -> np.ndarray:
+  """`count` frames of each clip [B, T, ...], those with the smallest of T uniform draws: [B, count, ...]."""
+  chosen = np.sort(np.argsort(jax.random.uniform(key, video.shape[:2]), axis=1)[:, :count], axis=1)
+  return np.stack([clip[indices] for clip, indices in zip(np.asarray(video), chosen, strict=True)])
+
+
 class OneStep:
-  """(nets, batch, rates by update) -> (nets, metrics): a train step that gives every update the same batch."""
+  """A train step in which every update receives the same batch: (nets, batch, rates by update) -> (nets, metrics)."""
 
   def __init__(self, algorithm: Algorithm, phase: str = "main"):
     self._updates = algorithm.updates(phase)
@@ -37,23 +52,23 @@ class OneStep:
     self._step = jax.jit(functools.partial(train_step, **settings))
 
   def __call__(self, nets: Nets, batch: Batch, **rates: float) -> tuple[Nets, dict[str, float]]:
-    """Updates that `rates` does not name have the rate 0."""
+    """Updates without an entry in `rates` have learning rate 0."""
     assert set(rates) <= {update.name for update in self._updates}
     opt_states = {u.name: u.optimizer.init({name: nets[name].params for name in u.trains}) for u in self._updates}
     state = TrainState(step=jnp.int32(0), key=KEY, nets=nets, opt_states=opt_states, ema={})
     repeated = jax.tree.map(lambda x: jnp.stack([x] * self._microbatches), batch)
-    rates = {update.name: jnp.float32(rates.get(update.name, 0.0)) for update in self._updates}
-    state, metrics = self._step(state, repeated, StepConstants(learning_rates=rates, frozen={}))
+    learning_rates = {update.name: jnp.float32(rates.get(update.name, 0.0)) for update in self._updates}
+    state, metrics = self._step(state, repeated, StepConstants(learning_rates=learning_rates, frozen={}))
     return state.nets, {name: float(value) for name, value in metrics.items()}
 
   def loss_key(self, name: str) -> jax.Array:
-    """The key that the step gives to an update's loss."""
+    """The key that an update's loss receives."""
     index = [update.name for update in self._updates].index(name)
     return jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(KEY, 0), index), 0)
 
 
 def moved_nets(before: Nets, after: Nets) -> set[str]:
-  """Names of the nets whose parameters have changed: in such a net all of them must have."""
+  """Names of the nets whose parameters changed; asserts that either all or none of a net's parameters changed."""
   moved = set()
   for name, net in before.items():
     changed = jax.tree.map(lambda new, old: bool(np.any(new != old)), after[name].params, net.params)

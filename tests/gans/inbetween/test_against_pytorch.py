@@ -1,4 +1,4 @@
-"""Encoder, video generator and discriminators against the same layers in PyTorch, in evaluation."""
+"""Encoder, video generator and discriminators in evaluation mode against the same layers in PyTorch."""
 
 import functools
 
@@ -21,12 +21,12 @@ def _draw(shape, seed=0):
 
 
 def _run(module, *inputs, **options):
-  """(output, variables drawn with numpy)."""
+  """Returns (output, variables drawn with NumPy)."""
   rng = np.random.default_rng(1)
 
   def leaf(path, shape):
     values = rng.normal(size=shape.shape).astype(np.float32)
-    # Biases small beside what they are added to, so that the inputs still decide.
+    # With large biases the outputs would hardly depend on the inputs.
     return np.abs(values) + 0.5 if path[-1].key == "var" else (0.1 if path[-1].key == "bias" else 0.5) * values
 
   shapes = jax.eval_shape(functools.partial(module.init, **options), jax.random.key(0), *inputs)
@@ -68,7 +68,7 @@ def _generator_layer(x, variables, name, convolve, **options):
 
 
 def _layer_norm(x, params):
-  """Group normalisation with a single group: everything but the batch, gains per channel."""
+  """Group normalisation with one group, which spans everything but the batch; gains per channel."""
   return functional.group_norm(x, 1, torch.from_numpy(params["scale"]), torch.from_numpy(params["bias"]))
 
 

@@ -1,4 +1,4 @@
-"""Inbetweening on networks of a few weights: losses, what they train and see, sampling, baselines, bad settings."""
+"""Inbetweening with tiny networks: losses, trained nets, sampling, baselines, invalid settings."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.one_step import KEY, OneStep, moved_nets
+from tests.one_step import KEY, OneStep, drawn_frames, drawn_nets, moved_nets
 from vidgen_jax.core.state import NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import Inbetween, InbetweenConfig, SampleOptions
@@ -36,26 +36,13 @@ def _batch(frames: int = FRAMES, size: int = 4, channels: int = 3):
   return {"video": jnp.asarray(video), "label": jnp.array([2, 0, 1], jnp.int32)}
 
 
-def _given(batch):
+def _known(batch):
   return {"conditioning": batch["video"][:, jnp.array([0, -1])], "label": batch["label"]}
 
 
 def _nets(algorithm: Inbetween, batch) -> dict[str, NetState]:
-  """Nets of the shapes that `init` gives, drawn with numpy."""
-  rng = np.random.default_rng(1)
-
-  def leaf(path, shape):
-    values, name = rng.normal(size=shape.shape).astype(np.float32), getattr(path[-1], "key", "")
-    # Biases small beside what they are added to, so that the inputs still decide.
-    return jnp.asarray(np.abs(values) + 0.5 if name == "var" else (0.1 if name == "bias" else 0.5) * values)
-
-  return jax.tree.map_with_path(leaf, jax.eval_shape(algorithm.init, jax.random.key(0), batch))
-
-
-def _mute(nets: dict[str, NetState], net: str, output) -> dict[str, NetState]:
-  """Nets of which one gives a constant: the parameters `output` of its last layer are set."""
-  params = nets[net].params
-  return nets | {net: nets[net].replace(params=params | {"output": params["output"] | output})}
+  # With large biases the outputs would hardly depend on the inputs.
+  return drawn_nets(algorithm, batch, scale=0.5, bias_scale=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +61,8 @@ def step(algorithm) -> OneStep:
 
 
 @pytest.fixture(scope="module")
-def still(step, nets):
-  """(nets, metrics) of a step whose learning rates are 0, so that both losses are of the same parameters."""
+def unchanged(step, nets):
+  """(nets, metrics) of a step with learning rates 0, so that both losses use the same parameters."""
   return step(nets, _batch())
 
 
@@ -86,7 +73,7 @@ def predict(algorithm):
 
 @pytest.fixture(scope="module")
 def train_clips(algorithm, nets):
-  """(batch, key) -> (real clips, generated ones as in training, the generator's statistics), from the modules."""
+  """(batch, key) -> (real clips, clips generated in train mode, the generator's statistics), from the modules."""
   modules = algorithm.networks()
 
   @jax.jit
@@ -111,7 +98,7 @@ def train_clips(algorithm, nets):
   return clips
 
 
-def test_initial_nets_have_the_collections_of_a_state_and_nothing_else():
+def test_initial_nets_have_exactly_the_expected_collections():
   for changes in ({}, {"fusion": False}, {"naive": True, "encoder_widths": (2, 2), "decoder_widths": (2, 2)}):
     config = dataclasses.replace(CONFIG, **changes)
     shapes = jax.eval_shape(Inbetween(config).init, jax.random.key(0), _batch())
@@ -122,7 +109,7 @@ def test_initial_nets_have_the_collections_of_a_state_and_nothing_else():
       assert {leaf.dtype for leaf in jax.tree.leaves(net)} == {jnp.dtype(jnp.float32)}
 
 
-def test_the_first_and_the_last_frame_are_given(algorithm):
+def test_first_and_last_frame_are_conditioning_frames(algorithm):
   assert algorithm.conditioning_indices(8) == (0, 7)
   assert algorithm.conditioning_indices(16) == (0, 15)
   with pytest.raises(UserError, match="num_frames=2 leaves nothing between"):
@@ -138,25 +125,24 @@ def test_the_first_and_the_last_frame_are_given(algorithm):
 
 
 def _frames(video, key):
-  """Two of the frames 1..T - 2 of each clip: where a uniform draw is least."""
-  chosen = 1 + np.sort(np.argsort(jax.random.uniform(key, (len(video), FRAMES - 2)), axis=1)[:, :2], axis=1)
-  return np.concatenate([clip[places] for clip, places in zip(video, chosen, strict=True)])
+  """Two intermediate frames of each clip, [2 B, H, W, C]."""
+  return np.concatenate(drawn_frames(video[:, 1:-1], key, 2))
 
 
 def _log(x):
   return np.log1p(np.exp(x)).mean()
 
 
-def test_losses_against_networks_called_one_by_one(algorithm, nets, step, still, train_clips):
-  updated, metrics = still
+def test_losses_against_separate_calls_of_the_networks(algorithm, nets, step, unchanged, train_clips):
+  updated, metrics = unchanged
   evaluate = {}
   for name in (IMAGE, VIDEO):
     one = lambda x, name=name: algorithm.networks()[name].apply(nets[name].collections, x[None])[0]
     slopes = jax.jit(jax.vmap(jax.value_and_grad(one)))
 
-    def logits_and_norms(seen, slopes=slopes):
-      logits, gradients = (np.asarray(x, np.float64) for x in slopes(seen))
-      return logits, np.sum(np.square(gradients), axis=tuple(range(1, seen.ndim)))
+    def logits_and_norms(inputs, slopes=slopes):
+      logits, gradients = (np.asarray(x, np.float64) for x in slopes(inputs))
+      return logits, np.sum(np.square(gradients), axis=tuple(range(1, inputs.ndim)))
 
     evaluate[name] = logits_and_norms
 
@@ -181,31 +167,33 @@ def test_losses_against_networks_called_one_by_one(algorithm, nets, step, still,
 
   found = {name: value for name, value in metrics.items() if "grad_norm" not in name}
   assert found == pytest.approx(expected, rel=2e-3, abs=1e-4)
-  # What the generator's own pass left; the pass of the discriminators' update leaves nothing.
+  # Statistics come from the generator's own update; the discriminators' update does not change them.
   for name in GENERATOR:
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
     jax.tree.map(close, updated[name].variables, stats[name])
 
 
 @pytest.mark.parametrize(("rates", "moved"), [({"disc": 1e-3}, {IMAGE, VIDEO}), ({"gen": 1e-3}, set(GENERATOR))])
-def test_each_update_moves_its_own_nets(rates, moved, step, still, nets):
+def test_each_update_trains_its_own_nets(rates, moved, step, unchanged, nets):
   updated, _ = step(nets, _batch(), **rates)
   assert moved_nets(nets, updated) == moved
   for name, net in nets.items():
-    # Adam's first step is as long as the rate.
+    # Adam's first step has the length of the learning rate.
     change = jax.tree.map(lambda new, old: float(np.abs(new - old).max()), updated[name].params, net.params)
     assert max(jax.tree.leaves(change)) < 1.01e-3
-    # The generator's statistics are refreshed whatever the rates, by its own update.
+    # The generator's update refreshes its statistics at any learning rate.
     assert jax.tree.structure(updated[name].variables) == jax.tree.structure(net.variables)
-    jax.tree.map(np.testing.assert_array_equal, updated[name].variables, still[0][name].variables)
+    jax.tree.map(np.testing.assert_array_equal, updated[name].variables, unchanged[0][name].variables)
 
 
-def test_the_image_discriminator_sees_only_frames_between_the_given_ones(nets, step):
-  # The encoder is mute, so that the conditioning frames reach the discriminators as they are or not at all.
-  nets = _mute(nets, "encoder", {"norm": {"scale": jnp.zeros(2), "bias": jnp.array([0.4, -0.2])}})
+def test_image_discriminator_receives_intermediate_frames_only(nets, step):
+  # The encoder's output is constant, so that conditioning frames reach the discriminators directly or not at all.
+  params = nets["encoder"].params
+  output = params["output"] | {"norm": {"scale": jnp.zeros(2), "bias": jnp.array([0.4, -0.2])}}
+  nets = nets | {"encoder": nets["encoder"].replace(params=params | {"output": output})}
   batch = _batch()
-  poisoned = batch | {"video": batch["video"].at[:, jnp.array([0, -1])].set(255)}
-  before, after = (step(nets, clips)[1] for clips in (batch, poisoned))
+  changed = batch | {"video": batch["video"].at[:, jnp.array([0, -1])].set(255)}
+  before, after = (step(nets, clips)[1] for clips in (batch, changed))
   for update in ("disc", "gen"):
     for metric in ("loss", "real", "fake", "gradient_penalty") if update == "disc" else ("loss",):
       assert before[f"{update}/{IMAGE}/{metric}"] == after[f"{update}/{IMAGE}/{metric}"], metric
@@ -213,34 +201,34 @@ def test_the_image_discriminator_sees_only_frames_between_the_given_ones(nets, s
 
 
 @pytest.mark.parametrize("drawn", [1, 3])
-def test_frames_are_drawn_uniformly_and_for_each_clip(drawn):
+def test_frames_are_drawn_uniformly_from_each_clip(drawn):
   algorithm = Inbetween(dataclasses.replace(CONFIG, frames_per_clip=drawn))
   video = jnp.broadcast_to(jnp.arange(6.0).reshape(1, 6, 1, 1, 1), (400, 6, 1, 1, 1))
   frames = np.asarray(algorithm._frames(video, KEY))
   assert frames.shape == (400 * drawn, 1, 1, 1)
-  places = frames.astype(int).reshape(400, drawn)
-  assert all(len(set(clip)) == drawn for clip in places.tolist())
-  counts = np.bincount(places.ravel(), minlength=6)
+  indices = frames.astype(int).reshape(400, drawn)
+  assert all(len(set(clip)) == drawn for clip in indices.tolist())
+  counts = np.bincount(indices.ravel(), minlength=6)
   assert counts[0] == counts[5] == 0
-  # Each of the four is drawn with the chance 1/4 or 3/4: four standard deviations of the binomial are 35.
+  # Each of the four is drawn with probability 1/4 or 3/4; four standard deviations of the binomial are 35.
   assert np.abs(counts[1:5] - 100 * drawn).max() < 35
 
 
-def test_sampled_clips_hold_the_given_frames(algorithm, nets, predict):
+def test_predicted_clips_contain_the_conditioning_frames(algorithm, nets, predict):
   batch = _batch()
   latent = algorithm.latent(KEY, 3)
-  clips = predict(nets, _given(batch), latent)
+  clips = predict(nets, _known(batch), latent)
   assert (clips.shape, clips.dtype) == ((3, FRAMES, 4, 4, 3), jnp.float32)
   np.testing.assert_array_equal(to_uint8(clips)[:, [0, -1]], batch["video"][:, jnp.array([0, -1])])
   between = clips[:, 1:-1]
   assert 0.05 < float(jnp.std(between)) < float(jnp.max(jnp.abs(between))) <= 1.0
-  # Labels change nothing.
-  np.testing.assert_array_equal(predict(nets, _given(batch) | {"label": jnp.zeros(3, jnp.int32)}, latent), clips)
+  # Labels have no effect.
+  np.testing.assert_array_equal(predict(nets, _known(batch) | {"label": jnp.zeros(3, jnp.int32)}, latent), clips)
 
 
 @pytest.mark.parametrize("changed", ["latent", "first frame", "last frame"])
-def test_every_clip_is_made_of_its_own_frames_and_noise(changed, algorithm, nets, predict):
-  latent, conditioning = algorithm.latent(KEY, 3), _given(_batch())
+def test_every_clip_depends_on_its_own_frames_and_latent_only(changed, algorithm, nets, predict):
+  latent, conditioning = algorithm.latent(KEY, 3), _known(_batch())
   before = predict(nets, conditioning, latent)
   if changed == "latent":
     latent = latent.at[1].add(1.0)
@@ -251,15 +239,15 @@ def test_every_clip_is_made_of_its_own_frames_and_noise(changed, algorithm, nets
     }
   after = predict(nets, conditioning, latent)
   np.testing.assert_array_equal(np.delete(after, 1, axis=0), np.delete(before, 1, axis=0))
-  # It concerns every frame between.
+  # The change affects every intermediate frame.
   assert np.all(np.abs(after - before)[1, 1:-1].max(axis=(1, 2, 3)) > 1e-4)
 
 
-def test_samples_are_predictions_from_truncated_latents(monkeypatch, algorithm, nets):
+def test_sample_predicts_from_truncated_latents(monkeypatch, algorithm, nets):
   monkeypatch.setattr(Inbetween, "predict", lambda self, nets, batch, latent, *, num_frames: (latent, num_frames))
   for truncation in (None, 0.5, 0.0):
     options = SampleOptions(num_frames=6, truncation=truncation)
-    latent, num_frames = algorithm.sample(nets, _given(_batch()), KEY, options=options)
+    latent, num_frames = algorithm.sample(nets, _known(_batch()), KEY, options=options)
     assert num_frames == 6
     assert latent.shape == (3, 3)
     np.testing.assert_array_equal(latent, algorithm.latent(KEY, 3, truncation=truncation))
@@ -267,34 +255,34 @@ def test_samples_are_predictions_from_truncated_latents(monkeypatch, algorithm, 
   np.testing.assert_array_equal(algorithm.latent(KEY, 3), jax.random.normal(KEY, (3, 3)))
 
 
-def test_decoded_blocks_end_with_the_prediction(algorithm, nets, predict):
+def test_last_decoded_block_equals_the_prediction(algorithm, nets, predict):
   latent, batch = algorithm.latent(KEY, 3), _batch()
-  blocks = jax.jit(functools.partial(algorithm.decode_blocks, num_frames=FRAMES))(nets, _given(batch), latent)
+  blocks = jax.jit(functools.partial(algorithm.decode_blocks, num_frames=FRAMES))(nets, _known(batch), latent)
   assert (blocks.shape, blocks.dtype) == ((2, 3, FRAMES, 4, 4, 3), jnp.float32)
-  np.testing.assert_allclose(blocks[1], predict(nets, _given(batch), latent), atol=1e-5)
+  np.testing.assert_allclose(blocks[1], predict(nets, _known(batch), latent), atol=1e-5)
   for block in blocks:
     np.testing.assert_array_equal(to_uint8(block)[:, [0, -1]], batch["video"][:, jnp.array([0, -1])])
   assert np.all(np.abs(blocks[0] - blocks[1])[:, 1:-1].max(axis=(2, 3, 4)) > 1e-3)
   with pytest.raises(UserError, match="the naive baseline has no latent generator"):
-    Inbetween(dataclasses.replace(CONFIG, naive=True)).decode_blocks(nets, _given(batch), latent, num_frames=4)
+    Inbetween(dataclasses.replace(CONFIG, naive=True)).decode_blocks(nets, _known(batch), latent, num_frames=4)
 
 
-def test_from_a_batchs_own_moments_the_generator_repeats_training(algorithm, nets, train_clips, predict):
+def test_with_batch_moments_predict_repeats_the_pass_in_train_mode(algorithm, nets, train_clips, predict):
   batch = _batch()
   moments = jax.jit(functools.partial(algorithm.batch_moments, options=SampleOptions(num_frames=FRAMES)))
-  pooled = moments(nets, _given(batch), KEY)
+  pooled = moments(nets, _known(batch), KEY)
   _, fake, updated = train_clips(batch, KEY)
   for name, net in nets.items():
     jax.tree.map(np.testing.assert_array_equal, pooled[name].params, net.params)
   for name in GENERATOR:
-    # Training keeps nine tenths of the old statistics.
+    # Running statistics keep nine tenths of the old values.
     old, own = nets[name].variables[BATCH_STATS], pooled[name].variables[BATCH_STATS]
     mixed = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, own)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
     jax.tree.map(close, updated[name][BATCH_STATS], mixed)
-  predicted = predict(pooled, _given(batch), algorithm.latent(KEY, 3))
+  predicted = predict(pooled, _known(batch), algorithm.latent(KEY, 3))
   np.testing.assert_allclose(predicted, fake, atol=1e-3)
-  assert float(jnp.max(jnp.abs(predict(nets, _given(batch), algorithm.latent(KEY, 3)) - fake))) > 0.1
+  assert float(jnp.max(jnp.abs(predict(nets, _known(batch), algorithm.latent(KEY, 3)) - fake))) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -306,15 +294,15 @@ def test_from_a_batchs_own_moments_the_generator_repeats_training(algorithm, net
   ],
   ids=["no fusion", "naive", "one channel"],
 )
-def test_baselines_and_grey_clips(changes):
+def test_baselines_and_greyscale_clips(changes):
   algorithm, batch = Inbetween(dataclasses.replace(CONFIG, **changes)), _batch(channels=changes.get("channels", 3))
   nets = _nets(algorithm, batch)
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=FRAMES))
   latent = algorithm.latent(KEY, 3)
-  clips = predict(nets, _given(batch), latent)
+  clips = predict(nets, _known(batch), latent)
   assert clips.shape == batch["video"].shape
   np.testing.assert_array_equal(to_uint8(clips)[:, [0, -1]], batch["video"][:, jnp.array([0, -1])])
-  assert np.all(np.abs(predict(nets, _given(batch), latent + 1.0) - clips)[:, 1:-1].max(axis=(1, 2, 3, 4)) > 1e-4)
+  assert np.all(np.abs(predict(nets, _known(batch), latent + 1.0) - clips)[:, 1:-1].max(axis=(1, 2, 3, 4)) > 1e-4)
   for loss in (algorithm.discriminator_loss, algorithm.generator_loss):
     value, output = jax.eval_shape(loss, nets, {}, batch, KEY, jnp.int32(0))
     for scalar in (value, *output.metrics.values()):
@@ -324,7 +312,7 @@ def test_baselines_and_grey_clips(changes):
 
 
 def _dtypes(jaxpr, primitive: str | None = None) -> set[str]:
-  """Of all that goes into or comes out of a primitive (or all of them)."""
+  """Dtypes of all inputs and outputs of a primitive, or of all primitives."""
   found = set()
   for equation in jaxpr.eqns:
     if primitive in (None, equation.primitive.name):
@@ -340,7 +328,7 @@ def test_in_bfloat16_the_discriminators_update_stays_float32(monkeypatch, nets):
   assert _dtypes(jax.make_jaxpr(loss)(nets).jaxpr, "conv_general_dilated") == {"bfloat16"}
   value, output = jax.eval_shape(loss, nets)
   assert {leaf.dtype for leaf in jax.tree.leaves((value, output))} == {jnp.dtype(jnp.float32)}
-  # All of the discriminators' update but the clips, which the generator hands over in float32.
+  # The clips, which the generator returns in float32, are replaced: the rest of the update is all float32.
   clips, _ = jax.eval_shape(algorithm._fake_video, nets, batch, KEY)
   assert clips.dtype == jnp.float32
   monkeypatch.setattr(Inbetween, "_fake_video", lambda *_: (jnp.zeros(clips.shape), {}))
@@ -355,13 +343,13 @@ def test_in_bfloat16_the_discriminators_update_stays_float32(monkeypatch, nets):
   [
     ({}, {"frames": 2}, "num_frames=2 leaves nothing between the first and the last frame"),
     ({"video_discriminator_widths": (2, 3)}, {"frames": 6}, r"data\.num_frames=6 must exceed 6: each of the 2 entries"),
-    ({"frames_per_clip": 7}, {}, r"algorithm\.frames_per_clip=7 must lie in 1\.\.6"),
-    ({"frames_per_clip": 0}, {}, r"algorithm\.frames_per_clip=0 must lie in 1\.\.6"),
+    ({"frames_per_clip": 7}, {}, r"algorithm\.frames_per_clip=7 must be in 1\.\.6"),
+    ({"frames_per_clip": 0}, {}, r"algorithm\.frames_per_clip=0 must be in 1\.\.6"),
     ({"encoder_widths": (2, 2), "decoder_widths": (2, 2)}, {"size": 6}, r"6x6, .* algorithm\.encoder_widths need .* 4"),
     ({"image_discriminator_widths": (1, 1, 1)}, {"size": 4}, r"4x4, but the 3 entries .* need multiples of 8"),
     ({"video_discriminator_widths": (1, 1)}, {"size": 6}, r"algorithm\.video_discriminator_widths need multiples of 4"),
   ],
 )
-def test_clips_that_do_not_fit(changes, batch, message):
+def test_unsuitable_clips(changes, batch, message):
   with pytest.raises(UserError, match=message):
     Inbetween(dataclasses.replace(CONFIG, **changes)).init(jax.random.key(0), _batch(**batch))

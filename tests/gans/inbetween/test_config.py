@@ -1,4 +1,4 @@
-"""The inbetweening GAN's defaults, which are the paper's, and settings that do not fit."""
+"""Inbetweening: default settings against the paper, and invalid settings."""
 
 import math
 
@@ -17,7 +17,7 @@ GENERATOR = ("encoder", "latent_generator", "video_generator")
 DISCRIMINATORS = ("image_disc", "video_disc")
 
 
-def test_the_updates_are_the_papers():
+def test_updates_follow_the_paper():
   algorithm = Inbetween(InbetweenConfig())
   disc, gen = algorithm.updates("main")
   assert (disc.name, disc.trains, disc.refreshes, disc.repeats) == ("disc", DISCRIMINATORS, DISCRIMINATORS, 1)
@@ -30,7 +30,7 @@ def test_the_updates_are_the_papers():
   assert algorithm.frozen_networks() == {}
   assert algorithm.config.gradient_penalty == 0.1
   assert algorithm.config.frames_per_clip == 1
-  # Adam with b1 = 0.5, b2 = 0.999: gradients 1 and -3 give moments -1.25 / 0.75 and (0.999 + 9) / 1.999, corrected.
+  # Adam with b1 = 0.5, b2 = 0.999: corrected moments of gradients 1 and -3 are -1.25 / 0.75 and (0.999 + 9) / 1.999.
   for update in (disc, gen):
     state = update.optimizer.init({"w": jnp.zeros(1)})
     for gradient in (1.0, -3.0):
@@ -39,7 +39,7 @@ def test_the_updates_are_the_papers():
     assert abs(float(direction["w"][0])) == pytest.approx(abs(expected), rel=1e-3)
 
 
-def test_the_default_networks_have_the_papers_sizes():
+def test_default_networks_have_the_papers_sizes():
   discriminators = dict(zip(DISCRIMINATORS, (ImageDiscriminator(), VideoDiscriminator()), strict=True))
   expected = dict(zip(GENERATOR, (Encoder(), LatentGenerator(), VideoGenerator()), strict=True)) | discriminators
   assert Inbetween(InbetweenConfig()).networks() == expected
@@ -53,7 +53,7 @@ def test_the_default_networks_have_the_papers_sizes():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"encoder_widths": (2, 2)}, r"encoder_widths=\(2, 2\) and decoder_widths=\(256, 128, 64\) must have equally"),
+    ({"encoder_widths": (2, 2)}, r"encoder_widths=\(2, 2\) and decoder_widths=\(256, 128, 64\) must have the same"),
     ({"latent_blocks": ()}, r"algorithm\.latent_blocks=\(\) must hold positive numbers"),
     ({"latent_blocks": (1, 0)}, r"algorithm\.latent_blocks=\(1, 0\) must hold positive numbers"),
     ({"video_discriminator_widths": ()}, r"algorithm\.video_discriminator_widths=\(\) must hold positive"),
@@ -65,6 +65,6 @@ def test_the_default_networks_have_the_papers_sizes():
     ({"image_discriminator_widths": (0,)}, r"algorithm\.image_discriminator_widths=\(0,\) must hold positive"),
   ],
 )
-def test_settings_that_do_not_fit(changes, message):
+def test_invalid_settings(changes, message):
   with pytest.raises(UserError, match=message):
     InbetweenConfig(**changes)

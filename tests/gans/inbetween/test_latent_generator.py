@@ -1,4 +1,4 @@
-"""The latent generator against equations 1 to 5 of Inbetweening written as loops; how it is run; coarse to fine."""
+"""The latent generator against eqs. 1 to 5 of Inbetweening written as loops; unrolling, recomputation and levels."""
 
 import functools
 import operator
@@ -34,7 +34,7 @@ def _generator(**options):
 
 
 def _variables(module, *inputs, seed=3, **options):
-  """Variables of the right shapes, drawn with numpy; variances are positive."""
+  """Random variables drawn with NumPy; variances are positive."""
   rng = np.random.default_rng(seed)
 
   def leaf(path, shape):
@@ -50,7 +50,7 @@ def _leaky(x):
 
 
 def _convolve(x, kernel):
-  """3x3x3 with a border of zeros, tap by tap."""
+  """A 3x3x3 convolution with zero padding, tap by tap."""
   _, frames, height, width, _ = x.shape
   padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (1, 1), (0, 0)))
   y = np.zeros((*x.shape[:-1], kernel.shape[-1]))
@@ -69,7 +69,7 @@ def _normalise(x, params, stats, new_stats, train):
 
 
 def _control(u, kernel, bias):
-  """A convolution of [B, T, C] along time, of width 3, with zeros around the clip."""
+  """A convolution of [B, T, C] along time with width 3 and zero padding."""
   batch, length, _ = u.shape
   y = np.zeros((batch, length, kernel.shape[-1]))
   for b, t in np.ndindex(batch, length):
@@ -106,7 +106,7 @@ def _block(z, params, stats, new_stats, *, fusion, train, kept_counts):
 
 
 def _reference(variables, *, fusion, train):
-  """(z of every block, new statistics by level and block, counts of closed and open gates of z), in float64."""
+  """Returns (z of every block, new statistics by level and block, counts of closed and open gates of z), in float64."""
   variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
   z, outputs, new_stats, kept_counts = ENDS.astype(np.float64), [], {}, [0, 0]
   for level, count in enumerate(BLOCKS):
@@ -123,7 +123,7 @@ def _reference(variables, *, fusion, train):
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fusion", "no fusion"])
 def case(request):
-  """A generator's variables, and what it makes of them in evaluation and in training."""
+  """A generator's variables, and its outputs in evaluation and in train mode."""
   module = _generator(fusion=request.param)
   variables = _variables(module, ENDS, NOISE, num_frames=FRAMES)
 
@@ -139,16 +139,16 @@ def case(request):
 
 def test_equations_1_to_5(case):
   expected, _, kept_counts = _reference(case.variables, fusion=case.fusion, train=False)
-  # Both sides of max(0, 1 - g_s - g_e) occur.
+  # Both branches of max(0, 1 - g_s - g_e) occur.
   assert not case.fusion or min(kept_counts) > 20
   np.testing.assert_allclose(case.latent, expected[-1], rtol=1e-3, atol=1e-4)
-  # Blocks of the last level alone, in order.
+  # Outputs of the last level only, in order.
   assert case.every.shape == (2, BATCH, FRAMES, SIZE, SIZE, FEATURES)
   np.testing.assert_allclose(case.every[0], expected[-2], rtol=1e-3, atol=1e-4)
   np.testing.assert_array_equal(case.every[1], case.latent)
 
 
-def test_in_training_moments_span_batch_time_and_space(case):
+def test_in_train_mode_moments_span_batch_time_and_space(case):
   expected, stats, _ = _reference(case.variables, fusion=case.fusion, train=True)
   np.testing.assert_allclose(case.trained, expected[-1], rtol=1e-3, atol=1e-3)
   for (level, block), new in stats.items():
@@ -157,7 +157,7 @@ def test_in_training_moments_span_batch_time_and_space(case):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), found, new)
 
 
-def test_loops_and_recomputation_change_nothing():
+def test_unrolling_and_recomputation_do_not_change_results():
   def run(unroll, remat):
     level = LatentLevel(2, FEATURES, unroll=unroll, remat=remat)
     z, weight = _draw((BATCH, 3, SIZE, SIZE, FEATURES), 4), _draw((BATCH, 3, SIZE, SIZE, FEATURES), 5)
@@ -180,7 +180,7 @@ def test_loops_and_recomputation_change_nothing():
   assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected[1]))
 
 
-def test_evaluation_leaves_the_statistics():
+def test_evaluation_does_not_change_statistics():
   level = LatentLevel(2, FEATURES)
   z = _draw((BATCH, 4, SIZE, SIZE, FEATURES), 4)
   variables = _variables(level, z, ENDS, NOISE)
@@ -189,14 +189,14 @@ def test_evaluation_leaves_the_statistics():
   jax.tree.map(np.testing.assert_array_equal, updated, {BATCH_STATS: variables[BATCH_STATS]})
 
 
-def test_fresh_blocks_differ_from_each_other_and_are_scaled_by_their_inputs():
+def test_initial_blocks_differ_and_are_scaled_by_their_number_of_inputs():
   wide = LatentLevel(2, 16)
   z, ends = jnp.zeros((1, 4, 2, 2, 16)), jnp.zeros((1, 2, 2, 2, 16))
   variables = jax.jit(functools.partial(wide.init, train=False))(jax.random.key(0), z, ends, jnp.zeros((1, 32)))
   params = variables["params"]
   for kernel in (params["noise_kernel"], params["control_kernel"], params["blocks"]["conv_2"]["kernel"]):
     assert float(jnp.min(jnp.std(kernel, axis=0))) > 0
-  # LeCun's 1 / sqrt(inputs): 32 of u for every frame and channel; 3 x 16 for each gate.
+  # LeCun's 1 / sqrt(number of inputs): 32 values of u for every frame and channel; 3 x 16 for each gate.
   assert float(jnp.std(params["noise_kernel"])) == pytest.approx(32**-0.5, rel=0.1)
   assert float(jnp.std(params["control_kernel"])) == pytest.approx((3 * 16) ** -0.5, rel=0.1)
   assert not np.any(params["noise_bias"])
@@ -206,24 +206,24 @@ def test_fresh_blocks_differ_from_each_other_and_are_scaled_by_their_inputs():
   np.testing.assert_array_equal(stats["var"], np.ones((2, 16)))
 
 
-def test_nearest_neighbour_in_time():
+def test_resize_time():
   def frames(start, length):
     return np.asarray(resize_time(jnp.arange(float(start)).reshape(1, -1, 1, 1, 1), length))[0, :, 0, 0, 0].tolist()
 
   assert frames(2, 4) == [0, 0, 1, 1]
   assert frames(4, 8) == [0, 0, 1, 1, 2, 2, 3, 3]
   assert frames(2, 2) == [0, 1]
-  # floor(i 2 / 3) and floor(i 2 / 5).
+  # Frames floor(i 2 / 3) and floor(i 2 / 5).
   assert frames(2, 3) == [0, 0, 1]
   assert frames(2, 5) == [0, 0, 0, 1, 1]
 
 
-def test_sixteen_frames_in_three_levels_begin_with_two_of_each_end():
+def test_levels_double_time_from_four_to_sixteen_frames():
   module = LatentGenerator((1, 1, 1), FEATURES, fusion=False)
   variables = _variables(module, ENDS, NOISE, num_frames=16)
   lengths = [variables["params"][f"level_{level}"]["noise_kernel"].shape[2] for level in range(3)]
   assert lengths == [4, 8, 16]
-  # Residuals are switched off and features positive, so that h is the identity: what is left is resizing.
+  # Without residuals and with positive features h is the identity, and only resizing remains.
   for level in range(3):
     norm = variables["params"][f"level_{level}"]["blocks"]["norm_2"]
     norm |= jax.tree.map(jnp.zeros_like, norm)
@@ -231,11 +231,11 @@ def test_sixteen_frames_in_three_levels_begin_with_two_of_each_end():
   apply = jax.jit(functools.partial(module.apply, num_frames=16, train=False))
   latent = apply(variables, ends, NOISE)
   np.testing.assert_array_equal(latent, np.repeat(ends, 8, axis=1))
-  # z_0 itself, at the first of three levels.
+  # z_0, the input of the first of three levels.
   np.testing.assert_array_equal(resize_time(ends, level_lengths(16, 3)[0]), ends[:, [0, 0, 1, 1]])
 
 
-def test_lengths_of_the_levels():
+def test_level_lengths():
   assert level_lengths(16, 3) == (4, 8, 16)
   assert level_lengths(12, 3) == (3, 6, 12)
   assert level_lengths(7, 1) == (7,)
@@ -247,7 +247,7 @@ def test_lengths_of_the_levels():
     jax.eval_shape(functools.partial(LatentGenerator().init, num_frames=6, train=False), jax.random.key(0), ENDS, NOISE)
 
 
-def test_bfloat16_computes_the_latent_video_and_keeps_variables_in_float32():
+def test_in_bfloat16_variables_stay_float32():
   module = _generator(dtype=jnp.bfloat16)
   init = functools.partial(module.init_with_output, num_frames=FRAMES, train=True)
   latent, variables = jax.eval_shape(init, jax.random.key(0), ENDS, NOISE)
@@ -255,7 +255,7 @@ def test_bfloat16_computes_the_latent_video_and_keeps_variables_in_float32():
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
-def test_naive_noise_is_uniform_over_space():
+def test_noise_of_the_naive_baseline_is_uniform_over_space():
   module = StackedEncodings()
   kernel, bias = _draw((LATENT, 2 * FEATURES), 6), _draw((2 * FEATURES,), 7)
   output = module.apply({"params": {"noise": {"kernel": kernel, "bias": bias}}}, ENDS, NOISE)

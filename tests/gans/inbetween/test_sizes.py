@@ -1,7 +1,7 @@
-"""Shapes and numbers of parameters at the paper's sizes, counted by hand from its tables.
+"""Shapes and numbers of parameters at paper size, counted by hand from the paper's tables.
 
-A convolution before batch normalisation has no bias, one before layer normalisation has. Both normalisations have a
-scale and an offset a channel.
+Convolutions before batch normalisation have no bias, those before layer normalisation do. Both normalisations have a
+scale and an offset per channel.
 """
 
 import functools
@@ -20,7 +20,7 @@ ENDS, NOISE = (2, 2, 8, 8, 64), (2, 128)
 
 
 def _trace(module, *inputs, **options):
-  """(shape of the output, number of parameters, number of batch statistics); computes nothing."""
+  """Returns (shape of the output, number of parameters, number of batch statistics)."""
   inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in inputs]
   output, variables = jax.eval_shape(functools.partial(module.init_with_output, **options), jax.random.key(0), *inputs)
   count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -54,11 +54,11 @@ def test_latent_generator(fusion):
   module = LatentGenerator(fusion=fusion)
   shape, params, stats = _trace(module, ENDS, NOISE, num_frames=16, train=False)
   assert shape == (2, 16, 8, 8, 64)
-  # A_l and b_l make T_l x 64 of 128 numbers; T_l = 4, 8, 16 in 8 blocks each: 8 (33,024 + 66,048 + 132,096).
+  # A_l and b_l map 128 values to T_l x 64; T_l = 4, 8, 16 in 8 blocks each: 8 (33,024 + 66,048 + 132,096).
   noise = 8 * sum((128 + 1) * length * 64 for length in (4, 8, 16))
-  # k_s, k_e, k_n of width 3 with biases (n alone without fusion); 37,056 and 12,352.
+  # k_s, k_e, k_n of width 3 with biases (only k_n without fusion); 37,056 and 12,352.
   control = (3 if fusion else 1) * (3 * 64 * 64 + 64)
-  # k1 and k2, each with a normalisation.
+  # k1 and k2, each followed by a normalisation.
   residual = 2 * (3 * 3 * 3 * 64 * 64 + 2 * 64)
   assert params == noise + 24 * (control + residual)
   assert params == (8_053_248 if fusion else 7_460_352)
@@ -66,10 +66,10 @@ def test_latent_generator(fusion):
   assert stats == 24 * 2 * 2 * 64
 
 
-def test_other_lengths_change_the_noise_maps_alone():
+def test_length_changes_only_the_noise_maps():
   shape, params, stats = _trace(LatentGenerator(), ENDS, NOISE, num_frames=12, train=False)
   assert shape == (2, 12, 8, 8, 64)
-  # Lengths 3, 6, 12 in place of 4, 8, 16: three quarters of the noise maps.
+  # Lengths 3, 6, 12 instead of 4, 8, 16: three quarters of the noise maps.
   assert params == 8_053_248 - 8 * (128 + 1) * (1 + 2 + 4) * 64
   assert stats == 24 * 2 * 2 * 64
 
@@ -88,7 +88,7 @@ def test_video_generator(channels):
     # 64 K(3,4,4) S(1,2,2); 64 K3
     + 48 * 128 * 64
     + 27 * 64 * 64
-    # the frames: K(3,4,4) S(1,2,2), with a bias and without a normalisation
+    # Output: K(3,4,4) S(1,2,2), with a bias and without a normalisation
     + 48 * 64 * channels
   )
   norms = 2 * (2 * 256 + 2 * 128 + 2 * 64)
@@ -99,16 +99,16 @@ def test_video_generator(channels):
 def test_naive_baseline():
   shape, params, stats = _trace(StackedEncodings(), ENDS, NOISE)
   assert shape == ENDS
-  # One number for each of 2 frames and 64 channels.
+  # One value for each of 2 frames and 64 channels.
   assert (params, stats) == ((128 + 1) * 2 * 64, 0)
   shape, params, _ = _trace(VideoGenerator(time_doublings=3), ENDS, train=False)
   assert shape == (2, 16, 64, 64, 3)
-  # As above, with 4x4x4 taps in place of 3x4x4 where time doubles.
+  # As above, but with 4x4x4 kernels instead of 3x4x4 where time doubles.
   assert params == 4_741_891 + (64 - 48) * (256 * 128 + 128 * 64 + 64 * 3)
 
 
 @pytest.mark.parametrize(("doublings", "frames"), [(0, 2), (1, 4), (2, 8)])
-def test_the_leading_layers_double_time(doublings, frames):
+def test_leading_layers_double_time(doublings, frames):
   shape, _, _ = _trace(VideoGenerator(time_doublings=doublings), ENDS, train=False)
   assert shape == (2, frames, 64, 64, 3)
 
@@ -119,7 +119,7 @@ def test_video_discriminator():
   kernels = 4**3 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512)
   biases = 64 + 128 + 256 + 512
   norms = 2 * (64 + 128 + 256 + 512)
-  # 16 frames lose three four times: 4 are left, of 64 / 2^4 = 4 pixels by 4.
+  # Four convolutions remove three frames each: 16 - 12 = 4 frames with 64 / 2^4 = 4 pixels by 4.
   head = 4 * 4 * 4 * 512 + 1
   assert (params, stats) == (kernels + biases + norms + head, 0)
   assert params == 11_022_336 + 960 + 1_920 + 32_769
@@ -130,8 +130,8 @@ def test_image_discriminator():
   assert shape == (2,)
   total = 0
   for before, after in ((3, 64), (64, 128), (128, 256), (256, 512)):
-    # K3 and its normalisation keep the channels; K4 S2, the 1x1 shortcut and the sum's normalisation have new ones.
-    # Each of the three convolutions has a bias a channel.
+    # K3 and its normalisation keep the channels; K4 S2, the 1x1 shortcut and the sum's normalisation change them.
+    # Each of the three convolutions has one bias per channel.
     total += 9 * before * before + before + 2 * before
     total += 16 * before * after + after + before * after + after + 2 * after
   # 64 / 2^4 = 4 pixels by 4.

@@ -1,4 +1,4 @@
-"""MVT-GAN on networks of a few weights: losses, what they train and see, latents, sampling, bad settings."""
+"""MVT-GAN with tiny networks: losses, trained nets, latents, sampling, invalid settings."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.one_step import KEY, OneStep, drawn_nets, moved_nets
+from tests.one_step import KEY, OneStep, drawn_frames, drawn_nets, moved_nets
 from vidgen_jax.core.state import NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import Mvt, MvtConfig, SampleOptions
@@ -62,22 +62,16 @@ def step(algorithm) -> OneStep:
 
 
 @pytest.fixture(scope="module")
-def still(step, nets):
-  """(nets, metrics) of a step whose learning rates are 0, so that both losses are of the same parameters."""
+def unchanged(step, nets):
+  """(nets, metrics) of a step with learning rates 0, so that both losses use the same parameters."""
   return step(nets, _batch())
-
-
-def _frames(video, key):
-  """Two frames of each clip: where a uniform draw is least."""
-  chosen = np.sort(np.argsort(jax.random.uniform(key, (BATCH, FRAMES)), axis=1)[:, :2], axis=1)
-  return np.stack([clip[places] for clip, places in zip(np.asarray(video), chosen, strict=True)])
 
 
 def _latent(key):
   return np.asarray(jax.random.normal(key, (BATCH, 6))) * np.array([0.5, 0.5, 1, 2, 2, 2])
 
 
-def test_losses_against_networks_called_one_by_one(algorithm, nets, step, still):
+def test_losses_against_separate_calls_of_the_networks(algorithm, nets, step, unchanged):
   label, real = _batch()["label"], np.asarray(_batch()["video"], np.float32) / 127.5 - 1
 
   @jax.jit
@@ -86,16 +80,16 @@ def test_losses_against_networks_called_one_by_one(algorithm, nets, step, still)
     options = {"num_frames": FRAMES, "train": True, "mutable": [BATCH_STATS, "spectral_stats"]}
     return module.apply(nets[GENERATOR].collections, latent, label, **options)[0]
 
-  def logits(name, seen, nets):
+  def logits(name, inputs, nets):
     module = algorithm.discriminators()[name]
     scores, _ = jax.jit(functools.partial(module.apply, train=True, mutable=["spectral_stats"]))(
-      nets[name].collections, seen, label
+      nets[name].collections, inputs, label
     )
     return np.asarray(scores if name == VIDEO else scores.unconditional + scores.conditional, np.float64)
 
   keys = jax.random.split(step.loss_key("disc"), 3)
   fake = generate(_latent(keys[0]))
-  seen = {IMAGE: (_frames(real, keys[1]), _frames(fake, keys[2])), VIDEO: (real, fake)}
+  seen = {IMAGE: (drawn_frames(real, keys[1], 2), drawn_frames(fake, keys[2], 2)), VIDEO: (real, fake)}
   expected = {"disc/loss": 0.0}
   for name, clips in seen.items():
     on_real, on_fake = (logits(name, x, nets) for x in clips)
@@ -107,8 +101,10 @@ def test_losses_against_networks_called_one_by_one(algorithm, nets, step, still)
 
   keys = jax.random.split(step.loss_key("gen"))
   fake = generate(_latent(keys[0]))
-  # The discriminators' own update has advanced their power iterations.
-  parts = {name: -logits(name, x, still[0]).mean() for name, x in ((IMAGE, _frames(fake, keys[1])), (VIDEO, fake))}
+  # The discriminators' update has advanced their power iterations.
+  parts = {
+    name: -logits(name, x, unchanged[0]).mean() for name, x in ((IMAGE, drawn_frames(fake, keys[1], 2)), (VIDEO, fake))
+  }
   flows = [np.asarray(flow_of_clips(LucasKanade(), x), np.float64).reshape(BATCH, -1) for x in (real, fake)]
   pairs = [(i, j) for i, j in np.ndindex(BATCH, BATCH) if label[i] == label[j]]
   cosines = [flows[0][i] @ flows[1][j] / np.linalg.norm(flows[0][i]) / np.linalg.norm(flows[1][j]) for i, j in pairs]
@@ -116,20 +112,20 @@ def test_losses_against_networks_called_one_by_one(algorithm, nets, step, still)
   expected |= {"gen/motion_similarity": np.mean(cosines), "gen/motion_pairs": 6.0}
   expected["gen/loss"] = sum(parts.values()) + 0.7 * (1 - np.mean(cosines))
 
-  found = {name: value for name, value in still[1].items() if "grad_norm" not in name}
+  found = {name: value for name, value in unchanged[1].items() if "grad_norm" not in name}
   assert len(pairs) == 6
   assert found == pytest.approx(expected, rel=5e-3, abs=2e-3)
 
 
 @pytest.mark.parametrize(("rates", "moved"), [({"disc": 1e-3}, {IMAGE, VIDEO}), ({"gen": 1e-3}, {GENERATOR})])
-def test_each_update_moves_its_own_nets(rates, moved, step, still, nets):
+def test_each_update_trains_its_own_nets(rates, moved, step, unchanged, nets):
   updated, _ = step(nets, _batch(), **rates)
   assert moved_nets(nets, updated) == moved
   for name, net in updated.items():
-    jax.tree.map(np.testing.assert_array_equal, net.variables, still[0][name].variables)
+    jax.tree.map(np.testing.assert_array_equal, net.variables, unchanged[0][name].variables)
 
 
-def test_latents_are_standard_and_scaled_by_part_on_their_way_in(algorithm, nets):
+def test_latents_are_standard_normal_and_scaled_by_part_in_predict(algorithm, nets):
   latent, known = algorithm.latent(KEY, BATCH), _known(_batch())
   np.testing.assert_array_equal(latent, jax.random.normal(KEY, (BATCH, 6)))
   assert np.abs(algorithm.latent(KEY, 2_000, truncation=0.5)).max() <= 0.5
@@ -140,7 +136,7 @@ def test_latents_are_standard_and_scaled_by_part_on_their_way_in(algorithm, nets
   np.testing.assert_allclose(clips, expected, atol=1e-4)
 
 
-def test_clips_are_sampled_from_noise_and_class_alone(algorithm, nets):
+def test_clips_depend_on_their_own_latent_and_class_only(algorithm, nets):
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=FRAMES))
   latent, known = algorithm.latent(KEY, BATCH), _known(_batch())
   clips = predict(nets, known, latent)
@@ -156,7 +152,7 @@ def test_clips_are_sampled_from_noise_and_class_alone(algorithm, nets):
   np.testing.assert_allclose(sampled, predict(nets, known, algorithm.latent(KEY, BATCH, truncation=0.5)), atol=1e-5)
 
 
-def test_statistics_for_clips_of_another_length(algorithm, nets):
+def test_batch_moments_of_clips_of_another_length(algorithm, nets):
   options = SampleOptions(num_frames=6)
   moments = jax.jit(functools.partial(algorithm.batch_moments, options=options))(nets, _known(_batch()), KEY)
   assert moments[GENERATOR].variables[BATCH_STATS]["sequence"]["norm"]["mean"].shape == (6, 6)
@@ -166,15 +162,15 @@ def test_statistics_for_clips_of_another_length(algorithm, nets):
   assert np.isfinite(clips).all()
 
 
-def test_without_the_constraint_and_without_classes():
+def test_without_motion_constraint_and_without_classes():
   algorithm = Mvt(dataclasses.replace(CONFIG, motion_constraint=0.0, num_classes=1, generator_attention=-1))
   shapes = jax.eval_shape(algorithm.init, jax.random.key(0), _batch())
   assert "attention" not in shapes[GENERATOR].params["frames"]
   loss = functools.partial(algorithm.generator_loss, frozen={}, key=KEY, step=0)
   _, output = jax.eval_shape(lambda nets, batch: loss(nets, batch=batch), shapes, _batch())
   assert set(output.metrics) == {f"{IMAGE}/loss", f"{VIDEO}/loss"}
-  label = jnp.array([5, 0, 7, 1])  # a data set has classes all the same
-  np.testing.assert_array_equal(algorithm._label({"label": label}), np.zeros(4))
+  label = jnp.array([5, 0, 7, 1])  # Labels of the data set are ignored.
+  np.testing.assert_array_equal(algorithm._label(label), np.zeros(4))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +182,7 @@ def test_without_the_constraint_and_without_classes():
     ((6, 8, 8, 3), "data.num_frames=6 must be a multiple of 4 for the 2 entries"),
   ],
 )
-def test_clips_that_do_not_fit_are_a_user_error(algorithm, shape, message):
+def test_unsuitable_clips(algorithm, shape, message):
   batch = {"video": jnp.zeros((1, *shape), jnp.uint8), "label": jnp.zeros(1, jnp.int32)}
   with pytest.raises(UserError, match=message):
     algorithm.init(KEY, batch)
@@ -195,15 +191,15 @@ def test_clips_that_do_not_fit_are_a_user_error(algorithm, shape, message):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"latent_scales": (1.0, 2.0)}, "equally many entries"),
+    ({"latent_scales": (1.0, 2.0)}, "same number of entries"),
     ({"latent_sizes": (0, 1, 2)}, "latent_sizes=.* must hold positive numbers"),
-    ({"generator_attention": 2}, r"generator_attention=2 must lie in -1\.\.1"),
-    ({"shifted_blocks": 3}, r"shifted_blocks=3 must lie in 0\.\.2"),
-    ({"image_discriminator_attention": -2}, r"must lie in -1\.\.1"),
+    ({"generator_attention": 2}, r"generator_attention=2 must be in -1\.\.1"),
+    ({"shifted_blocks": 3}, r"shifted_blocks=3 must be in 0\.\.2"),
+    ({"image_discriminator_attention": -2}, r"must be in -1\.\.1"),
     ({"motion_constraint": -1.0}, "must be 0 or more"),
     ({"frames_per_clip": 0}, "must be at least 1"),
   ],
 )
-def test_settings_that_do_not_fit_are_a_user_error(changes, message):
+def test_invalid_settings(changes, message):
   with pytest.raises(UserError, match=message):
     dataclasses.replace(CONFIG, **changes)

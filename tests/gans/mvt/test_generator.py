@@ -1,4 +1,4 @@
-"""The generator's parts against loops, and who sees whom."""
+"""The generator's parts against loops, and which inputs each frame depends on."""
 
 import functools
 
@@ -24,13 +24,13 @@ def _sigmoid(x):
   return 1 / (1 + np.exp(-x))
 
 
-def test_the_sequence_generator_against_a_loop():
+def test_sequence_generator_against_a_loop():
   module = SequenceGenerator(HIDDEN)
   latent = np.random.default_rng(1).normal(size=(BATCH, FEATURES)).astype(np.float32)
   init = functools.partial(module.init, num_frames=FRAMES, train=False)
   params = _draw(jax.eval_shape(init, jax.random.key(0), latent)["params"])
   apply = functools.partial(module.apply, num_frames=FRAMES, train=True, mutable=[BATCH_STATS])
-  found, left = jax.jit(apply)({"params": params}, latent)
+  found, variables = jax.jit(apply)({"params": params}, latent)
 
   def affine(x, weights):
     return x @ weights["kernel"] + weights.get("bias", 0)
@@ -42,18 +42,18 @@ def test_the_sequence_generator_against_a_loop():
     z = _sigmoid(affine(x, gru["iz"]) + affine(state, gru["hz"]))
     n = np.tanh(affine(x, gru["in"]) + r * affine(state, gru["hn"]))
     state = (1 - z) * n + z * state
-    x = affine(state, params["cell"]["output"])  # the next input as well
+    x = affine(state, params["cell"]["output"])  # Also the next input.
     outputs.append(x)
   outputs = np.stack(outputs, axis=1)
   mean, var = outputs.mean(axis=0), outputs.var(axis=0)
   np.testing.assert_allclose(found, (outputs - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-3)
-  # Every step has statistics of its own.
-  np.testing.assert_allclose(left[BATCH_STATS]["norm"]["mean"], 0.1 * mean, rtol=1e-3, atol=1e-5)
+  # Every time step has its own statistics.
+  np.testing.assert_allclose(variables[BATCH_STATS]["norm"]["mean"], 0.1 * mean, rtol=1e-3, atol=1e-5)
 
 
 @functools.cache
 def _frames(shifted_blocks: int):
-  """(compiled frame generator in evaluation mode, its condition)."""
+  """Returns (compiled frame generator in evaluation mode, its condition)."""
   module = FrameGenerator((24, 24, 24, 24), first_size=(2, 2), attention_after=1, shifted_blocks=shifted_blocks)
   condition = np.random.default_rng(1).normal(size=(2, 6, FEATURES)).astype(np.float32)
   shapes = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), condition)
@@ -62,7 +62,7 @@ def _frames(shifted_blocks: int):
 
 
 @pytest.mark.parametrize(("shifted_blocks", "reach"), [(0, 0), (1, 1), (2, 2)])
-def test_a_frame_depends_on_its_own_condition_and_on_those_that_shifts_bring(shifted_blocks, reach):
+def test_shifts_extend_the_range_of_conditions_that_a_frame_depends_on(shifted_blocks, reach):
   apply, condition = _frames(shifted_blocks)
   frames = apply(condition)
   assert frames.shape == (2, 6, 16, 16, 3)
@@ -74,8 +74,9 @@ def test_a_frame_depends_on_its_own_condition_and_on_those_that_shifts_bring(shi
   np.testing.assert_array_equal(difference > 1e-6, expected)
 
 
-def test_classes_and_latents_are_what_clips_are_made_of():
-  module = Generator((8, 8), num_classes=3, class_features=4, hidden_features=HIDDEN, first_size=(2, 2))
+def test_clips_depend_on_class_and_latent():
+  frames = FrameGenerator((8, 8), first_size=(2, 2))
+  module = Generator(SequenceGenerator(HIDDEN), frames, num_classes=3, class_features=4)
   latent = np.random.default_rng(1).normal(size=(3, FEATURES)).astype(np.float32)
   latent[1] = latent[0]
   label = np.array([0, 1, 0])
@@ -84,7 +85,7 @@ def test_classes_and_latents_are_what_clips_are_made_of():
   clips = module.apply(variables, latent, label, **options)
   assert clips.shape == (3, 2, 4, 4, 3)
   assert float(jnp.abs(clips).max()) <= 1
-  assert np.abs(clips[0] - clips[1]).max() > 1e-4  # another class
-  assert np.abs(clips[0] - clips[2]).max() > 1e-4  # another latent
+  assert np.abs(clips[0] - clips[1]).max() > 1e-4  # Another class.
+  assert np.abs(clips[0] - clips[2]).max() > 1e-4  # Another latent.
   embedded = module.apply(variables, label, method=module.embed)
   np.testing.assert_allclose(module.apply(variables, latent, embedded, **options, method=module.decode), clips)

@@ -1,4 +1,4 @@
-"""Parameter counts against BigGAN's published networks, and by hand."""
+"""Numbers of parameters, against BigGAN's published networks and by hand."""
 
 import functools
 import itertools
@@ -6,7 +6,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from vidgen_jax.gans.mvt.frame_generator import FrameGenerator
 from vidgen_jax.gans.mvt.generator import Generator
+from vidgen_jax.gans.mvt.sequence_generator import SequenceGenerator
 from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
 from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
 
@@ -24,30 +26,31 @@ def _params(module, *inputs, **options):
   return jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
 
 
-def test_the_image_discriminator_is_biggans():
+def test_image_discriminator_has_the_size_of_biggans():
   module = ResidualDiscriminator(tuple(WIDTH * m for m in (1, 2, 4, 8, 16, 16)), num_classes=1000, attention_after=0)
   params = _params(module, jnp.zeros((1, 1, 128, 128, 3)), jnp.zeros(1, int))
   assert _size(params) == BIGGAN_DISCRIMINATOR
 
 
-def test_the_frame_generator_is_biggans_but_for_what_conditions_it():
+def test_frame_generator_has_the_size_of_biggans_except_for_its_condition():
   multipliers = (16, 16, 8, 4, 2, 1)
-  module = Generator(tuple(WIDTH * m for m in multipliers), num_classes=1000, attention_after=3)
+  frames = FrameGenerator(tuple(WIDTH * m for m in multipliers), attention_after=3)
+  module = Generator(SequenceGenerator(), frames, num_classes=1000)
   params = _params(module, jnp.zeros((1, 120)), jnp.zeros(1, int), num_frames=2)
-  # BigGAN feeds 20 of 120 latent values to the linear map and to each block; here both see all of Z_F, which is
-  # [120 values of the sequence; 120 of the class]. Its class embedding has 128 values, the blocks see 20 + 128.
+  # BigGAN feeds 20 of 120 latent values to the linear map and to each block; here both receive all of Z_F, which is
+  # [120 values of the sequence; 120 of the class]. Its class embedding has 128 values, its blocks receive 20 + 128.
   linear = 4 * 4 * 16 * WIDTH
   pairs = itertools.pairwise(multipliers)
   gains = sum(2 * WIDTH * m for before, after in pairs for m in (before, after))
   as_biggan = _size(params["frames"]) - linear * (240 - 20) - gains * (240 - 148) + 1000 * 128
   assert as_biggan == BIGGAN_GENERATOR
-  # FC 120 -> 120; a GRU of three gates, the biases of the state's share in one of them alone; 2048 -> 120.
+  # Linear map 120 -> 120; a GRU with three gates, of which one also has biases for the state; 2048 -> 120.
   gru = 3 * (120 * 2048 + 2048) + 3 * 2048 * 2048 + 2048
   assert _size(params["sequence"]) == (120 * 120 + 120) + gru + (2048 * 120 + 120)
   assert _size(params["class_embedding"]) == 1000 * 120
 
 
-def test_the_video_discriminator_by_hand():
+def test_video_discriminator_by_hand():
   params = _params(VideoDiscriminator(num_classes=101), jnp.zeros((1, 16, 96, 96, 3)), jnp.zeros(1, int))
   convolutions = sum(64 * a * b + b for a, b in ((3, 96), (96, 192), (192, 384), (384, 768)))
   assert _size(params) == convolutions + (768 + 1) + 101 * 768

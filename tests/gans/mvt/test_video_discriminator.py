@@ -1,4 +1,4 @@
-"""The video discriminator's head against its formula, and its shapes."""
+"""The video discriminator against NumPy, and its shapes."""
 
 import functools
 
@@ -11,7 +11,7 @@ from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
 
 
-def test_against_numpy():
+def test_logits_against_numpy():
   module = VideoDiscriminator((2, 3), num_classes=4)
   rng = np.random.default_rng(0)
   video, label = rng.normal(size=(2, 4, 8, 4, 1)).astype(np.float32), np.array([3, 1])
@@ -43,6 +43,6 @@ def test_against_numpy():
   np.testing.assert_allclose(found, logit + np.sum(features * table[label], axis=-1), rtol=1e-3, atol=1e-3)
 
 
-def test_axes_that_cannot_be_halved_are_refused():
+def test_axes_that_cannot_be_halved_are_rejected():
   with pytest.raises(ValueError, match="multiples of 4"):
     VideoDiscriminator((2, 3)).init(jax.random.key(0), jnp.zeros((1, 6, 8, 8, 3)), jnp.zeros(1, int), train=False)

@@ -1,4 +1,4 @@
-"""SR-cGAN on networks of a few weights: phases, losses, what they train, anchors when sampling, bad settings."""
+"""SR-cGAN with tiny networks: phases, losses, trained nets, anchors in sampling, invalid settings."""
 
 import dataclasses
 import functools
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.one_step import KEY, OneStep, drawn_nets, moved_nets
+from tests.one_step import KEY, OneStep, drawn_frames, drawn_nets, moved_nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions, SrCgan, SrCganConfig
-from vidgen_jax.gans.sr_cgan.algorithm import time_cross_entropy
+from vidgen_jax.gans.sr_cgan import anchors as anchor_ops
+from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
+from vidgen_jax.gans.sr_cgan.losses import time_cross_entropy
 from vidgen_jax.gans.sr_cgan.temporal_discriminator import place_anchors
-from vidgen_jax.ops import anchors as anchor_ops
-from vidgen_jax.ops.gaussian import Gaussian
 
 CONFIG = SrCganConfig(
   num_frames=4,
@@ -49,7 +49,7 @@ def _real():
   return np.asarray(_batch()["video"], np.float32) / 127.5 - 1
 
 
-def _given(times):
+def _known(times):
   return {"conditioning": _batch()["video"][:, np.array(times, int)], "label": jnp.zeros(BATCH, jnp.int32)}
 
 
@@ -75,8 +75,8 @@ def clips(algorithm) -> OneStep:
 
 @pytest.fixture(scope="module")
 def run(algorithm, nets):
-  """(network, inputs) -> its output in train mode, in float32 on the host."""
-  modules = algorithm._modules((SIZE, SIZE))
+  """(network, inputs) -> output in train mode."""
+  modules = algorithm.modules((SIZE, SIZE))
 
   def call(name, *inputs):
     options = {"train": True, "mutable": ["batch_stats"]} if name in (ENCODER, GENERATOR) else {}
@@ -86,19 +86,13 @@ def run(algorithm, nets):
   return call
 
 
-def _frames(key):
-  """Two frames of each clip: where a uniform draw is least."""
-  chosen = np.sort(np.argsort(jax.random.uniform(key, (BATCH, FRAMES)), axis=1)[:, :2], axis=1)
-  return np.stack([clip[places] for clip, places in zip(_real(), chosen, strict=True)])
-
-
 def _kl(posterior: Gaussian):
   mean, variance = np.asarray(posterior.mean), np.exp(np.asarray(posterior.log_variance))
   return 0.5 * (mean**2 + variance - np.log(variance) - 1).sum(axis=-1).mean()
 
 
 def _error(video, truth):
-  """Sums over frames, [B, T]."""
+  """Squared error summed over each frame, [B, T]."""
   return np.sum((np.asarray(video) - truth) ** 2, axis=(2, 3, 4))
 
 
@@ -106,25 +100,25 @@ def _softplus(x):
   return np.logaddexp(0, np.asarray(x)).mean()
 
 
-def test_a_run_goes_from_frames_to_clips(algorithm):
+def test_phases(algorithm):
   assert [algorithm.phase_at(step) for step in range(5)] == ["images"] * 3 + ["clips"] * 2
   assert SrCgan(dataclasses.replace(CONFIG, image_steps=0)).phase_at(0) == "clips"
   assert (algorithm.microbatches, algorithm.phases) == (3, ("images", "clips"))
   assert algorithm.conditioning_indices(4) == (0, 2)
 
 
-def test_the_papers_rates_are_the_defaults(algorithm):
+def test_default_learning_rates_are_the_papers(algorithm):
   rates = {u.name: u.learning_rate(0) for phase in algorithm.phases for u in algorithm.updates(phase)}
   assert (rates["image_encoder"], rates["image_generator"], rates["image_disc"]) == (1e-4, 1e-4, 2e-7)
   assert SrCganConfig().image_encoder_optimizer.b1 == 0.5
   assert (SrCganConfig().encoder_reconstruction_weight, SrCganConfig().generator_reconstruction_weight) == (50, 0.5)
 
 
-def test_losses_of_frames_against_networks_called_one_by_one(nets, images, run):
+def test_losses_of_frames_against_separate_calls_of_the_networks(nets, images, run):
   _, found = images(nets, _batch())
 
   keys = jax.random.split(images.loss_key("image_encoder"))
-  x = _frames(keys[0])
+  x = drawn_frames(_real(), keys[0], 2)
   posterior = run(ENCODER, x)
   error = _error(run(GENERATOR, posterior.sample(keys[1])), x).mean()
   expected = {"image_encoder/loss": _kl(posterior) + 50 * error, "image_encoder/reconstruction": error}
@@ -136,7 +130,7 @@ def test_losses_of_frames_against_networks_called_one_by_one(nets, images, run):
     return run(GENERATOR, encoded), run(GENERATOR, jax.random.normal(drawn_key, encoded.shape))
 
   keys = jax.random.split(images.loss_key("image_generator"))
-  x = _frames(keys[0])
+  x = drawn_frames(_real(), keys[0], 2)
   decoded, drawn = decoded_and_drawn(x, keys[1])
   error = _error(decoded, x).mean()
   adversarial = _softplus(-run(DISC, decoded)) + _softplus(-run(DISC, drawn))
@@ -144,7 +138,7 @@ def test_losses_of_frames_against_networks_called_one_by_one(nets, images, run):
   expected["image_generator/adversarial"] = adversarial
 
   keys = jax.random.split(images.loss_key("image_disc"))
-  x = _frames(keys[0])
+  x = drawn_frames(_real(), keys[0], 2)
   logits = {"real": run(DISC, x)}
   logits["decoded"], logits["drawn"] = (run(DISC, fake) for fake in decoded_and_drawn(x, keys[1]))
   loss = _softplus(-logits["real"]) + _softplus(logits["decoded"]) + _softplus(logits["drawn"])
@@ -154,10 +148,10 @@ def test_losses_of_frames_against_networks_called_one_by_one(nets, images, run):
   assert found == pytest.approx(expected, rel=2e-3, abs=1e-3)
 
 
-def test_losses_of_clips_against_networks_called_one_by_one(nets, clips, run):
+def test_losses_of_clips_against_separate_calls_of_the_networks(nets, clips, run):
   _, found = clips(nets, _batch())
 
-  def make(key):
+  def generate(key):
     anchor_key, image_key, latent_key = jax.random.split(key, 3)
     times, known = anchor_ops.draw_anchors(anchor_key, BATCH, num_frames=FRAMES, counts=(1, 3))
     frames = np.stack([clip[np.asarray(t)] for clip, t in zip(_real(), times, strict=True)])
@@ -165,12 +159,12 @@ def test_losses_of_clips_against_networks_called_one_by_one(nets, clips, run):
     latents, logits = run(T_GENERATOR, posterior.sample(latent_key))
     return run(GENERATOR, latents), logits, posterior, place_anchors(frames, times, known, num_frames=FRAMES)
 
-  video, _, _, placed = make(clips.loss_key("clip_disc"))
+  video, _, _, placed = generate(clips.loss_key("clip_disc"))
   on_real, on_fake = run(T_DISC, _real(), placed), run(T_DISC, video, placed)
   expected = {"clip_disc/loss": _softplus(-on_real) + _softplus(on_fake)}
   expected |= {"clip_disc/real": float(on_real.mean()), "clip_disc/fake": float(on_fake.mean())}
 
-  video, logits, posterior, placed = make(clips.loss_key("clip_gen"))
+  video, logits, posterior, placed = generate(clips.loss_key("clip_gen"))
   error, content = _error(video, _real()).sum(axis=1).mean(), _softplus(-run(T_DISC, video, placed))
   guesses = np.asarray(jax.nn.log_softmax(logits))
   anchor = -np.mean([sum(guesses[b, t, t] for t in range(FRAMES)) for b in range(BATCH)])
@@ -182,8 +176,8 @@ def test_losses_of_clips_against_networks_called_one_by_one(nets, clips, run):
   assert found == pytest.approx(expected, rel=2e-3, abs=1e-3)
 
 
-def test_the_anchor_loss_by_hand():
-  # Two steps of two times: p(step 0 is 0) = 3/4, p(step 1 is 1) = 1/2.
+def test_anchor_loss_by_hand():
+  # Two steps and two times: p(step 0 is time 0) = 3/4, p(step 1 is time 1) = 1/2.
   logits = jnp.log(jnp.array([[[3.0, 1.0], [2.0, 2.0]]]))
   assert float(time_cross_entropy(logits)) == pytest.approx(math.log(4 / 3) + math.log(2), rel=1e-6)
 
@@ -198,7 +192,7 @@ def test_the_anchor_loss_by_hand():
     ("clips", "clip_gen", {ENCODER, GENERATOR, T_ENCODER, T_GENERATOR}),
   ],
 )
-def test_each_update_moves_its_own_nets(phase, update, moved, nets, request):
+def test_each_update_trains_its_own_nets(phase, update, moved, nets, request):
   updated, _ = request.getfixturevalue(phase)(nets, _batch(), **{update: 1e-3})
   changed = set()
   for name, net in updated.items():
@@ -206,12 +200,11 @@ def test_each_update_moves_its_own_nets(phase, update, moved, nets, request):
     if any(np.any(new != old) for new, old in zip(jax.tree.leaves(net.params), before, strict=True)):
       changed.add(name)
   assert changed == moved
-  # E_I's statistics are its own update's, and so are G_I's.
   other = {"images": (T_ENCODER, T_GENERATOR, T_DISC), "clips": (DISC,)}[phase]
   assert moved_nets({name: nets[name] for name in other}, updated) == set()
 
 
-def test_the_base_model_makes_clips_from_noise_and_trains_two_nets():
+def test_base_model_generates_clips_from_noise_and_trains_two_nets():
   base = SrCgan(dataclasses.replace(CONFIG, anchors=(0, 0), conditioning_indices=()))
   nets = drawn_nets(base, _batch())
   assert T_ENCODER not in nets
@@ -226,63 +219,63 @@ def test_the_base_model_makes_clips_from_noise_and_trains_two_nets():
   assert changed == {GENERATOR, T_GENERATOR}
   assert metrics["clip_gen/loss"] == metrics["clip_gen/content"]
   options = SampleOptions(num_frames=FRAMES)
-  video = jax.jit(functools.partial(base.sample, options=options))(nets, _given([]), KEY)
+  video = jax.jit(functools.partial(base.sample, options=options))(nets, _known([]), KEY)
   assert video.shape == (BATCH, FRAMES, SIZE, SIZE, 3)
 
 
-def test_anchors_stand_in_their_places_and_the_latent_decides_the_rest(algorithm, nets):
+def test_predict_keeps_anchors_and_infer_reconstructs_them(algorithm, nets):
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=FRAMES))
   latents = [algorithm.latent(jax.random.key(seed), BATCH) for seed in (0, 1)]
-  first, second = (np.asarray(predict(nets, _given([0, 2]), latent)) for latent in latents)
+  first, second = (np.asarray(predict(nets, _known([0, 2]), latent)) for latent in latents)
   np.testing.assert_allclose(first[:, [0, 2]], _real()[:, [0, 2]], atol=1e-6)
   assert np.abs(first - second)[:, [1, 3]].max() > 1e-4
   infer = jax.jit(functools.partial(algorithm.infer, num_frames=FRAMES))
-  guessed = np.asarray(infer(nets, _given([0, 2]), latents[0]))
-  np.testing.assert_allclose(guessed[:, [1, 3]], first[:, [1, 3]], atol=1e-5)
-  assert np.abs(guessed - first)[:, [0, 2]].max() > 1e-2
-  # The deterministic model takes mu_T.
+  inferred = np.asarray(infer(nets, _known([0, 2]), latents[0]))
+  np.testing.assert_allclose(inferred[:, [1, 3]], first[:, [1, 3]], atol=1e-5)
+  assert np.abs(inferred - first)[:, [0, 2]].max() > 1e-2
+  # Truncation 0 is the deterministic model, z_T = mu_T.
   assert np.all(np.asarray(algorithm.latent(KEY, BATCH, truncation=0.0)) == 0)
 
 
-def test_naive_interpolation_is_normalised_by_its_own_batch(algorithm, nets):
+def test_interpolate_normalises_with_its_own_batch(algorithm, nets):
   interpolate = jax.jit(functools.partial(algorithm.interpolate, num_frames=FRAMES))
-  found = np.asarray(interpolate(nets, _given([0, 2])))
+  found = np.asarray(interpolate(nets, _known([0, 2])))
   statistics = nets[GENERATOR].variables | {
     "batch_stats": jax.tree.map(lambda x: 3 * x + 1, nets[GENERATOR].variables["batch_stats"])
   }
   other = nets | {GENERATOR: nets[GENERATOR].replace(variables=statistics)}
-  np.testing.assert_array_equal(interpolate(other, _given([0, 2])), found)
-  # The anchors' own latents are decoded at their times, and the middle of both between them.
-  modules = algorithm._modules((SIZE, SIZE))
-  seen = modules[ENCODER].apply(nets[ENCODER].collections, _real()[:, [0, 2]], train=False).mean
-  lines = jnp.stack([seen[:, 0], seen.mean(axis=1), seen[:, 1], seen[:, 1]], axis=1)
+  np.testing.assert_array_equal(interpolate(other, _known([0, 2])), found)
+  # Decoded are the anchors' latents at their times, their mean in between, and the last latent after the last anchor.
+  modules = algorithm.modules((SIZE, SIZE))
+  encoded = modules[ENCODER].apply(nets[ENCODER].collections, _real()[:, [0, 2]], train=False).mean
+  latents = jnp.stack([encoded[:, 0], encoded.mean(axis=1), encoded[:, 1], encoded[:, 1]], axis=1)
   decode = functools.partial(modules[GENERATOR].apply, train=True, mutable=["batch_stats"])
-  np.testing.assert_allclose(found, jax.jit(decode)(nets[GENERATOR].collections, lines)[0], atol=1e-4)
+  np.testing.assert_allclose(found, jax.jit(decode)(nets[GENERATOR].collections, latents)[0], atol=1e-4)
 
 
-def test_without_anchors_clips_come_from_the_prior(algorithm, nets):
+def test_without_anchors_latents_come_from_the_prior(algorithm, nets):
   latent = algorithm.latent(KEY, BATCH)
   free = SrCgan(dataclasses.replace(CONFIG, conditioning_indices=()))
-  video = jax.jit(functools.partial(free.predict, num_frames=FRAMES))(nets, _given([]), latent)
-  modules = free._modules((SIZE, SIZE))
+  video = jax.jit(functools.partial(free.predict, num_frames=FRAMES))(nets, _known([]), latent)
+  modules = free.modules((SIZE, SIZE))
   latents, _ = modules[T_GENERATOR].apply(nets[T_GENERATOR].collections, latent)
   expected = modules[GENERATOR].apply(nets[GENERATOR].collections, latents, train=False)
   np.testing.assert_allclose(video, expected, atol=1e-5)
-  moments = free.batch_moments(nets, _given([]), KEY, options=SampleOptions(num_frames=FRAMES))
+  moments = free.batch_moments(nets, _known([]), KEY, options=SampleOptions(num_frames=FRAMES))
   assert np.any(moments[GENERATOR].variables["batch_stats"]["first"]["norm"]["mean"] != 0)
   same = jax.tree.map(np.array_equal, moments[ENCODER].variables, nets[ENCODER].variables)
   assert all(jax.tree.leaves(same))
 
 
-def test_times_may_differ_by_clip_and_padding_is_ignored(algorithm, nets):
+def test_times_may_differ_between_clips_and_padding_is_ignored(algorithm, nets):
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=FRAMES))
   latent = algorithm.latent(KEY, BATCH)
-  plain = np.asarray(predict(nets, _given([0, 2]), latent))
-  padded = _given([0, 2, 3]) | {"times": jnp.tile(jnp.array([[0, 2, -1]]), (BATCH, 1))}
+  plain = np.asarray(predict(nets, _known([0, 2]), latent))
+  padded = _known([0, 2, 3]) | {"times": jnp.tile(jnp.array([[0, 2, -1]]), (BATCH, 1))}
   np.testing.assert_allclose(predict(nets, padded, latent), plain, atol=1e-5)
   times = np.array([[0, 2], [1, 3], [3, -1]])
   conditioning = jnp.stack([_batch()["video"][b][np.maximum(times[b], 0)] for b in range(BATCH)])
-  found = np.asarray(predict(nets, {**_given([]), "conditioning": conditioning, "times": jnp.asarray(times)}, latent))
+  found = np.asarray(predict(nets, {**_known([]), "conditioning": conditioning, "times": jnp.asarray(times)}, latent))
   np.testing.assert_allclose(found[0], plain[0], atol=1e-5)
   np.testing.assert_allclose(found[1, [1, 3]], _real()[1, [1, 3]], atol=1e-6)
   np.testing.assert_allclose(found[2, 3], _real()[2, 3], atol=1e-6)
@@ -292,19 +285,19 @@ def test_times_may_differ_by_clip_and_padding_is_ignored(algorithm, nets):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"num_classes": 2}, "knows no classes"),
+    ({"num_classes": 2}, "has no classes"),
     ({"anchors": (2, 1)}, r"algorithm.anchors=\(2, 1\)"),
     ({"anchors": (1, 5)}, "within 1..4"),
     ({"conditioning_indices": (2, 1)}, "ascending order"),
     ({"conditioning_indices": (0, -4)}, "ascending order"),
-    ({"anchors": (0, 0)}, r"the base model \(anchors \(0, 0\)\) is given none"),
+    ({"anchors": (0, 0)}, r"must be \(\) for the base model"),
     ({"image_steps": -1}, "image_steps=-1"),
     ({"image_widths": ()}, "image_widths"),
     ({"content_weight": math.inf}, "content_weight=inf"),
     ({"hidden_features": 0}, "hidden_features=0"),
   ],
 )
-def test_settings_that_do_not_fit_are_named(changes, message):
+def test_invalid_settings(changes, message):
   with pytest.raises(UserError, match=message):
     dataclasses.replace(CONFIG, **changes)
 
@@ -317,9 +310,9 @@ def test_settings_that_do_not_fit_are_named(changes, message):
     ((4, 6, 6, 3), "image_widths need multiples of 4"),
   ],
 )
-def test_clips_that_do_not_fit_are_refused(shape, message, algorithm):
+def test_unsuitable_clips(shape, message, algorithm):
   batch = {"video": jnp.zeros((1, *shape), jnp.uint8), "label": jnp.zeros(1, jnp.int32)}
   with pytest.raises(UserError, match=message):
     algorithm.init(KEY, batch)
-  with pytest.raises(UserError, match="makes clips of 4 frames"):
+  with pytest.raises(UserError, match="generates only clips of 4 frames"):
     algorithm.conditioning_indices(6)

@@ -1,4 +1,4 @@
-"""SR-cGAN's networks: padding changes nothing, the GRUs against numpy, anchors in their places, sizes."""
+"""SR-cGAN's networks: GRUs against NumPy, padding, placed anchors, shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def _sigmoid(x):
 
 
 def _gru(params, state, x):
-  """Cho et al. 2014 in flax's form: r, z and n from x W_i + b and h W_h, where r scales h W_hn + b_hn."""
+  """A GRU step (Cho et al. 2014) in Flax's form: r, z and n from x W_i + b and h W_h, where r scales h W_hn + b_hn."""
   weights = {name: (np.asarray(p["kernel"]), np.asarray(p.get("bias", 0.0))) for name, p in params.items()}
 
   def dense(name, value):
@@ -34,7 +34,7 @@ def _gru(params, state, x):
   return (1 - z) * n + z * state
 
 
-def test_the_temporal_encoder_against_numpy_and_blind_to_padding():
+def test_temporal_encoder_against_numpy_and_with_padding():
   module = TemporalEncoder(num_frames=6, latent_features=3, hidden_features=4)
   latents, times = _random(2, 3, 5), np.array([[0, 2, 5], [1, 4, 0]])
   known = np.array([[True, True, True], [True, True, False]])
@@ -63,7 +63,7 @@ def test_the_temporal_encoder_against_numpy_and_blind_to_padding():
   assert np.abs(moved.mean - found.mean).max() > 1e-3
 
 
-def test_the_temporal_generator_against_numpy():
+def test_temporal_generator_against_numpy():
   module = TemporalGenerator(num_frames=4, image_features=3, hidden_features=5)
   latent = _random(2, 6)
   variables = module.init(KEY, latent)
@@ -80,7 +80,7 @@ def test_the_temporal_generator_against_numpy():
       np.testing.assert_allclose(value[:, t], x @ params[name]["kernel"] + params[name]["bias"], rtol=1e-4, atol=1e-5)
 
 
-def test_anchors_stand_in_their_places():
+def test_place_anchors():
   frames, times = _random(2, 3, 2, 2, 1), np.array([[0, 2, 3], [1, 3, 0]])
   known = np.array([[True, True, True], [True, False, False]])
   placed = np.asarray(place_anchors(frames, times, known, num_frames=5))
@@ -91,22 +91,22 @@ def test_anchors_stand_in_their_places():
   np.testing.assert_array_equal(placed, expected)
 
 
-def test_shapes_and_sizes_of_the_paper_form():
+def test_shapes_at_paper_size():
   frames = jax.ShapeDtypeStruct((2, 3, 64, 64, 3), jnp.float32)
   encoder, generator = ImageEncoder(), ImageGenerator((64, 64))
   posterior, variables = jax.eval_shape(lambda x: encoder.init_with_output(KEY, x, train=True), frames)
   assert posterior.mean.shape == posterior.log_variance.shape == (2, 3, 128)
   assert variables["params"]["down_4"]["conv"]["kernel"].shape == (4, 4, 512, 1024)
   assert variables["params"]["mean"]["kernel"].shape == (2 * 2 * 1024, 128)
-  made, variables = jax.eval_shape(lambda z: generator.init_with_output(KEY, z, train=True), posterior.mean)
-  assert made.shape == (2, 3, 64, 64, 3)
+  frames_again, variables = jax.eval_shape(lambda z: generator.init_with_output(KEY, z, train=True), posterior.mean)
+  assert frames_again.shape == (2, 3, 64, 64, 3)
   assert variables["params"]["up_3"]["conv"]["kernel"].shape == (1, 4, 4, 128, 64)
   logits, _ = jax.eval_shape(lambda x: ImageDiscriminator().init_with_output(KEY, x), frames)
   assert logits.shape == (2, 3)
 
 
 @pytest.mark.parametrize("num_frames", [1, 5, 16])
-def test_the_temporal_discriminator_takes_clips_of_any_length(num_frames):
+def test_temporal_discriminator_accepts_clips_of_any_length(num_frames):
   video = _random(2, num_frames, 16, 16, 3)
   module = TemporalDiscriminator((4, 4, 4))
   variables = module.init(KEY, video)
@@ -116,7 +116,7 @@ def test_the_temporal_discriminator_takes_clips_of_any_length(num_frames):
   assert module.init(KEY, video, placed)["params"]["down_0"]["kernel"].shape[-2] == 7
 
 
-def test_frames_are_encoded_decoded_and_judged_each_by_itself():
+def test_frames_are_processed_independently():
   frames = _random(2, 3, 16, 16, 3)
   encoder = ImageEncoder((4, 4), 5)
   variables = encoder.init(KEY, frames, train=False)
@@ -127,8 +127,8 @@ def test_frames_are_encoded_decoded_and_judged_each_by_itself():
   images = generator.apply(variables, whole, train=False)
   assert np.abs(images).max() <= 1
   np.testing.assert_allclose(images[1:, 1:2], generator.apply(variables, whole[1:, 1:2], train=False), atol=1e-5)
-  judge = ImageDiscriminator((4, 4), hidden_features=6)
-  variables = judge.init(KEY, frames)
+  discriminator = ImageDiscriminator((4, 4), hidden_features=6)
+  variables = discriminator.init(KEY, frames)
   np.testing.assert_allclose(
-    judge.apply(variables, frames)[1, 1], judge.apply(variables, frames[1:, 1:2])[0, 0], atol=1e-5
+    discriminator.apply(variables, frames)[1, 1], discriminator.apply(variables, frames[1:, 1:2])[0, 0], atol=1e-5
   )

@@ -1,6 +1,6 @@
-"""SR-cGAN's updates on networks of one weight each, by gradient descent, against derivatives taken by hand.
+"""SR-cGAN's updates with one-weight networks and gradient descent, against derivatives by hand.
 
-Frames are one white pixel, x = 1, so that neither the choice of frames nor that of anchors matters; all noise is 1.
+Every frame is one white pixel, x = 1, so that drawn frames and anchors do not depend on the key; all noise is 1.
 """
 
 import math
@@ -15,8 +15,7 @@ import pytest
 from tests.one_step import OneStep
 from vidgen_jax.core.state import NetState
 from vidgen_jax.gans import SrCgan, SrCganConfig
-from vidgen_jax.gans.sr_cgan import algorithm as sr_cgan
-from vidgen_jax.ops.gaussian import Gaussian
+from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
 
 FRAMES, RATE, LOG2 = 2, 0.01, math.log(2)
 BATCH = {"video": jnp.full((3, FRAMES, 1, 1, 1), 255, jnp.uint8), "label": jnp.zeros(3, jnp.int32)}
@@ -55,7 +54,7 @@ class ImageDiscriminator(_Weight):
 
 
 class TemporalEncoder(_Weight):
-  """q(z_T | z) = N(t z, 1) of the first anchor's z."""
+  """q(z_T | z) = N(t z, 1) for the first anchor's z."""
 
   @nn.compact
   def __call__(self, latents, times, known):
@@ -65,7 +64,7 @@ class TemporalEncoder(_Weight):
 
 
 class TemporalGenerator(_Weight):
-  """Every frame's z = r z_T; the logit of the right time is r, that of the other 0."""
+  """z = r z_T for every frame; the correct time has the logit r, the other one 0."""
 
   @nn.compact
   def __call__(self, latent):
@@ -82,7 +81,7 @@ class TemporalDiscriminator(_Weight):
     return self.weight() * video.mean(axis=(1, 2, 3, 4))
 
 
-KINDS = {
+MODULES = {
   "image_encoder": ImageEncoder,
   "image_generator": ImageGenerator,
   "image_disc": ImageDiscriminator,
@@ -93,11 +92,11 @@ KINDS = {
 
 
 class OneWeightNets(SrCgan):
-  """SR-cGAN of these networks."""
+  """SR-cGAN with these networks."""
 
-  def _modules(self, size, *, bn_momentum=0.9):
+  def modules(self, size, *, bn_momentum=0.9):
     del size, bn_momentum
-    return {name: kind() for name, kind in KINDS.items()}
+    return {name: module_type() for name, module_type in MODULES.items()}
 
 
 CONFIG = SrCganConfig(num_frames=FRAMES, anchors=(1, 1), conditioning_indices=(0,), channels=1, frames_per_clip=1)
@@ -110,15 +109,15 @@ def noise_of_one(monkeypatch):
 
 @pytest.fixture
 def gradient_descent(monkeypatch):
-  monkeypatch.setattr(sr_cgan, "make_optimizer", lambda config: optax.identity())
+  monkeypatch.setattr("vidgen_jax.core.algorithm.make_optimizer", lambda config: optax.identity())
 
 
 def _nets(**weights):
-  return {name: NetState(params={"weight": jnp.float32(weights.get(name, 1.0))}, variables={}) for name in KINDS}
+  return {name: NetState(params={"weight": jnp.float32(weights.get(name, 1.0))}, variables={}) for name in MODULES}
 
 
 def _step_lengths(nets, phase, **rates):
-  """How far each weight that moved has gone."""
+  """Changes of the weights that changed."""
   after, _ = OneStep(OneWeightNets(CONFIG), phase)(nets, BATCH, **rates)
   moved = {name: float(np.float64(after[name].params["weight"]) - nets[name].params["weight"]) for name in nets}
   return {name: length for name, length in moved.items() if length}
@@ -127,7 +126,7 @@ def _step_lengths(nets, phase, **rates):
 @pytest.mark.parametrize(
   ("update", "network", "derivative"),
   [
-    # z = e + 1 = 2, its decoding g z = 1/2, its error (g z - 1)^2, its divergence e^2 / 2.
+    # z = e + 1 = 2 is decoded to g z = 1/2, with the error (g z - 1)^2 and the divergence e^2 / 2.
     # d/de [e^2 / 2 + 50 (g (e + 1) - 1)^2] = e + 100 (1/2 - 1) g = 1 - 12.5.
     ("image_encoder", "image_encoder", -11.5),
     # Decoded 2 g = 1/2, drawn g = 1/4; s(t) = 1 / (1 + exp(-t)), s(-2 g d) = s(-log 4) = 1/5, s(-g d) = 1/3.
@@ -138,7 +137,7 @@ def _step_lengths(nets, phase, **rates):
   ],
 )
 @pytest.mark.usefixtures("gradient_descent")
-def test_a_network_of_frames_moves_by_its_own_loss(update, network, derivative):
+def test_each_image_network_descends_its_own_loss(update, network, derivative):
   nets = _nets(image_encoder=1.0, image_generator=0.25, image_disc=4 * LOG2)
   lengths = _step_lengths(nets, "images", **{update: RATE})
   assert lengths == {network: pytest.approx(-RATE * derivative, rel=1e-4)}
@@ -155,7 +154,7 @@ CLIP_WEIGHTS = {
 
 
 @pytest.mark.usefixtures("gradient_descent")
-def test_makers_of_clips_move_by_all_three_losses():
+def test_generator_nets_descend_all_three_losses():
   # Error 2 (y - 1)^2 and content softplus(-k y): by_frame = d/dy = 4 (y - 1) - k s(-k y) = -2 - 2/3 log 2.
   by_frame = -2 - 2 / 3 * LOG2
   expected = {
@@ -163,12 +162,12 @@ def test_makers_of_clips_move_by_all_three_losses():
     "image_generator": by_frame,
     # dy/dr = g z_T = 1; the anchor loss is 2 softplus(-r).
     "temporal_generator": by_frame - 2 / (1 + math.exp(0.5)),
-    # dy/dt = g r z_I = 1/2; the divergence is mu_T^2 / 2, whose derivative is mu_T z_I = 2.
+    # dy/dt = g r z_I = 1/2; the divergence mu_T^2 / 2 has the derivative mu_T z_I = 2.
     "temporal_encoder": by_frame / 2 + 2,
-    # dy/de = g r t = 1/8; that of the divergence is mu_T t = 1/2.
+    # dy/de = g r t = 1/8; the divergence's derivative is mu_T t = 1/2.
     "image_encoder": by_frame / 8 + 1 / 2,
   }
-  # E_I and G_I are fine-tuned: a tenth of the rate.
+  # E_I and G_I are fine-tuned, with a tenth of the learning rate.
   for name in ("image_encoder", "image_generator"):
     expected[name] *= CONFIG.fine_tuning_rate
   assert CONFIG.fine_tuning_rate == 0.1
@@ -177,14 +176,14 @@ def test_makers_of_clips_move_by_all_three_losses():
 
 
 @pytest.mark.usefixtures("gradient_descent")
-def test_the_judge_of_clips_moves_by_its_own_loss():
+def test_temporal_discriminator_descends_its_own_loss():
   # d/dk [softplus(-k) + softplus(k / 2)] = -s(-log 4) + s(log 2) / 2 = -1/5 + 1/3.
   lengths = _step_lengths(_nets(**CLIP_WEIGHTS), "clips", clip_disc=RATE)
   assert lengths == {"temporal_disc": pytest.approx(-RATE * (1 / 3 - 1 / 5), rel=1e-4)}
 
 
-def test_rates_are_applied_d_is_tiny_one_too():
-  # Adam's first step is one learning rate long, whatever the derivative. Small weights, for float32 to tell 2e-7.
+def test_learning_rates_are_applied():
+  # Adam's first step has the length of the learning rate. With small weights, float32 resolves a change of 2e-7.
   nets = _nets(image_encoder=0.01, image_generator=0.01, image_disc=0.01)
   updates = SrCgan(CONFIG).updates("images")
   lengths = _step_lengths(nets, "images", **{update.name: update.learning_rate(0) for update in updates})

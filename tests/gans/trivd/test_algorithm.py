@@ -1,4 +1,4 @@
-"""TrIVD-GAN-FP on networks of a few weights: losses, what they refresh, sampling, bad settings."""
+"""TrIVD-GAN-FP with tiny networks: losses, updated variables, sampling, invalid settings."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.core.state import NetState
+from tests.one_step import drawn_nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions, Trivd, TrivdConfig
 from vidgen_jax.gans.trivd import algorithm as trivd
@@ -41,20 +41,9 @@ def _batch(frames: int = 5, size: int = 8):
   return {"video": jnp.asarray(video), "label": jnp.array([2, 0, 1], jnp.int32)}
 
 
-def _given(batch):
-  """What sampling is told of the batch's clips."""
+def _known(batch):
+  """The part of the batch that sampling receives."""
   return {"conditioning": batch["video"][:, :2], "label": batch["label"]}
-
-
-def _nets(algorithm: Trivd) -> dict[str, NetState]:
-  """Nets of the shapes that `init` gives, drawn with numpy."""
-  rng = np.random.default_rng(1)
-
-  def leaf(path, shape):
-    values = rng.normal(size=shape.shape).astype(np.float32)
-    return jnp.asarray(np.abs(values) + 0.5 if getattr(path[-1], "key", "") == "var" else 0.5 * values)
-
-  return jax.tree.map_with_path(leaf, jax.eval_shape(algorithm.init, jax.random.key(0), _batch()))
 
 
 def _loss(algorithm: Trivd, name: str, nets, batch, key):
@@ -68,12 +57,12 @@ def algorithm() -> Trivd:
 
 @pytest.fixture(scope="module")
 def nets(algorithm):
-  return _nets(algorithm)
+  return drawn_nets(algorithm, _batch(), scale=0.5)
 
 
 @pytest.fixture(scope="module")
-def mute_nets(nets):
-  """The last ReLU of this generator passes nothing, so every frame is tanh(0.3), whatever the latent."""
+def constant_nets(nets):
+  """Nets with a generator whose last ReLU outputs zeros, so that every frame is tanh(0.3) for any latent."""
   norm = {"scale": jnp.zeros(2), "bias": jnp.full(2, -1.0)}
   output = nets["generator"].params["output"] | {"bias": jnp.array([0.3])}
   params = nets["generator"].params | {"output_norm": norm, "output": output}
@@ -81,14 +70,14 @@ def mute_nets(nets):
 
 
 @pytest.fixture(scope="module")
-def outcomes(algorithm, mute_nets):
-  """(loss, LossOutput) of both losses. All predicted frames are drawn, so no view is random."""
+def outcomes(algorithm, constant_nets):
+  """(loss, LossOutput) of both losses, by name; all predicted frames are drawn, so no view is random."""
   names = ("discriminator_loss", "generator_loss")
   key = jax.random.key(7)
-  return {name: jax.jit(functools.partial(_loss, algorithm, name))(mute_nets, _batch(), key) for name in names}
+  return {name: jax.jit(functools.partial(_loss, algorithm, name))(constant_nets, _batch(), key) for name in names}
 
 
-def test_the_updates_are_the_papers(algorithm):
+def test_updates_follow_the_paper(algorithm):
   disc, gen = algorithm.updates("main")
   assert (disc.name, disc.trains, disc.refreshes, disc.repeats) == ("disc", (FRAMES, VIDEO), (FRAMES, VIDEO), 2)
   assert (gen.name, gen.trains, gen.refreshes, gen.repeats) == ("gen", ("generator",), ("generator",), 1)
@@ -99,7 +88,7 @@ def test_the_updates_are_the_papers(algorithm):
   assert set(algorithm.networks()) == {"generator", FRAMES, VIDEO}
 
 
-def test_initial_nets_have_the_collections_of_a_state_and_nothing_else(algorithm):
+def test_initial_nets_have_exactly_the_expected_collections(algorithm):
   for decomposition in trivd.DECOMPOSITIONS:
     config = dataclasses.replace(CONFIG, decomposition=decomposition, recurrent_unit="tsru_p")
     shapes = jax.eval_shape(Trivd(config).init, jax.random.key(0), _batch())
@@ -108,7 +97,7 @@ def test_initial_nets_have_the_collections_of_a_state_and_nothing_else(algorithm
     assert all(set(net.variables) == {SPECTRAL_STATS} for net in shapes.values())
 
 
-def test_the_leading_frames_are_given_whatever_the_length(algorithm):
+def test_leading_frames_are_conditioning_frames_at_any_length(algorithm):
   assert algorithm.conditioning_indices(3) == algorithm.conditioning_indices(50) == (0, 1)
   with pytest.raises(UserError, match="num_frames=2 leaves nothing to predict after the 2 conditioning frames"):
     algorithm.conditioning_indices(2)
@@ -121,8 +110,8 @@ def test_losses_are_finite_float32_scalars(outcomes):
       assert jnp.isfinite(value)
 
 
-def test_losses_refresh_only_the_nets_that_they_train(outcomes, mute_nets):
-  nets = mute_nets
+def test_losses_update_only_variables_of_the_trained_nets(outcomes, constant_nets):
+  nets = constant_nets
   for name, kept in (("discriminator_loss", {FRAMES, VIDEO}), ("generator_loss", {"generator"})):
     refreshed = outcomes[name][1].nets
     assert set(refreshed) == kept
@@ -134,7 +123,7 @@ def test_losses_refresh_only_the_nets_that_they_train(outcomes, mute_nets):
       assert all(jax.tree.leaves(changed.get(BATCH_STATS, True)))
 
 
-def test_a_discriminator_that_sees_real_and_fake_iterates_once(outcomes, nets):
+def test_power_iteration_advances_once_for_real_and_fake_clips(outcomes, nets):
   kernel = np.asarray(nets[FRAMES].params["block_1"]["conv_0"]["kernel"], np.float64).reshape(-1, 4)
   v = kernel @ np.asarray(nets[FRAMES].variables[SPECTRAL_STATS]["block_1"]["conv_0"]["kernel_u"])
   u = kernel.T @ (v / np.linalg.norm(v))
@@ -143,7 +132,7 @@ def test_a_discriminator_that_sees_real_and_fake_iterates_once(outcomes, nets):
 
 
 def _count_convolutions(function, *arguments) -> int:
-  """Of what is chosen by platform, in the branch that is the default and stands last."""
+  """Counts convolutions; where a platform is chosen, in the last branch, which is the default."""
 
   def count(jaxpr) -> int:
     total = 0
@@ -168,25 +157,23 @@ def test_the_discriminator_update_does_not_differentiate_the_generator(algorithm
   own = {name: nets[name].params for name in disc.trains}
   everything = own | {"generator": nets["generator"].params}
   forward = _count_convolutions(loss, own)
-  known, options = _given(batch), SampleOptions(num_frames=5)
+  known, options = _known(batch), SampleOptions(num_frames=5)
   generator = _count_convolutions(lambda: algorithm.sample(nets, known, key, options=options))
-  # Backwards every convolution of a discriminator gives two more, but the two that read the video only one.
+  # In the backward pass every convolution of a discriminator adds two more, but the two that read the video only one.
   discriminators = forward - generator
   inputs = sum(2 for _ in disc.trains)
   assert _count_convolutions(jax.grad(loss), own) == forward + 2 * discriminators - inputs
   assert _count_convolutions(jax.grad(loss), everything) > forward + 2 * discriminators + generator
 
 
-def test_clips_are_scored_with_their_own_label(algorithm, nets):
-  # The plain head gives one output a clip, so it can be compared with each clip alone; spectral vectors stay frozen.
+def test_every_clip_is_scored_with_its_own_label(algorithm, nets):
+  # The plain head has one output per clip, so clips can be scored one by one; spectral vectors stay fixed.
   plain = Trivd(dataclasses.replace(CONFIG, head="projection"))
   rng = np.random.default_rng(2)
   real, fake = (jnp.asarray(rng.normal(size=(3, 2, 8, 8, 1)), jnp.float32) for _ in range(2))
   label = _batch()["label"]
   (view, _) = plain.views
-  apply_discriminator = jax.jit(
-    lambda label, *videos: plain._apply_discriminator(view, nets[view.net], videos, label)[0]
-  )
+  apply_discriminator = jax.jit(lambda label, *videos: plain._discriminate(nets, label, view.net, videos)[0])
   together = apply_discriminator(label, real, fake)
   for outputs, videos in zip(together, (real, fake), strict=True):
     alone = [apply_discriminator(label[b : b + 1], videos[b : b + 1])[0][0] for b in range(3)]
@@ -196,21 +183,21 @@ def test_clips_are_scored_with_their_own_label(algorithm, nets):
   assert float(jnp.min(jnp.abs(others[0] - together[0]))) > 1e-3
 
 
-def test_losses_against_discriminators_called_one_by_one(algorithm, mute_nets, outcomes):
-  nets, batch = mute_nets, _batch()
+def test_losses_against_separate_calls_of_the_discriminators(algorithm, constant_nets, outcomes):
+  nets, batch = constant_nets, _batch()
   real = np.asarray(batch["video"], np.float32) / 127.5 - 1
   fake = np.concatenate([real[:, :2], np.full((3, 3, 8, 8, 1), np.tanh(0.3), np.float32)], axis=1)
 
-  def outputs(name, module, seen):
-    scores = jax.jit(functools.partial(module.apply, train=False))(nets[name].collections, seen, batch["label"])
+  def outputs(name, module, inputs):
+    scores = jax.jit(functools.partial(module.apply, train=False))(nets[name].collections, inputs, batch["label"])
     own, by_class = np.asarray(scores.unconditional), np.asarray(scores.conditional)
     return np.array([own[b] + by_class[other].sum() for b in range(3) for other in range(3)])
 
   discriminator_loss, generator_loss = 0.0, 0.0
   for view in algorithm.views:
     module = algorithm.discriminator(view)
-    sees = {FRAMES: lambda x: x[:, 2:], VIDEO: lambda x: x.reshape(3, 5, 4, 2, 4, 2, 1).mean(axis=(3, 5))}[view.net]
-    on_real, on_fake = (outputs(view.net, module, sees(x)) for x in (real, fake))
+    views = {FRAMES: lambda x: x[:, 2:], VIDEO: lambda x: x.reshape(3, 5, 4, 2, 4, 2, 1).mean(axis=(3, 5))}
+    on_real, on_fake = (outputs(view.net, module, views[view.net](x)) for x in (real, fake))
     discriminator_loss += np.maximum(1 + on_fake, 0).mean() + np.maximum(1 - on_real, 0).mean()
     generator_loss -= on_fake.mean()
   for path, leaf in jax.tree.leaves_with_path(nets["generator"].params):
@@ -222,11 +209,11 @@ def test_losses_against_discriminators_called_one_by_one(algorithm, mute_nets, o
   assert float(outcomes["generator_loss"][0]) == pytest.approx(generator_loss, rel=1e-4)
 
 
-def test_every_view_of_real_and_fake_clips_is_drawn_with_a_key_of_its_own(monkeypatch, nets):
+def test_every_view_of_real_and_fake_clips_has_its_own_key(monkeypatch, nets):
   algorithm = Trivd(dataclasses.replace(CONFIG, decomposition="stronger"))
   keys = []
 
-  def apply_view(self, view, video, key):
+  def apply_view(view, video, key, **_):
     keys.append(tuple(jax.random.key_data(key).tolist()))
     return video
 
@@ -234,44 +221,43 @@ def test_every_view_of_real_and_fake_clips_is_drawn_with_a_key_of_its_own(monkey
     keys.append(tuple(jax.random.key_data(key).tolist()))
     return jnp.zeros((3, 3, 8, 8, 1)), net
 
-  monkeypatch.setattr(Trivd, "_apply_view", apply_view)
+  monkeypatch.setattr(trivd, "apply_view", apply_view)
   monkeypatch.setattr(Trivd, "_generate", generate)
-  monkeypatch.setattr(
-    Trivd, "_apply_discriminator", lambda self, view, net, videos, label: ((jnp.zeros(1),) * len(videos), net)
-  )
+  discriminate = lambda self, nets, label, name, videos: ((jnp.zeros(1),) * len(videos), nets[name])
+  monkeypatch.setattr(Trivd, "_discriminate", discriminate)
   nets = dict.fromkeys(("generator", *(view.net for view in algorithm.views)), nets["generator"])
   _loss(algorithm, "discriminator_loss", nets, _batch(), jax.random.key(0))
   assert len(set(keys)) == len(keys) == 1 + 3 * 2
 
 
-def test_without_classes_every_label_is_0(algorithm):
+def test_labels_of_an_unconditional_model_are_0(algorithm):
   unconditional = Trivd(dataclasses.replace(CONFIG, num_classes=1))
   np.testing.assert_array_equal(unconditional._label(_batch()), [0, 0, 0])
   np.testing.assert_array_equal(algorithm._label(_batch()), [2, 0, 1])
 
 
-def test_truncation(algorithm):
+def test_truncated_latents(algorithm):
   key = jax.random.key(0)
   full = algorithm.latent(key, 500)
   assert (full.shape, full.dtype) == ((500, 3), jnp.float32)
   assert float(jnp.std(full)) == pytest.approx(1.0, abs=0.1)
-  cut = algorithm.latent(key, 500, truncation=0.8)
-  # A uniform distribution on [-0.8, 0.8] has the standard deviation 0.462, the cut normal one 0.443.
-  assert 0.75 < float(jnp.max(jnp.abs(cut))) <= 0.8
-  assert float(jnp.std(cut)) == pytest.approx(0.443, abs=0.02)
+  truncated = algorithm.latent(key, 500, truncation=0.8)
+  # A uniform distribution on [-0.8, 0.8] has standard deviation 0.462, the truncated normal distribution 0.443.
+  assert 0.75 < float(jnp.max(jnp.abs(truncated))) <= 0.8
+  assert float(jnp.std(truncated)) == pytest.approx(0.443, abs=0.02)
   np.testing.assert_array_equal(algorithm.latent(key, 4, truncation=0.0), np.zeros((4, 3)))
   with pytest.raises(ValueError, match=r"truncation=-0\.5"):
     algorithm.latent(key, 4, truncation=-0.5)
 
 
-def test_clips_longer_than_trained_from_the_moments_of_a_batch(algorithm, nets):
+def test_batch_moments_allow_longer_clips_than_in_training(algorithm, nets):
   batch, longer, key = _batch(), _batch(frames=8), jax.random.key(5)
   longer["video"] = longer["video"].at[:, :2].set(batch["video"][:, :2])
 
   @jax.jit
   def run(nets):
-    pooled = algorithm.batch_moments(nets, _given(batch), key, options=SampleOptions(num_frames=8))
-    # The spectral vectors are those that this pass started from.
+    pooled = algorithm.batch_moments(nets, _known(batch), key, options=SampleOptions(num_frames=8))
+    # Spectral vectors from before the pass, with which the pass started.
     own = nets["generator"].variables | {BATCH_STATS: pooled["generator"].variables[BATCH_STATS]}
     net = nets["generator"].replace(variables=own)
     return pooled, net, algorithm._fake_video(net, longer, key)[0]
@@ -281,20 +267,20 @@ def test_clips_longer_than_trained_from_the_moments_of_a_batch(algorithm, nets):
   for name in (FRAMES, VIDEO):
     jax.tree.map(np.testing.assert_array_equal, pooled[name], nets[name])
   np.testing.assert_allclose(fake[:, :2], np.asarray(batch["video"][:, :2], np.float32) / 127.5 - 1, atol=1e-6)
-  # Evaluated with a batch's own moments the generator repeats what it does in training; it is told no later frame.
+  # With a batch's own moments, evaluation repeats the pass in train mode; it receives no frame after the second.
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=8))
-  shown, latent = _given(batch), algorithm.latent(key, 3)
-  made = predict({"generator": net}, shown, latent)
+  known, latent = _known(batch), algorithm.latent(key, 3)
+  made = predict({"generator": net}, known, latent)
   assert (made.shape, made.dtype) == ((3, 8, 8, 8, 1), jnp.float32)
-  np.testing.assert_array_equal(to_uint8(made)[:, :2], shown["conditioning"])
+  np.testing.assert_array_equal(to_uint8(made)[:, :2], known["conditioning"])
   predicted = made[:, 2:]
   assert 0.01 < float(jnp.std(predicted)) < float(jnp.max(jnp.abs(predicted))) <= 1.0
   np.testing.assert_allclose(predicted, fake[:, 2:], rtol=1e-3, atol=1e-4)
   with pytest.raises(ValueError, match="standing statistics at the length that is sampled"):
-    predict(nets, shown, latent)
+    predict(nets, known, latent)
 
 
-def test_samples_are_predictions_from_truncated_latents(monkeypatch, algorithm, nets):
+def test_sample_predicts_from_truncated_latents(monkeypatch, algorithm, nets):
   monkeypatch.setattr(Trivd, "predict", lambda self, nets, batch, latent, *, num_frames: (latent, num_frames))
   key = jax.random.key(0)
   for truncation in (None, 0.5, 0.0):
@@ -304,9 +290,9 @@ def test_samples_are_predictions_from_truncated_latents(monkeypatch, algorithm, 
     np.testing.assert_array_equal(latent, algorithm.latent(key, 3, truncation=truncation))
 
 
-def test_bfloat16_keeps_losses_parameters_and_statistics_in_float32():
+def test_in_bfloat16_losses_and_parameters_stay_float32():
   algorithm = Trivd(dataclasses.replace(CONFIG, compute_dtype="bfloat16", spectral_norm=False))
-  nets = _nets(algorithm)
+  nets = drawn_nets(algorithm, _batch(), scale=0.5)
   assert {leaf.dtype for leaf in jax.tree.leaves(nets)} == {jnp.dtype(jnp.float32)}
   loss, output = jax.jit(functools.partial(_loss, algorithm, "generator_loss"))(nets, _batch(), jax.random.key(0))
   assert {leaf.dtype for leaf in jax.tree.leaves((loss, output))} == {jnp.dtype(jnp.float32)}
@@ -318,16 +304,16 @@ def test_bfloat16_keeps_losses_parameters_and_statistics_in_float32():
   [
     (
       {"decomposition": "weaker"},
-      r"algorithm\.decomposition='weaker' is not one of clip, .*, dvd_gan_fp, faster, stronger",
+      r"algorithm\.decomposition='weaker' must be one of clip, .*, dvd_gan_fp, faster, stronger",
     ),
     ({"frames_per_clip": 0}, r"algorithm\.frames_per_clip=0 must be at least 1"),
     ({"downsampling": 0}, r"algorithm\.downsampling=0 must be at least 1"),
-    ({"recurrent_unit": "lstm"}, r"algorithm\.recurrent_unit='lstm' is not one of"),
-    ({"head": "linear"}, r"algorithm\.head='linear' is not one of mixed_projection, projection"),
+    ({"recurrent_unit": "lstm"}, r"algorithm\.recurrent_unit='lstm' must be one of"),
+    ({"head": "linear"}, r"algorithm\.head='linear' must be one of mixed_projection, projection"),
     ({"generator_multipliers": (4, 2, 1)}, r"algorithm\.discriminator_multipliers must have at least as many"),
   ],
 )
-def test_settings_that_do_not_fit(changes, message):
+def test_invalid_settings(changes, message):
   with pytest.raises(UserError, match=message):
     dataclasses.replace(CONFIG, **changes)
 
@@ -355,23 +341,23 @@ def test_settings_that_do_not_fit(changes, message):
     ),
   ],
 )
-def test_clips_that_do_not_fit(changes, batch, message):
+def test_unsuitable_clips(changes, batch, message):
   with pytest.raises(UserError, match=message):
     Trivd(dataclasses.replace(CONFIG, **changes)).init(jax.random.key(0), _batch(**batch))
 
 
-def test_time_is_halved_as_often_as_blocks_halve():
+def test_only_downsampling_blocks_halve_time():
   config = dataclasses.replace(CONFIG, downsample_time=True, temporal_blocks=4)
   algorithm = Trivd(config)
   nets = jax.eval_shape(algorithm.init, jax.random.key(0), _batch())
   view = algorithm.views[1]
-  seen = jax.ShapeDtypeStruct((3, 5, 4, 4, 1), jnp.float32)
+  video = jax.ShapeDtypeStruct((3, 5, 4, 4, 1), jnp.float32)
   apply = functools.partial(algorithm.discriminator(view).apply, train=False)
-  # Two blocks, of which the first halves: 5 // 2 time steps.
-  scores = jax.eval_shape(apply, nets[view.net].collections, seen, _batch()["label"])
+  # Only the first of two blocks downsamples: 5 // 2 time steps.
+  scores = jax.eval_shape(apply, nets[view.net].collections, video, _batch()["label"])
   assert scores.unconditional.shape == (3, 2)
 
 
-def test_frames_of_the_whole_video_suffice_where_they_are_drawn_from_it():
+def test_frames_may_be_drawn_from_the_whole_video():
   config = dataclasses.replace(CONFIG, frames_per_clip=5, frames_from="video")
   assert set(jax.eval_shape(Trivd(config).init, jax.random.key(0), _batch())) == {"generator", FRAMES, VIDEO}
