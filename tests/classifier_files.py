@@ -1,4 +1,4 @@
-"""Weight files of tiny classifiers with random weights. Loaded as a plugin by the tests that need one."""
+"""Fixtures: weight files of tiny classifiers with random weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from vidgen_jax.scores.weights.weight_file import WeightFile, write_weight_file
 
 
 def _make_classifier(network: str, settings: dict, clip_shape: tuple, *, seed: int = 0, **fields) -> WeightFile:
-  """Random weights, with batch statistics that are not 0 and 1."""
+  """Random weights with batch statistics other than 0 and 1."""
   module = NETWORKS[network](**settings)
   init = jax.jit(lambda key, video: module.init({"params": key}, video))
   variables = init(jax.random.key(seed), jnp.zeros((1, *clip_shape)))
@@ -31,13 +31,13 @@ def _make_classifier(network: str, settings: dict, clip_shape: tuple, *, seed: i
 
 @pytest.fixture(scope="session")
 def make_classifier() -> Callable[..., WeightFile]:
-  """From (network, settings, clip shape) to weights."""
+  """A function (network, settings, clip shape) -> weights."""
   return _make_classifier
 
 
 @pytest.fixture(scope="session")
 def classifier() -> WeightFile:
-  """A 3-D ResNet-18 of width 4 with three classes, 'trained' on clips of 5 frames of 16x16."""
+  """A 3-D ResNet-18 of width 4 with three classes, for clips of 5 frames of 16x16."""
   settings = {"num_classes": 3, "width": 4, "stem": "torchvision"}
   preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3, "num_frames": 5, "resolution": 16}
   return _make_classifier("r3d18", settings, (5, 16, 16, 3), preprocessing=preprocessing, class_names=("a", "b", "c"))
@@ -45,7 +45,7 @@ def classifier() -> WeightFile:
 
 @pytest.fixture(scope="session")
 def classifier_file(classifier, tmp_path_factory) -> Path:
-  """The same as a file."""
+  """The weight file of `classifier`."""
   path = tmp_path_factory.mktemp("weights") / "classifier.safetensors"
   write_weight_file(path, classifier)
   return path

@@ -1,4 +1,4 @@
-"""Small data sets with classes, and a tiny classifier in place of the real ones; a plugin of tests that need them."""
+"""Fixtures: small data sets with classes, and a tiny classifier in place of the real ones."""
 
 from collections.abc import Iterator
 
@@ -7,13 +7,15 @@ import pytest
 from tests.classifiers import SIZE, TinyClassifier, write_clips
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
-from vidgen_jax.scores.classifier import ClassifierConfig, config
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.runs.classifier import classifier_experiment
+from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.scores.networks import registry
 
 
 @pytest.fixture(scope="session")
 def brightness_data(tmp_path_factory) -> str:
-  """data_dir of 'real', 'synthetic' (noisier), and 'others', whose classes are called differently."""
+  """data_dir of 'real', 'synthetic' (noisier), and 'others', whose classes have other names."""
   root = tmp_path_factory.mktemp("classes")
   sets = {
     "real": ({"dark": (40, 100), "light": (150, 220)}, 20.0),
@@ -29,22 +31,23 @@ def brightness_data(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def tiny_network() -> Iterator[None]:
-  """'r3d18' is the tiny classifier, for the tests of one module."""
+  """Replaces 'r3d18' by the tiny classifier for the tests of one module."""
   with pytest.MonkeyPatch.context() as patch:
-    for module in (config, registry):
-      patch.setattr(module, "NETWORKS", {"r3d18": TinyClassifier})
+    patch.setattr(registry, "NETWORKS", {"r3d18": TinyClassifier})
     yield
 
 
 @pytest.fixture(scope="module")
-def classifier_config(brightness_data, tiny_network) -> ClassifierConfig:
+def classifier_config(brightness_data, tiny_network) -> ExperimentConfig:
   """A training of three epochs of three steps."""
   del tiny_network
-  return ClassifierConfig(
-    data=DataConfig(name="real", data_dir=brightness_data, num_frames=3, resolution=SIZE),
+  return classifier_experiment(
+    DataConfig(name="real", data_dir=brightness_data, num_frames=3, resolution=SIZE),
+    make_mesh(MeshConfig()),
+    batch_size=8,
+    epochs=3,
+    seed=0,
     width=4,
     dropout=0.3,
-    batch_size=8,
     learning_rate=0.05,
-    epochs=3,
   )

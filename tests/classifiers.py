@@ -1,4 +1,4 @@
-"""A classifier that compiles in a second, and clips that it can learn."""
+"""Classifiers that compile in a second, and clips that they can learn."""
 
 import io
 from pathlib import Path
@@ -13,11 +13,11 @@ from vidgen_jax.scores.networks import ClassifierOutput
 
 SIZE = 6
 NUM_TRAIN, NUM_TEST = 12, 10
-"""Clips of each class."""
+"""Number of clips of each class."""
 
 
 class TinyClassifier(nn.Module):
-  """One convolution over time and place, with batch statistics and dropout."""
+  """One 3-D convolution with batch statistics and dropout."""
 
   num_classes: int
   width: int = 4
@@ -34,7 +34,7 @@ class TinyClassifier(nn.Module):
 
 
 def write_clips(folder: Path, levels: dict[str, tuple[int, int]], *, noise: float = 20.0, seed: int = 0) -> None:
-  """Strips of 4 frames below train/ and test/: a class goes from one level of grey to another."""
+  """Writes strips of 4 frames to train/ and test/; the grey level of a class changes from one value to another."""
   generator = np.random.default_rng(seed)
   for split, count in (("train", NUM_TRAIN), ("test", NUM_TEST)):
     for name, (first, last) in levels.items():
@@ -50,7 +50,7 @@ def write_clips(folder: Path, levels: dict[str, tuple[int, int]], *, noise: floa
 
 
 class OneWeight(nn.Module):
-  """Logits (0, w x) of a clip whose pixels, brought to [-1, 1], are x on average."""
+  """Logits (0, w x) for a clip whose pixels, scaled to [-1, 1], have the mean x."""
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool = False) -> ClassifierOutput:
@@ -60,5 +60,5 @@ class OneWeight(nn.Module):
 
 
 def grey_clips(pixels: list[int]) -> np.ndarray:
-  """Clips of one grey each: uint8[B, 1, 1, 1, 3]."""
+  """Clips of one grey pixel each: uint8[B, 1, 1, 1, 3]."""
   return np.repeat(np.array(pixels, np.uint8), 3).reshape(-1, 1, 1, 1, 3)

@@ -1,3 +1,5 @@
+"""`vidgen classify`: one classifier, S3 of synthetic clips, refusals, texts."""
+
 import dataclasses
 import json
 import shutil
@@ -11,7 +13,7 @@ from tests.classifiers import NUM_TEST, SIZE
 from vidgen_jax.commands import classify
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
-from vidgen_jax.scores.classifier import Accuracy, accuracy
+from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
@@ -20,7 +22,7 @@ pytest_plugins = ["tests.classifier_fixtures"]
 
 @pytest.fixture
 def command(brightness_data, tiny_network, capsys):
-  """Runs the command with a tiny training; returns what it printed."""
+  """A function that runs the command with a tiny training and returns its output."""
   del tiny_network
   tiny = {"width": 4, "num_frames": 3, "resolution": SIZE, "batch_size": 8, "learning_rate": 0.05, "epochs": 2}
 
@@ -37,7 +39,7 @@ def command(brightness_data, tiny_network, capsys):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-  """Folder by name: 's3' of a run with synthetic clips."""
+  """Folder of the runs that several tests share."""
   return tmp_path_factory.mktemp("runs")
 
 
@@ -45,7 +47,7 @@ def _scores(folder) -> dict[str, dict]:
   return {score["metric"]: score for score in map(json.loads, (folder / classify.SCORES_FILE).read_text().splitlines())}
 
 
-def test_one_classifier(command, tmp_path):
+def test_without_synthetic_clips_the_accuracy_is_the_only_score(command, tmp_path):
   text = command(out=tmp_path, random_flip=True)
   assert (tmp_path / "classifier.safetensors").exists() and not (tmp_path / "synthetic").exists()
   (score,) = _scores(tmp_path).values()
@@ -57,17 +59,17 @@ def test_one_classifier(command, tmp_path):
 
 @pytest.fixture
 def scored(command, folders):
-  """A folder with both classifiers and S3."""
+  """Folder of a run with both classifiers and S3."""
   folder = folders / "s3"
   if not folder.exists():
     command(out=folder, synthetic="synthetic")
   return folder
 
 
-def test_s3_is_made_of_the_three_accuracies(scored, classifier_config):
+def test_s3_is_computed_from_three_accuracies(scored, classifier_config):
   scores = _scores(scored)
   assert list(scores) == ["s3_rer", "s3_res", "s3_ser", "s3", "s3_chance"]
-  # Two classes: whoever guesses is right half of the time on either side.
+  # With two classes, guessing is right half of the time on both sides.
   assert scores["s3_chance"]["value"] == pytest.approx(0.5 / scores["s3_rer"]["value"])
   mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
   real, synthetic = (
@@ -94,7 +96,7 @@ def test_s3_is_made_of_the_three_accuracies(scored, classifier_config):
   assert (scores["s3_res"]["num_clips"], scores["s3_res"]["num_generated"]) == (0, 2 * NUM_TEST)
 
 
-def test_synthetic_clips_are_shown_to_the_real_classifier(scored, command, tmp_path, monkeypatch):
+def test_the_real_classifier_classifies_the_synthetic_clips(scored, command, tmp_path, monkeypatch):
   shown = []
 
   def record(weights, data, split, mesh, **options):
@@ -107,7 +109,7 @@ def test_synthetic_clips_are_shown_to_the_real_classifier(scored, command, tmp_p
   assert shown == [(read_weight_file(folder / "classifier.safetensors").hash, "synthetic", "test")]
 
 
-def test_a_trained_classifier_can_be_used_again(scored, command, tmp_path):
+def test_a_trained_classifier_can_be_reused(scored, command, tmp_path):
   text = command(out=tmp_path, classifier=scored / "classifier.safetensors")
   assert not (tmp_path / "classifier.safetensors").exists()
   assert _scores(tmp_path)["accuracy"]["value"] == _scores(scored)["s3_rer"]["value"]
@@ -142,40 +144,49 @@ def test_a_missing_data_set_names_the_command_that_builds_it(command, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_published_settings_are_the_defaults(tiny_network, monkeypatch):
-  del tiny_network
-  monkeypatch.setattr("vidgen_jax.scores.classifier.config.NETWORKS", {"r3d18": None, "tsn": None, "c3d": None})
+def test_published_settings_are_the_defaults(brightness_data):
+  mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
 
   def config(*words):
     flag_values = flags.FlagValues()
     classify.define_flags(flag_values)
-    flag_values(["classify", "--data=real", "--out=unused", *words])
-    return classify._config(flag_values)
+    window = ["--num_frames=3", f"--resolution={SIZE}", f"--data_dir={brightness_data}"]
+    flag_values(["classify", "--data=real", "--out=unused", *window, *words])
+    return classify.config_factory(flag_values)("real", "real", mesh)
 
   r3d18, tsn = config(), config("--network=tsn", "--width=8")
-  assert (r3d18.batch_size, r3d18.learning_rate, r3d18.dropout, r3d18.width) == (32, 1e-3, 0.6, 64)
-  assert (r3d18.data.num_frames, r3d18.patience, r3d18.data.random_flip) == (16, 4, False)
-  assert (tsn.batch_size, tsn.learning_rate, tsn.dropout, tsn.width) == (14, 1e-2, 0.8, 8)
+  settings = r3d18.algorithm
+  assert (r3d18.train.batch_size, settings.learning_rate, settings.dropout, settings.width) == (32, 1e-3, 0.6, 64)
+  assert (settings.patience, settings.steps_per_epoch, r3d18.data.random_flip, r3d18.train.num_steps) == (
+    4,
+    1,
+    False,
+    100,
+  )
+  settings = tsn.algorithm
+  assert (tsn.train.batch_size, settings.learning_rate, settings.dropout, settings.width) == (14, 1e-2, 0.8, 8)
 
 
-def test_the_protocol_names_what_is_not_usual(classifier_config):
+def test_the_protocol_names_unusual_settings(classifier_config):
   data = dataclasses.replace(classifier_config.data, frame_stride=2, channels=1)
-  config = dataclasses.replace(classifier_config, data=data, test_windows=3, seed=7)
+  algorithm = dataclasses.replace(classifier_config.algorithm, test_windows=3)
+  train = dataclasses.replace(classifier_config.train, seed=7)
+  config = dataclasses.replace(classifier_config, data=data, algorithm=algorithm, train=train)
   expected = "s3, r3d18 width 4, 3 frames, stride 2, 6x6, luma, 3 windows, seed 7, best epoch on the test split"
   assert classify.protocol(config, "s3") == expected
 
 
-def test_the_interval_of_a_share():
+def test_the_interval_of_a_fraction():
   # Normal approximation: 0.8 +- 1.96 sqrt(0.8 * 0.2 / 400) = 0.8 +- 0.0392.
-  low, high = classify.share_interval(320, 400)
+  low, high = classify.fraction_interval(320, 400)
   assert low == pytest.approx(0.7608, abs=0.006) and high == pytest.approx(0.8392, abs=0.006)
-  assert classify.share_interval(5, 5) == (1.0, 1.0)
-  # The same as drawing clips again and again.
+  assert classify.fraction_interval(5, 5) == (1.0, 1.0)
+  # Equal to resampling the clips themselves.
   clips = np.repeat([1.0, 0.0], [30, 10])
   drawn = clips[np.random.default_rng(1).integers(40, size=(4000, 40))].mean(axis=1)
-  np.testing.assert_allclose(classify.share_interval(30, 40), np.percentile(drawn, [2.5, 97.5]), atol=0.026)
+  np.testing.assert_allclose(classify.fraction_interval(30, 40), np.percentile(drawn, [2.5, 97.5]), atol=0.026)
 
 
-def test_the_confusion_as_text():
+def test_the_confusion_matrix_as_text():
   text = classify.confusion_text(Accuracy(class_names=("a", "bend"), confusion=np.array([[3, 1], [0, 12]])))
   assert text.splitlines() == ["        a bend", "a       3    1   0.750", "bend    0   12   1.000"]

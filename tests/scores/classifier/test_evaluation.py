@@ -1,3 +1,5 @@
+"""Preprocessing, probabilities and accuracy of classifiers, by hand and against a loop over the clips."""
+
 import dataclasses
 
 import jax
@@ -9,9 +11,9 @@ from tests.classifiers import NUM_TEST, SIZE, OneWeight, TinyClassifier, grey_cl
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
-from vidgen_jax.scores.classifier import Accuracy, ClassifierConfig, accuracy, network_input, predict, train_classifier
-from vidgen_jax.scores.classifier.evaluation import ConfusionCounter, SplitBatches, window_starts
-from vidgen_jax.scores.networks import ClassifierOutput
+from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.scores.classifier.algorithm import class_probabilities, network_input
+from vidgen_jax.scores.classifier.evaluation import Accuracy, ConfusionCounter, SplitBatches, accuracy, window_starts
 from vidgen_jax.scores.weights.weight_file import WeightFile
 
 pytest_plugins = ["tests.classifier_fixtures"]
@@ -32,14 +34,11 @@ def test_network_input_by_hand():
     network_input(video.astype(np.float32))
 
 
-def test_predict_by_hand():
-  # Logits (0, log 3) give 1/4 and 3/4.
-  def apply(variables, video, *, train):
-    assert not train and video.shape == (2, 1, 1, 1, 3)
-    return ClassifierOutput(variables["logits"] * jnp.ones((2, 1)), None)
-
-  found = predict(apply, {"logits": jnp.log(jnp.array([[1.0, 3.0]]))}, np.zeros((2, 1, 1, 1, 3), np.uint8))
-  np.testing.assert_allclose(found, [[0.25, 0.75]] * 2, rtol=1e-6)
+def test_probabilities_by_hand():
+  # White is x = 1: logits (0, log 3) give 1/4 and 3/4. Black is x = -1: logits (0, -log 3) give 3/4 and 1/4.
+  variables = {"params": {"w": jnp.log(3.0)}}
+  found = class_probabilities(OneWeight(), variables, grey_clips([255, 0]))
+  np.testing.assert_allclose(found, [[0.25, 0.75], [0.75, 0.25]], rtol=1e-6)
 
 
 def test_probabilities_of_windows_are_averaged():
@@ -52,7 +51,7 @@ def test_probabilities_of_windows_are_averaged():
   np.testing.assert_array_equal(counter({"params": {"w": jnp.float32(3)}}, [batch]), [[1, 1], [0, 0]])
 
 
-def test_windows_are_spread_from_end_to_end():
+def test_windows_are_spread_over_the_whole_clip():
   assert window_starts(9, 1) == [4]
   assert window_starts(9, 2) == [0, 9]
   assert window_starts(9, 4) == [0, 3, 6, 9]
@@ -66,8 +65,8 @@ def test_accuracy_by_hand():
   assert (found.per_class["a"], found.per_class["b"]) == (0.75, 0.5) and np.isnan(found.per_class["c"])
 
 
-def _weights(config: ClassifierConfig, seed: int = 0) -> WeightFile:
-  """Untrained weights, which are wrong about many clips."""
+def _weights(config: ExperimentConfig, seed: int = 0) -> WeightFile:
+  """Untrained weights, which misclassify many clips."""
   variables = TinyClassifier(2, width=4).init(jax.random.key(seed), jnp.zeros((1, 3, SIZE, SIZE, 3)))
   window = {"num_frames": 3, "frame_stride": 1, "resolution": SIZE, "channels": 3}
   return WeightFile(
@@ -88,7 +87,7 @@ def test_accuracy_equals_a_loop_over_the_clips_on_any_number_of_devices(windows,
   weights = _weights(classifier_config, seed=1)
   expected = np.zeros((2, 2), int)
   apply = jax.jit(lambda video: TinyClassifier(2, width=4).apply(weights.variables, video).logits)
-  # Ten frames were not stored: a clip has 4, a window 3, so it begins at 0 or 1; the centre is 1 // 2 = 0.
+  # A clip has 4 frames, a window 3, so it begins at 0 or 1; the centre is 1 // 2 = 0.
   whole = dataclasses.replace(data, num_frames=4)
   for batch in pipeline.eval_batches(whole, batch_size=1, num_clips=None):
     chosen = [batch["video"][0, start : start + 3] for start in ([0] if windows == 1 else [0, 0, 1])]
@@ -103,7 +102,7 @@ def test_accuracy_equals_a_loop_over_the_clips_on_any_number_of_devices(windows,
     np.testing.assert_array_equal(found.confusion, expected)
 
 
-def test_batches_of_a_test_hold_every_clip_once(classifier_config):
+def test_batches_of_a_split_hold_every_clip_once(classifier_config):
   mesh = make_mesh(MeshConfig())
   batches = list(SplitBatches(classifier_config.data, "test", batch_size=3, windows=1, mesh=mesh))
   labels = np.concatenate([np.asarray(batch["label"]) for batch in batches])
@@ -120,7 +119,3 @@ def test_other_classes_and_other_windows_are_refused(classifier_config):
     accuracy(weights, dataclasses.replace(data, num_frames=2), "test", mesh)
   with pytest.raises(UserError, match="no split 'validation'"):
     accuracy(weights, data, "validation", mesh)
-  with pytest.raises(UserError, match=r"others.*trained on"):
-    train_classifier(
-      dataclasses.replace(classifier_config, test_data=dataclasses.replace(data, name="others")), "unused", mesh=mesh
-    )

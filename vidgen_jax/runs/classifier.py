@@ -1,0 +1,222 @@
+"""Training of a classifier through the common training loop."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from vidgen_jax.core.state import TrainState
+from vidgen_jax.data import records
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.errors import UserError
+from vidgen_jax.parallel.agreement import all_processes
+from vidgen_jax.parallel.mesh import local_batch_size
+from vidgen_jax.runs.collapse import HealthConfig
+from vidgen_jax.runs.config import ExperimentConfig, TrainConfig
+from vidgen_jax.runs.experiment import TrainingExperiment
+from vidgen_jax.runs.hooks import Hook
+from vidgen_jax.runs.loop import NonFiniteMetricError, train_experiment
+from vidgen_jax.runs.writers import MetricWriter
+from vidgen_jax.scores.classifier.algorithm import MEAN, NET, STD, Classifier
+from vidgen_jax.scores.classifier.config import ClassifierConfig, window_of
+from vidgen_jax.scores.classifier.evaluation import Accuracy, ConfusionCounter, SplitBatches
+from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
+
+WEIGHTS_FILE = "classifier.safetensors"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedClassifier:
+  """Result of a training.
+
+  Attributes:
+    weights: weights of the epoch with the best test accuracy.
+    accuracy: accuracy of these weights on the test clips.
+  """
+
+  weights: WeightFile
+  accuracy: Accuracy
+
+
+def classifier_experiment(
+  data: DataConfig, mesh: jax.sharding.Mesh, *, batch_size: int, epochs: int, seed: int, **settings: Any
+) -> ExperimentConfig:
+  """Config of a classifier's training, one checkpoint and one test per epoch.
+
+  Args:
+    data: training clips (`train_split`), windows, and test clips (`eval_split`).
+    mesh: devices that must divide the batch.
+    batch_size: number of clips per step, over all devices.
+    epochs: maximum number of epochs.
+    seed: seed of initial weights, order of the clips, windows and dropout.
+    **settings: fields of `ClassifierConfig`; `steps_per_epoch` 0 is one pass through the training clips.
+
+  Raises:
+    UserError: if the data set is missing or does not fit, or a setting is out of range.
+  """
+  class_names = records.load_info(data.name, data.data_dir).class_names
+  if len(class_names) < 2:
+    raise UserError(f"data set {data.name!r} has only one class; a classifier needs at least two")
+  local_batch_size(batch_size, mesh, name="--batch_size")  # Raises if the devices do not divide it.
+  steps = settings.pop("steps_per_epoch", 0) or -(-len(records.open_clips(data, data.train_split)) // batch_size)
+  return ExperimentConfig(
+    name=f"classifier_{data.name}",
+    algorithm_name="classifier",
+    algorithm=ClassifierConfig(num_classes=len(class_names), steps_per_epoch=steps, **settings),
+    data=data,
+    train=TrainConfig(
+      batch_size=batch_size,
+      num_steps=epochs * steps,
+      seed=seed,
+      log_every=steps,
+      image_every=0,
+      checkpoint_every=steps,
+      checkpoints_to_keep=1,
+    ),
+    health=HealthConfig(action="off"),
+  )
+
+
+def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.Mesh) -> TrainedClassifier | None:
+  """Trains a classifier, or resumes its training, bitwise; writes `classifier.safetensors` and its JSON file.
+
+  The file always holds the weights with the best test accuracy so far, as in Munoz et al., Temporal Shift GAN for Large
+  Scale Video Generation, appendix B.1. They are selected on the test split; the JSON file says so, and adds the
+  accuracy after the last epoch once the training is complete.
+
+  Args:
+    config: result of `classifier_experiment`.
+    folder: folder of checkpoints, metrics and weights.
+    mesh: devices; the result depends on their number only through rounding.
+
+  Returns:
+    None if SIGTERM or SIGINT came: the state is saved, and the same call resumes the training.
+
+  Raises:
+    UserError: if data, folder or devices do not fit, or the loss is not finite.
+  """
+  experiment = TrainingExperiment(config=config, algorithm=Classifier(config.algorithm), mesh=mesh)
+  tests: list[EpochTest] = []
+
+  def make_hooks(writer: MetricWriter) -> list[Hook]:
+    tests.append(EpochTest(experiment, writer, folder))
+    return list(tests)
+
+  test_data = _test_data(config)
+  info = records.load_info(config.data.name, config.data.data_dir)
+  records.check_class_names(info.class_names, test_data, what=f"the training data set {config.data.name!r}")
+  records.open_clips(test_data, test_data.eval_split)  # Raises before hours of training if there are none.
+  try:
+    state = train_experiment(experiment, folder, make_hooks)
+  except NonFiniteMetricError as error:
+    rate = config.algorithm.learning_rate
+    raise UserError(f"{error}, or in another --out with a lower --learning_rate than {rate:g}") from error
+  if int(state.step) < config.train.num_steps and not tests[0].finished:
+    return None
+  path = Path(folder) / WEIGHTS_FILE
+  weights = read_weight_file(path)
+  weights = dataclasses.replace(weights, details=weights.details | tests[0].summary())
+  all_processes(True)  # A barrier: every process has read the file before it is replaced.
+  if jax.process_index() == 0:
+    write_weight_file(path, weights)
+  confusion = np.array(weights.details["confusion"])
+  return TrainedClassifier(weights=weights, accuracy=Accuracy(class_names=weights.class_names, confusion=confusion))
+
+
+class EpochTest(Hook):
+  """Tests the classifier after every epoch, advances its schedule, and writes the best weights so far."""
+
+  def __init__(self, experiment: TrainingExperiment, writer: MetricWriter, folder: str) -> None:
+    self._config = config = experiment.config
+    assert isinstance(experiment.algorithm, Classifier)
+    self._plateau, network = experiment.algorithm.plateau, experiment.algorithm.network
+    self._writer = writer
+    self._path = Path(folder) / WEIGHTS_FILE
+    self._info = records.load_info(config.data.name, config.data.data_dir)
+    self._count = ConfusionCounter(network, experiment.mesh, config.algorithm.num_classes)
+    data, windows = _test_data(config), config.algorithm.test_windows
+    self._batches = SplitBatches(
+      data, data.eval_split, batch_size=config.train.batch_size, windows=windows, mesh=experiment.mesh
+    )
+    self._last_accuracy = 0.0
+
+  @property
+  def finished(self) -> bool:
+    """Whether the last allowed plateau was reached."""
+    return self._plateau.reductions >= self._config.algorithm.max_reductions
+
+  def due(self, step: int) -> bool:
+    """Whether an epoch ends."""
+    return step % self._config.algorithm.steps_per_epoch == 0
+
+  def __call__(self, step: int, state: TrainState) -> None:
+    """Runs the test; the learning rate of the next epoch may be lower."""
+    settings, plateau = self._config.algorithm, self._plateau
+    rate = plateau.learning_rate(settings.learning_rate)
+    collections = state.nets[NET].collections
+    found = Accuracy(class_names=self._info.class_names, confusion=self._count(collections, self._batches))
+    self._last_accuracy = found.top1
+    if plateau.add(found.top1, patience=settings.patience) and jax.process_index() == 0:
+      write_weight_file(self._path, self._weights(step, collections, found))
+    values = {"epoch": plateau.epoch, "learning_rate": rate, "test/accuracy": found.top1}
+    self._writer.write_scalars(step, values)
+    logging.info(
+      "epoch %d: test accuracy %.3f (best %.3f), learning rate %g",
+      *(plateau.epoch, found.top1, plateau.best_accuracy, rate),
+    )
+
+  def get_state(self) -> dict[str, Any]:
+    """State of the schedule."""
+    return {"plateau": dataclasses.asdict(self._plateau), "last_accuracy": self._last_accuracy}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Restores the schedule that the learning rate depends on."""
+    self._last_accuracy = state["last_accuracy"]
+    for name, value in state["plateau"].items():
+      setattr(self._plateau, name, value)
+
+  def summary(self) -> dict[str, Any]:
+    """Details of the complete training for the weight file."""
+    plateau = self._plateau
+    return {
+      "last_accuracy": self._last_accuracy,
+      "epochs": plateau.epoch,
+      "steps": plateau.epoch * self._config.algorithm.steps_per_epoch,
+      "reductions": plateau.reductions,
+    }
+
+  def _weights(self, step: int, collections: Mapping[str, Any], found: Accuracy) -> WeightFile:
+    config, data, test_data = self._config, self._config.data, _test_data(self._config)
+    return WeightFile(
+      network=config.algorithm.network,
+      settings=config.algorithm.settings,
+      variables=jax.tree.map(np.asarray, dict(collections)),
+      preprocessing={"mean": list(MEAN), "std": list(STD), "colour": "RGB", **window_of(data)},
+      source=f"trained on data set {data.name}, split {data.train_split}",
+      source_hash=hashlib.sha256((self._info.directory / records.MANIFEST).read_bytes()).hexdigest(),
+      class_names=found.class_names,
+      details={
+        "data": data.name,
+        "split": data.train_split,
+        "tested_on": test_data.name,
+        "test_split": test_data.eval_split,
+        "test_windows": config.algorithm.test_windows,
+        "test_clips": found.num_clips,
+        "accuracy": found.top1,
+        "selection": "best epoch, selected on the test split",
+        "confusion": found.confusion.tolist(),
+        "best_epoch": self._plateau.best_epoch,
+        "best_step": step,
+        "seed": config.train.seed,
+        "training": {"batch_size": config.train.batch_size, **dataclasses.asdict(config.algorithm)},
+      },
+    )
+
+
+def _test_data(config: ExperimentConfig) -> DataConfig:
+  return dataclasses.replace(config.data, name=config.algorithm.test_data or config.data.name)
