@@ -47,12 +47,12 @@ class ClipSet:
     """Checks the shapes of all clips and the values of some.
 
     Args:
-      name: see the attributes, as for `labels`, `class_names` and `skipped`.
+      name: name that the user gave.
       readers: files with at least one clip.
       options: requested window.
-      labels: label of each clip of the readers.
+      labels: int32 label of each clip of the readers.
       class_names: names of the labels.
-      skipped: unusable files.
+      skipped: (file, reason) of unusable files.
       scratch: folder of unpacked arrays.
       what: flag that names the set, for messages.
 

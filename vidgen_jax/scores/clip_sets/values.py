@@ -117,21 +117,18 @@ class CastFloatCheck:
 
   def __init__(self, num_clips: int, *, what: str):
     self._what = what
-    self._seen: np.ndarray | None = np.zeros(num_clips, bool)
+    self._unseen = set(range(num_clips))
     self._most = 0
     self._lock = threading.Lock()
 
   def add(self, index: int, clip: np.ndarray | None) -> None:
     """Adds one clip: its uint8 values, or None if it holds floats."""
-    if self._seen is None:
+    if self._most > 1:
       return
     most = 0 if clip is None else int(clip.max())
     with self._lock:
       self._most = max(self._most, most)
-      if self._most > 1:
-        self._seen = None
-      elif self._seen is not None:
-        self._seen[index] = True
+      self._unseen.discard(index)
 
   def finish(self) -> None:
     """Ends a pass over some or all clips.
@@ -139,11 +136,10 @@ class CastFloatCheck:
     Raises:
       UserError: if all clips have been seen and the largest value is 1; an all-black set is accepted.
     """
-    with self._lock:
-      if self._seen is not None and self._most == 1 and self._seen.all():
-        raise UserError(
-          f"{self._what}: values 0 and 1 only: [0, 1] floats cast to uint8? Multiply them by 255 before the cast"
-        )
+    if self._most == 1 and not self._unseen:
+      raise UserError(
+        f"{self._what}: values 0 and 1 only: [0, 1] floats cast to uint8? Multiply them by 255 before the cast"
+      )
 
 
 def _finite_ends(clip: np.ndarray, name: str, what: str) -> tuple[float, float]:

@@ -37,19 +37,12 @@ _POOLS = MappingProxyType(
 class Unit(nn.Module):
   """Convolution without bias, batch normalisation with stored statistics and without gain, ReLU.
 
-  Attributes:
-    features: output channels.
-    size: size of the cubic kernel.
-    stride: stride in time, height and width.
-    is_head: whether the unit gives the class scores: a convolution with bias, and nothing after it.
-    epsilon: added to the stored variance.
-    dtype: dtype of the computation.
-    precision: precision of its products.
+  The head, which gives the class scores, is a convolution with bias only.
   """
 
   features: int
-  size: int = 1
-  stride: int = 1
+  size: int = 1  # of the cubic kernel
+  stride: int = 1  # in time, height and width
   is_head: bool = False
   epsilon: float = 1e-3
   dtype: Any = jnp.float32
@@ -68,14 +61,9 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-  """Inception module: four branches, concatenated in the order b0, b1, b2, b3.
+  """Inception module: four branches, concatenated in the order b0, b1, b2, b3."""
 
-  Attributes:
-    channels: channels of the units b0, b1a, b1b, b2a, b2b, b3b.
-    unit: constructor of the units.
-  """
-
-  channels: tuple[int, ...]
+  channels: tuple[int, ...]  # of the units b0, b1a, b1b, b2a, b2b, b3b
   unit: Callable[..., nn.Module] = Unit
 
   @nn.compact

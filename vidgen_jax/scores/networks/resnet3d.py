@@ -17,17 +17,10 @@ _STEM_KERNELS = MappingProxyType({"torchvision": (3, 7, 7), "hara": (7, 7, 7)})
 
 
 class Stem(nn.Module):
-  """Convolution that halves height and width, batch normalisation, ReLU.
-
-  Attributes:
-    features: output channels.
-    kernel_size: (kt, kh, kw), all odd.
-    dtype: dtype of the computation.
-    precision: precision of its products.
-  """
+  """Convolution that halves height and width, batch normalisation, ReLU."""
 
   features: int
-  kernel_size: tuple[int, int, int]
+  kernel_size: tuple[int, int, int]  # all odd
   dtype: Any = jnp.float32
   precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
@@ -41,17 +34,10 @@ class Stem(nn.Module):
 
 
 class BasicBlock(nn.Module):
-  """Two 3x3x3 convolutions and a shortcut (He et al. 2016, figure 5 left, in three dimensions).
-
-  Attributes:
-    features: output channels.
-    stride: stride in time, height and width of the first convolution and the shortcut.
-    dtype: dtype of the computation.
-    precision: precision of its products.
-  """
+  """Two 3x3x3 convolutions and a shortcut (He et al. 2016, figure 5 left, in three dimensions)."""
 
   features: int
-  stride: int = 1
+  stride: int = 1  # in time, height and width, of the first convolution and the shortcut
   dtype: Any = jnp.float32
   precision: lax.PrecisionLike = lax.Precision.HIGHEST
 

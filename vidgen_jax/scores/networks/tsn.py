@@ -27,13 +27,7 @@ def random_frames(key: jax.Array, num_frames: int, segments: int, *, batch: int)
 
 
 class Stem(nn.Module):
-  """7x7 convolution of stride 2, batch normalisation, ReLU, 3x3 max pool of stride 2.
-
-  Attributes:
-    features: output channels.
-    dtype: dtype of the computation.
-    precision: precision of its products.
-  """
+  """7x7 convolution of stride 2, batch normalisation, ReLU, 3x3 max pool of stride 2."""
 
   features: int
   dtype: Any = jnp.float32
@@ -49,17 +43,10 @@ class Stem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-  """1x1, 3x3 and 1x1 convolutions and a shortcut, with the stride on the 3x3 as in torchvision's v1.5.
+  """1x1, 3x3 and 1x1 convolutions and a shortcut, with the stride on the 3x3 as in torchvision's v1.5."""
 
-  Attributes:
-    features: channels of the 3x3 convolution; the block's output has four times as many.
-    stride: stride in height and width.
-    dtype: dtype of the computation.
-    precision: precision of its products.
-  """
-
-  features: int
-  stride: int = 1
+  features: int  # of the 3x3 convolution; the output has four times as many
+  stride: int = 1  # in height and width
   dtype: Any = jnp.float32
   precision: lax.PrecisionLike = lax.Precision.HIGHEST
 

@@ -1,9 +1,9 @@
 """Reads TensorFlow checkpoints (PREFIX.index and PREFIX.data-...) through TensorFlow."""
 
-import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,14 +12,8 @@ from vidgen_jax.errors import UserError
 _DATA_SUFFIX = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
-@dataclasses.dataclass(frozen=True)
-class CheckpointFiles:
-  """The files of one checkpoint.
-
-  Attributes:
-    index: PREFIX.index.
-    shards: PREFIX.data-00000-of-..., in order.
-  """
+class CheckpointFiles(NamedTuple):
+  """The files of one checkpoint: PREFIX.index, and PREFIX.data-... in order."""
 
   index: Path
   shards: tuple[Path, ...]
