@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Creates the virtual environment and installs vidgen_jax into it, with the versions of launch/constraints.txt.
-# Needs only Python >= 3.11 with its venv module. Quick when nothing changed, so the other scripts call it each time.
+# Creates the virtual environment and installs vidgen_jax into it, with the versions of launch/constraints-*.txt: jax 0.10
+# on Python 3.11, jax 0.12 on Python 3.12 and 3.13. Needs only Python >= 3.11 with its venv module. Takes no time if
+# nothing has changed, so the other scripts call it each time.
 #
-#   VIDGEN_VENV     where the environment is            (default: .venv in the repository)
-#   VIDGEN_PYTHON   the interpreter to build it from    (default: the first of python3.13, 3.12, 3.11, python3 that works)
-#   VIDGEN_EXTRAS   extras of pyproject.toml, by comma  (default: dev,tensorboard; and cuda13 where an NVIDIA GPU is seen)
+#   VIDGEN_VENV     folder of the environment           (default: .venv in the repository)
+#   VIDGEN_PYTHON   interpreter for a new environment   (default: the newest of python3.13, 3.12, 3.11, python3 that works)
+#   VIDGEN_EXTRAS   extras of pyproject.toml, by comma  (default: dev,tensorboard; also cuda13 if there is an NVIDIA GPU)
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="${VIDGEN_VENV:-$root/.venv}"
@@ -25,7 +26,7 @@ find_python() {
     without_venv="${without_venv:-$candidate}"
   done
   if [[ -n "$without_venv" ]]; then
-    fail "$without_venv has no ensurepip, so it cannot make a virtual environment; install its venv package" \
+    fail "$without_venv has no ensurepip, which a virtual environment needs; install its venv package" \
       "(on Debian and Ubuntu: apt-get install python3-venv) or set VIDGEN_PYTHON to another interpreter"
   fi
   fail "no Python >= 3.11 found; install one, or set VIDGEN_PYTHON to its path"
@@ -39,13 +40,18 @@ if [[ -z "$extras" ]]; then
   fi
 fi
 
-# What the environment depends on: the two files, the extras, and the place that the editable install points at.
+# jax 0.10.2 is the last version for Python 3.11.
+constraints_file() {
+  "$venv/bin/python" -c 'import sys; print("constraints-py311.txt" if sys.version_info < (3, 12) else "constraints-py312.txt")'
+}
+
+# Changes with everything that the environment depends on: versions, extras, and the folder of the editable install.
 fingerprint() {
-  "$venv/bin/python" - "$root" "$extras" <<'PY'
+  "$venv/bin/python" - "$root" "$extras" "$(constraints_file)" <<'PY'
 import hashlib, pathlib, sys
-root, extras = pathlib.Path(sys.argv[1]), sys.argv[2]
+root, extras, constraints = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 digest = hashlib.sha256(f'{root}\n{extras}\n{sys.version}\n'.encode())
-for name in ('pyproject.toml', 'launch/constraints.txt'):
+for name in ('pyproject.toml', f'launch/{constraints}'):
   digest.update((root / name).read_bytes())
 sys.stdout.write(digest.hexdigest())
 PY
@@ -56,16 +62,16 @@ if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     exit 0
   fi
 else
-  [[ ! -e "$venv" || -f "$venv/pyvenv.cfg" ]] || fail "$venv exists and is no virtual environment; set VIDGEN_VENV"
+  [[ ! -e "$venv" || -f "$venv/pyvenv.cfg" ]] || fail "$venv exists but is not a virtual environment; set VIDGEN_VENV"
   python="$(find_python)"
   say "creating $venv with $("$python" --version)"
   "$python" -m venv --clear "$venv" || fail "$python could not create $venv"
 fi
 
-say "installing vidgen_jax[$extras] into $venv (about a minute; more with cuda13)"
+say "installing vidgen_jax[$extras] into $venv (about a minute; longer with cuda13)"
 rm -f "$stamp"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-  --constraint "$root/launch/constraints.txt" --editable "${root}[${extras}]" ||
-  fail "pip could not install the packages (its message is above); run this again to continue"
+  --constraint "$root/launch/$(constraints_file)" --editable "${root}[${extras}]" ||
+  fail "pip could not install the packages (its message is above); run this script again to retry"
 fingerprint >"$stamp"
 say "done in ${SECONDS} s"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs what is missing and runs the tests on the CPU. Arguments go to pytest: `bash launch/test.sh tests/ops -k pool`.
+# Installs missing packages and runs the tests on the CPU, without those marked slow. Arguments go to pytest:
+# `bash launch/test.sh tests/ops -k pool`.
 #
-#   VIDGEN_TEST_WORKERS   processes that run tests side by side (default: 2; 0 runs them in this one, as a debugger wants)
+#   --slow, VIDGEN_SLOW=1   also runs the tests marked slow
+#   VIDGEN_TEST_WORKERS     number of processes (default: 2; 0 runs the tests in the main process, for a debugger)
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$root/launch/setup.sh"

@@ -1,4 +1,4 @@
-"""What every test runs under: eight CPU devices, strict array ranks, compiled programs kept between runs."""
+"""Settings of all tests: eight CPU devices, strict array ranks, a cache of compiled programs, slow tests on request."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 _DEVICES_FLAG = "--xla_force_host_platform_device_count"
 
-# All of this is read when jax is imported.
+# JAX reads all of these when it is imported.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if _DEVICES_FLAG not in os.environ.get("XLA_FLAGS", ""):
   # Tests compile much and compute little: without LLVM's optimisations a train step compiles in half the time.
   _QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-  # Eight devices on a few busy cores may keep each other waiting: XLA ends the process after 40 seconds of it.
+  # Eight devices on a few busy cores may wait for each other; by default XLA ends the process after 40 seconds.
   _PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=600"
   _FLAGS = f"{_DEVICES_FLAG}=8 {_QUICK_COMPILATION} {_PATIENCE}"
   os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}".strip()
@@ -27,6 +27,19 @@ pytest.register_assert_rewrite("tests.tiny_experiment")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+  parser.addoption("--slow", action="store_true", help="also run the tests marked slow, as VIDGEN_SLOW=1 does")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+  if config.getoption("--slow") or os.environ.get("VIDGEN_SLOW") == "1":
+    return
+  slow = {item for item in items if item.get_closest_marker("slow")}
+  if slow:
+    config.hook.pytest_deselected(items=list(slow))
+    items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
   """The root of the checkout."""
@@ -35,8 +48,8 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-  """The folder of real videos beside the checkout; a test that needs it is skipped where it is absent."""
+  """The folder ../shared/data with real videos; tests that need it are skipped if it is missing."""
   folder = REPOSITORY.parent / "shared" / "data"
   if not folder.is_dir():
-    pytest.skip("the folder of real videos, ../shared/data, is not beside the repository")
+    pytest.skip("../shared/data, the folder of real videos, does not exist")
   return folder

@@ -95,7 +95,7 @@ class StepTiming:
   loop: float | None = None
 
   @classmethod
-  def from_seconds(cls, bare: Sequence[float], loop: Sequence[float] = ()) -> "StepTiming":
+  def from_seconds(cls, bare: Sequence[float], *, loop: Sequence[float] = ()) -> "StepTiming":
     """Summarises measured seconds."""
     return cls(bare=statistics.median(bare), fastest=min(bare), loop=statistics.median(loop) if loop else None)
 
@@ -157,7 +157,7 @@ def time_steps(
       start = RunStart(state=state, step=first_step, iterator=iterator)
       state = TrainLoop(prepared, checkpointer, log, (), StopSignals(), {}).run(start)
       loop += _intervals(log.stamps)
-  return StepTiming.from_seconds(bare, loop)
+  return StepTiming.from_seconds(bare, loop=loop)
 
 
 def timed_steps(
