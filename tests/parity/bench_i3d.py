@@ -1,8 +1,8 @@
-"""Clips per second of the Flax I3D and of the same network in PyTorch, with the same weights.
+"""Compares the speed of the Flax I3D with the same network in PyTorch, with the same weights.
 
   python -m tests.parity.bench_i3d --frames 16 --batch 2 --repeats 5
 
-The two run by turns, so that other work on the machine meets both; medians are compared.
+The two take turns, so that other work on the machine affects both; medians are compared.
 """
 
 import argparse

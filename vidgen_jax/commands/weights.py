@@ -205,7 +205,7 @@ def describe(path: str, weights: WeightFile) -> str:
   return "".join(f"{name:<{width}}  {value}\n" for name, value in shown.items())
 
 
-class Answer(NamedTuple):
+class _Answer(NamedTuple):
   """Result of one check of the self-test."""
 
   name: str
@@ -244,7 +244,7 @@ def flow_selftest(weights: WeightFile) -> tuple[bool, str]:
   error = float(np.median(np.linalg.norm(middle - _SHIFT, axis=-1)))
   motion = ", ".join(f"{value:.2f}" for value in np.median(middle, axis=0))
   text = f"found ({motion}) px for ({_SHIFT[0]:g}, {_SHIFT[1]:g}), median error {error:.2f}"
-  return _report([Answer(name="texture", passed=error <= _SHIFT_TOLERANCE, text=text)])
+  return _report([_Answer(name="texture", passed=error <= _SHIFT_TOLERANCE, text=text)])
 
 
 def _texture(shift: np.ndarray, *, size: int = 128) -> jax.Array:
@@ -257,12 +257,12 @@ def _texture(shift: np.ndarray, *, size: int = 128) -> jax.Array:
   return jnp.asarray(np.clip(image, -1.0, 1.0)[None], jnp.float32)
 
 
-def _report(answers: Sequence[Answer]) -> tuple[bool, str]:
+def _report(answers: Sequence[_Answer]) -> tuple[bool, str]:
   lines = [f"{'ok' if a.passed else 'WRONG':<6}{a.name}: {a.text}\n" for a in answers]
   return all(a.passed for a in answers), "".join(lines)
 
 
-def _same_clip_twice(extractor: FeatureExtractor) -> Answer:
+def _same_clip_twice(extractor: FeatureExtractor) -> _Answer:
   """Checks that a clip's features do not depend on its batch, and differ between clips."""
   shape = (16, 112, 112, 3) if extractor.network == "c3d" else (16, 64, 64, 3)
   clips = np.random.default_rng(0).integers(256, size=(3, *shape), dtype=np.uint8)
@@ -271,14 +271,14 @@ def _same_clip_twice(extractor: FeatureExtractor) -> Answer:
   difference = float(np.abs(together.logits[1] - alone.logits[0]).max()) / max(scale, 1e-30)
   apart = float(np.abs(together.logits[0] - together.logits[1]).max()) / max(scale, 1e-30)
   text = f"a clip alone and in a batch differ by {difference:.1e}, two noise clips by {apart:.1e} of the largest logit"
-  return Answer(name="batches", passed=difference < 1e-4 < apart, text=text)
+  return _Answer(name="batches", passed=difference < 1e-4 < apart, text=text)
 
 
-def _black_against_white(extractor: FeatureExtractor) -> Answer:
+def _black_against_white(extractor: FeatureExtractor) -> _Answer:
   black, white = (extractor.extract(np.full(_KNOWN_CLIPS, value, np.uint8)).logits for value in (0, 255))
   value = frechet_distance(black, white)
   expected = f"about {RGB_SCRATCH_FVD:g} with rgb_scratch"
   passed = abs(value - RGB_SCRATCH_FVD) <= _TOLERANCE * RGB_SCRATCH_FVD
   if abs(value - RGB_IMAGENET_FVD) <= _TOLERANCE * RGB_IMAGENET_FVD:
     expected += f"; {RGB_IMAGENET_FVD:g} is the answer of rgb_imagenet: these are the wrong weights for FVD"
-  return Answer(name="FVD, black against white", passed=passed, text=f"{value:.2f}, {expected}")
+  return _Answer(name="FVD, black against white", passed=passed, text=f"{value:.2f}, {expected}")

@@ -32,7 +32,7 @@ def test_size_of_i3d():
   assert _size(variables) == 12_704_544
   assert output.logits.shape == (2, 400)
   assert output.features.shape == (2, 1024)
-  # By the table: a unit of n outputs has a kernel and 3 n values of normalisation.
+  # From the table of channels: a unit of n outputs has a kernel and 3 n values of normalisation.
   units = [(343 * 3, 64), (64, 64), (27 * 64, 192)]
   inputs = 192
   for b0, b1a, b1b, b2a, b2b, b3b in MIXED_CHANNELS.values():
@@ -59,7 +59,7 @@ def test_size_of_c3d():
   # Convolutions, 27 * in * out + out: 5,248 + 221,312 + 884,992 + 1,769,728 + 3,539,456 + 3 * 7,078,400 = 27,655,936;
   # fc6 8192 * 4096 + 4096 = 33,558,528; fc7 4096^2 + 4096 = 16,781,312; fc8 4096 * 101 + 101 = 413,797.
   assert _size(variables) == 27_655_936 + 33_558_528 + 16_781_312 + 413_797 == 78_409_573
-  # 112 / 16 = 7 pixels reach the last pool, which makes 4 of them; 16 frames become 1: 512 * 1 * 4 * 4 = 8192.
+  # 112 / 16 = 7 pixels reach the last pool and 4 leave it; 16 frames become 1: 512 * 1 * 4 * 4 = 8192.
   assert variables["params"]["fc6"]["kernel"].shape == (8192, 4096)
   convolutions = ["conv1a", "conv2a", "conv3a", "conv3b", "conv4a", "conv4b", "conv5a", "conv5b"]
   layers = [*convolutions, "fc6", "fc7", "fc8"]
@@ -72,7 +72,7 @@ def test_size_of_the_3d_resnet():
   # Stem 147 * 3 * 64 + 128 = 28,352. Layer 1: four times 27 * 64^2, and 4 norms: 442,880. Layer 2: 27 * (64 * 128
   # + 3 * 128^2) + 64 * 128 + 5 * 256 = 1,557,760. Layers 3 and 4 likewise 6,228,480 and 24,908,800. fc 205,200.
   assert _size(variables["params"]) == 28_352 + 442_880 + 1_557_760 + 6_228_480 + 24_908_800 + 205_200 == 33_371_472
-  # Hara's stem has 343 taps in place of 147.
+  # Hara's stem has 343 taps instead of 147.
   _, hara = _shapes(ResNet3D(400, stem="hara"), 2, 8, 32, 32, 3)
   assert _size(hara["params"]) - _size(variables["params"]) == (343 - 147) * 3 * 64
   names = _names(variables["params"])
@@ -98,20 +98,20 @@ def test_size_of_the_2d_resnet():
 
 
 @pytest.mark.parametrize("frames", [4, 8])
-def test_i3d_refuses_clips_that_its_last_pool_does_not_fit(frames):
+def test_i3d_refuses_clips_that_are_too_short(frames):
   with pytest.raises(ValueError, match=r"at least 9 frames.*224"):
     _shapes(I3D(), 1, frames, 224, 224, 3)
 
 
 @pytest.mark.parametrize("size", [(192, 224), (224, 225)])
-def test_i3d_refuses_other_images(size):
+def test_i3d_refuses_other_sizes(size):
   with pytest.raises(ValueError, match="193 to 224 pixels"):
     _shapes(I3D(), 1, 9, *size, 3)
   output, _ = _shapes(I3D(), 1, 9, 193, 224, 3)
   assert output.logits.shape == (1, 400)
 
 
-def test_other_networks_refuse_what_is_too_small():
+def test_other_networks_refuse_small_clips():
   with pytest.raises(ValueError, match="8 frames of 16x16"):
     _shapes(C3D(), 1, 7, 112, 112, 3)
   with pytest.raises(ValueError, match="at least 3 frames"):
@@ -128,7 +128,7 @@ SMALL = {
 }
 
 
-def test_small_ones_cover_the_registry():
+def test_small_networks_cover_the_registry():
   assert {name: type(module) for name, (module, _) in SMALL.items()} == dict(NETWORKS)
 
 
@@ -142,7 +142,7 @@ def test_results_are_float32_also_in_lower_precision(name):
 
 
 def _filled(shapes):
-  """Variables of these shapes; running every layer's initializer would take longer than the test."""
+  """Random variables of these shapes; the initializers would take longer than the test."""
   generator = np.random.default_rng(0)
 
   def fill(path, leaf):
@@ -207,8 +207,8 @@ def test_dropout_acts_in_training_only():
 
 
 def test_statistics_by_hand():
-  # Channel values 0 and 4 in equal numbers: mean 2, variance 4. A step moves the statistics by a tenth: 0.9 * 0 + 0.1
-  # * 2 = 0.2 and 0.9 * 1 + 0.1 * 4 = 1.3. The stem of a one-channel network with a kernel that copies the centre.
+  # Equal numbers of the values 0 and 4: mean 2, variance 4. A step moves the statistics by a tenth: 0.9 * 0 + 0.1 * 2
+  # = 0.2 and 0.9 * 1 + 0.1 * 4 = 1.3. The stem has one channel, and its kernel copies the pixel.
   stem = Stem(1, (1, 1, 1))
   video = jnp.zeros((2, 1, 2, 2, 1)).at[1].set(4.0)
   variables = stem.init(jax.random.key(0), video, False)
@@ -216,7 +216,7 @@ def test_statistics_by_hand():
   y, updated = stem.apply(variables, video, True, mutable=["batch_stats"])
   np.testing.assert_allclose(updated["batch_stats"]["norm"]["mean"], [0.2], rtol=1e-6)
   np.testing.assert_allclose(updated["batch_stats"]["norm"]["var"], [1.3], rtol=1e-6)
-  np.testing.assert_allclose(np.ravel(y), [0, 1], atol=1e-5)  # (0 - 2) / 2 is cut by the ReLU, (4 - 2) / 2 = 1
+  np.testing.assert_allclose(np.ravel(y), [0, 1], atol=1e-5)  # (0 - 2) / 2 is clipped by the ReLU, (4 - 2) / 2 = 1
 
 
 def test_frames_of_segments_by_hand():
@@ -228,13 +228,13 @@ def test_frames_of_segments_by_hand():
   assert [set(column) for column in chosen.T] == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}]
 
 
-def test_a_segment_network_looks_at_whole_frames_of_its_choice():
-  # A video whose pixels hold the frame's number.
+def test_tsn_selects_whole_frames():
+  # Pixels hold the number of the frame.
   video = jnp.broadcast_to(jnp.arange(10.0).reshape(1, 10, 1, 1, 1), (64, 10, 2, 2, 3))
   seen = lambda train: np.asarray(TSN(5).apply({}, video, train, rngs={"frames": jax.random.key(0)}, method="_frames"))
   assert seen(True).shape == seen(False).shape == (64, 3, 2, 2, 3)
   np.testing.assert_array_equal(seen(False)[:, :, 0, 0, 0], np.broadcast_to([1, 5, 8], (64, 3)))
-  # Every clip of a batch has frames of its own, whole ones.
+  # Each clip of a batch gets frames of its own, and whole ones.
   chosen = seen(True)[:, :, 0, 0, 0]
   np.testing.assert_array_equal(seen(True), np.broadcast_to(chosen[:, :, None, None, None], (64, 3, 2, 2, 3)))
   assert [set(column) for column in chosen.T] == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}]

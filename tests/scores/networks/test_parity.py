@@ -1,4 +1,4 @@
-"""The classifiers against independent PyTorch networks with the same weights: 1e-4 of the results' size."""
+"""The classifiers against independent PyTorch networks with the same weights, to 1e-4 of the results' spread."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ def _compare(network, variables, reference, shape, *, scale=1.0):
   found = jax.jit(network.apply)(variables, video)
   for part, target in zip(found, expected, strict=True):
     assert part.shape == target.shape
-    # Of their spread, not of their largest: a constant added to all classes must not hide an error.
+    # Relative to the spread and not to the largest value: a constant offset of all classes must not hide an error.
     np.testing.assert_allclose(part, target, atol=1e-4 * np.std(target))
 
 
@@ -41,7 +41,7 @@ def test_i3d_at_full_size():
   _compare(*_i3d(shape), shape)
 
 
-# An epsilon that matters shows that it is used.
+# The large epsilon changes the results noticeably.
 @pytest.mark.parametrize(("shape", "epsilon"), [((2, 16, 32, 31), 1e-3), ((1, 17, 29, 32), 0.3)])
 def test_i3d_at_odd_sizes(shape, epsilon):
   settings = {"num_classes": 7, "width": 0.125, "pool_window": (2, 1, 1), "epsilon": epsilon}
@@ -50,7 +50,7 @@ def test_i3d_at_odd_sizes(shape, epsilon):
 
 @pytest.mark.parametrize("size", [(9, 12, 15), (10, 14, 16), (16, 13, 10), (17, 9, 11)])
 def test_i3d_start_at_all_remainders(size):
-  # The first convolution and the pools behind it, where TensorFlow's asymmetric padding matters most.
+  # The first convolution and the pools after it, where TensorFlow's asymmetric padding matters most.
   reference = torch_networks.build(torch_networks.I3DUnit(3, 4, 7, 2), seed=0, unit_gain=True)
   video = np.random.default_rng(1).uniform(-1, 1, (2, *size, 3)).astype(np.float32)
   with torch.inference_mode():
