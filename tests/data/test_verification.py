@@ -63,22 +63,19 @@ def flip(path, byte):
 
 
 def write_clips(data_dir, clips):
-  """A data set 'made' of one split, whose clips need not be sound."""
+  """A data set 'made' of one split, whose clips may be damaged."""
 
   class Made(building.ClipDatasetBuilder, skip_registration=True):
     pass
 
   with building.exclusive_build("made", data_dir, overwrite=False):
     return building.write_dataset(
-      lambda folder: Made(
-        name="made",
-        data_dir=folder,
-        class_names=["a", "b"],
-        description="Made for a test.",
-        splits={"train": lambda: ((str(number), clip) for number, clip in enumerate(clips))},
-      ),
+      Made,
       name="made",
       data_dir=data_dir,
+      class_names=["a", "b"],
+      description="Made for a test.",
+      splits={"train": ((str(number), clip) for number, clip in enumerate(clips))},
       manifest=lambda num_clips: {"builder": "shape_motion", "clips": dict(num_clips), "fps": [0.0], "sources": []},
     )
 

@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 from tensorflow_datasets.core import writer as tfds_writer
 from tensorflow_datasets.proto import tf_example_pb2
+from tqdm import tqdm
 
+from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.records import MANIFEST, VERSION, dataset_directory, index_file
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import locked
@@ -58,7 +61,7 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     data_dir: folder that TFDS writes `<name>/1.0.0` into.
     class_names: class names by label.
     description: one-line description of the clips.
-    splits: function by split that yields (unique key, clip).
+    splits: (unique key, clip) pairs by split, or Beam transforms that yield (unique key, `Clip.as_example()`).
   """
 
   VERSION = tfds.core.Version(VERSION)
@@ -66,13 +69,7 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
   code_path = None
 
   def __init__(
-    self,
-    *,
-    name: str,
-    data_dir: Path,
-    class_names: Sequence[str],
-    description: str,
-    splits: Mapping[str, Callable[[], Iterator[tuple[str, Clip]]]],
+    self, *, name: str, data_dir: Path, class_names: Sequence[str], description: str, splits: Mapping[str, Any]
   ):
     self.name = name
     self._class_names = list(class_names)
@@ -95,16 +92,14 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
     del dl_manager
-    return {split: self._generate_examples(split) for split in self._clips}
+    return {
+      split: self._generate_examples(clips) if isinstance(clips, Iterable) else clips
+      for split, clips in self._clips.items()
+    }
 
-  def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key, clip in self._clips[split]():
+  def _generate_examples(self, clips: Iterable[tuple[str, Clip]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for key, clip in clips:
       yield key, clip.as_example()
-
-  @property
-  def download_config(self) -> tfds.download.DownloadConfig | None:
-    """TFDS's options for preparing the data set; None for the defaults."""
-    return None
 
   def _example_writer(self) -> tfds_writer.ExampleWriter:
     return _DeterministicWriter(self.info.file_format)
@@ -126,7 +121,7 @@ def staging_directory(name: str, data_dir: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def user_errors_for_writing(directory: Path) -> Iterator[None]:
+def user_errors_for_writing(directory: Path) -> Generator[None]:
   """Turns an `OSError` (read-only folder, full disk, ...) into a `UserError` that names the folder."""
   try:
     yield
@@ -173,20 +168,91 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Gene
           staging.parent.rmdir()
 
 
+def build_generated(
+  builder_type: type[ClipDatasetBuilder],
+  kind: str,
+  options: Any,
+  *,
+  class_names: Sequence[str],
+  description: str,
+  splits: Mapping[str, Iterable[tuple[str, np.ndarray, int, str]]],
+  total: int,
+  shape: tuple[int, int, int],
+  fps: float,
+) -> Path:
+  """Builds a data set of generated videos, stored as PNG, with a progress bar.
+
+  Args:
+    builder_type: TFDS builder, whose module the data set names.
+    kind: name of the data set in the registry.
+    options: dataclass of build options with 'name', 'data_dir' and 'overwrite'.
+    class_names: class names by label.
+    description: one-line description of the clips.
+    splits: (unique key, uint8[T, H, W, 3], label, source) by split.
+    total: number of clips of all splits.
+    shape: T, H and W.
+    fps: frames per second; 0 if unknown.
+
+  Returns:
+    The folder of the complete data set.
+
+  Raises:
+    UserError: if the data set exists already, or cannot be written.
+  """
+  num_frames, height, width = shape
+  facts = {"frames": num_frames, "height": height, "width": width, "encoding": "png"}
+  encoding = FrameEncoding(encoding="png")
+  with (
+    exclusive_build(options.name, options.data_dir, overwrite=options.overwrite),
+    tqdm(total=total, desc="generating", unit="clip") as progress,
+  ):
+
+    def clips(videos: Iterable[tuple[str, np.ndarray, int, str]]) -> Iterator[tuple[str, Clip]]:
+      for key, video, label, source in videos:
+        frames = [encoding.encode(Image.fromarray(frame)) for frame in video]
+        yield key, Clip(frames=frames, label=label, fps=fps, source=source, height=height, width=width)
+        progress.update()
+
+    return write_dataset(
+      builder_type,
+      name=options.name,
+      data_dir=options.data_dir,
+      class_names=class_names,
+      description=description,
+      splits={split: clips(videos) for split, videos in splits.items()},
+      manifest=lambda num_clips: {
+        "builder": kind,
+        "options": dataclasses.asdict(options),
+        "clips": dict(num_clips),
+        "fps": [fps],
+        "generated": facts,
+        "sources": [],
+      },
+    )
+
+
 def write_dataset(
-  make_builder: Callable[[Path], ClipDatasetBuilder],
+  builder_type: type[ClipDatasetBuilder],
   *,
   name: str,
   data_dir: str | Path,
+  class_names: Sequence[str],
+  description: str,
+  splits: Mapping[str, Any],
   manifest: Callable[[Mapping[str, int]], Mapping[str, Any]],
+  download_config: tfds.download.DownloadConfig | None = None,
 ) -> Path:
   """Writes the records and moves them to their final folder; call it within `exclusive_build`.
 
   Args:
-    make_builder: function that creates the builder from the folder to write into.
+    builder_type: TFDS builder.
     name: name of the data set.
     data_dir: folder of all data sets.
+    class_names: class names by label.
+    description: one-line description of the clips.
+    splits: clips by split, see `ClipDatasetBuilder`.
     manifest: function that creates the manifest, without 'files', from the number of clips by split.
+    download_config: options of TFDS, such as those of Beam; None for the defaults.
 
   Returns:
     The folder of the complete data set.
@@ -194,11 +260,11 @@ def write_dataset(
   staging, final = staging_directory(name, data_dir), dataset_directory(name, data_dir)
   records = staging / "records"
   shutil.rmtree(records, ignore_errors=True)
-  builder = make_builder(records)
+  builder = builder_type(name=name, data_dir=records, class_names=class_names, description=description, splits=splits)
   tfds.disable_progress_bar()
   # TFDS prints the staging folder, which is not where the data set will be.
   with _array_record_errors_as_os_errors(), contextlib.redirect_stdout(io.StringIO()):
-    builder.download_and_prepare(download_dir=staging / "downloads", download_config=builder.download_config)
+    builder.download_and_prepare(download_dir=staging / "downloads", download_config=download_config)
   written = records / name / VERSION
   num_clips = {}
   for split in builder.info.splits:
@@ -251,7 +317,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _array_record_errors_as_os_errors() -> Iterator[None]:
+def _array_record_errors_as_os_errors() -> Generator[None]:
   """ArrayRecord reports a full disk as "...: write() failed: No space left on device; writing <file>; ..."."""
   try:
     yield

@@ -4,14 +4,7 @@ The videos are `20bn-jester-v1/<id>/00001.jpg` and so on; the lists have lines '
 is the split 'test': their test list has no labels and is not used.
 """
 
-from vidgen_jax.data.datasets.layout import (
-  ListError,
-  SplitRule,
-  by_file_name,
-  found_images,
-  images_by_folder,
-  read_list,
-)
+from vidgen_jax.data.datasets.layout import ListError, SplitRule, by_file_name, found, images_by_folder, read_list
 from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
@@ -38,7 +31,7 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
   images = images_by_folder(stamps)
   folders = {folder.rpartition("/")[2]: folder for folder in images}
   return [
-    found_images(folders.get(name), name, stamps, images, class_name=label, split=split)
+    found(folders.get(name), name, stamps, class_name=label, split=split, images=images)
     for split, file_name in _LISTS.items()
     for name, label in _rows(file_name, read_list(source, lists, file_name))
   ]

@@ -112,46 +112,27 @@ def found(
   class_name: str,
   split: str,
   parts: Sequence[tuple[int, int]] = (),
+  images: Mapping[str, tuple[str, ...]] | None = None,
 ) -> SourceFile:
   """Describes a listed video, which may be missing.
 
   Args:
-    path: path within the source; None if it is missing.
+    path: path of the video or of its folder of images within the source; None if it is missing.
     name: name in the owners' lists.
     stamps: stamps of all files of the source.
     class_name: class of the video.
     split: split of the video.
     parts: parts to use, see `SourceFile`.
+    images: images of all folders, if the video is a folder of images.
   """
-  stamp = MISSING if path is None else stamps[path]
-  return SourceFile(path=path or name, name=name, class_name=class_name, split=split, stamp=stamp, parts=tuple(parts))
-
-
-def found_images(
-  folder: str | None,
-  name: str,
-  stamps: Mapping[str, str],
-  images: Mapping[str, tuple[str, ...]],
-  *,
-  class_name: str,
-  split: str,
-) -> SourceFile:
-  """Describes a listed video that is a folder of images; arguments as for `found`.
-
-  Args:
-    folder: path within the source; None if it is missing.
-    name: name in the owners' lists.
-    stamps: stamps of all files of the source.
-    images: images of all folders of the source.
-    class_name: class of the video.
-    split: split of the video.
-  """
-  frames = images[folder] if folder is not None else ()
+  frames = () if images is None or path is None else images[path]
+  stamp = MISSING if path is None else joint_stamp(stamps[image] for image in frames) if frames else stamps[path]
   return SourceFile(
-    path=folder if folder is not None else name,
+    path=name if path is None else path,
     name=name,
     class_name=class_name,
     split=split,
-    stamp=joint_stamp(stamps[path] for path in frames) if frames else MISSING,
+    stamp=stamp,
+    parts=tuple(parts),
     images=frames,
   )

@@ -12,7 +12,7 @@ faces.
 import re
 from collections.abc import Mapping
 
-from vidgen_jax.data.datasets.layout import SplitRule, first_by_hash, found_images, images_by_folder
+from vidgen_jax.data.datasets.layout import SplitRule, first_by_hash, found, images_by_folder
 from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.listing import Source, SourceFile
 
@@ -53,7 +53,7 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
       takes["{subject}/{}{expression}/{take}".format(match["session"] or "", **match.groupdict())] = (folder, match)
   split_of = _splits(rule, {name: match["subject"] for name, (_, match) in takes.items()})
   return [
-    found_images(folder, name, stamps, images, class_name=match["expression"], split=split_of[name])
+    found(folder, name, stamps, class_name=match["expression"], split=split_of[name], images=images)
     for name, (folder, match) in sorted(takes.items())
   ]
 

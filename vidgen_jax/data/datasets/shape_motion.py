@@ -18,12 +18,9 @@ from math import comb
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
 from vidgen_jax.data import building
 from vidgen_jax.data.datasets import Dataset, register
-from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.errors import UserError
 
 CLASS_NAMES = ("up", "left")
@@ -143,64 +140,33 @@ def generate_clip(seed: int, index: int) -> tuple[np.ndarray, int]:
 
 
 class ShapeMotion(building.ClipDatasetBuilder, skip_registration=True):
-  """TFDS builder; frames are PNG, because JPEG would distort flat colours on black.
-
-  Args:
-    options: clips to generate.
-    data_dir: folder that TFDS writes into.
-    progress: progress bar, updated for every clip.
-  """
-
-  def __init__(self, options: ShapeMotionOptions, *, data_dir: Path, progress: tqdm):
-    self._options = options
-    self._progress = progress
-    super().__init__(
-      name=options.name,
-      data_dir=data_dir,
-      class_names=CLASS_NAMES,
-      description=f"Shape Motion, generated: {options.num_clips} clips of seed {options.seed}.",
-      splits={"train": lambda: self._generate(testing=False), "test": lambda: self._generate(testing=True)},
-    )
-
-  def _generate(self, *, testing: bool) -> Iterator[tuple[str, building.Clip]]:
-    encoding = FrameEncoding(encoding="png")
-    for index in range(self._options.num_clips):
-      if (index % _TEST_EVERY == _TEST_EVERY - 1) != testing:
-        continue
-      video, label = generate_clip(self._options.seed, index)
-      frames = [encoding.encode(Image.fromarray(frame)) for frame in video]
-      source = f"seed {self._options.seed} clip {index}"
-      yield f"{index:08d}", building.Clip(frames=frames, label=label, fps=0.0, source=source, height=SIZE, width=SIZE)
-      self._progress.update()
+  """TFDS builder."""
 
 
 def build_shape_motion(options: ShapeMotionOptions) -> Path:
-  """Generates the data set and returns its folder.
+  """Generates the data set and returns its folder; frames are PNG, because JPEG would distort flat colours on black.
 
   Raises:
     UserError: if it exists already, or cannot be written.
   """
 
-  def manifest(num_clips):
-    return {
-      "builder": "shape_motion",
-      "options": dataclasses.asdict(options),
-      "clips": dict(num_clips),
-      "fps": [0.0],
-      "generated": {"frames": NUM_FRAMES, "height": SIZE, "width": SIZE, "encoding": "png"},
-      "sources": [],
-    }
+  def videos(*, testing: bool) -> Iterator[tuple[str, np.ndarray, int, str]]:
+    for index in range(options.num_clips):
+      if (index % _TEST_EVERY == _TEST_EVERY - 1) == testing:
+        video, label = generate_clip(options.seed, index)
+        yield f"{index:08d}", video, label, f"seed {options.seed} clip {index}"
 
-  with (
-    building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite),
-    tqdm(total=options.num_clips, desc="generating", unit="clip") as progress,
-  ):
-    return building.write_dataset(
-      lambda data_dir: ShapeMotion(options, data_dir=data_dir, progress=progress),
-      name=options.name,
-      data_dir=options.data_dir,
-      manifest=manifest,
-    )
+  return building.build_generated(
+    ShapeMotion,
+    "shape_motion",
+    options,
+    class_names=CLASS_NAMES,
+    description=f"Shape Motion, generated: {options.num_clips} clips of seed {options.seed}.",
+    splits={"train": videos(testing=False), "test": videos(testing=True)},
+    total=options.num_clips,
+    shape=(NUM_FRAMES, SIZE, SIZE),
+    fps=0.0,
+  )
 
 
 register(

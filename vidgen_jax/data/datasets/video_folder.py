@@ -1,14 +1,12 @@
 """Builds a data set from any folder or archive of videos and frame strips."""
 
 import dataclasses
-import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
@@ -92,52 +90,7 @@ class ClipMaker:
 
 
 class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
-  """TFDS builder for videos that are decoded already.
-
-  Args:
-    options: build options.
-    class_names: class names by label.
-    staged: decoded videos by split.
-    make_clips: function that makes the records of a video.
-    data_dir: folder that TFDS writes into.
-    beam: options of the Beam pipeline that writes; None writes in this process.
-    progress: progress bar, updated for every video.
-  """
-
-  def __init__(
-    self,
-    options: VideoFolderOptions,
-    class_names: Sequence[str],
-    staged: Mapping[str, Sequence[Staged]],
-    *,
-    make_clips: ClipMaker,
-    data_dir: Path,
-    beam: beam_pipeline.BeamRun | None,
-    progress: tqdm,
-  ):
-    self._staged, self._make_clips, self._beam, self._progress = staged, make_clips, beam, progress
-    super().__init__(
-      name=options.name,
-      data_dir=data_dir,
-      class_names=class_names,
-      description=f"Videos of {Path(options.source).name}.",
-      splits={split: functools.partial(self._clips_of, entries) for split, entries in staged.items()},
-    )
-
-  @property
-  def download_config(self) -> tfds.download.DownloadConfig | None:
-    """TFDS's options: those of the Beam pipeline, if there is one."""
-    return None if self._beam is None else self._beam.download_config()
-
-  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-    if self._beam is None:
-      return super()._split_generators(dl_manager)
-    return {split: beam_pipeline.examples(entries, self._make_clips) for split, entries in self._staged.items()}
-
-  def _clips_of(self, entries: Sequence[Staged]) -> Iterator[tuple[str, building.Clip]]:
-    for entry in entries:
-      yield from self._make_clips(entry)
-      self._progress.update()
+  """TFDS builder."""
 
 
 def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
@@ -176,23 +129,32 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
     # A published data set has all its classes, even if all videos of a class are missing.
     labelled = files if layout is not None else [entry.file for entry in usable]
     class_names = sorted({str(file.class_name) for file in labelled}, key=_natural_order)
-    split_of = _splits_of(usable, options)
-    staged = {
-      split: [entry for entry in usable if split_of[entry.file.identity] == split]
-      for split in sorted(set(split_of.values()))
-    }
     make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options)
+    split_of = _splits_of(usable, options)
     with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
+
+      def clips(split: str) -> Any:
+        entries = [entry for entry in usable if split_of[entry.file.identity] == split]
+        return _clips_of(entries, make, progress) if beam is None else beam_pipeline.examples(entries, make)
+
       return building.write_dataset(
-        lambda data_dir: VideoFolder(
-          options, class_names, staged, make_clips=make, data_dir=data_dir, beam=beam, progress=progress
-        ),
+        VideoFolder,
         name=options.name,
         data_dir=options.data_dir,
+        class_names=class_names,
+        description=f"Videos of {Path(options.source).name}.",
+        splits={split: clips(split) for split in sorted(set(split_of.values()))},
         manifest=lambda num_clips: (
           _manifest(options, results, split_of, num_clips) | _published(layout, split_rule, results, split_of)
         ),
+        download_config=None if beam is None else beam.download_config(),
       )
+
+
+def _clips_of(entries: Sequence[Staged], make: ClipMaker, progress: tqdm) -> Iterator[tuple[str, building.Clip]]:
+  for entry in entries:
+    yield from make(entry)
+    progress.update()
 
 
 def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
