@@ -1,5 +1,6 @@
 """Clips in .npy and .npz files. Nothing is unpickled."""
 
+import contextlib
 import functools
 import io
 import lzma
@@ -12,7 +13,7 @@ import tokenize
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -100,24 +101,18 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
     UnusableFileError: if the file is damaged, its clips are too short, or no array qualifies.
     UserError: if the file might be misread: its axes are ambiguous, or its dtype is neither integer nor float.
   """
-  try:
-    if path.suffix.lower() == ".npy":
-      with path.open("rb") as file:
-        header = _read_header(file)
-      _check_header(header, name, what, available=path.stat().st_size)
-      is_samples, load = False, functools.partial(_load_mapped, path)
-    else:
-      header, is_samples, load = _open_npz(path, name, scratch, what)
-    load()  # A truncated file is an error now and not in the middle of a pass.
-  except _DAMAGED_ARRAY_ERRORS as error:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    raise UnusableFileError(f"damaged: {reason[:_MAX_REASON_LENGTH]}") from error
-  *lead, _, _, _, _ = header.shape
+  with _damaged_files():
+    header, member, is_samples = _find_array(path)
+  _check_header(header, name, what)
   layout = "THWC" if is_samples else clip_layout(header.shape, name=name, what=what)
   if is_samples and header.shape[-1] not in _CHANNELS:
     raise UnusableFileError(f"samples {header.shape} are not [N, l, T, H, W, C]")
+  *lead, _, _, _, _ = header.shape
   sizes = dict(zip(layout, header.shape[-4:], strict=True))
   wanted = window_of(sizes["T"], options)
+  with _damaged_files():
+    load = _loader(path, member, header, scratch)
+    load()  # A truncated file is an error now and not in the middle of a pass.
 
   def read(index: int) -> np.ndarray:
     try:
@@ -164,27 +159,34 @@ def clip_layout(shape: Sequence[int], *, name: str, what: str) -> str:
   )
 
 
-def _open_npz(path: Path, name: str, scratch: Scratch, what: str) -> tuple[_Header, bool, Callable[[], np.ndarray]]:
-  """The header of the array of clips, whether the file is a samples.npz, and the function that loads the array."""
+@contextlib.contextmanager
+def _damaged_files() -> Generator[None, None, None]:
+  try:
+    yield
+  except _DAMAGED_ARRAY_ERRORS as error:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise UnusableFileError(f"damaged: {reason[:_MAX_REASON_LENGTH]}") from error
+
+
+def _find_array(path: Path) -> tuple[_Header, str, bool]:
+  """The header of the array of clips, its member in a .npz file or '', and whether the file is a samples.npz."""
+  if path.suffix.lower() == ".npy":
+    with path.open("rb") as file:
+      return _read_header(file), "", False
+  headers = {}
   with zipfile.ZipFile(path) as archive:
-    headers = {}
     for member in archive.namelist():
       if member.endswith(".npy"):
         with archive.open(member) as stream:
           headers[member.removesuffix(".npy")] = _read_header(stream)
-    objects = [key for key, header in headers.items() if header.dtype.hasobject]
-    if objects and len(objects) == len(headers):
-      raise UnusableFileError(f"holds only Python objects ({', '.join(objects)}), which are never unpickled")
-    headers = {key: header for key, header in headers.items() if key not in objects}
-    num_axes = {key: len(header.shape) for key, header in headers.items()}
-    is_samples = (num_axes.get("conditioning"), num_axes.get("samples")) == (5, 6)
-    key = "samples" if is_samples else _choose(headers)
-    member, header = f"{key}.npy", headers[key]
-    _check_header(header, name, what, available=archive.getinfo(member).file_size)
-    if num_axes[key] == 4:
-      return header, is_samples, functools.partial(_load_member, path, member)
-    unpacked = scratch.unpack(archive, member, header.num_bytes)
-    return header, is_samples, functools.partial(_load_mapped, unpacked)
+  objects = [key for key, header in headers.items() if header.dtype.hasobject]
+  if objects and len(objects) == len(headers):
+    raise UnusableFileError(f"holds only Python objects ({', '.join(objects)}), which are never unpickled")
+  headers = {key: header for key, header in headers.items() if key not in objects}
+  num_axes = {key: len(header.shape) for key, header in headers.items()}
+  is_samples = (num_axes.get("conditioning"), num_axes.get("samples")) == (5, 6)
+  key = "samples" if is_samples else _choose(headers)
+  return headers[key], f"{key}.npy", is_samples
 
 
 def _choose(headers: Mapping[str, _Header]) -> str:
@@ -217,7 +219,7 @@ def _read_header(stream: IO[bytes]) -> _Header:
   return _Header(shape, dtype)
 
 
-def _check_header(header: _Header, name: str, what: str, *, available: int) -> None:
+def _check_header(header: _Header, name: str, what: str) -> None:
   shape, dtype = header
   if dtype.hasobject:
     raise UnusableFileError("holds Python objects, which are never unpickled; save clips as a plain uint8 array")
@@ -229,6 +231,22 @@ def _check_header(header: _Header, name: str, what: str, *, available: int) -> N
     raise UserError(
       f"{what}: array {name} is of type {dtype}; save clips as uint8 of 0..255, or as floats with their range"
     )
+
+
+def _loader(path: Path, member: str, header: _Header, scratch: Scratch) -> Callable[[], np.ndarray]:
+  """Returns a function that loads the array; only the indexed part of a mapped array is read."""
+  if not member:
+    _check_size(header, path.stat().st_size)
+    return functools.partial(_load_mapped, path)
+  with zipfile.ZipFile(path) as archive:
+    _check_size(header, archive.getinfo(member).file_size)
+    if len(header.shape) > 4:
+      return functools.partial(_load_mapped, scratch.unpack(archive, member, header.num_bytes))
+  return functools.partial(_load_member, path, member)
+
+
+def _check_size(header: _Header, available: int) -> None:
+  # Before memory is allocated for a damaged header.
   if header.num_bytes > available:
     raise ValueError("fewer values than its header says")
 
