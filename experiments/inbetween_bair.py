@@ -10,7 +10,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax.gans.inbetween import presets
+from vidgen_jax.gans.inbetween.presets import SIZES
+from vidgen_jax.gans.presets import apply_form
 from vidgen_jax.runs.config import template
 
 
@@ -19,5 +20,5 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config = template("inbetween")
   config.name = f"inbetween_bair:{variant}"
   config.data.name = "bair"
-  presets.configure(config, variant)
+  apply_form(config, variant, SIZES)
   return config

@@ -11,7 +11,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax.gans.inbetween import presets
+from vidgen_jax.gans.inbetween.presets import SIZES
+from vidgen_jax.gans.presets import apply_form
 from vidgen_jax.runs.config import template
 
 
@@ -22,5 +23,5 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.name = "kth"
   config.data.channels = 1
   config.algorithm.channels = 1
-  presets.configure(config, variant)
+  apply_form(config, variant, SIZES)
   return config

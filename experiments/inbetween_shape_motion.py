@@ -9,7 +9,8 @@ Variants: paper, cpu, smoke.
 
 import ml_collections
 
-from vidgen_jax.gans.inbetween import presets
+from vidgen_jax.gans.inbetween.presets import SHORT_SIZES
+from vidgen_jax.gans.presets import apply_form
 from vidgen_jax.runs.config import template
 
 
@@ -20,7 +21,5 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.name = "shape_motion"
   config.data.eval_window = "random"
   config.evaluation.object_tracking = True
-  presets.configure(config, variant)
-  if variant == "paper":
-    presets.short_schedule(config)
+  apply_form(config, variant, SHORT_SIZES)
   return config

@@ -11,7 +11,7 @@ import ml_collections
 from vidgen_jax.gans.sr_cgan import presets
 from vidgen_jax.runs.config import template
 
-VARIANTS = presets.VARIANTS
+VARIANTS = tuple(presets.SIZES)
 
 
 def get_config(variant: str = "paper") -> ml_collections.ConfigDict:

@@ -17,9 +17,9 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   """The experiment in one of its variants."""
   config = template("trivd")
   config.name = f"trivd_shape_motion:{variant}"
-  presets.shape_motion(config)
+  config.update_from_flattened_dict(presets.SHAPE_MOTION)
   presets.configure(config, variant, channels=48)
   if variant == "paper":
-    presets.one_accelerator(config)
+    config.update_from_flattened_dict(presets.ONE_ACCELERATOR)
     config.train.batch_size = 64
   return config

@@ -21,7 +21,7 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
   config.data.random_flip = True
   presets.configure(config, variant, channels=48)
   if variant == "paper":
-    presets.one_accelerator(config)
+    config.update_from_flattened_dict(presets.ONE_ACCELERATOR)
     config.train.batch_size = 32
   elif variant == "cpu":
     config.data.resolution = 64

@@ -1,4 +1,4 @@
-"""Every experiment file: all variants are valid, and the smoke variant goes from training to an export's samples."""
+"""Experiment files: every variant is valid; smoke variants run from training to samples of an export."""
 
 import importlib
 from pathlib import Path
@@ -6,73 +6,68 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.paper_rows import TABLES
 from experiments import trivd_bair, trivd_kinetics600, trivd_table1, trivd_table2
 from vidgen_jax import cli
 from vidgen_jax.bench.compilation import trace_step
-from vidgen_jax.bench.paper_tables import TABLES as PAPER_TABLES
-from vidgen_jax.commands.train import train
 from vidgen_jax.data.datasets.shape_motion import CLASS_NAMES, ShapeMotionOptions, build_shape_motion
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import presets
+from vidgen_jax.gans.presets import FORMS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
-from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment as experiments
+from vidgen_jax.runs.config import from_config_dict, from_dict, to_dict
+from vidgen_jax.runs.experiment import build_experiment
 
 FILES = sorted(Path(__file__).parents[1].glob("experiments/*.py"))
-# Files with a row of a table in every variant; their smoke forms are trained below.
-TABLES = {"trivd_table1", "trivd_table2"}
-# Which smoke form is trained of files with several; together they train everything that the rows change.
+# Experiments that consist of a table's rows.
+TABLE_FILES = {"trivd_table1", "trivd_table2"}
+# The smoke variant of experiments with several; together they cover every change of the rows.
 SMOKE = {
   "mvt_weizmann": "mvt_mc_smoke",
   "mvt_jester": "mvt_tsa_smoke",
   "mvt_ucf101": "mvt_smoke",
   "sr_cgan_mug": "base_smoke",
 }
-# Not trained: the smoke form is that of another file, on other data.
+# Experiments whose smoke variant differs from another one only in the data.
 TWINS = {"sr_cgan_weizmann": "sr_cgan_shape_motion"}
+# One experiment per GAN; the others run only with the slow tests.
+QUICK = {"inbetween_shape_motion", "mvt_weizmann", "sr_cgan_shape_motion", "trivd_shape_motion"}
 
 
-def _module(path: Path):
-  return importlib.import_module(f"experiments.{path.stem}")
+def _get_config(path: Path, variant: str):
+  return importlib.import_module(f"experiments.{path.stem}").get_config(variant)
 
 
 def _variants(path: Path) -> tuple[str, ...]:
-  return getattr(_module(path), "VARIANTS", presets.FORMS)
+  return getattr(importlib.import_module(f"experiments.{path.stem}"), "VARIANTS", FORMS)
 
 
 @pytest.mark.parametrize(
   ("path", "variant"),
   [pytest.param(path, variant, id=f"{path.stem}-{variant}") for path in FILES for variant in _variants(path)],
 )
-def test_variants_are_valid_and_survive_json(path, variant):
-  config = configs.from_config_dict(_module(path).get_config(variant))
+def test_every_variant_is_valid_and_survives_json(path, variant):
+  config = from_config_dict(_get_config(path, variant))
   assert config.name == f"{path.stem}:{variant}"
-  assert configs.from_dict(configs.to_dict(config)) == config
-  experiment = experiments.build(config)
-  if path.stem in TABLES and variant.endswith("_cpu"):
-    return  # a row's networks are those of its smoke form, the sizes those of other files
-  # Shapes of the whole state, without computing anything: the networks fit the data.
+  assert from_dict(to_dict(config)) == config
+  experiment = build_experiment(config)
+  if path.stem in TABLE_FILES and not variant.endswith("_smoke"):
+    return  # Other experiments have the same sizes.
+  # Shapes of the whole state, without computing it: the networks accept the data.
   assert experiment.abstract_state.nets.keys() == experiment.algorithm.networks().keys()
   assert experiment.abstract_state.ema.keys() == set(experiment.algorithm.ema_nets)
 
 
 def test_table_1_has_the_papers_rows():
-  algorithm, train = {}, {}
-  for row in ("mocogan_like_1", "mocogan_like_8", "faster"):
-    config = trivd_table1.get_config(row)
-    algorithm[row], train[row] = config.algorithm, config.train
-  assert [(a.decomposition, a.frames_per_clip) for a in algorithm.values()] == [
-    ("mocogan_like", 1),
-    ("mocogan_like", 8),
-    ("faster", 8),
-  ]
-  assert {(a.recurrent_unit, a.generator_channels, a.discriminator_channels) for a in algorithm.values()} == {
-    ("conv_gru", 48, 48)
-  }
-  assert [t.num_steps for t in train.values()] == [651_000, 561_000, 817_000]
-  assert {t.batch_size for t in train.values()} == {512}
-  # Steps of all rows are those of the table's figures.
-  published = PAPER_TABLES["decompositions"]().rows
+  configs = [trivd_table1.get_config(row) for row in ("mocogan_like_1", "mocogan_like_8", "faster")]
+  algorithms = [config.algorithm for config in configs]
+  rows = [("mocogan_like", 1), ("mocogan_like", 8), ("faster", 8)]
+  assert [(a.decomposition, a.frames_per_clip) for a in algorithms] == rows
+  widths = {(a.recurrent_unit, a.generator_channels, a.discriminator_channels) for a in algorithms}
+  assert widths == {("conv_gru", 48, 48)}
+  assert [config.train.num_steps for config in configs] == [651_000, 561_000, 817_000]
+  assert {config.train.batch_size for config in configs} == {512}
+  # The numbers of steps are those that the benchmark cites.
+  published = TABLES["decompositions"]().rows
   steps = {row.replace("mocogan_like_8", "mocogan_like"): steps for row, steps in trivd_table1.ROWS.items()}
   assert steps == {name: 1000 * row.published.kilosteps for name, row in published.items()}
   assert trivd_table1.get_config("mocogan_like_1_cpu").algorithm.frames_per_clip == 1
@@ -99,65 +94,67 @@ def test_splits_and_sizes_of_bair_and_kinetics():
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem in TWINS], ids=lambda path: path.stem)
-def test_twins_differ_in_their_data_only(path):
-  twin = next(other for other in FILES if other.stem == TWINS[path.stem])
-  one, other = (_module(file).get_config("smoke") for file in (path, twin))
+def test_twins_differ_only_in_their_data(path):
+  config, twin = _get_config(path, "smoke"), _get_config(path.with_stem(TWINS[path.stem]), "smoke")
   for part in ("algorithm", "train", "ema", "step", "mesh"):
-    assert one[part].to_dict() == other[part].to_dict()
+    assert config[part].to_dict() == twin[part].to_dict()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_an_unknown_variant_is_a_user_error(path):
+def test_unknown_variant(path):
   with pytest.raises(UserError, match=r"no variant .huge.; choose .* or "):
-    _module(path).get_config("huge")
+    _get_config(path, "huge")
 
 
 @pytest.mark.parametrize("variant", ["huge_cpu", "faster_paper", "_cpu", "faster_cpu_smoke"])
-def test_forms_are_of_rows_that_exist(variant):
+def test_unknown_row(variant):
   with pytest.raises(UserError, match=r"no variant .*; choose clip, .*, stronger or one of these with _cpu or _smoke"):
     trivd_table1.get_config(variant)
 
 
-def test_a_single_frame_and_the_whole_video_train(tmp_path):
-  build_shape_motion(ShapeMotionOptions(name="shape_motion", data_dir=str(tmp_path), num_clips=20))
-  config = trivd_table1.get_config("mocogan_like_1_smoke")
-  config.data.data_dir = str(tmp_path)
-  config.train.num_steps = 2
-  config.train.image_every = config.train.evaluate_every = 0
-  train(configs.from_config_dict(config), str(tmp_path / "run"))
-  metrics = (tmp_path / "run" / "metrics.jsonl").read_text()
-  assert all(f"{update}/{net}/loss" in metrics for update in ("disc", "gen") for net in ("frame_disc", "video_disc"))
-
-
-def test_a_step_without_a_discriminator_of_frames_can_be_traced():
-  experiment = experiments.build(configs.from_config_dict(trivd_table1.get_config("cropped_downsampled_smoke")))
+@pytest.mark.parametrize(
+  ("row", "discriminators"),
+  [
+    ("mocogan_like_1", {"frame_disc", "video_disc"}),
+    ("cropped_downsampled", {"cropped_video_disc", "downsampled_video_disc"}),
+  ],
+)
+def test_a_train_step_has_a_loss_for_every_discriminator(row, discriminators):
+  experiment = build_experiment(from_config_dict(trivd_table1.get_config(f"{row}_smoke")))
   _, metrics = trace_step(experiment, "main").out_info
-  losses = {name for name in metrics if name.startswith("disc/") and name.endswith("/loss")}
-  assert losses - {"disc/loss"} == {"disc/cropped_video_disc/loss", "disc/downsampled_video_disc/loss"}
+  for update in ("disc", "gen"):
+    losses = {name.split("/")[1] for name in metrics if name.startswith(f"{update}/") and name.endswith("/loss")}
+    assert losses - {"loss"} == discriminators
 
 
 @pytest.mark.parametrize(
-  "path", [path for path in FILES if path.stem not in TABLES | TWINS.keys()], ids=lambda path: path.stem
+  "path",
+  [
+    pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else pytest.mark.slow)
+    for path in FILES
+    if path.stem not in TABLE_FILES | TWINS.keys()
+  ],
 )
-def test_smoke_variant_trains_is_scored_sampled_and_exported(path, tmp_path, capsys):
+def test_smoke_variant_trains_scores_exports_and_samples(path, tmp_path, capsys):
   variant = SMOKE.get(path.stem, "smoke")
-  made = _module(path).get_config(variant)
-  name, num_classes = made.data.name, len(CLASS_NAMES) if made.algorithm_name == "mvt" else 1
-  gives_frames = num_classes == 1 and not variant.startswith("base")
-  build_shape_motion(ShapeMotionOptions(name=name, data_dir=str(tmp_path / "data"), num_clips=20))
+  config = _get_config(path, variant)
+  num_classes = len(CLASS_NAMES) if config.algorithm_name == "mvt" else 1
+  has_conditioning = num_classes == 1 and not variant.startswith("base")
+  data = tmp_path / "data"
+  build_shape_motion(ShapeMotionOptions(name=config.data.name, data_dir=str(data), num_clips=20))
   workdir, export, samples = tmp_path / "run", tmp_path / "export", tmp_path / "samples"
-  config = [f"--config={path}:{variant}", f"--config.data.data_dir={tmp_path / 'data'}"]
-  assert cli.dispatch(["train", *config, f"--workdir={workdir}"]) == 0
+  arguments = [f"--config={path}:{variant}", f"--config.data.data_dir={data}"]
+  assert cli.dispatch(["train", *arguments, f"--workdir={workdir}"]) == 0
   assert list((workdir / "images").glob("contact_sheet_*.png"))
   assert cli.dispatch(["evaluate", f"--workdir={workdir}", "--num_clips=4", "--samples=2"]) == 0
   table = capsys.readouterr().out
-  assert ("copy_last" in table) == gives_frames
-  assert ("psnr" in table) == gives_frames
+  assert ("copy_last" in table) == has_conditioning
+  assert ("psnr" in table) == has_conditioning
   assert "content_distance" in table
   assert cli.dispatch(["export", f"--workdir={workdir}", f"--out={export}"]) == 0
   arguments = [f"--export={export}", f"--out={samples}", "--num_clips=2"]
-  assert cli.dispatch(["sample", *arguments, f"--data_dir={tmp_path / 'data'}"]) == 0
+  assert cli.dispatch(["sample", *arguments, f"--data_dir={data}"]) == 0
   with np.load(next(samples.glob("*.npz"))) as saved:
-    # Of frames two clips; from noise two of each class that the data has.
-    made = saved["samples"]
-    assert (made.dtype, made.ndim, len(made)) == (np.uint8, 6, 2 * num_classes)
+    # Two clips with conditioning frames; from noise two clips of each class of the data set.
+    clips = saved["samples"]
+    assert (clips.dtype, clips.ndim, len(clips)) == (np.uint8, 6, 2 * num_classes)

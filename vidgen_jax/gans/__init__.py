@@ -1,6 +1,6 @@
 """The GANs, one folder per paper.
 
-Network modules document only the attributes of their own. Attributes with the same meaning in every module:
+Network modules document only their own attributes. These have the same meaning in all modules:
   num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
   channels: channels of the frames.
   bn_momentum: see `BatchNorm`.
@@ -8,6 +8,10 @@ Network modules document only the attributes of their own. Attributes with the s
   remat: whether the backward pass recomputes activations.
   unroll: whether loops over time or blocks are unrolled (for CPUs; see `vidgen_jax.ops.loops.scan`).
   dtype: dtype of the computation; parameters and statistics stay float32.
+The same holds for arguments of their calls:
+  num_frames: T, number of frames to generate.
+  label: class labels int [B]; zeros for an unconditional model.
+  train: whether to normalise with the batch's own statistics and to advance power iterations.
 """
 
 from collections.abc import Mapping

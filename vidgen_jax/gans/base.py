@@ -75,13 +75,9 @@ class Gan(Algorithm, Protocol):
 
   @abstractmethod
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
-    """Nets whose 'batch_stats' are the moments of one forward pass in train mode; see `standing_statistics`.
+    """Nets whose 'batch_stats' are the moments of one forward pass in train mode; arguments as for `sample`.
 
-    Args:
-      nets: see `sample`.
-      batch: see `sample`.
-      key: see `sample`.
-      options: see `sample`.
+    See `standing_statistics`.
     """
 
 
@@ -99,14 +95,7 @@ class PredictsMotion(Protocol):
   def predict_motion(
     self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, levels: Sequence[int]
   ) -> tuple[Video, jax.Array]:
-    """Clips as from `Gan.predict`, and the motion fields of their generated frames.
-
-    Args:
-      nets: see `Gan.predict`.
-      batch: see `Gan.predict`.
-      latent: see `Gan.predict`.
-      num_frames: T, see `Gan.predict`.
-      levels: levels whose motion is combined, in ascending order.
+    """Clips as from `Gan.predict`, and their motion; combines the motion of `levels`, in ascending order.
 
     Returns:
       The clips, and for each of their T - G generated frames the motion since the previous frame, float32
@@ -136,12 +125,8 @@ class InfersClips(Protocol):
   def infer(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
     """Clips as from `Gan.predict`, but with reconstructions instead of the conditioning frames.
 
-    Args:
-      nets: see `Gan.predict`.
-      batch: see `Gan.predict`; optional `times` int32 [B, G] for clips whose conditioning frames differ in time, where
-        negative times mark padding.
-      latent: see `Gan.predict`.
-      num_frames: see `Gan.predict`.
+    The batch may contain `times` int32 [B, G] for clips whose conditioning frames differ in time; negative times mark
+    padding.
     """
 
   def interpolate(self, nets: Nets, batch: Batch, *, num_frames: int) -> Video:

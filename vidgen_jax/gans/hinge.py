@@ -15,13 +15,7 @@ Discriminate = Callable[[str, tuple[Video, ...]], tuple[tuple[jax.Array, ...], N
 
 
 def discriminator_loss(discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]) -> Loss:
-  """The discriminators' loss; metrics are each discriminator's loss and mean outputs.
-
-  Args:
-    discriminate: applies a discriminator.
-    real: inputs from real clips, by discriminator.
-    fake: inputs from generated clips, by discriminator.
-  """
+  """The discriminators' loss on real and generated inputs, both by discriminator."""
   total = jnp.zeros(())
   refreshed: Nets = {}
   metrics: Metrics = {}
@@ -34,12 +28,7 @@ def discriminator_loss(discriminate: Discriminate, real: Mapping[str, Video], fa
 
 
 def generator_loss(discriminate: Discriminate, fake: Mapping[str, Video]) -> tuple[jax.Array, Metrics]:
-  """The generator's loss, -mean D(fake) over all discriminators, and each discriminator's part as a metric.
-
-  Args:
-    discriminate: applies a discriminator.
-    fake: inputs from generated clips, by discriminator.
-  """
+  """The generator's loss on generated inputs by discriminator, -mean D(fake), and its metrics."""
   total = jnp.zeros(())
   metrics: Metrics = {}
   for name, fake_input in fake.items():

@@ -1,6 +1,7 @@
 """Settings that experiments of all GANs share, and the names of their variants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ml_collections
 
@@ -33,45 +34,53 @@ def row_and_form(variant: str, rows: Sequence[str]) -> tuple[str, str]:
   return variant.removesuffix(f"_{form}"), form
 
 
-def read_in_processes(config: ml_collections.ConfigDict) -> None:
-  """Sets up data reading for accelerators: eight processes with one thread each, since threads share Python's lock."""
-  config.data.workers = 8
-  config.data.num_threads = 1
+def apply_form(config: ml_collections.ConfigDict, form: str, sizes: Mapping[str, Mapping[str, Any]]) -> None:
+  """Sets the fields of one form.
 
+  Args:
+    config: config to change.
+    form: a name in `sizes`.
+    sizes: values by dotted field, by form.
 
-def cpu_run(config: ml_collections.ConfigDict, *, score_every: int) -> None:
-  """Sets up a run on two CPU cores: 5,000 steps with batch size 8; scores and checkpoints every `score_every` steps.
-
-  Loops are unrolled because weight gradients inside a loop are slow on CPUs (see `vidgen_jax.ops.loops.scan`).
+  Raises:
+    UserError: if there is no such form.
   """
-  if "unroll" in config.algorithm:
-    config.algorithm.unroll = True
-  config.step.unroll = True
-  config.ema.decay = 0.99
-  config.ema.start_step = 0
-  config.ema.warmup = True
-  config.train.batch_size = 8
-  config.train.num_steps = 5_000
-  config.train.log_every = 50
-  config.train.image_every = 500
-  config.train.evaluate_every = score_every
-  config.train.checkpoint_every = score_every
-  config.evaluation.standing_batches = 20
-  config.evaluation.standing_batch_size = 64
+  if form not in sizes:
+    raise unknown_variant(form, choices=tuple(sizes))
+  config.update_from_flattened_dict(sizes[form])
 
 
-def smoke_run(config: ml_collections.ConfigDict) -> None:
-  """Sets up a test run: four steps in which every periodic hook runs."""
-  config.train.num_steps = 4
-  config.train.log_every = 1
-  config.train.image_every = 4
-  config.train.evaluate_every = 4
-  config.train.checkpoint_every = 2
-  evaluation = config.evaluation
-  evaluation.batch_size = 8
-  evaluation.num_clips = 8
-  evaluation.samples = 2
-  evaluation.standing_batches = 2
-  evaluation.standing_batch_size = 8
-  evaluation.training_clips = 8
-  evaluation.training_standing_batches = 2
+# Eight processes with one thread each, because threads share Python's lock.
+ACCELERATOR_INPUT = {"data.workers": 8, "data.num_threads": 1}
+"""Data reading for accelerators."""
+
+CPU_RUN = {
+  # Weight gradients inside a loop are slow on CPUs (see `vidgen_jax.ops.loops.scan`).
+  "step.unroll": True,
+  "ema.decay": 0.99,
+  "ema.start_step": 0,
+  "ema.warmup": True,
+  "train.batch_size": 8,
+  "train.num_steps": 5_000,
+  "train.log_every": 50,
+  "train.image_every": 500,
+  "evaluation.standing_batches": 20,
+  "evaluation.standing_batch_size": 64,
+}
+"""A run on two CPU cores."""
+
+SMOKE_RUN = {
+  "train.num_steps": 4,
+  "train.log_every": 1,
+  "train.image_every": 4,
+  "train.evaluate_every": 4,
+  "train.checkpoint_every": 2,
+  "evaluation.batch_size": 8,
+  "evaluation.num_clips": 8,
+  "evaluation.samples": 2,
+  "evaluation.standing_batches": 2,
+  "evaluation.standing_batch_size": 8,
+  "evaluation.training_clips": 8,
+  "evaluation.training_standing_batches": 2,
+}
+"""A test run: four steps in which every periodic hook runs."""

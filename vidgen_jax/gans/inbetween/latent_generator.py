@@ -61,7 +61,7 @@ class FusionBlock(nn.Module):
       z: output of the previous block.
       ends: E(xs) and E(xe), [B, 2, h, w, C].
       control: with fusion the gates' logits and n, [B, T, 3 C] in the order s, e, n; without fusion n, [B, T, C].
-      train: whether to normalise with the batch's own statistics.
+      train: see `vidgen_jax.gans`.
     """
     control = control[:, :, None, None]
     if self.fusion:
@@ -79,13 +79,7 @@ class FusionBlock(nn.Module):
 
 
 class LatentLevel(nn.Module):
-  """The blocks of one temporal resolution, run as a loop over their stacked parameters.
-
-  Attributes:
-    num_blocks: number of blocks.
-    features: C.
-    fusion: see `FusionBlock`.
-  """
+  """The blocks of one temporal resolution, run as a loop over their stacked parameters; see `FusionBlock`."""
 
   num_blocks: int
   features: int
@@ -99,17 +93,10 @@ class LatentLevel(nn.Module):
   def __call__(
     self, z: jax.Array, ends: jax.Array, noise: jax.Array, *, train: bool, every_block: bool = False
   ) -> tuple[jax.Array, jax.Array | None]:
-    """Maps z [B, T, h, w, C] through the blocks.
-
-    Args:
-      z: latent video at this level's temporal resolution.
-      ends: E(xs) and E(xe), [B, 2, h, w, C].
-      noise: u, [B, D].
-      train: whether to normalise with the batch's own statistics.
-      every_block: whether to also return the output of each block.
+    """Maps z [B, T, h, w, C] at this level's resolution, E(xs) and E(xe) [B, 2, h, w, C], and u [B, D].
 
     Returns:
-      (z after the last block, z after every block [num_blocks, B, T, h, w, C] or None).
+      (z after the last block, with `every_block` z after every block [num_blocks, B, T, h, w, C], else None).
     """
     control = self._control(noise, z.shape[1]).astype(self.dtype)
     block = FusionBlock(self.features, fusion=self.fusion, bn_momentum=self.bn_momentum, dtype=self.dtype, parent=None)
@@ -172,15 +159,10 @@ class LatentGenerator(nn.Module):
   def __call__(
     self, ends: jax.Array, noise: jax.Array, *, num_frames: int, train: bool, every_block: bool = False
   ) -> jax.Array:
-    """Returns the latent video [B, num_frames, h, w, C].
+    """Maps E(xs) and E(xe), [B, 2, h, w, C], and u, float32 [B, D], to the latent video [B, num_frames, h, w, C].
 
-    Args:
-      ends: E(xs) and E(xe), [B, 2, h, w, C].
-      noise: u, float32 [B, D].
-      num_frames: T.
-      train: whether to normalise with the batch's own statistics.
-      every_block: whether to return the output of each block of the last level instead, [blocks, B, num_frames, h, w,
-        C] (figure 4).
+    With `every_block` it returns the output of each block of the last level instead, [blocks, B, num_frames, h, w, C]
+    (figure 4).
 
     Raises:
       ValueError: see `level_lengths`.

@@ -28,17 +28,7 @@ class Generator(nn.Module):
     self.class_embedding = Embed(self.num_classes, self.class_features, spectral_norm=False)
 
   def __call__(self, latent: jax.Array, label: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
-    """Generates clips.
-
-    Args:
-      latent: Z_ABC, [B, d].
-      label: class labels int [B]; zeros for an unconditional model.
-      num_frames: T.
-      train: whether to normalise with the batch's own statistics and to advance the power iterations.
-
-    Returns:
-      float32 [B, T, H, W, C] in [-1, 1].
-    """
+    """Generates clips, float32 [B, T, H, W, C] in [-1, 1], from latents Z_ABC [B, d]."""
     return self.decode(latent, self.embed(label), num_frames=num_frames, train=train)
 
   def embed(self, label: jax.Array) -> jax.Array:

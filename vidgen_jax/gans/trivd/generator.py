@@ -46,17 +46,9 @@ class Generator(nn.Module):
   def __call__(
     self, conditioning: jax.Array, latent: jax.Array, label: jax.Array, *, num_frames: int, train: bool
   ) -> jax.Array:
-    """Predicts frames.
+    """Predicts frames, float32 [B, num_frames, H, W, C], from conditioning frames [B, Tc, H, W, C] and z [B, D].
 
-    Args:
-      conditioning: conditioning frames [B, Tc, H, W, C] in [-1, 1].
-      latent: z, [B, D].
-      label: class labels int [B]; zeros for an unconditional model.
-      num_frames: number of frames to predict.
-      train: whether to normalise with the batch's own statistics and to advance the power iterations.
-
-    Returns:
-      float32 [B, num_frames, H, W, C] in [-1, 1].
+    Frames have values in [-1, 1].
 
     Raises:
       ValueError: if height or width cannot be halved once per stage.

@@ -10,10 +10,7 @@ from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 
 
 def check_moves(recurrent_unit: str) -> None:
-  """Checks that a unit moves its state with kernels, from which motion can be read.
-
-  Args:
-    recurrent_unit: a name in `RECURRENT_UNITS`.
+  """Checks that a recurrent unit moves its state with kernels, from which motion can be read.
 
   Raises:
     UserError: if it does not; the message names the units that do.
@@ -31,10 +28,5 @@ def moving_units() -> tuple[str, ...]:
 
 
 def stage_kernels(motion: Mapping[str, Any], stage: int) -> jax.Array:
-  """Warping kernels of one stage's unit, [B, T, h, w, k*k].
-
-  Args:
-    motion: the collection `MOTION` of a `Generator` with warping units.
-    stage: 0 for the coarsest.
-  """
+  """Warping kernels [B, T, h, w, k*k] of one stage, 0 for the coarsest, from a `Generator`'s collection `MOTION`."""
   return motion[f"stage_{stage}_unit"]["kernels"]
