@@ -1,4 +1,4 @@
-"""Runs in a bucket: trained, continued, damaged, used; through the real clients, at a server of our own."""
+"""Runs in a bucket, through the real clients and a local server: trained, resumed, damaged, sampled."""
 
 import dataclasses
 import io
@@ -13,10 +13,10 @@ from experiments import trivd_shape_motion
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
 from vidgen_jax.commands.train import train
-from vidgen_jax.runs import config as configs
-from vidgen_jax.runs.experiment import build_experiment
-from vidgen_jax.runs import workdir as workdirs
 from vidgen_jax.runs.checkpoint import Checkpointer
+from vidgen_jax.runs.config import from_config_dict
+from vidgen_jax.runs.experiment import build_experiment
+from vidgen_jax.runs.workdir import load_config
 from vidgen_jax.runs.writers import tensorboard_is_installed
 
 pytest_plugins = ["tests.trained_runs", "tests.fake_storage"]
@@ -44,7 +44,7 @@ def _assert_bitwise_equal(first, second):
 
 
 def _objects(storage, url) -> dict[str, bytes]:
-  """What a folder in a bucket holds, by name."""
+  """Contents of a folder in a bucket, by name."""
   bucket, _, prefix = url.removeprefix("gs://").partition("/")
   found = storage.buckets[bucket]
   return {name.removeprefix(prefix + "/"): found[name] for name in sorted(found) if name.startswith(prefix + "/")}
@@ -65,22 +65,22 @@ def _download(storage, url: str, folder: Path) -> None:
 
 
 def _steps(text: bytes | str) -> list[int]:
-  """The steps whose losses a metrics file holds."""
+  """Steps whose losses a metrics file holds."""
   return [line["step"] for line in map(json.loads, text.splitlines()) if "disc/loss" in line]
 
 
 @pytest.fixture(scope="module")
 def tiny_config(run_config):
-  """The tiny experiment, of four steps."""
+  """The tiny experiment with four steps."""
   config = trivd_shape_motion.get_config("smoke")
   changes = {"data.data_dir": run_config.data.data_dir, "train.image_every": 0, "train.evaluate_every": 0}
-  config.update_from_flattened_dict(TINY | changes | {"data.resolution": 16})  # as many pixels as SSIM needs
-  return configs.from_config_dict(config)
+  config.update_from_flattened_dict(TINY | changes | {"data.resolution": 16})  # the minimum for SSIM
+  return from_config_dict(config)
 
 
 @pytest.fixture(scope="module")
 def local_run(tiny_config, tmp_path_factory) -> Path:
-  """Trained without a break, on this machine's disk; with checkpoints of steps 2 and 4."""
+  """An uninterrupted run on the local disk, with checkpoints of steps 2 and 4."""
   folder = tmp_path_factory.mktemp("local")
   train(tiny_config, str(folder))
   return folder
@@ -88,7 +88,7 @@ def local_run(tiny_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run_url(storage, tiny_config, nothing_local):
-  """A run in a bucket that was trained for two steps, and continued to the fourth."""
+  """A run in a bucket that was trained for two steps and resumed to the fourth."""
   storage.buckets["runs-of-all"] = {}
   url = "gs://runs-of-all/deep/run"
   train(_with_train(tiny_config, num_steps=2), url, profile=True)
@@ -105,13 +105,13 @@ def test_a_run_in_a_bucket_resumes_bitwise_as_a_local_one(storage, run_url, loca
   assert any(name.startswith("profile/") and name.endswith(".xplane.pb") for name in objects)
   assert ".lock" not in objects
   assert any(name.startswith("tensorboard/") for name in objects) == tensorboard_is_installed()
-  # What comes out of a bucket goes on anywhere.
+  # A copy of the bucket is a run on the local disk.
   _download(storage, run_url, tmp_path / "copy")
   _assert_bitwise_equal(expected, _saved(tmp_path / "copy", 4, tiny_config))
-  assert workdirs.load_config(str(tmp_path / "copy")) == workdirs.load_config(run_url)
+  assert load_config(str(tmp_path / "copy")) == load_config(run_url)
 
 
-def test_a_copied_run_goes_on_in_a_bucket_that_fails_now_and_then(storage, bucket, local_run, tiny_config, caplog):
+def test_a_copied_run_resumes_in_a_bucket_with_transient_errors(storage, bucket, local_run, tiny_config, caplog):
   url = f"{bucket}/run"
   _upload(storage, local_run, url)
   name = bucket.removeprefix("gs://")
@@ -120,7 +120,7 @@ def test_a_copied_run_goes_on_in_a_bucket_that_fails_now_and_then(storage, bucke
   failed, seen = set(), {}
 
   def fault(request):
-    """Each kind of request of each client fails once; when the checkpoint is complete, its metrics must be there."""
+    """Each kind of request of each client fails once; a complete checkpoint must have its metrics."""
     if request.name.endswith("step_4/commit_success.txt") and request.action == "write":
       seen["steps"] = _steps(storage.buckets[name]["run/metrics.jsonl"])
     kind = (request.client, request.action)
@@ -134,7 +134,7 @@ def test_a_copied_run_goes_on_in_a_bucket_that_fails_now_and_then(storage, bucke
     train(tiny_config, url)
   assert failed >= {(client, action) for client in ("gcsfs", "tensorstore") for action in ("read", "write")}
   assert failed >= {*(("gcsfs", action) for action in ("metadata", "list", "begin", "delete")), ("other", "bucket")}
-  assert "checkpoint of step 4 cannot be read and is passed over" in caplog.text
+  assert "checkpoint of step 4 cannot be read and is skipped" in caplog.text
   assert seen["steps"] == [1, 2, 3, 4]
   _assert_bitwise_equal(_saved(local_run, 4, tiny_config), _saved(url, 4, tiny_config))
   assert _steps(_objects(storage, url)["metrics.jsonl"]) == [1, 2, 3, 4]
@@ -151,7 +151,7 @@ def test_a_run_in_a_bucket_is_followed_and_sampled_from(storage, run_url, capfd)
   assert psnr[best] == max(psnr.values())
   assert any(name.startswith("evaluation/contact_sheet_") for name in objects)
   assert not [name for name in objects if name.startswith(".following")]
-  # Another follower finds everything scored.
+  # Another follower has nothing left to score.
   assert cli.dispatch(follow) == 0
   assert _objects(storage, run_url)["scores.jsonl"] == objects["scores.jsonl"]
   out = f"{run_url}/samples"

@@ -11,11 +11,11 @@ from vidgen_jax.core.state import TrainState
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE, StopSignals
-from vidgen_jax.runs import scoring
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
-from vidgen_jax.runs.experiment import Experiment, build_experiment
-from vidgen_jax.runs.hooks import ValidationHook
+from vidgen_jax.runs.experiment import build_experiment
+from vidgen_jax.runs.hooks import Hook
 from vidgen_jax.runs.loop import train_experiment
+from vidgen_jax.runs.writers import MetricWriter
 
 SUMMARY = """Trains the system that an experiment file describes; resumes if the workdir holds checkpoints.
 
@@ -91,25 +91,19 @@ def train(
 ) -> TrainState:
   """Trains a GAN; arguments, result and errors are those of `train_experiment`."""
   experiment = build_experiment(config)
-  _check_scores(experiment)
+  # `validation` is imported where it is needed because it imports every metric.
+  if config.train.evaluate_every:
+    from vidgen_jax.runs.validation import check_scores
+
+    check_scores(experiment)
+
+  def make_hooks(writer: MetricWriter) -> list[Hook]:
+    if not (config.train.image_every or config.train.evaluate_every):
+      return []
+    from vidgen_jax.runs.validation import ValidationHook
+
+    return [ValidationHook(experiment, user_path(workdir), writer)]
+
   return train_experiment(
-    experiment,
-    workdir,
-    lambda writer: [ValidationHook(experiment, user_path(workdir), writer)],
-    profile=profile,
-    stop=stop,
-    restore_step=restore_step,
-    new_seed=new_seed,
+    experiment, workdir, make_hooks, profile=profile, stop=stop, restore_step=restore_step, new_seed=new_seed
   )
-
-
-def _check_scores(experiment: Experiment) -> None:
-  """Rejects a setting that would have no effect."""
-  config, conditioning_indices = experiment.config, experiment.algorithm.conditioning_indices(experiment.num_frames)
-  if config.train.evaluate_every and not scoring.metric_names(
-    conditioning_indices, tracking=config.evaluation.object_tracking
-  ):
-    raise UserError(
-      f"train.evaluate_every={config.train.evaluate_every}: clips from noise have no truth to compare each clip with; "
-      "set it to 0, and score the clips as a set with `vidgen evaluate --networks`, during training with --follow"
-    )

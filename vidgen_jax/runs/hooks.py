@@ -1,17 +1,11 @@
-"""What the training loop does with metrics, and the hooks that it runs every n steps: images and scores."""
+"""Tasks that the training loop runs after some steps, and its handling of metrics."""
 
 import abc
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-from absl import logging
-
-from vidgen_jax.buckets import AnyPath
-from vidgen_jax.core.state import Nets, TrainState
-from vidgen_jax.runs import generation, scoring
+from vidgen_jax.core.state import TrainState
 from vidgen_jax.runs.config import TrainConfig
-from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.runs.progress import Progress
 from vidgen_jax.runs.writers import MetricWriter
 
@@ -112,58 +106,3 @@ class MetricLog:
   def flush(self) -> None:
     """Returns when all rows are as durable as a checkpoint of their step."""
     self._writer.flush()
-
-
-class ValidationHook(Hook):
-  """Images and scores of fixed validation clips, predicted by the averaged generator."""
-
-  def __init__(self, experiment: Experiment, workdir: AnyPath, writer: MetricWriter) -> None:
-    self._experiment = experiment
-    self._workdir = workdir
-    self._writer = writer
-
-  def due(self, step: int) -> bool:
-    """Whether images or scores are due."""
-    return self._images_due(step) or self._scores_due(step)
-
-  def __call__(self, step: int, state: TrainState) -> None:
-    """Writes the images to `workdir/images` and the scores to the metrics, as far as each is due."""
-    config, experiment = self._experiment.config.evaluation, self._experiment
-    options = experiment.options()
-    # The same key and so the same latents each time: images of different steps are comparable.
-    key = generation.standing_statistics_key(experiment)
-    nets = generation.prepare_nets(
-      experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
-    )
-    if self._images_due(step):
-      self._write_images(step, nets, key)
-    if self._scores_due(step):
-      result = scoring.evaluate(
-        experiment, nets, key, options=options, num_clips=config.training_clips, samples=1, with_baselines=False
-      )
-      # "Best of one sample" repeats the mean.
-      means = {name: value for name, value in result.means().items() if not name.endswith("_best")}
-      logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
-      self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
-    self._writer.flush()
-
-  def _write_images(self, step: int, nets: Nets, key: jax.Array) -> None:
-    experiment, options = self._experiment, self._experiment.options()
-    indices = experiment.algorithm.conditioning_indices(options.num_frames)
-    clips = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_IMAGE_CLIPS)
-    batch = next(clips)
-    conditioning = generation.conditioning_batch(batch, indices)
-    prediction = generation.predict(experiment, nets, conditioning, key, options=options)
-    if jax.process_index() == 0:
-      images = scoring.draw_images(
-        self._workdir / "images", step, prediction=prediction, truth=batch["video"], conditioning_indices=indices
-      )
-      self._writer.write_images(step, {"predictions": images.sheet})
-
-  def _images_due(self, step: int) -> bool:
-    config = self._experiment.config.train
-    return is_due(step, config.image_every, config.num_steps)
-
-  def _scores_due(self, step: int) -> bool:
-    config = self._experiment.config.train
-    return is_due(step, config.evaluate_every, config.num_steps)

@@ -1,0 +1,81 @@
+"""Images and scores of validation clips during training."""
+
+import jax
+from absl import logging
+
+from vidgen_jax.buckets import AnyPath
+from vidgen_jax.core.state import Nets, TrainState
+from vidgen_jax.errors import UserError
+from vidgen_jax.runs import generation, scoring
+from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.hooks import Hook, is_due
+from vidgen_jax.runs.writers import MetricWriter
+
+
+def check_scores(experiment: Experiment) -> None:
+  """Checks that the model has the scores that `train.evaluate_every` asks for.
+
+  Raises:
+    UserError: if it has none.
+  """
+  config, indices = experiment.config, experiment.algorithm.conditioning_indices(experiment.num_frames)
+  if config.train.evaluate_every and not scoring.metric_names(indices, tracking=config.evaluation.object_tracking):
+    raise UserError(
+      f"train.evaluate_every={config.train.evaluate_every}: clips from noise have no truth to compare each clip with; "
+      "set it to 0, and score the clips as a set with `vidgen evaluate --networks`, during training with --follow"
+    )
+
+
+class ValidationHook(Hook):
+  """Images and scores of fixed validation clips, predicted by the averaged generator."""
+
+  def __init__(self, experiment: Experiment, workdir: AnyPath, writer: MetricWriter) -> None:
+    self._experiment = experiment
+    self._workdir = workdir
+    self._writer = writer
+
+  def due(self, step: int) -> bool:
+    """Whether images or scores are due."""
+    return self._images_due(step) or self._scores_due(step)
+
+  def __call__(self, step: int, state: TrainState) -> None:
+    """Writes the images to `workdir/images` and the scores to the metrics, as far as each is due."""
+    config, experiment = self._experiment.config.evaluation, self._experiment
+    options = experiment.options()
+    # The same key and so the same latents each time: images of different steps are comparable.
+    key = generation.standing_statistics_key(experiment)
+    nets = generation.prepare_nets(
+      experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
+    )
+    if self._images_due(step):
+      self._write_images(step, nets, key)
+    if self._scores_due(step):
+      result = scoring.evaluate(
+        experiment, nets, key, options=options, num_clips=config.training_clips, samples=1, with_baselines=False
+      )
+      # "Best of one sample" repeats the mean.
+      means = {name: value for name, value in result.means().items() if not name.endswith("_best")}
+      logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+      self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
+    self._writer.flush()
+
+  def _write_images(self, step: int, nets: Nets, key: jax.Array) -> None:
+    experiment, options = self._experiment, self._experiment.options()
+    indices = experiment.algorithm.conditioning_indices(options.num_frames)
+    clips = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_IMAGE_CLIPS)
+    batch = next(clips)
+    conditioning = generation.conditioning_batch(batch, indices)
+    prediction = generation.predict(experiment, nets, conditioning, key, options=options)
+    if jax.process_index() == 0:
+      images = scoring.draw_images(
+        self._workdir / "images", step, prediction=prediction, truth=batch["video"], conditioning_indices=indices
+      )
+      self._writer.write_images(step, {"predictions": images.sheet})
+
+  def _images_due(self, step: int) -> bool:
+    config = self._experiment.config.train
+    return is_due(step, config.image_every, config.num_steps)
+
+  def _scores_due(self, step: int) -> bool:
+    config = self._experiment.config.train
+    return is_due(step, config.evaluate_every, config.num_steps)
