@@ -67,11 +67,11 @@ class OneStep:
     return jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(KEY, 0), index), 0)
 
 
-def moved_nets(before: Nets, after: Nets) -> set[str]:
+def changed_nets(before: Nets, after: Nets) -> set[str]:
   """Names of the nets whose parameters changed; asserts that either all or none of a net's parameters changed."""
-  moved = set()
+  names = set()
   for name, net in before.items():
     changed = jax.tree.map(lambda new, old: bool(np.any(new != old)), after[name].params, net.params)
     assert len(set(jax.tree.leaves(changed))) == 1, (name, changed)
-    moved |= {name} if jax.tree.leaves(changed)[0] else set()
-  return moved
+    names |= {name} if jax.tree.leaves(changed)[0] else set()
+  return names

@@ -37,14 +37,14 @@ T, H, W, K, S = 16, 64, 64, 8, 2
 )
 def test_pixels_per_clip(name, pixels):
   video = jax.ShapeDtypeStruct((2, T, H, W, 3), jnp.float32)
-  seen = 0
+  total = 0
   for view in DECOMPOSITIONS[name]:
     cut = functools.partial(apply_view, view, first_frame=5, num_frames=K, factor=S)
     batch, frames, height, width, channels = jax.eval_shape(cut, video, jax.random.key(0)).shape
     assert (batch, channels) == (2, 3)
     assert view.pixels((T, H, W), num_frames=K, factor=S) == frames * height * width
-    seen += frames * height * width
-  assert seen == pixels
+    total += frames * height * width
+  assert total == pixels
 
 
 def test_pixels_of_one_frame_and_of_a_size_that_the_factor_does_not_divide():
@@ -87,19 +87,19 @@ def _apply_view(view, seed: int = 0) -> np.ndarray:
 
 
 def test_frames_are_full_size_and_drawn_from_the_predicted_frames():
-  seen = _apply_view(FRAMES)
-  assert seen.shape == (8, 3, 4, 4)
-  chosen = seen[:, :, 0, 0] / 1000
-  np.testing.assert_array_equal(seen, _coordinates()[np.arange(8)[:, None], chosen.astype(int), :, :, 0])
+  result = _apply_view(FRAMES)
+  assert result.shape == (8, 3, 4, 4)
+  chosen = result[:, :, 0, 0] / 1000
+  np.testing.assert_array_equal(result, _coordinates()[np.arange(8)[:, None], chosen.astype(int), :, :, 0])
   assert chosen.min() >= 2
   assert np.all(np.diff(chosen, axis=1) > 0)
   assert len({tuple(row) for row in chosen}) > 1  # Drawn independently for each clip.
 
 
 def test_downsampled_frames_are_local_means_of_frames():
-  seen, whole = _apply_view(DOWNSAMPLED_FRAMES), _apply_view(FRAMES)
+  result, whole = _apply_view(DOWNSAMPLED_FRAMES), _apply_view(FRAMES)
   means = (whole[..., ::2, ::2] + whole[..., 1::2, ::2] + whole[..., ::2, 1::2] + whole[..., 1::2, 1::2]) / 4
-  np.testing.assert_array_equal(seen, means)
+  np.testing.assert_array_equal(result, means)
 
 
 def test_a_full_video_is_unchanged():
@@ -107,18 +107,18 @@ def test_a_full_video_is_unchanged():
 
 
 def test_a_downsampled_video_has_all_frames_and_no_randomness():
-  seen = _apply_view(DOWNSAMPLED_VIDEO)
+  result = _apply_view(DOWNSAMPLED_VIDEO)
   # The centre of a window at rows 2i, 2i + 1 and columns 2j, 2j + 1 is (2i + 0.5, 2j + 0.5).
   t, i, j = np.meshgrid(np.arange(6), np.arange(2), np.arange(2), indexing="ij")
-  np.testing.assert_array_equal(seen[3], 1000 * t + 20 * i + 5 + 2 * j + 0.5)
-  np.testing.assert_array_equal(seen, _apply_view(DOWNSAMPLED_VIDEO, seed=1))
+  np.testing.assert_array_equal(result[3], 1000 * t + 20 * i + 5 + 2 * j + 0.5)
+  np.testing.assert_array_equal(result, _apply_view(DOWNSAMPLED_VIDEO, seed=1))
 
 
 def test_a_cropped_video_is_the_same_window_of_all_frames():
-  seen = _apply_view(CROPPED_VIDEO)
-  assert seen.shape == (8, 6, 2, 2)
+  result = _apply_view(CROPPED_VIDEO)
+  assert result.shape == (8, 6, 2, 2)
   corners = set()
-  for clip in seen:
+  for clip in result:
     row, column = divmod(int(clip[0, 0, 0]), 10)
     np.testing.assert_array_equal(clip, _coordinates()[0, :, row : row + 2, column : column + 2, 0])
     corners.add((row, column))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.one_step import KEY, OneStep, drawn_frames, drawn_nets, moved_nets
+from tests.one_step import KEY, OneStep, changed_nets, drawn_frames, drawn_nets
 from vidgen_jax.core.state import NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import Inbetween, InbetweenConfig, SampleOptions
@@ -148,9 +148,9 @@ def test_losses_against_separate_calls_of_the_networks(algorithm, nets, step, un
 
   keys = jax.random.split(step.loss_key("disc"), 3)
   real, fake, _ = train_clips(_batch(), keys[0])
-  seen = {IMAGE: (_frames(real, keys[1]), _frames(fake, keys[2])), VIDEO: (real, fake)}
+  inputs = {IMAGE: (_frames(real, keys[1]), _frames(fake, keys[2])), VIDEO: (real, fake)}
   expected = {"disc/loss": 0.0}
-  for name, clips in seen.items():
+  for name, clips in inputs.items():
     (real_logits, real_norms), (fake_logits, fake_norms) = (evaluate[name](x) for x in clips)
     loss = _log(-real_logits) + _log(fake_logits)
     on_real, on_fake = 1 / (1 + np.exp(real_logits)), 1 / (1 + np.exp(-fake_logits))
@@ -173,10 +173,10 @@ def test_losses_against_separate_calls_of_the_networks(algorithm, nets, step, un
     jax.tree.map(close, updated[name].variables, stats[name])
 
 
-@pytest.mark.parametrize(("rates", "moved"), [({"disc": 1e-3}, {IMAGE, VIDEO}), ({"gen": 1e-3}, set(GENERATOR))])
-def test_each_update_trains_its_own_nets(rates, moved, step, unchanged, nets):
+@pytest.mark.parametrize(("rates", "trained"), [({"disc": 1e-3}, {IMAGE, VIDEO}), ({"gen": 1e-3}, set(GENERATOR))])
+def test_each_update_trains_its_own_nets(rates, trained, step, unchanged, nets):
   updated, _ = step(nets, _batch(), **rates)
-  assert moved_nets(nets, updated) == moved
+  assert changed_nets(nets, updated) == trained
   for name, net in nets.items():
     # Adam's first step has the length of the learning rate.
     change = jax.tree.map(lambda new, old: float(np.abs(new - old).max()), updated[name].params, net.params)

@@ -53,8 +53,8 @@ def test_input_gradients_against_differences(case):
   for inputs, (logits, norms) in zip(case.inputs, found, strict=True):
     for b, x in enumerate(inputs):
       # One batch with an input for each coordinate, moved forwards, and one moved backwards.
-      moves = step * jnp.eye(x.size).reshape(-1, *x.shape)
-      ahead, behind = (np.asarray(logit(x[None] + sign * moves), np.float64) for sign in (1, -1))
+      shifts = step * jnp.eye(x.size).reshape(-1, *x.shape)
+      ahead, behind = (np.asarray(logit(x[None] + sign * shifts), np.float64) for sign in (1, -1))
       np.testing.assert_allclose(logits[b], (ahead + behind) / 2, atol=2e-3)
       assert float(norms[b]) == pytest.approx(np.sum(np.square((ahead - behind) / (2 * step))), rel=0.02)
       assert float(norms[b]) > 0.01
@@ -70,9 +70,9 @@ def test_parameter_gradients_of_the_penalty_against_differences(case):
     length = float(jnp.sqrt(jnp.sum(jnp.square(gradient))))
     values = []
     for sign in (1, -1):
-      moved = leaves.copy()
-      moved[index] += sign * step * gradient / length
-      values.append(float(case.evaluate(jax.tree.unflatten(structure, moved))[0][0]))
+      shifted = leaves.copy()
+      shifted[index] += sign * step * gradient / length
+      values.append(float(case.evaluate(jax.tree.unflatten(structure, shifted))[0][0]))
     name = jax.tree_util.keystr(path)
     assert length > 1e-4, name
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(length, rel=0.01, abs=1e-4), name

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.one_step import KEY, OneStep, drawn_frames, drawn_nets, moved_nets
+from tests.one_step import KEY, OneStep, changed_nets, drawn_frames, drawn_nets
 from vidgen_jax.core.state import NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import Mvt, MvtConfig, SampleOptions
@@ -89,9 +89,9 @@ def test_losses_against_separate_calls_of_the_networks(algorithm, nets, step, un
 
   keys = jax.random.split(step.loss_key("disc"), 3)
   fake = generate(_latent(keys[0]))
-  seen = {IMAGE: (drawn_frames(real, keys[1], 2), drawn_frames(fake, keys[2], 2)), VIDEO: (real, fake)}
+  inputs = {IMAGE: (drawn_frames(real, keys[1], 2), drawn_frames(fake, keys[2], 2)), VIDEO: (real, fake)}
   expected = {"disc/loss": 0.0}
-  for name, clips in seen.items():
+  for name, clips in inputs.items():
     on_real, on_fake = (logits(name, x, nets) for x in clips)
     assert on_real.shape == ((BATCH, 2) if name == IMAGE else (BATCH,))
     loss = np.maximum(1 - on_real, 0).mean() + np.maximum(1 + on_fake, 0).mean()
@@ -117,10 +117,10 @@ def test_losses_against_separate_calls_of_the_networks(algorithm, nets, step, un
   assert found == pytest.approx(expected, rel=5e-3, abs=2e-3)
 
 
-@pytest.mark.parametrize(("rates", "moved"), [({"disc": 1e-3}, {IMAGE, VIDEO}), ({"gen": 1e-3}, {GENERATOR})])
-def test_each_update_trains_its_own_nets(rates, moved, step, unchanged, nets):
+@pytest.mark.parametrize(("rates", "trained"), [({"disc": 1e-3}, {IMAGE, VIDEO}), ({"gen": 1e-3}, {GENERATOR})])
+def test_each_update_trains_its_own_nets(rates, trained, step, unchanged, nets):
   updated, _ = step(nets, _batch(), **rates)
-  assert moved_nets(nets, updated) == moved
+  assert changed_nets(nets, updated) == trained
   for name, net in updated.items():
     jax.tree.map(np.testing.assert_array_equal, net.variables, unchanged[0][name].variables)
 
@@ -143,8 +143,8 @@ def test_clips_depend_on_their_own_latent_and_class_only(algorithm, nets):
   assert (clips.shape, clips.dtype) == ((BATCH, FRAMES, SIZE, SIZE, 3), jnp.float32)
   assert algorithm.conditioning_indices(FRAMES) == ()
   for other in (known | {"label": known["label"].at[1].set(2)}, known):
-    moved = latent.at[1].add(0.0 if other is not known else 1.0)
-    after = predict(nets, other, moved)
+    new_latent = latent.at[1].add(0.0 if other is not known else 1.0)
+    after = predict(nets, other, new_latent)
     np.testing.assert_array_equal(np.delete(after, 1, axis=0), np.delete(clips, 1, axis=0))
     assert np.abs(after - clips)[1].max() > 1e-3
   options = SampleOptions(num_frames=FRAMES, truncation=0.5)

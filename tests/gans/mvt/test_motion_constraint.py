@@ -13,7 +13,7 @@ def _flows():
   return rng.normal(size=(5, 3, 4, 4, 2)).astype(np.float32), rng.normal(size=(4, 3, 4, 4, 2)).astype(np.float32)
 
 
-def test_against_a_double_loop():
+def test_similarity_against_a_double_loop():
   real, fake = _flows()
   real_label, fake_label = np.array([0, 1, 2, 1, 0]), np.array([1, 1, 3, 0])
   total, count = 0.0, 0
@@ -28,14 +28,14 @@ def test_against_a_double_loop():
   assert float(similarity) == pytest.approx(total / count, abs=1e-6)
 
 
-def test_equal_motions_are_alike_and_opposite_ones_are_not():
+def test_similarity_of_equal_and_of_opposite_motion():
   real, _ = _flows()
   label = jnp.arange(5)
   assert float(motion_similarity(real, 3 * real, label, label, num_classes=5)[0]) == pytest.approx(1, abs=1e-5)
   assert float(motion_similarity(real, -real, label, label, num_classes=5)[0]) == pytest.approx(-1, abs=1e-5)
 
 
-def test_no_pair_and_no_motion_ask_for_nothing_that_is_not_finite():
+def test_gradients_are_finite_without_pairs_and_without_motion():
   real, fake = _flows()
 
   def loss(fake, fake_label):
@@ -49,7 +49,7 @@ def test_no_pair_and_no_motion_ask_for_nothing_that_is_not_finite():
   assert np.isfinite(gradient).all()
 
 
-def test_real_flows_get_no_gradient():
+def test_real_flows_have_no_gradient():
   real, fake = _flows()
   label = jnp.zeros(5, int)
   gradients = jax.grad(lambda r, f: motion_similarity(r, f, label, label[:4], num_classes=1)[0], argnums=(0, 1))(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.one_step import KEY, OneStep, drawn_frames, drawn_nets, moved_nets
+from tests.one_step import KEY, OneStep, changed_nets, drawn_frames, drawn_nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions, SrCgan, SrCganConfig
 from vidgen_jax.gans.sr_cgan import anchors as anchor_ops
@@ -183,7 +183,7 @@ def test_anchor_loss_by_hand():
 
 
 @pytest.mark.parametrize(
-  ("phase", "update", "moved"),
+  ("phase", "update", "trained"),
   [
     ("images", "image_encoder", {ENCODER}),
     ("images", "image_generator", {GENERATOR}),
@@ -192,16 +192,16 @@ def test_anchor_loss_by_hand():
     ("clips", "clip_gen", {ENCODER, GENERATOR, T_ENCODER, T_GENERATOR}),
   ],
 )
-def test_each_update_trains_its_own_nets(phase, update, moved, nets, request):
+def test_each_update_trains_its_own_nets(phase, update, trained, nets, request):
   updated, _ = request.getfixturevalue(phase)(nets, _batch(), **{update: 1e-3})
   changed = set()
   for name, net in updated.items():
     before = jax.tree.leaves(nets[name].params)
     if any(np.any(new != old) for new, old in zip(jax.tree.leaves(net.params), before, strict=True)):
       changed.add(name)
-  assert changed == moved
+  assert changed == trained
   other = {"images": (T_ENCODER, T_GENERATOR, T_DISC), "clips": (DISC,)}[phase]
-  assert moved_nets({name: nets[name] for name in other}, updated) == set()
+  assert changed_nets({name: nets[name] for name in other}, updated) == set()
 
 
 def test_base_model_generates_clips_from_noise_and_trains_two_nets():

@@ -10,14 +10,14 @@ from vidgen_jax.gans.sr_cgan.gaussian import Gaussian, kl_to_standard_normal
 
 
 def test_divergence_by_hand():
-  # Of N(1, 4): (1 + 4 - log 4 - 1) / 2; of N(0, 1): 0; the sum over components.
+  # N(1, 4) gives (1 + 4 - log 4 - 1) / 2, N(0, 1) gives 0; components are summed.
   gaussian = Gaussian(
     mean=jnp.array([[1.0, 0.0], [0.0, 0.0]]), log_variance=jnp.log(jnp.array([[4.0, 1.0], [1.0, 1.0]]))
   )
   np.testing.assert_allclose(kl_to_standard_normal(gaussian), [(4 - math.log(4)) / 2, 0.0], rtol=1e-6)
 
 
-def test_draws_have_the_moments_and_let_gradients_through():
+def test_samples_have_the_right_moments_and_gradients():
   gaussian = Gaussian(mean=jnp.full((4000, 2), 3.0), log_variance=jnp.full((4000, 2), 2 * math.log(0.5)))
   drawn = np.asarray(gaussian.sample(jax.random.key(0)))
   np.testing.assert_allclose(drawn.mean(axis=0), 3.0, atol=0.05)

@@ -59,8 +59,8 @@ def test_temporal_encoder_against_numpy_and_with_padding():
   np.testing.assert_array_equal(
     module.apply(variables, *other, known).mean, module.apply(variables, latents, times, known).mean
   )
-  moved = module.apply(variables, latents, times[:, [1, 0, 2]], known)
-  assert np.abs(moved.mean - found.mean).max() > 1e-3
+  reordered = module.apply(variables, latents, times[:, [1, 0, 2]], known)
+  assert np.abs(reordered.mean - found.mean).max() > 1e-3
 
 
 def test_temporal_generator_against_numpy():

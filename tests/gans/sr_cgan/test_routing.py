@@ -119,8 +119,8 @@ def _nets(**weights):
 def _step_lengths(nets, phase, **rates):
   """Changes of the weights that changed."""
   after, _ = OneStep(OneWeightNets(CONFIG), phase)(nets, BATCH, **rates)
-  moved = {name: float(np.float64(after[name].params["weight"]) - nets[name].params["weight"]) for name in nets}
-  return {name: length for name, length in moved.items() if length}
+  changes = {name: float(np.float64(after[name].params["weight"]) - nets[name].params["weight"]) for name in nets}
+  return {name: length for name, length in changes.items() if length}
 
 
 @pytest.mark.parametrize(

@@ -270,10 +270,10 @@ def test_batch_moments_allow_longer_clips_than_in_training(algorithm, nets):
   # With a batch's own moments, evaluation repeats the pass in train mode; it receives no frame after the second.
   predict = jax.jit(functools.partial(algorithm.predict, num_frames=8))
   known, latent = _known(batch), algorithm.latent(key, 3)
-  made = predict({"generator": net}, known, latent)
-  assert (made.shape, made.dtype) == ((3, 8, 8, 8, 1), jnp.float32)
-  np.testing.assert_array_equal(to_uint8(made)[:, :2], known["conditioning"])
-  predicted = made[:, 2:]
+  clips = predict({"generator": net}, known, latent)
+  assert (clips.shape, clips.dtype) == ((3, 8, 8, 8, 1), jnp.float32)
+  np.testing.assert_array_equal(to_uint8(clips)[:, :2], known["conditioning"])
+  predicted = clips[:, 2:]
   assert 0.01 < float(jnp.std(predicted)) < float(jnp.max(jnp.abs(predicted))) <= 1.0
   np.testing.assert_allclose(predicted, fake[:, 2:], rtol=1e-3, atol=1e-4)
   with pytest.raises(ValueError, match="standing statistics at the length that is sampled"):
