@@ -1,6 +1,5 @@
 """Reads TensorFlow checkpoints (PREFIX.index and PREFIX.data-...) through TensorFlow."""
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +63,6 @@ def read_checkpoint(files: CheckpointFiles) -> dict[str, np.ndarray]:
   Raises:
     UserError: if TensorFlow is not installed or cannot read the files.
   """
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # no notes about the CPU on standard error
   try:
     import tensorflow as tf
   except ImportError as error:
