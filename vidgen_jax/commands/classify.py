@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -37,7 +38,17 @@ SYNTHETIC_FOLDER = "synthetic"
 NUM_RESAMPLES = 1000
 
 _BY_NETWORK = ("batch_size", "learning_rate", "dropout", "width")
-_SETTINGS = ("network", "steps_per_epoch", "optimizer", "weight_decay", "patience", "max_reductions", "test_windows")
+_SETTINGS = (
+  "epochs",
+  "seed",
+  "network",
+  "steps_per_epoch",
+  "optimizer",
+  "weight_decay",
+  "patience",
+  "max_reductions",
+  "test_windows",
+)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -119,19 +130,14 @@ MakeConfig = Callable[[str, str, jax.sharding.Mesh], ExperimentConfig]
 def config_factory(flag_values: flags.FlagValues) -> MakeConfig:
   """Makes configs that differ in their data sets only."""
   published = NETWORK_DEFAULTS[flag_values.network]
-  settings = {name: flag_values[name].value for name in (*_SETTINGS, *_BY_NETWORK)}
+  settings: dict[str, Any] = {name: flag_values[name].value for name in (*_SETTINGS, *_BY_NETWORK)}
   settings |= {name: getattr(published, name) for name in _BY_NETWORK if settings[name] is None}
   window = ("num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
-  data_fields = {name: flag_values[name].value for name in window}
+  data_fields: dict[str, Any] = {name: flag_values[name].value for name in window}
 
   def make(data: str, test_data: str, mesh: jax.sharding.Mesh) -> ExperimentConfig:
     return classifier_experiment(
-      DataConfig(name=data, **data_fields),
-      mesh,
-      epochs=flag_values.epochs,
-      seed=flag_values.seed,
-      test_data="" if test_data == data else test_data,
-      **settings,
+      DataConfig(name=data, **data_fields), mesh, test_data="" if test_data == data else test_data, **settings
     )
 
   return make

@@ -1,4 +1,4 @@
-"""Flags of commands that several processes run together, and how these end."""
+"""Flags of commands that run on several processes, and the end of such commands after an error."""
 
 import functools
 import os
@@ -18,19 +18,24 @@ Run = Callable[[flags.FlagValues, list[str]], int | None]
 
 
 def define(flag_values: flags.FlagValues) -> None:
-  """Defines --distributed, and which process this is where JAX does not find it out."""
-  values = {"flag_values": flag_values}
-  flags.DEFINE_bool("distributed", False, "joins the other processes of a multi-host job", **values)
-  flags.DEFINE_string("coordinator", None, "--distributed: HOST:PORT of process 0; found out on pods", **values)
-  flags.DEFINE_integer("num_processes", None, "--distributed: processes of the job; likewise", **values)
-  flags.DEFINE_integer("process_id", None, "--distributed: number of this process; likewise", **values)
+  """Defines --distributed, and the flags that identify a process where JAX cannot detect it."""
+  flags.DEFINE_bool("distributed", False, "join the other processes of a multi-host job", flag_values=flag_values)
+  flags.DEFINE_string(
+    "coordinator", None, "--distributed: HOST:PORT of process 0; detected on pods", flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "num_processes", None, "--distributed: number of processes; detected on pods", flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "process_id", None, "--distributed: number of this process; detected on pods", flag_values=flag_values
+  )
 
 
 def join(flag_values: flags.FlagValues) -> None:
-  """Joins the other processes if --distributed is given; to be called before anything touches a device.
+  """Joins the other processes if --distributed is set; must be called before any use of a device.
 
   Raises:
-    UserError: if they cannot be found or reached, or flags do not go together.
+    UserError: if they cannot be found or reached, or the flags are inconsistent.
   """
   group = startup.ProcessGroup(
     coordinator=flag_values.coordinator, num_processes=flag_values.num_processes, process_id=flag_values.process_id
@@ -42,14 +47,14 @@ def join(flag_values: flags.FlagValues) -> None:
 
 
 def fail_fast(run: Run) -> Run:
-  """Makes a command that fails on one process of a job end there at once, so that the others notice.
+  """Makes a command of several processes exit at once on the process that fails.
 
-  Left to itself it would wait for the others first, which wait for it. Those end as soon as a computation that needs it
-  fails, or it was not heard of for `startup.HEARTBEAT_SECONDS`: with `PREEMPTED_EXIT_CODE`, since it is not their
-  fault and the job can be started again, unless JAX ends them first.
+  A normal exit would first wait for the other processes, which wait for this one. The others exit as soon as a
+  computation needs the lost process, or after `startup.HEARTBEAT_SECONDS`: with `PREEMPTED_EXIT_CODE`, so that a
+  launcher starts the job again, unless JAX ends them first.
 
   Args:
-    run: as the command line calls it.
+    run: function of the command line.
   """
 
   @functools.wraps(run)
@@ -59,26 +64,25 @@ def fail_fast(run: Run) -> Run:
     except BaseException as error:
       if not jax.distributed.is_initialized() or jax.process_count() == 1:
         raise
-      _end(error)
+      _exit_at_once(error)
 
   return wrapped
 
 
-def _end(error: BaseException) -> None:
-  """Says why, and ends the process without waiting for anything."""
+def _exit_at_once(error: BaseException) -> None:
   lost = None if isinstance(error, UserError) else peer_failure(error)
   status = error.exit_status if isinstance(error, UserError) else 1 if lost is None else PREEMPTED_EXIT_CODE
   try:
-    _say(error, lost)
-  finally:  # The log may lie on the disk that is full.
+    _report(error, lost)
+  finally:  # Also if the log is on a full disk.
     os._exit(status)
 
 
-def _say(error: BaseException, lost: BaseException | None) -> None:
+def _report(error: BaseException, lost: BaseException | None) -> None:
   if lost is not None:
     reason = (str(lost).strip() or "unknown").splitlines()[0][:300]
     logging.error(
-      "another process of the job ended, or cannot be reached: %s; start the job again, it continues from its last "
+      "another process of the job ended, or cannot be reached: %s; start the job again, it resumes from its last "
       "checkpoint",
       reason,
     )

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,7 +251,7 @@ class Checkpointer:
       return reader.restore(step, args=ocp.args.Composite(**items))
 
   @contextlib.contextmanager
-  def _save_errors(self) -> Iterator[None]:
+  def _save_errors(self) -> Generator[None]:
     """Turns errors of a save into one line."""
     try:
       yield
@@ -308,7 +308,7 @@ def _damage(restored: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _muted_asyncio() -> Iterator[None]:
+def _muted_asyncio() -> Generator[None]:
   """Hides errors of arrays that orbax is still reading when another one has failed.
 
   Orbax then closes its event loop, and each of these reads would print an error after the one that matters.

@@ -206,7 +206,7 @@ def _check(config: ExperimentConfig) -> None:
     raise UserError(f"config.step.accumulate={config.step.accumulate} does not divide {batch_size=}")
 
 
-def _defaults(cls: type) -> dict[str, Any]:
+def _defaults(cls: Any) -> dict[str, Any]:
   values: dict[str, Any] = {}
   hints = typing.get_type_hints(cls)
   for item in dataclasses.fields(cls):
@@ -222,7 +222,7 @@ def _defaults(cls: type) -> dict[str, Any]:
   return values
 
 
-def _build(cls: type, values: Any, path: str) -> Any:
+def _build(cls: Any, values: Any, path: str) -> Any:
   if not isinstance(values, Mapping):
     raise UserError(f"config.{path} must hold fields, got {values!r}")
   hints = typing.get_type_hints(cls)

@@ -34,7 +34,10 @@ from vidgen_jax.types import Batch, Metrics
 GATHER_SCOPE = "gather_parameters"
 """Name of the exchange of split parameters in compiled programs."""
 
-StepFn = Callable[[TrainState, Batch, StepConstants], tuple[TrainState, Metrics]]
+
+def jax_disable_jit() -> bool:
+  """Whether JAX_DISABLE_JIT is set."""
+  return jax.config.jax_disable_jit  # ty: ignore[missing-attribute]  # JAX adds its options at run time.
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ class TrainingExperiment:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
     return jax.jit(self._init, out_shardings=shardings)(jax.random.key(self.config.train.seed))
 
-  def step_fn(self, phase: str) -> StepFn:
-    """The jitted train step of a phase; it donates the state."""
+  def step_fn(self, phase: str) -> jax.stages.Wrapped:
+    """The jitted train step of a phase: (state, batch, constants) -> (state, metrics). It donates the state."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
     run = functools.partial(
       train_step,
@@ -142,16 +145,13 @@ class TrainingExperiment:
 
   def compile_step(self, phase: str) -> Any:
     """The compiled train step of a phase, with its cost and memory analyses; the jitted one under JAX_DISABLE_JIT."""
-    if jax.config.jax_disable_jit:
+    if jax_disable_jit():
       return self.step_fn(phase)
     return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), self.step_constants(0, phase)).compile()
 
-  def parameter_norms(self, nets: Nets) -> Metrics:
-    """Norms and singular values of live nets, replicated on all devices; see `parameters.parameter_norms`."""
-    return self._parameter_norms(nets)
-
   @functools.cached_property
-  def _parameter_norms(self) -> Callable[[Nets], Metrics]:
+  def parameter_norms(self) -> Callable[[Nets], Metrics]:
+    """Jitted function of live nets: their norms and singular values; see `parameters.parameter_norms`."""
     # A program of its own, so that steps whose metrics are not written do not pay for it.
     return jax.jit(parameter_norms, out_shardings=replicated(self.mesh))
 
@@ -159,11 +159,11 @@ class TrainingExperiment:
     """Number of real clips that a train step consumes, over all devices."""
     return num_microbatches(self.algorithm.updates(phase)) * self.config.train.batch_size
 
-  def put_batch(self, local_batch: Batch, *, microbatches: bool) -> Batch:
+  def put_batch(self, local_batch: Mapping[str, Any], *, microbatches: bool) -> Batch:
     """Puts this process's share of a batch (host arrays) onto its devices as part of a global array."""
     return global_batch(local_batch, batch_sharding(self.mesh, microbatches=microbatches))
 
-  def microbatches(self, local_batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+  def microbatches(self, local_batches: Iterator[Mapping[str, Any]], count: int) -> Iterator[Batch]:
     """The first `count` micro-batches of stacked batches, on the devices."""
     for batch in local_batches:
       for k in range(len(batch["label"])):
@@ -218,26 +218,11 @@ class Experiment(TrainingExperiment):
     moments = self._batch_moments(nets, batch, key, options=options)
     # Only the statistics are taken: the pass also advanced the power iterations, which would change the kernels.
     return {
-      name: net.replace(variables=net.variables | {STATISTICS: moments[name].variables[STATISTICS]})
+      name: net.replace(variables={**net.variables, STATISTICS: moments[name].variables[STATISTICS]})
       if STATISTICS in moments[name].variables
       else net
       for name, net in nets.items()
     }
-
-  def sample(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
-    """Whole clips, uint8 [B, num_frames, H, W, C], replicated on all devices; see `Gan.sample`.
-
-    Conditioning frames keep their values bit by bit.
-    """
-    return self._sample(nets, batch, key, options=options)
-
-  def infer(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
-    """Clips as from `sample`, but with reconstructions instead of the conditioning frames; see `InfersClips.infer`."""
-    return self._infer(nets, batch, key, options=options)
-
-  def interpolate(self, nets: Nets, batch: Batch, *, options: SampleOptions) -> jax.Array:
-    """Naive baseline of `infer`; see `InfersClips.interpolate`."""
-    return self._interpolate(nets, batch, options=options)
 
   @functools.cached_property
   def _batch_moments(self) -> Callable:
@@ -247,28 +232,40 @@ class Experiment(TrainingExperiment):
     return jax.jit(batch_moments, static_argnames="options")
 
   @functools.cached_property
-  def _sample(self) -> Callable:
+  def sample(self) -> Callable[..., jax.Array]:
+    """Jitted (nets, batch, key, *, options) -> whole clips, uint8 [B, num_frames, H, W, C]; see `Gan.sample`.
+
+    The result is replicated on all devices. Conditioning frames keep their values bit by bit.
+    """
+
     def sample(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
       return to_uint8(self.algorithm.sample(self._gather(nets), batch, key, options=options))
 
-    return jax.jit(sample, static_argnames="options", out_shardings=replicated(self.mesh))
+    return self._jit_sampling(sample)
 
   @functools.cached_property
-  def _infer(self) -> Callable:
+  def infer(self) -> Callable[..., jax.Array]:
+    """Like `sample`, with reconstructions instead of the conditioning frames; see `InfersClips.infer`."""
+
     def infer(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
       latent = self.algorithm.latent(key, batch["label"].shape[0], truncation=options.truncation)
       gan = cast(InfersClips, self.algorithm)
       return to_uint8(gan.infer(self._gather(nets), batch, latent, num_frames=options.num_frames))
 
-    return jax.jit(infer, static_argnames="options", out_shardings=replicated(self.mesh))
+    return self._jit_sampling(infer)
 
   @functools.cached_property
-  def _interpolate(self) -> Callable:
+  def interpolate(self) -> Callable[..., jax.Array]:
+    """Jitted (nets, batch, *, options) -> clips of the naive baseline; see `InfersClips.interpolate`."""
+
     def interpolate(nets: Nets, batch: Batch, *, options: SampleOptions) -> jax.Array:
       gan = cast(InfersClips, self.algorithm)
       return to_uint8(gan.interpolate(self._gather(nets), batch, num_frames=options.num_frames))
 
-    return jax.jit(interpolate, static_argnames="options", out_shardings=replicated(self.mesh))
+    return self._jit_sampling(interpolate)
+
+  def _jit_sampling(self, function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return jax.jit(function, static_argnames="options", out_shardings=replicated(self.mesh))
 
 
 def build_experiment(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) -> Experiment:
@@ -291,7 +288,8 @@ def build_experiment(config: ExperimentConfig, *, devices: list[jax.Device] | No
   }
   for name, batch_size in batch_sizes.items():
     local_batch_size(batch_size, mesh, name=name)
-  experiment = Experiment(config=config, algorithm=GANS[config.algorithm_name][1](config.algorithm), mesh=mesh)
+  gan_type: Any = GANS[config.algorithm_name][1]
+  experiment = Experiment(config=config, algorithm=gan_type(config.algorithm), mesh=mesh)
   # Raises at once what would otherwise stop the first evaluation of a trained run.
   experiment.options(num_frames=config.evaluation.num_frames, truncation=config.evaluation.truncation)
   return experiment

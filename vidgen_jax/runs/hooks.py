@@ -11,13 +11,12 @@ from vidgen_jax.runs.writers import MetricWriter
 
 
 class Hook(abc.ABC):
-  """A task that the training loop runs after some steps, before it saves a checkpoint.
+  """A task that the training loop runs after some steps, before it saves a checkpoint."""
 
-  Attributes:
-    finished: whether the training ends after the current step.
-  """
-
-  finished: bool = False
+  @property
+  def finished(self) -> bool:
+    """Whether the training ends after the current step."""
+    return False
 
   @abc.abstractmethod
   def due(self, step: int) -> bool:

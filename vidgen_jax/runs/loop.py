@@ -22,7 +22,7 @@ from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.collapse import Collapse, CollapseDetector
 from vidgen_jax.runs.config import to_dict
 from vidgen_jax.runs.device_prefetch import DevicePrefetch
-from vidgen_jax.runs.experiment import TrainingExperiment
+from vidgen_jax.runs.experiment import TrainingExperiment, jax_disable_jit
 from vidgen_jax.runs.hooks import Hook, MetricLog, MetricWindow
 from vidgen_jax.runs.parameters import parameter_table
 from vidgen_jax.runs.progress import Progress
@@ -273,7 +273,7 @@ class TrainLoop:
   ) -> TrainState:
     step_fns: dict[str, Any] = {}
     # Without compilation every operation takes its constants from the host.
-    transfers = "allow" if jax.config.jax_disable_jit else "disallow"
+    transfers = "allow" if jax_disable_jit() else "disallow"
     step, stopping, done = first_step, None, self._done(first_step)
     while not (stopping or done):
       phase = self._experiment.algorithm.phase_at(step)

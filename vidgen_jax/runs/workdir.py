@@ -2,8 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 from absl import logging
@@ -69,7 +70,7 @@ def claim(workdir: str, config: ExperimentConfig) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(workdir: str) -> Iterator[None]:
+def exclusive(workdir: str) -> Generator[None]:
   """Locks a claimed folder against other trainings; process 0 holds the lock for its job.
 
   Raises:
@@ -164,8 +165,12 @@ def check_same_model(workdir: str, config: ExperimentConfig) -> None:
     UserError: if a field differs (names the first one), or the folder holds no run.
   """
   changed = differences(to_dict(load_config(workdir)), to_dict(config))
-  gan = GANS[config.algorithm_name][1](config.algorithm)
-  shape = ("data.resolution", "data.channels", *(["data.num_frames"] if gan.fixed_length else []))
+  gan_type: Any = GANS[config.algorithm_name][1]
+  shape = (
+    "data.resolution",
+    "data.channels",
+    *(["data.num_frames"] if gan_type(config.algorithm).fixed_length else []),
+  )
   for name, (old, new) in changed.items():
     if (name.startswith("algorithm") and name != CONDITIONING_INDICES) or name in shape:
       raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")

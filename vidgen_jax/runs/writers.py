@@ -12,6 +12,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -125,7 +126,9 @@ class TensorBoardWriter(MetricWriter):
     from tensorboard.compat.proto import event_pb2, summary_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+    events: Any = event_pb2  # Protobuf creates the message classes at run time.
+    summaries: Any = summary_pb2
+    self._event, self._summary = events.Event, summaries.Summary
     name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
     self._path = pathlib.Path(folder) / name
     with disk_errors(self._path):
@@ -133,7 +136,7 @@ class TensorBoardWriter(MetricWriter):
       self._records = RecordWriter(self._path.open("wb"))
     self._write(file_version="brain.Event:2")
     if resumed_step is not None:
-      start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+      start = events.SessionLog(status=events.SessionLog.START)
       self._write(step=resumed_step + 1, session_log=start)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -299,10 +302,12 @@ def create_writer(workdir: str | os.PathLike[str], *, is_lead: bool, resumed_ste
   """
   if not is_lead:
     return MetricWriter()
-  workdir = user_path(workdir)
-  if not is_bucket(workdir):
-    return _create_local_writer(workdir, resumed_step)
-  return UploadingWriter(workdir, lambda folder: _create_local_writer(folder, resumed_step), continued=(METRICS_FILE,))
+  folder = user_path(workdir)
+  if isinstance(folder, pathlib.Path) and not is_bucket(folder):
+    return _create_local_writer(folder, resumed_step)
+  return UploadingWriter(
+    epath.Path(folder), lambda local: _create_local_writer(local, resumed_step), continued=(METRICS_FILE,)
+  )
 
 
 def _create_local_writer(workdir: pathlib.Path, resumed_step: int | None) -> MetricWriter:
