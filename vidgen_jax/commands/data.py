@@ -54,8 +54,7 @@ def _describe_datasets() -> str:
   lines = ["\nData sets, and their --split_rule, the first of which is the default:"]
   for name, dataset in all_datasets().items():
     lines.append(f"  {name}: {dataset.title}")
-    rules = dataset.layout.split_rules if dataset.layout else {}
-    lines += [f"      {rule}: {description}" for rule, (description, _) in rules.items()]
+    lines += [f"      {rule}: {description}" for rule, (description, _) in dataset.split_rules.items()]
   return "\n".join(lines) + "\n"
 
 
@@ -111,7 +110,7 @@ def _option_help(option: str) -> str:
   for name, dataset in all_datasets().items():
     if text := _attribute_docs(dataset.options_type).get(option):
       names = names_by_text.setdefault(text, [])
-      label = "PUBLISHED" if dataset.layout else name
+      label = "PUBLISHED" if dataset.list_files else name
       names += [] if label in names else [label]
   return "; ".join(f"build {', '.join(names)}: {text}" for text, names in names_by_text.items())
 
@@ -173,11 +172,11 @@ def build(name: str, flag_values: flags.FlagValues) -> None:
 
 def _manual_downloads(dataset: Dataset, data_dir: str) -> str:
   """The default folder of the owners' archives, which is TFDS's folder for manual downloads."""
-  if dataset.layout is None:
+  if dataset.list_files is None:
     raise UserError(f"build {dataset.name} needs --source=FOLDER")
   folder = Path(data_dir).expanduser() / "downloads" / "manual" / dataset.name
   if not folder.is_dir():
-    raise UserError(f"build {dataset.name} needs --source=FOLDER, or the files in {folder}: {dataset.layout.obtain}")
+    raise UserError(f"build {dataset.name} needs --source=FOLDER, or the files in {folder}: {dataset.obtain}")
   return str(folder)
 
 

@@ -4,15 +4,12 @@ The workers share the folders of the source and of the data set with the machine
 cache with builds without Beam, so each kind of build can resume the other.
 """
 
-import dataclasses
 import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import tensorflow_datasets as tfds
 
 from vidgen_jax.data.building import Clip
 from vidgen_jax.data.listing import SourceFile
@@ -21,31 +18,10 @@ from vidgen_jax.errors import UserError
 
 if TYPE_CHECKING:
   import apache_beam
+  from apache_beam.options.pipeline_options import PipelineOptions
 
 
-@dataclasses.dataclass(frozen=True)
-class BeamRun:
-  """Options of Beam pipelines.
-
-  Attributes:
-    flags: command-line flags of Beam, '--runner=DirectRunner', ...
-  """
-
-  flags: Sequence[str]
-
-  def pipeline_options(self) -> Any:
-    """The options as an Apache Beam object."""
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-    # Workers unpickle functions by reference to this package, which they must have installed.
-    return PipelineOptions(list(self.flags), save_main_session=False)
-
-  def download_config(self) -> tfds.download.DownloadConfig:
-    """The options as a TFDS object."""
-    return tfds.download.DownloadConfig(beam_options=self.pipeline_options())
-
-
-def parse_options(options: Sequence[str]) -> BeamRun:
+def parse_options(options: Sequence[str]) -> "PipelineOptions":
   """Parses and checks options of a pipeline.
 
   Args:
@@ -56,24 +32,28 @@ def parse_options(options: Sequence[str]) -> BeamRun:
   """
   if importlib.util.find_spec("apache_beam") is None:
     raise UserError("--beam_options needs Apache Beam: pip install 'vidgen-jax[beam]'")
+  from apache_beam.options.pipeline_options import PipelineOptions
+
   for option in options:
     if "=" not in option or option.startswith("-"):
       raise UserError(f"--beam_options: write {option!r} as NAME=VALUE, without dashes")
-  run = BeamRun(tuple(f"--{option}" for option in options))
-  known = run.pipeline_options().get_all_options()
-  unknown = sorted({option.partition("=")[0] for option in options} - set(known))
+  # Workers unpickle functions by reference to this package, which they must have installed.
+  parsed = PipelineOptions([f"--{option}" for option in options], save_main_session=False)
+  unknown = sorted({option.partition("=")[0] for option in options} - set(parsed.get_all_options()))
   if unknown:
     raise UserError(f"--beam_options: Beam has no option {', '.join(unknown)}")
-  return run
+  return parsed
 
 
-def stage_all(decoder: Decoder, files: Sequence[SourceFile], run: BeamRun, *, folder: Path) -> list[Staged]:
+def stage_all(
+  decoder: Decoder, files: Sequence[SourceFile], options: "PipelineOptions", *, folder: Path
+) -> list[Staged]:
   """Decodes all videos that the cache lacks, as `staging.stage_all` does.
 
   Args:
     decoder: decoder of the videos.
     files: videos to decode.
-    run: options of the pipeline.
+    options: options of the pipeline.
     folder: folder for temporary files, visible to all workers.
 
   Returns:
@@ -84,7 +64,7 @@ def stage_all(decoder: Decoder, files: Sequence[SourceFile], run: BeamRun, *, fo
   output = folder / "beam"
   shutil.rmtree(output, ignore_errors=True)
   output.mkdir()
-  with beam.Pipeline(options=run.pipeline_options()) as pipeline:
+  with beam.Pipeline(options=options) as pipeline:
     (
       pipeline
       | "Videos" >> beam.Create(list(enumerate(files)))

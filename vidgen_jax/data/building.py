@@ -25,7 +25,7 @@ from tqdm import tqdm
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.records import MANIFEST, VERSION, dataset_directory, index_file
 from vidgen_jax.errors import UserError
-from vidgen_jax.files import locked
+from vidgen_jax.files import disk_errors, locked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,17 +121,6 @@ def staging_directory(name: str, data_dir: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def user_errors_for_writing(directory: Path) -> Generator[None]:
-  """Turns an `OSError` (read-only folder, full disk, ...) into a `UserError` that names the folder."""
-  try:
-    yield
-  except OSError as error:
-    raise UserError(
-      f"cannot write the data set under {directory}: {error.strerror or error}; choose another --data_dir or make room"
-    ) from error
-
-
-@contextlib.contextmanager
 def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Generator[Path]:
   """Reserves the staging folder of a data set for one build.
 
@@ -154,7 +143,7 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Gene
       f"data set {name!r} is already built at {final}; pass --overwrite to build it again, or another --name"
     )
   staging = staging_directory(name, data_dir)
-  with user_errors_for_writing(Path(data_dir).expanduser()):
+  with disk_errors(Path(data_dir).expanduser()):
     staging.mkdir(parents=True, exist_ok=True)
     with locked(
       staging / "lock", held=f"another process is building data set {name!r} in {staging}; wait for it to end"

@@ -204,7 +204,7 @@ class TrainingStream(grain.DatasetIterator):
 
   def _open(self) -> grain.DatasetIterator:
     if not self._opened:
-      reader = BatchReader(
+      reader = _BatchReader(
         self._clips,
         microbatches=self._microbatches,
         batch_size=self._batch_size,
@@ -218,16 +218,10 @@ class TrainingStream(grain.DatasetIterator):
     return self._opened[-1]
 
 
-class BatchReader(grain.transforms.Map):
-  """Reads and decodes this process's part of the n-th batch with several threads.
+class _BatchReader(grain.transforms.Map):
+  """Reads and decodes this process's part of batch n, counted from clip `first`, with several threads.
 
-  Args:
-    clips: clips (dicts of arrays) of all processes, in the order of delivery.
-    microbatches: number of micro-batches K.
-    batch_size: clips of a micro-batch over all processes.
-    places: indices of this process's B clips in a micro-batch.
-    first: index of the first clip of batch 0.
-    num_threads: number of threads, shared by all batches that are read at the same time.
+  Batches that are read at the same time share the threads.
   """
 
   def __init__(
@@ -252,10 +246,9 @@ class BatchReader(grain.transforms.Map):
 
   def __reduce__(self) -> tuple[Any, ...]:
     # A worker process starts its own threads.
-    return functools.partial(BatchReader, self._clips, **self._options), ()
+    return functools.partial(_BatchReader, self._clips, **self._options), ()
 
   def map(self, element: int) -> dict[str, np.ndarray]:
-    """Index of a batch -> its arrays, with leading axes [K, B]."""
     microbatches, batch_size, places = (self._options[name] for name in ("microbatches", "batch_size", "places"))
     first = self._options["first"] + int(element) * microbatches * batch_size
     starts = range(first, first + microbatches * batch_size, batch_size)
@@ -264,7 +257,6 @@ class BatchReader(grain.transforms.Map):
     return {name: array.reshape(microbatches, len(places), *array.shape[1:]) for name, array in stacked.items()}
 
   def close(self) -> None:
-    """Drops clips whose reading has not begun, and stops the threads."""
     self._pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -26,8 +27,6 @@ from tqdm import tqdm
 from vidgen_jax.data import decode
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError
 from vidgen_jax.data.listing import MISSING, Source, SourceFile
-
-_FACTS = tuple(field.name for field in dataclasses.fields(DecodedVideo) if field.name != "frames")
 
 
 class StagingCache:
@@ -56,29 +55,31 @@ class StagingCache:
     """
     facts = dataclasses.asdict(video)
     frames = facts.pop("frames")
-    ends = np.cumsum([len(frame) for frame in frames])
+    arrays = {
+      "facts": np.array(json.dumps(facts)),
+      "ends": np.cumsum([len(frame) for frame in frames]),
+      "data": np.frombuffer(b"".join(frames), np.uint8),
+    }
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
     try:
       with unfinished.open("wb") as file:
-        np.savez(file, data=np.frombuffer(b"".join(frames), np.uint8), ends=ends, **facts)
+        np.savez(file, **arrays)
       unfinished.rename(path)
     finally:
       unfinished.unlink(missing_ok=True)
 
   def read(self, path: Path) -> DecodedVideo | None:
     """Loads a stored video; None if it is absent."""
-    stored = _load(path, *_FACTS, "ends", "data")
-    if stored is None:
+    if (stored := _load(path, "facts", "ends", "data")) is None:
       return None
-    data, ends = stored.pop("data").tobytes(), stored.pop("ends").tolist()
-    frames = tuple(data[start:end] for start, end in zip([0, *ends], ends, strict=False))
-    return DecodedVideo(frames=frames, **_plain(stored))
+    facts, ends, data = _facts(stored["facts"]), stored["ends"].tolist(), stored["data"].tobytes()
+    return DecodedVideo(frames=tuple(data[start:end] for start, end in itertools.pairwise([0, *ends])), **facts)
 
   def facts(self, path: Path) -> dict[str, Any] | None:
     """Fields of a stored `DecodedVideo`, with the number of frames as 'frames'; None if it is absent."""
-    stored = _load(path, *_FACTS, "ends")
-    return None if stored is None else {"frames": len(stored.pop("ends")), **_plain(stored)}
+    stored = _load(path, "facts", "ends")
+    return None if stored is None else {"frames": len(stored["ends"]), **_facts(stored["facts"])}
 
 
 def _load(path: Path, *names: str) -> dict[str, np.ndarray] | None:
@@ -90,8 +91,9 @@ def _load(path: Path, *names: str) -> dict[str, np.ndarray] | None:
     return None
 
 
-def _plain(facts: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  return {name: tuple(value.tolist()) if value.ndim else value.item() for name, value in facts.items()}
+def _facts(stored: np.ndarray) -> dict[str, Any]:
+  facts = json.loads(str(stored))
+  return facts | {"cuts": tuple(facts["cuts"])}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from vidgen_jax.data import frames, records, transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.records import ClipSource, open_clips, parse_clip
+from vidgen_jax.data.records import open_clips, parse_clip
 
 STAGES = ("read", "parse", "decode", "resize and crop", "batch", "transfer")
 """Stages of a window: record, encoded frames, images, squares, stacked clips, array on the device."""
@@ -73,26 +73,6 @@ class StageTiming:
     return {stage: seconds / total for stage, seconds in self.seconds.items()}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WindowCost:
-  """Time of a window of T frames compared with the whole clip.
-
-  Attributes:
-    window: median seconds to read and decode a window.
-    whole: median seconds to read and decode all frames of the same clips.
-    num_frames: mean number of frames of these clips.
-  """
-
-  window: float
-  whole: float
-  num_frames: float
-
-  @property
-  def ratio(self) -> float:
-    """Time of a window divided by the time of its clip."""
-    return self.window / self.whole
-
-
 def stored_bytes_per_clip(config: DataConfig) -> float:
   """Size of the files of the training split, divided by its clips.
 
@@ -150,32 +130,33 @@ def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTi
   return StageTiming(seconds=per_clip, record_bytes=record_bytes, window_bytes=window_bytes)
 
 
-def time_windows(config: DataConfig, *, repeats: int) -> WindowCost:
+def time_windows(config: DataConfig, *, repeats: int) -> tuple[float, float, float]:
   """Times reading, decoding and cropping of random windows and of the whole clips, alternating.
 
   Args:
     config: data set and windows; the training split is read.
     repeats: number of random clips.
 
+  Returns:
+    Median seconds of a window, median seconds of all frames of the same clips, mean number of frames of these clips.
+
   Raises:
     UserError: if the data set is missing, or its clips are too short.
   """
   source = open_clips(config, config.train_split)
   random = np.random.default_rng(0)
+
+  def seconds(index: int, wanted: range) -> float:
+    begin = time.perf_counter()
+    encoded = source[index]["frames"]
+    transforms.decode_squares((encoded[i] for i in wanted), resolution=config.resolution, channels=config.channels)
+    return time.perf_counter() - begin
+
   window, whole, lengths = [], [], []
   for index in random.integers(len(source), size=repeats).tolist():
     length = len(source[index]["frames"])
     start = int(random.integers(length - config.clip_length + 1))
-    window.append(_time_frames(source, index, range(start, start + config.clip_length, config.frame_stride), config))
-    whole.append(_time_frames(source, index, range(length), config))
+    window.append(seconds(index, range(start, start + config.clip_length, config.frame_stride)))
+    whole.append(seconds(index, range(length)))
     lengths.append(length)
-  return WindowCost(
-    window=statistics.median(window), whole=statistics.median(whole), num_frames=statistics.mean(lengths)
-  )
-
-
-def _time_frames(source: ClipSource, index: int, wanted: Sequence[int], config: DataConfig) -> float:
-  start = time.perf_counter()
-  encoded = source[index]["frames"]
-  transforms.decode_squares((encoded[i] for i in wanted), resolution=config.resolution, channels=config.channels)
-  return time.perf_counter() - start
+  return statistics.median(window), statistics.median(whole), statistics.mean(lengths)

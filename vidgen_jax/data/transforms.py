@@ -64,19 +64,11 @@ class RandomWindow(grain.transforms.RandomMap):
 
   def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray | np.generic]:
     """Record -> {'video': uint8[T, H, W, C], 'label': int32[]}."""
-    frames = element["frames"]
     # All values are drawn even if unused, so that an option changes nothing but its own effect.
-    start = int(rng.integers(len(frames) - self.config.clip_length + 1))
+    start = int(rng.integers(len(element["frames"]) - self.config.clip_length + 1))
     top, left = rng.random(2)
     flip = bool(rng.random() < 0.5) and self.config.random_flip
-    video = decode_squares(
-      window_frames(frames, start, self.config),
-      resolution=self.config.resolution,
-      channels=self.config.channels,
-      offset=(top, left),
-      flip=flip,
-    )
-    return {"video": video, "label": np.int32(element["label"])}
+    return _cut_window(element, start, self.config, offset=(top, left), flip=flip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +79,14 @@ class EvaluationWindow(grain.transforms.RandomMap):
 
   def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray | np.generic]:
     """Record -> {'video': uint8[T, H, W, C], 'label': int32[]}."""
-    frames = element["frames"]
-    last = len(frames) - self.config.clip_length
+    last = len(element["frames"]) - self.config.clip_length
     start = last // 2 if self.config.eval_window == "centre" else int(rng.integers(last + 1))
-    window = window_frames(frames, start, self.config)
-    video = decode_squares(window, resolution=self.config.resolution, channels=self.config.channels)
-    return {"video": video, "label": np.int32(element["label"])}
+    return _cut_window(element, start, self.config)
+
+
+def _cut_window(
+  element: Mapping[str, Any], start: int, config: DataConfig, **options: Any
+) -> dict[str, np.ndarray | np.generic]:
+  frames = window_frames(element["frames"], start, config)
+  video = decode_squares(frames, resolution=config.resolution, channels=config.channels, **options)
+  return {"video": video, "label": np.int32(element["label"])}

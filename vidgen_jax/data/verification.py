@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -21,8 +21,6 @@ from vidgen_jax.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_RECORDS_PER_TASK = 16
 
 _Index = Mapping[str, np.ndarray]
 
@@ -166,61 +164,43 @@ def _count_problems(
   return problems
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Check:
-  """Result of checking one record.
-
-  Attributes:
-    split: split of the record.
-    place: index of the record in its split.
-    problems: problems, without the name of the record.
-    unreadable: reason why it could not be read; '' if it could.
-    frames: number of frames.
-  """
+class _Check(NamedTuple):
+  """Result of checking record `place` of a split; `unreadable` is the reason why it could not be read, or ''."""
 
   split: str
   place: int
-  problems: tuple[str, ...] = ()
-  unreadable: str = ""
+  problems: list[str]
   frames: int = 0
+  unreadable: str = ""
 
 
 def _check_records(
   opened: Mapping[str, ClipSource], indices: Mapping[str, _Index | None], *, num_classes: int, decode: bool
 ) -> list[_Check]:
-  tasks = [
-    (split, range(start, min(start + _RECORDS_PER_TASK, len(source))))
-    for split, source in opened.items()
-    for start in range(0, len(source), _RECORDS_PER_TASK)
-  ]
-  with tqdm(total=sum(map(len, opened.values())), desc="records", unit="clip") as bar:
+  places = [(split, place) for split, source in opened.items() for place in range(len(source))]
+  with tqdm(total=len(places), desc="records", unit="clip") as bar:
 
-    def check(task: tuple[str, range]) -> list[_Check]:
-      split, places = task
-      found = []
-      for place in places:
-        try:
-          record = opened[split][place]
-        except UserError as error:
-          found.append(_Check(split=split, place=place, unreadable=one_line(error.__cause__ or error)))
-        else:
-          problems = _label_problems(record, indices[split], place, num_classes=num_classes)
-          problems += _frame_problems(record) if decode else []
-          found.append(_Check(split=split, place=place, problems=tuple(problems), frames=len(record["frames"])))
+    def check(where: tuple[str, int]) -> _Check:
+      split, place = where
+      try:
+        record = opened[split][place]
+      except UserError as error:
+        return _Check(split, place, [], unreadable=one_line(error.__cause__ or error))
+      finally:
         bar.update()
-      return found
+      problems = _label_problems(record, indices[split], place, num_classes=num_classes)
+      return _Check(split, place, problems + (_frame_problems(record) if decode else []), len(record["frames"]))
 
-    return [found for several in _threaded(check, tasks) for found in several]
+    return _threaded(check, places)
 
 
 def _label_problems(record: Mapping[str, Any], index: _Index | None, place: int, *, num_classes: int) -> list[str]:
-  num_frames, label = len(record["frames"]), record["label"]
-  problems = []
-  # _count_problems reports an index that is too short.
-  if index is not None and place < len(index["num_frames"]) and index["num_frames"][place] != num_frames:
-    problems.append(f"has {num_frames} frames, {index['num_frames'][place]} by the index")
-  if index is not None and place < len(index["label"]) and index["label"][place] != label:
-    problems.append(f"has the label {label}, {index['label'][place]} by the index")
+  label, problems = record["label"], []
+  found = {"num_frames": (len(record["frames"]), "{} frames"), "label": (label, "the label {}")}
+  for name, (value, text) in found.items():
+    # _count_problems reports an index that is too short.
+    if index is not None and place < len(index[name]) and index[name][place] != value:
+      problems.append(f"has {text.format(value)}, {index[name][place]} by the index")
   if not 0 <= label < num_classes:
     problems.append(f"has the label {label}, which must be below {num_classes}, the number of classes")
   return problems

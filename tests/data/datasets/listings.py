@@ -13,13 +13,13 @@ from vidgen_jax.data import records, transforms
 from vidgen_jax.data.datasets import all_datasets
 from vidgen_jax.data.listing import MISSING, Source, SourceFile
 
-LAYOUTS = {name: dataset.layout for name, dataset in all_datasets().items() if dataset.layout is not None}
+PUBLISHED = {name: dataset for name, dataset in all_datasets().items() if dataset.list_files is not None}
 
 
 def listed(name: str, root: Path, rule: str = "") -> list[SourceFile]:
   """The videos of a rule, by default the layout's first."""
   with Source(root, nested=True) as source:
-    return LAYOUTS[name].files(source, rule or next(iter(LAYOUTS[name].split_rules)))
+    return PUBLISHED[name].files(source, rule or next(iter(PUBLISHED[name].split_rules)))
 
 
 def names_by_split(files: Iterable[SourceFile]) -> dict[str, set[str]]:

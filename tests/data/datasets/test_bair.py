@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.datasets.listings import LAYOUTS, build, clips_by_split, levels, listed
+from tests.data.datasets.listings import PUBLISHED, build, clips_by_split, levels, listed
 from tests.data.datasets.miniatures import example, make_bair, trajectory, write_tfrecord
 from vidgen_jax.data.datasets.bair import read_trajectories
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError
@@ -75,7 +75,7 @@ def test_the_complete_set_has_the_papers_numbers(tmp_path):
   for start in starts:
     (tmp_path / "train" / f"traj_{start}_to_{start + 255}.tfrecords").touch()
   (tmp_path / "test" / "traj_0_to_255.tfrecords").touch()
-  for rule, (_, complete) in LAYOUTS["bair"].split_rules.items():
+  for rule, (_, complete) in PUBLISHED["bair"].split_rules.items():
     assert clips_by_split(listed("bair", tmp_path, rule)) == dict(complete)
   # 0.7 * 43264 = 30284.8: 118 whole files and 76 trajectories of the next one.
   assert math.floor(0.7 * 43264) == 118 * 256 + 76

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from tests.data.datasets.listings import LAYOUTS, build, levels
+from tests.data.datasets.listings import PUBLISHED, build, levels
 from tests.data.datasets.miniatures import MINIATURES
 from vidgen_jax.data import verification
 
@@ -59,7 +59,7 @@ BUILT = {
 
 
 def test_every_layout_has_a_miniature():
-  assert set(MINIATURES) == set(BUILT) == set(LAYOUTS)
+  assert set(MINIATURES) == set(BUILT) == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", sorted(BUILT))
@@ -72,5 +72,5 @@ def test_a_miniature_is_built_and_is_whole(name, tmp_path):
   split, frames = expected.some_clip
   assert any(len(clip) == len(frames) and np.allclose(clip, frames, atol=4) for clip in levels(info, split))
   assert sum(entry["status"] == "skipped" for entry in manifest["sources"]) == expected.skipped
-  assert (manifest["builder"], manifest["split_rule"]) == (name, next(iter(LAYOUTS[name].split_rules)))
+  assert (manifest["builder"], manifest["split_rule"]) == (name, next(iter(PUBLISHED[name].split_rules)))
   assert verification.verify_dataset(name, tmp_path / "built").problems == ()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.data.datasets.listings import LAYOUTS, build, clips_by_split, levels, listed, missing
+from tests.data.datasets.listings import PUBLISHED, build, clips_by_split, levels, listed, missing
 from tests.data.datasets.miniatures import make_kth
 from vidgen_jax.errors import UserError
 
@@ -49,7 +49,7 @@ def test_short_parts_are_left_out_and_long_ones_cut(kth):
 
 def test_the_complete_kth_has_599_videos(kth):
   files = listed("kth", kth, "people")
-  assert clips_by_split(files) == dict(LAYOUTS["kth"].split_rules["people"].num_videos)
+  assert clips_by_split(files) == dict(PUBLISHED["kth"].split_rules["people"].num_videos)
   assert len(files) - len(missing(files)) == 4
 
 

@@ -4,15 +4,15 @@ import re
 
 import pytest
 
-from tests.data.datasets.listings import LAYOUTS, clips_by_split, listed
+from tests.data.datasets.listings import PUBLISHED, clips_by_split, listed
 from tests.data.datasets.miniatures import MINIATURES, make_kth
 from vidgen_jax import cli
-from vidgen_jax.data.datasets.layout import first_by_hash, images_by_folder
+from vidgen_jax.data.datasets.published import first_by_hash, images_by_folder
 from vidgen_jax.data.splits import split_hash
 from vidgen_jax.errors import UserError
 
 
-@pytest.mark.parametrize("name", sorted(LAYOUTS))
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_a_folder_of_something_else_says_what_to_fetch(name, tmp_path, capsys):
   (tmp_path / "x").mkdir()
   (tmp_path / "x" / "a.mp4").write_bytes(b"no video")
@@ -37,9 +37,9 @@ def test_an_unknown_rule_and_flags_of_other_builders_are_refused(tmp_path, capsy
   assert "--test_fraction does not apply" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", sorted(LAYOUTS))
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_every_one_says_what_to_fetch_and_what_it_costs(name):
-  obtain = LAYOUTS[name].obtain
+  obtain = PUBLISHED[name].obtain
   assert obtain.startswith("fetch ")
   assert re.search(rf"<data_dir>/downloads/manual/{name}\b", obtain)
   assert re.search(r"\(about [\d.]+ GB|\([\d.]+ GB", obtain)
@@ -47,10 +47,10 @@ def test_every_one_says_what_to_fetch_and_what_it_costs(name):
   assert "of one core" in obtain
 
 
-@pytest.mark.parametrize("name", sorted(LAYOUTS))
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_names_tell_videos_apart_and_rules_are_fixed(name, tmp_path):
   root, again = (MINIATURES[name](tmp_path / folder) for folder in ("a", "b"))
-  for rule, (_, complete) in LAYOUTS[name].split_rules.items():
+  for rule, (_, complete) in PUBLISHED[name].split_rules.items():
     files = listed(name, root, rule)
     assert len({file.name for file in files}) == len({file.identity for file in files}) == len(files)
     assert set(clips_by_split(files)) <= {"train", "validation", "test"}

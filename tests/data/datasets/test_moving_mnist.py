@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.datasets.listings import LAYOUTS, build, clips_by_split, levels, listed
+from tests.data.datasets.listings import PUBLISHED, build, clips_by_split, levels, listed
 from tests.data.datasets.miniatures import make_moving_mnist
 from vidgen_jax.data.datasets.moving_mnist import read_clips, read_shape
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError
@@ -27,7 +27,7 @@ def _claim(path, num_clips):
 def test_the_complete_file_is_read_500_clips_at_a_time(tmp_path, rule):
   _claim(tmp_path / "mnist_test_seq.npy", 10_000)
   files = listed("moving_mnist", tmp_path, rule)
-  assert clips_by_split(files) == dict(LAYOUTS["moving_mnist"].split_rules[rule].num_videos)
+  assert clips_by_split(files) == dict(PUBLISHED["moving_mnist"].split_rules[rule].num_videos)
   assert [file.clips for file in files] == [(start, start + 500) for start in range(0, 10_000, 500)]
   assert files[17].name == "clips_8500..8999"
 

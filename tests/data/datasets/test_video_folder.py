@@ -216,7 +216,7 @@ def test_a_name_must_be_a_plain_word(folder, name):
 
 def test_a_folder_that_cannot_be_written_is_one_line(folder):
   (folder.parent / "file").write_text("in the way")
-  with pytest.raises(UserError, match=r"cannot write the data set under .*file.*--data_dir"):
+  with pytest.raises(UserError, match=r"file.* cannot be written: .*; free space or choose another folder"):
     build_video_folder(options(folder, data_dir=str(folder.parent / "file" / "data")))
 
 
@@ -229,7 +229,7 @@ class FullCache(staging.StagingCache):
 
 def test_a_disk_that_fills_up_while_decoding_is_one_line(folder, monkeypatch):
   monkeypatch.setattr(video_folder, "StagingCache", FullCache)
-  with pytest.raises(UserError, match=r"No space left on device.*make room"):
+  with pytest.raises(UserError, match=r"cannot be written: No space left on device"):
     build_video_folder(options(folder))
   assert list((folder.parent / "built").iterdir()) == []
 
@@ -242,7 +242,7 @@ def test_a_disk_that_fills_up_while_writing_records_is_one_line(folder, monkeypa
     )
 
   monkeypatch.setattr(building.ClipDatasetBuilder, "download_and_prepare", full)
-  with pytest.raises(UserError, match=r"cannot write .*: No space left on device; .*make room"):
+  with pytest.raises(UserError, match=r"cannot be written: No space left on device; free space"):
     build_video_folder(options(folder))
   monkeypatch.undo()
   build_video_folder(options(folder))

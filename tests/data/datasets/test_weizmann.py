@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.data.datasets.listings import LAYOUTS, clips_by_split, listed, missing, names_by_split
+from tests.data.datasets.listings import PUBLISHED, clips_by_split, listed, missing, names_by_split
 from tests.data.datasets.miniatures import make_weizmann
 
 
@@ -27,7 +27,9 @@ def test_the_complete_set_has_93_videos(weizmann):
 
 def test_two_people_are_for_testing_or_nobody(weizmann):
   for rule in ("people", "all"):
-    assert clips_by_split(listed("weizmann", weizmann, rule)) == dict(LAYOUTS["weizmann"].split_rules[rule].num_videos)
+    assert clips_by_split(listed("weizmann", weizmann, rule)) == dict(
+      PUBLISHED["weizmann"].split_rules[rule].num_videos
+    )
   names = names_by_split(listed("weizmann", weizmann))
   assert {name.split("_")[0] for name in names["test"]} == {"moshe", "shahar"}
   assert {name.split("_")[0] for name in names["train"]} == {"daria", "denis", "eli", "ido", "ira", "lena", "lyova"}

@@ -6,21 +6,18 @@ needs about 0.2 GB of memory and of temporary disk space, the size of a file.
 """
 
 import contextlib
-import dataclasses
 import itertools
-import math
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from PIL import Image
 
-from vidgen_jax.data.datasets.layout import SplitRule
+from vidgen_jax.data.datasets import SplitRule
 from vidgen_jax.data.datasets.published import published
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError, encode_clips
 from vidgen_jax.data.listing import UNLABELLED, Source, SourceFile
@@ -30,14 +27,6 @@ _FILE = re.compile(r"(?:.*/)?(train|test)/traj_(\d+)_to_(\d+)\.tfrecords")
 _SIZE = 64
 _FEATURE = "{}/image_aux1/encoded"
 """Image of the side camera at a step: raw bytes, height x width x channel."""
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class _File:
-  folder: str
-  first: int
-  last: int
-  path: str
 
 
 @published(
@@ -60,52 +49,34 @@ class _File:
 def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()
   files = sorted(
-    _File(match[1], int(match[2]), int(match[3]), path) for path in stamps if (match := _FILE.fullmatch(path))
+    (match[1], int(match[2]), int(match[3]) + 1, path) for path in stamps if (match := _FILE.fullmatch(path))
   )
-  training = [file for file in files if file.folder == "train"]
-  ranges = {"train": _ranges(rule, training), "test": [(math.inf, "test")]}
-  return [
-    SourceFile(
-      path=file.path,
-      class_name=UNLABELLED,
-      split=split,
-      stamp=stamps[file.path],
-      name=f"{file.folder}/traj_{first}..{stop - 1}",
-      reader=read_trajectories,
-      clips=(first - file.first, stop - file.first),
-    )
-    for file in files
-    for first, stop, split in _pieces(file, ranges[file.folder])
-  ]
+  training = [number for folder, first, stop, _ in files if folder == "train" for number in range(first, stop)]
+  # The first trajectory after 70 % of the existing ones, rounded down.
+  border = training[7 * len(training) // 10] if training else 0
 
+  def split_of(folder: str, number: int) -> str:
+    if folder == "test" or (rule == "balanced" and number >= border):
+      return "test"
+    return "validation" if rule == "validation" and 256 <= number < 2560 else "train"
 
-def _ranges(rule: str, training: Sequence[_File]) -> list[tuple[float, str]]:
-  """(number after the last, split) of consecutive trajectories of the training folder."""
-  if rule == "validation":
-    return [(256, "train"), (2560, "validation"), (math.inf, "train")]
-  if rule == "balanced":
-    return [(_seven_tenths(training), "train"), (math.inf, "test")]
-  return [(math.inf, "train")]
-
-
-def _seven_tenths(training: Sequence[_File]) -> float:
-  """Number of the first trajectory after 70 % of the existing ones, rounded down."""
-  left = 7 * sum(file.last - file.first + 1 for file in training) // 10
-  for file in training:
-    if left <= file.last - file.first:
-      return file.first + left
-    left -= file.last - file.first + 1
-  return math.inf
-
-
-def _pieces(file: _File, ranges: Sequence[tuple[float, str]]) -> list[tuple[int, int, str]]:
-  """(first, number after the last, split): one piece, or several if borders between splits are within the file."""
-  pieces, first = [], file.first
-  for stop, split in ranges:
-    if (border := int(min(stop, file.last + 1))) > first:
-      pieces.append((first, border, split))
-      first = border
-  return pieces
+  listed = []
+  for folder, first, stop, path in files:
+    # A border between splits may be within a file.
+    for split, group in itertools.groupby(range(first, stop), lambda number: split_of(folder, number)):  # noqa: B023
+      numbers = list(group)
+      listed.append(
+        SourceFile(
+          path=path,
+          class_name=UNLABELLED,
+          split=split,
+          stamp=stamps[path],
+          name=f"{folder}/traj_{numbers[0]}..{numbers[-1]}",
+          reader=read_trajectories,
+          clips=(numbers[0] - first, numbers[-1] + 1 - first),
+        )
+      )
+  return listed
 
 
 def read_trajectories(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
@@ -127,7 +98,6 @@ def read_trajectories(source: Source, file: SourceFile, options: DecodeOptions) 
 @contextlib.contextmanager
 def _examples(source: Source, file: SourceFile, first: int, stop: int) -> Generator[Iterator[Any]]:
   """`tf.train.Example`s first .. stop - 1 of a file."""
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # No notes about the CPU on standard error.
   try:
     import tensorflow as tf
   except ImportError as error:

@@ -4,8 +4,8 @@ The videos are `20bn-jester-v1/<id>/00001.jpg` and so on; the lists have lines '
 is the split 'test': their test list has no labels and is not used.
 """
 
-from vidgen_jax.data.datasets.layout import ListError, SplitRule, by_file_name, found, images_by_folder, read_list
-from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.datasets import ListError, SplitRule
+from vidgen_jax.data.datasets.published import by_file_name, found, images_by_folder, published, read_list
 from vidgen_jax.data.listing import Source, SourceFile
 
 _LISTS = {"train": "jester-v1-train.csv", "test": "jester-v1-validation.csv"}

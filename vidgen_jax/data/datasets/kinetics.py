@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vidgen_jax.data.datasets.layout import ListError, SplitRule, by_file_name, found, read_list
-from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.datasets import ListError, SplitRule
+from vidgen_jax.data.datasets.published import by_file_name, found, published, read_list
 from vidgen_jax.data.listing import Source, SourceFile
 
 _LIST = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)\.(?:csv|txt)")

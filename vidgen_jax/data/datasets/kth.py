@@ -6,8 +6,8 @@ the frame ranges of the action in each video.
 
 import re
 
-from vidgen_jax.data.datasets.layout import SplitRule, by_file_name, found, read_list
-from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.datasets import SplitRule
+from vidgen_jax.data.datasets.published import by_file_name, found, published, read_list
 from vidgen_jax.data.listing import Source, SourceFile
 
 _ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")

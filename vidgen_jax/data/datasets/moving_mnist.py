@@ -12,8 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from vidgen_jax.data.datasets.layout import ListError, SplitRule, by_file_name
-from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.datasets import ListError, SplitRule
+from vidgen_jax.data.datasets.published import by_file_name, published
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError, encode_clips
 from vidgen_jax.data.listing import UNLABELLED, Source, SourceFile
 

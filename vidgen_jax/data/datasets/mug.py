@@ -12,8 +12,8 @@ faces.
 import re
 from collections.abc import Mapping
 
-from vidgen_jax.data.datasets.layout import SplitRule, first_by_hash, found, images_by_folder
-from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.datasets import SplitRule
+from vidgen_jax.data.datasets.published import first_by_hash, found, images_by_folder, published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")

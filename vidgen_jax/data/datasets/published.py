@@ -1,17 +1,21 @@
-"""Registration and build of data sets that their owners distribute as archives of videos or images."""
+"""Data sets that their owners distribute as archives: registration, and functions for listing their files."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vidgen_jax.data.build_options import VideoBuildOptions
-from vidgen_jax.data.datasets import Dataset, register
-from vidgen_jax.data.datasets.layout import Layout, SplitRule
+from vidgen_jax.data.datasets import Dataset, ListError, SplitRule, register
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
-from vidgen_jax.data.listing import Source, SourceFile
+from vidgen_jax.data.listing import MISSING, Source, SourceFile, joint_stamp
 
-ListFiles = Callable[[Source, str], list[SourceFile]]
+_ListFiles = Callable[[Source, str], list[SourceFile]]
+
+_IMAGES = (".jpg", ".jpeg", ".png")
+_NUMBER = re.compile(r"(\d+)\.\w+$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,7 @@ class PublishedOptions(VideoBuildOptions):
   """Options of a published data set, in addition to those of `VideoBuildOptions`.
 
   Attributes:
-    split_rule: name of a split rule of the layout; '' for the first.
+    split_rule: name of a split rule of the data set; '' for the first.
   """
 
   split_rule: str = ""
@@ -27,24 +31,104 @@ class PublishedOptions(VideoBuildOptions):
 
 def published(
   *, name: str, title: str, split_rules: Mapping[str, SplitRule], obtain: str, fps: float = 0.0
-) -> Callable[[ListFiles], ListFiles]:
-  """Registers a published data set by its listing function; see `Dataset` and `Layout` for the arguments."""
+) -> Callable[[_ListFiles], _ListFiles]:
+  """Registers a published data set by its listing function; arguments as for `Dataset`.
 
-  def add(list_files: ListFiles) -> ListFiles:
-    layout = Layout(name=name, list_files=list_files, split_rules=split_rules, obtain=obtain, fps=fps)
-    build = functools.partial(build_published, layout)
-    register(Dataset(name=name, title=title, options_type=PublishedOptions, build=build, layout=layout))
+  `fps` is the frame rate of images, which do not contain it; 0 for unknown.
+  """
+
+  def add(list_files: _ListFiles) -> _ListFiles:
+    def build(options: PublishedOptions) -> Path:
+      values = dataclasses.asdict(options)
+      rule = values.pop("split_rule") or next(iter(split_rules))
+      return build_video_folder(VideoFolderOptions(**values, fps=fps), dataset=dataset, split_rule=rule)
+
+    dataset = Dataset(
+      name=name,
+      title=title,
+      options_type=PublishedOptions,
+      build=build,
+      list_files=list_files,
+      split_rules=split_rules,
+      obtain=obtain,
+    )
+    register(dataset)
     return list_files
 
   return add
 
 
-def build_published(layout: Layout, options: PublishedOptions) -> Path:
-  """Builds a published data set; the manifest lists missing, damaged and short videos.
+def by_file_name(paths: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, str]:
+  """Path by file name of all files with one of the suffixes; of equal names, the last."""
+  return {path.rpartition("/")[2]: path for path in paths if path.lower().endswith(suffixes)}
+
+
+def read_list(source: Source, lists: Mapping[str, str], name: str) -> str:
+  """Reads the text of a list.
+
+  Args:
+    source: source of the list.
+    lists: path by file name.
+    name: file name of the list.
 
   Raises:
-    UserError: as `build_video_folder`, or if the source lacks the data set or the split rule is unknown.
+    ListError: if there is no such list.
   """
-  values = dataclasses.asdict(options)
-  rule = values.pop("split_rule") or next(iter(layout.split_rules))
-  return build_video_folder(VideoFolderOptions(**values, fps=layout.fps), layout=layout, split_rule=rule)
+  if name not in lists:
+    raise ListError(f"has no {name}")
+  with source.open(lists[name]) as file:
+    return file.read().decode("utf-8-sig", errors="replace")
+
+
+def images_by_folder(paths: Iterable[str]) -> dict[str, tuple[str, ...]]:
+  """Images of every folder with images, ordered by the numbers at the end of their names."""
+  folders = defaultdict(list)
+  for path in paths:
+    folder, _, name = path.rpartition("/")
+    if name.lower().endswith(_IMAGES):
+      folders[folder].append(path)
+  return {folder: tuple(sorted(images, key=_number)) for folder, images in folders.items()}
+
+
+def _number(path: str) -> tuple[int, str]:
+  match = _NUMBER.search(path)
+  return int(match[1]) if match else -1, path
+
+
+def first_by_hash(names: Iterable[str], count: int) -> set[str]:
+  """The `count` names with the lowest SHA-256: a random choice that depends on the names only."""
+  return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+
+
+def found(
+  path: str | None,
+  name: str,
+  stamps: Mapping[str, str],
+  *,
+  class_name: str,
+  split: str,
+  parts: Sequence[tuple[int, int]] = (),
+  images: Mapping[str, tuple[str, ...]] | None = None,
+) -> SourceFile:
+  """Describes a listed video, which may be missing.
+
+  Args:
+    path: path of the video or of its folder of images within the source; None if it is missing.
+    name: name in the owners' lists.
+    stamps: stamps of all files of the source.
+    class_name: class of the video.
+    split: split of the video.
+    parts: parts to use, see `SourceFile`.
+    images: images of all folders, if the video is a folder of images.
+  """
+  frames = () if images is None or path is None else images[path]
+  stamp = MISSING if path is None else joint_stamp(stamps[image] for image in frames) if frames else stamps[path]
+  return SourceFile(
+    path=name if path is None else path,
+    name=name,
+    class_name=class_name,
+    split=split,
+    stamp=stamp,
+    parts=tuple(parts),
+    images=frames,
+  )

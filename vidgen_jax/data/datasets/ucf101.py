@@ -3,8 +3,8 @@
 import math
 from pathlib import PurePosixPath
 
-from vidgen_jax.data.datasets.layout import SplitRule, by_file_name, first_by_hash, found, read_list
-from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.datasets import SplitRule
+from vidgen_jax.data.datasets.published import by_file_name, first_by_hash, found, published, read_list
 from vidgen_jax.data.listing import Source, SourceFile
 
 _VALIDATION = "1_validation"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
@@ -14,7 +15,6 @@ from vidgen_jax.data import beam_pipeline, building, listing, splits
 from vidgen_jax.data.build_options import VideoBuildOptions
 from vidgen_jax.data.cutting import clips_of
 from vidgen_jax.data.datasets import Dataset, register
-from vidgen_jax.data.datasets.layout import Layout
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.records import MANIFEST
 from vidgen_jax.data.staging import Decoder, Staged, StagingCache, stage_all
@@ -93,15 +93,15 @@ class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
   """TFDS builder."""
 
 
-def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = None, split_rule: str = "") -> Path:
+def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None = None, split_rule: str = "") -> Path:
   """Builds the data set; an interrupted build resumes with the videos that are not yet decoded.
 
   The decoding processes import the main program: a script that calls this needs `if __name__ == "__main__":`.
 
   Args:
     options: build options.
-    layout: layout of a published data set; None takes classes and splits from the folders.
-    split_rule: split rule of the layout.
+    dataset: published data set, which lists the files; None takes classes and splits from the folders.
+    split_rule: split rule of the published data set.
 
   Returns:
     The folder of the complete data set.
@@ -112,22 +112,21 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
   """
   beam = beam_pipeline.parse_options(options.beam_options) if options.beam_options else None
   with (
-    listing.Source(options.source, nested=layout is not None) as source,
+    listing.Source(options.source, nested=dataset is not None) as source,
     building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
-    files = source.files() if layout is None else layout.files(source, split_rule)
+    files = source.files() if dataset is None else dataset.files(source, split_rule)
     cache = StagingCache(staging / "decoded")
     decoder = Decoder(source, cache, options.decode_options)
-    with building.user_errors_for_writing(Path(options.data_dir).expanduser()):
-      if beam is None:
-        results = stage_all(decoder, files, num_workers=options.num_workers)
-      else:
-        results = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
+    if beam is None:
+      results = stage_all(decoder, files, num_workers=options.num_workers)
+    else:
+      results = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
     results = [_skip_short(entry, options) for entry in results]
     usable = [entry for entry in results if entry.cached is not None]
     _check_skipped(results, options)
     # A published data set has all its classes, even if all videos of a class are missing.
-    labelled = files if layout is not None else [entry.file for entry in usable]
+    labelled = files if dataset is not None else [entry.file for entry in usable]
     class_names = sorted({str(file.class_name) for file in labelled}, key=_natural_order)
     make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options)
     split_of = _splits_of(usable, options)
@@ -145,9 +144,9 @@ def build_video_folder(options: VideoFolderOptions, *, layout: Layout | None = N
         description=f"Videos of {Path(options.source).name}.",
         splits={split: clips(split) for split in sorted(set(split_of.values()))},
         manifest=lambda num_clips: (
-          _manifest(options, results, split_of, num_clips) | _published(layout, split_rule, results, split_of)
+          _manifest(options, results, split_of, num_clips) | _published(dataset, split_rule, results, split_of)
         ),
-        download_config=None if beam is None else beam.download_config(),
+        download_config=None if beam is None else tfds.download.DownloadConfig(beam_options=beam),
       )
 
 
@@ -201,20 +200,20 @@ def _manifest(
 
 
 def _published(
-  layout: Layout | None, split_rule: str, results: Sequence[Staged], split_of: Mapping[str, str]
+  dataset: Dataset | None, split_rule: str, results: Sequence[Staged], split_of: Mapping[str, str]
 ) -> dict[str, Any]:
   """Additional manifest entries of a published data set; warns if it is incomplete."""
-  if layout is None:
+  if dataset is None:
     return {}
-  used, complete = Counter(), layout.split_rules[split_rule].num_videos
+  used, complete = Counter(), dataset.split_rules[split_rule].num_videos
   for entry in results:
     if entry.cached is not None:
       used[split_of[entry.file.identity]] += len(entry.facts["cuts"]) + 1
   for split, number in complete.items():
     if used[split] != number:
-      logging.warning("%s: %d of %d videos of the split %s", layout.name, used[split], number, split)
+      logging.warning("%s: %d of %d videos of the split %s", dataset.name, used[split], number, split)
   hashed = splits.split_hash({entry.file.name: entry.file.split for entry in results})
-  return {"builder": layout.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
+  return {"builder": dataset.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
 
 
 def _skip_short(entry: Staged, options: VideoFolderOptions) -> Staged:
@@ -242,8 +241,7 @@ def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> No
     )
   if len(skipped) > options.max_skipped * len(results):
     listed = building.staging_directory(options.name, options.data_dir) / "skipped.json"
-    with building.user_errors_for_writing(listed.parent):
-      listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
+    listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
     raise UserError(
       f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
       f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: decoded videos are kept"

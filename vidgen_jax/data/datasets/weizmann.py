@@ -4,8 +4,8 @@ The owners distribute a zip file per action: `walk.zip` with `daria_walk.avi`. T
 for testing: moshe and shahar, the last two, are our choice.
 """
 
-from vidgen_jax.data.datasets.layout import SplitRule, by_file_name, found
-from vidgen_jax.data.datasets.published import published
+from vidgen_jax.data.datasets import SplitRule
+from vidgen_jax.data.datasets.published import by_file_name, found, published
 from vidgen_jax.data.listing import Source, SourceFile
 
 _PEOPLE = ("daria", "denis", "eli", "ido", "ira", "lena", "lyova", "moshe", "shahar")
