@@ -87,11 +87,10 @@ class CollapseDetector:
   def __init__(self, config: HealthConfig, *, first_step: int = 0, saved: Mapping[str, Any] | None = None) -> None:
     """Resumes from the result of `get_state`, or starts without history at `first_step`, which counts as good."""
     self._config = config
-    new: Mapping[str, Any] = {"bad_windows": 0, "good_step": first_step, "history": {}}
-    saved = saved or new
-    self._bad_windows: int = saved["bad_windows"]
-    self._good_step: int = saved["good_step"]
-    self._history: dict[str, list[float]] = {name: list(values) for name, values in saved["history"].items()}
+    state: dict[str, Any] = dict(saved or {"bad_windows": 0, "good_step": first_step, "history": {}})
+    self._bad_windows: int = state["bad_windows"]
+    self._good_step: int = state["good_step"]
+    self._history: dict[str, list[float]] = {name: list(values) for name, values in state["history"].items()}
 
   def get_state(self) -> dict[str, Any]:
     """JSON-compatible state that determines all later results."""

@@ -49,15 +49,16 @@ class RunStart:
     state: train state; donated to the first step.
     step: number of completed steps.
     iterator: training batches of this process, after those of the completed steps.
-    seed: seed of the data order.
     meta: meta data of the restored checkpoint; {} for a new run.
+    lineage: meta data for the checkpoints to come: seed of the data order, and `start_run`'s arguments of the last
+      restored step.
   """
 
   state: TrainState
   step: int
   iterator: Iterator[Any]
-  seed: int = 0
   meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  lineage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def train_experiment(
@@ -90,15 +91,14 @@ def train_experiment(
     UserError: if config, workdir, data or devices do not fit together.
     CollapseError: see `TrainLoop.run`.
   """
-  config, is_lead = experiment.config, jax.process_index() == 0
-  info = load_info(config.data.name, config.data.data_dir)
+  train, data = experiment.config.train, experiment.config.data
+  info = load_info(data.name, data.data_dir)
   iterator = train_iterator(experiment)
   # Networks that do not fit the data, and unreadable weights, must raise before the folder is claimed for the config.
   _ = experiment.abstract_state, experiment.frozen_nets
-  claim(workdir, config)
+  claim(workdir, experiment.config)
   with contextlib.ExitStack() as stack:
     stack.enter_context(exclusive(workdir))
-    train = config.train
     checkpointer = stack.enter_context(
       Checkpointer(workdir, every=train.checkpoint_every, keep=train.checkpoints_to_keep, keep_every=train.keep_every)
     )
@@ -108,27 +108,27 @@ def train_experiment(
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
     resumed_step = start.step if start.meta else None
+    is_lead = jax.process_index() == 0
     writer = stack.enter_context(contextlib.closing(create_writer(workdir, is_lead=is_lead, resumed_step=resumed_step)))
-    progress = stack.enter_context(
-      Progress(
-        train.num_steps,
-        initial_step=start.step,
-        clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(start.step)),
-        enabled=is_lead,
-        shown=[f"{update.name}/loss" for update in experiment.updates],
-      )
-    )
-    branch = start.meta.get("branch") if restore_step is None else [restore_step, new_seed]
+    log = MetricLog(MetricWindow(train), writer, stack.enter_context(_progress(experiment, start.step)))
     meta = {
-      "config": to_dict(config),
+      "config": to_dict(experiment.config),
       "class_names": list(info.class_names),
       "frozen_weights": {name: weights.hash for name, weights in experiment.frozen_weights.items()},
-      "seed": start.seed,
-      "branch": branch,
+      **start.lineage,
     }
-    log = MetricLog(MetricWindow(train), writer, progress)
     loop = TrainLoop(experiment, checkpointer, log, make_hooks(writer), stop, meta)
     return loop.run(start, profile_folder=profile_folder)
+
+
+def _progress(experiment: TrainingExperiment, first_step: int) -> Progress:
+  return Progress(
+    experiment.config.train.num_steps,
+    initial_step=first_step,
+    clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(first_step)),
+    enabled=jax.process_index() == 0,
+    shown=[f"{update.name}/loss" for update in experiment.updates],
+  )
 
 
 def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -> pipeline.TrainingStream:
@@ -165,29 +165,31 @@ def start_run(
   Raises:
     UserError: if the checkpoint does not exist, or none can be read.
   """
-  if restore_step is not None and (checkpointer.latest_meta() or {}).get("branch") == [restore_step, new_seed]:
+  branch, seed = [restore_step, new_seed], experiment.config.train.seed
+  if restore_step is not None and (checkpointer.latest_meta() or {}).get("branch") == branch:
     logging.info(
       "the run was restored from step %d before; resuming from its latest checkpoint (choose another --new_seed to "
-      "restore step %d again)",
-      restore_step,
+      "restore the step again)",
       restore_step,
     )
     restore_step = new_seed = None
   restored = checkpointer.restore(experiment.abstract_state, step=restore_step)
   if restored is None:
-    return RunStart(state=experiment.init_state(), step=0, iterator=iterator, seed=experiment.config.train.seed)
+    lineage = {"seed": seed, "branch": None}
+    return RunStart(state=experiment.init_state(), step=0, iterator=iterator, lineage=lineage)
   # Checkpoints after it were damaged, or belong to the stretch that is repeated.
   checkpointer.discard_after(restored.step)
-  state, seed = restored.state, restored.meta["seed"]
+  state, meta = restored.state, restored.meta
+  lineage = {"seed": meta["seed"], "branch": meta["branch"] if restore_step is None else branch}
   if new_seed is not None:
-    seed = new_seed
+    lineage["seed"] = new_seed
     state = state.replace(key=jax.jit(jax.random.fold_in, out_shardings=state.key.sharding)(state.key, new_seed))
-  if seed != experiment.config.train.seed:
+  if lineage["seed"] != seed:
     iterator.close()
-    iterator = train_iterator(experiment, seed=seed)
+    iterator = train_iterator(experiment, seed=lineage["seed"])
   iterator.set_state(restored.data_state)
-  logging.info("resuming from step %d, %s", restored.step, _origin(restored.meta, restored.data_state))
-  return RunStart(state=state, step=restored.step, iterator=iterator, seed=seed, meta=restored.meta)
+  logging.info("resuming from step %d, %s", restored.step, _origin(meta, restored.data_state))
+  return RunStart(state=state, step=restored.step, iterator=iterator, meta=meta, lineage=lineage)
 
 
 def _origin(meta: Mapping[str, Any], data_state: Mapping[str, Any]) -> str:
