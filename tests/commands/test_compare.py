@@ -1,4 +1,4 @@
-"""Any two sets of clips: the scores are those of the features, and every mistake is one line."""
+"""`vidgen compare` and `vidgen features`: scores against those of the features, and errors of one line."""
 
 import json
 import os
@@ -14,8 +14,7 @@ from PIL import Image
 
 from vidgen_jax import cli
 from vidgen_jax.commands import compare
-from vidgen_jax.parallel import mesh as meshes
-from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.extraction import FeatureExtractor
 from vidgen_jax.scores.metrics.set_distance import frechet_distance
 
@@ -26,7 +25,7 @@ COUNT = 13
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-  """(real, fake): files of 13 and 17 clips, the fakes brighter."""
+  """(real, fake): files of 13 and 17 clips; the fakes are brighter."""
   folder = tmp_path_factory.mktemp("sets")
   generator = np.random.default_rng(0)
   real = generator.integers(0, 160, (COUNT, 5, 16, 16, 3), dtype=np.uint8)
@@ -51,8 +50,8 @@ def compared(sets, classifier_file, tmp_path_factory):
   return scores_of(out)
 
 
-def test_distances_are_those_of_the_features(compared, sets, classifier):
-  extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig()))
+def test_distances_equal_those_of_the_features(compared, sets, classifier):
+  extractor = FeatureExtractor(classifier, mesh=make_mesh(MeshConfig()))
   real, fake = np.load(sets[0]), np.load(sets[1])["video"]
   copied = np.repeat(real[:, :1], 5, axis=1)
   expected = {"fake.npz": fake, "copy_last": copied}
@@ -68,7 +67,7 @@ def test_distances_are_those_of_the_features(compared, sets, classifier):
   assert {("real", "inception_score"), ("cross_fade", "clip_frechet"), ("noise", "clip_kernel")} <= set(compared)
 
 
-def test_neighbours_of_copies_are_their_originals(sets, classifier_file, tmp_path):
+def test_nearest_neighbours_of_copies_are_their_originals(sets, classifier_file, tmp_path):
   copied = [4, 0, 12]
   copies = np.load(sets[0])[copied]
   copies[:, :, :2] += 1
@@ -105,10 +104,19 @@ def test_paired_clips_have_psnr_and_ssim(sets, tmp_path, capsys):
   words = [f"--real={sets[0]}", f"--fake={tmp_path / 'noisy.npy'}", "--paired", f"--out={out}"]
   assert cli.dispatch(["compare", *words]) == 0
   found = {metric: line for (_, metric), line in scores_of(out).items()}
-  # One channel of three is 4 of 255 away: 10 log10(255^2 / (16 / 3)).
+  # One of three channels is off by 4 of 255: 10 log10(255^2 / (16 / 3)).
   assert found["psnr"]["value"] == pytest.approx(10 * np.log10(255**2 * 3 / 16), abs=1e-4)
   assert 0.9 < found["ssim"]["value"] < 1
   assert "frame_mean, all frames" in capsys.readouterr().out
+
+
+def test_small_frames_have_no_ssim(tmp_path, caplog):
+  clips = np.random.default_rng(0).integers(256, size=(2, 3, 8, 8, 3), dtype=np.uint8)
+  np.save(tmp_path / "small.npy", clips)
+  path, out = tmp_path / "small.npy", tmp_path / "scores.jsonl"
+  assert cli.dispatch(["compare", f"--real={path}", f"--fake={path}", "--paired", f"--out={out}"]) == 0
+  assert "no SSIM: it needs frames of at least 11x11 pixels" in caplog.text
+  assert "psnr" in {metric for _, metric in scores_of(out)}
 
 
 def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
@@ -122,14 +130,14 @@ def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
   assert not [x for x in lines if x["subject"] in ("copy_last", "cross_fade", "noise")]
 
 
-def test_baselines_may_be_given_any_frames():
+def test_baselines_with_any_conditioning_frames():
   video = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1) ** 2 * 2
-  variants = compare._variants(compare._resolved(compare.parse_given_frames("-1, 0"), 5))
+  variants = compare._variants(compare._resolved(compare._parse_indices("-1, 0"), 5))
   assert list(variants) == ["real", "copy_last", "cross_fade", "noise"]
   # The clips are 0, 2, 8, 18, 32 and 50, 72, 98, 128, 162.
   assert variants["copy_last"](video)[..., 0, 0, 0].tolist() == [[0, 0, 0, 0, 32], [50, 50, 50, 50, 162]]
   assert variants["cross_fade"](video)[..., 0, 0, 0].tolist() == [[0, 8, 16, 24, 32], [50, 78, 106, 134, 162]]
-  assert compare.parse_given_frames("") == ()
+  assert compare._parse_indices("") == ()
   assert list(compare._variants(())) == ["real"]
 
 
@@ -167,7 +175,7 @@ def test_two_processes_and_one_device_agree_with_eight(compared, sets, classifie
     for process in processes:
       process.kill()
   assert [process.returncode for process in processes] == [0, 0], outputs
-  assert ["clip_frechet" in output[0] for output in outputs] == [True, False]  # the first one speaks
+  assert ["clip_frechet" in output[0] for output in outputs] == [True, False]  # only the first process writes
   found = scores_of(out)
   assert found.keys() == compared.keys()
   for key, line in found.items():
@@ -194,7 +202,7 @@ def test_features_are_written_for_other_programs(sets, classifier, classifier_fi
   assert cli.dispatch(["features", f"--clips={sets[1]}", f"--networks={classifier_file}", f"--out={out}"]) == 0
   stored = np.load(out)
   assert set(stored.files) == {"features", "logits", "names", "protocol"}
-  extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]))
+  extractor = FeatureExtractor(classifier, mesh=make_mesh(MeshConfig(), devices=jax.devices()[:1]))
   expected = extractor.extract(np.load(sets[1])["video"])
   np.testing.assert_allclose(stored["features"], expected.features, rtol=1e-3, atol=1e-4)
   np.testing.assert_allclose(stored["logits"], expected.logits, rtol=1e-3, atol=1e-4)
@@ -203,7 +211,7 @@ def test_features_are_written_for_other_programs(sets, classifier, classifier_fi
   assert protocol["input"] == "16x16, 5 frames"
 
 
-def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
+def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
   folder = tmp_path / "clips"
   folder.mkdir()
   for index in range(3):
@@ -231,26 +239,26 @@ def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatc
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
     (
       "--fake={fake} --conditioning_indices=4,0,1,3,-3 --networks={weights}",
-      "--conditioning_indices=4,0,1,3,-3 leaves nothing of clips of 5 frames; leave it empty for no baselines",
+      "--conditioning_indices=4,0,1,3,-3 contains all 5 frames; leave it empty for no baselines",
     ),
     (
       "--fake={fake} --conditioning_indices=0,5 --networks={weights}",
-      "names frames that clips of 5 do not have; give 0 to 4",
+      "is out of range for clips of 5 frames; give 0 to 4",
     ),
     (
       "--fake={fake} --conditioning_indices=-6 --networks={weights}",
-      "names frames that clips of 5 do not have; give 0 to 4",
+      "is out of range for clips of 5 frames; give 0 to 4",
     ),
     (
       "--fake={fake} --conditioning_indices=4,-1 --networks={weights}",
-      "--conditioning_indices=4,-1 names a frame of clips of 5 twice",
+      "--conditioning_indices=4,-1 contains a frame of clips of 5 twice",
     ),
     (
       "--fake={fake} --conditioning_indices=0,last",
-      "--conditioning_indices=0,last must be indices of frames between commas",
+      "--conditioning_indices=0,last must be comma-separated frame indices",
     ),
-    ("--fake={fake} --conditioning_indices=0,", "--conditioning_indices=0, must be indices of frames between commas"),
-    ("--fake={real} --paired --max_clips=3", "--paired takes all clips, because --max_clips draws them"),
+    ("--fake={fake} --conditioning_indices=0,", "--conditioning_indices=0, must be comma-separated frame indices"),
+    ("--fake={real} --paired --max_clips=3", "--paired uses all clips, but --max_clips draws some at random"),
     ("--fake={fake} --networks={weights} --max_clips=1", "needs two clips on either side, got 1 and 1"),
     ("--fake=", "--fake is required"),
     ("--fake={fake} --out={folder}", "--out={folder} cannot be written; choose another file"),
@@ -262,7 +270,7 @@ def test_files_that_cannot_be_used_are_listed(sets, tmp_path, caplog, monkeypatc
     ("--fake={folder}/nan.npy", "nan"),
   ],
 )
-def test_mistakes_are_one_line(words, message, sets, classifier_file, vidgen, tmp_path):
+def test_user_errors_are_one_line(words, message, sets, classifier_file, vidgen, tmp_path):
   for name, shape in {"long": (3, 9, 16, 16, 3), "large": (3, 5, 20, 20, 3)}.items():
     np.save(tmp_path / f"{name}.npy", np.full(shape, 9, np.uint8))
   np.save(tmp_path / "nan.npy", np.full((3, 5, 16, 16, 3), np.nan, np.float32))
@@ -279,5 +287,5 @@ def test_mistakes_are_one_line(words, message, sets, classifier_file, vidgen, tm
     ("--out=f.npz --networks={weights},other", "exactly one weight file, got 2"),
   ],
 )
-def test_mistakes_of_features_are_one_line(words, message, sets, classifier_file, vidgen):
+def test_user_errors_of_features_are_one_line(words, message, sets, classifier_file, vidgen):
   assert message in vidgen("features", f"--clips={sets[0]}", *words.format(weights=classifier_file).split())

@@ -1,5 +1,6 @@
-"""Scores: computed again with numpy, written with their protocol; and the checkpoints they are computed from."""
+"""`vidgen evaluate`: scores against numpy, their protocols, and the checkpoints that they are computed from."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -15,17 +16,17 @@ from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.ops.video import to_uint8
-from vidgen_jax.parallel import mesh as meshes
-from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.runs.experiment import build_experiment
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.runs import generation, run_scores, scoring, workdir
+from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.scoring import Evaluation
 from vidgen_jax.scores.extraction import FeatureExtractor
 from vidgen_jax.scores.metrics.best_of import BestOf
 from vidgen_jax.scores.metrics.content_distance import average_content_distance
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
-from vidgen_jax.scores.metrics.set_distance import frechet_distance
 from vidgen_jax.scores.metrics.psnr import frame_psnr
+from vidgen_jax.scores.metrics.set_distance import frechet_distance
+from vidgen_jax.scores.registry import METRICS
 
 pytest_plugins = ("tests.trained_runs", "tests.classifier_files")
 
@@ -64,7 +65,7 @@ def scored(run_folder, classifier_file):
 
 @pytest.fixture(scope="module")
 def predictions(run_folder):
-  """(truth [6, 5, ...], two predictions of it [2, 6, 5, ...]), drawn apart from `scoring.evaluate`."""
+  """(truth [6, 5, ...], two predictions of it [2, 6, 5, ...]), drawn without `scoring.evaluate`."""
   trained = workdir.load_trained(str(run_folder))
   experiment = trained.experiment
   options = experiment.options()
@@ -80,7 +81,7 @@ def predictions(run_folder):
   return batch["video"], np.stack(drawn)
 
 
-def test_psnr_is_that_of_the_samples_by_numpy(scored, predictions):
+def test_psnr_of_the_samples_equals_numpy(scored, predictions):
   video, drawn = predictions
   for clips in drawn:
     np.testing.assert_array_equal(clips[:, :2], video[:, :2])
@@ -114,21 +115,21 @@ def test_baselines_are_scored_on_the_same_clips(scored, predictions):
   assert ("linear_extrapolation", "psnr", "frame_mean") not in scored
 
 
-def test_every_score_says_what_it_was_computed_on(scored):
+def test_each_score_records_its_settings(scored):
   for (subject, metric, _), line in scored.items():
     assert (line["split"], line["num_clips"]) == ("test", 3 if subject == "real, other half" else 6)
     if metric != "content_distance":  # of frames
       assert line["clip"] == "5x16x16x3"
-    conditioning = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
+    settings = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
     if subject == "model":
-      assert conditioning == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}
+      assert settings == {"weights": "ema", "batch_norm": "standing", "seed": 3, "step": 4, "samples": 2}
     else:
-      assert conditioning == {"weights": None, "batch_norm": None, "seed": None, "step": None, "samples": 1}
+      assert settings == {"weights": None, "batch_norm": None, "seed": None, "step": None, "samples": 1}
 
 
-def test_sets_are_scored_by_their_features(scored, predictions, classifier):
+def test_scores_of_sets_equal_those_of_their_features(scored, predictions, classifier):
   video, drawn = predictions
-  extractor = FeatureExtractor(classifier, mesh=meshes.make_mesh(MeshConfig(), devices=jax.devices()[:1]))
+  extractor = FeatureExtractor(classifier, mesh=make_mesh(MeshConfig(), devices=jax.devices()[:1]))
   real = extractor.extract(video).features
   features = [extractor.extract(clips).features for clips in drawn]
   found = {(subject, metric): line for (subject, metric, _), line in scored.items()}
@@ -149,12 +150,12 @@ def test_sets_are_scored_by_their_features(scored, predictions, classifier):
   assert subjects == {"model", "real, other half", "copy_last", "black", "cross_fade", "noise"}
 
 
-def test_images_are_left_beside_the_scores(scored, run_folder):
+def test_images_are_written(scored, run_folder):
   names = {path.name for path in (run_folder / "evaluation").iterdir()}
   assert names == {"contact_sheet_00000004.png", "prediction_00000004.gif"}
 
 
-def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
+def test_batch_statistics_equal_a_forward_pass_in_train_mode(run_folder):
   trained = workdir.load_trained(str(run_folder))
   experiment, algorithm = trained.experiment, trained.experiment.algorithm
   options = experiment.options()
@@ -178,17 +179,14 @@ def test_batch_statistics_are_those_of_a_pass_in_train_mode(run_folder):
 
   expected = np.asarray(jax.jit(train_mode)(trained.nets, batch["video"], batch["label"]))
   np.testing.assert_allclose(found[:, 2:].astype(int), expected, atol=1)
-  # The running statistics of four steps are not those of the batch.
+  # The running statistics after four steps differ from those of the batch.
   running = generation.predict(experiment, trained.nets, known, key, options=options)
   assert np.abs(running[:, 2:] - expected.astype(int)).max() > 1
 
 
 def evaluation_of(best, mean, baseline):
   return Evaluation(
-    model=BestOf(best=best, mean=mean, num_samples=3),
-    baselines={"copy_last": BestOf(best=baseline, mean=baseline, num_samples=1)},
-    num_clips=2,
-    frames=(3, 7),
+    model=BestOf(best=best, mean=mean, num_samples=3), baselines={"copy_last": baseline}, num_clips=2, frames=(3, 7)
   )
 
 
@@ -199,8 +197,8 @@ def test_scores_and_curves_by_hand():
     mean={"psnr": np.array([[20.0, 10.0], [12.0, 6.0]]), "presence": np.array([0.5, nan])},
     baseline={"centroid_error": np.array([nan, nan])},
   )
-  table = run_scores.clip_scores(evaluation, COMMON)
-  rows = [(score.subject, score.metric, score.protocol, score.value, score.samples) for score in table.scores]
+  scores = list(run_scores.clip_scores(evaluation, COMMON))
+  rows = [(score.subject, score.metric, score.protocol, score.value, score.samples) for score in scores]
   assert rows[:3] == [
     ("model", "psnr", "frame_mean, mean of 3 samples", 12.0, 3),  # (15 + 9) / 2
     ("model", "presence", "share of frames with an object, mean of 3 samples", 0.5, 3),
@@ -208,9 +206,9 @@ def test_scores_and_curves_by_hand():
   ]
   assert [row[:3] for row in rows[3:]] == [("copy_last", "centroid_error", "frames with both objects")]
   assert math.isnan(rows[3][3])
-  assert table.scores[0].interval[0] >= 9
-  assert table.scores[0].interval[1] <= 15
-  assert table.scores[1].interval is None  # a single clip has a score
+  assert scores[0].interval[0] >= 9
+  assert scores[0].interval[1] <= 15
+  assert scores[1].interval is None  # a single clip has a score
   curves = list(run_scores.frame_scores(evaluation, COMMON))
   assert [(score.metric, score.protocol, score.value) for score in curves] == [
     ("psnr_frame_3", "one frame, mean of 3 samples", 16.0),
@@ -225,23 +223,23 @@ def test_scores_and_curves_by_hand():
   ]
 
 
-def experiment_that_is_given(run_config, conditioning_indices):
-  """Stands in for an experiment; its nets with standing statistics are the micro-batches that they are taken from."""
+def experiment_with(run_config, conditioning_indices):
+  """A fake experiment, whose nets with standing statistics are the micro-batches of these statistics."""
   return SimpleNamespace(
     config=run_config,
-    mesh=meshes.make_mesh(MeshConfig()),
+    mesh=make_mesh(MeshConfig()),
     algorithm=SimpleNamespace(conditioning_indices=lambda num_frames: conditioning_indices),
     microbatches=lambda batches, count: [next(batches) for _ in range(count)],
     with_standing_statistics=lambda nets, batches, key, options: batches,
   )
 
 
-def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(run_config, monkeypatch):
-  experiment = experiment_that_is_given(run_config, (0, 1))
+def test_standing_statistics_use_the_same_clips_for_any_number_of_processes(run_config, monkeypatch):
+  experiment = experiment_with(run_config, (0, 1))
 
   def clips_of(index, count):
     share = lambda size, mesh: range(index * size // count, (index + 1) * size // count)
-    monkeypatch.setattr(generation.meshes, "local_batch_indices", share)
+    monkeypatch.setattr(generation, "local_batch_indices", share)
     return generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
 
   whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]
@@ -253,7 +251,7 @@ def test_standing_statistics_are_of_the_same_clips_for_any_number_of_processes(r
 
 
 @pytest.mark.parametrize(("conditioning_indices", "read"), [((0, 1), 2), ((0, 4), 5), ((), 1)])
-def test_standing_statistics_read_as_far_as_the_last_given_frame(conditioning_indices, read, run_config, monkeypatch):
+def test_standing_statistics_stop_at_the_last_conditioning_frame(conditioning_indices, read, run_config, monkeypatch):
   lengths, original = [], pipeline.train_batches
 
   def train_batches(data, **options):
@@ -261,7 +259,7 @@ def test_standing_statistics_read_as_far_as_the_last_given_frame(conditioning_in
     return original(data, **options)
 
   monkeypatch.setattr(pipeline, "train_batches", train_batches)
-  experiment = experiment_that_is_given(run_config, conditioning_indices)
+  experiment = experiment_with(run_config, conditioning_indices)
   (batch,) = generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
   assert lengths == [read]
   assert batch["conditioning"].shape == (1, 8, len(conditioning_indices), 16, 16, 3)
@@ -275,22 +273,22 @@ def test_standing_statistics_read_as_far_as_the_last_given_frame(conditioning_in
     ((0,), {"black", "noise", "copy_last", "cross_fade"}),
   ],
 )
-def test_baselines_that_make_sense_are_scored_on_generated_frames(conditioning_indices, names):
-  # Every pixel of frame t is t + 1: black is (t + 1)^2 away in a generated frame and not at all in a given one.
+def test_suitable_baselines_are_scored_on_generated_frames(conditioning_indices, names):
+  # Every pixel of frame t is t + 1: black has the squared error (t + 1)^2 in generated frames.
   truth = np.broadcast_to(np.arange(1, 6, dtype=np.uint8).reshape(1, 5, 1, 1, 1), (2, 5, 16, 16, 3))
   guesses = scoring.baseline_predictions(truth, conditioning_indices, key=jax.random.key(0))
   scores = scoring.score_baselines(guesses, truth, conditioning_indices, tracking=True)
   assert scores.keys() == names
   generated = np.array([t for t in range(5) if t not in conditioning_indices])
   expected = np.broadcast_to(decibels((generated + 1.0) ** 2), (2, len(generated)))
-  np.testing.assert_allclose(scores["black"].mean["psnr"], expected, rtol=1e-5)
+  np.testing.assert_allclose(scores["black"]["psnr"], expected, rtol=1e-5)
   for clips in guesses.values():
     np.testing.assert_array_equal(clips[:, list(conditioning_indices)], truth[:, list(conditioning_indices)])
   other = scoring.baseline_predictions(truth, conditioning_indices, key=jax.random.key(1))
   assert not np.array_equal(guesses["noise"], other["noise"])
 
 
-def test_of_clips_from_noise_only_whether_they_show_an_object_is_told():
+def test_clips_from_noise_are_scored_by_presence_only():
   clips = np.random.default_rng(0).integers(256, size=(2, 2, 5, 16, 16, 3), dtype=np.uint8)
   clips[0] = 0
   clips[0, 0, 1:3, 4:8, 4:8] = 200  # one clip shows an object in two of its five frames, the other in none
@@ -299,7 +297,7 @@ def test_of_clips_from_noise_only_whether_they_show_an_object_is_told():
   np.testing.assert_allclose(scoring.score(*clips, (), tracking=True)["presence"], [0.4, 0.0])
   for tracking in (False, True):
     names = set(scoring.metric_names((0,), tracking=tracking))
-    assert names == set(scoring.score(*clips, (0,), tracking=tracking)) <= set(scoring.DIRECTIONS)
+    assert names == set(scoring.score(*clips, (0,), tracking=tracking)) <= set(METRICS)
     assert ("presence" in names) == tracking
     inferred = scoring.score(*clips, (0,), tracking=tracking, infers=True)
     assert set(inferred) == names | {"anchor_psnr"} == set(scoring.metric_names((0,), tracking=tracking, infers=True))
@@ -307,7 +305,7 @@ def test_of_clips_from_noise_only_whether_they_show_an_object_is_told():
   assert run_scores.curve_text([]) == ""
 
 
-def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):
+def test_clips_without_conditioning_frames_can_be_placed_on_devices(run_config):
   experiment = build_experiment(run_config)
   batch = generation.conditioning_batch(
     {"video": np.zeros((8, 5, 16, 16, 3), np.uint8), "label": np.zeros(8, np.int32)}, ()
@@ -316,12 +314,21 @@ def test_whole_clips_without_any_given_frame_go_through_the_devices(run_config):
   assert placed["conditioning"].shape == (8, 0, 16, 16, 3)
 
 
-def test_means_without_any_score_are_nan_without_a_warning():
-  assert math.isnan(scoring.mean_of_known(np.array([math.nan, math.nan])))
-  assert scoring.mean_of_known(np.array([1.0, math.nan, 3.0])) == 2.0
+def test_mean_without_nan_does_not_warn():
+  assert math.isnan(scoring.mean_without_nan(np.array([math.nan, math.nan])))
+  assert scoring.mean_without_nan(np.array([1.0, math.nan, 3.0])) == 2.0
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_path, caplog):
+def test_frames_smaller_than_the_window_of_ssim_are_one_line(run_folder, vidgen, monkeypatch):
+  video = np.zeros((1, 3, 10, 32, 3), np.uint8)
+  with pytest.raises(UserError, match="SSIM needs frames of at least 11x11 pixels, got 10x32"):
+    scoring.score(video, video, (0,), tracking=False)
+  large = METRICS | {"ssim": dataclasses.replace(METRICS["ssim"], min_side=17)}
+  monkeypatch.setattr(scoring, "METRICS", large)
+  assert "SSIM needs frames of at least 17x17 pixels, got 16x16" in vidgen("evaluate", f"--workdir={run_folder}")
+
+
+def test_damaged_checkpoint_is_skipped_for_the_previous_one(run_folder, tmp_path, caplog):
   copy = tmp_path / "run"
   shutil.copytree(run_folder, copy)
   chunks = [path for path in (copy / "checkpoints" / "step_4" / "state").rglob("d/*") if path.is_file()]
@@ -331,7 +338,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_
   with caplog.at_level(logging.WARNING):
     trained = workdir.load_trained(str(copy))
   assert trained.step == 2
-  assert "checkpoint of step 4 cannot be read and is passed over: " in caplog.text
+  assert "checkpoint of step 4 cannot be read and is skipped: " in caplog.text
   kernel = np.asarray(trained.nets["generator"].params["output"]["kernel"])
   expected = workdir.load_trained(str(run_folder), step=2).nets["generator"].params["output"]["kernel"]
   np.testing.assert_array_equal(kernel, expected)
@@ -342,7 +349,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_
 @pytest.mark.parametrize(
   ("words", "message"),
   [
-    ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
+    ("--workdir={run}/nothing", "has no config.json: no run was started there"),
     ("--workdir={run} --networks={run}/nothing.safetensors", "nothing.safetensors"),
     ("--workdir={run} --networks={weights} --num_clips=1", "--num_clips=1 is too few for the scores of --networks"),
     ("--workdir={run} --networks={weights} --splits=5 --num_clips=4", "give 5 or more"),
@@ -356,7 +363,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run_folder, tmp_
     ),
   ],
 )
-def test_mistakes_are_one_line(words, message, run_folder, repository, vidgen, classifier_file):
+def test_user_errors_are_one_line(words, message, run_folder, repository, vidgen, classifier_file):
   experiment = repository / "experiments" / "trivd_shape_motion.py"
   assert message in vidgen(
     "evaluate", *words.format(run=run_folder, experiment=experiment, weights=classifier_file).split()

@@ -1,4 +1,4 @@
-"""`vidgen evaluate` of a model that takes frames at any times."""
+"""`vidgen evaluate` of a model with any conditioning frames."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from vidgen_jax import cli
 from vidgen_jax.runs import generation, workdir
-from vidgen_jax.runs.sampling.anchors import with_given_frames
+from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
 pytest_plugins = ("tests.trained_runs",)
@@ -27,7 +27,7 @@ def predicted(anchors_folder):
   return _rows(anchors_folder)
 
 
-def test_a_task_chooses_the_frames_and_is_told_with_the_scores(predicted):
+def test_task_sets_the_conditioning_frames_of_the_scores(predicted):
   assert {row["conditioning_indices"] for row in predicted.values()} == {"0"}
   frames = {metric for _, metric, _ in predicted if metric.startswith("psnr_frame")}
   assert frames == {f"psnr_frame_{i}" for i in (1, 2, 3, 4)}
@@ -35,8 +35,8 @@ def test_a_task_chooses_the_frames_and_is_told_with_the_scores(predicted):
   assert best >= predicted["model", "psnr", "frame_mean, mean of 2 samples"]["value"]
 
 
-def test_anchors_and_naive_interpolation_are_scored_as_made(predicted, anchors_folder):
-  config = with_given_frames(workdir.load_config(str(anchors_folder)), (0,))
+def test_reconstructions_and_naive_interpolation_are_scored(predicted, anchors_folder):
+  config = with_conditioning_indices(workdir.load_config(str(anchors_folder)), (0,))
   trained = workdir.load_trained(str(anchors_folder), config=config)
   experiment, options = trained.experiment, trained.experiment.options()
   key, passes = generation.standing_statistics_key(experiment), config.evaluation.standing_batches
@@ -51,7 +51,7 @@ def test_anchors_and_naive_interpolation_are_scored_as_made(predicted, anchors_f
   assert known == pytest.approx(values[:, 0].mean(), rel=1e-3)
   ((_, _, protocol),) = [key for key in predicted if key[:2] == ("model", "anchor_psnr")]
   assert protocol == "conditioning frames as the model makes them, mean of 2 samples"
-  # Nothing else makes something of its own of the conditioning frames.
+  # No other subject reconstructs the conditioning frames.
   assert {subject for subject, metric, _ in predicted if metric == "anchor_psnr"} == {"model", "naive_interpolation"}
 
 
@@ -59,16 +59,16 @@ def test_anchors_and_naive_interpolation_are_scored_as_made(predicted, anchors_f
   ("flags", "message"),
   [
     (["--task=predict", "--conditioning_indices=0"], "--task and --conditioning_indices exclude each other"),
-    (["--conditioning_indices=0,1,2,3,4"], "all frames are given"),
-    (["--conditioning_indices=0,five"], "'five' is no number"),
-    (["--conditioning_indices=7"], "frame 7 is not in clips of 5 frames"),
+    (["--conditioning_indices=0,1,2,3,4"], "all frames are conditioning frames"),
+    (["--conditioning_indices=0,five"], "'five' is not an integer"),
+    (["--conditioning_indices=7"], "frame 7 is out of range: a clip has 5 frames"),
   ],
 )
-def test_frames_that_cannot_be_given_are_named(flags, message, anchors_folder, capsys):
+def test_impossible_conditioning_frames_are_one_line(flags, message, anchors_folder, capsys):
   assert cli.dispatch(["evaluate", f"--workdir={anchors_folder}", *flags]) == 2
   assert message in capsys.readouterr().err
 
 
-def test_models_that_are_always_given_the_same_frames_refuse_a_task(run_folder, capsys):
+def test_task_needs_a_model_with_any_conditioning_frames(run_folder, capsys):
   assert cli.dispatch(["evaluate", f"--workdir={run_folder}", "--task=predict"]) == 2
-  assert "are always given the same frames" in capsys.readouterr().err
+  assert "only sr_cgan accepts any frames" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Scoring a run that is being trained: each checkpoint once, the best kept, whatever training deletes meanwhile."""
+"""`vidgen evaluate --follow`: each checkpoint is scored once and the best is kept, whatever training deletes."""
 
 import dataclasses
 import json
@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from vidgen_jax import cli
-from vidgen_jax.runs import workdir
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs import follow as following
+from vidgen_jax.runs import workdir
 from vidgen_jax.runs.follow import FollowOptions, best_step, follow
 from vidgen_jax.scores.report import Score
 
@@ -44,7 +44,7 @@ def run(tmp_path, monkeypatch):
   return SimpleNamespace(folder=tmp_path, save=save)
 
 
-def test_every_checkpoint_is_scored_once_while_they_appear_and_the_best_is_kept(run):
+def test_each_new_checkpoint_is_scored_once_and_the_best_is_kept(run):
   values, seen = {1: 3.0, 2: 5.0, 3: 4.0, 4: 1.0}, []
 
   def score(folder, step):
@@ -82,7 +82,7 @@ def test_lower_is_better_for_distances_and_ties_keep_the_first(run):
   options = FollowOptions(last_step=3, metric="fvd", poll=0.01)
   follow(str(run.folder), lambda _, step: [score_of(values[step], metric="fvd")], scored=[], options=options)
   assert best_step(run.folder) == 2
-  # A second follower knows what is kept, and what was scored.
+  # A second follower reads what was kept and scored.
   run.save(4)
   options = FollowOptions(last_step=4, metric="fvd", poll=0.01)
   assert follow(str(run.folder), lambda _, step: [score_of(8.0, metric="fvd")], scored=[1, 2, 3], options=options) == [
@@ -91,21 +91,20 @@ def test_lower_is_better_for_distances_and_ties_keep_the_first(run):
   assert best_step(run.folder) == 2
 
 
-def test_checkpoints_before_a_last_one_that_was_scored_are_scored_too(run):
+def test_earlier_checkpoints_are_scored_although_the_last_one_was(run):
   for step in (1, 2, 3):
     run.save(step)
   options = FollowOptions(last_step=3, poll=0.01)
   assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2]
 
 
-def test_a_checkpoint_that_was_scored_without_being_compared_competes_for_the_best(run):
-  """Scored by hand before: it may be the best."""
+def test_checkpoint_scored_without_follow_competes_for_the_best(run):
   for step in (1, 2, 3):
     run.save(step)
   options = FollowOptions(last_step=3, metric="psnr", poll=0.01)
   assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2, 3]
   assert best_step(run.folder) == 3
-  # All of them were compared now; on other terms none was.
+  # All of them have been compared on these terms, none on other terms.
   again = {"scored": [1, 2, 3], "options": options}
   assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 1}) == []
   assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 9}) == [1, 2, 3]
@@ -121,7 +120,7 @@ def test_scores_on_other_terms_do_not_compete(run):
   assert best_step(run.folder) == 2
 
 
-def test_a_best_that_was_put_aside_when_the_process_was_killed_comes_back(run):
+def test_best_moved_by_a_killed_process_is_restored(run):
   run.save(1)
   options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
   follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[], options=options)
@@ -132,7 +131,7 @@ def test_a_best_that_was_put_aside_when_the_process_was_killed_comes_back(run):
   assert best_step(run.folder) == 1
 
 
-def test_a_damaged_record_of_the_best_is_chosen_anew(run, caplog):
+def test_damaged_record_of_the_best_is_replaced(run, caplog):
   run.save(1)
   (run.folder / "best").mkdir()
   (run.folder / "best" / "best.json").write_text('{"value": 99')
@@ -142,7 +141,7 @@ def test_a_damaged_record_of_the_best_is_chosen_anew(run, caplog):
   assert "best.json is damaged" in caplog.text
 
 
-def test_half_a_checkpoint_is_none(run, monkeypatch):
+def test_partly_deleted_checkpoint_is_skipped(run, monkeypatch):
   # Training deletes files one by one: one is gone while the folder is still there.
   run.save(1)
   run.save(2)
@@ -158,7 +157,7 @@ def test_half_a_checkpoint_is_none(run, monkeypatch):
   assert follow(str(run.folder), lambda _, step: [], scored=[], options=FollowOptions(last_step=2, poll=0.01)) == [2]
 
 
-def test_a_score_that_is_not_a_number_is_never_the_best(run):
+def test_nan_is_never_the_best(run):
   run.save(1)
   run.save(2)
   values = {1: 2.0, 2: float("nan")}
@@ -167,7 +166,7 @@ def test_a_score_that_is_not_a_number_is_never_the_best(run):
   assert best_step(run.folder) == 1
 
 
-def test_a_checkpoint_that_vanishes_before_it_is_read_is_passed_over(run, monkeypatch, caplog):
+def test_checkpoint_deleted_before_it_is_read_is_skipped(run, monkeypatch, caplog):
   run.save(1)
   run.save(2)
   link = following._link
@@ -184,7 +183,7 @@ def test_a_checkpoint_that_vanishes_before_it_is_read_is_passed_over(run, monkey
   assert "the checkpoint of step 1 was deleted before it could be scored" in caplog.text
 
 
-def test_errors_of_scoring_are_not_swallowed_and_leave_nothing_behind(run):
+def test_errors_of_scoring_propagate_and_leave_no_files(run):
   run.save(1)
 
   def fail(folder, step):
@@ -195,7 +194,7 @@ def test_errors_of_scoring_are_not_swallowed_and_leave_nothing_behind(run):
   assert not list(run.folder.glob(".following*"))
 
 
-def test_patience_ends(run):
+def test_following_ends_after_the_patience(run):
   run.save(1)
   options = FollowOptions(last_step=9, poll=0.01, patience=0.05)
   assert follow(str(run.folder), lambda _, step: [], scored=[], options=options) == [1]
@@ -213,8 +212,8 @@ def test_links_fall_back_to_copies(run, monkeypatch):
   assert (run.folder / "best" / "checkpoints" / "step_1" / "state" / "weights").read_text() == "1"
 
 
-def test_mistakes_are_user_errors(run):
-  with pytest.raises(UserError, match="--best_metric=beauty must be one of psnr"):
+def test_wrong_options_are_user_errors(run):
+  with pytest.raises(UserError, match=r"--best_metric=beauty must be one of .*psnr"):
     FollowOptions(last_step=1, metric="beauty")
   with pytest.raises(UserError, match="--poll=0"):
     FollowOptions(last_step=1, poll=0)
@@ -227,7 +226,7 @@ def test_mistakes_are_user_errors(run):
     )
 
 
-def test_a_real_run_is_followed_and_its_best_is_a_run_of_its_own(run_folder, tmp_path, capsys):
+def test_best_checkpoint_of_a_real_run_is_a_workdir(run_folder, tmp_path, capsys):
   copy = tmp_path / "run"
   shutil.copytree(run_folder, copy)
   (copy / "scores.jsonl").unlink(missing_ok=True)
@@ -240,22 +239,22 @@ def test_a_real_run_is_followed_and_its_best_is_a_run_of_its_own(run_folder, tmp
   assert workdir.load_trained(str(copy / "best")).step == best == best_step(copy)
   capsys.readouterr()
   with (copy / "scores.jsonl").open("a") as file:
-    file.write('{"cut off')  # when a process was killed
+    file.write('{"cut off')  # by a killed process
   assert cli.dispatch(["evaluate", *words]) == 0  # nothing is left to score
   assert capsys.readouterr().out == ""
-  assert cli.dispatch(["evaluate", *words, "--seed=7"]) == 0  # other terms: all of it
+  assert cli.dispatch(["evaluate", *words, "--seed=7"]) == 0  # other terms: all are scored
   assert capsys.readouterr().out.count("subject") == 2
 
 
 @pytest.mark.parametrize(
   ("words", "message"),
   [
-    ("--follow --step=2", "--step is of one checkpoint"),
-    ("--best_metric=psnr", "--best_metric belongs to --follow"),
+    ("--follow --step=2", "--step selects one checkpoint"),
+    ("--best_metric=psnr", "--best_metric needs --follow"),
     ("--follow --best_metric=fvd --num_clips=4 --samples=1", "--best_metric=fvd is not among the scores"),
   ],
 )
-def test_mistakes_are_one_line(words, message, run_folder, tmp_path, vidgen):
+def test_user_errors_are_one_line(words, message, run_folder, tmp_path, vidgen):
   shutil.copytree(run_folder, tmp_path / "run")
   (tmp_path / "run" / "scores.jsonl").unlink(missing_ok=True)
   assert message in vidgen("evaluate", f"--workdir={tmp_path / 'run'}", *words.split())

@@ -175,7 +175,7 @@ def _variants(conditioning_indices: Sequence[int]) -> dict[str, Variant]:
 
   def noise(video: np.ndarray) -> np.ndarray:
     # Each clip is its own seed, so that the number of processes and the batch size change nothing.
-    generators = [np.random.default_rng(zlib.crc32(np.ascontiguousarray(clip))) for clip in video]
+    generators = [np.random.default_rng(zlib.crc32(clip.tobytes())) for clip in video]
     return np.stack([generator.integers(256, size=video.shape[1:], dtype=np.uint8) for generator in generators])
 
   variants: dict[str, Variant] = {"real": lambda video: video}

@@ -58,9 +58,10 @@ def _write_features(clips: ClipSet, extractor: FeatureExtractor, path: Path) -> 
     "clips": clips.name,
   }
   arrays = {"features": features.features, "logits": features.logits, "names": np.array(clips.clip_names)}
+  arrays["protocol"] = np.array(json.dumps(protocol))
   if clips.labels is not None:
     arrays |= {"label": clips.labels, "class_names": np.array(clips.class_names)}
   if jax.process_index() == 0:
     with atomic_write(path) as temporary:
-      np.savez_compressed(temporary, **arrays, protocol=np.array(json.dumps(protocol)))
+      np.savez_compressed(temporary, **arrays)  # ty: ignore[invalid-argument-type]  (no array is called allow_pickle)
     logging.info("wrote features of %d clips to %s", len(clips), path)

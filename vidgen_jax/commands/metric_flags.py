@@ -49,11 +49,12 @@ def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
     window=flag_values.window,
     resolution=flag_values.resolution,
     max_clips=flag_values.max_clips,
-    value_range=flag_values[f"{name}_range"].value,
+    value_range=getattr(flag_values, f"{name}_range"),
   )
-  if not flag_values[name].value:
+  source = getattr(flag_values, name)
+  if not source:
     raise UserError(f"--{name} is required")
-  clips = open_clips(flag_values[name].value, options, what=f"--{name}", data_dir=flag_values.data_dir)
+  clips = open_clips(source, options, what=f"--{name}", data_dir=flag_values.data_dir)
   for file, reason in clips.skipped[:MAX_LISTED]:
     logging.warning("--%s: %s is left out: %s", name, file, reason)
   if len(clips.skipped) > MAX_LISTED:
@@ -120,4 +121,4 @@ def set_options(flag_values: flags.FlagValues) -> SetOptions:
   Raises:
     UserError: if a value is out of range.
   """
-  return SetOptions(**{name: flag_values[name].value for name in ("bootstrap", "extrapolate", "splits", "seed")})
+  return SetOptions(**{name: getattr(flag_values, name) for name in ("bootstrap", "extrapolate", "splits", "seed")})

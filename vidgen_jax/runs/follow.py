@@ -4,19 +4,21 @@ import contextlib
 import json
 import math
 import os
+import pathlib
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import jax
 from absl import logging
+from etils import epath
 
 from vidgen_jax import buckets
-from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
+from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 from vidgen_jax.parallel.agreement import broadcast_from_process_0
@@ -68,7 +70,7 @@ def follow(
   options: FollowOptions,
   terms: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[int]:
-  """Scores all checkpoints, existing and new ones, in the order of their steps.
+  """Scores all checkpoints, existing and new ones, in the order of their steps; returns the steps that it scored.
 
   Args:
     workdir: folder of the run.
@@ -77,9 +79,6 @@ def follow(
       compared with it are scored again.
     options: when to end, what to keep.
     terms: fields of the scores that are known in advance.
-
-  Returns:
-    The steps that this call scored.
 
   Raises:
     UserError: if `options.metric` is not among the scores.
@@ -143,13 +142,12 @@ def _steps(workdir: str) -> list[int]:
 
 
 @contextlib.contextmanager
-def _snapshot(workdir: AnyPath, step: int) -> Iterator[AnyPath | None]:
+def _snapshot(workdir: AnyPath, step: int) -> Generator[AnyPath | None]:
   """A private folder with the config and one checkpoint; None if training has deleted the checkpoint meanwhile."""
   lead = jax.process_index() == 0
   # Host and process id, because several processes may follow one run.
   folder = workdir / f".following_{broadcast_from_process_0(f'{socket.gethostname()}_{os.getpid()}')}"
-  take = _copy_checkpoint if is_bucket(workdir) else _link_checkpoint
-  found = broadcast_from_process_0(take(workdir, folder, step) if lead else None)
+  found = broadcast_from_process_0(_take_checkpoint(workdir, folder, step) if lead else None)
   if not found:
     logging.warning("the checkpoint of step %d was deleted before it could be scored", step)
   try:
@@ -160,32 +158,25 @@ def _snapshot(workdir: AnyPath, step: int) -> Iterator[AnyPath | None]:
 
 
 def _remove(folder: AnyPath) -> None:
-  if is_bucket(folder):
+  if isinstance(folder, epath.Path):
     buckets.delete_folder(folder)
   else:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _copy_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
-  """Copies a checkpoint in a bucket; False if it was not complete."""
+def _take_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
+  """Copies or links a checkpoint and the config; False if the checkpoint was not complete."""
   _remove(folder)
-  source = workdir / "checkpoints" / f"step_{step}"
-  target = folder / "checkpoints" / source.name
-  before = buckets.names(source)
-  complete = bool(before) and buckets.copy_folder(source, target)
-  complete = complete and before == buckets.names(source) == buckets.names(target)
-  return complete and buckets.copy_file(workdir / CONFIG_FILE, folder / CONFIG_FILE)
-
-
-def _link_checkpoint(workdir: AnyPath, folder: AnyPath, step: int) -> bool:
-  """Links the files of a checkpoint; False if it was not complete."""
-  _remove(folder)
-  source = workdir / "checkpoints" / f"step_{step}"
-  target = folder / "checkpoints" / source.name
+  source, target = (root / "checkpoints" / f"step_{step}" for root in (workdir, folder))
+  # Training deletes file by file, so part of a checkpoint may be taken without an error.
+  if isinstance(source, epath.Path) and isinstance(target, epath.Path):
+    before = buckets.names(source)
+    complete = bool(before) and buckets.copy_folder(source, target)
+    complete = complete and before == buckets.names(source) == buckets.names(target)
+    return complete and buckets.copy_file(epath.Path(workdir) / CONFIG_FILE, epath.Path(folder) / CONFIG_FILE)
   try:
     before = _files(source)
     shutil.copytree(source, target, copy_function=_link)
-    # Training deletes file by file, so part of a checkpoint may be linked without an error.
     complete = before == _files(source) == _files(target)
   except (FileNotFoundError, shutil.Error):
     complete = False
@@ -240,7 +231,7 @@ def _write_best(folder: AnyPath, best: Mapping[str, Any]) -> None:
 
 def _replace_best(workdir: AnyPath, folder: AnyPath) -> None:
   best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
-  if is_bucket(workdir):
+  if isinstance(folder, epath.Path) and isinstance(best, epath.Path):
     # A folder without BEST_FILE counts as missing, so this file is deleted first and copied last.
     buckets.delete_folder(best / BEST_FILE)
     buckets.delete_folder(best)
@@ -256,5 +247,5 @@ def _replace_best(workdir: AnyPath, folder: AnyPath) -> None:
 def _restore_best(workdir: AnyPath) -> None:
   """Restores the best checkpoint if a process was killed in `_replace_best`."""
   best, replaced = workdir / BEST_FOLDER, workdir / _REPLACED
-  if jax.process_index() == 0 and not is_bucket(workdir) and replaced.exists() and not best.exists():
+  if jax.process_index() == 0 and isinstance(workdir, pathlib.Path) and replaced.exists() and not best.exists():
     replaced.rename(best)

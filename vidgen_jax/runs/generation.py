@@ -1,7 +1,7 @@
 """Whole clips from the conditioning frames of evaluation clips, conditioning frames included."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -19,14 +19,9 @@ HOOK_STREAM = 1
 
 
 def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
-  """Evaluation clips on the host in batches of `evaluation.batch_size`, the last possibly shorter.
+  """The first `num_clips` evaluation clips (0: all) on the host, the same on every process.
 
-  Every process gets all clips, in the same order.
-
-  Args:
-    experiment: experiment with the data set and split.
-    num_frames: length of the clips.
-    num_clips: number of clips; 0 for all.
+  Yields batches of `evaluation.batch_size`, the last one possibly shorter.
   """
   data = dataclasses.replace(experiment.config.data, num_frames=num_frames)
   return pipeline.eval_batches(data, batch_size=experiment.config.evaluation.batch_size, num_clips=num_clips or None)
@@ -53,14 +48,11 @@ def sampling_options(
 
 
 def conditioning_batch(batch: Mapping[str, np.ndarray], conditioning_indices: Sequence[int]) -> dict[str, np.ndarray]:
-  """The input of a GAN from real clips.
+  """The input of a GAN from real clips: conditioning uint8 [..., G, H, W, C] and label int32 [...].
 
   Args:
     batch: video uint8 [..., T, H, W, C], label int32 [...].
     conditioning_indices: G indices in 0..T - 1.
-
-  Returns:
-    conditioning uint8 [..., G, H, W, C], label int32 [...].
   """
   return {"conditioning": take_frames(batch["video"], conditioning_indices), "label": batch["label"]}
 
@@ -101,6 +93,7 @@ def predict(
   *,
   options: SampleOptions,
   batch_norm: str = "standing",
+  reconstruct: bool = False,
 ) -> np.ndarray:
   """Whole clips on the host, uint8 [B, num_frames, H, W, C].
 
@@ -113,62 +106,30 @@ def predict(
     key: key of the latents.
     options: length and truncation.
     batch_norm: 'standing' normalises by the statistics in `nets`, 'batch' by those of the padded batch.
+    reconstruct: whether the model's reconstructions replace the conditioning frames, see `InfersClips.infer`; `batch`
+      may then have `times` int32 [B, G].
   """
-  return _draw(experiment, experiment.sample, nets, batch, key, options=options, batch_norm=batch_norm)
-
-
-def infer(
-  experiment: Experiment,
-  nets: Nets,
-  batch: Mapping[str, np.ndarray],
-  key: jax.Array,
-  *,
-  options: SampleOptions,
-  batch_norm: str = "standing",
-) -> np.ndarray:
-  """Clips as from `predict`, with the model's reconstructions of the conditioning frames; arguments as there.
-
-  The GAN must be an `InfersClips`, and `batch` may have `times` int32 [B, G]; see `InfersClips.infer`.
-  """
-  return _draw(experiment, experiment.infer, nets, batch, key, options=options, batch_norm=batch_norm)
-
-
-def interpolate(
-  experiment: Experiment, nets: Nets, batch: Mapping[str, np.ndarray], *, options: SampleOptions
-) -> np.ndarray:
-  """Clips of the naive baseline of `infer`: decoded straight lines between the latents of the conditioning frames."""
-  clips = experiment.interpolate(nets, place_batch(experiment, batch), options=options)
-  return np.asarray(clips)[: len(batch["label"])]
-
-
-def infers_clips(experiment: Experiment, conditioning_indices: Sequence[int]) -> bool:
-  """Whether the model reconstructs its conditioning frames, so that `infer` applies."""
-  return isinstance(experiment.algorithm, InfersClips) and len(conditioning_indices) > 0
-
-
-def _draw(
-  experiment: Experiment,
-  draw: Callable[..., jax.Array],
-  nets: Nets,
-  batch: Mapping[str, np.ndarray],
-  key: jax.Array,
-  *,
-  options: SampleOptions,
-  batch_norm: str,
-) -> np.ndarray:
-  placed = place_batch(experiment, batch)
+  placed, draw = place_batch(experiment, batch), experiment.infer if reconstruct else experiment.sample
   if batch_norm == "batch":
     nets = experiment.with_batch_statistics(nets, placed, key, options=options)
   return np.asarray(draw(nets, placed, key, options=options))[: len(batch["label"])]
 
 
-def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batch:
-  """A batch of evaluation clips on the devices, padded to `evaluation.batch_size` with repeated clips.
+def interpolate(
+  experiment: Experiment, nets: Nets, batch: Mapping[str, np.ndarray], *, options: SampleOptions
+) -> np.ndarray:
+  """Clips of the naive baseline: decoded straight lines between the latents of the conditioning frames."""
+  clips = experiment.interpolate(nets, place_batch(experiment, batch), options=options)
+  return np.asarray(clips)[: len(batch["label"])]
 
-  Args:
-    experiment: experiment with the batch size.
-    batch: host arrays with leading axis B >= 1, the same on every process.
-  """
+
+def infers_clips(experiment: Experiment, conditioning_indices: Sequence[int]) -> bool:
+  """Whether the model reconstructs its conditioning frames."""
+  return isinstance(experiment.algorithm, InfersClips) and len(conditioning_indices) > 0
+
+
+def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batch:
+  """A batch on the devices, padded to `evaluation.batch_size` by repetition; host arrays [B, ...] on every process."""
   size = experiment.config.evaluation.batch_size
   taken = np.array(local_batch_indices(size, experiment.mesh)) % len(batch["label"])
   return experiment.put_batch(

@@ -72,9 +72,9 @@ def score_run(
     batch_norm=batch_norm,
     observer=collector,
   )
-  common = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips, "step": trained.step}
-  common |= {"weights": trained.weights, "batch_norm": batch_norm, "truncation": options.truncation, "seed": seed}
-  common |= {"conditioning_indices": frames_text(indices)}
+  common: dict[str, Any] = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips}
+  common |= {"step": trained.step, "weights": trained.weights, "batch_norm": batch_norm, "seed": seed}
+  common |= {"truncation": options.truncation, "conditioning_indices": frames_text(indices)}
   shape = {"clip": "x".join(map(str, first["video"].shape[1:]))}
   sets = collector.scores(model_fields=common, plain_fields=_plain(common))
   return [*clip_scores(evaluation, common | shape), *sets], list(frame_scores(evaluation, common | shape))
@@ -83,9 +83,7 @@ def score_run(
 def clip_scores(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[Score]:
   """One score per subject and metric: the mean over clips, and for the model also the mean over the best samples.
 
-  Args:
-    evaluation: scores of the model and the baselines.
-    common: fields of `Score` that hold for the model; the baselines get those that apply to them.
+  `common` has the fields of `Score` for the model; the baselines get those that apply to them.
   """
   for subject, fields, aggregate, values in _aggregates(evaluation, common):
     for metric in (METRICS[name] for name in METRICS if name in values):
@@ -143,7 +141,7 @@ def curve_text(scores: Sequence[Score]) -> str:
 def _aggregates(
   evaluation: Evaluation, common: Mapping[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any], str, scoring.Scores]]:
-  """(subject, fields of its scores, how samples were combined, values by metric)."""
+  """Yields (subject, fields of its scores, how samples were combined, values by metric)."""
   count = evaluation.model.num_samples
   fields = {**common, "samples": count}
   yield "model", fields, f"mean of {count} samples" if count > 1 else "", evaluation.model.mean

@@ -30,13 +30,9 @@ Scores = dict[str, np.ndarray]
 
 
 def metric_names(conditioning_indices: Sequence[int], *, tracking: bool, infers: bool = False) -> tuple[str, ...]:
-  """Names of the metrics that `score` computes.
+  """Names of the metrics that `score` computes; arguments as there.
 
-  Args:
-    conditioning_indices: indices of the conditioning frames. Clips from noise alone have no true clip to compare with:
-      only the presence of an object is scored. Metrics of sets are left to the `ClipObserver`.
-    tracking: whether the data set has one object per clip to track.
-    infers: see `score`.
+  Without conditioning frames there is no true clip to compare with, so only the presence of an object is scored.
   """
   if not len(conditioning_indices):
     return ("presence",) if tracking else ()
@@ -45,21 +41,13 @@ def metric_names(conditioning_indices: Sequence[int], *, tracking: bool, infers:
 
 
 def check_frame_size(names: Iterable[str], frame_size: tuple[int, int]) -> None:
-  """Checks that frames are large enough for some metrics.
-
-  Args:
-    names: names in `METRICS`.
-    frame_size: (H, W) in pixels.
-
-  Raises:
-    UserError: if they are too small.
-  """
-  for side, name in ((METRICS[name].min_side, name) for name in names):
+  """Raises UserError if frames of (H, W) pixels are too small for one of the metrics."""
+  for name in names:
+    side = METRICS[name].min_side
     if min(frame_size) < side:
-      height, width = frame_size
       raise UserError(
-        f"{name.upper()} needs frames of at least {side}x{side} pixels, got {height}x{width}; "
-        "train and evaluate at a larger data.resolution"
+        f"{name.upper()} needs frames of at least {side}x{side} pixels, got {frame_size[0]}x{frame_size[1]}; "
+        "use a larger data.resolution"
       )
 
 
@@ -67,13 +55,7 @@ class ClipObserver(Protocol):
   """Receives all clips that are scored, for scores of whole sets."""
 
   def add(self, subject: str, sample: int, video: np.ndarray) -> None:
-    """Adds whole clips, conditioning frames included.
-
-    Args:
-      subject: 'real', 'model' or a baseline's name.
-      sample: number of the sample of the same clips.
-      video: uint8[B, T, H, W, C].
-    """
+    """Adds whole clips uint8[B, T, H, W, C] of 'real', 'model' or a baseline; samples of equal clips are numbered."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +78,7 @@ class Evaluation:
 def draw_images(
   folder: AnyPath, step: int, *, prediction: np.ndarray, truth: np.ndarray, conditioning_indices: Sequence[int]
 ) -> PredictionImages:
-  """Writes the contact sheet and the GIF of the first `NUM_IMAGE_CLIPS` clips, with the simplest guess next to them.
-
-  Args:
-    folder: see `save_prediction_images`.
-    step: number of completed train steps.
-    prediction: uint8 [B, T, H, W, C], whole clips.
-    truth: same shape.
-    conditioning_indices: indices of the conditioning frames.
-
-  Raises:
-    UserError: if a file cannot be written.
-  """
+  """`save_prediction_images` of the first `NUM_IMAGE_CLIPS` clips, with the simplest guess next to them."""
   prediction, truth = prediction[:NUM_IMAGE_CLIPS], truth[:NUM_IMAGE_CLIPS]
   guess = baselines.simplest_guess(truth, conditioning_indices)
   return save_prediction_images(
@@ -146,48 +117,60 @@ def evaluate(
   tracking = experiment.config.evaluation.object_tracking
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   infers = generation.infers_clips(experiment, indices)
-  directions = {
-    name: bool(METRICS[name].higher_is_better) for name in metric_names(indices, tracking=tracking, infers=infers)
-  }
-  draw = generation.infer if infers else generation.predict
+  names = metric_names(indices, tracking=tracking, infers=infers)
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
   count = 0
   batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
   for i, batch in enumerate(batches):
     truth, inputs = batch["video"], generation.conditioning_batch(batch, indices)
-    observed = {"real": truth}
+    guesses: dict[str, np.ndarray] = {}
     if with_baselines:
-      guesses = baseline_predictions(truth, indices, key=jax.random.fold_in(key, i))
-      scored = score_baselines(guesses, truth, indices, tracking=tracking)
-      if infers:
-        lines = generation.interpolate(experiment, nets, inputs, options=options)
-        guesses["naive_interpolation"] = put_frames(lines, inputs["conditioning"], indices)
-        scored["naive_interpolation"] = score(lines, truth, indices, tracking=tracking, infers=True)
-      observed |= guesses
+      guesses, scored = _baselines(experiment, nets, inputs, truth, jax.random.fold_in(key, i), options=options)
       for name, scores in scored.items():
         others[name].append(scores)
     if observer is not None:
-      for name, clips in observed.items():
+      for name, clips in {"real": truth, **guesses}.items():
         observer.add(name, 0, clips)
-    kept = BestOfSamples(directions)
+    kept = BestOfSamples({name: bool(METRICS[name].higher_is_better) for name in names})
     for j in range(samples):
-      clips = draw(experiment, nets, inputs, generation.sample_key(key, i, j), options=options, batch_norm=batch_norm)
+      latent_key = generation.sample_key(key, i, j)
+      clips = generation.predict(
+        experiment, nets, inputs, latent_key, options=options, batch_norm=batch_norm, reconstruct=infers
+      )
       kept.add(score(clips, truth, indices, tracking=tracking, infers=infers))
       if observer is not None:
         observer.add("model", j, put_frames(clips, inputs["conditioning"], indices))
     model.append(kept.result())
     count += len(truth)
+  best, mean = (_concatenate([getattr(part, field) for part in model]) for field in ("best", "mean"))
   return Evaluation(
-    model=BestOf(
-      best=_concatenate([part.best for part in model]),
-      mean=_concatenate([part.mean for part in model]),
-      num_samples=samples,
-    ),
+    model=BestOf(best=best, mean=mean, num_samples=samples),
     baselines={name: _concatenate(parts) for name, parts in others.items()},
     num_clips=count,
     frames=generated_indices(indices, options.num_frames),
   )
+
+
+def _baselines(
+  experiment: Experiment,
+  nets: Nets,
+  inputs: Mapping[str, np.ndarray],
+  truth: np.ndarray,
+  key: jax.Array,
+  *,
+  options: SampleOptions,
+) -> tuple[dict[str, np.ndarray], dict[str, Scores]]:
+  """Clips and scores of the baselines of one batch, with the naive interpolation of models that reconstruct."""
+  tracking = experiment.config.evaluation.object_tracking
+  indices = experiment.algorithm.conditioning_indices(options.num_frames)
+  guesses = baseline_predictions(truth, indices, key=key)
+  scored = score_baselines(guesses, truth, indices, tracking=tracking)
+  if generation.infers_clips(experiment, indices):
+    lines = generation.interpolate(experiment, nets, inputs, options=options)
+    guesses["naive_interpolation"] = put_frames(lines, inputs["conditioning"], indices)
+    scored["naive_interpolation"] = score(lines, truth, indices, tracking=tracking, infers=True)
+  return guesses, scored
 
 
 def score(
@@ -231,13 +214,7 @@ def score(
 def baseline_predictions(
   truth: np.ndarray, conditioning_indices: Sequence[int], *, key: jax.Array
 ) -> dict[str, np.ndarray]:
-  """Whole clips of the trivial baselines, by name; see `vidgen_jax.scores.metrics.baselines`.
-
-  Args:
-    truth: uint8[B, T, H, W, C], real clips.
-    conditioning_indices: indices of the conditioning frames; without any, nothing can be copied or blended.
-    key: key of the noise.
-  """
+  """Whole clips of the baselines by name, from real clips uint8[B, T, H, W, C] and the key of the noise."""
   seed = np.asarray(jax.random.key_data(key)).ravel()
   guesses = {
     "black": baselines.black(truth, conditioning_indices),
@@ -252,13 +229,9 @@ def baseline_predictions(
 def score_baselines(
   guesses: Mapping[str, np.ndarray], truth: np.ndarray, conditioning_indices: Sequence[int], *, tracking: bool
 ) -> dict[str, Scores]:
-  """Scores of the baselines, with tracking also of straight-line motion; of real clips if nothing conditions.
+  """Scores of the clips of `baseline_predictions` and, with tracking, of straight-line motion; arguments as in `score`.
 
-  Args:
-    guesses: clips of `baseline_predictions`.
-    truth: uint8[B, T, H, W, C], real clips.
-    conditioning_indices: indices of the conditioning frames.
-    tracking: whether to track an object.
+  Without conditioning frames, the real clips are scored too.
   """
   results = {name: score(guess, truth, conditioning_indices, tracking=tracking) for name, guess in guesses.items()}
   if not len(conditioning_indices):

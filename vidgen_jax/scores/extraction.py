@@ -30,8 +30,7 @@ Variant = Callable[[np.ndarray], np.ndarray]
 class IndexedClips(Protocol):
   """Clips that can be read in any order, such as a `vidgen_jax.scores.clip_sets.ClipSet`."""
 
-  def __len__(self) -> int:
-    """The number of clips."""
+  def __len__(self) -> int: ...
 
   def batches(self, batch_size: int, *, indices: Sequence[int] | np.ndarray | None = None) -> Iterator[np.ndarray]:
     """uint8[<= batch_size, T, H, W, C] of the clips with these indices, in this order."""
@@ -180,15 +179,12 @@ class FeatureExtractor:
   def extract_all(
     self, clips: IndexedClips, *, variants: Mapping[str, Variant] | None = None, description: str = ""
   ) -> dict[str, Features]:
-    """Features of all clips and their variants, in one pass over the files. Each process reads its own clips only.
+    """Features of N clips for each variant, in one pass over the files. Each process reads its own clips only.
 
     Args:
       clips: N clips.
       variants: functions of a batch of clips, by name; None for the clips themselves, with the name ''.
       description: description of the progress bar, which is shown on a terminal.
-
-    Returns:
-      Features of N clips for each variant.
 
     Raises:
       UserError: see `extract`.
@@ -231,7 +227,7 @@ class FeatureExtractor:
     return self._module.apply(variables, self._preprocessing(clip_shape)(video, volume=volume))
 
   def _preprocessing(self, clip_shape: tuple[int, ...]) -> Preprocessing:
-    """The preprocessing, with a resize if a classifier was trained on clips of another size."""
+    # A classifier gets clips of the size that it was trained on.
     side = self._own.get("resolution")
     if self.preprocessing.name != "own" or side is None or clip_shape[1:3] == (side, side):
       return self.preprocessing

@@ -57,8 +57,8 @@ class FeatureCollector:
     """The scores of all clips so far; afterwards the model's clips are dropped, the others are kept.
 
     Args:
-      model_fields: fields of `Score` that hold for the model.
-      plain_fields: fields that hold for the real clips and the baselines: split and num_clips.
+      model_fields: fields of `Score` of the model.
+      plain_fields: fields of the real clips and the baselines: split and num_clips.
     """
     subjects = list(dict.fromkeys([*(key[0] for key in self._content), *(key[1] for key in self._parts)]))
     yield from self._content_scores(subjects, model_fields, plain_fields)
@@ -67,9 +67,10 @@ class FeatureCollector:
       scorer = SetScorer(extractor, real, clip_shape=self._clip_shape, options=self._options, real_fields=plain_fields)
       baselines = {subject: self._sets(index, subject) for subject in subjects if subject not in (MODEL, REAL)}
       yield from scorer.score_all(MODEL, self._sets(index, MODEL), baselines, **model_fields)
-    for held in (self._parts, self._content):
-      for key in [key for key in held if MODEL in key]:
-        del held[key]
+    for key in [key for key in self._parts if MODEL in key]:
+      del self._parts[key]
+    for key in [key for key in self._content if MODEL in key]:
+      del self._content[key]
     self._fixed = {subject for subject in subjects if subject != MODEL}
 
   def _sets(self, index: int, subject: str) -> list[Features]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,19 +52,19 @@ class SetOptions:
 
 def set_metric_names(network: str, options: SetOptions, *, samples: int) -> set[str]:
   """Names of the metrics that `SetScorer` computes on a network's output for `samples` samples per condition."""
-  functions = [frechet_distance, kernel_distance, inception_score]
+  functions: list[Callable[..., Any]] = [frechet_distance, kernel_distance, inception_score]
   functions += [extrapolated_frechet_distance] if options.extrapolate else []
   functions += [pairwise_cosine_distance] if samples > 1 else []
   return {network_metric(function, network).row for function in functions}
 
 
 def content_score(subject: str, values: np.ndarray, *, protocol: str = "", **fields: Any) -> Score:
-  """The content distance of a set.
+  """The content distance of a set from the values [N] of its clips; see `average_content_distance`.
 
   Args:
     subject: name of the scored set.
-    values: [N], one per clip, see `average_content_distance`.
-    protocol: the embedding, if it is not the mean colour, and which frames count.
+    values: content distances.
+    protocol: replaces the protocol of mean colours.
     **fields: further fields of `Score`.
   """
   metric = METRICS["content_distance"]
@@ -101,7 +101,7 @@ class SetScorer:
     self._real, self._options = real, options
     self._network, self._unbiased = extractor.network, extractor.unbiased
     self._input = extractor.protocol(clip_shape)
-    self._fields = dict(real_fields) | {
+    self._fields: dict[str, Any] = dict(real_fields) | {
       "extractor": extractor.label,
       "extractor_hash": extractor.hash,
       "clip": "x".join(map(str, clip_shape)),
@@ -112,13 +112,9 @@ class SetScorer:
   def score_all(
     self, subject: str, samples: Sequence[Features], others: Mapping[str, Sequence[Features]], **fields: Any
   ) -> Iterator[Score]:
-    """Scores of the subject, of the real set, and of other sets, such as those of baselines.
+    """Scores of a subject, the real set and others (by name), such as baselines; see `score`.
 
-    Args:
-      subject: see `score`.
-      samples: see `score`; where there are few clips for the number of features, the bias is logged.
-      others: sets by subject.
-      **fields: further fields of `Score` for the subject.
+    If there are few clips for the number of features, the bias of the Frechet distance is logged.
     """
     if samples:
       self._warn_of_bias(subject, samples)
@@ -135,7 +131,7 @@ class SetScorer:
       samples: l sets; their i-th clips are samples of one condition.
       **fields: further fields of `Score`.
     """
-    fields = self._fields | fields | {"num_generated": sum(map(len, samples)), "samples": len(samples)}
+    fields = {**self._fields, **fields, "num_generated": sum(map(len, samples)), "samples": len(samples)}
     yield from self._distances(subject, self._real, samples, fields)
     yield self._inception_score(subject, samples, fields)
     if len(samples) > 1:
@@ -151,10 +147,7 @@ class SetScorer:
       )
 
   def score_real(self) -> Iterator[Score]:
-    """Distances between two random halves of the real set, and its inception score.
-
-    These distances are the smallest that sets of half the size can have: fewer clips have a larger bias.
-    """
+    """Distances between random halves of the real set, a lower bound for sets of this size; its inception score."""
     halves = self._halves()
     if halves is not None:
       first, second = halves
@@ -179,7 +172,6 @@ class SetScorer:
     )
 
   def _halves(self) -> tuple[Features, Features] | None:
-    """Two disjoint random halves of the real set; None for fewer than four clips."""
     order = np.random.default_rng(self._options.seed).permutation(len(self._real))
     half = len(order) // 2
     return (self._real[order[:half]], self._real[order[half : 2 * half]]) if half > 1 else None

@@ -58,7 +58,8 @@ class AnchorStudy:
     options, clips = self._experiment.options(truncation=-1.0 if sample is not None else 0.0), []
     for i, batch in enumerate(self._batches(truth, times)):
       key = latent_key(self._seed, batch=i, sample=sample or 0)
-      clips.append(generation.infer(self._experiment, self._sampler.nets(), batch, key, options=options))
+      nets = self._sampler.nets()
+      clips.append(generation.predict(self._experiment, nets, batch, key, options=options, reconstruct=True))
     return np.concatenate(clips)
 
   def interpolate(self, truth: np.ndarray, times: np.ndarray) -> np.ndarray:

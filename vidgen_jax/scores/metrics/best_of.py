@@ -66,11 +66,7 @@ class BestOfSamples:
     self._num_samples += 1
 
   def result(self) -> BestOf:
-    """Best and mean scores of the samples so far.
-
-    Raises:
-      ValueError: before the first sample.
-    """
+    """Best and mean scores of the samples so far; ValueError before the first."""
     if not self._num_samples:
       raise ValueError("no sample was added")
     mean = {name: _mean_of_counted(self._sum[name], self._count[name]) for name in self._sign}
@@ -94,9 +90,6 @@ class BestOfCurve:
   Args:
     counts: values of l, each at least 1.
     higher_is_better: direction of the metric.
-
-  Raises:
-    ValueError: if there is no count, or one below 1.
   """
 
   def __init__(self, counts: Sequence[int], *, higher_is_better: bool = True):
@@ -107,14 +100,7 @@ class BestOfCurve:
     self._best: dict[int, np.ndarray] = {}
 
   def add(self, scores: np.ndarray) -> None:
-    """Adds the scores of the next sample.
-
-    Args:
-      scores: [B, T], one per frame; always the same clips in the same order. NaN as in `BestOfSamples.add`.
-
-    Raises:
-      ValueError: if the scores are not [B, T], or the shape changed between samples.
-    """
+    """Adds the scores [B, T] of the next sample; see `BestOfSamples.add`."""
     if np.ndim(scores) != 2:
       raise ValueError(f"curves need scores [B, T], got shape {np.shape(scores)}")
     self._kept.add({_CURVE: scores})
@@ -129,11 +115,7 @@ class BestOfCurve:
 
   @property
   def mean(self) -> np.ndarray:
-    """float64[T], the mean over samples and clips.
-
-    Raises:
-      ValueError: before the first sample.
-    """
+    """float64[T], the mean over samples and clips; ValueError before the first sample."""
     return _mean_over_clips(self._kept.result().mean[_CURVE])
 
 

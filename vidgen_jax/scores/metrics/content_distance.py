@@ -8,18 +8,7 @@ from vidgen_jax.scores.metric import Kind, Metric
 
 
 def mean_colour(video: np.ndarray) -> np.ndarray:
-  """Mean colour of each frame, the embedding of SR-cGAN for Shape Motion.
-
-  Args:
-    video: uint8[B, T, H, W, C].
-
-  Returns:
-    float64[B, T, C] in [0, 255].
-
-  Raises:
-    TypeError: if `video` is not uint8: the distance depends on the scale.
-    ValueError: if `video` is not [B, T, H, W, C].
-  """
+  """Mean colours float64[B, T, C] of the frames of uint8[B, T, H, W, C], the embedding of SR-cGAN for Shape Motion."""
   video = np.asarray(video)
   if video.dtype != np.uint8:
     raise TypeError(f"the content distance is defined on [0, 255]: it needs uint8 video, got {video.dtype}")

@@ -49,11 +49,7 @@ class RunningSpread:
     self._mean = self._squares = np.zeros(())
 
   def add(self, values: np.ndarray) -> None:
-    """Adds an array.
-
-    Raises:
-      ValueError: if its shape differs from the first array's.
-    """
+    """Adds an array of the same shape as the others."""
     if self._count and values.shape != self._mean.shape:
       raise ValueError(f"values changed shape: {self._mean.shape}, then {values.shape}")
     self._count += 1
@@ -62,11 +58,7 @@ class RunningSpread:
     self._squares = self._squares + off * (values - self._mean)
 
   def result(self) -> Spread:
-    """Mean and deviation of the arrays so far.
-
-    Raises:
-      ValueError: before the first array.
-    """
+    """Mean and deviation of the arrays so far; ValueError before the first."""
     if not self._count:
       raise ValueError("no array was added")
     return Spread(self._mean, np.sqrt(self._squares / self._count))
@@ -83,15 +75,7 @@ class PixelDiversity:
     self._spread = RunningSpread()
 
   def add(self, videos: np.ndarray) -> None:
-    """Adds one sample of each clip.
-
-    Args:
-      videos: uint8[N, ...], always the same shape.
-
-    Raises:
-      TypeError: if `videos` is not uint8.
-      ValueError: if the shape changed.
-    """
+    """Adds one sample of each clip, uint8[N, ...]."""
     if videos.dtype != np.uint8:
       raise TypeError(f"PixelDiversity needs uint8 video, got {videos.dtype}")
     # 127.5 is no uint8 value, so no vector is zero.
@@ -100,11 +84,7 @@ class PixelDiversity:
     self._count += 1
 
   def result(self) -> np.ndarray:
-    """float64[N] in [0, 2]; 0 for equal samples.
-
-    Raises:
-      ValueError: before the second sample.
-    """
+    """float64[N] in [0, 2], 0 for equal samples; ValueError before the second sample."""
     if self._count < 2:
       raise ValueError(f"diversity needs at least two samples, got {self._count}")
     # For unit vectors, the mean of 1 - cos over the pairs is the unbiased variance, summed over dimensions.

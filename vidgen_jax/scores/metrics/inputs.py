@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 
@@ -46,7 +47,7 @@ def as_unit_pair(prediction: ArrayLike, truth: ArrayLike, data_range: float) -> 
 
 
 def _check_values(name: str, video: ArrayLike, data_range: float) -> None:
-  if isinstance(video, jax.core.Tracer):
+  if isinstance(video, Tracer):
     return
   low, high = float(np.min(video)), float(np.max(video))
   # "not (...)" so that NaN fails too. [-1, 1] with data_range=2 is no substitute: SSIM depends on the value of black.

@@ -61,25 +61,15 @@ def compare_motion(
 
 
 def drift(flow: np.ndarray) -> np.ndarray:
-  """The part of the fields that all clips share: the mean over clips and pixels of each frame.
+  """The part of the fields float32[B, F, H, W, 2] that all clips share, float32[F, 1, 1, 2]; to be subtracted.
 
-  A GAN loss does not prevent it: later layers can undo a constant shift of all features.
-
-  Args:
-    flow: float32[B, F, H, W, 2].
-
-  Returns:
-    float32[F, 1, 1, 2], to be subtracted.
+  It is the mean over clips and pixels. A GAN loss does not prevent it: later layers can undo a constant shift.
   """
   return flow.mean(axis=(0, 2, 3), dtype=np.float64)[:, None, None].astype(np.float32)
 
 
 def mean_motion(flow: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The mean flow over the object's pixels, weighted by brightness.
-
-  Args:
-    flow: float32[B, F, H, W, 2].
-    video: uint8[B, F, H, W, C], frames of the flow.
+  """The mean flow [B, F, 2] over the object's pixels in `video` uint8[B, F, H, W, C], weighted by brightness.
 
   Returns:
     float64[B, F, 2], 0 without an object; bool[B, F], whether there is an object.
@@ -90,11 +80,7 @@ def mean_motion(flow: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def displacements(track: Track, frames: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-  """Motion of the object since the previous frame.
-
-  Args:
-    track: track of T frames.
-    frames: F indices in 0..T - 1.
+  """Motion of the object since the previous frame, in F of its T frames.
 
   Returns:
     float64[B, F, 2], (dx, dy) in pixels; bool[B, F], whether the object is in both frames.
@@ -109,16 +95,13 @@ def displacements(track: Track, frames: Sequence[int]) -> tuple[np.ndarray, np.n
 def compare_vectors(
   predicted: np.ndarray, true: np.ndarray, *, known: np.ndarray, least_motion: float = LEAST_MOTION
 ) -> MotionAgreement:
-  """Compares motions, one per frame.
+  """Compares motions [B, F, 2], one per frame; a predicted motion of length 0 counts as 90 degrees off.
 
   Args:
-    predicted: [B, F, 2]. A motion of length 0 has no direction and counts as 90 degrees off.
-    true: [B, F, 2].
+    predicted: predicted motions.
+    true: true motions.
     known: bool[B, F], whether both have an object.
-    least_motion: pixels > 0 that the true object must have moved for a frame to count.
-
-  Raises:
-    ValueError: if `least_motion` is not positive.
+    least_motion: see `compare_motion`.
   """
   if not least_motion > 0:
     raise ValueError(f"compare_vectors needs least_motion > 0, got {least_motion}")

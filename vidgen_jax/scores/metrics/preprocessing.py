@@ -44,21 +44,15 @@ class Preprocessing:
   volume_corner: tuple[int, int] = (0, 0)
 
   def __call__(self, video: jax.Array, *, volume: jax.Array | None = None) -> jax.Array:
-    """Converts clips to the input of the network.
+    """Converts clips to the input of the network, float32[B, T, H, W, 3].
 
     Args:
       video: uint8[B, T, H, W, C] with C 3, or 1, which is repeated.
-      volume: float32[T, H', W', 3], BGR in [0, 255], for 'volume'.
-
-    Returns:
-      float32[B, T, H, W, 3].
-
-    Raises:
-      ValueError: if 'volume' lacks its volume, or the volume has another number of frames.
+      volume: float32[T, H', W', 3], BGR in [0, 255], for 'volume'; ValueError if its number of frames differs.
     """
     x = _rgb(video)
     if self.size is not None:
-      x = self._resize(x)
+      x = self._resize(x, *self.size)
     if self.crop:
       x = _centre(x, self.crop, self.crop)
     if self.scaling == "unit":
@@ -70,8 +64,7 @@ class Preprocessing:
     part = volume[:, top : top + x.shape[2], left : left + x.shape[3]]
     return x[..., ::-1] - part[None]
 
-  def _resize(self, x: jax.Array) -> jax.Array:
-    height, width = self.size
+  def _resize(self, x: jax.Array, height: int, width: int) -> jax.Array:
     if self.fit == "stretch":
       return resize(x, height, width, self.method)
     rows, columns = x.shape[2:4]
@@ -82,19 +75,10 @@ class Preprocessing:
 
 
 def normalise(video: jax.Array, *, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
-  """(video / 255 - mean) / std by channel.
-
-  Args:
-    video: [..., H, W, C] in [0, 255] with C 3, or 1, which is repeated.
-    mean: RGB, white is 1.
-    std: RGB, same scale.
-
-  Returns:
-    float32[..., H, W, 3].
-  """
+  """(video / 255 - mean) / std by RGB channel, float32[..., H, W, 3]; a single channel is repeated."""
   ones = (1,) * (video.ndim - 1)
-  mean, std = (jnp.asarray(np.array(value, np.float32).reshape(*ones, 3)) for value in (mean, std))
-  return (_rgb(video) / 255.0 - mean) / std
+  offset, scale = (jnp.asarray(np.array(value, np.float32).reshape(*ones, 3)) for value in (mean, std))
+  return (_rgb(video) / 255.0 - offset) / scale
 
 
 def _rgb(video: jax.Array) -> jax.Array:

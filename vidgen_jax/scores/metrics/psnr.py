@@ -29,11 +29,7 @@ def frame_psnr(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) ->
 
 
 def pooled_psnr(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) -> jax.Array:
-  """PSNR of each clip, from the mean squared error over T, H, W, C; arguments and errors as in `frame_psnr`.
-
-  Returns:
-    float32[B], dB.
-  """
+  """PSNR of each clip, float32[B], from the mean squared error over T, H, W, C; otherwise as `frame_psnr`."""
   return _decibels(_frame_error(*as_unit_pair(prediction, truth, data_range)).mean(axis=1))
 
 

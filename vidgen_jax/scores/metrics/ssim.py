@@ -4,6 +4,10 @@ The values equal scikit-image's `structural_similarity(gaussian_weights=True, si
 11x11 Gaussian window, population moments, mean over channels and over the pixels whose window is inside the frame.
 """
 
+import functools
+import operator
+from collections.abc import Iterable
+
 import jax
 import numpy as np
 from jax.typing import ArrayLike
@@ -64,15 +68,19 @@ def _moments(x: jax.Array, y: jax.Array, *, axis: int) -> tuple[jax.Array, ...]:
   """Gaussian means, variances and covariance of x and y in the windows along one axis."""
   mean_x, mean_y = _smooth(x, axis=axis), _smooth(y, axis=axis)
   offsets = [(dx - mean_x, dy - mean_y) for dx, dy in zip(_shifts(x, axis), _shifts(y, axis), strict=True)]
-  var_x = sum(weight * dx * dx for weight, (dx, _) in zip(_WEIGHTS, offsets, strict=True))
-  var_y = sum(weight * dy * dy for weight, (_, dy) in zip(_WEIGHTS, offsets, strict=True))
-  covariance = sum(weight * dx * dy for weight, (dx, dy) in zip(_WEIGHTS, offsets, strict=True))
+  var_x = _sum(weight * dx * dx for weight, (dx, _) in zip(_WEIGHTS, offsets, strict=True))
+  var_y = _sum(weight * dy * dy for weight, (_, dy) in zip(_WEIGHTS, offsets, strict=True))
+  covariance = _sum(weight * dx * dy for weight, (dx, dy) in zip(_WEIGHTS, offsets, strict=True))
   return mean_x, mean_y, var_x, var_y, covariance
 
 
 def _smooth(video: jax.Array, *, axis: int) -> jax.Array:
   # Shifted sums instead of a depthwise convolution: exact float32 on every platform, and faster.
-  return sum(weight * shift for weight, shift in zip(_WEIGHTS, _shifts(video, axis), strict=True))
+  return _sum(weight * shift for weight, shift in zip(_WEIGHTS, _shifts(video, axis), strict=True))
+
+
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
+  return functools.reduce(operator.add, terms)
 
 
 def _shifts(video: jax.Array, axis: int) -> list[jax.Array]:

@@ -68,56 +68,31 @@ def object_centroid(
 
 
 def centroid_error(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.Array:
-  """Mean distance over the frames in which both tracks have an object.
+  """Mean distance in pixels over the frames in which both tracks have an object: float32[B], NaN without such a frame.
 
-  A prediction that loses the object is not penalised, so read it together with `presence`.
-
-  Args:
-    predicted: track of T frames.
-    true: track of the same frames.
-    frame_size: (H, W) in pixels; not used.
-
-  Returns:
-    float32[B], pixels; NaN without such a frame.
+  A prediction that loses the object is not penalised, so read it together with `presence`; `frame_size` is unused.
   """
   del frame_size
   return _masked_mean(_distance(predicted, true), predicted.presence & true.presence)
 
 
 def penalised_centroid_error(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.Array:
-  """Mean distance over the frames with a true object; a missing prediction costs half the frame's diagonal.
+  """Mean distance in pixels over the frames with a true object: float32[B], NaN without such a frame.
 
-  Args:
-    predicted: track of T frames.
-    true: track of the same frames.
-    frame_size: (H, W) in pixels.
-
-  Returns:
-    float32[B], pixels; NaN without a true object.
+  A missing prediction costs half the diagonal of `frame_size` (H, W).
   """
   missing_cost = 0.5 * float(np.hypot(*frame_size))
   return _masked_mean(jnp.where(predicted.presence, _distance(predicted, true), missing_cost), true.presence)
 
 
 def presence(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.Array:
-  """Fraction of the frames with a true object in which the prediction has one; arguments as in `centroid_error`.
-
-  Returns:
-    float32[B] in [0, 1]; NaN without a true object.
-  """
+  """Fraction of the frames with a true object in which the prediction has one: float32[B], NaN without such a frame."""
   del frame_size
   return _masked_mean(predicted.presence.astype(jnp.float32), true.presence)
 
 
 def object_weight(video: jax.Array | np.ndarray) -> jax.Array:
-  """Brightness of the object's pixels, with the default thresholds of `object_centroid`.
-
-  Args:
-    video: uint8[B, T, H, W, C].
-
-  Returns:
-    float32[B, T, H, W] in [0, 1]; 0 outside the object and in frames without one.
-  """
+  """Brightness of the object's pixels in uint8[B, T, H, W, C]: float32[B, T, H, W] in [0, 1], 0 outside the object."""
   weight, found = _weigh(jnp.asarray(video), PRESENCE_THRESHOLD, PEAK_FRACTION, MIN_PIXELS)
   return jnp.where(found[..., None, None], weight, 0.0)
 
