@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from vidgen_jax.gans.trivd.motion_fields import expected_flow
+from vidgen_jax.gans.trivd.motion import expected_flow
 from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
 
 DIRECTIONS = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])

@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from experiments import inbetween_shape_motion
+from tests.untrained_runs import save_untrained
 from vidgen_jax import cli
-from vidgen_jax.commands.train import train
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.trivd.motion import moving_units
-from vidgen_jax.gans.trivd.motion_fields import combine_flows, expected_flow
+from vidgen_jax.gans.trivd.motion import combine_flows, expected_flow, moving_units
 from vidgen_jax.media.flow_colors import flow_colors, wheel_image
 from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.ops.video import to_model_range
@@ -29,10 +28,10 @@ pytest_plugins = ("tests.trained_runs",)
 
 @pytest.fixture(scope="module")
 def moving_folder(run_config, tmp_path_factory):
-  """A run of two stages whose units warp."""
+  """An untrained run of two stages whose units warp."""
   algorithm = dataclasses.replace(run_config.algorithm, recurrent_unit="tsru_p")
   folder = tmp_path_factory.mktemp("moving")
-  train(dataclasses.replace(run_config, algorithm=algorithm), str(folder))
+  save_untrained(folder, dataclasses.replace(run_config, algorithm=algorithm))
   return folder
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.trivd.motion_fields import combine_flows, expected_flow
+from vidgen_jax.gans.trivd.motion import combine_flows, expected_flow
 from vidgen_jax.scores.metrics.motion_agreement import (
   compare_motion,
   compare_vectors,

@@ -20,8 +20,7 @@ from vidgen_jax.gans.checks import check_channels, check_resolution
 from vidgen_jax.gans.trivd.config import HEADS, TrivdConfig
 from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
 from vidgen_jax.gans.trivd.generator import Generator
-from vidgen_jax.gans.trivd.motion import check_moves, stage_kernels
-from vidgen_jax.gans.trivd.motion_fields import combine_flows, expected_flow
+from vidgen_jax.gans.trivd.motion import check_moves, combine_flows, expected_flow, stage_kernels
 from vidgen_jax.gans.views import View, apply_view
 from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
@@ -156,8 +155,7 @@ class Trivd(Gan):
     """Clips and their motion, read from the warping kernels of the stages; see `PredictsMotion.predict_motion`."""
     video, variables = self._predict(nets, batch, latent, num_frames=num_frames, mutable=(MOTION,))
     flows = [expected_flow(stage_kernels(variables[MOTION], level)) for level in levels]
-    height, width = video.shape[2:4]
-    return video, combine_flows(flows, size=(height, width))
+    return video, combine_flows(flows, size=video.shape[2:4])
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     # Statistics are per time step, and the sampled length may differ from the trained length.
