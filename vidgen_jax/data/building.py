@@ -6,6 +6,7 @@ The files are written to `<data_dir>/.incomplete/<name>` and renamed to `<data_d
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -159,9 +160,9 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Gene
 
 def build_generated(
   builder_type: type[ClipDatasetBuilder],
-  kind: str,
   options: Any,
   *,
+  kind: str,
   class_names: Sequence[str],
   description: str,
   splits: Mapping[str, Iterable[tuple[str, np.ndarray, int, str]]],
@@ -172,9 +173,9 @@ def build_generated(
   """Builds a data set of generated videos, stored as PNG, with a progress bar.
 
   Args:
-    builder_type: TFDS builder, whose module the data set names.
-    kind: name of the data set in the registry.
+    builder_type: TFDS builder.
     options: dataclass of build options with 'name', 'data_dir' and 'overwrite'.
+    kind: name of the data set in the registry.
     class_names: class names by label.
     description: one-line description of the clips.
     splits: (unique key, uint8[T, H, W, 3], label, source) by split.
@@ -189,10 +190,17 @@ def build_generated(
     UserError: if the data set exists already, or cannot be written.
   """
   num_frames, height, width = shape
-  facts = {"frames": num_frames, "height": height, "width": width, "encoding": "png"}
+  manifest = {
+    "builder": kind,
+    "options": dataclasses.asdict(options),
+    "clips": {},
+    "fps": [fps],
+    "generated": {"frames": num_frames, "height": height, "width": width, "encoding": "png"},
+    "sources": [],
+  }
   encoding = FrameEncoding(encoding="png")
   with (
-    exclusive_build(options.name, options.data_dir, overwrite=options.overwrite),
+    exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
     tqdm(total=total, desc="generating", unit="clip") as progress,
   ):
 
@@ -202,54 +210,32 @@ def build_generated(
         yield key, Clip(frames=frames, label=label, fps=fps, source=source, height=height, width=width)
         progress.update()
 
-    return write_dataset(
-      builder_type,
-      name=options.name,
-      data_dir=options.data_dir,
-      class_names=class_names,
-      description=description,
-      splits={split: clips(videos) for split, videos in splits.items()},
-      manifest=lambda num_clips: {
-        "builder": kind,
-        "options": dataclasses.asdict(options),
-        "clips": dict(num_clips),
-        "fps": [fps],
-        "generated": facts,
-        "sources": [],
-      },
-    )
+    stored = {split: clips(videos) for split, videos in splits.items()}
+    make_builder = functools.partial(builder_type, class_names=class_names, description=description, splits=stored)
+    return write_dataset(make_builder, staging, manifest)
 
 
 def write_dataset(
-  builder_type: type[ClipDatasetBuilder],
+  make_builder: Callable[..., ClipDatasetBuilder],
+  staging: Path,
+  manifest: Mapping[str, Any],
   *,
-  name: str,
-  data_dir: str | Path,
-  class_names: Sequence[str],
-  description: str,
-  splits: Mapping[str, Any],
-  manifest: Callable[[Mapping[str, int]], Mapping[str, Any]],
   download_config: tfds.download.DownloadConfig | None = None,
 ) -> Path:
-  """Writes the records and moves them to their final folder; call it within `exclusive_build`.
+  """Writes the records and moves them to their final folder.
 
   Args:
-    builder_type: TFDS builder.
-    name: name of the data set.
-    data_dir: folder of all data sets.
-    class_names: class names by label.
-    description: one-line description of the clips.
-    splits: clips by split, see `ClipDatasetBuilder`.
-    manifest: function that creates the manifest, without 'files', from the number of clips by split.
+    make_builder: function (name, data_dir) that creates the TFDS builder.
+    staging: folder from `exclusive_build`.
+    manifest: content of `manifest.json`; 'clips' and 'files' are filled in.
     download_config: options of TFDS, such as those of Beam; None for the defaults.
 
   Returns:
     The folder of the complete data set.
   """
-  staging, final = staging_directory(name, data_dir), dataset_directory(name, data_dir)
-  records = staging / "records"
+  name, records = staging.name, staging / "records"
   shutil.rmtree(records, ignore_errors=True)
-  builder = builder_type(name=name, data_dir=records, class_names=class_names, description=description, splits=splits)
+  builder = make_builder(name=name, data_dir=records)
   tfds.disable_progress_bar()
   # TFDS prints the staging folder, which is not where the data set will be.
   with _array_record_errors_as_os_errors(), contextlib.redirect_stdout(io.StringIO()):
@@ -262,13 +248,13 @@ def write_dataset(
     num_frames, labels = np.array(facts, np.int32).T
     np.savez(written / index_file(split), num_frames=num_frames, label=labels)
     num_clips[split] = len(facts)
-  content = {**manifest(num_clips), "files": file_table(written)}
+  content = {**manifest, "clips": num_clips, "files": file_table(written)}
   (written / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+  final = dataset_directory(name, staging.parent.parent)
   final.parent.mkdir(parents=True, exist_ok=True)
   if final.exists():
-    replaced = staging / "replaced"
-    shutil.rmtree(replaced, ignore_errors=True)
-    final.rename(replaced)
+    shutil.rmtree(staging / "replaced", ignore_errors=True)
+    final.rename(staging / "replaced")
   written.rename(final)
   shutil.rmtree(staging, ignore_errors=True)
   return final

@@ -158,8 +158,8 @@ def build_shape_motion(options: ShapeMotionOptions) -> Path:
 
   return building.build_generated(
     ShapeMotion,
-    "shape_motion",
     options,
+    kind="shape_motion",
     class_names=CLASS_NAMES,
     description=f"Shape Motion, generated: {options.num_clips} clips of seed {options.seed}.",
     splits={"train": videos(testing=False), "test": videos(testing=True)},

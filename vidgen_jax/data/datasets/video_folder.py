@@ -1,6 +1,7 @@
 """Builds a data set from any folder or archive of videos and frame strips."""
 
 import dataclasses
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -136,18 +137,15 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
         entries = [entry for entry in usable if split_of[entry.file.identity] == split]
         return _clips_of(entries, make, progress) if beam is None else beam_pipeline.examples(entries, make)
 
-      return building.write_dataset(
+      make_builder = functools.partial(
         VideoFolder,
-        name=options.name,
-        data_dir=options.data_dir,
         class_names=class_names,
         description=f"Videos of {Path(options.source).name}.",
         splits={split: clips(split) for split in sorted(set(split_of.values()))},
-        manifest=lambda num_clips: (
-          _manifest(options, results, split_of, num_clips) | _published(dataset, split_rule, results, split_of)
-        ),
-        download_config=None if beam is None else tfds.download.DownloadConfig(beam_options=beam),
       )
+      manifest = _manifest(options, results, split_of) | _published(dataset, split_rule, results, split_of)
+      download_config = None if beam is None else tfds.download.DownloadConfig(beam_options=beam)
+      return building.write_dataset(make_builder, staging, manifest, download_config=download_config)
 
 
 def _clips_of(entries: Sequence[Staged], make: ClipMaker, progress: tqdm) -> Iterator[tuple[str, building.Clip]]:
@@ -173,9 +171,7 @@ _WITHOUT_EFFECT = ("beam_options", "data_dir", "max_skipped", "num_workers", "ov
 """Options that do not change the clips; omitted from the manifest, so that equal data sets have equal manifests."""
 
 
-def _manifest(
-  options: VideoFolderOptions, results: Sequence[Staged], split_of: Mapping[str, str], num_clips: Mapping[str, int]
-) -> dict[str, Any]:
+def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: Mapping[str, str]) -> dict[str, Any]:
   sources = []
   for entry in results:
     file, facts = entry.file, entry.facts
@@ -193,7 +189,7 @@ def _manifest(
   return {
     "builder": "video_folder",
     "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
-    "clips": dict(num_clips),
+    "clips": {},
     "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
     "sources": sources,
   }
