@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import inbetween_shape_motion, mvt_weizmann, sr_cgan_shape_motion, trivd_shape_motion
+from tests.untrained_runs import save_untrained
 from vidgen_jax import cli
 from vidgen_jax.commands.train import train
 from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
@@ -105,11 +106,12 @@ def anchors_folder(run_config, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def noise_folder(run_config, tmp_path_factory) -> Path:
-  """Like `run_folder`, on the same clips, of a model that generates clips of both classes from noise."""
+  """An untrained run on the same clips, of a model that generates clips of both classes from noise."""
   config = mvt_weizmann.get_config("mvt_tsa_smoke")
   config.algorithm.num_classes = 2
-  config.train.num_steps = 2
-  return _trained(tmp_path_factory, "noise", _quiet(config, run_config.data.data_dir))
+  workdir = tmp_path_factory.mktemp("noise")
+  save_untrained(workdir, _quiet(config, run_config.data.data_dir))
+  return workdir
 
 
 @pytest.fixture(scope="session")

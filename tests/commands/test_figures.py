@@ -161,13 +161,13 @@ def test_missing_matplotlib_is_reported_first(vidgen, monkeypatch, tmp_path):
     "with --only=generated_over_original,mean_of_samples,latent_blocks,latent_walk,class_walk,redrawn_parts,"
     "inference,naive_interpolation"
   )
-  assert "holds no config.json" in vidgen(
+  assert "has no config.json" in vidgen(
     "figures", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}", "--only=mean_of_samples"
   )
 
 
 def test_errors_are_one_line_and_leave_no_files(inbetween_folder, vidgen, tmp_path):
   words = ("figures", f"--out={tmp_path / 'out'}", "--curve_clips=0")
-  assert "holds no config.json" in vidgen(*words, f"--workdir={tmp_path}")
+  assert "has no config.json" in vidgen(*words, f"--workdir={tmp_path}")
   assert "is not in " in vidgen(*words, f"--workdir={inbetween_folder}", f"--data_dir={tmp_path}")
   assert list(tmp_path.iterdir()) == []

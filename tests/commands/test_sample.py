@@ -184,7 +184,7 @@ def test_the_error_for_an_unknown_class_lists_the_known_ones(text):
     ("--export={export} --fps=60", "fps"),
     ("--export={export} --data_dir={run}", "data set 'shape_motion' is not in "),
     ("--workdir={run} --classes=1 --input={run}/nothing.mp4", "nothing.mp4 does not exist; give a video file"),
-    ("--workdir={run}/nothing", "holds no config.json: no run was started there"),
+    ("--workdir={run}/nothing", "has no config.json: no run was started there"),
     ("--workdir={run} --step=3", "has no checkpoint of step 3; it has [2, 4]"),
     ("--workdir={run} --num_frames=2", "num_frames=2 leaves nothing to predict after the 2 conditioning frames"),
   ],
@@ -217,6 +217,6 @@ def test_a_run_without_checkpoints_or_with_a_damaged_config(run_folder, vidgen, 
   young = tmp_path / "young"
   young.mkdir()
   shutil.copy(run_folder / "config.json", young)
-  assert "young holds no checkpoint yet" in vidgen("sample", f"--workdir={young}", f"--out={tmp_path / 'out'}")
+  assert "young has no checkpoint yet" in vidgen("sample", f"--workdir={young}", f"--out={tmp_path / 'out'}")
   (young / "config.json").write_text(json.dumps({"name": 3})[:-1])
   assert "config.json is damaged: " in vidgen("sample", f"--workdir={young}", f"--out={tmp_path / 'out'}")

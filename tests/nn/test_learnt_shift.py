@@ -31,6 +31,7 @@ def _batch(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
   return tuple(frames)
 
 
+@pytest.mark.slow  # the gradients of the units are also compared with differences in test_recurrent.py
 @pytest.mark.parametrize("name", ["tsru_p", "ptsru_s"])
 def test_a_unit_learns_a_shift(name):
   """From the current frame as state and the previous one as input, the next state should be the next frame.

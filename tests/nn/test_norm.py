@@ -79,13 +79,11 @@ def test_evaluation_uses_the_stored_statistics_scale_and_bias():
   np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_statistics_of_another_length_are_refused():
+def test_statistics_of_another_length_are_rejected():
   module = BatchNorm()
   variables = module.init(jax.random.key(0), jnp.asarray(_video()), train=True)
   for frames in (1, 4):
-    with pytest.raises(
-      ValueError, match=r"\(3, 2\), but the input is of .* standing statistics at the length that is sampled"
-    ):
+    with pytest.raises(ValueError, match=r"\(3, 2\), but the input has .* at the length of the clips to sample"):
       module.apply(variables, jnp.asarray(_video(frames=frames)), train=False)
 
 

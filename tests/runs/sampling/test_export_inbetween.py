@@ -96,5 +96,5 @@ def test_signature_and_readme_name_the_conditioning_frames(folder):
   assert signature["inputs"]["conditioning"]["shape"] == ["b", 2, 16, 16, 3]
   assert signature["inputs"]["label"]["range"] == [0, 0]
   text = (folder / "README.md").read_text()
-  assert "Generates the other 6 frames of a clip of 8 from frames 0 and 7 (counted from 0)." in text
+  assert "Generates clips of 8 frames. Conditioning frames, counted from 0: 0, 7." in text
   assert "The model has no classes: `label` is 0." in text

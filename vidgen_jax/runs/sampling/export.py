@@ -1,7 +1,7 @@
 """Writing a generator as a folder that runs with jax and numpy alone; `exported` reads it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import vidgen_jax
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.files import write_json
 from vidgen_jax.gans import GANS
-from vidgen_jax.ops.conditioning import are_leading
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.config import ExperimentConfig, to_dict
@@ -162,11 +161,11 @@ def readme(signature: Mapping[str, Any]) -> str:
   shape = {name: (2, *array["shape"][1:]) for name, array in arrays.items()}
   platforms = ", ".join(signature["platforms"])
   names = ", ".join(f"{index} = {name}" for index, name in enumerate(signature["class_names"]))
-  conditioning = "your frames" if signature["conditioning_indices"] else "no conditioning frames"
+  frames = ", ".join(map(str, signature["conditioning_indices"])) or "none"
   label = f"`label` is the index of a class: {names}." if names else "The model has no classes: `label` is 0."
   return f"""# {signature["experiment"]}, step {signature["step"]}
 
-{_task(signature["conditioning_indices"], signature["num_frames"])}
+Generates clips of {signature["num_frames"]} frames. Conditioning frames, counted from 0: {frames}.
 `{exported.SIGNATURE_FILE}` describes inputs and outputs.
 
 Requirements: `pip install jax flatbuffers`. numpy is a dependency of jax, and jax reads exported programs with
@@ -181,7 +180,7 @@ from jax import export
 with open("{exported.PROGRAM_FILE}", "rb") as file:
   generate = jax.jit(export.deserialize(bytearray(file.read())).call)
 weights = dict(np.load("{exported.WEIGHTS_FILE}"))
-conditioning = np.zeros({shape["conditioning"]}, np.uint8)  # {conditioning}: clips, time, height, width, channels
+conditioning = np.zeros({shape["conditioning"]}, np.uint8)  # clips, frames, height, width, channels
 latent = np.random.default_rng(0).standard_normal({shape["latent"]}).astype(np.float32)
 label = np.zeros({shape["label"]}, np.int32)
 video = np.asarray(generate(weights, conditioning, latent, label))  # uint8 {shape["video"]}
@@ -190,21 +189,6 @@ video = np.asarray(generate(weights, conditioning, latent, label))  # uint8 {sha
 {label}
 Other latents give other clips; a latent of zeros gives the typical clip.
 """
-
-
-def _task(conditioning_indices: Sequence[int], num_frames: int) -> str:
-  """What the generator does, as a sentence."""
-  count, rest = len(conditioning_indices), num_frames - len(conditioning_indices)
-  others = "frame" if rest == 1 else f"{rest} frames"
-  if not count:
-    return f"Generates clips of {num_frames} frames from noise."
-  if are_leading(conditioning_indices):
-    first = "frame" if count == 1 else f"{count} frames"
-    return f"Predicts the last {others} of a clip of {num_frames} from the first {first}."
-  known = "frame " if count == 1 else f"frames {', '.join(map(str, conditioning_indices[:-1]))} and "
-  return (
-    f"Generates the other {others} of a clip of {num_frames} from {known}{conditioning_indices[-1]} (counted from 0)."
-  )
 
 
 def _describe(aval: Any, value_range: list[int] | None, meaning: str) -> dict[str, Any]:
