@@ -93,7 +93,7 @@ def test_only_the_needed_frames_are_decoded(tmp_path, make, monkeypatch, window,
   decoded = []
   original = decode._Frame
   monkeypatch.setattr(decode, "_Frame", lambda *fields: decoded.append(fields) or original(*fields))
-  reader = open_video(tmp_path / "a.mp4", "a", ClipOptions(num_frames=3, window=window), what="--real")
+  reader = open_video(tmp_path / "a.mp4", "a", ClipOptions(num_frames=3, window=window))
   assert len(decoded) == measured
   reader.read(0)
   assert len(decoded) == measured + read

@@ -115,11 +115,7 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
     load()  # A truncated file is an error now and not in the middle of a pass.
 
   def read(index: int) -> np.ndarray:
-    try:
-      array = load()
-    except _DAMAGED_ARRAY_ERRORS as error:
-      raise UserError(f"{what}: array {name} changed while it was being read: {error}; start again") from error
-    clip = array[np.unravel_index(index, lead)] if lead else array
+    clip = load()[np.unravel_index(index, lead)] if lead else load()
     clip = clip.transpose([layout.index(axis) for axis in "THWC"])
     return np.array(clip[wanted.start : wanted.stop : wanted.step])
 
@@ -127,6 +123,7 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
     names=[f"{name}[{', '.join(map(str, place))}]" for place in np.ndindex(*lead)] if lead else [name],
     shape=ClipShape(len(wanted), *options.frame_size(sizes["H"], sizes["W"])),
     read=read,
+    read_errors=_DAMAGED_ARRAY_ERRORS,
     is_float=header.dtype.kind == "f",
     layout=f"{', '.join(layout)} of {header.dtype}",
     is_samples=is_samples,

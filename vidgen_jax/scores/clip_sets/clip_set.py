@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 import numpy as np
 
@@ -88,9 +87,7 @@ class ClipSet:
   def __enter__(self) -> "ClipSet":
     return self
 
-  def __exit__(
-    self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-  ) -> None:
+  def __exit__(self, *exc_info: object) -> None:
     self.close()
 
   def close(self) -> None:
@@ -128,7 +125,11 @@ class ClipSet:
   def _read_raw(self, index: int) -> np.ndarray:
     place = int(np.searchsorted(self._ends, index, side="right"))
     reader = self._readers[place]
-    return reader.read(index - int(self._ends[place]) + len(reader.names))
+    try:
+      return reader.read(index - int(self._ends[place]) + len(reader.names))
+    except reader.read_errors as error:
+      name = self.clip_names[index]
+      raise UserError(f"{self._what}: {name} changed while it was being read: {error}; start again") from error
 
   def _read(self, index: int) -> np.ndarray:
     raw = self._read_raw(index)

@@ -119,8 +119,8 @@ def _open_entry(entry: Entry, options: ClipOptions, scratch: Scratch, what: str)
   if entry.kind == "array":
     return open_array_file(entry.path, entry.name, options, scratch=scratch, what=what)
   if entry.kind == "frames":
-    return open_frames(entry.frames, entry.name, options, what=what)
-  return open_video(entry.path, entry.name, options, what=what)
+    return open_frames(entry.frames, entry.name, options)
+  return open_video(entry.path, entry.name, options)
 
 
 def _log_layouts(readers: Sequence[Reader], path: Path, what: str) -> None:

@@ -24,8 +24,9 @@ class Reader:
   Attributes:
     names: name of each clip in messages and reports.
     shape: shape of the windows.
-    read: returns the window of the i-th clip, [T, h, w, c] with any number type, in the stored values and any size;
-      raises UserError if it cannot be read. Several threads call it.
+    read: returns the window of the i-th clip, [T, h, w, c] with any number type, in the stored values and any size.
+      Several threads call it.
+    read_errors: exceptions of `read` for a file that has changed since it was opened.
     is_float: whether the values are floats, whose range is unknown.
     layout: axes and dtype of an array, such as 'T, H, W, C of uint8'; empty for other files.
     is_samples: whether the clips are samples of `vidgen sample`.
@@ -34,6 +35,7 @@ class Reader:
   names: Sequence[str]
   shape: ClipShape
   read: Callable[[int], np.ndarray]
+  read_errors: tuple[type[Exception], ...] = ()
   is_float: bool = False
   layout: str = ""
   is_samples: bool = False

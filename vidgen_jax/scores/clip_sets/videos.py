@@ -1,6 +1,6 @@
 """Clips in video files, frame strips, and folders of single frames."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,16 @@ from vidgen_jax.data.decode import (
   measure_video,
   to_rgb,
 )
-from vidgen_jax.errors import UserError
 from vidgen_jax.scores.clip_sets.framing import frame_images
 from vidgen_jax.scores.clip_sets.options import ClipOptions
 from vidgen_jax.scores.clip_sets.reader import ClipShape, Reader, UnusableFileError, window_of
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
 
+_READ_ERRORS = (UnreadableVideoError, OSError, ValueError)
 
-def open_video(path: Path, name: str, options: ClipOptions, *, what: str) -> Reader:
+
+def open_video(path: Path, name: str, options: ClipOptions) -> Reader:
   """Opens the clip of a video file or a frame strip.
 
   Opening decodes the needed frames once, without conversion: damage and the length, about which containers can be
@@ -32,7 +33,6 @@ def open_video(path: Path, name: str, options: ClipOptions, *, what: str) -> Rea
     path: video or strip.
     name: name of the file in messages.
     options: requested window.
-    what: flag that names the set, for messages.
 
   Raises:
     UnusableFileError: if the file cannot be read, is a single image, or is too short.
@@ -46,24 +46,25 @@ def open_video(path: Path, name: str, options: ClipOptions, *, what: str) -> Rea
     raise UnusableFileError("a single image, neither a strip nor one of the numbered frames of a clip")
   wanted = window_of(size.num_frames, options)
 
-  def read() -> np.ndarray:
+  def read(index: int) -> np.ndarray:
+    del index
     with path.open("rb") as file:
       video = frame_images(iterate_frames(file, wanted=wanted), options)
     if len(video) != len(wanted):
       raise UnreadableVideoError(f"{len(video)} of {len(wanted)} frames are left")
     return video
 
-  return _reader(name, ClipShape(len(wanted), *options.frame_size(size.height, size.width)), read, what)
+  shape = ClipShape(len(wanted), *options.frame_size(size.height, size.width))
+  return Reader(names=[name], shape=shape, read=read, read_errors=_READ_ERRORS)
 
 
-def open_frames(files: Sequence[Path], name: str, options: ClipOptions, *, what: str) -> Reader:
+def open_frames(files: Sequence[Path], name: str, options: ClipOptions) -> Reader:
   """Opens the clip of a folder that holds each frame as an image.
 
   Args:
     files: frames in order.
     name: name of the folder in messages.
     options: requested window.
-    what: flag that names the set, for messages.
 
   Raises:
     UnusableFileError: if the clip is too short, a frame of the window is damaged, or the sizes of its frames differ.
@@ -79,18 +80,12 @@ def open_frames(files: Sequence[Path], name: str, options: ClipOptions, *, what:
       raise UnusableFileError(f"the size changes from {sizes[0]} to {sizes[-1]} at frame {file.name}")
   width, height = sizes[0]
   shape = ClipShape(len(chosen), *options.frame_size(height, width))
-  return _reader(name, shape, lambda: frame_images(map(_open_frame, chosen), options), what)
 
-
-def _reader(name: str, shape: ClipShape, read: Callable[[], np.ndarray], what: str) -> Reader:
-  def read_checked(index: int) -> np.ndarray:
+  def read(index: int) -> np.ndarray:
     del index
-    try:
-      return read()
-    except (UnreadableVideoError, OSError, ValueError) as error:
-      raise UserError(f"{what}: {name} changed while it was being read: {error}; start again") from error
+    return frame_images(map(_open_frame, chosen), options)
 
-  return Reader(names=[name], shape=shape, read=read_checked)
+  return Reader(names=[name], shape=shape, read=read, read_errors=_READ_ERRORS)
 
 
 def _open_frame(file: Path) -> Image.Image:

@@ -165,7 +165,7 @@ def _multiply_gains(variables: dict[Path, np.ndarray], gains: Mapping[Path, np.n
     gain = gain.reshape(-1)
     if np.all(gain == 1):
       continue
-    # The kernel's last axis are the output channels.
+    # The last axis of a kernel holds the output channels.
     for path in (("params", *unit, "conv", "kernel"), ("batch_stats", *unit, norm, "mean")):
       variables[path] = variables[path].astype(np.float32) * gain.astype(np.float32)
 
