@@ -211,9 +211,9 @@ def test_workers_exit_when_their_parent_is_killed(folder, repository):
     "if __name__ == '__main__':\n"
     "  source = listing.Source(sys.argv[1])\n"
     "  decoder = staging.Decoder(source, staging.StagingCache(Path(sys.argv[2])), decode.DecodeOptions())\n"
-    "  executor = staging._executor(decoder, 2)\n"
-    "  [f.result() for f in [executor.submit(staging._stage, file) for file in source.files()]]\n"
-    "  print(*executor._processes, flush=True)\n"
+    "  isolated = [staging.IsolatedDecoder(decoder) for _ in range(2)]\n"
+    "  [decoder.stage(file) for decoder in isolated for file in source.files()]\n"
+    "  print(*(pid for decoder in isolated for pid in decoder._executor._processes), flush=True)\n"
     "  time.sleep(60)\n"
   )
   command = [sys.executable, "-c", program, str(folder), str(folder.parent / "cache")]

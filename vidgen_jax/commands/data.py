@@ -126,11 +126,7 @@ def _attribute_docs(options_type: type) -> dict[str, str]:
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs `vidgen data`.
-
-  Args:
-    flag_values: parsed flags of `define_flags`.
-    arguments: ['build', data set], or one of 'inspect', 'verify' and 'bench' with the name of a built data set.
+  """Runs an action: ['build', data set], or ['inspect' | 'verify' | 'bench', built data set].
 
   Raises:
     UserError: if the arguments, a flag or the files are invalid.
@@ -234,12 +230,7 @@ def sample_videos(
 ) -> np.ndarray:
   """Samples evenly spaced frames, from the first to the last, of the first clips of a split.
 
-  Args:
-    info: data set.
-    split: split to read.
-    num_clips: number of clips N; fewer if the split has fewer.
-    num_frames: number of frames T; a shorter clip repeats frames.
-    resolution: height and width in pixels.
+  Shorter clips repeat frames; a split with fewer clips gives fewer.
 
   Returns:
     uint8[N, T, H, W, 3].

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 
 
 def parse_options(options: Sequence[str]) -> "PipelineOptions":
-  """Parses and checks options of a pipeline.
-
-  Args:
-    options: options of Beam without dashes: 'runner=DirectRunner', 'project=...', ...
+  """Parses and checks options of a pipeline, 'runner=DirectRunner', 'project=...', without dashes.
 
   Raises:
     UserError: if Beam is not installed, or an option has no value or is unknown.
@@ -48,17 +45,7 @@ def parse_options(options: Sequence[str]) -> "PipelineOptions":
 def stage_all(
   decoder: Decoder, files: Sequence[SourceFile], options: "PipelineOptions", *, folder: Path
 ) -> list[Staged]:
-  """Decodes all videos that the cache lacks, as `staging.stage_all` does.
-
-  Args:
-    decoder: decoder of the videos.
-    files: videos to decode.
-    options: options of the pipeline.
-    folder: folder for temporary files, visible to all workers.
-
-  Returns:
-    One result per video, in the order of `files`.
-  """
+  """Decodes all videos that the cache lacks, as `staging.stage_all` does; all workers must see `folder`."""
   import apache_beam as beam
 
   output = folder / "beam"
@@ -107,12 +94,7 @@ def _stage_fn(decoder: Decoder) -> "apache_beam.DoFn":
 def examples(
   entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, Clip]]]
 ) -> "apache_beam.PTransform":
-  """Creates a transform that yields what TFDS writes: (unique key, example) of every clip.
-
-  Args:
-    entries: decoded videos.
-    make_clips: function that yields (unique key, clip) of one video.
-  """
+  """Creates a transform that yields what TFDS writes, (unique key, example), for every clip of the videos."""
   import apache_beam as beam
 
   def make(entry: Staged) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -57,12 +57,7 @@ class Clip:
 class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """TFDS builder whose records are clips of separately encoded frames.
 
-  Args:
-    name: name of the data set.
-    data_dir: folder that TFDS writes `<name>/1.0.0` into.
-    class_names: class names by label.
-    description: one-line description of the clips.
-    splits: (unique key, clip) pairs by split, or Beam transforms that yield (unique key, `Clip.as_example()`).
+  `splits` are (unique key, clip) pairs by split, or Beam transforms that yield (unique key, `Clip.as_example()`).
   """
 
   VERSION = tfds.core.Version(VERSION)
@@ -125,11 +120,6 @@ def staging_directory(name: str, data_dir: str | Path) -> Path:
 def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Generator[Path]:
   """Reserves the staging folder of a data set for one build.
 
-  Args:
-    name: name of the data set.
-    data_dir: folder of all data sets.
-    overwrite: whether an existing data set of that name may be replaced.
-
   Yields:
     The staging folder, created. Decoded videos stay there if the build fails, so that the next build reuses them.
 
@@ -170,10 +160,10 @@ def build_generated(
   shape: tuple[int, int, int],
   fps: float,
 ) -> Path:
-  """Builds a data set of generated videos, stored as PNG, with a progress bar.
+  """Builds a data set of generated videos, stored as PNG, and returns its folder.
 
   Args:
-    builder_type: TFDS builder.
+    builder_type: TFDS builder, whose module becomes part of the data set.
     options: dataclass of build options with 'name', 'data_dir' and 'overwrite'.
     kind: name of the data set in the registry.
     class_names: class names by label.
@@ -182,9 +172,6 @@ def build_generated(
     total: number of clips of all splits.
     shape: T, H and W.
     fps: frames per second; 0 if unknown.
-
-  Returns:
-    The folder of the complete data set.
 
   Raises:
     UserError: if the data set exists already, or cannot be written.
@@ -222,16 +209,13 @@ def write_dataset(
   *,
   download_config: tfds.download.DownloadConfig | None = None,
 ) -> Path:
-  """Writes the records and moves them to their final folder.
+  """Writes the records, moves them to their final folder and returns that folder.
 
   Args:
     make_builder: function (name, data_dir) that creates the TFDS builder.
     staging: folder from `exclusive_build`.
     manifest: content of `manifest.json`; 'clips' and 'files' are filled in.
     download_config: options of TFDS, such as those of Beam; None for the defaults.
-
-  Returns:
-    The folder of the complete data set.
   """
   name, records = staging.name, staging / "records"
   shutil.rmtree(records, ignore_errors=True)
@@ -282,11 +266,7 @@ def file_names(directory: Path) -> list[str]:
 
 
 def sha256_of(path: Path) -> str:
-  """SHA-256 of a file, in hexadecimal.
-
-  Raises:
-    OSError: if the file is missing or cannot be read.
-  """
+  """SHA-256 of a file, in hexadecimal."""
   with path.open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -20,14 +20,7 @@ class ClipRange(NamedTuple):
 
 
 def clips_of(file: SourceFile, num_frames: int, cuts: Sequence[int], options: VideoBuildOptions) -> list[ClipRange]:
-  """Cuts each part of a video into clips, up to the end of the video.
-
-  Args:
-    file: the video.
-    num_frames: number of its stored frames.
-    cuts: borders between the clips of the file, see `DecodedVideo`.
-    options: clip length, shortest part and stride.
-  """
+  """Cuts each part of a video into clips, up to the end of its stored frames; `cuts` are those of `DecodedVideo`."""
   if file.clips is not None:
     borders = [0, *cuts, num_frames]
     pieces = [(f"{file.path}[{file.clips[0] + i}]", *pair) for i, pair in enumerate(itertools.pairwise(borders))]

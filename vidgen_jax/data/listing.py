@@ -65,7 +65,7 @@ class Source:
   """A folder, or a zip or uncompressed tar file, which is read without unpacking it.
 
   Args:
-    path: folder or archive; `~` is expanded.
+    path: path of the folder or archive; `~` is expanded.
     nested: whether archives within a folder are listed as folders of the same name: 'walk.zip/daria_walk.avi'.
 
   Raises:

@@ -5,6 +5,7 @@ Video stays uint8 here and is normalised on the device.
 
 import _thread
 import atexit
+import dataclasses
 import functools
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -205,7 +206,7 @@ class TrainingStream(grain.DatasetIterator):
   def _open(self) -> grain.DatasetIterator:
     if not self._opened:
       reader = _BatchReader(
-        self._clips,
+        clips=self._clips,
         microbatches=self._microbatches,
         batch_size=self._batch_size,
         places=self._places,
@@ -218,45 +219,38 @@ class TrainingStream(grain.DatasetIterator):
     return self._opened[-1]
 
 
+@dataclasses.dataclass(eq=False, kw_only=True)
 class _BatchReader(grain.transforms.Map):
   """Reads and decodes this process's part of batch n, counted from clip `first`, with several threads.
 
   Batches that are read at the same time share the threads.
   """
 
-  def __init__(
-    self,
-    clips: grain.MapDataset,
-    *,
-    microbatches: int,
-    batch_size: int,
-    places: Sequence[int],
-    first: int,
-    num_threads: int,
-  ):
-    self._clips = clips
-    self._options: dict[str, Any] = {
-      "microbatches": microbatches,
-      "batch_size": batch_size,
-      "places": tuple(places),
-      "first": first,
-      "num_threads": num_threads,
-    }
-    self._pool = futures.ThreadPoolExecutor(num_threads, thread_name_prefix="vidgen-read")
+  clips: grain.MapDataset
+  microbatches: int
+  batch_size: int
+  places: Sequence[int]
+  first: int
+  num_threads: int
+
+  def __post_init__(self):
+    self._pool = futures.ThreadPoolExecutor(self.num_threads, thread_name_prefix="vidgen-read")
 
   def __reduce__(self) -> tuple[Any, ...]:
     # A worker process starts its own threads.
-    return functools.partial(_BatchReader, self._clips, **self._options), ()
+    return functools.partial(_BatchReader, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}), ()
 
   def map(self, element: int) -> dict[str, np.ndarray]:
-    microbatches, batch_size, places = (self._options[name] for name in ("microbatches", "batch_size", "places"))
-    first = self._options["first"] + int(element) * microbatches * batch_size
-    starts = range(first, first + microbatches * batch_size, batch_size)
-    clips = list(self._pool.map(self._clips.__getitem__, [start + place for start in starts for place in places]))
+    """Index of a batch -> its arrays, with leading axes [K, B]."""
+    first = self.first + int(element) * self.microbatches * self.batch_size
+    starts = range(first, first + self.microbatches * self.batch_size, self.batch_size)
+    clips = list(self._pool.map(self.clips.__getitem__, [start + place for start in starts for place in self.places]))
     stacked = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
-    return {name: array.reshape(microbatches, len(places), *array.shape[1:]) for name, array in stacked.items()}
+    leading = (self.microbatches, len(self.places))
+    return {name: array.reshape(*leading, *array.shape[1:]) for name, array in stacked.items()}
 
   def close(self) -> None:
+    """Drops clips whose reading has not begun, and stops the threads."""
     self._pool.shutdown(wait=False, cancel_futures=True)
 
 

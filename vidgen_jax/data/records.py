@@ -46,7 +46,6 @@ class DatasetInfo:
     name: name of the data set.
     directory: folder with the shards.
     class_names: class names by label.
-    num_clips: number of clips by split.
     num_frames: int32[N] by split: frames of every clip, in record order.
     labels: int32[N] by split: label of every clip, in record order.
     manifest: content of `manifest.json`.
@@ -55,10 +54,14 @@ class DatasetInfo:
   name: str
   directory: Path
   class_names: tuple[str, ...]
-  num_clips: Mapping[str, int]
   num_frames: Mapping[str, np.ndarray]
   labels: Mapping[str, np.ndarray]
   manifest: Mapping[str, Any]
+
+  @property
+  def num_clips(self) -> Mapping[str, int]:
+    """Number of clips by split."""
+    return {split: len(labels) for split, labels in self.labels.items()}
 
   @property
   def fps(self) -> tuple[float, ...]:
@@ -116,7 +119,6 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
     name=name,
     directory=directory,
     class_names=class_names,
-    num_clips={split: len(index["label"]) for split, index in indices.items()},
     num_frames={split: index["num_frames"] for split, index in indices.items()},
     labels={split: index["label"] for split, index in indices.items()},
     manifest=manifest,
@@ -190,16 +192,13 @@ class ClipSource(Sequence[Mapping[str, Any]]):
       UserError: if the record is damaged. Grain forwards the error from its threads and processes unchanged.
     """
     with self._user_errors(index):
-      return parse_clip(self._read(index))
+      return parse_clip(self.read(index))
 
   def read(self, index: int) -> bytes:
-    """Reads one record, a serialized `tf.train.Example`.
-
-    Raises:
-      IndexError, UserError: as for indexing.
-    """
+    """Reads one record, a serialized `tf.train.Example`; raises the errors of indexing."""
+    _keep_freed_memory()
     with self._user_errors(index):
-      return self._read(index)
+      return self._records[int(self._indices[index])]
 
   def shard(self, index: int) -> str:
     """Name of the file that contains a record."""
@@ -209,16 +208,14 @@ class ClipSource(Sequence[Mapping[str, Any]]):
     # Grain compares this string with the one in a saved iterator state.
     return f"ClipSource({self._directory.parent.name}/{self._split}, clips={len(self)})"
 
-  def _read(self, index: int) -> bytes:
-    _keep_freed_memory()
-    return self._records[int(self._indices[index])]
-
   @contextlib.contextmanager
   def _user_errors(self, index: int) -> Generator[None]:
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)}")
     try:
       yield
+    except UserError:
+      raise
     except Exception as error:  # ArrayRecord and protobuf raise unrelated types
       name, data_dir = self._directory.parent.name, self._directory.parent.parent
       raise UserError(
@@ -240,11 +237,7 @@ def open_split(info: DatasetInfo, split: str) -> ClipSource:
 
 
 def open_clips(config: DataConfig, split: str) -> ClipSource:
-  """Opens the clips of one split that are long enough for a window; logs how many are skipped.
-
-  Args:
-    config: data set and window length.
-    split: name of the split.
+  """Opens the clips of one split that are long enough for a window of `config`; logs how many are skipped.
 
   Raises:
     UserError: if the data set or the split is missing, or every clip is too short.

@@ -26,14 +26,7 @@ def check_grouping(grouping: str) -> None:
 
 
 def group_of(path: str, grouping: str) -> str:
-  """Group of a file; all files of a group get the same split.
-
-  Args:
-    path: path within the source.
-    grouping: one of `GROUPINGS`.
-
-  Returns:
-    The path itself, the folder and number of the pair, or the number of the block.
+  """Group of a file: its path, the folder and number of its pair, or the number of its block.
 
   Raises:
     UserError: if the grouping is unknown, or needs numbers as file names and finds another name.
@@ -52,7 +45,7 @@ def group_of(path: str, grouping: str) -> str:
 
 
 def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: float, seed: int) -> dict[str, str]:
-  """Assigns files to 'train' or 'test', with the same fraction of every class.
+  """Returns 'train' or 'test' by path, with the same fraction of every class.
 
   Classes are divided separately; classes that share groups are divided together. The groups are ordered by a hash of
   seed and group; the first `test_fraction` of them, rounded, are for testing, but at least one per side if there are
@@ -64,9 +57,6 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
     grouping: one of `GROUPINGS`.
     test_fraction: fraction of the groups for testing, in [0, 1).
     seed: seed of the division.
-
-  Returns:
-    'train' or 'test' by path.
 
   Raises:
     UserError: as `group_of`, or if `test_fraction` is out of range.

@@ -1,17 +1,17 @@
 """Decodes the videos of a source with several processes into a cache on disk, so that interrupted builds can resume.
 
-Damaged videos may crash the decoding process. The videos in progress at that moment are then decoded again, each alone
-in a process; the one that crashes its process again is skipped like other unreadable videos.
+Damaged videos may crash the decoding process, so each process decodes one video at a time.
 """
 
-import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import multiprocessing
 import os
+import queue
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +30,9 @@ from vidgen_jax.data.listing import MISSING, Source, SourceFile
 
 
 class StagingCache:
-  """Folder of decoded videos, one file each, that several processes may use at the same time.
+  """Folder of decoded videos, one file each, that several processes may use at the same time; created.
 
   Files appear by an atomic rename; a damaged file counts as absent.
-
-  Args:
-    directory: folder of the cache; created.
   """
 
   def __init__(self, directory: Path):
@@ -182,12 +179,7 @@ def _images(source: Source, file: SourceFile) -> Iterator[Image.Image]:
 
 
 def stage_all(decoder: Decoder, files: Sequence[SourceFile], *, num_workers: int = 0) -> list[Staged]:
-  """Decodes all videos that the cache lacks.
-
-  Args:
-    decoder: decoder of the videos.
-    files: videos to decode.
-    num_workers: number of processes; 0 for one per core.
+  """Decodes all videos that the cache lacks, with `num_workers` processes; 0 for one per core.
 
   Returns:
     One result per video, in the order of `files`.
@@ -198,44 +190,22 @@ def stage_all(decoder: Decoder, files: Sequence[SourceFile], *, num_workers: int
   workers = min(num_workers or os.cpu_count() or 1, max(len(files), 1))
   threads = "NONE" if len(files) >= workers > 1 else "AUTO"
   decoder = dataclasses.replace(decoder, options=dataclasses.replace(decoder.options, threads=threads))
-  pending, results = collections.deque(range(len(files))), {}
-  with tqdm(total=len(files), desc="decoding", unit="video") as progress:
-    while pending:
-      suspects = _stage_until_crash(decoder, files, pending, results, progress, workers)
-      if suspects:
-        with IsolatedDecoder(decoder) as isolated:
-          for index in suspects:
-            results[index] = isolated.stage(files[index])
-            progress.update()
-  return [results[index] for index in range(len(files))]
+  idle: queue.SimpleQueue[IsolatedDecoder] = queue.SimpleQueue()
 
+  def stage(file: SourceFile) -> Staged:
+    isolated = idle.get()
+    try:
+      return isolated.stage(file)
+    finally:
+      idle.put(isolated)
 
-def _stage_until_crash(
-  decoder: Decoder,
-  files: Sequence[SourceFile],
-  pending: collections.deque[int],
-  results: dict[int, Staged],
-  progress: tqdm,
-  workers: int,
-) -> list[int]:
-  """Moves `pending` to `results`; returns the indices in progress when a process crashed."""
-  running: dict[concurrent.futures.Future[Staged], int] = {}
-  executor = _executor(decoder, workers)
-  try:
-    while pending or running:
-      while pending and len(running) < 2 * workers:
-        running[executor.submit(_stage, files[pending[0]])] = pending[0]
-        pending.popleft()
-      done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-      for future in done:
-        results[running[future]] = future.result()
-        del running[future]
-        progress.update()
-  except BrokenProcessPool:
-    return sorted(running.values())
-  finally:
-    executor.shutdown(cancel_futures=True)
-  return []
+  with contextlib.ExitStack() as stack:
+    for _ in range(workers):
+      idle.put(stack.enter_context(IsolatedDecoder(decoder)))
+    executor = concurrent.futures.ThreadPoolExecutor(workers)
+    # After an error or an interrupt, pending videos are not decoded.
+    stack.callback(executor.shutdown, cancel_futures=True)
+    return list(tqdm(executor.map(stage, files), total=len(files), desc="decoding", unit="video"))
 
 
 class IsolatedDecoder:
@@ -243,7 +213,7 @@ class IsolatedDecoder:
 
   def __init__(self, decoder: Decoder):
     self._decoder = decoder
-    self._executor = _executor(decoder, 1)
+    self._executor = _executor(decoder)
 
   def __enter__(self) -> "IsolatedDecoder":
     return self
@@ -252,21 +222,22 @@ class IsolatedDecoder:
     self._executor.shutdown()
 
   def stage(self, file: SourceFile) -> Staged:
-    """Decodes one video as `Decoder.stage` does; a crash skips the video."""
-    try:
-      return self._executor.submit(_stage, file).result()
-    except BrokenProcessPool:
-      self._executor.shutdown()
-      self._executor = _executor(self._decoder, 1)
-      return Staged(file=file, reason="makes the decoder crash")
+    """Decodes one video as `Decoder.stage` does; a video that crashes two processes is skipped."""
+    for _ in range(2):
+      try:
+        return self._executor.submit(_stage, file).result()
+      except BrokenProcessPool:
+        self._executor.shutdown()
+        self._executor = _executor(self._decoder)
+    return Staged(file=file, reason="makes the decoder crash")
 
 
-def _executor(decoder: Decoder, workers: int) -> concurrent.futures.ProcessPoolExecutor:
-  # Forks of a server process that has no threads and has this module loaded: safe, and fast to start.
+def _executor(decoder: Decoder) -> concurrent.futures.ProcessPoolExecutor:
+  # A fork of a server process that has no threads and has this module loaded: safe, and fast to start.
   context = multiprocessing.get_context("forkserver")
   context.set_forkserver_preload([__name__])
   return concurrent.futures.ProcessPoolExecutor(
-    workers, mp_context=context, initializer=_initialize_worker, initargs=(decoder,)
+    1, mp_context=context, initializer=_initialize_worker, initargs=(decoder,)
   )
 
 

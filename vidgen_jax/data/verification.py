@@ -45,12 +45,9 @@ class Verification:
 
 
 def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> Verification:
-  """Reads a data set and compares it with its manifest and its index, with a progress bar. Changes nothing.
+  """Reads a data set and compares it with its manifest and its index, with a progress bar.
 
-  Args:
-    name: name of the data set.
-    data_dir: folder of all data sets.
-    decode: whether every frame is decoded and its size compared with the record.
+  With `decode`, every frame is decoded and its size compared with that in the record.
 
   Raises:
     UserError: if the data set is missing, or its manifest is unreadable or too old to have checksums.

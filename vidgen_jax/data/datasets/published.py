@@ -64,16 +64,7 @@ def by_file_name(paths: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, s
 
 
 def read_list(source: Source, lists: Mapping[str, str], name: str) -> str:
-  """Reads the text of a list.
-
-  Args:
-    source: source of the list.
-    lists: path by file name.
-    name: file name of the list.
-
-  Raises:
-    ListError: if there is no such list.
-  """
+  """Reads the list of a file name, from the paths by file name; raises `ListError` if there is none."""
   if name not in lists:
     raise ListError(f"has no {name}")
   with source.open(lists[name]) as file:
@@ -110,16 +101,9 @@ def found(
   parts: Sequence[tuple[int, int]] = (),
   images: Mapping[str, tuple[str, ...]] | None = None,
 ) -> SourceFile:
-  """Describes a listed video, which may be missing.
+  """Describes a listed video, see `SourceFile`; `path` is None if it is missing.
 
-  Args:
-    path: path of the video or of its folder of images within the source; None if it is missing.
-    name: name in the owners' lists.
-    stamps: stamps of all files of the source.
-    class_name: class of the video.
-    split: split of the video.
-    parts: parts to use, see `SourceFile`.
-    images: images of all folders, if the video is a folder of images.
+  `stamps` are those of all files of the source, and `images` those of all folders if the video is a folder of images.
   """
   frames = () if images is None or path is None else images[path]
   stamp = MISSING if path is None else joint_stamp(stamps[image] for image in frames) if frames else stamps[path]

@@ -62,17 +62,10 @@ class ShapeMotionOptions:
 
 
 def object_mask(shape: str, object_size: int) -> np.ndarray:
-  """Creates the mask of an object.
+  """Mask bool[size, size] of a 'circle' or 'square' of an even size in pixels.
 
   The published circles are off centre: a disc in the top left (size - 1)^2 pixels, and one more pixel at the right and
   at the bottom.
-
-  Args:
-    shape: 'circle' or 'square'.
-    object_size: width and height in pixels, even.
-
-  Returns:
-    bool[object_size, object_size].
   """
   if shape == "square":
     return np.ones((object_size, object_size), bool)
@@ -84,15 +77,7 @@ def object_mask(shape: str, object_size: int) -> np.ndarray:
 
 
 def bezier(control_points: np.ndarray, num_points: int) -> np.ndarray:
-  """Evaluates a Bezier curve at equal steps of its parameter, both ends included.
-
-  Args:
-    control_points: float[degree + 1, D].
-    num_points: number of points N.
-
-  Returns:
-    float64[N, D].
-  """
+  """Evaluates a Bezier curve, float[degree + 1, D], at N equal steps of its parameter, both ends included: [N, D]."""
   degree = len(control_points) - 1
   t = np.linspace(0.0, 1.0, num_points)[:, None]
   power = np.arange(degree + 1)
@@ -101,16 +86,7 @@ def bezier(control_points: np.ndarray, num_points: int) -> np.ndarray:
 
 
 def sample_path(generator: np.random.Generator, label: int, object_size: int) -> np.ndarray:
-  """Draws a path.
-
-  Args:
-    generator: random number generator.
-    label: index into `CLASS_NAMES`.
-    object_size: width and height of the object in pixels.
-
-  Returns:
-    int[32, 2]: row and column of the top left corner of the object.
-  """
+  """Draws a path, int[32, 2]: row and column of the top left corner of an object, whose size is in pixels."""
   last = SIZE - 2 - object_size
   points = generator.integers(_FIRST, last, endpoint=True, size=(_DEGREE + 1, 2)).astype(np.float64)
   along, across = (0, 1) if CLASS_NAMES[label] == "up" else (1, 0)

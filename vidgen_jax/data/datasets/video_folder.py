@@ -55,13 +55,7 @@ class VideoFolderOptions(VideoBuildOptions):
 
 @dataclasses.dataclass(frozen=True)
 class ClipMaker:
-  """Makes records of decoded videos; can be sent to another process.
-
-  Attributes:
-    cache: cache of the decoded videos.
-    labels: label by class name.
-    options: options that define how videos are cut.
-  """
+  """Makes records of decoded videos; can be sent to another process."""
 
   cache: StagingCache
   labels: Mapping[str, int]
@@ -95,7 +89,7 @@ class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
 
 
 def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None = None, split_rule: str = "") -> Path:
-  """Builds the data set; an interrupted build resumes with the videos that are not yet decoded.
+  """Builds the data set and returns its folder; an interrupted build resumes with the videos not yet decoded.
 
   The decoding processes import the main program: a script that calls this needs `if __name__ == "__main__":`.
 
@@ -103,9 +97,6 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     options: build options.
     dataset: published data set, which lists the files; None takes classes and splits from the folders.
     split_rule: split rule of the published data set.
-
-  Returns:
-    The folder of the complete data set.
 
   Raises:
     UserError: if the source is missing or has no usable file, too many videos are missing, damaged or short, the data
