@@ -262,7 +262,7 @@ def test_the_motion_constraint_uses_frozen_weights_that_must_not_change(run_conf
   weights = read_weight_file(flow_weights)
   changed = jax.tree.map(lambda value: value + np.float32(0.1), weights.variables)
   write_weight_file(flow_weights, dataclasses.replace(weights, variables=changed))
-  with pytest.raises(UserError, match=r"flow.safetensors has the hash \w+, but the run in --workdir=\S+ began with"):
+  with pytest.raises(UserError, match=r"flow.safetensors has the hash \w+, but the run in --workdir=\S+ started with"):
     train(_with_train(config, num_steps=2), str(workdir))
   write_weight_file(flow_weights, dataclasses.replace(weights, network="i3d"))
   with pytest.raises(UserError, match="holds weights of i3d; choose a file of pwc_net"):

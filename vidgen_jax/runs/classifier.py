@@ -114,8 +114,8 @@ def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.M
   try:
     state = train_experiment(experiment, folder, make_hooks)
   except NonFiniteMetricError as error:
-    rate = config.algorithm.learning_rate
-    raise UserError(f"{error}, or in another --out with a lower --learning_rate than {rate:g}") from error
+    found, rate = str(error).partition(";")[0], config.algorithm.learning_rate
+    raise UserError(f"{found}; start again in another --out with a lower --learning_rate than {rate:g}") from error
   if int(state.step) < config.train.num_steps and not tests[0].finished:
     return None
   path = Path(folder) / WEIGHTS_FILE

@@ -55,6 +55,7 @@ class DevicePrefetch:
   def close(self) -> None:
     """Ends the thread after its current batch; the iterator stays open."""
     self._thread.shutdown(cancel_futures=True)
+    self._ahead.clear()
 
   def _read(self) -> tuple[Batch, Any]:
     batch = self._place(next(self._iterator))

@@ -211,7 +211,7 @@ def _check_unchanged_inputs(checkpointer: Checkpointer, experiment: TrainingExpe
   for name, frozen in experiment.algorithm.frozen_networks().items():
     known, found = meta["frozen_weights"].get(name), experiment.frozen_weights[name].hash
     if found != known:
-      raise UserError(f"{frozen.weights} has the hash {found[:12]}, but {owner} began with {known[:12]}; restore it")
+      raise UserError(f"{frozen.weights} has the hash {found[:12]}, but {owner} started with {known[:12]}; restore it")
 
 
 class TrainLoop:
@@ -330,10 +330,9 @@ class TrainLoop:
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     for name, value in values.items():
       if not math.isfinite(value):
-        raise NonFiniteMetricError(
-          f"metric {name} became {value} at step {step}; last good step {step - 1}, latest checkpoint "
-          f"{max(self._checkpointer.steps(), default='none')}; {_remedy(max(self._checkpointer.steps(), default=None))}"
-        )
+        latest = max(self._checkpointer.steps(), default=None)
+        found = f"metric {name} became {value} at step {step}; last good step {step - 1}"
+        raise NonFiniteMetricError(f"{found}, latest checkpoint {latest or 'none'}; {_remedy(latest)}")
     means = self._log.add(step, values)
     if means is not None and self._log.window.complete(step) and (collapse := self._detector.check(step, means)):
       self._report(collapse)
