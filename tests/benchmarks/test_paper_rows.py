@@ -1,14 +1,14 @@
-"""The paper's figures agree with each other, and rows are chosen."""
+"""The papers' figures agree with each other; rows are chosen by name."""
 
 import pytest
 
-from vidgen_jax.bench.paper_tables import TABLES, choose_rows
+from benchmarks.paper_rows import TABLES, choose_rows
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 
 
-def test_the_papers_step_budgets_follow_from_its_times():
+def test_step_budgets_of_the_paper_follow_from_its_times():
   rows = TABLES["decompositions"]().rows
   fastest = min(row.published.ms for row in rows.values())
   for row in rows.values():
@@ -16,14 +16,14 @@ def test_the_papers_step_budgets_follow_from_its_times():
   assert 1e6 * fastest / 1e3 / 3600 == pytest.approx(103, abs=0.5)  # hours
 
 
-def test_the_papers_own_ratios_meet_the_goals():
+def test_ratios_of_the_paper_meet_the_goals():
   for make in TABLES.values():
     table = make()
     base = table.rows[table.reference].published.ms
     assert all(table.rows[name].published.ms / base <= goal for name, goal in table.at_most.items())
 
 
-def test_every_decomposition_has_a_row_and_mocogan_like_two():
+def test_decompositions_have_one_row_each_and_mocogan_like_two():
   rows = TABLES["decompositions"]().rows
   assert {row.changes["decomposition"] for row in rows.values()} == set(DECOMPOSITIONS)
   assert rows["mocogan_like_1"].changes == {"decomposition": "mocogan_like", "frames_per_clip": 1}
@@ -31,7 +31,7 @@ def test_every_decomposition_has_a_row_and_mocogan_like_two():
   assert len(rows) == 9
 
 
-def test_every_unit_has_a_row_and_the_slow_one_must_be_named():
+def test_units_have_one_row_each_and_the_slow_one_is_optional():
   table = TABLES["units"]()
   assert {name: row.changes for name, row in table.rows.items()} == {
     name: {"recurrent_unit": name} for name in RECURRENT_UNITS
@@ -40,11 +40,17 @@ def test_every_unit_has_a_row_and_the_slow_one_must_be_named():
   assert list(choose_rows(table, ["dynamic_conv_lstm", "conv_gru"])) == ["conv_gru", "dynamic_conv_lstm"]
 
 
-def test_a_unit_made_known_later_has_a_row(monkeypatch):
+def test_units_without_published_times():
+  rows = TABLES["units"]().rows
+  assert (rows["tsru_c"].published.ms, rows["conv_gru"].published.ms) == (354.0, 284.0)
+  assert rows["conv_lstm"].published.ms is None
+
+
+def test_a_newly_registered_unit_has_a_row(monkeypatch):
   monkeypatch.setitem(RECURRENT_UNITS, "newest", RECURRENT_UNITS["conv_gru"])
   assert TABLES["units"]().rows["newest"].published.ms is None
 
 
-def test_a_row_that_is_not_there():
+def test_unknown_rows_are_an_error():
   with pytest.raises(UserError, match="--rows: 'fastest' is not one of clip, downsampled, cropped, "):
     choose_rows(TABLES["decompositions"](), ["faster", "fastest"])

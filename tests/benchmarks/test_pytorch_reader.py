@@ -1,12 +1,12 @@
-"""Windows of videos as PyTorch is given them: which frames, and how many a second beside the pipeline."""
+"""The PyTorch reader: frames of its windows, and the comparison with the pipeline."""
 
 import sys
 
 import numpy as np
 import pytest
 
+from benchmarks import pytorch_reader
 from tests.data.conftest import make_video
-from vidgen_jax.bench import pytorch_reader
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.errors import UserError
@@ -24,7 +24,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(files, tmp_path_factory):
-  """Of the data set that was built from them."""
+  """Config of the data set that is built from them."""
   data_dir = str(tmp_path_factory.mktemp("built"))
   source = str(files[0].parent)
   build_video_folder(VideoFolderOptions(source=source, name="ramps", data_dir=data_dir, test_fraction=0.0))
@@ -32,15 +32,15 @@ def config(files, tmp_path_factory):
 
 
 @pytest.mark.parametrize("start", [0, 1, 11, 12, 13, 21])
-def test_a_window_is_the_frames_from_its_start_on(files, start):
+def test_a_window_begins_at_its_start(files, start):
   frames = pytorch_reader.read_window(files[1], start, num_frames=4, smallest_side=8)
   assert (frames.shape, frames.dtype) == ((4, 8, 12, 3), np.uint8)
   np.testing.assert_allclose(
     frames.mean(axis=(1, 2, 3)), 20 + 8 * np.arange(start, start + 4), atol=5
-  )  # Coarse: one frame is 8.
+  )  # Frames differ by 8.
 
 
-def test_windows_are_squares_of_every_video_at_changing_times(files):
+def test_windows_are_squares_of_all_videos_at_random_times(files):
   windows = pytorch_reader.VideoWindows(files, num_frames=5, resolution=8)
   assert len(windows) > 1000
   starts = set()
@@ -54,8 +54,8 @@ def test_windows_are_squares_of_every_video_at_changing_times(files):
   assert len(starts) > 5
 
 
-def test_a_video_that_is_too_short_or_none_is_refused(files, tmp_path):
-  with pytest.raises(UserError, match="has 25 frames, and 26 are needed"):
+def test_short_and_broken_videos_are_errors(files, tmp_path):
+  with pytest.raises(UserError, match="has 25 frames, but 26 are needed"):
     pytorch_reader.VideoWindows(files, num_frames=26, resolution=8)
   (tmp_path / "broken.mp4").write_bytes(b"nothing")
   with pytest.raises(UserError, match=r"broken\.mp4 cannot be read as a video"):
@@ -64,13 +64,13 @@ def test_a_video_that_is_too_short_or_none_is_refused(files, tmp_path):
 
 def test_both_readers_are_timed(files, config):
   pytest.importorskip("torch")
-  speeds = pytorch_reader.time_readers(config, files, workers=0, batch_size=2, seconds=0.2, rounds=1)
-  assert speeds.ours > 0
-  assert speeds.pytorch > 0
-  assert speeds.cores == 1
+  figures = pytorch_reader.compare(config, files, workers=0, batch_size=2, seconds=0.2, rounds=1)
+  ours, pytorch, ratio = (figure.value for figure in figures)
+  assert min(ours, pytorch) > 0
+  assert ratio == ours / pytorch
 
 
 def test_without_pytorch_the_extra_is_named(files, config, monkeypatch):
-  monkeypatch.setitem(sys.modules, "torch.utils", None)
-  with pytest.raises(UserError, match=r"vidgen-jax\[parity\]"):
-    pytorch_reader.time_readers(config, files, workers=0, batch_size=2, seconds=0.2, rounds=1)
+  monkeypatch.setitem(sys.modules, "torch.utils.data", None)
+  with pytest.raises(UserError, match="extra 'parity'"):
+    pytorch_reader.compare(config, files, workers=0, batch_size=2, seconds=0.2, rounds=1)

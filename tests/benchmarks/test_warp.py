@@ -4,29 +4,28 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.warp import KINDS, METHODS, WarpTiming, gather_warp, measurements, time_warps
 from vidgen_jax.bench.measurements import Measurement
-from vidgen_jax.bench.warp_timing import WarpTiming, gather_warp, measurements, time_warps
 from vidgen_jax.ops.warp import warp
 
 
 @pytest.mark.parametrize("size", [3, 5])
-def test_the_gather_warps_alike(size):
+def test_gather_equals_warp(size):
   keys = jax.random.split(jax.random.key(size), 2)
   features = jax.random.normal(keys[0], (2, 5, 6, 3))
   weights = jax.random.normal(keys[1], (2, 5, 6, size * size))
   np.testing.assert_allclose(gather_warp(features, weights), warp(features, weights), rtol=1e-4, atol=1e-5)
 
 
-def test_all_forms_are_timed_and_a_gather_takes_more_memory():
+def test_all_methods_are_timed_and_the_gather_needs_more_memory():
   found = time_warps((2, 6, 8, 8, 16), size=3, repeats=1)
-  kinds = ("pixelwise", "factorised")
-  assert list(found) == [f"{name}, {kind}" for kind in kinds for name in ("shifted", "gathered")]
+  assert list(found) == [(method, kind) for kind in KINDS for method in METHODS]
   neighbourhoods = 4 * 2 * 8 * 8 * 9 * 16
-  for kind in kinds:
-    ours, theirs = found[f"shifted, {kind}"], found[f"gathered, {kind}"]
+  for kind in KINDS:
+    ours, theirs = found["shifted", kind], found["gathered", kind]
     assert min(ours.forward, ours.gradients, theirs.forward, theirs.gradients) > 0
-    assert theirs.gradients_memory > 6 * neighbourhoods  # of every step
-    # The states, the kernels and their gradients; none of the steps' neighbourhoods.
+    assert theirs.gradients_memory > 6 * neighbourhoods  # of all six steps
+    # The states, the kernels and their gradients, but no neighbourhoods.
     assert ours.gradients_memory < 3 * neighbourhoods
     assert ours.forward_memory < neighbourhoods
 
@@ -34,9 +33,8 @@ def test_all_forms_are_timed_and_a_gather_takes_more_memory():
 def test_figures_and_ratios():
   timing = WarpTiming(forward=0.002, gradients=0.004, forward_memory=2**20, gradients_memory=None)
   slower = WarpTiming(forward=0.004, gradients=0.002, forward_memory=2**22, gradients_memory=2**20)
-  both = (("shifted", timing), ("gathered", slower))
-  forms = {f"{name}, {kind}": t for kind in ("pixelwise", "factorised") for name, t in both}
-  found = {m.name: m for m in measurements(forms)}
+  timings = {(method, kind): t for kind in KINDS for method, t in (("shifted", timing), ("gathered", slower))}
+  found = {m.name: m for m in measurements(timings)}
   assert len(found) == 4 * 4 + 2 * 4
   assert found["shifted, pixelwise: forward"] == Measurement(name="shifted, pixelwise: forward", value=2.0, unit="ms")
   assert found["gathered, factorised: forward, memory"].value == 4.0
