@@ -271,8 +271,8 @@ def alter(path, **changes):
     (lambda folder: (folder / "weights.npz").unlink(), "is damaged: .*No such file"),
     (lambda folder: cut(folder / "weights.npz"), "is damaged: "),
     (lambda folder: cut(folder / "generator.jaxexport"), "cannot be read by jax"),
-    (lambda folder: alter(folder / "signature.json", format=3), "has format 3, this version reads 2; update"),
-    (lambda folder: alter(folder / "signature.json", format=1), "has format 1, .* reads 2; export the run again"),
+    (lambda folder: alter(folder / "signature.json", format=4), "has format 4, this version reads 3; update"),
+    (lambda folder: alter(folder / "signature.json", format=2), "has format 2, .* reads 3; export the run again"),
     (lambda folder: alter(folder / "signature.json", platforms=["tpu"]), "runs on tpu, not on cpu"),
   ],
 )

@@ -30,7 +30,7 @@ SIGNATURE_FILE = "signature.json"
 CONFIG_FILE = "config.json"
 README_FILE = "README.md"
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's layout; other versions are rejected."""
 
 
