@@ -9,8 +9,7 @@ rounding only.
 
 import functools
 from collections.abc import Callable, Sequence
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,15 @@ from jax import lax
 
 Form = Literal["native", "stacked", "matmul"]
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
-Pairs = tuple[tuple[int, int], ...]
+
+
+class _Window(NamedTuple):
+  """How a 3-D kernel moves over a video."""
+
+  strides: tuple[int, ...]
+  pads: tuple[tuple[int, int], ...]
+  precision: lax.PrecisionLike
+
 
 _FEW_PIXELS = 16
 """Maximum output pixels per frame for matrix products on CPU: faster at 4x4 and below, equal at 7x7."""
@@ -50,66 +57,62 @@ def convolve(
   Raises:
     ValueError: ranks or channels do not match, or the kernel is larger than the padded video.
   """
-  window = kernel.shape[:-2]
-  strides = tuple(strides or (1,) * len(window))
-  if x.ndim != 5 or len(window) not in (2, 3) or len(strides) != len(window) or x.shape[-1] != kernel.shape[-2]:
+  size = kernel.shape[:-2]
+  strides = tuple(strides or (1,) * len(size))
+  if x.ndim != 5 or len(size) not in (2, 3) or len(strides) != len(size) or x.shape[-1] != kernel.shape[-2]:
     raise ValueError(
       f"cannot convolve {x.shape} with a kernel {kernel.shape} and {strides=}; use [B, T, H, W, C] and "
       "[kt, kh, kw, C, out] or [kh, kw, C, out]"
     )
   if isinstance(padding, str):
-    pads = tuple(lax.padtype_to_pads(x.shape[4 - len(window) : 4], window, strides, padding))
+    pads = tuple(lax.padtype_to_pads(x.shape[4 - len(size) : 4], size, strides, padding))
   else:
     pads = tuple((int(before), int(after)) for before, after in padding)
-  if len(window) == 2:
+  if len(size) == 2:
     kernel, strides, pads = kernel[None], (1, *strides), ((0, 0), *pads)
-  if min(_output_size(x, kernel, strides, pads)) < 1:
+  window, kernel = _Window(strides, pads, precision), kernel.astype(x.dtype)
+  if min(_output_size(x, kernel, window)) < 1:
     raise ValueError(f"a kernel {kernel.shape} does not fit into {x.shape} with the padding {pads}; use a larger video")
-  compute = {name: functools.partial(f, strides=strides, pads=pads, precision=precision) for name, f in _FORMS.items()}
-  kernel = kernel.astype(x.dtype)
+  compute = {name: functools.partial(function, window=window) for name, function in _FORMS.items()}
   if form is not None:
     return compute[form](x, kernel)
   # Only the platform's branch is compiled, so the program contains no conditional.
-  cpu, default = compute[_cpu_form(x, kernel, strides, pads)], compute["native"]
+  cpu, default = compute[_cpu_form(x, kernel, window)], compute["native"]
   # The backward pass recomputes the stacked frames: stored, they would take the memory of a clip for every tap.
   cuda = default if kernel.shape[0] == 1 else jax.checkpoint(compute["stacked"])
   return lax.platform_dependent(x, kernel, cpu=cpu, cuda=cuda, default=default)
 
 
-def _cpu_form(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pairs) -> Form:
-  _, height, width = _output_size(x, kernel, strides, pads)
+def _cpu_form(x: jax.Array, kernel: jax.Array, window: _Window) -> Form:
+  _, height, width = _output_size(x, kernel, window)
   is_pointwise = kernel.shape[:3] == (1, 1, 1)
   return "matmul" if is_pointwise or height * width <= _FEW_PIXELS else "stacked"
 
 
-def _output_size(x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pairs) -> tuple[int, ...]:
-  sizes = zip(x.shape[1:4], kernel.shape[:3], strides, pads, strict=True)
+def _output_size(x: jax.Array, kernel: jax.Array, window: _Window) -> tuple[int, ...]:
+  sizes = zip(x.shape[1:4], kernel.shape[:3], window.strides, window.pads, strict=True)
   return tuple((size + sum(pad) - taps) // stride + 1 for size, taps, stride, pad in sizes)
 
 
-def _native(
-  x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pairs, precision: lax.PrecisionLike
-) -> jax.Array:
+def _native(x: jax.Array, kernel: jax.Array, *, window: _Window) -> jax.Array:
+  strides, pads, precision = window
   if kernel.shape[0] == strides[0] == 1 and pads[0] == (0, 0):
-    return _frames_convolution(x, kernel[0], strides[1:], pads[1:], precision)
+    return _frames_convolution(x, kernel[0], window)
   numbers = ("NTHWC", "THWIO", "NTHWC")
   return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=numbers, precision=precision)
 
 
-def _stacked(
-  x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pairs, precision: lax.PrecisionLike
-) -> jax.Array:
+def _stacked(x: jax.Array, kernel: jax.Array, *, window: _Window) -> jax.Array:
   """One 2-D convolution of frames with their temporal neighbours as additional channels."""
-  shifted, kernel = _temporal_taps(x, kernel, strides[0], pads[0])
+  shifted, kernel = _temporal_taps(x, kernel, window.strides[0], window.pads[0])
   # [kt, kh, kw, in, out] -> [kh, kw, kt * in, out], in the order of the stacked neighbours.
   flat = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
-  return _frames_convolution(jnp.concatenate(shifted, axis=-1), flat, strides[1:], pads[1:], precision)
+  return _frames_convolution(jnp.concatenate(shifted, axis=-1), flat, window)
 
 
-def _matmul(
-  x: jax.Array, kernel: jax.Array, *, strides: tuple[int, ...], pads: Pairs, precision: lax.PrecisionLike
-) -> jax.Array:
+def _matmul(x: jax.Array, kernel: jax.Array, *, window: _Window) -> jax.Array:
   """One matrix product of patches with the flattened kernel."""
+  strides, pads, precision = window
   patches, kernel = _temporal_taps(x, kernel, strides[0], pads[0])
   for axis in (2, 3):
     taps, stride, pad = kernel.shape[axis - 1], strides[axis - 1], pads[axis - 1]
@@ -119,9 +122,7 @@ def _matmul(
   return product.reshape(*patch.shape[:-1], -1)
 
 
-_FORMS: MappingProxyType[str, Callable[..., jax.Array]] = MappingProxyType(
-  {"native": _native, "stacked": _stacked, "matmul": _matmul}
-)
+_FORMS: dict[str, Callable[..., jax.Array]] = {"native": _native, "stacked": _stacked, "matmul": _matmul}
 
 
 def _temporal_taps(
@@ -145,13 +146,11 @@ def _shifts(x: jax.Array, axis: int, taps: range, num_taps: int, stride: int, pa
   return [lax.slice_in_dim(padded, tap, tap + span, stride, axis=axis) for tap in taps]
 
 
-def _frames_convolution(
-  x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], pads: Pairs, precision: lax.PrecisionLike
-) -> jax.Array:
-  frames = x.reshape(-1, *x.shape[2:])
-  y = lax.conv_general_dilated(
-    frames, kernel, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision
-  )
+def _frames_convolution(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
+  """Applies a 2-D kernel with the spatial part of a window to each frame."""
+  (_, *strides), (_, *pads), precision = window
+  frames, numbers = x.reshape(-1, *x.shape[2:]), ("NHWC", "HWIO", "NHWC")
+  y = lax.conv_general_dilated(frames, kernel, strides, pads, dimension_numbers=numbers, precision=precision)
   return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
