@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.commands import distributed_flags, metric_flags
+from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
 from vidgen_jax.parallel import startup
@@ -46,9 +47,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   metric_flags.define_clip_flags(flag_values, {"real": "real clips", "fake": "clips to be scored"})
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
-  flags.DEFINE_string(
+  flags.DEFINE_list(
     "conditioning_indices",
-    "0",
+    ["0"],
     "conditioning frames of the baselines copy_last and cross_fade: comma-separated indices from 0, negative ones from "
     "the end, such as 0,-1; empty for no baselines",
     flag_values=flag_values,
@@ -88,7 +89,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     check_writable(Path(flag_values.out), "--out")
   startup.enable_compilation_cache()
   distributed_flags.join(flag_values)
-  conditioning_indices = _parse_indices(flag_values.conditioning_indices)
+  indices = integers("conditioning_indices", flag_values.conditioning_indices)
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
   sheet = _neighbours_file(flag_values.neighbours, num_networks=len(extractors))
   embedder = None
@@ -96,31 +97,30 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     embedder = load_frame_extractor(flag_values.content_network, mesh=make_mesh(MeshConfig()))
   with metric_flags.open_set(flag_values, "real") as real, metric_flags.open_set(flag_values, "fake") as fake:
     _check(real, fake, paired=flag_values.paired, max_clips=flag_values.max_clips)
-    scores = _compare(
-      real,
-      fake,
-      extractors,
-      options=options,
-      paired=flag_values.paired,
-      conditioning_indices=conditioning_indices,
-      embedder=embedder,
-      neighbours=sheet,
-      num_neighbours=flag_values.num_neighbours,
-    )
+    for extractor in extractors:
+      extractor.check(real.clip_shape)
+    variants: dict[str, Variant] = {}
+    if extractors:
+      variants = _variants(_resolved(indices, real.clip_shape[0]))
+      _check_sets(real, fake, options)
+      if sheet is not None and flag_values.num_neighbours > len(real):
+        raise UserError(f"--num_neighbours={flag_values.num_neighbours} is more than the {len(real)} real clips")
+    common = {"split": real.name, "num_clips": len(real), "clip": "x".join(map(str, real.clip_shape))}
+    scores = list(_content_scores(real, fake, common, embedder))
+    if flag_values.paired:
+      scores += _paired_scores(real, fake, common)
+    for extractor in extractors:
+      found = extractor.extract_all(real, variants=variants, description="real")
+      fakes, reals = extractor.extract_all(fake, description="fake")[""], found.pop("real")
+      if sheet is not None and extractor is extractors[0] and jax.process_index() == 0:
+        features = (reals.features, fakes.features)
+        write_neighbours(sheet, real, fake, extractor, features=features, k=flag_values.num_neighbours)
+      scorer = SetScorer(extractor, reals, clip_shape=real.clip_shape, options=options, real_fields=common)
+      scores += scorer.score_all(fake.name, [fakes], {name: [features] for name, features in found.items()})
   if jax.process_index() == 0:
     sys.stdout.write(f"{score_table(scores)}\n")
     if flag_values.out is not None:
       append_scores(Path(flag_values.out), scores)
-
-
-def _parse_indices(text: str) -> tuple[int, ...]:
-  parts = [part.strip() for part in text.split(",")] if text.strip() else []
-  try:
-    return tuple(int(part) for part in parts)
-  except ValueError as error:
-    raise UserError(
-      f"--conditioning_indices={text} must be comma-separated frame indices, such as 0,1 or 0,-1"
-    ) from error
 
 
 def _neighbours_file(text: str | None, *, num_networks: int) -> Path | None:
@@ -132,42 +132,6 @@ def _neighbours_file(text: str | None, *, num_networks: int) -> Path | None:
     raise UserError("--neighbours needs --networks, a weight file whose features are compared")
   check_writable(Path(text), "--neighbours")
   return Path(text)
-
-
-def _compare(
-  real: ClipSet,
-  fake: ClipSet,
-  extractors: Sequence[FeatureExtractor],
-  *,
-  options: SetOptions,
-  paired: bool,
-  conditioning_indices: Sequence[int],
-  embedder: FeatureExtractor | None,
-  neighbours: Path | None,
-  num_neighbours: int,
-) -> list[Score]:
-  variants: dict[str, Variant] = {}
-  if extractors:
-    variants = _variants(_resolved(conditioning_indices, real.clip_shape[0]))
-    _check_sets(real, fake, options)
-    if neighbours is not None and num_neighbours > len(real):
-      raise UserError(f"--num_neighbours={num_neighbours} is more than the {len(real)} real clips")
-  for extractor in extractors:
-    extractor.check(real.clip_shape)
-  fields = {"split": real.name, "num_clips": len(real)}
-  common = fields | {"clip": "x".join(map(str, real.clip_shape))}
-  scores = list(_content_scores(real, fake, common, embedder))
-  if paired:
-    scores += _paired_scores(real, fake, common)
-  for extractor in extractors:
-    found = extractor.extract_all(real, variants=variants, description="real")
-    fakes, reals = extractor.extract_all(fake, description="fake")[""], found.pop("real")
-    if neighbours is not None and extractor is extractors[0] and jax.process_index() == 0:
-      features = (reals.features, fakes.features)
-      write_neighbours(neighbours, real, fake, extractor, features=features, k=num_neighbours)
-    scorer = SetScorer(extractor, reals, clip_shape=real.clip_shape, options=options, real_fields=fields)
-    scores += scorer.score_all(fake.name, [fakes], {name: [features] for name, features in found.items()})
-  return scores
 
 
 def _variants(conditioning_indices: Sequence[int]) -> dict[str, Variant]:

@@ -23,11 +23,10 @@ from vidgen_jax.runs.follow import BEST_FOLDER, FollowOptions, follow
 from vidgen_jax.runs.run_scores import curve_text, score_run
 from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
-from vidgen_jax.scores.extraction import FeatureExtractor
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import Score, append_scores, frames_text, score_table
-from vidgen_jax.scores.set_metrics import SetOptions, set_metric_names
+from vidgen_jax.scores.set_metrics import set_metric_names
 
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
 
@@ -106,11 +105,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   options = generation.sampling_options(
     experiment, num_frames=flag_values.num_frames, truncation=flag_values.truncation
   )
-  extractors, set_options = metric_flags.extractors(flag_values), metric_flags.set_options(flag_values)
+  collector = FeatureCollector(metric_flags.extractors(flag_values), options=metric_flags.set_options(flag_values))
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
-  _check_clips(config, options, indices, extractors)
-  _check_scores(flag_values, config, indices, extractors, set_options)
-  collector = FeatureCollector(extractors, options=set_options)
+  _check_scores(flag_values, config, options, indices, collector)
 
   def score(folder: str, step: int | None) -> list[Score]:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
@@ -139,7 +136,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     patience=flag_values.patience,
   )
   terms = _terms(config, flag_values, options) | {"conditioning_indices": frames_text(indices)}
-  scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in extractors])
+  scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in collector.extractors])
   follow(flag_values.workdir, score, scored=scored, options=following, terms=terms)
 
 
@@ -151,37 +148,28 @@ def _check_follow_flags(flag_values: flags.FlagValues) -> None:
       raise UserError(f"--{name} needs --follow")
 
 
-def _check_clips(
-  config: ExperimentConfig, options: SampleOptions, indices: Sequence[int], extractors: Sequence[FeatureExtractor]
-) -> None:
-  """Checks the shape of the clips before hours of sampling."""
-  if len(indices) == options.num_frames:
-    raise UserError("all frames are conditioning frames, so none is left to be scored; choose fewer")
-  size = config.data.resolution
-  scoring.check_frame_size(
-    scoring.metric_names(indices, tracking=config.evaluation.object_tracking), frame_size=(size, size)
-  )
-  for extractor in extractors:
-    extractor.check((options.num_frames, size, size, config.data.channels))
-
-
 def _check_scores(
   flag_values: flags.FlagValues,
   config: ExperimentConfig,
+  options: SampleOptions,
   indices: Sequence[int],
-  extractors: Sequence[FeatureExtractor],
-  options: SetOptions,
+  collector: FeatureCollector,
 ) -> None:
-  """Checks, before hours of sampling, that the requested scores can be computed."""
-  evaluation, fewest = config.evaluation, max(2, options.splits)
-  if extractors and 0 < evaluation.num_clips < fewest:
+  """Checks, before hours of sampling, that the clips fit the metrics and the requested scores can be computed."""
+  if len(indices) == options.num_frames:
+    raise UserError("all frames are conditioning frames, so none is left to be scored; choose fewer")
+  evaluation, size = config.evaluation, config.data.resolution
+  names = scoring.metric_names(indices, tracking=evaluation.object_tracking)
+  scoring.check_frame_size(names, frame_size=(size, size))
+  known = {METRICS[name].row for name in names} & set(SELECTION_DIRECTIONS)
+  for extractor in collector.extractors:
+    extractor.check((options.num_frames, size, size, config.data.channels))
+    known |= set_metric_names(extractor.network, collector.options, samples=evaluation.samples)
+  fewest = max(2, collector.options.splits)
+  if collector.extractors and 0 < evaluation.num_clips < fewest:
     raise UserError(
       f"--num_clips={evaluation.num_clips} is too few for the scores of --networks; give {fewest} or more"
     )
-  names = scoring.metric_names(indices, tracking=evaluation.object_tracking)
-  known = {METRICS[name].row for name in names} & set(SELECTION_DIRECTIONS)
-  for extractor in extractors:
-    known |= set_metric_names(extractor.network, options, samples=evaluation.samples)
   metric = flag_values.best_metric
   if metric in SELECTION_DIRECTIONS and metric not in known:
     raise UserError(

@@ -16,10 +16,14 @@ def check_scores(experiment: Experiment) -> None:
   """Checks that the model has the scores that `train.evaluate_every` asks for.
 
   Raises:
-    UserError: if it has none.
+    UserError: if it has none, or the frames are too small for one.
   """
   config, indices = experiment.config, experiment.algorithm.conditioning_indices(experiment.num_frames)
-  if config.train.evaluate_every and not scoring.metric_names(indices, tracking=config.evaluation.object_tracking):
+  if not config.train.evaluate_every:
+    return
+  names = scoring.metric_names(indices, tracking=config.evaluation.object_tracking)
+  scoring.check_frame_size(names, (config.data.resolution, config.data.resolution))
+  if not names:
     raise UserError(
       f"train.evaluate_every={config.train.evaluate_every}: clips from noise have no truth to compare each clip with; "
       "set it to 0, and score the clips as a set with `vidgen evaluate --networks`, during training with --follow"

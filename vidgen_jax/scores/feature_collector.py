@@ -22,13 +22,13 @@ class FeatureCollector:
   It may be used for several evaluations of the same clips (`vidgen evaluate --follow`): features that do not depend on
   the model are computed once.
 
-  Args:
+  Attributes:
     extractors: feature networks; without any, only the content distance is computed.
     options: options of the scores.
   """
 
   def __init__(self, extractors: Sequence[FeatureExtractor], *, options: SetOptions) -> None:
-    self._extractors, self._options = extractors, options
+    self.extractors, self.options = extractors, options
     self._parts: dict[tuple[int, str, int], list[Features]] = defaultdict(list)
     self._content: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
     self._fixed: set[str] = set()
@@ -50,7 +50,7 @@ class FeatureCollector:
     self._clip_shape = video.shape[1:]
     if video.shape[1] > 1:
       self._content[subject, sample].append(average_content_distance(video))
-    for index, extractor in enumerate(self._extractors):
+    for index, extractor in enumerate(self.extractors):
       self._parts[index, subject, sample].append(extractor.extract(video))
 
   def scores(self, *, model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]) -> Iterator[Score]:
@@ -62,9 +62,9 @@ class FeatureCollector:
     """
     subjects = list(dict.fromkeys([*(key[0] for key in self._content), *(key[1] for key in self._parts)]))
     yield from self._content_scores(subjects, model_fields, plain_fields)
-    for index, extractor in enumerate(self._extractors):
+    for index, extractor in enumerate(self.extractors):
       (real,) = self._sets(index, REAL)
-      scorer = SetScorer(extractor, real, clip_shape=self._clip_shape, options=self._options, real_fields=plain_fields)
+      scorer = SetScorer(extractor, real, clip_shape=self._clip_shape, options=self.options, real_fields=plain_fields)
       baselines = {subject: self._sets(index, subject) for subject in subjects if subject not in (MODEL, REAL)}
       yield from scorer.score_all(MODEL, self._sets(index, MODEL), baselines, **model_fields)
     for key in [key for key in self._parts if MODEL in key]:

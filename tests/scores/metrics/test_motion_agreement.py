@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax.gans.trivd.motion import combine_flows, expected_flow
+from vidgen_jax.scores.metrics import motion_agreement
 from vidgen_jax.scores.metrics.motion_agreement import (
   compare_motion,
   compare_vectors,
@@ -81,12 +82,15 @@ def test_motion_of_length_zero_counts_as_90_degrees_off():
   assert found == pytest.approx((1 / 3, 60.0, 7 / 6, correlation, 3, 0, 0))
 
 
-def test_threshold_includes_motion_equal_to_it():
-  arguments = (_field([(1, 0)] * 6), _clip(), _clip(), range(1, 7))
-  assert compare_motion(*arguments, least_motion=1.0).frames == 3
+def test_threshold_includes_motion_equal_to_it(monkeypatch):
+  def compared(least_motion):
+    monkeypatch.setattr(motion_agreement, "LEAST_MOTION", least_motion)
+    return compare_motion(_field([(1, 0)] * 6), _clip(), _clip(), range(1, 7))
+
+  assert compared(1.0).frames == 3
   # The diagonal step has length 1.41.
-  assert compare_motion(*arguments, least_motion=1.2).frames == 2
-  nothing = compare_motion(*arguments, least_motion=2.5)
+  assert compared(1.2).frames == 2
+  nothing = compared(2.5)
   assert (nothing.frames, nothing.still, nothing.absent) == (0, 4, 2)
   assert np.isnan([nothing.cosine, nothing.angle, nothing.length_ratio]).all()
 
@@ -170,5 +174,3 @@ def test_drift_is_the_mean_over_clips_and_pixels():
 def test_wrong_input_raises():
   with pytest.raises(ValueError, match="flow must be"):
     compare_motion(_field([(1, 0)] * 5), _clip(), _clip(), range(1, 7))
-  with pytest.raises(ValueError, match="least_motion > 0"):
-    compare_motion(_field([(1, 0)] * 6), _clip(), _clip(), range(1, 7), least_motion=0.0)

@@ -45,10 +45,9 @@ def test_thresholds():
   np.testing.assert_allclose(track.centroid[0, 0], [5.5, 5.5], atol=1e-5)
   assert np.linalg.norm(track.centroid[0, 1] - 5.5) > 3
   np.testing.assert_array_equal(track.presence, [[True, True, False, True]])
-  specks = np.zeros((1, 1, 8, 8, 3), np.uint8)
-  specks[0, 0, 0, :3] = 255
-  assert not object_centroid(specks).presence.any()
-  assert object_centroid(specks, min_pixels=3).presence.all()
+  specks = np.zeros((1, 2, 8, 8, 3), np.uint8)
+  specks[0, 0, 0, :3] = specks[0, 1, 0, :4] = 255
+  assert object_centroid(specks).presence.tolist() == [[False, True]]
 
 
 def test_error_presence_and_penalty_by_hand():
@@ -75,8 +74,6 @@ def test_wrong_video_raises():
     object_centroid(np.zeros((1, 1, 8, 8, 3), np.float32))
   with pytest.raises(ValueError, match="B, T, H, W, C"):
     object_centroid(np.zeros((8, 8, 3), np.uint8))
-  with pytest.raises(ValueError, match="threshold"):
-    object_centroid(np.zeros((1, 1, 8, 8, 3), np.uint8), threshold=25.0)
 
 
 def test_take_selects_frames_of_a_track():

@@ -13,7 +13,7 @@ from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.trajectory import Track, object_centroid, object_weight
 
 LEAST_MOTION = 0.5
-"""Pixels per frame; the direction of a smaller motion is not compared."""
+"""Pixels per frame that the true object must have moved for its direction to be compared."""
 
 
 class MotionAgreement(NamedTuple):
@@ -36,9 +36,7 @@ class MotionAgreement(NamedTuple):
   """Frames left out because an object is missing: in the true frame, in the one before, or in the generated frame."""
 
 
-def compare_motion(
-  flow: np.ndarray, video: np.ndarray, truth: np.ndarray, frames: Sequence[int], *, least_motion: float = LEAST_MOTION
-) -> MotionAgreement:
+def compare_motion(flow: np.ndarray, video: np.ndarray, truth: np.ndarray, frames: Sequence[int]) -> MotionAgreement:
   """Compares the mean flow over the generated object's pixels with the displacement of the true object.
 
   Args:
@@ -47,17 +45,16 @@ def compare_motion(
       brightness.
     truth: uint8[B, T, H, W, C], real clips; or `video`, to compare the fields with the generated motion.
     frames: F indices of the flow's frames in the clips, ascending. Frame 0 has no previous frame and counts as absent.
-    least_motion: pixels > 0 that the true object must have moved for a frame to count.
 
   Raises:
-    ValueError: if the shapes do not match, or `least_motion` is not positive.
+    ValueError: if the shapes do not match.
   """
   expected = (len(video), len(frames), *video.shape[2:4], 2)
   if flow.shape != expected or video.shape != truth.shape:
     raise ValueError(f"flow {flow.shape}, video {video.shape}, truth {truth.shape}: flow must be {expected}")
   predicted, seen = mean_motion(flow, take_frames(video, frames))
   true, moved = displacements(object_centroid(truth), frames)
-  return compare_vectors(predicted, true, known=seen & moved, least_motion=least_motion)
+  return compare_vectors(predicted, true, known=seen & moved)
 
 
 def drift(flow: np.ndarray) -> np.ndarray:
@@ -92,21 +89,16 @@ def displacements(track: Track, frames: Sequence[int]) -> tuple[np.ndarray, np.n
   return moved, presence[:, after] & presence[:, before] & (after > 0)
 
 
-def compare_vectors(
-  predicted: np.ndarray, true: np.ndarray, *, known: np.ndarray, least_motion: float = LEAST_MOTION
-) -> MotionAgreement:
+def compare_vectors(predicted: np.ndarray, true: np.ndarray, *, known: np.ndarray) -> MotionAgreement:
   """Compares motions [B, F, 2], one per frame; a predicted motion of length 0 counts as 90 degrees off.
 
   Args:
     predicted: predicted motions.
     true: true motions.
     known: bool[B, F], whether both have an object.
-    least_motion: see `compare_motion`.
   """
-  if not least_motion > 0:
-    raise ValueError(f"compare_vectors needs least_motion > 0, got {least_motion}")
   length, true_length = np.linalg.norm(predicted, axis=-1), np.linalg.norm(true, axis=-1)
-  counts = known & (true_length >= least_motion)
+  counts = known & (true_length >= LEAST_MOTION)
   numbers = {"frames": int(counts.sum()), "still": int((known & ~counts).sum()), "absent": int((~known).sum())}
   if not counts.any():
     return MotionAgreement(cosine=np.nan, angle=np.nan, length_ratio=np.nan, correlation=np.nan, **numbers)
@@ -129,16 +121,13 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
   return float(np.sum(a * b) / scale) if scale > 1e-12 else 0.0
 
 
-def motion_baselines(
-  truth: np.ndarray, frames: Sequence[int], *, seed: int, least_motion: float = LEAST_MOTION
-) -> dict[str, MotionAgreement]:
+def motion_baselines(truth: np.ndarray, frames: Sequence[int], *, seed: int) -> dict[str, MotionAgreement]:
   """Agreement of trivial motions and of the true motion.
 
   Args:
     truth: uint8[B, T, H, W, C], real clips.
     frames: see `compare_motion`.
     seed: seed of the random directions.
-    least_motion: see `compare_motion`.
 
   Returns:
     'zero': no motion; 'random': a random direction per frame, 1 pixel long; 'constant': the one direction with the best
@@ -147,7 +136,7 @@ def motion_baselines(
   true, known = displacements(object_centroid(truth), frames)
   turns = np.random.default_rng(seed).uniform(0.0, 2 * np.pi, size=known.shape)
   length = np.linalg.norm(true, axis=-1, keepdims=True)
-  counted = known[..., None] & (length >= least_motion)
+  counted = known[..., None] & (length >= LEAST_MOTION)
   # The sum of the cosines with a direction is its scalar product with the sum of the directions.
   mean = np.sum(np.where(counted, true / np.where(length > 0, length, 1.0), 0.0), axis=(0, 1))
   guesses = {
@@ -156,7 +145,7 @@ def motion_baselines(
     "constant": np.broadcast_to(mean / max(np.linalg.norm(mean), np.finfo(float).tiny), true.shape),
     "truth": true,
   }
-  return {name: compare_vectors(guess, true, known=known, least_motion=least_motion) for name, guess in guesses.items()}
+  return {name: compare_vectors(guess, true, known=known) for name, guess in guesses.items()}
 
 
 METRICS = (

@@ -9,6 +9,9 @@ import numpy as np
 
 from vidgen_jax.scores.metric import Kind, Metric, Need
 
+_NUM_SIZES = 15
+"""Set sizes that the line of the extrapolation is fitted to, evenly spaced in 1 / N."""
+
 _ROWS = 512
 """Rows of the kernel matrix at a time, which bounds the memory."""
 
@@ -40,9 +43,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> 
   return float(max(distance, 0.0))  # Rounding can make the distance of equal sets negative.
 
 
-def extrapolated_frechet_distance(
-  a: np.ndarray, b: np.ndarray, *, unbiased: bool = True, num_sizes: int = 15, seed: int = 0
-) -> float:
+def extrapolated_frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True, seed: int = 0) -> float:
   """Frechet distance for infinitely many clips, by a line through the distances over 1 / N (Chong and Forsyth, sec. 4).
 
   The estimate scatters more than the distance itself and may be negative.
@@ -51,7 +52,6 @@ def extrapolated_frechet_distance(
     a: [N, D].
     b: [M, D].
     unbiased: see `frechet_distance`.
-    num_sizes: number of set sizes that the line is fitted to, evenly spaced in 1 / N.
     seed: seed of the clips that are left out.
 
   Returns:
@@ -61,13 +61,13 @@ def extrapolated_frechet_distance(
     ValueError: if a set has fewer than twice as many clips as features.
   """
   fewest, num_features = min(len(a), len(b)), a.shape[1]
-  if fewest < 2 * num_features or num_sizes < 2:
+  if fewest < 2 * num_features:
     raise ValueError(
       f"extrapolation needs {2 * num_features} clips or more for {num_features} features, got {len(a)} and {len(b)}"
     )
   # With fewer clips than features the curve over 1 / N bends, so the smallest size is the number of features, or a
   # fifth of the clips. Both sets shrink in proportion, so that the line includes the bias of both.
-  shares = 1.0 / np.linspace(1.0 / max(0.2, num_features / fewest), 1.0, num_sizes)
+  shares = 1.0 / np.linspace(1.0 / max(0.2, num_features / fewest), 1.0, _NUM_SIZES)
   generator = np.random.default_rng(seed)
   inverse, distances = [], []
   for share in shares:
@@ -178,7 +178,7 @@ def _frechet_metrics(
     name=f"{name}_infinity",
     description=f"{name} extrapolated to infinitely many clips (--extrapolate)",
     source="Chong and Forsyth, arXiv:1911.07023, section 4",
-    protocol="covariance / {divisor}, line over 1 / N of 15 sizes",
+    protocol=f"covariance / {{divisor}}, line over 1 / N of {_NUM_SIZES} sizes",
     function=extrapolated_frechet_distance,
   )
   return metric, infinity

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from vidgen_jax.scores.metric import Kind, Metric, Need
 
@@ -36,35 +35,18 @@ class Track(NamedTuple):
     return Track(self.centroid[:, frames], self.presence[:, frames])
 
 
-def object_centroid(
-  video: np.ndarray | jax.Array,
-  *,
-  threshold: float = PRESENCE_THRESHOLD,
-  peak_fraction: float = PEAK_FRACTION,
-  min_pixels: int = MIN_PIXELS,
-) -> Track:
-  """Mean position of the pixels that reach both thresholds, weighted by brightness.
-
-  Args:
-    video: uint8[B, T, H, W, C].
-    threshold: brightness in (0, 1] that a pixel must reach.
-    peak_fraction: fraction in [0, 1] of the frame's largest brightness that it must reach as well.
-    min_pixels: smallest number of pixels of an object.
-
-  Returns:
-    Track of T frames.
+def object_centroid(video: np.ndarray | jax.Array) -> Track:
+  """Mean position, weighted by brightness, of the pixels in uint8[B, T, H, W, C] that reach both thresholds.
 
   Raises:
     TypeError: if `video` is not uint8.
-    ValueError: if `video` is not [B, T, H, W, C] or a threshold is out of range.
+    ValueError: if `video` is not [B, T, H, W, C].
   """
   if getattr(video, "dtype", None) != np.uint8:
     raise TypeError(f"object_centroid needs uint8 video, got {getattr(video, 'dtype', type(video))}")
   if video.ndim != 5:
     raise ValueError(f"object_centroid needs [B, T, H, W, C], got shape {video.shape}")
-  if not (0.0 < threshold <= 1.0 and 0.0 <= peak_fraction <= 1.0 and min_pixels >= 1):
-    raise ValueError(f"object_centroid got {threshold=}, {peak_fraction=}, {min_pixels=}")
-  return _track(jnp.asarray(video), threshold, peak_fraction, min_pixels)
+  return _track(jnp.asarray(video))
 
 
 def centroid_error(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.Array:
@@ -93,13 +75,13 @@ def presence(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.
 
 def object_weight(video: jax.Array | np.ndarray) -> jax.Array:
   """Brightness of the object's pixels in uint8[B, T, H, W, C]: float32[B, T, H, W] in [0, 1], 0 outside the object."""
-  weight, found = _weigh(jnp.asarray(video), PRESENCE_THRESHOLD, PEAK_FRACTION, MIN_PIXELS)
+  weight, found = _weigh(jnp.asarray(video))
   return jnp.where(found[..., None, None], weight, 0.0)
 
 
 @jax.jit
-def _track(video: jax.Array, threshold: ArrayLike, peak_fraction: ArrayLike, min_pixels: ArrayLike) -> Track:
-  weight, found = _weigh(video, threshold, peak_fraction, min_pixels)
+def _track(video: jax.Array) -> Track:
+  weight, found = _weigh(video)
   height, width = weight.shape[2:]
   rows = (weight.sum(axis=3) * jnp.arange(height, dtype=jnp.float32)[None, None]).sum(axis=2)
   columns = (weight.sum(axis=2) * jnp.arange(width, dtype=jnp.float32)[None, None]).sum(axis=2)
@@ -109,14 +91,12 @@ def _track(video: jax.Array, threshold: ArrayLike, peak_fraction: ArrayLike, min
   return Track(jnp.where(found[..., None], position, centre[None, None]), found)
 
 
-def _weigh(
-  video: jax.Array, threshold: ArrayLike, peak_fraction: ArrayLike, min_pixels: ArrayLike
-) -> tuple[jax.Array, jax.Array]:
+def _weigh(video: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Brightness [B, T, H, W] of the pixels that reach both thresholds, and whether they are enough: [B, T]."""
   brightness = video.max(axis=-1).astype(jnp.float32) / 255.0
   peak = brightness.max(axis=(2, 3), keepdims=True)
-  belongs = brightness >= jnp.maximum(threshold, peak_fraction * peak)
-  return jnp.where(belongs, brightness, 0.0), belongs.sum(axis=(2, 3)) >= min_pixels
+  belongs = brightness >= jnp.maximum(PRESENCE_THRESHOLD, PEAK_FRACTION * peak)
+  return jnp.where(belongs, brightness, 0.0), belongs.sum(axis=(2, 3)) >= MIN_PIXELS
 
 
 def _distance(predicted: Track, true: Track) -> jax.Array:
