@@ -47,8 +47,6 @@ def test_every_stage_takes_time_and_the_shares_are_a_whole(config):
   timing = throughput.time_stages(config, batch_size=3, batches=2)
   assert tuple(timing.seconds) == throughput.STAGES
   assert all(seconds > 0 for seconds in timing.seconds.values())
-  assert sum(timing.shares.values()) == pytest.approx(1)
-  assert timing.shares["decode"] == pytest.approx(timing.seconds["decode"] / sum(timing.seconds.values()))
 
 
 def test_sizes_are_those_of_records_and_of_windows_in_them(config):
@@ -72,7 +70,7 @@ def test_the_time_of_a_stage_is_that_of_a_clip(config, monkeypatch):
   timing = throughput.time_stages(config, batch_size=2, batches=2)
   # The first batch is a warm-up: 3 batches of 2 clips of 4 frames.
   assert len(waited) == 24
-  assert timing.shares["resize and crop"] > 0.4
+  assert timing.seconds["resize and crop"] > 0.4 * sum(timing.seconds.values())
 
 
 def test_a_window_of_a_long_clip_costs_a_part_of_it(tmp_path):

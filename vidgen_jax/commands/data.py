@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -15,7 +16,7 @@ from PIL import Image
 from vidgen_jax.commands import data_bench
 from vidgen_jax.data import records, transforms, verification
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
-from vidgen_jax.data.datasets import Dataset, all_datasets
+from vidgen_jax.data.datasets import all_datasets
 from vidgen_jax.errors import UserError
 from vidgen_jax.media.layout import contact_sheet
 from vidgen_jax.parallel import startup
@@ -66,7 +67,7 @@ USAGE = "vidgen data build DATASET [flags], or vidgen data inspect|verify|bench 
 
 _INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
 _VERIFY_FLAGS = ("data_dir", "decode")
-_KINDS = {
+_KINDS: dict[Any, str] = {
   str: "string",
   str | None: "string",
   int: "integer",
@@ -154,26 +155,22 @@ def build(name: str, flag_values: flags.FlagValues) -> None:
   datasets = all_datasets()
   if name not in datasets:
     raise UserError(f"there is no data set {name!r} to build; choose one of {', '.join(datasets)}")
-  dataset = datasets[name]
+  dataset, data_dir = datasets[name], flag_values.data_dir
   fields = [field.name for field in dataclasses.fields(dataset.options_type)]
   _check_flags(flag_values, allowed=fields, what=f"build {name}")
-  values = {field: flag_values[field].value for field in fields}
+  values: dict[str, Any] = {field: flag_values[field].value for field in fields}
   values["name"] = values["name"] or name
   if "source" in values and not values["source"]:
-    values["source"] = _manual_downloads(dataset, values["data_dir"])
+    # TFDS's folder for manual downloads.
+    folder = Path(data_dir).expanduser() / "downloads" / "manual" / name
+    if dataset.list_files is None:
+      raise UserError(f"build {name} needs --source=FOLDER")
+    if not folder.is_dir():
+      raise UserError(f"build {name} needs --source=FOLDER, or the files in {folder}: {dataset.obtain}")
+    values["source"] = str(folder)
   startup.enable_compilation_cache()
   dataset.build(dataset.options_type(**values))
-  _describe(records.load_info(values["name"], values["data_dir"]))
-
-
-def _manual_downloads(dataset: Dataset, data_dir: str) -> str:
-  """The default folder of the owners' archives, which is TFDS's folder for manual downloads."""
-  if dataset.list_files is None:
-    raise UserError(f"build {dataset.name} needs --source=FOLDER")
-  folder = Path(data_dir).expanduser() / "downloads" / "manual" / dataset.name
-  if not folder.is_dir():
-    raise UserError(f"build {dataset.name} needs --source=FOLDER, or the files in {folder}: {dataset.obtain}")
-  return str(folder)
+  _describe(records.load_info(values["name"], data_dir))
 
 
 def inspect(name: str, flag_values: flags.FlagValues) -> None:
@@ -184,8 +181,8 @@ def inspect(name: str, flag_values: flags.FlagValues) -> None:
   """
   _check_flags(flag_values, allowed=_INSPECT_FLAGS, what="inspect")
   for flag in ("clips", "frames", "resolution"):
-    if flag_values[flag].value < 1:
-      raise UserError(f"--{flag} must be at least 1, got {flag_values[flag].value}")
+    if (value := getattr(flag_values, flag)) < 1:
+      raise UserError(f"--{flag} must be at least 1, got {value}")
   info = records.load_info(name, flag_values.data_dir)
   _describe(info)
   output = Path(flag_values.output or f"{name}_contact_sheet.png")

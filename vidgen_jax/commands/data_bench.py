@@ -46,7 +46,10 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
   Raises:
     UserError: if a flag is invalid, or the data set is missing or has too short clips.
   """
-  workers = _parse_workers(flag_values.workers)
+  words = flag_values.workers
+  if not words or not all(word.isdecimal() for word in words):
+    raise UserError(f"--workers={','.join(words)} must be numbers of processes, such as 0,1,2")
+  workers = [int(word) for word in words]
   for flag in ("seconds", "step_ms"):
     value = flag_values[flag].value
     if value is not None and not value > 0:
@@ -73,17 +76,7 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
 def bench(
   config: DataConfig, *, workers: Sequence[int], batch_size: int, seconds: float, step_ms: float | None = None
 ) -> list[Measurement]:
-  """Measures the pipeline on a data set.
-
-  Args:
-    config: data set and windows.
-    workers: numbers of worker processes to compare.
-    batch_size: clips of a batch, over all micro-batches.
-    seconds: duration of each measurement of clips per second.
-    step_ms: duration in milliseconds of a train step that consumes such a batch; None for no forecast of workers.
-
-  Returns:
-    The figures, in the order of the table.
+  """Measures the pipeline on a data set, see the flags for the arguments; returns the figures of the table.
 
   Raises:
     UserError: if the data set is missing, or its clips are too short.
@@ -135,17 +128,16 @@ def workers_needed(
 
 def _stage_figures(config: DataConfig, batch_size: int) -> list[Measurement]:
   timing = time_stages(config, batch_size=batch_size, batches=max(4, 128 // batch_size))
+  total = sum(timing.seconds.values())
   figures = [
     Measurement(name="stored clip", value=stored_bytes_per_clip(config) / 1024, unit="KiB", note="of the files"),
     Measurement(name="record read for a window", value=timing.record_bytes / 1024, unit="KiB", note="uncompressed"),
     Measurement(name="frames of a window", value=timing.window_bytes / 1024, unit="KiB", note="as they are encoded"),
-    Measurement(
-      name="window, one thread", value=1e3 * sum(timing.seconds.values()), unit="ms", note="all stages, means"
-    ),
+    Measurement(name="window, one thread", value=1e3 * total, unit="ms", note="all stages, means"),
   ]
   return figures + [
-    Measurement(name=f"  {stage}", value=100 * share, unit="%", note=f"{1e3 * timing.seconds[stage]:.3f} ms a clip")
-    for stage, share in timing.shares.items()
+    Measurement(name=f"  {stage}", value=100 * seconds / total, unit="%", note=f"{1e3 * seconds:.3f} ms a clip")
+    for stage, seconds in timing.seconds.items()
   ]
 
 
@@ -171,12 +163,6 @@ def _speed_figures(speeds: Mapping[int, float], threads: int) -> list[Measuremen
 
 def _busy_cores(workers: int, *, threads: int, cores: int) -> int:
   return min(cores, threads * max(1, workers))
-
-
-def _parse_workers(words: Sequence[str]) -> list[int]:
-  if not words or not all(word.isdecimal() for word in words):
-    raise UserError(f"--workers={','.join(words)} must be numbers of processes, such as 0,1,2")
-  return [int(word) for word in words]
 
 
 def _cores() -> int:

@@ -20,11 +20,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import writer as tfds_writer
-from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
 from vidgen_jax.data.frames import FrameEncoding
-from vidgen_jax.data.records import MANIFEST, VERSION, dataset_directory, index_file
+from vidgen_jax.data.records import MANIFEST, VERSION, Example, dataset_directory, index_file
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import disk_errors, locked
 
@@ -104,11 +103,11 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 class _DeterministicWriter(tfds_writer.ExampleWriter):
   """Sorts the features of a record by name: protobuf writes maps in another order in every process by default."""
 
-  def write(self, path: Path, examples: Iterable[tuple[Any, bytes]]) -> Any:
+  def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
     return super().write(path, ((key, self._sorted(example)) for key, example in examples))
 
   def _sorted(self, example: bytes) -> bytes:
-    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
+    return Example.FromString(example).SerializeToString(deterministic=True)
 
 
 def staging_directory(name: str, data_dir: str | Path) -> Path:

@@ -89,9 +89,7 @@ class VideoSize(NamedTuple):
 def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
   """Decodes, resizes and encodes a whole file, holding one decoded frame in memory at a time.
 
-  Args:
-    file: video (mp4, avi, webm, gif, ...), or image of square frames in a row or a column.
-    options: conversion of the frames.
+  The file is a video (mp4, avi, webm, gif, ...), or an image of square frames in a row or a column.
 
   Raises:
     UnreadableVideoError: if the file is empty, corrupt, of unknown format, or an image that is no strip.
@@ -116,11 +114,7 @@ def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
 
 
 def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions) -> DecodedVideo:
-  """Resizes and encodes the clips of one file, holding one decoded frame in memory at a time.
-
-  Args:
-    clips: RGB frames of each clip, all of one size.
-    options: conversion of the frames; `strip_fps` is their frame rate.
+  """Resizes and encodes the RGB frames of each clip of one file, holding one decoded frame in memory at a time.
 
   Raises:
     UnreadableVideoError: if there are no frames, or the size changes.
@@ -151,13 +145,9 @@ def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions)
 
 
 def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
-  """Counts the frames of a file by decoding them, as containers may lack or misstate their number.
+  """Counts the frames of a file, at most `stop`, by decoding them: containers may lack or misstate their number.
 
   Faster than `decode_video`, as nothing is converted to RGB.
-
-  Args:
-    file: file as for `decode_video`.
-    stop: largest number of frames to decode and count; None for all.
 
   Raises:
     UnreadableVideoError: as `decode_video`, if the damage is found before `stop`.

@@ -129,12 +129,7 @@ class TrainingStream(grain.DatasetIterator):
 
   Memory: `config.prefetch` batches in addition to the last one delivered; at least two per worker process.
 
-  Args:
-    clips: endless data set of clips (dicts of arrays) of all processes, in the order of delivery.
-    config: threads, prefetch and workers.
-    microbatches: number of micro-batches K.
-    batch_size: clips of a micro-batch over all processes.
-    places: indices of this process's B clips in a micro-batch, ascending; None for all.
+  Arguments are those of `train_batches`; `clips` is the endless data set of clips of all processes, in order.
   """
 
   def __init__(
@@ -152,8 +147,7 @@ class TrainingStream(grain.DatasetIterator):
     self._microbatches, self._batch_size = microbatches, batch_size
     self._places = range(batch_size) if places is None else places
     self._delivered = 0
-    # Close in another thread: the garbage collector may run while this thread holds locks that closing needs.
-    weakref.finalize(self, _thread.start_new_thread, _close, (self._opened,)).atexit = False
+    weakref.finalize(self, _close_in_thread, self._opened).atexit = False
     _close_at_exit()
     _live.add(self)
 
@@ -226,7 +220,7 @@ class _BatchReader(grain.transforms.Map):
   Batches that are read at the same time share the threads.
   """
 
-  clips: grain.MapDataset
+  clips: Any  # grain.MapDataset; its type does not say that it has an element at every index.
   microbatches: int
   batch_size: int
   places: Sequence[int]
@@ -261,6 +255,11 @@ _live: "weakref.WeakSet[TrainingStream]" = weakref.WeakSet()
 def _close_at_exit() -> None:
   """Closes open streams at the end of the program, while all modules still exist."""
   atexit.register(lambda: [_close(stream._opened) for stream in list(_live)])
+
+
+def _close_in_thread(opened: list[Any]) -> None:
+  """Closes in another thread: the garbage collector may run while this thread holds locks that closing needs."""
+  _thread.start_new_thread(_close, (opened,))
 
 
 def _close(opened: list[Any]) -> None:

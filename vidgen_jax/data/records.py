@@ -25,6 +25,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
+Example: Any = tf_example_pb2.Example  # ty: ignore[missing-attribute]  Created at run time.
+"""Protocol buffer of a record; TFDS's copy of `tf.train.Example` needs no TensorFlow."""
+
 VERSION = "1.0.0"
 """Version of the record layout."""
 
@@ -184,7 +187,7 @@ class ClipSource(Sequence[Mapping[str, Any]]):
   def __len__(self) -> int:
     return len(self._indices)
 
-  def __getitem__(self, index: int) -> Mapping[str, Any]:
+  def __getitem__(self, index: int) -> Mapping[str, Any]:  # ty: ignore[incompatible-method-override]  No slices.
     """Reads and parses one record; its frames stay encoded.
 
     Raises:
@@ -284,7 +287,7 @@ def parse_clip(record: bytes) -> dict[str, Any]:
     ValueError, google.protobuf.message.DecodeError: if the record is not a clip.
   """
   # TFDS's own decoding would also copy every frame of the clip.
-  features = tf_example_pb2.Example.FromString(record).features.feature
+  features = Example.FromString(record).features.feature
   if missing := _FIELDS - set(features):
     raise ValueError(f"a record has no {', '.join(sorted(missing))}")
   clip: dict[str, Any] = {"frames": features["frames"].bytes_list.value}

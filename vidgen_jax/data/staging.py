@@ -52,7 +52,7 @@ class StagingCache:
     """
     facts = dataclasses.asdict(video)
     frames = facts.pop("frames")
-    arrays = {
+    arrays: dict[str, Any] = {
       "facts": np.array(json.dumps(facts)),
       "ends": np.cumsum([len(frame) for frame in frames]),
       "data": np.frombuffer(b"".join(frames), np.uint8),

@@ -1,10 +1,9 @@
 """Clips per second of the pipeline, and the time of its stages."""
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -52,25 +51,15 @@ def measure_clips_per_second(
   return clips / elapsed
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StageTiming:
-  """Time of the stages of a window.
-
-  Attributes:
-    seconds: mean seconds per clip of each of `STAGES`.
-    record_bytes: mean size of the record that contains a window.
-    window_bytes: mean size of the encoded frames of a window.
-  """
+class StageTiming(NamedTuple):
+  """Means over windows."""
 
   seconds: dict[str, float]
+  """Seconds per clip by stage, see `STAGES`."""
   record_bytes: float
+  """Size of the record that contains a window."""
   window_bytes: float
-
-  @property
-  def shares(self) -> dict[str, float]:
-    """Fraction of the total time by stage."""
-    total = sum(self.seconds.values())
-    return {stage: seconds / total for stage, seconds in self.seconds.items()}
+  """Size of the encoded frames of a window."""
 
 
 def stored_bytes_per_clip(config: DataConfig) -> float:
@@ -86,11 +75,6 @@ def stored_bytes_per_clip(config: DataConfig) -> float:
 
 def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTiming:
   """Times each stage of batches of random training windows in this thread, after one batch for warm-up.
-
-  Args:
-    config: data set and windows.
-    batch_size: clips of a batch, which is stacked and sent to the first device as a whole.
-    batches: number of timed batches.
 
   Raises:
     UserError: if the data set is missing, or its clips are too short.
@@ -127,15 +111,11 @@ def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTi
     timed("transfer", lambda: jax.block_until_ready(jax.device_put(stacked)))  # noqa: B023
   record_bytes, window_bytes = np.mean(sizes, axis=0).tolist()
   per_clip = {stage: total / (batches * batch_size) for stage, total in seconds.items()}
-  return StageTiming(seconds=per_clip, record_bytes=record_bytes, window_bytes=window_bytes)
+  return StageTiming(per_clip, record_bytes, window_bytes)
 
 
 def time_windows(config: DataConfig, *, repeats: int) -> tuple[float, float, float]:
-  """Times reading, decoding and cropping of random windows and of the whole clips, alternating.
-
-  Args:
-    config: data set and windows; the training split is read.
-    repeats: number of random clips.
+  """Times reading, decoding and cropping of random training windows and of the whole clips, alternating.
 
   Returns:
     Median seconds of a window, median seconds of all frames of the same clips, mean number of frames of these clips.

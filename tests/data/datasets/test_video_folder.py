@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from vidgen_jax.data import building, cutting, pipeline, records, staging, transforms
+from vidgen_jax.data import building, pipeline, records, staging, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import video_folder
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
@@ -94,8 +94,6 @@ def test_long_videos_are_cut_into_clips(folder):
   build_video_folder(options(folder, clip_frames=2, test_fraction=0.0))
   assert [frames for _, red, frames, _, _ in read_all(folder, "train") if red == 5] == [[0, 1], [2, 3], [4, 5]]
   assert manifest(folder)["sources"][0]["clips"] == 3
-  assert cutting.clip_ranges(7, 3) == [(0, 3), (3, 6)]
-  assert cutting.clip_ranges(7, 0) == [(0, 7)]
 
 
 def test_folders_may_say_the_split(tmp_path, strip, marked_clip):

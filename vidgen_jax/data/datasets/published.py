@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vidgen_jax.data.build_options import VideoBuildOptions
 from vidgen_jax.data.datasets import Dataset, ListError, SplitRule, register
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.data.listing import MISSING, Source, SourceFile, joint_stamp
+from vidgen_jax.data.video_clips import VideoBuildOptions
 
 _ListFiles = Callable[[Source, str], list[SourceFile]]
 

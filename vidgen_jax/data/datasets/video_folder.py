@@ -13,12 +13,11 @@ from absl import logging
 from tqdm import tqdm
 
 from vidgen_jax.data import beam_pipeline, building, listing, splits
-from vidgen_jax.data.build_options import VideoBuildOptions
-from vidgen_jax.data.cutting import clips_of
 from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.records import MANIFEST
 from vidgen_jax.data.staging import Decoder, Staged, StagingCache, stage_all
+from vidgen_jax.data.video_clips import VideoBuildOptions, clips_of
 from vidgen_jax.errors import UserError
 
 

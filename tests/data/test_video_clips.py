@@ -2,9 +2,8 @@
 
 import pytest
 
-from vidgen_jax.data.build_options import VideoBuildOptions
-from vidgen_jax.data.cutting import clip_ranges, clips_of
 from vidgen_jax.data.listing import SourceFile
+from vidgen_jax.data.video_clips import VideoBuildOptions, clip_ranges, clips_of
 
 
 def _file(**changes):
