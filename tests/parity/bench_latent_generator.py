@@ -1,7 +1,7 @@
-"""What makes the latent generator of Inbetweening fast: `python -m tests.parity.bench_latent_generator`.
+"""Speed of Inbetweening's latent generator and of its variants: `python -m tests.parity.bench_latent_generator`.
 
-Times a forward and backward pass of all 24 blocks in train mode, their compilation, and a single 3x3x3 convolution in
-each of its forms, at [B, 16, 8, 8, 64]. Alternating rounds, medians. With PyTorch installed also its convolution.
+Measures a forward and backward pass of all 24 blocks in train mode, their compilation, and a single 3x3x3 convolution
+in each of its forms (and in PyTorch, if installed), at [B, 16, 8, 8, 64]: medians over alternating rounds.
 """
 
 import argparse
@@ -25,11 +25,11 @@ BLOCKS, FEATURES, FRAMES, SIDE, NOISE = (8, 8, 8), 64, 16, 8, 128
 
 
 class OneByOne(nn.Module):
-  """The same blocks as modules of their own: nothing is computed for a whole level at once."""
+  """The same blocks as separate modules, without stacking over a level."""
 
   @nn.compact
   def __call__(self, ends: jax.Array, noise: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
-    """As `LatentGenerator`."""
+    """See `LatentGenerator`."""
     z = ends
     for level, (length, count) in enumerate(zip(level_lengths(num_frames, len(BLOCKS)), BLOCKS, strict=True)):
       z = resize_time(z, length)
@@ -89,8 +89,8 @@ def main() -> None:
   options = parser.parse_args()
   modules = {
     "scan over stacked blocks": LatentGenerator(BLOCKS, FEATURES),
-    "stacked blocks, written out": LatentGenerator(BLOCKS, FEATURES, unroll=True),
-    "one module a block": OneByOne(),
+    "stacked blocks, unrolled": LatentGenerator(BLOCKS, FEATURES, unroll=True),
+    "one module per block": OneByOne(),
   }
   built = {name: compiled_generator(module, options.batch) for name, module in modules.items()}
   calls: dict[str, Callable[[], Any]] = {

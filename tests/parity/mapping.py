@@ -1,4 +1,4 @@
-"""The direct way from a PyTorch state dict to Flax variables, one name at a time, for comparing networks."""
+"""Conversion of PyTorch state dicts to Flax variables by name, for comparisons of networks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def c3d_name(path: Sequence[str]) -> str:
 
 
 def resnet_name(path: Sequence[str]) -> str:
-  """Hara's 3-D ResNets and torchvision's 2-D ones: conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc."""
+  """Hara's 3-D ResNets and torchvision's 2-D ResNets: conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc."""
   *block, layer, leaf = path
   if layer == "fc":
     return f"fc.{_leaf(leaf)}"
@@ -56,9 +56,9 @@ def to_flax(
   unused: Callable[[str], bool] = lambda name: False,
   flattened: tuple[str, Sequence[int]] | None = None,
 ) -> Any:
-  """Fills the variables `expected` (a tree of shapes) from a state dict; every tensor is used once.
+  """Fills the variables `expected` (a tree of shapes) from a state dict; every tensor is used exactly once.
 
-  `unused` names tensors that may be left; `flattened` is a dense layer and the [C, T, H, W] it sees flattened.
+  `unused` selects tensors to ignore; `flattened` is a dense layer and the shape [C, T, H, W] of its flattened input.
   """
   left = {name for name in state if not name.endswith("num_batches_tracked") and not unused(name)}
 

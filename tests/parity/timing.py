@@ -1,4 +1,4 @@
-"""Timing of calls that take turns, so that other work on the machine meets all of them."""
+"""Timing of alternating calls, so that other load on the machine affects all of them."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def alternating_medians(contestants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-  """Median seconds of each, run by turns after one run that is not counted."""
+  """Median seconds of each call over `repeats` rounds, after one warm-up round."""
   times: dict[str, list[float]] = {name: [] for name in contestants}
   for repeat in range(repeats + 1):
     for name, run in contestants.items():

@@ -1,7 +1,7 @@
-"""The classifiers and PWC-Net once more, in PyTorch, written from the published layer tables.
+"""The classifiers and PWC-Net in PyTorch, from the published layer tables.
 
-State dicts carry the names of the public releases. All networks are built in evaluation mode, with weights and batch
-statistics drawn by numpy: `build(network, seed)`.
+State dicts have the names of the public releases. `build(network, seed)` returns a network in evaluation mode with
+weights and batch statistics drawn by numpy.
 """
 
 import functools
@@ -327,7 +327,7 @@ class PwcNet(nn.Module):
 
   @staticmethod
   def correlation(first, second):
-    """A loop over places and displacements, as the published CUDA kernel has it: row by row, the mean over channels."""
+    """A loop over positions and displacements in row-major order, like the published CUDA kernel; mean over channels."""
     _, _, height, width = first.shape
     volume = first.new_zeros(first.shape[0], 81, height, width)
     for y in range(height):
@@ -342,13 +342,13 @@ class PwcNet(nn.Module):
   def warp(features, flow):
     _, _, height, width = features.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    places = torch.stack([x, y]).float()[None] + flow
-    grid = 2 * places / torch.tensor([width - 1.0, height - 1.0]).view(1, 2, 1, 1) - 1
+    positions = torch.stack([x, y]).float()[None] + flow
+    grid = 2 * positions / torch.tensor([width - 1.0, height - 1.0]).view(1, 2, 1, 1) - 1
     read = functools.partial(functional.grid_sample, grid=grid.permute(0, 2, 3, 1), align_corners=True)
     return read(features) * (read(torch.ones_like(features)) >= 0.999)
 
   def forward(self, first, second):
-    """BGR in [0, 1], sides that 64 divides; a twentieth of the flow, at a quarter of the size."""
+    """From BGR in [0, 1] with sides divisible by 64 to a twentieth of the flow at a quarter of the size."""
     ours, theirs = self.features(first), self.features(second)
     x, flow = functional.leaky_relu(self.correlation(ours[5], theirs[5]), 0.1), None
     for level in range(6, 1, -1):

@@ -81,7 +81,7 @@ def draw_panels(path: str | os.PathLike[str], panels: Sequence[Panel], *, common
   Args:
     path: the .png file; its folder is created.
     panels: at least one.
-    common_legend: whether the first panel's legend stands to the right of all panels and replaces those inside.
+    common_legend: whether the first panel's legend is at the right of all panels, instead of one in each panel.
 
   Raises:
     UserError: matplotlib is not installed, or the file cannot be written.
@@ -92,13 +92,13 @@ def draw_panels(path: str | os.PathLike[str], panels: Sequence[Panel], *, common
   columns = min(MAX_COLUMNS, len(panels))
   rows = math.ceil(len(panels) / columns)
   figure = Figure(figsize=(4.4 * columns + 1.4 * common_legend, 3.4 * rows), layout="constrained")
-  for place, panel in enumerate(panels, start=1):
-    axes = figure.add_subplot(rows, columns, place)
+  for number, panel in enumerate(panels, start=1):
+    axes = figure.add_subplot(rows, columns, number)
     _draw_panel(axes, panel)
     if any(line.label for line in panel.lines):
       if not common_legend:
         axes.legend(fontsize="small")
-      elif place == 1:
+      elif number == 1:
         figure.legend(loc="outside right center", fontsize="small")
   with atomic_write(path) as temporary:
     figure.savefig(temporary, format="png", dpi=120)
