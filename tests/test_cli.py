@@ -1,4 +1,4 @@
-"""The command line: each mistake is one line that names what to mend; everything else passes through."""
+"""The command line: each mistake of the user is one line that names its cause; other exceptions pass through."""
 
 import errno
 import os
@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from vidgen_jax import cli
+from vidgen_jax.commands.flag_parsing import find_experiment
 from vidgen_jax.errors import UserError
 
 COMMAND = '''
@@ -23,25 +25,25 @@ from ml_collections import config_flags
 
 from vidgen_jax.errors import RetryableError, UserError
 
-SUMMARY: str = """moves widgets from a shelf to another
+SUMMARY = """moves widgets to another shelf
 
 Needs a config.
 """
 SEEN = []
 
 def define_flags(flag_values):
-  config_flags.DEFINE_config_file('config', None, 'The experiment.', flag_values=flag_values)
-  flags.DEFINE_integer('widgets', 3, 'How many.', flag_values=flag_values)
-  flags.DEFINE_enum('shelf', 'upper', ['upper', 'lower'], 'Which.', flag_values=flag_values)
-  flags.DEFINE_string('workdir', None, 'Where.', flag_values=flag_values, required=True)
+  config_flags.DEFINE_config_file('config', None, 'experiment', flag_values=flag_values)
+  flags.DEFINE_integer('widgets', 3, 'number of widgets', flag_values=flag_values)
+  flags.DEFINE_enum('shelf', 'upper', ['upper', 'lower'], 'shelf', flag_values=flag_values)
+  flags.DEFINE_string('workdir', None, 'folder', flag_values=flag_values, required=True)
 
 def run(flag_values, arguments):
   SEEN.append((flag_values, arguments, list(sys.argv)))
   action = flag_values.workdir
-  if action == 'mend':
+  if action == 'invalid':
     raise UserError('config.batch_size=3:\\n  not divisible')
   if action == 'again':
-    raise RetryableError('the clock has jumped; run the same command')
+    raise RetryableError('the network is down; run the same command')
   if action == 'full':
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/full/metrics.jsonl')
   if action == 'no_name':
@@ -71,7 +73,7 @@ def get_config(variant='cpu'):
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-  """`vidgen fake`, a command in a file; the current folder holds its config."""
+  """Registers `vidgen fake` and `vidgen words`; the current folder contains their config."""
   (tmp_path / "fake_command.py").write_text(COMMAND)
   (tmp_path / "experiments").mkdir()
   (tmp_path / "experiments" / "widgets.py").write_text(CONFIG)
@@ -87,7 +89,7 @@ def command(tmp_path, monkeypatch):
 
 @pytest.fixture
 def error_line(capfd):
-  """Runs the words, which must fail with status 2 and exactly one line on stderr and none on stdout; the line."""
+  """A function that runs words, which must fail with status 2 and one line on stderr, and returns that line."""
 
   def run(words: str) -> str:
     assert cli.dispatch(words.split()) == 2
@@ -105,15 +107,15 @@ def test_help_lists_each_command_with_the_first_line_of_its_summary(words, comma
   assert cli.dispatch(words) == 0
   out = capsys.readouterr().out
   assert "usage: vidgen COMMAND" in out
-  assert re.search(r"^  fake +moves widgets from a shelf to another$", out, re.MULTILINE)
+  assert re.search(r"^  fake +moves widgets to another shelf$", out, re.MULTILINE)
   assert "Needs a config" not in out
-  assert "fake_command" not in sys.modules  # listing imports nothing
+  assert "fake_command" not in sys.modules  # the list imports no commands
 
 
 def test_help_of_a_command_shows_the_summary_and_its_flags_only(command, capsys):
   assert cli.dispatch(["fake", "--help"]) == 0
   out = capsys.readouterr().out
-  assert "moves widgets from a shelf to another\n\nNeeds a config." in out
+  assert "moves widgets to another shelf\n\nNeeds a config." in out
   for flag in ("--config", "--widgets", "--shelf", "--workdir", "--[no]verbose"):
     assert f"  {flag}\n" in out
   assert "(default: '3')" in out
@@ -141,7 +143,7 @@ def test_flags_overrides_and_arguments_reach_the_command_in_any_order(command):
     "widths": (3, 4, 5),
     "note": None,
   }
-  assert seen_argv == sys.argv == argv  # replaced only while the flags were parsed
+  assert seen_argv == sys.argv == argv  # restored after the flags are parsed
 
 
 def test_calls_do_not_leak_flags_into_each_other(command):
@@ -150,13 +152,13 @@ def test_calls_do_not_leak_flags_into_each_other(command):
   assert [seen[0].widgets for seen in sys.modules["fake_command"].SEEN] == [9, 3]
 
 
-def test_what_the_same_command_may_mend_has_a_status_of_its_own(command, capsys):
+def test_retryable_errors_have_their_own_status(command, capsys):
   assert cli.dispatch(["fake", "--workdir=again"]) == 75
-  assert capsys.readouterr().err == "vidgen: error: the clock has jumped; run the same command\n"
+  assert capsys.readouterr().err == "vidgen: error: the network is down; run the same command\n"
 
 
 @pytest.mark.parametrize(("workdir", "status"), [("three", 3), ("zero", 0), ("none", 0)])
-def test_exit_status_is_what_run_returned(workdir, status, command):
+def test_exit_status_is_the_result_of_run(workdir, status, command):
   with pytest.raises(SystemExit) as caught:
     cli.main(["fake", f"--workdir={workdir}"])
   assert caught.value.code == status
@@ -184,7 +186,7 @@ def test_a_defect_keeps_its_traceback(command):
     ("fake --workdir=w --shelf=middle", "--shelf=middle: expected a value of type string enum: value should be one of"),
     ("fake --workdir=w --widgets", "Missing value for flag --widgets"),
     ("fake --workdir=w stray", "vidgen fake takes no arguments, got 'stray'; "),
-    ("fake --workdir=mend", "config.batch_size=3: not divisible"),
+    ("fake --workdir=invalid", "config.batch_size=3: not divisible"),
     ("fake --workdir=full", "/full/metrics.jsonl: No space left on device; free some space"),
     ("fake --workdir=no_name", "cannot write: Read-only file system; choose a folder that can be written"),
   ],
@@ -199,8 +201,8 @@ FILE = "experiments/widgets.py"
 @pytest.mark.parametrize(
   ("words", "expected"),
   [
-    ("--config=experiments/widget.py", f"--config: there is no file 'experiments/widget.py'; did you mean '{FILE}'?"),
-    ("--config=", "--config: there is no file ''; give FILE.py:VARIANT"),
+    ("--config=experiments/widget.py", "--config: there is no file 'experiments/widget.py'; did you mean 'widgets'?"),
+    ("--config=", "--config: there is no file ''; give FILE.py:VARIANT with the path of a file or one of "),
     ("--config=no.py --config.train.x=1", "--config: there is no file 'no.py'"),
     (f"--config={FILE}:big", f"--config={FILE}:big: ValueError: variant 'big' is not one of cpu, paper"),
     (f"--config={FILE}:paper", f"{FILE}, line 9: NameError: name 'undefined_name' is not defined"),
@@ -235,6 +237,33 @@ def test_mistakes_in_the_config_name_the_file_or_the_field(words, expected, comm
   assert error_line(f"fake --workdir=w {words}").startswith(expected)
 
 
+@pytest.mark.parametrize("name", ["widgets", "widgets.py", "experiments/widgets.py", "./experiments/widgets"])
+def test_configs_are_found_in_the_current_folder_first(name, command, tmp_path):
+  (tmp_path / "widgets.py").write_text(CONFIG)
+  found = find_experiment(name)
+  assert Path(found).resolve().is_relative_to(tmp_path)
+  assert Path(found).resolve().parent.name == ("experiments" if "experiments" in name else tmp_path.name)
+
+
+@pytest.mark.parametrize("name", ["trivd_table1", "trivd_table1.py", "experiments/trivd_table1.py"])
+def test_packaged_experiments_are_found_from_any_folder(name, command, repository):
+  assert find_experiment(name) == str(repository / "experiments" / "trivd_table1.py")
+
+
+def test_the_config_of_a_packaged_experiment_is_loaded(command):
+  assert (
+    cli.dispatch(["fake", "--workdir", "w", "--config", "trivd_shape_motion:smoke", "--config.train.num_steps=7"]) == 0
+  )
+  config = sys.modules["fake_command"].SEEN[0][0].config
+  assert (config.name, config.train.num_steps) == ("trivd_shape_motion:smoke", 7)
+
+
+def test_missing_configs_list_the_experiments(error_line, command):
+  line = error_line("fake --workdir=w --config=somewhere/trivd_table1.py")
+  assert "there is no file 'somewhere/trivd_table1.py'" in line
+  assert "inbetween_bair, " in line and ", trivd_table1, " in line
+
+
 def test_user_errors_inside_a_config_pass_through(command, error_line, tmp_path):
   (tmp_path / "own.py").write_text(
     "from vidgen_jax.errors import UserError\ndef get_config(variant):\n  raise UserError('variant: choose cpu')\n"
@@ -253,12 +282,10 @@ def test_disk_errors_name_the_file_and_the_remedy(number, command, monkeypatch, 
 
 
 def _python(code: str) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
-  )
+  return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
 
 
-def test_the_command_line_itself_loads_neither_jax_nor_tensorflow():
+def test_the_list_of_commands_imports_neither_jax_nor_tensorflow():
   result = _python("""
     import sys
     from vidgen_jax import cli
@@ -268,15 +295,15 @@ def test_the_command_line_itself_loads_neither_jax_nor_tensorflow():
   assert result.returncode == 0, result.stderr
 
 
-def test_python_m_is_the_same_program():
+def test_python_m_runs_the_same_program():
   words = ["-m", "vidgen_jax", "trainn"]
-  result = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False)
+  result = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
   assert result.returncode == 2
   assert result.stderr.startswith("vidgen: error: unknown command 'trainn'; did you mean 'train'?")
   assert result.stderr.count("\n") == 1
 
 
-def test_log_lines_have_a_short_prefix_and_leave_out_what_libraries_say():
+def test_log_lines_have_a_short_prefix_and_omit_libraries():
   result = _python("""
     import logging
     from absl import logging as absl_logging
@@ -303,6 +330,6 @@ def test_log_lines_have_a_short_prefix_and_leave_out_what_libraries_say():
   ]
 
 
-def test_user_error_is_what_the_command_line_promises():
+def test_user_errors_are_neither_os_nor_value_errors():
   assert issubclass(UserError, Exception)
   assert not issubclass(UserError, OSError | ValueError)

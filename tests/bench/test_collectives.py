@@ -1,4 +1,4 @@
-"""What the devices of a compiled step exchange, and what each holds."""
+"""Traffic between the devices of a compiled step, and memory per device."""
 
 import dataclasses
 import functools
@@ -19,14 +19,14 @@ from vidgen_jax.runs.experiment import Experiment, build_experiment
 
 pytest_plugins = ("tests.trained_runs", "tests.tiny_experiment")
 
-# One conditioning frame and one predicted: CPU's compiler exchanges gradients of a recurrence in every trip of its loop, where
-# TPU's exchanges them once, behind it. One discriminator, because that compiles faster.
+# One conditioning and one predicted frame, because the CPU's compiler exchanges the gradients of a recurrence in every
+# iteration, while the TPU's exchanges them once after the loop. One discriminator compiles faster.
 SHORT = {"data__num_frames": 2, "algorithm__decomposition": "downsampled"}
 
 
 @pytest.fixture
 def on_eight(tiny):
-  """The tiny experiment on eight devices, its state split over `fsdp` of them."""
+  """A function that builds the tiny experiment on eight devices, with its state split over `fsdp` of them."""
 
   def make(*, fsdp: int = 1, **changes) -> Experiment:
     config = dataclasses.replace(tiny(**SHORT | changes).config, mesh=MeshConfig(fsdp=fsdp, fsdp_min_size=16))
@@ -40,7 +40,7 @@ def _traffic(experiment: Experiment) -> dict[str, collectives.Traffic]:
   return collectives.traffic(experiment, "main", compiled.as_text())
 
 
-def test_split_parameters_are_gathered_for_each_update_and_nothing_else(on_eight):
+def test_split_parameters_are_gathered_once_per_update(on_eight):
   experiment = on_eight(fsdp=4)
   moved = _traffic(experiment)
   assert moved["other"].bytes == 0
@@ -53,8 +53,8 @@ def test_split_parameters_are_gathered_for_each_update_and_nothing_else(on_eight
   assert 0 < moved["parameters"].bytes <= 3 * 4 * sum(split.values())
 
 
-class _Meddled:
-  """An algorithm of one update alone, with another loss."""
+class _ChangedLoss:
+  """The first update of an algorithm, with another loss."""
 
   def __init__(self, algorithm, loss_fn):
     self._algorithm, self._loss_fn = algorithm, loss_fn
@@ -67,18 +67,18 @@ class _Meddled:
     return (dataclasses.replace(update, loss_fn=functools.partial(self._loss_fn, update.loss_fn)),)
 
 
-def test_a_loss_that_needs_the_whole_batch_is_found(on_eight):
+def test_a_loss_that_needs_the_whole_batch_is_detected(on_eight):
   def sorted_clips(loss_fn, nets, frozen, batch, key, step):
     loss, output = loss_fn(nets, frozen, batch, key, step)
-    # The batch in order, pixel by pixel: of every pixel some device needs all clips.
+    # Sorted over the batch: for every pixel, some device needs all clips.
     ranked = jnp.sort(batch["video"], axis=0).astype(jnp.float32)
     weights = jnp.arange(ranked.shape[0], dtype=jnp.float32)[:, None, None, None, None]
     return loss, output.replace(metrics=output.metrics | {"ranked": jnp.mean(weights * ranked)})
 
   experiment = on_eight(algorithm__discriminator_steps=1)
-  bad = dataclasses.replace(experiment, algorithm=_Meddled(experiment.algorithm, sorted_clips))
+  bad = dataclasses.replace(experiment, algorithm=_ChangedLoss(experiment.algorithm, sorted_clips))
   other = _traffic(bad)["other"]
-  # A device's clip has 2 frames of 8 x 8 pixels with 3 channels, a byte each.
+  # A device's clip has 2 frames of 8 x 8 pixels with 3 channels of one byte.
   assert other.bytes >= 2 * 8 * 8 * 3
   assert other.largest.kind in ("all-gather", "all-to-all")
   assert "sort" in other.largest.scope
@@ -96,16 +96,16 @@ def _reduction(number: int, array: str, scope: str, *, kind: str = "all-reduce")
   )
 
 
-def test_arrays_are_told_apart_by_what_made_them_and_by_shape(on_eight):
+def test_the_purpose_follows_from_scope_and_shape(on_eight):
   text = _program(
-    # A kernel of the discriminators by its shape, axes in another order; one in a form of its own by where it is made.
+    # A kernel of the discriminators, known by its shape with transposed axes; a reshaped kernel, known by its scope.
     _reduction(0, "f32[5,3,3,5]", "jvp()/reduce_sum"),
     _reduction(1, "f32[5,135]", "transpose(jvp(ResidualDiscriminator))/block_0/conv_1/dot_general"),
     _reduction(2, "f32[1,2]", "jvp(Generator)/output_norm/batch_norm/reduce_sum"),
     _reduction(3, "f32[8,7]", "jvp(pairs_of_clips)/add", kind="all-gather"),
     _reduction(4, "f32[]", "jvp()/reduce_sum"),
     _reduction(5, "f32[5,3,3,5]", "jvp()/gather_parameters/sharding_constraint", kind="all-gather"),
-    # An activation in a forward pass, and parameters that nobody asked for.
+    # An activation in a forward pass, and parameters outside of the gathering scope.
     _reduction(6, "f32[8,7]", "jvp(Generator)/output/dot_general"),
     _reduction(7, "f32[5,3,3,5]", "jvp(Generator)/output/dot_general", kind="all-gather"),
   )
@@ -124,7 +124,7 @@ def test_arrays_are_told_apart_by_what_made_them_and_by_shape(on_eight):
 
 
 @pytest.mark.parametrize("fsdp", [1, 4])
-def test_bytes_of_the_state_are_those_of_a_devices_shards(fsdp, on_eight):
+def test_bytes_of_the_state_are_those_of_one_devices_shards(fsdp, on_eight):
   experiment = on_eight(fsdp=fsdp)
 
   def held(tree) -> int:
@@ -140,7 +140,7 @@ def test_bytes_of_the_state_are_those_of_a_devices_shards(fsdp, on_eight):
   }
 
 
-def test_batches_grow_to_what_devices_divide(tiny):
+def test_batches_grow_to_multiples_of_the_devices(tiny):
   config = tiny().config
   sizes = {"batch_size": 20, "standing_batch_size": 16}
   config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **sizes))
@@ -151,7 +151,7 @@ def test_batches_grow_to_what_devices_divide(tiny):
   assert collectives.fit(parts, 8).train.batch_size == 24
 
 
-def test_replicated_parameters_exchange_their_gradients_once_and_statistics(on_eight, repository, tmp_path, capsys):
+def test_replicated_parameters_exchange_gradients_once_and_statistics(on_eight, repository, tmp_path, capsys):
   experiment, out = on_eight(), tmp_path / "figures.jsonl"
   changes = TINY | {name.replace("__", "."): value for name, value in SHORT.items()} | {"algorithm.remat": True}
   overrides = [f"--config.{name}={value}" for name, value in changes.items()]
@@ -174,7 +174,7 @@ def test_replicated_parameters_exchange_their_gradients_once_and_statistics(on_e
   # are fused with those of moments.
   statistics = 3 * (3 * 2 + 2) * (1 * 2 * 4)
   assert statistics <= value["batch statistics"] + 1e-6 <= statistics + 4 * 8 + 1e-5
-  # Scores of 8 clips: pairs grow with the batch, but are few.
+  # Pairs of 8 clips are few; they grow with the batch.
   assert 0 < value["pairs of clips"] < 0.1 * needed
   assert 0 < value["scalars"] < 200
   assert value["moved by collectives"] == pytest.approx(sum(value[purpose] for purpose in collectives.PURPOSES))
@@ -193,7 +193,7 @@ def test_replicated_parameters_exchange_their_gradients_once_and_statistics(on_e
     ("0", "--collectives=0: give numbers from 1 to "),
     ("v5p", "'v5p' is neither a number of devices nor a topology such as v5p:4x4x4"),
     ("-8", "'-8' is neither a number of devices"),
-    ("8 --estimate", "--collectives and --estimate do not go together"),
+    ("8 --estimate", "--collectives and --estimate exclude each other"),
   ],
 )
 def test_mistakes_are_one_line(names, message, repository, vidgen):
@@ -220,6 +220,6 @@ def test_topologies_need_libtpu(monkeypatch):
 
   monkeypatch.setattr(collectives.topologies, "get_topology_desc", missing)
   with pytest.raises(
-    UserError, match=r"--collectives=v5p:4x4x4 needs libtpu \(pip install libtpu\), which says: no lib"
+    UserError, match=r"--collectives=v5p:4x4x4 needs libtpu \(pip install libtpu\), which reports: no lib"
   ):
     collectives.fake_devices(["v5p:4x4x4"])

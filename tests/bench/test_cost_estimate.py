@@ -1,4 +1,4 @@
-"""Chip-hours of a run by hand."""
+"""Chip-hours of a run, computed by hand."""
 
 import dataclasses
 
@@ -12,13 +12,15 @@ from vidgen_jax.errors import UserError
 pytest_plugins = ("tests.tiny_experiment",)
 
 
-def test_hours_are_flops_over_the_assumed_speed(tiny):
-  made = tiny()
-  config = dataclasses.replace(made.config, train=dataclasses.replace(made.config.train, num_steps=1_000_000))
+def test_hours_are_flops_over_the_assumed_rate(tiny):
+  experiment = tiny()
+  config = dataclasses.replace(
+    experiment.config, train=dataclasses.replace(experiment.config.train, num_steps=1_000_000)
+  )
   with on_backend("tpu"):
-    flops = total_flops(needed_flops(made, "main"))
-  # Convolutions of clips take another form on CPUs, which also multiplies the zeros of their padding.
-  assert flops < total_flops(needed_flops(made, "main"))
+    flops = total_flops(needed_flops(experiment, "main"))
+  # On CPUs, convolutions of clips have another form that also multiplies the zeros of their padding.
+  assert flops < total_flops(needed_flops(experiment, "main"))
   figures = {figure.name: figure for figure in estimate(config, device_kind="TPU v3", mfu=0.3)}
   assert figures["FLOPs from layer shapes"].value == flops / 1e9
   assert figures["whole run (1,000,000 steps)"].value == pytest.approx(flops * 1e6 / 1e18)
@@ -31,11 +33,11 @@ def test_hours_are_flops_over_the_assumed_speed(tiny):
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    ({"device_kind": "abacus"}, "--device_kind='abacus' is not one of NVIDIA H200, .*, TPU v6e"),
+    ({"device_kind": "abacus"}, "--device_kind='abacus' must be one of NVIDIA H200, .*, TPU v6e"),
     ({"mfu": 0.0}, r"--mfu=0\.0 must be above 0 and at most 1"),
     ({"mfu": 1.1}, r"--mfu=1\.1 must be above 0 and at most 1"),
   ],
 )
-def test_settings_that_no_chip_has(settings, message, tiny):
+def test_invalid_settings(settings, message, tiny):
   with pytest.raises(UserError, match=message):
     estimate(tiny().config, **settings)

@@ -1,4 +1,4 @@
-"""Peaks go by what JAX calls a device."""
+"""Published peaks by JAX's kind of a device."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from vidgen_jax.bench.device_peaks import PEAKS, published_peak
     ("NVIDIA H100 80GB HBM3", 989e12),
     ("NVIDIA H200 NVL", None),
     ("NVIDIA A100-SXM4-80GB", 312e12),
-    ("TPU v2", 22.5e12),  # two devices a chip
+    ("TPU v2", 22.5e12),  # two devices per chip
     ("TPU v3", 61.5e12),
     ("TPU v4", 275e12),
     ("TPU v5 lite", 197e12),
@@ -21,7 +21,7 @@ from vidgen_jax.bench.device_peaks import PEAKS, published_peak
     ("cpu", None),
   ],
 )
-def test_peaks_go_by_the_whole_kind(kind, peak):
+def test_the_whole_kind_must_match(kind, peak):
   assert published_peak(kind) == peak
 
 

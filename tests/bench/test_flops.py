@@ -1,4 +1,4 @@
-"""FLOPs against sums done by hand; two FLOPs a multiply-add."""
+"""FLOPs compared with sums computed by hand; two FLOPs per multiply-add."""
 
 import jax
 import jax.numpy as jnp
@@ -36,14 +36,14 @@ def by_direction(parts: flops.Parts) -> tuple[int, int]:
 def test_a_dense_layer():
   # 7 rows, each 5 sums over 3 products.
   assert traced_flops(jnp.dot, shaped(7, 3), shaped(3, 5)) == 2 * 7 * 5 * 3
-  # The batch axis of an einsum is no sum: 4 * 2 results over 3 products.
+  # The batch axis of an einsum is not summed: 4 * 2 results over 3 products.
   assert traced_flops(lambda a, b: jnp.einsum("btc,bc->bt", a, b), shaped(4, 2, 3), shaped(4, 3)) == 2 * 4 * 2 * 3
 
 
-def test_a_convolution_leaves_out_the_padding():
-  # A 3-tap window meets 3 elements at the 2 inner places of 4, and 2 at both ends: 10 along each axis.
+def test_padding_of_a_convolution_does_not_count():
+  # A 3-tap window covers 3 elements at the 2 inner positions of 4, and 2 at both ends: 10 along each axis.
   assert traced_flops(convolve, shaped(2, 4, 4, 5), shaped(3, 3, 5, 7)) == 2 * (2 * 7 * 5) * (10 * 10)
-  # Without padding: 2 places a 3 taps.
+  # Without padding: 2 positions with 3 taps.
   valid = traced_flops(lambda x, k: convolve(x, k, padding="VALID"), shaped(2, 4, 4, 5), shaped(3, 3, 5, 7))
   assert valid == 2 * (2 * 7 * 5) * (6 * 6)
 
@@ -51,13 +51,13 @@ def test_a_convolution_leaves_out_the_padding():
 @pytest.mark.parametrize(
   ("options", "kernel", "taps"),
   [
-    # Stride 2 on 4 with SAME padding (0, 1): places 0 and 2, windows 0-2 and 2-4, of which 4 is padding.
+    # Stride 2 on 4 with SAME padding (0, 1): positions 0 and 2, windows 0-2 and 2-4, where 4 is padding.
     ({"window_strides": (2, 2)}, (3, 3, 6, 8), 5),
-    # Holes: 4 elements spread to 7 (padding 1, 1); odd places meet 2 elements, even ones 1: 4 * 1 + 3 * 2.
+    # Holes: 4 elements spread to 7 (padding 1, 1); odd positions cover 2 elements, even ones 1: 4 * 1 + 3 * 2.
     ({"lhs_dilation": (2, 2), "padding": ((1, 1), (1, 1))}, (3, 3, 6, 8), 10),
-    # Taps 2 apart, padding 2: place 0 meets 0, 2; 1 meets 1, 3; 2 meets 0, 2; 3 meets 1, 3.
+    # Taps 2 apart, padding 2: position 0 covers 0, 2; 1 covers 1, 3; 2 covers 0, 2; 3 covers 1, 3.
     ({"rhs_dilation": (2, 2)}, (3, 3, 6, 8), 8),
-    # Two groups: the kernel sees 3 of the 6 input features.
+    # Two groups: the kernel uses 3 of the 6 input features.
     ({"feature_group_count": 2}, (3, 3, 3, 8), 10),
   ],
 )
@@ -70,7 +70,7 @@ def test_other_convolutions_by_hand_and_by_xla(options, kernel, taps):
   assert traced_flops(function, x, k) == jax.jit(function).lower(x, k).cost_analysis()["flops"]
 
 
-def test_a_scan_of_convolutions_counts_every_trip():
+def test_a_scan_counts_every_iteration():
   def function(x, kernel):
     return lax.scan(lambda state, _: (jax.jit(convolve)(state, kernel), None), x, None, length=5)[0]
 
@@ -81,19 +81,19 @@ def test_a_scan_of_convolutions_counts_every_trip():
   assert not loops_over_products(lambda x: lax.scan(lambda s, _: (s + 1, None), x, None, length=5)[0], x)
 
 
-def test_of_two_branches_the_dearer_one_counts():
+def test_the_most_expensive_branch_counts():
   def function(w, _, x):
     return lax.cond(x[0, 0] > 0, lambda: jnp.sum(x @ w), lambda: jnp.sum(x @ w @ w)), ()
 
   w, x = shaped(3, 3), shaped(4, 3)
   product = 2 * 4 * 3 * 3
   assert traced_flops(lambda w, x: function(w, (), x)[0], w, x) == 2 * product
-  # Backward: x @ w needs the gradient of w, (x @ w) @ w of both operands.
+  # Backward: x @ w needs the gradient of w, (x @ w) @ w those of both operands.
   assert by_direction(gradient_flops(function, w, (), x)) == (2 * product, 3 * product)
 
 
 @pytest.mark.parametrize(("backend", "products"), [("cpu", (1, 1)), ("gpu", (2, 3)), ("tpu", (3, 5))])
-def test_of_branches_by_platform_the_one_of_this_platform_counts(backend, products, monkeypatch):
+def test_the_branch_of_this_platform_counts(backend, products, monkeypatch):
   def power(exponent):
     return lambda w, x: x @ w if exponent == 1 else power(exponent - 1)(w, x) @ w
 
@@ -105,7 +105,7 @@ def test_of_branches_by_platform_the_one_of_this_platform_counts(backend, produc
   product = 2 * 4 * 3 * 3
   forward, backward = (count * product for count in products)
   assert traced_flops(lambda w, x: function(w, (), x)[0], w, x) == forward
-  # Backward: x @ w needs the gradient of w, every further product of both operands.
+  # Backward: x @ w needs the gradient of w, every further product those of both operands.
   assert by_direction(gradient_flops(function, w, (), x)) == (forward, backward)
   monkeypatch.undo()
   with on_backend(backend):
@@ -117,7 +117,7 @@ def test_of_branches_by_platform_the_one_of_this_platform_counts(backend, produc
   [
     # Four phases of 2x2 pixels, each a product of patches of 2x2, padding included.
     ("cpu", 4 * (2 * 2) * (2 * 2)),
-    # Input 0 meets outputs -1, 0, 1, 2 and input 1 outputs 1, 2, 3, 4, of which three each lie in 0..3.
+    # Input 0 reaches outputs -1, 0, 1, 2 and input 1 outputs 1, 2, 3, 4; three of each are in 0..3.
     ("gpu", (3 + 3) ** 2),
   ],
 )
@@ -134,7 +134,7 @@ def test_a_transposed_convolution_in_the_form_of_each_platform(backend, taps, mo
   assert traced_flops(gradient, kernel, x) == 2 * count
 
 
-def test_a_while_loop_is_refused():
+def test_a_while_loop_is_an_error():
   def function(x):
     return lax.while_loop(lambda y: jnp.sum(y) < 9, lambda y: y @ y, x)
 
@@ -162,7 +162,7 @@ def test_frozen_weights_need_only_the_gradient_of_their_input():
   assert by_direction(parts) == (first + frozen, first + frozen)
 
 
-def test_what_is_not_on_the_way_to_the_loss_has_no_backward_pass():
+def test_outputs_other_than_the_loss_have_no_backward_pass():
   def with_metric(params, _, x):
     y = x @ params
     return jnp.sum(y), {"metric": y @ params.T, "stopped": lax.stop_gradient(params) @ params.T}
@@ -179,20 +179,20 @@ def test_a_stopped_gradient_stops():
   assert by_direction(parts)[1] == 2 * 7 * 4 * 5
 
 
-def test_a_recurrence_follows_what_its_state_depends_on():
-  # The state is data at first and depends on the parameters from the second trip on.
+def test_the_state_of_a_recurrence_becomes_dependent_on_parameters():
+  # The state is data at first, and depends on the parameters from the second iteration on.
   def recurrent(params, _, x):
     state, _ = lax.scan(lambda s, _: (jnp.tanh(s @ params), None), x, None, length=6)
     return jnp.sum(state), ()
 
   product = 2 * 7 * 3 * 3
   forward, backward = by_direction(gradient_flops(recurrent, shaped(3, 3), (), shaped(7, 3)))
-  # A loop is one program, so its first trip too computes the gradient of its state.
+  # A loop is one program, so its first iteration also computes the gradient of its state.
   assert (forward, backward) == (6 * product, 6 * 2 * product)
 
 
-def test_the_need_of_a_recurrence_goes_back_through_its_state():
-  # Only `a` is wanted, but it takes from `b`, which takes from `c`.
+def test_needed_gradients_propagate_through_the_state_of_a_recurrence():
+  # Only `a` is an output, but it depends on `b`, which depends on `c`.
   def chain(params, _, x):
     def body(carry, _):
       a, b, c = carry
@@ -205,7 +205,7 @@ def test_the_need_of_a_recurrence_goes_back_through_its_state():
   assert by_direction(gradient_flops(chain, shaped(3, 3), (), shaped(7, 3))) == (4 * product, 8 * product)
 
 
-def test_recomputation_is_no_need():
+def test_recomputation_does_not_count():
   def layers(params, x):
     return jnp.tanh(jnp.tanh(x @ params) @ params)
 
@@ -217,7 +217,7 @@ def test_recomputation_is_no_need():
   assert traced_flops(grad, w, x) > sum(plain.values())
 
 
-def test_work_on_weights_and_networks_are_told_apart():
+def test_weights_and_networks_are_counted_separately():
   class Net(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -238,7 +238,7 @@ def test_work_on_weights_and_networks_are_told_apart():
   }
 
 
-def test_the_yardstick_agrees_with_jax_on_a_residual_network_with_3d_convolutions():
+def test_the_count_agrees_with_jax_on_a_residual_network_with_3d_convolutions():
   def convolve_3d(x, kernel, stride):
     return lax.conv_general_dilated(
       x, kernel, (1, stride, stride), "SAME", dimension_numbers=("NTHWC", "THWIO", "NTHWC")
@@ -269,8 +269,8 @@ def test_a_gradient_penalty_is_differentiated_twice():
   params = {"Dense_0": {"kernel": shaped(3, 4)}, "Dense_1": {"kernel": shaped(4, 1)}}
   parts = gradient_flops(penalised, params, (), shaped(7, 3))
   first, second = 2 * 7 * 3 * 4, 2 * 7 * 4 * 1
-  # Up: x A and h B; down again: 1 B', which knows nothing of the clips, and g A'. Of these x A needs the gradient of A,
-  # h B of both, 1 B' of B, and g A' of both.
+  # Forward: x A and h B; inner backward: 1 B', which does not depend on the clips, and g A'. In the outer backward pass,
+  # x A needs the gradient of A, h B those of both, 1 B' that of B, and g A' those of both.
   assert parts == {
     Part(network="Critic", direction="forward", on="clips"): first + second + first,
     Part(network="Critic", direction="forward", on="weights"): second,
@@ -282,7 +282,7 @@ def test_a_gradient_penalty_is_differentiated_twice():
 
 
 @pytest.mark.parametrize(("unroll", "backward"), [(True, 1 + 2 * 4), (False, 2 * 5)])
-def test_a_module_that_is_applied_inside_another_counts_for_the_outer_one(unroll, backward):
+def test_a_module_inside_another_counts_for_the_outer_one(unroll, backward):
   class Blocks(nn.Module):
     @nn.compact
     def __call__(self, x):

@@ -1,4 +1,4 @@
-"""Collectives in hand-written programs; bytes by hand."""
+"""Collectives of hand-written programs, with bytes computed by hand."""
 
 import pytest
 
@@ -12,8 +12,8 @@ ADD = """
 }
 """
 
-# A loop whose condition is written out: i < 3, from 0 on, i an element of the loop's tuple. Its body reduces f32[4].
-WRITTEN_OUT = f"""HloModule jit_step, is_scheduled=true
+# A loop with the condition i < 3 from i = 0, an element of the loop's tuple. Its body reduces f32[4].
+LOOP = f"""HloModule jit_step, is_scheduled=true
 {ADD}
 %body (state: (s32[], f32[4])) -> (s32[], f32[4]) {{
   %state = (s32[], f32[4]{{0}}) parameter(0)
@@ -50,7 +50,7 @@ def _entry(*lines: str) -> str:
   )
 
 
-def test_a_tuple_is_as_many_payloads_and_one_collective():
+def test_a_tuple_is_one_collective_with_several_payloads():
   text = _entry(
     '%w = bf16[3,5]{1,0:T(8,128)(2,1)} fusion(%p), kind=kLoop, calls=%f, metadata={op_name="jit(step)/dot"}',
     "%s = f32[]{:T(256)} constant(1)",
@@ -59,16 +59,16 @@ def test_a_tuple_is_as_many_payloads_and_one_collective():
     "ROOT %o = f32[8,2]{1,0} copy(%p)",
   )
   first, second = payloads(text)
-  # 15 bfloat16 are 30 bytes, and a scalar 4.
+  # 15 bfloat16 have 30 bytes, and a scalar has 4.
   assert (first.array, first.bytes, first.group) == (Array(dtype="bf16", shape=(3, 5)), 30, 8)
   assert (second.array.shape, second.bytes) == ((), 4)
-  # What made the operand tells more than the collective, which was put together of two.
+  # The scope is that of the operand, because XLA combined two collectives.
   assert (first.scope, second.scope) == ("jit(step)/dot", "")
   assert first.serves == second.serves == "jit(step)/first"
   assert (first.is_first, second.is_first) == (True, False)
 
 
-def test_arrays_without_a_name_are_known_by_what_is_near():
+def test_arrays_without_a_name_get_that_of_near_instructions():
   text = _entry(
     "%s = f32[] constant(1)",
     "%r = (f32[8,2]{1,0}, f32[]) all-reduce(%p, %s), replica_groups={}, to_apply=%add",
@@ -91,7 +91,7 @@ def test_arrays_without_a_name_are_known_by_what_is_near():
   assert [payload.scope for payload in payloads(text)] == ["jit(step)/fused"]
 
 
-def test_gathered_arrays_count_whole_and_scattered_ones_before():
+def test_whole_arrays_count():
   text = _entry(
     "%g = f32[8,16]{1,0} all-gather(%p), replica_groups=[2,8]<=[16], dimensions={1}",
     "%r = f32[1,2]{1,0} reduce-scatter(%p), replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}, to_apply=%add",
@@ -118,7 +118,7 @@ def test_asynchronous_forms_count_once():
   assert [(payload.kind, payload.bytes) for payload in payloads(text)] == [("all-gather", 512), ("all-reduce", 64)]
 
 
-def test_wrapped_asynchronous_collectives_are_found_in_what_they_call():
+def test_wrapped_asynchronous_collectives_are_found():
   inner = (
     "%wrapped (q: f32[8,2]) -> f32[1,2] {\n  %q = f32[8,2]{1,0} parameter(0)\n"
     "  ROOT %s = f32[1,2]{1,0} reduce-scatter(%q), replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add\n}\n"
@@ -132,27 +132,27 @@ def test_wrapped_asynchronous_collectives_are_found_in_what_they_call():
   assert (payload.kind, payload.bytes, payload.times) == ("reduce-scatter", 64, 1)
 
 
-def test_a_loop_counts_as_often_as_its_condition_says():
-  (payload,) = payloads(WRITTEN_OUT)
+def test_iterations_of_a_loop_from_its_condition():
+  (payload,) = payloads(LOOP)
   # Three times four float32.
   assert (payload.times, payload.bytes) == (3, 48)
 
 
-def test_a_loop_counts_as_often_as_xla_says():
+def test_iterations_of_a_loop_from_xla():
   known = 'body=%body, backend_config={"known_trip_count":{"n":"7"}}'
-  (payload,) = payloads(WRITTEN_OUT.replace("body=%body", known))
+  (payload,) = payloads(LOOP.replace("body=%body", known))
   assert (payload.times, payload.bytes) == (7, 7 * 16)
 
 
-def test_loops_in_loops_multiply():
-  body = WRITTEN_OUT[WRITTEN_OUT.index("%body (") : WRITTEN_OUT.index("%condition (")]
+def test_iterations_of_nested_loops_multiply():
+  body = LOOP[LOOP.index("%body (") : LOOP.index("%condition (")]
   inner = body.replace("%body (", "%inner (")
   outer = body.replace(
     "%reduced = f32[4]{0} all-reduce(%x), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add",
     "%again = (s32[], f32[4]{0}) while(%state), condition=%condition, body=%inner, "
     'backend_config={"known_trip_count":{"n":"5"}}\n  %reduced = f32[4]{0} get-tuple-element(%again), index=1',
   )
-  (payload,) = payloads(WRITTEN_OUT.replace(body, inner + outer))
+  (payload,) = payloads(LOOP.replace(body, inner + outer))
   assert payload.times == 3 * 5
 
 
@@ -165,18 +165,18 @@ def test_loops_in_loops_multiply():
     ("%zero = s32[] constant(0)", "%zero = s32[] custom-call()"),
   ],
 )
-def test_a_loop_that_runs_nobody_knows_how_often_is_an_error(old, new):
-  assert old in WRITTEN_OUT
+def test_a_loop_of_unknown_length_is_an_error(old, new):
+  assert old in LOOP
   with pytest.raises(ValueError, match="loop loop contains collectives, but its number of iterations is unknown"):
-    payloads(WRITTEN_OUT.replace(old, new))
+    payloads(LOOP.replace(old, new))
 
 
-def test_such_a_loop_without_collectives_is_none():
-  local = WRITTEN_OUT.replace("all-reduce(%x), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add", "negate(%x)")
+def test_a_loop_of_unknown_length_without_collectives_is_skipped():
+  local = LOOP.replace("all-reduce(%x), channel_id=1, replica_groups={{0,1,2,3}}, to_apply=%add", "negate(%x)")
   assert payloads(local.replace("direction=LT", "direction=NE")) == []
 
 
-def test_branches_count_all():
+def test_all_branches_count():
   branch = ADD.replace("%add (", "%left (").replace("f32[] add(%a, %b)", "f32[] all-reduce(%a), replica_groups={}")
   text = _entry(
     "%i = s32[] constant(0)",
@@ -206,6 +206,6 @@ def test_groups_of_one_device_move_nothing(groups, size):
   assert found == ([size] if size or groups == "{}" else [])
 
 
-def test_what_is_no_program_is_an_error():
+def test_text_without_a_program_is_an_error():
   with pytest.raises(ValueError, match="no ENTRY computation"):
     payloads("all-reduce")

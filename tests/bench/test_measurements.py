@@ -1,9 +1,8 @@
-"""Goals, and how figures are printed and written."""
+"""Goals, tables and files of figures."""
 
 import json
 
-from vidgen_jax.bench import measurements
-from vidgen_jax.bench.measurements import Measurement
+from vidgen_jax.bench.measurements import Measurement, Report, table_text, write_report
 
 
 def test_goals():
@@ -13,8 +12,8 @@ def test_goals():
   assert [Measurement(name="a", value=value, at_least=3.0).met for value in (3.0, 2.9)] == [True, False]
 
 
-def test_the_table_is_aligned_and_keeps_four_digits():
-  text = measurements.table(
+def test_tables_are_aligned_with_four_digits():
+  text = table_text(
     [
       Measurement(name="step", value=12.3456, unit="ms", note="alone"),
       Measurement(name="pipeline / step", value=1234.6, at_least=3.0),
@@ -30,9 +29,10 @@ def test_the_table_is_aligned_and_keeps_four_digits():
   ]
 
 
-def test_a_file_has_an_object_a_line(tmp_path):
-  rows = [Measurement(name="a", value=2.0, unit="ms", at_most=1.0).as_row(), {"b": 1}]
-  measurements.write_rows(tmp_path / "rows.jsonl", rows)
+def test_a_report_is_printed_and_written_as_json_lines(tmp_path, capsys):
+  report = Report.of({"b": 1, "c": "x"}, [Measurement(name="a", value=2.0, unit="ms", at_most=1.0)])
+  write_report(report, tmp_path / "rows.jsonl")
   first, second = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
-  assert first == {"name": "a", "value": 2.0, "unit": "ms", "at_most": 1.0, "at_least": None, "note": "", "met": False}
-  assert second == {"b": 1}
+  assert first == {"b": 1, "c": "x"}
+  assert second == {"name": "a", "value": 2.0, "unit": "ms", "at_most": 1.0, "at_least": None, "note": "", "met": False}
+  assert capsys.readouterr().out == "b 1, c x\n\na  2.000 ms  <= 1 MISSED\n"

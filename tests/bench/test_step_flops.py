@@ -1,4 +1,4 @@
-"""The FLOPs of a whole train step by hand."""
+"""FLOPs of a whole train step, computed by hand."""
 
 import math
 
@@ -11,22 +11,22 @@ from vidgen_jax.bench import compilation, flops
 from vidgen_jax.bench.flops import Part
 from vidgen_jax.bench.step_flops import flops_figures, needed_flops, total_flops
 from vidgen_jax.runs import config as configs
-from vidgen_jax.runs import experiment
+from vidgen_jax.runs.experiment import build_experiment
 
 pytest_plugins = ("tests.tiny_experiment",)
 
-# Of tests.tiny_experiment.
+# Sizes of tests.tiny_experiment.
 B, TC, T, RGB, G, D, Z, CLASS, CLASSES = 8, 1, 3, 3, 2, 5, 4, 4, 2
 
 
 def conv(images: int, size: int, inputs: int, outputs: int, *, kernel: int = 3, frames: int = 0) -> int:
-  """Of a SAME convolution: a 3-tap window meets 3 elements, but 2 at both ends: 3 n - 2 along an axis of n."""
+  """FLOPs of a SAME convolution: a 3-tap window covers 3 elements, but 2 at both ends: 3 n - 2 along an axis of n."""
   taps = (3 * size - 2) ** 2 if kernel == 3 else size**2
   return 2 * images * inputs * outputs * taps * (3 * frames - 2 if frames else 1)
 
 
 def generator() -> tuple[int, int]:
-  """Forward and backward FLOPs of the generator for B clips; backward all but the gradients of conditioning frames."""
+  """Forward and backward FLOPs of the generator for B clips, without the gradients of conditioning frames."""
   on_frames = conv(B * TC, 8, RGB, D) + conv(B * TC, 4, RGB, D, kernel=1)
   encoder = conv(B * TC, 8, D, D) + conv(B, 4, TC * D, G)
   first = 2 * B * (Z + CLASS) * (4 * 4 * G)
@@ -51,7 +51,7 @@ def discriminators(clips: int) -> tuple[int, int]:
 
 
 def weights(params, *, penalised: bool) -> tuple[int, int]:
-  """Power iterations: M u, v M, M u, v (M u), of which the last two have gradients; and the products W^T W."""
+  """Power iterations: M u, v M, M u, v (M u), where the last two have gradients; and the products W^T W."""
   forward, backward = 0, 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     names = [key.key for key in path]
@@ -68,7 +68,7 @@ def weights(params, *, penalised: bool) -> tuple[int, int]:
 
 
 def expected_flops(state) -> dict[str, tuple[int, int]]:
-  """By update: forward and backward."""
+  """Forward and backward FLOPs, by update."""
   g_forward, g_backward = generator()
   g_iterations, _ = weights(state.nets["generator"].params, penalised=False)
   g_weights = weights(state.nets["generator"].params, penalised=True)
@@ -87,7 +87,7 @@ def expected_flops(state) -> dict[str, tuple[int, int]]:
 @pytest.mark.parametrize("unroll", [True, False])
 def test_flops_of_a_train_step_by_hand(unroll, tiny):
   made = tiny(algorithm__unroll=unroll, step__unroll=unroll)
-  with flops.on_backend("tpu"):  # where convolutions of clips stay what they are
+  with flops.on_backend("tpu"):  # convolutions of clips have another form on CPUs
     counted = needed_flops(made, "main")
   needed = {
     update: tuple(sum(n for part, n in parts.items() if part.direction == d) for d in ("forward", "backward"))
@@ -97,17 +97,17 @@ def test_flops_of_a_train_step_by_hand(unroll, tiny):
 
 
 @pytest.mark.parametrize("changes", [{}, {"algorithm__unroll": False, "step__unroll": False}, {"step__accumulate": 2}])
-def test_the_train_step_holds_no_product_that_is_not_needed(changes, tiny):
+def test_the_train_step_contains_only_needed_products(changes, tiny):
   made = tiny(**changes)
   needed = sum(sum(parts.values()) for parts in needed_flops(made, "main").values())
   assert flops.traced_flops(compilation.trace_step(made, "main").jaxpr.jaxpr) == needed
 
 
-def test_the_train_step_of_inbetween_holds_no_product_that_is_not_needed():
+def test_the_train_step_of_inbetween_contains_only_needed_products():
   fields = inbetween_shape_motion.get_config("smoke")
   fields.algorithm.latent_blocks = (2,)
   fields.algorithm.unroll = False
-  made = experiment.build(configs.from_config_dict(fields), devices=jax.devices()[:1])
+  made = build_experiment(configs.from_config_dict(fields), devices=jax.devices()[:1])
   needed = needed_flops(made, "main")
   generator, critics = {"Encoder", "LatentGenerator", "VideoGenerator"}, {"ImageDiscriminator", "VideoDiscriminator"}
   by_direction = {
@@ -125,7 +125,7 @@ def test_the_train_step_of_inbetween_holds_no_product_that_is_not_needed():
   assert flops.traced_flops(compilation.trace_step(made, "main").jaxpr.jaxpr) == total
 
 
-def test_accumulation_repeats_the_work_on_weights_only(tiny):
+def test_accumulation_repeats_only_the_work_on_weights(tiny):
   whole, parts = (needed_flops(tiny(step__accumulate=n), "main")["gen"] for n in (1, 4))
   for part in whole:
     assert parts[part] == whole[part] * (4 if part.on == "weights" else 1)
@@ -139,7 +139,7 @@ def test_loops_are_unrolled_before_xla_counts_them(tiny):
   count, how = compilation.executed_flops(rolled, "main", uncompiled)
   needed = sum(sum(parts.values()) for parts in needed_flops(rolled, "main").values())
   assert "unrolled" in how
-  assert 1 < count / needed < 2  # elementwise operations weigh much in so small a model
+  assert 1 < count / needed < 2  # elementwise operations count, and the model is small
 
 
 def test_figures_are_the_total_and_its_parts_by_network_and_direction():

@@ -102,6 +102,7 @@ def test_rows_of_mvt_gan_do_not_depend_on_the_variant():
   assert paper_table.goals(table, [dataclasses.replace(FASTER, name="mvt_mc")]) == []
 
 
+@pytest.mark.slow
 def test_measured_rows(tiny, monkeypatch):
   monkeypatch.setattr(paper_table, "build_experiment", functools.partial(build_experiment, devices=jax.devices()[:1]))
   config = tiny(algorithm__discriminator_steps=1).config

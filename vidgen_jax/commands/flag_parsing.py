@@ -94,7 +94,7 @@ def find_experiment(name: str) -> str:
   packaged = experiments_dir() / path.name
   if path.parent in (Path(), Path("experiments")) and packaged.is_file():
     return str(packaged)
-  known = sorted(file.stem for file in experiments_dir().glob("*.py"))
+  known = sorted({file.stem for folder in (Path("experiments"), experiments_dir()) for file in folder.glob("*.py")})
   raise UserError(
     f"--config: there is no file {name!r}{did_you_mean(path.stem, known)}; give FILE.py:VARIANT with the path of a "
     f"file or one of {', '.join(known)}"
