@@ -283,7 +283,7 @@ def _losses(workdir: Path) -> dict[int, dict[str, float]]:
   return {step: figures for step, figures in found.items() if figures}
 
 
-@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_phases_resume_bitwise_before_and_at_the_phase_change(first, anchors_folder, tmp_path):
   config = load_config(str(anchors_folder))
   after = _saved(anchors_folder, 4, config)
@@ -338,7 +338,7 @@ def test_inbetween_in_bfloat16_trains_a_step_and_samples(inbetween_folder, tmp_p
   assert video[:, 1:-1].std() > 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_saves_and_the_run_resumes_bitwise(number, run_config, uninterrupted, tmp_path, monkeypatch):
   add = MetricLog.add
 
@@ -387,7 +387,7 @@ _TRAIN = """
 import sys
 from vidgen_jax import cli
 status = cli.dispatch(sys.argv[1:])
-assert "tensorflow" not in sys.modules and "scipy" not in sys.modules
+assert "tensorflow" not in sys.modules
 assert "vidgen_jax.runs.scoring" not in sys.modules
 sys.exit(status)
 """
@@ -403,7 +403,7 @@ def test_training_imports_no_tensorflow_and_writes_event_files(run_config, tmp_p
   done = subprocess.run(
     [sys.executable, "-c", _TRAIN, *words], capture_output=True, text=True, check=False, timeout=300
   )
-  assert done.returncode == 0, done.stderr[-2000:]
+  assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
   assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 

@@ -91,7 +91,7 @@ def test_one_device_and_eight_agree(trained, classifier_config, tmp_path):
 
 def _saved(folder, config, mesh):
   """The latest state, data iterator state and meta data."""
-  experiment = TrainingExperiment(config=config, algorithm=Classifier(config.algorithm), mesh=mesh)
+  experiment = TrainingExperiment(config=config, algorithm=Classifier(config=config.algorithm), mesh=mesh)
   with Checkpointer(str(folder), read_only=True) as checkpointer:
     restored = checkpointer.restore(experiment.abstract_state)
   return restored.state.replace(key=jax.random.key_data(restored.state.key)), restored.data_state, restored.meta

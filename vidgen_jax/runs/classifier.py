@@ -100,7 +100,7 @@ def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.M
   Raises:
     UserError: if data, folder or devices do not fit, or the loss is not finite.
   """
-  experiment = TrainingExperiment(config=config, algorithm=Classifier(config.algorithm), mesh=mesh)
+  experiment = TrainingExperiment(config=config, algorithm=Classifier(config=config.algorithm), mesh=mesh)
   tests: list[EpochTest] = []
 
   def make_hooks(writer: MetricWriter) -> list[Hook]:

@@ -66,7 +66,7 @@ def test_optimizers_equal_those_of_pytorch(name):
 
 def _experiment(config: ClassifierConfig, *, num_frames: int, resolution: int, network=None) -> TrainingExperiment:
   data = DataConfig(name="none", num_frames=num_frames, resolution=resolution)
-  classifier = Classifier(config)
+  classifier = Classifier(config=config)
   if network is not None:
     classifier.__dict__["network"] = network
   mesh = make_mesh(MeshConfig(), devices=jax.devices()[:4])

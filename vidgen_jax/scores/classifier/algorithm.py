@@ -64,7 +64,7 @@ class Plateau:
     return initial / 10**self.reductions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Classifier(Algorithm):
   """A classifier trained on the cross-entropy of its training windows.
 
