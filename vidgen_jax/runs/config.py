@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ml_collections
+from flax.traverse_util import flatten_dict
 from ml_collections import config_dict
 
 from vidgen_jax.core.ema import EmaConfig
@@ -164,7 +166,7 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
 
 def to_dict(config: ExperimentConfig) -> dict[str, Any]:
   """JSON-compatible form of a config, the input of `from_dict`."""
-  return _plain(dataclasses.asdict(config))
+  return json.loads(json.dumps(dataclasses.asdict(config)))  # Tuples become lists, as in a file.
 
 
 def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
@@ -174,7 +176,7 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
   """Differences between two plain configs that forbid to resume, as {dotted name: (old, new)}."""
-  flat_old, flat_new = _flatten(old), _flatten(new)
+  flat_old, flat_new = (flatten_dict(dict(values), sep=".") for values in (old, new))
   return {
     name: (flat_old.get(name), flat_new.get(name))
     for name in sorted(flat_old | flat_new)
@@ -183,22 +185,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
   }
 
 
+_AT_LEAST_ONE = {
+  "train": ("batch_size", "num_steps", "log_every", "checkpoint_every"),
+  "step": ("accumulate",),
+  "evaluation": ("batch_size", "samples", "standing_batches", "training_standing_batches", "training_clips"),
+}
+
+
 def _check(config: ExperimentConfig) -> None:
-  positive = {
-    "train.batch_size": config.train.batch_size,
-    "train.num_steps": config.train.num_steps,
-    "train.log_every": config.train.log_every,
-    "train.checkpoint_every": config.train.checkpoint_every,
-    "step.accumulate": config.step.accumulate,
-    "evaluation.batch_size": config.evaluation.batch_size,
-    "evaluation.samples": config.evaluation.samples,
-    "evaluation.standing_batches": config.evaluation.standing_batches,
-    "evaluation.training_standing_batches": config.evaluation.training_standing_batches,
-    "evaluation.training_clips": config.evaluation.training_clips,
-  }
-  for name, value in positive.items():
-    if value < 1:
-      raise UserError(f"config.{name}={value} must be at least 1")
+  for part, names in _AT_LEAST_ONE.items():
+    for name in names:
+      if (value := getattr(getattr(config, part), name)) < 1:
+        raise UserError(f"config.{part}.{name}={value} must be at least 1")
   if config.evaluation.num_clips < 0:
     raise UserError(f"config.evaluation.num_clips={config.evaluation.num_clips} must not be negative; 0 for all")
   if config.train.batch_size % config.step.accumulate:
@@ -264,19 +262,3 @@ def _value(hint: Any, value: Any, path: str) -> Any:
   if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
     raise UserError(f"config.{path}={value!r} must be of type {hint.__name__}")
   return value
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, Mapping):
-    return {name: _plain(item) for name, item in value.items()}
-  return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  flat: dict[str, Any] = {}
-  for name, value in values.items():
-    if isinstance(value, Mapping):
-      flat |= _flatten(value, f"{prefix}{name}.")
-    else:
-      flat[f"{prefix}{name}"] = value
-  return flat
