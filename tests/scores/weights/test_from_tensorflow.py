@@ -33,14 +33,11 @@ def test_all_numeric_tensors_are_read(tmp_path, num_shards):
     np.testing.assert_array_equal(found[name], array)
 
 
-def test_saved_model(tmp_path):
-  tf = pytest.importorskip("tensorflow", reason="TensorFlow writes the SavedModel")
-  module = tf.Module()
-  module.kernel = tf.Variable([1.0, 2.0])
-  tf.saved_model.save(module, str(tmp_path))
+def test_the_variables_of_a_saved_model(tmp_path):
+  (tmp_path / "saved_model.pb").write_bytes(b"a graph")
+  write_checkpoint(tmp_path / "variables" / "variables", ARRAYS)
   for path in (tmp_path, tmp_path / "variables"):
-    arrays = read_arrays(path).arrays
-    np.testing.assert_array_equal(arrays["kernel/.ATTRIBUTES/VARIABLE_VALUE"], [1, 2])
+    assert set(read_arrays(path).arrays) == set(ARRAYS)
 
 
 def test_missing_and_ambiguous_files_are_named(tmp_path):
