@@ -43,6 +43,6 @@ def test_gradient_goes_to_the_maximum():
   row = jnp.array([1.0, 5, 2, 3, 4]).reshape(1, 1, 1, 5, 1)
   pool = lambda x: max_pool(x, (1, 1, 2), (1, 1, 2), padding=((0, 0), (0, 0), (0, 1))).sum()
   np.testing.assert_array_equal(np.ravel(jax.grad(pool)(row)), [0, 1, 0, 1, 1])
-  # Overlapping: 5 is the maximum of (1 5 2) and of (5 2 3), 4 that of (2 3 4).
+  # Overlapping: 5 is the maximum of (1 5 2) and of (5 2 3), 4 the maximum of (2 3 4).
   overlapping = lambda x: max_pool(x, (1, 1, 3), (1, 1, 1)).sum()
   np.testing.assert_array_equal(np.ravel(jax.grad(overlapping)(row)), [0, 2, 0, 0, 1])

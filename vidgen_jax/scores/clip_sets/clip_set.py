@@ -1,4 +1,4 @@
-"""Clips with random access, of which only the requested ones are in memory."""
+"""A set of clips with random access; only the requested clips are in memory."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

@@ -33,7 +33,7 @@ class ConvertedWeights:
   Attributes:
     variables: NumPy arrays nested by collection, module and name.
     settings: constructor arguments: `num_classes` of a classifier, and those that the origin implies.
-    origin: where files of this kind come from.
+    origin: description of the program or release that wrote the file.
     warning: one line for the user, or empty.
   """
 

@@ -20,7 +20,7 @@ class Naming:
 
   Attributes:
     network: our name of the network.
-    origin: where files of this kind come from, for messages.
+    origin: description of the program or release that writes such files, for messages.
     marks: tensor names with their numbers of axes that identify such a file.
     foreign: maps a variable's path to its tensor name; None for a variable that such files do not have.
     kernels: axis order of kernels: 'torch' is [out, in, t, h, w], [out, in, h, w] or [out, in]; 'flax' is ours.
