@@ -1,6 +1,7 @@
 """Published weights through the command, and the resulting networks against PyTorch's."""
 
 import json
+from typing import cast
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from vidgen_jax import cli
 from vidgen_jax.commands.weights import abstract_variables, read_mean_volume, selftest
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
-from vidgen_jax.scores.extraction import load_extractor
+from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
 pytest_plugins = ("tests.classifier_files", "tests.trained_runs")
@@ -150,16 +151,20 @@ class Answering:
     return type("Features", (), {"logits": np.repeat(self._offset * level[:, None], 4, axis=1)})
 
 
+def answering_selftest(distance, *, mixes=False):
+  return selftest(cast(FeatureExtractor, Answering(distance, mixes=mixes)))
+
+
 def test_selftest_rejects_wrong_weights():
-  assert selftest(Answering(131.2))[0]
-  passed, report = selftest(Answering(219.0))
+  assert answering_selftest(131.2)[0]
+  passed, report = answering_selftest(219.0)
   assert not passed
   assert "WRONG FVD, black against white: 219.00" in report
   assert "rgb_imagenet: these are the wrong weights for FVD" in report
-  passed, report = selftest(Answering(140.0))
+  passed, report = answering_selftest(140.0)
   assert not passed
   assert "rgb_imagenet" not in report
-  assert "WRONG batches" in selftest(Answering(131.0, mixes=True))[1]
+  assert "WRONG batches" in answering_selftest(131.0, mixes=True)[1]
 
 
 def test_selftest_and_show_as_commands(classifier_file, capsys):
