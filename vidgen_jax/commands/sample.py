@@ -220,13 +220,14 @@ def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
   for name in ("conditioning_images", "input", "anchor"):
     if flag_values[name].value is not None and labels is None and sampler.class_names:
       raise UserError(f"--{name} needs --classes, the class to generate: one of {', '.join(sampler.class_names)}")
+  paths = flag_values.conditioning_images
   if flag_values.anchor is not None:
     # The sampler has the anchors' times in ascending order.
     anchors = conditioning_flags.parse_anchors(flag_values.anchor)
     images = {time % sampler.num_frames: path for time, path in anchors.items()}
-    clips = clip_sources.image_clip([images[time] for time in sampler.conditioning_indices], sampler.spec)
-  elif flag_values.conditioning_images is not None:
-    clips = clip_sources.image_clip(flag_values.conditioning_images, sampler.spec)
+    paths = [images[time] for time in sampler.conditioning_indices]
+  if paths is not None:
+    clips = clip_sources.image_clip(paths, sampler.spec)
   elif flag_values.input is not None:
     clips = clip_sources.video_clips(flag_values.input, sampler.spec, num_clips=flag_values.num_clips)
   elif sampler.conditioning_indices:
