@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Shape Motion from nothing to scores: builds the data, trains TrIVD-GAN (variant `cpu`), scores it beside the copy-last
-# baseline, exports it, samples from the export, and names the images. Runs again from where it stopped.
+# Complete example on Shape Motion: builds the data, trains TrIVD-GAN (variant `cpu`), scores it and the copy-last
+# baseline, exports it, samples from the export, and lists the resulting files. If it is interrupted, start it again.
 #
 #   DEMO_STEPS   train steps              (default: 700)
 #   DEMO_CLIPS   clips of the data set    (default: 2000)
-#   DEMO_DIR     where everything is kept (default: runs/demo)
+#   DEMO_DIR     folder of all outputs    (default: runs/demo)
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bash "$root/launch/setup.sh"

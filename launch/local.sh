@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs any vidgen command on this machine, with all of its devices:
+# Runs any vidgen command on all devices of this machine:
 #   bash launch/local.sh train --config=experiments/trivd_shape_motion.py:cpu --workdir=runs/shapes
 #
-# Options for debugging stand before the command; everything else is passed on:
-#   --nan-check   stops where a value becomes NaN (JAX_DEBUG_NANS); with --no-jit the traceback ends in that operation
-#   --no-jit      runs operation by operation (JAX_DISABLE_JIT), so that a debugger and prints see values: minutes for a
-#                 step of a small model
-#   --steps=N     of train: N steps in all (--config.train.num_steps=N)
+# Options for debugging, before the command; all other words are passed on:
+#   --nan-check   stops when a value becomes NaN (JAX_DEBUG_NANS); with --no-jit the traceback ends at that operation
+#   --no-jit      runs operation by operation (JAX_DISABLE_JIT), so that a debugger shows values; a step of a small
+#                 model takes minutes
+#   --steps=N     train only: N steps in total (--config.train.num_steps=N)
 #   bash launch/local.sh --no-jit --steps=1 train --config=experiments/trivd_shape_motion.py:smoke --workdir=runs/debug
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -22,7 +22,7 @@ while [[ "${1:-}" == -* ]]; do
 done
 if [[ -n "$steps" ]]; then
   if [[ "${1:-}" != train ]]; then
-    printf 'local: error: --steps=%s is for train, and the command is %s\n' "$steps" "${1:-missing}" >&2
+    printf 'local: error: --steps=%s applies to train only, but the command is %s\n' "$steps" "${1:-missing}" >&2
     exit 2
   fi
   set -- "$@" --config.train.num_steps="$steps"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Creates the virtual environment and installs vidgen_jax into it, with the versions of launch/constraints-*.txt: jax 0.10
-# on Python 3.11, jax 0.12 on Python 3.12 and 3.13. Needs only Python >= 3.11 with its venv module. Takes no time if
-# nothing has changed, so the other scripts call it each time.
+# Creates the virtual environment and installs vidgen_jax into it, with the versions of launch/constraints-*.txt: jax
+# 0.10 on Python 3.11, jax 0.12 on Python 3.12 and 3.13. Needs only Python >= 3.11 with its venv module. Takes no time
+# if nothing has changed, so the other scripts call it each time.
 #
-#   VIDGEN_VENV     folder of the environment           (default: .venv in the repository)
-#   VIDGEN_PYTHON   interpreter for a new environment   (default: the newest of python3.13, 3.12, 3.11, python3 that works)
-#   VIDGEN_EXTRAS   extras of pyproject.toml, by comma  (default: dev,tensorboard; also cuda13 if there is an NVIDIA GPU)
+#   VIDGEN_VENV     folder of the environment (default: .venv in the repository)
+#   VIDGEN_PYTHON   interpreter of a new environment (default: the newest of python3.13, 3.12, 3.11, python3 that works)
+#   VIDGEN_EXTRAS   comma-separated extras of pyproject.toml (default: dev,tensorboard; also cuda13 on NVIDIA GPUs)
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 venv="${VIDGEN_VENV:-$root/.venv}"
@@ -42,7 +42,7 @@ fi
 
 # jax 0.10.2 is the last version for Python 3.11.
 constraints_file() {
-  "$venv/bin/python" -c 'import sys; print("constraints-py311.txt" if sys.version_info < (3, 12) else "constraints-py312.txt")'
+  "$venv/bin/python" -c 'import sys; print(f"constraints-py{311 if sys.version_info < (3, 12) else 312}.txt")'
 }
 
 # Changes with everything that the environment depends on: versions, extras, and the folder of the editable install.

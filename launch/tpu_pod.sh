@@ -1,44 +1,43 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU slice through gcloud: the same program on every worker, started again after each preemption.
+# Trains on a Cloud TPU slice through gcloud: the same program on every worker, restarted after each preemption.
 #
 #   launch/tpu_pod.sh [OPTIONS] --name=NAME --zone=ZONE ACTION [ARGUMENTS...]
 #
-#   train ARGUMENTS...  all of it: create, upload, install, run ARGUMENTS..., watch. A slice and a run that are there
-#                       are used. Without ARGUMENTS: those of the last run
-#   watch               shows the log of the run; when the slice was preempted, deletes what this checkout created,
-#                       creates it again and starts the same command, until the run is done. The run's exit status
-#                       decides: 0 is done, 75 (stopped by the platform) starts it again, any other ends with the tail
-#                       of the log
-#   create              creates the slice, or finds it, and waits until its workers answer
+#   train ARGUMENTS...  create, upload, install, run ARGUMENTS... and watch; uses an existing slice and run. Without
+#                       ARGUMENTS: those of the last run
+#   watch               shows the log of the run. If the slice is preempted, deletes what this checkout created, creates
+#                       it again and restarts the same command, until the run is done. The run's exit status decides:
+#                       0 is done, 75 (stopped by the platform) restarts it, any other ends with the tail of the log
+#   create              creates the slice if it does not exist, and waits until its workers respond
 #   upload, install     copies this checkout to every worker; installs it there
 #   run ARGUMENTS...    starts `vidgen train --distributed ARGUMENTS...` on every worker, detached; --workdir must be
-#                       gs://BUCKET/..., or lie on a file system that all workers share (--prepare)
+#                       gs://BUCKET/..., or on a file system that all workers share (--prepare)
 #   status, log         state of slice and run; follows worker 0's log
-#   stop                stops the run, which saves its state; the slice stays
+#   stop                stops the run, which saves its state; keeps the slice
 #   fetch FROM TO       copies a gs:// folder, or a path on worker 0, to this machine
 #   delete              deletes the slice, if this checkout created it
 #
-# Options; those of the slice are kept for the actions that follow, until it is deleted:
+# Options; those of the slice are stored for later actions, until it is deleted:
 #   --type=v4-32        v2, v3, v4, v5e (v5litepod), v5p and v6e, with their number as in Cloud TPU's documentation
 #   --runtime=VERSION   software of the workers (default: the one for the type)
-#   --spot              may be preempted, costs less
-#   --queued            asks by a queued resource of the same name, and waits until it is ACTIVE
+#   --spot              cheaper, but may be preempted
+#   --queued            requests a queued resource of the same name, and waits until it is ACTIVE
 #   --project=PROJECT   (default: gcloud's)
 #   --bucket=BUCKET     mounted at ~/bucket of every worker, for data: --config.data.data_dir=bucket/...
-#   --prepare=COMMAND   run on every worker by `install`, such as the mount of a Filestore share
-#   --max_restarts=100  of the run, by `train` and `watch`
-#   --timeout=86400     seconds to wait for the slice; for workers that do not answer, half an hour at most
-#   --poll=60           seconds between two looks
-#   --dry-run           prints every command and executes none
+#   --prepare=COMMAND   command that `install` runs on every worker, such as the mount of a Filestore share
+#   --max_restarts=100  maximal number of restarts of the run by `train` and `watch`
+#   --timeout=86400     seconds to wait for the slice; at most half an hour for workers that do not respond
+#   --poll=60           seconds between two checks
+#   --dry-run           prints all commands without executing them
 #
-# Every action may be repeated. `train` and `watch` may be interrupted: the run goes on, and `watch` finds it again.
+# Every action may be repeated. `train` and `watch` may be interrupted: the run continues, and `watch` finds it again.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 name="" zone="" project="" dry_run="" max_restarts=100 timeout=86400 poll=60
 type="" runtime="" spot="" queued="" bucket="" prepare="" identifier=""
 patience=1800     # seconds, for workers of a slice that is READY
 preempted_code=75 # PREEMPTED_EXIT_CODE of vidgen_jax/parallel/preemption.py
-exec 3>&1         # --dry-run prints here also where output is captured
+exec 3>&1         # --dry-run prints to it where stdout is captured
 
 say() { printf 'tpu_pod: %s\n' "$*" >&2; }
 fail() {
@@ -71,19 +70,19 @@ while [[ "${1:-}" == -* ]]; do
   shift
 done
 action="${1:-}"
-[[ -n "$action" ]] || fail "an action is missing: train, watch, create, ...; --help says more"
+[[ -n "$action" ]] || fail "an action is missing: train, watch, create, ...; see --help"
 shift
 [[ -n "$name" && -n "$zone" ]] || fail "--name and --zone are required"
 [[ "$name" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name=$name: use lower-case letters, digits and hyphens"
-[[ "$max_restarts" =~ ^[0-9]+$ ]] || fail "--max_restarts=$max_restarts is no number"
-[[ "$timeout" =~ ^[0-9]+$ ]] || fail "--timeout=$timeout is no number of seconds"
+[[ "$max_restarts" =~ ^[0-9]+$ ]] || fail "--max_restarts=$max_restarts is not a number"
+[[ "$timeout" =~ ^[0-9]+$ ]] || fail "--timeout=$timeout is not a number of seconds"
 [[ "$prepare" != *$'\n'* ]] || fail "--prepare: use one line"
-[[ "$poll" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--poll=$poll is no number of seconds"
+[[ "$poll" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--poll=$poll is not a number of seconds"
 
 ((patience <= timeout)) || patience="$timeout"
 where=(--zone="$zone" ${project:+--project="$project"})
-# What this checkout created: `slice` holds its options and the random identifier that it bears as a label, `command`
-# the arguments of the last run.
+# What this checkout created: `slice` contains the options and the random identifier, which is also the slice's label;
+# `command` contains the arguments of the last run.
 record="$root/.cache/tpu_pods/${project:-default}_${zone}_${name}"
 if [[ -f "$record/slice" ]]; then
   while IFS='=' read -r key value; do
@@ -92,7 +91,7 @@ if [[ -f "$record/slice" ]]; then
       type) type="${type:-$value}" ;;
       runtime) runtime="${runtime:-$value}" ;;
       spot) spot="${spot:-$value}" ;;
-      queued) queued="$value" ;; # The slice is deleted as it was created.
+      queued) queued="$value" ;; # A slice must be deleted in the way it was created.
       bucket) bucket="${bucket:-$value}" ;;
       prepare) prepare="${prepare:-$value}" ;;
     esac
@@ -107,7 +106,7 @@ if [[ -z "$runtime" ]]; then
     v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
     v5p-*) runtime=v2-alpha-tpuv5 ;;
     v6e-*) runtime=v2-alpha-tpuv6e ;;
-    *) fail "--type=$type: its runtime is not known; give it as --runtime" ;;
+    *) fail "--type=$type: unknown runtime; give it as --runtime" ;;
   esac
 fi
 
@@ -120,7 +119,7 @@ execute() {
     "$@" 3>&-
   fi
 }
-ask() { # As `execute`, without saying so each time.
+quietly() { # As `execute`, without printing the command.
   if [[ -n "$dry_run" ]]; then
     printf '%s\n' "$(command_line "$@")" >&3
   else
@@ -128,12 +127,12 @@ ask() { # As `execute`, without saying so each time.
   fi
 }
 ssh_to() { # WORKER COMMAND
-  ask gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --quiet --worker="$1" \
+  quietly gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --quiet --worker="$1" \
     --ssh-flag=-oConnectTimeout=30 --ssh-flag=-oServerAliveInterval=15 --command="$2"
 }
 worker_script() { printf 'bash vidgen_jax/launch/tpu_worker.sh %s' "$(command_line "$@")"; }
 
-# What `create` made: a queued resource or a slice of this name.
+# The kind of resource that `create` requested.
 resources() {
   if [[ -n "$queued" ]]; then
     printf 'queued-resources'
@@ -142,18 +141,17 @@ resources() {
   fi
 }
 
-# Whether KIND (tpu-vm, queued-resources) of this name exists; fails with 2 where gcloud does not say.
+# Whether a KIND (tpu-vm, queued-resources) of this name exists; status 2 if gcloud fails.
 exists() {
   local found
-  # Not `describe`: its failure may as well mean that gcloud may not ask.
-  found="$(ask gcloud compute tpus "$1" list "${where[@]}" --format='value(name)')" || return 2
+  # Not `describe`, which also fails if gcloud lacks permission.
+  found="$(quietly gcloud compute tpus "$1" list "${where[@]}" --format='value(name)')" || return 2
   printf '%s\n' "$found" | grep -Eq "(^|/)$name\$"
 }
 
-describe() { ask gcloud compute tpus "$1" describe "$name" "${where[@]}" --format="value($2)"; }
+describe() { quietly gcloud compute tpus "$1" describe "$name" "${where[@]}" --format="value($2)"; }
 
-# READY; MISSING; another state of the slice, or of the queued resource as long as it has no slice; UNKNOWN if gcloud
-# does not say.
+# READY; MISSING; another state of the slice, or of the queued resource while it has no slice; UNKNOWN if gcloud fails.
 slice_state() {
   local state code=0
   exists "$(resources)" || code=$?
@@ -178,7 +176,7 @@ is_gone() { [[ "$1" =~ ^(MISSING|PREEMPTED|TERMINATED|SUSPENDED)$ ]]; }
 request() {
   identifier="vidgen-$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')"
   if [[ -z "$dry_run" ]]; then
-    # Before the request: an answer that is lost must not leave a slice that nobody may delete.
+    # Before the request: if its response is lost, this checkout must still be able to delete the slice.
     mkdir -p "$record"
     printf '%s\n' "identifier=$identifier" "type=$type" "runtime=$runtime" "spot=$spot" "queued=$queued" \
       "bucket=$bucket" "prepare=$prepare" >"$record/slice.new"
@@ -193,16 +191,16 @@ request() {
   fi
 }
 
-# Fails if this checkout did not create what bears the name now.
+# Fails if this checkout did not create the resource that has the name now.
 check_own() {
   local label=labels.created-by found
   [[ -n "$identifier" ]] || fail "this checkout did not create $name; it is not deleted"
   if [[ -n "$queued" ]]; then
     label='tpu.nodeSpec[0].node.labels.created-by'
   fi
-  found="$(describe "$(resources)" "$label")" || fail "gcloud does not say whose $name is; it is not deleted"
+  found="$(describe "$(resources)" "$label")" || fail "gcloud does not report the label of $name; it is not deleted"
   [[ "$found" == "$identifier" ]] ||
-    fail "$name bears another label than the slice that this checkout created; it is not deleted"
+    fail "$name has another label than the slice that this checkout created; it is not deleted"
 }
 
 delete_slice() {
@@ -216,9 +214,9 @@ delete_slice() {
   fi
 }
 
-# Seconds are counted in whole ones; what began is never cut short.
+# In whole seconds; never interrupts a command.
 check_time() { # SINCE WHAT
-  ((SECONDS - $1 <= timeout)) || fail "$2 for --timeout=$timeout seconds; the same command goes on waiting"
+  ((SECONDS - $1 <= timeout)) || fail "$2 for --timeout=$timeout seconds; repeat the command to continue waiting"
 }
 
 create() {
@@ -231,13 +229,13 @@ create() {
   fi
   while true; do
     state="$(slice_state)"
-    [[ "$state" != UNKNOWN || -n "$unattended" ]] || fail "gcloud could not say what there is; its message is above"
+    [[ "$state" != UNKNOWN || -n "$unattended" ]] || fail "gcloud could not list the resources; its message is above"
     if [[ "$state" == READY ]]; then
       if ssh_to all true </dev/null; then
         say "$name is ready"
         return
       fi
-      state="READY, but its workers do not answer"
+      state="READY, but its workers do not respond"
     elif [[ "$state" == MISSING ]]; then
       errors="$(mktemp)" code=0
       request 2> >(tee "$errors" >&2) || code=$?
@@ -248,12 +246,12 @@ create() {
       rm -f "$errors"
       ((code)) || continue
     elif [[ "$state" == FAILED ]]; then
-      fail "the request for $name is FAILED; gcloud compute tpus queued-resources describe says why; then delete it"
+      fail "the request for $name is FAILED; see gcloud compute tpus queued-resources describe, then delete it"
     elif is_gone "$state"; then
       delete_slice || say "gcloud could not delete $name yet"
       continue
     fi
-    say "$name is $state; looking again in $poll s"
+    say "$name is $state; checking again in $poll s"
     check_time "$began" "$name was not ready"
     sleep "$poll"
   done
@@ -279,7 +277,7 @@ run() {
   ssh_to all "$(worker_script start "$@")"
 }
 
-unattended="" # Once a run goes on, a failure of gcloud may be one that passes.
+unattended="" # While a run is active, a failure of gcloud may be temporary.
 
 # The arguments of the last run, as one quoted line.
 last_command() { cat "$record/command" 2>/dev/null || fail "no run was started from this checkout; use train or run"; }
@@ -312,14 +310,14 @@ run_state() {
   elif grep -q " exited $preempted_code\$" <<<"$answer"; then
     printf 'preempted\n'
   elif grep -Eq ' (lost|none)$' <<<"$answer"; then
-    printf 'lost\n' # A worker was started anew or lost its process; its peers end with errors of their own.
+    printf 'lost\n' # A worker was restarted or lost its process; its peers end with other errors.
   else
     sed -n 's/.* exited \([1-9][0-9]*\)$/failed with exit status \1/p' <<<"$answer" | head -n 1
   fi
 }
 
 log_position=""
-show_log() { # Of worker 0, what is new; at first the last lines of a run that goes on.
+show_log() { # New lines of worker 0; the first time the last lines.
   local new
   if [[ -z "$log_position" ]]; then
     log_position="$(ssh_to 0 "$(worker_script size)" </dev/null 2>/dev/null)" || log_position=""
@@ -362,37 +360,37 @@ watch() {
         ;;
       none) fail "no run was started on $name; use train or run" ;;
       failed*)
-        # Where a worker was preempted its peers fail, and gcloud may know of it later.
+        # The peers of a preempted worker fail, and gcloud may report the preemption later.
         sleep "$poll"
         state="$(slice_state)"
         if [[ "$state" == READY && "$(run_state)" == "$run" ]]; then
           ssh_to 0 'tail -n 50 vidgen_run/log' </dev/null || true
-          say "error: the run $run; the end of worker 0's log is above, the slice is still there"
+          say "error: the run $run; the end of worker 0's log is above, the slice still exists"
           exit 1
         fi
         continue
         ;;
       preempted | lost | gone)
         if ((++restarts > max_restarts)); then
-          say "error: stopped by the platform after --max_restarts=$max_restarts; the same command goes on"
+          say "error: stopped by the platform after --max_restarts=$max_restarts; repeat the command to continue"
           exit "$preempted_code"
         fi
-        say "the run is $run, the slice $state; start $restarts of at most $max_restarts"
+        say "the run is $run, the slice $state; restart $restarts of at most $max_restarts"
         if ! launch "$arguments"; then
-          # Preempted meanwhile, which may not be known yet; or something that no new start mends.
+          # Preempted in the meantime, which gcloud may report later; or a failure that restarts do not fix.
           sleep "$poll"
           [[ "$(slice_state)" == READY ]] || failures=0
-          ((++failures < 3)) || fail "$name is READY, but the run could not be started; see above"
+          ((++failures < 3)) || fail "$name is READY, but the run could not be started; the message is above"
           continue
         fi
         failures=0 since=""
         ;;
       *)
         since="${since:-$SECONDS}"
-        say "slice $state, run $run; looking again in $poll s"
+        say "slice $state, run $run; checking again in $poll s"
         if [[ "$state" == READY ]] && ((SECONDS - since > patience)); then
-          [[ "$run" == ending ]] || fail "the workers of $name do not answer"
-          # Some wait for peers that have ended. Then their statuses decide.
+          [[ "$run" == ending ]] || fail "the workers of $name do not respond"
+          # Some workers wait for peers that have exited; once stopped, the exit statuses decide.
           ssh_to all "$(worker_script stop)" </dev/null || true
           since=""
         fi
@@ -413,10 +411,10 @@ train() {
     arguments="$(last_command)"
   fi
   if [[ -z "$dry_run" && "$(slice_state)" == READY && "$(run_state)" == running ]]; then
-    [[ "$arguments" == "$(last_command)" ]] || fail "another run goes on: $(last_command); stop it first, or watch it"
-    say "the run goes on"
+    [[ "$arguments" == "$(last_command)" ]] || fail "another run is active: $(last_command); stop it first, or watch it"
+    say "the run is active"
   else
-    launch "$arguments" || fail "the run could not be started; the message is above, and the same command tries again"
+    launch "$arguments" || fail "the run could not be started; the message is above; repeat the command to retry"
   fi
   watch
 }
@@ -449,10 +447,10 @@ delete() {
   if [[ -z "$dry_run" ]]; then
     [[ -n "$identifier" ]] || fail "this checkout did not create $name; it is not deleted"
     exists "$(resources)" || code=$?
-    ((code < 2)) || fail "gcloud could not list what there is"
+    ((code < 2)) || fail "gcloud could not list the resources"
   fi
   if ((code)); then
-    say "$name is gone already"
+    say "$name does not exist"
   else
     delete_slice
   fi

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# What tpu_pod.sh starts on each worker of a slice, over ssh: one run at a time, whose log and exit status outlive the
-# connection. They lie in ~/vidgen_run.
+# tpu_pod.sh runs this script over ssh on each worker of a slice. It manages one run at a time; the log and the exit
+# status in ~/vidgen_run survive the connection.
 #
-#   install [BUCKET [COMMAND]]   Python and vidgen_jax; mounts the bucket at ~/bucket; runs COMMAND; quick when repeated
-#   start ARGUMENTS...           `vidgen train --distributed ARGUMENTS...`, detached; leaves a run that goes on alone
-#   status                       `worker HOST running`, `exited CODE`, `lost` (ended without a status) or `none`
-#   size, log FROM               bytes of the log; the log from that byte on
-#   stop                         SIGTERM, which saves the state; SIGKILL after VIDGEN_STOP_SECONDS (default: 120)
+#   install [BUCKET [COMMAND]]   installs Python and vidgen_jax, mounts the bucket at ~/bucket, runs COMMAND; repeatable
+#   start ARGUMENTS...           starts `vidgen train --distributed ARGUMENTS...`, detached, unless a run is active
+#   status                       prints `worker HOST running`, `exited CODE`, `lost` (ended without a status) or `none`
+#   size, log FROM               prints the size of the log in bytes; the log from byte FROM on
+#   stop                         sends SIGTERM, which saves the state; SIGKILL after VIDGEN_STOP_SECONDS (default: 120)
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 folder="$HOME/vidgen_run"
 export VIDGEN_EXTRAS="${VIDGEN_EXTRAS:-tpu,tensorboard,gcs}"
 mkdir -p "$folder"
-# Whoever runs holds this lock: it goes with the process, whatever ends it. `supervise` has it from `start`.
+# A run holds this lock, which is released when its process ends for any reason. `supervise` inherits it from `start`.
 [[ "${1:-}" == supervise ]] || exec 9>>"$folder/lock"
 
 write_status() {
@@ -26,7 +26,7 @@ apt_install() {
 }
 
 install_python() {
-  # The images of Ubuntu 22.04 come with Python 3.10.
+  # Ubuntu 22.04 has Python 3.10.
   python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     command -v python3.11 >/dev/null || apt_install python3.11 python3.11-venv
 }
@@ -40,9 +40,9 @@ mount_bucket() {
     apt_install gcsfuse
   fi
   mkdir -p "$HOME/bucket"
-  # For runs that are kept there too: their checkpoints get their names when they are complete, so folders are renamed.
+  # A checkpoint in the bucket gets its name when it is complete, which renames a folder.
   mountpoint -q "$HOME/bucket" || gcsfuse --implicit-dirs --rename-dir-limit=100000 "$1" "$HOME/bucket"
-  # Runs start in the checkout.
+  # The checkout is the current folder of runs.
   ln -sfn "$HOME/bucket" "$root/bucket"
 }
 
@@ -60,11 +60,11 @@ start() {
   fi
   write_status started
   [[ ! -f "$folder/log" ]] || mv "$folder/log" "$folder/log.before"
-  # A session of its own, which keeps the lock: the run outlives the ssh connection.
+  # A new session, which keeps the lock: the run survives the ssh connection.
   setsid nohup bash "${BASH_SOURCE[0]}" supervise "$@" </dev/null >"$folder/log" 2>&1 &
 }
 
-# Waits for the run and writes its status down. A machine that is shut down sends SIGTERM to this process too.
+# Waits for the run and writes its exit status. A shutdown of the machine also sends SIGTERM to this process.
 supervise() {
   local child code="" before asked="" again
   printf '%s\n' "$$" >"$folder/pid"
@@ -76,11 +76,11 @@ supervise() {
     before="$code" code=0 again=""
     wait "$child" || code=$?
     if [[ "$code" == 127 && -n "$before" ]]; then
-      code="$before" # It had ended before the signal came.
+      code="$before" # The run had ended before the signal.
     fi
-    [[ -n "$again" ]] || break # A signal ends the waiting, not the run.
+    [[ -n "$again" ]] || break # A signal interrupts `wait`, not the run.
   done
-  # Ended by SIGTERM before it could note it: that counts as stopped by the platform (PREEMPTED_EXIT_CODE).
+  # Killed by SIGTERM before its handler was installed: counts as stopped by the platform (PREEMPTED_EXIT_CODE).
   if [[ "$code" == 143 && -n "$asked" ]]; then
     code=75
   fi
@@ -106,7 +106,7 @@ stop() {
   fi
   pid="$(cat "$folder/pid")"
   kill -TERM "$pid" 2>/dev/null || true
-  # Also whatever it left behind.
+  # The whole process group, with all remaining children.
   flock -w "${VIDGEN_STOP_SECONDS:-120}" 9 || kill -KILL -- "-$pid" 2>/dev/null || true
 }
 
@@ -121,7 +121,7 @@ case "$action" in
   size) stat -c %s "$folder/log" 2>/dev/null || printf '0\n' ;;
   log) tail -c "+$((${1:-0} + 1))" "$folder/log" 2>/dev/null || true ;;
   *)
-    printf 'tpu_worker: unknown action %s; see the head of %s\n' "$action" "${BASH_SOURCE[0]}" >&2
+    printf 'tpu_worker: unknown action %s; see the comment in %s\n' "$action" "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -269,8 +269,8 @@ def test_a_gradient_penalty_is_differentiated_twice():
   params = {"Dense_0": {"kernel": shaped(3, 4)}, "Dense_1": {"kernel": shaped(4, 1)}}
   parts = gradient_flops(penalised, params, (), shaped(7, 3))
   first, second = 2 * 7 * 3 * 4, 2 * 7 * 4 * 1
-  # Forward: x A and h B; inner backward: 1 B', which does not depend on the clips, and g A'. In the outer backward pass,
-  # x A needs the gradient of A, h B those of both, 1 B' that of B, and g A' those of both.
+  # Forward: x A and h B; inner backward: 1 B', which does not depend on the clips, and g A'. In the outer backward
+  # pass, x A needs the gradient of A, h B those of both, 1 B' that of B, and g A' those of both.
   assert parts == {
     Part(network="Critic", direction="forward", on="clips"): first + second + first,
     Part(network="Critic", direction="forward", on="weights"): second,

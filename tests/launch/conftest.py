@@ -1,4 +1,4 @@
-"""A copy of the scripts that sees nothing of the machine but stand-ins."""
+"""A copy of the scripts whose PATH contains only basic tools and fake programs."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
-# Scripts run with a PATH of their own, which holds these and the stand-ins that a test adds.
+# Real programs on the PATH of the sandbox.
 TOOLS = (
   "bash",
   "cat",
@@ -44,7 +44,7 @@ TOOLS = (
 
 
 class Sandbox:
-  """A checkout with the scripts of launch/, and a PATH."""
+  """A checkout with the scripts of launch/, and its own PATH and HOME."""
 
   def __init__(self, folder: Path, scripts: Path):
     self.folder = folder
@@ -58,39 +58,38 @@ class Sandbox:
     self.environment = {"PATH": str(self.bin), "HOME": str(folder), "FAKE": str(folder)}
 
   def program(self, name: str, text: str) -> None:
-    """A stand-in on the PATH."""
+    """Adds a fake program to the PATH."""
     path = self.bin / name
     path.write_text(f"#!{shutil.which('bash')}\n{text}\n")
     path.chmod(0o755)
 
   def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Runs a script of launch/ to its end."""
+    """Runs a script of launch/."""
     return subprocess.run(
       ["bash", self.checkout / "launch" / script, *arguments],
       env=self.environment | environment,
       stdin=subprocess.DEVNULL,
       capture_output=True,
       text=True,
-      timeout=120,
       check=False,
     )
 
   def lines(self, name: str) -> list[str]:
-    """Of a file that a stand-in wrote; none if it did not."""
+    """Lines of a file that a fake program wrote; none if it does not exist."""
     path = self.folder / name
     return path.read_text().splitlines() if path.exists() else []
 
 
 @pytest.fixture
 def sandbox(tmp_path, repository) -> Sandbox:
-  """The copy of one test."""
+  """A new sandbox."""
   return Sandbox(tmp_path, repository / "launch")
 
 
 @pytest.fixture(scope="session")
 def shellcheck() -> str:
-  """The program; a test that needs it is skipped where it is absent."""
+  """Path of shellcheck; tests that need it are skipped if it is missing."""
   found = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
   if found is None:
-    pytest.skip("shellcheck is not installed; the extra dev holds it")
+    pytest.skip("shellcheck is not installed; the extra dev contains it")
   return found

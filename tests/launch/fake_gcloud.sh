@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stands for gcloud: slices are folders of $FAKE/nodes, and each of their two workers is a home folder in one.
+# A fake gcloud: slices are folders in $FAKE/nodes, with one home folder for each of two workers.
 set -euo pipefail
 printf '%s\n' "$*" >>"$FAKE/called"
 
@@ -27,7 +27,7 @@ make_node() {
 remove_node() { mv "$node" "$FAKE/deleted/$(find "$FAKE/deleted" -mindepth 1 -maxdepth 1 | wc -l)"; }
 on_worker() { # INDEX COMMAND
   (cd "$node/home$1" && env -i PATH="$PATH" FAKE="$FAKE" NODE="$node" WORKER="$1" HOME="$node/home$1" \
-    VIDGEN_STOP_SECONDS=5 bash -c "$2")
+    VIDGEN_STOP_SECONDS=300 bash -c "$2")
 }
 on_workers() { # COMMAND
   local index code=0
@@ -67,7 +67,7 @@ case "$kind $verb" in
   "queued-resources describe")
     case "$format" in
       "value(state.state)")
-        # A preempted slice suspends its request; each look moves a request on.
+        # A preempted slice suspends its request; each query advances a request to its next state.
         if [[ -d "$node" && "$(cat "$node/state")" == PREEMPTED ]]; then
           remove_node
           printf 'SUSPENDED\n' >"$request/states"
@@ -97,7 +97,7 @@ case "$kind $verb" in
     reachable
     code=0
     on_workers "$command" | tee "$FAKE/answer" || code=$?
-    # Peers of a preempted worker fail before the slice's state tells why.
+    # Peers of a preempted worker fail before the slice is reported as preempted.
     if [[ -f "$FAKE/late" ]] && grep -q 'exited 134' "$FAKE/answer"; then
       rm "$FAKE/late"
       printf 'PREEMPTED\n' >"$node/state"

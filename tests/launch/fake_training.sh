@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Stands for the Python of a worker. Worker 0 counts steps in a file of the bucket, which outlives the slice, up to 8;
-# $FAKE/plan has lines `STEP WHAT`: what happens to the run after that step. Worker 1 ends as worker 0 does.
+# A fake Python of a worker. Worker 0 counts 8 steps in a file of the bucket, which survives the slice. Lines
+# `STEP EVENT` of $FAKE/plan define events after steps. Worker 1 exits with the status of worker 0.
 set -euo pipefail
 printf '%s\n' "$*" >>"$FAKE/runs"
-[[ -f launch/local.sh ]] # Runs start in the checkout: experiments have relative paths.
+[[ -f launch/local.sh ]] # Runs start in the checkout.
 run="$PWD/bucket/run"
 mkdir -p "$run"
 touch "$run/steps"
-# Both workers start equally often on a slice: this names the file by which they end together.
+# Both workers start equally often on a slice, so the number of starts names the file with their common exit status.
 echo >>"$HOME/starts"
 code_file="$NODE/code$(wc -l <"$HOME/starts")"
 state() { cat "$NODE/state" 2>/dev/null || printf 'MISSING'; }
 
 if [[ "$WORKER" != 0 ]]; then
-  for _ in {1..600}; do
+  for _ in {1..12000}; do
     [[ "$(state)" == READY ]] || exit 134
     if [[ -s "$code_file" ]]; then
       exit "$(cat "$code_file")"
@@ -44,7 +44,7 @@ while (($(wc -l <"$run/steps") < 8)); do
       exit 137
       ;;
     wait)
-      for _ in {1..600}; do
+      for _ in {1..12000}; do
         [[ "$(state)" == READY ]] || exit 1
         sleep 0.05
       done

@@ -1,4 +1,4 @@
-"""The JobSet: what it must say for a run to be stopped, saved and started again."""
+"""The JobSet: failure policy, resources, volumes and command."""
 
 import pytest
 import yaml
@@ -42,9 +42,9 @@ def test_documents(documents):
   assert documents["RoleBinding"]["roleRef"]["name"] == documents["Role"]["metadata"]["name"]
 
 
-def test_a_preempted_pod_starts_again_without_counting(job, container):
+def test_a_preempted_pod_does_not_count_as_a_restart(job, container):
   rules = job["podFailurePolicy"]["rules"]
-  assert job["backoffLimit"] == 0  # any failure that no rule names starts all pods again
+  assert job["backoffLimit"] == 0  # any failure without a rule restarts all pods
   on_exit = {rule["action"]: rule["onExitCodes"] for rule in rules if "onExitCodes" in rule}
   assert on_exit["Ignore"] == {"containerName": container["name"], "operator": "In", "values": [PREEMPTED_EXIT_CODE]}
   assert on_exit["FailJob"]["values"] == [2]
@@ -52,7 +52,7 @@ def test_a_preempted_pod_starts_again_without_counting(job, container):
   assert disruption == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
 
 
-def test_mistakes_end_the_job_set_and_restarts_are_bounded(job_set):
+def test_mistakes_end_the_job_set_and_restarts_have_a_limit(job_set):
   policy = job_set["failurePolicy"]
   (rule,) = policy["rules"]
   assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
@@ -61,8 +61,8 @@ def test_mistakes_end_the_job_set_and_restarts_are_bounded(job_set):
 
 def test_pods_have_time_to_save(pod, container):
   assert pod["terminationGracePeriodSeconds"] == 120
-  assert pod["restartPolicy"] == "Never"  # a pod failure policy needs it
-  # No shell in between: local.sh becomes the run.
+  assert pod["restartPolicy"] == "Never"  # required by a pod failure policy
+  # No other shell: local.sh replaces itself by the run.
   assert container["command"] == ["bash", "/bucket/vidgen_jax/launch/local.sh", "train", "--distributed"]
 
 
@@ -75,7 +75,7 @@ def test_one_pod_for_each_host_of_the_slice(job, pod, container):
   assert job["completionMode"] == "Indexed"
 
 
-def test_what_is_mounted_is_there(pod, container):
+def test_all_mounted_volumes_exist(pod, container):
   volumes = {volume["name"] for volume in pod["volumes"]}
   assert {mount["name"] for mount in container["volumeMounts"]} == volumes
   (bucket,) = [volume["csi"] for volume in pod["volumes"] if "csi" in volume]
@@ -85,7 +85,7 @@ def test_what_is_mounted_is_there(pod, container):
   assert flags["config.data.data_dir"].startswith("/bucket/")
 
 
-def test_the_command_is_one_of_vidgen(container, repository):
+def test_the_command_and_the_config_exist(container, repository):
   assert container["command"][2] in COMMANDS
   flags = dict(argument.removeprefix("--").split("=", 1) for argument in container["args"])
   assert (repository / flags["config"].split(":")[0]).is_file()

@@ -1,4 +1,4 @@
-"""The script for one machine: its options become variables and flags, and everything else is passed on."""
+"""launch/local.sh: its options become variables and flags; all other words are passed on."""
 
 import pytest
 
@@ -32,12 +32,12 @@ TRAIN = ("train", "--config=a.py:smoke", "--workdir=runs/it's a run")
     (("--steps=1", "--no-jit", "--nan-check"), "1 1", ("--config.train.num_steps=1",)),
   ],
 )
-def test_options_and_what_is_passed_on(options, variables, added, local, sandbox):
+def test_options_become_variables_and_flags(options, variables, added, local, sandbox):
   assert local(*options, *TRAIN).returncode == 0
   assert sandbox.lines("called") == [variables, "-m", "vidgen_jax", *TRAIN, *added]
 
 
-def test_flags_behind_the_command_are_its_own(local, sandbox):
+def test_flags_after_the_command_are_passed_on(local, sandbox):
   assert local("bench", "--steps=12").returncode == 0
   assert sandbox.lines("called")[1:] == ["-m", "vidgen_jax", "bench", "--steps=12"]
   assert local("--help").returncode == 0
@@ -48,7 +48,7 @@ def test_the_exit_status_is_that_of_the_command(local):
   assert local(*TRAIN, CODE="75").returncode == 75
 
 
-def test_steps_are_of_train(local, sandbox):
+def test_steps_apply_to_train_only(local, sandbox):
   result = local("--steps=3", "sample")
   assert (result.returncode, sandbox.lines("called")) == (2, [])
-  assert "--steps=3 is for train" in result.stderr
+  assert "--steps=3 applies to train only" in result.stderr

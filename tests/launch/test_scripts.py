@@ -1,4 +1,4 @@
-"""What holds of every script."""
+"""Checks of all scripts."""
 
 import subprocess
 from pathlib import Path
@@ -7,16 +7,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [*(ROOT / "launch").glob("*.sh"), *(ROOT / "launch").glob("*.sbatch"), ROOT / ".ci" / "run"]
-STAND_INS = list((ROOT / "tests" / "launch").glob("*.sh"))
+FAKES = list((ROOT / "tests" / "launch").glob("*.sh"))
 
 
-@pytest.mark.parametrize("script", sorted([*SCRIPTS, *STAND_INS]), ids=lambda path: path.name)
-def test_shellcheck_finds_nothing(script, shellcheck):
+@pytest.mark.parametrize("script", sorted([*SCRIPTS, *FAKES]), ids=lambda path: path.name)
+def test_shellcheck_finds_no_problems(script, shellcheck):
   result = subprocess.run([shellcheck, script], capture_output=True, text=True, check=False)
   assert result.returncode == 0, result.stdout
 
 
-def test_launchers_know_the_exit_status():
+def test_launchers_use_the_exit_code_of_a_preemption():
   from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
 
   for name in ("tpu_pod.sh", "tpu_worker.sh", "slurm.sbatch", "k8s_jobset.yaml"):

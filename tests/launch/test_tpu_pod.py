@@ -1,4 +1,4 @@
-"""The life of a job on a TPU slice, against a gcloud of folders and a training that counts steps in a file."""
+"""launch/tpu_pod.sh, with a fake gcloud that keeps slices in folders and a fake training that counts steps."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ echo "$VIDGEN_EXTRAS" >>"$FAKE/installed"
 
 
 class Cloud:
-  """The stand-in's state, and the script run on it."""
+  """Runs the script, and gives access to the state of the fake gcloud."""
 
   def __init__(self, sandbox, folder):
     self._sandbox = sandbox
@@ -32,7 +32,7 @@ class Cloud:
     sandbox.program("python3", "exit 0")
     sandbox.program("mountpoint", '[[ -L "$2" ]]')
     sandbox.program("gcsfuse", 'echo "$*" >>"$FAKE/mounted"; rmdir "${@: -1}"; ln -s "$FAKE/bucket" "${@: -1}"')
-    # What setup.sh installs on a worker is the training that counts steps.
+    # setup.sh installs the fake training on a worker.
     shutil.copy(folder / "fake_training.sh", sandbox.folder / "training")
     (sandbox.checkout / "launch" / "setup.sh").write_text(SETUP)
 
@@ -42,11 +42,11 @@ class Cloud:
     return result
 
   def plan(self, *lines: str) -> None:
-    """What happens to the training after which step."""
+    """Sets the events of the training: 'STEP EVENT'."""
     (self.folder / "plan").write_text("".join(f"{line}\n" for line in lines))
 
   def called(self, words: str) -> list[str]:
-    """The calls of gcloud that begin so."""
+    """The calls of `gcloud compute tpus` that begin with these words."""
     return [line for line in self._sandbox.lines("called") if line.startswith(f"compute tpus {words} ")]
 
   def lines(self, name: str) -> list[str]:
@@ -74,7 +74,7 @@ def labels(calls: list[str]) -> list[str]:
 def test_a_run_survives_two_preemptions(cloud):
   cloud.plan("3 preempt", "6 preempt")
   result = cloud("--type=v3-32", "--spot", "--bucket=gs://clips", "train", *RUN)
-  # Steps go on where they were: 3 on the first slice, 3 on the second, 2 on the third.
+  # Each slice continues at the last step: 3 steps on the first, 3 on the second, 2 on the third.
   processes = cloud.lines("bucket/run/steps")
   assert [processes.count(process) for process in dict.fromkeys(processes)] == [3, 3, 2]
   creations = cloud.called("tpu-vm create pod")
@@ -84,15 +84,15 @@ def test_a_run_survives_two_preemptions(cloud):
     assert creation.endswith(" --spot")
   assert len(set(labels(creations))) == 3
   assert len(cloud.called("tpu-vm delete pod")) == 2
-  # Two workers on each of three slices: installed, bucket mounted, the same command.
+  # Two workers on each of three slices have the package, the bucket and the same command.
   assert set(cloud.lines("installed")) == {"tpu,tensorboard,gcs"}
-  assert len(cloud.lines("installed")) == 12  # by `install`, and again by local.sh, where setup.sh has nothing to do
+  assert len(cloud.lines("installed")) == 12  # by `install` and by local.sh, where the real setup.sh has nothing to do
   assert len(cloud.lines("mounted")) == 6
   assert set(cloud.lines("runs")) == {"-m vidgen_jax train --distributed " + " ".join(RUN)}
   assert len(cloud.lines("runs")) == 6
   assert "the run is done" in result.stderr
   assert shown_steps(result.stdout)[-2:] == [7, 8]
-  # Again: the slice is there and the run is done.
+  # A repetition finds the slice and the finished run.
   cloud("train")
   assert len(cloud.lines("bucket/run/steps")) == 8
   assert len(cloud.called("tpu-vm create pod")) == 3
@@ -100,7 +100,7 @@ def test_a_run_survives_two_preemptions(cloud):
   assert not list((cloud.folder / "nodes").iterdir())
 
 
-def test_the_exit_status_75_starts_the_run_again_on_the_same_slice(cloud):
+def test_exit_status_75_restarts_the_run_on_the_same_slice(cloud):
   cloud.plan("4 75")
   result = cloud("--bucket=clips", "train", *RUN)
   assert len(cloud.lines("bucket/run/steps")) == 8
@@ -109,14 +109,14 @@ def test_the_exit_status_75_starts_the_run_again_on_the_same_slice(cloud):
   assert (len(cloud.called("tpu-vm create pod")), len(cloud.called("tpu-vm delete pod"))) == (1, 0)
 
 
-def test_a_worker_that_lost_its_run_starts_it_again(cloud):
+def test_a_lost_process_restarts_the_run(cloud):
   cloud.plan("4 lost")
   assert "the run is lost" in cloud("--bucket=clips", "train", *RUN).stderr
   assert len(cloud.lines("bucket/run/steps")) == 8
   assert len(cloud.called("tpu-vm create pod")) == 1
 
 
-def test_another_exit_status_stops_with_the_end_of_the_log(cloud):
+def test_another_exit_status_ends_with_the_tail_of_the_log(cloud):
   cloud.plan("4 3")
   result = cloud("--bucket=clips", "train", *RUN, check=1)
   assert "the run failed with exit status 3" in result.stderr
@@ -124,7 +124,7 @@ def test_another_exit_status_stops_with_the_end_of_the_log(cloud):
   assert (len(cloud.lines("runs")), len(cloud.called("tpu-vm delete pod"))) == (2, 0)
 
 
-def test_a_start_that_fails_on_a_slice_that_is_ready_is_tried_three_times(cloud):
+def test_a_failing_start_on_a_ready_slice_is_tried_three_times(cloud):
   cloud.plan("4 break")
   result = cloud("--bucket=clips", "train", *RUN, check=2)
   assert "pod is READY, but the run could not be started" in result.stderr
@@ -134,7 +134,7 @@ def test_a_start_that_fails_on_a_slice_that_is_ready_is_tried_three_times(cloud)
   assert len(cloud.lines("bucket/run/steps")) == 8
 
 
-def test_peers_that_fail_before_the_preemption_is_known_are_no_failure(cloud):
+def test_failures_of_peers_before_the_preemption_is_reported(cloud):
   cloud.plan("4 134")
   cloud.write("late", "")
   cloud("--bucket=clips", "train", *RUN)
@@ -147,13 +147,13 @@ def test_restarts_are_bounded(cloud):
   result = cloud("--bucket=clips", "--max_restarts=1", "train", *RUN, check=75)
   assert "--max_restarts=1" in result.stderr
   assert len(cloud.lines("bucket/run/steps")) == 2
-  # The same command goes on.
+  # A repetition of the command continues.
   cloud.plan()
   cloud("--max_restarts=1", "train", *RUN)
   assert len(cloud.lines("bucket/run/steps")) == 8
 
 
-def test_queued_resources_are_waited_for_and_made_anew(cloud):
+def test_queued_resources_are_requested_again(cloud):
   cloud.plan("5 preempt")
   result = cloud("--type=v5e-16", "--queued", "--spot", "--bucket=clips", "train", *RUN)
   assert len(cloud.lines("bucket/run/steps")) == 8
@@ -164,15 +164,15 @@ def test_queued_resources_are_waited_for_and_made_anew(cloud):
     assert creation.endswith(" --spot")
   assert len(set(labels(creations))) == 2
   for state in ("WAITING_FOR_RESOURCES", "PROVISIONING"):
-    assert f"pod is {state}; looking again" in result.stderr
+    assert f"pod is {state}; checking again" in result.stderr
   assert cloud.called("tpu-vm create") == []
-  # The record knows that it was queued.
+  # The record contains --queued.
   cloud("delete")
   assert [call.endswith("--force --quiet") for call in cloud.called("queued-resources delete pod")] == [True, True]
   assert not list((cloud.folder / "nodes").iterdir())
 
 
-def test_a_request_that_failed_is_an_error(cloud):
+def test_a_failed_request_is_an_error(cloud):
   cloud("--queued", "create")
   (cloud.folder / "requests" / "pod" / "states").write_text("FAILED\n")
   assert "the request for pod is FAILED" in cloud("create", check=2).stderr
@@ -197,7 +197,7 @@ def test_a_request_that_failed_is_an_error(cloud):
     (("--queued", "delete"), ["queued-resources delete pod --zone=zone-a --force --quiet"]),
   ],
 )
-def test_dry_run_prints_each_command_and_executes_none(words, expected, cloud):
+def test_dry_run_prints_all_commands_and_executes_none(words, expected, cloud):
   result = cloud("--dry-run", *words)
   lines = result.stdout.replace("\\", "").splitlines()
   assert all(line.startswith(("gcloud ", "tar ")) for line in lines)
@@ -208,7 +208,7 @@ def test_dry_run_prints_each_command_and_executes_none(words, expected, cloud):
 
 
 @pytest.mark.parametrize(
-  ("conditioning", "accelerator", "runtime"),
+  ("slice_type", "accelerator", "runtime"),
   [
     ("v3-32", "v3-32", "tpu-ubuntu2204-base"),
     ("v4-32", "v4-32", "tpu-ubuntu2204-base"),
@@ -218,12 +218,12 @@ def test_dry_run_prints_each_command_and_executes_none(words, expected, cloud):
     ("v6e-16", "v6e-16", "v2-alpha-tpuv6e"),
   ],
 )
-def test_each_type_has_its_runtime(conditioning, accelerator, runtime, cloud):
+def test_each_type_has_its_runtime(slice_type, accelerator, runtime, cloud):
   for options, chosen in (((), runtime), (("--runtime=other",), "other")):
-    output = cloud("--dry-run", f"--type={conditioning}", *options, "create").stdout
+    output = cloud("--dry-run", f"--type={slice_type}", *options, "create").stdout
     assert f"--accelerator-type={accelerator} --version={chosen} " in output
   unknown = cloud("--dry-run", "--type=v99-8", "create", check=2)
-  assert "its runtime is not known" in unknown.stderr
+  assert "unknown runtime" in unknown.stderr
 
 
 def test_actions_may_be_repeated(cloud):
@@ -238,7 +238,7 @@ def test_actions_may_be_repeated(cloud):
   assert cloud("status").stdout.split() == ["slice", "READY", "run", "running"]
   assert len(cloud.lines("runs")) == 2  # one on each worker
   other = cloud("train", "--config=b.py:paper", "--workdir=bucket/other", check=2)
-  assert "another run goes on: --config=a.py:paper" in other.stderr
+  assert "another run is active: --config=a.py:paper" in other.stderr
   for _ in range(2):
     cloud("stop")
   cloud("delete")
@@ -246,8 +246,8 @@ def test_actions_may_be_repeated(cloud):
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-def test_stop_saves_and_watch_goes_on(deaf, cloud):
-  if deaf:  # SIGTERM ends the process before it can note it.
+def test_stop_saves_the_state_and_watch_resumes(deaf, cloud):
+  if deaf:  # SIGTERM ends the process before its handler is installed.
     cloud.write("deaf", "")
   cloud.plan("2 wait")
   cloud("--bucket=clips", "create")
@@ -267,15 +267,15 @@ def test_stop_saves_and_watch_goes_on(deaf, cloud):
   assert set(cloud.lines("runs")) == {"-m vidgen_jax train --distributed " + " ".join(RUN)}
 
 
-def test_only_what_this_checkout_created_is_deleted(cloud):
+def test_only_the_own_slice_is_deleted(cloud):
   cloud.write("nodes/pod/state", "READY\n")
   cloud.write("nodes/pod/label", "somebody\n")
   assert "did not create pod" in cloud("delete", check=2).stderr
   (cloud.folder / "nodes" / "pod").rename(cloud.folder / "theirs")
   cloud("create")
   label = (cloud.folder / "nodes/pod/label").read_text()
-  cloud.write("nodes/pod/label", "somebody\n")  # deleted and made anew by somebody else
-  assert "bears another label" in cloud("delete", check=2).stderr
+  cloud.write("nodes/pod/label", "somebody\n")  # deleted and created again by somebody else
+  assert "has another label" in cloud("delete", check=2).stderr
   assert cloud.called("tpu-vm delete") == []
   cloud.write("nodes/pod/label", label)
   cloud("delete")
@@ -294,7 +294,7 @@ def test_a_preempted_slice_of_somebody_else_is_not_deleted(cloud):
   assert len(cloud.lines("bucket/run/steps")) == 3
 
 
-def test_waiting_for_a_slice_is_bounded(cloud):
+def test_waiting_for_a_slice_has_a_limit(cloud):
   cloud.write("first_state", "CREATING\n")
   result = cloud("--timeout=1", "create", check=2)
   assert "pod was not ready for --timeout=1 seconds" in result.stderr
@@ -303,7 +303,7 @@ def test_waiting_for_a_slice_is_bounded(cloud):
   assert len(cloud.called("tpu-vm create pod")) == 1
 
 
-def test_a_lack_of_capacity_is_waited_for_and_other_errors_are_not(cloud):
+def test_only_a_lack_of_capacity_is_retried(cloud):
   cloud.write("create_errors", 'There is no more capacity in the zone "zone-a"\n' * 2)
   cloud("create")
   assert len(cloud.called("tpu-vm create pod")) == 3
@@ -315,21 +315,21 @@ def test_a_lack_of_capacity_is_waited_for_and_other_errors_are_not(cloud):
   assert len(cloud.called("tpu-vm create pod")) == 4
 
 
-def test_a_gcloud_that_may_not_ask_is_an_error_at_once(cloud, sandbox):
+def test_missing_permissions_are_an_error_at_once(cloud, sandbox):
   sandbox.program("gcloud", 'echo "not logged in" >&2; exit 1')
   result = cloud("create", check=2)
   assert "not logged in" in result.stderr
-  assert "gcloud could not say what there is" in result.stderr
+  assert "gcloud could not list the resources" in result.stderr
 
 
-def test_what_is_missing_or_wrong_is_said(cloud):
+def test_invalid_words_are_reported(cloud):
   for words, text in (
     (("erase",), "unknown action erase"),
     (("--nam=x", "run"), "unknown option --nam=x"),
     (("--name=A", "run"), "use lower-case letters"),
-    (("--timeout=soon", "create"), "--timeout=soon is no number"),
-    (("--poll=1s", "create"), "--poll=1s is no number"),
-    (("--max_restarts=-1", "create"), "--max_restarts=-1 is no number"),
+    (("--timeout=soon", "create"), "--timeout=soon is not a number"),
+    (("--poll=1s", "create"), "--poll=1s is not a number"),
+    (("--max_restarts=-1", "create"), "--max_restarts=-1 is not a number"),
     (("--dry-run", "run"), "run needs the arguments of vidgen train"),
     (("watch",), "no run was started from this checkout"),
     (("fetch", "a"), "fetch needs two arguments"),
