@@ -73,8 +73,8 @@ def draw_figures(
   inputs = FigureInputs(
     folder=folder,
     sampler=sampler,
-    shown=_first(clips, num_shown),
-    measured=_first(clips, num_measured),
+    shown=clips[:num_shown],
+    measured=clips[:num_measured],
     samples=samples,
     seed=seed,
     origin=describe_origin(trained, sampler) | {"samples": samples, "seed": seed},
@@ -134,8 +134,3 @@ def _draw_samples(inputs: FigureInputs, clips: Clips, names: Set[str]) -> None:
     images.save_spread(folder / f"{MEAN}.png")
   if curves is not None:
     curves.save(folder, inputs.origin)
-
-
-def _first(clips: Clips, count: int) -> Clips:
-  truth = None if clips.truth is None else clips.truth[:count]
-  return Clips(conditioning=clips.conditioning[:count], truth=truth, label=clips.label[:count])

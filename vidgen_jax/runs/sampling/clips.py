@@ -33,6 +33,10 @@ class Clips:
   def __len__(self) -> int:
     return len(self.label)
 
+  def __getitem__(self, part: slice) -> "Clips":
+    truth = None if self.truth is None else self.truth[part]
+    return Clips(conditioning=self.conditioning[part], truth=truth, label=self.label[part])
+
   def known_truth(self) -> np.ndarray:
     """`truth`.
 

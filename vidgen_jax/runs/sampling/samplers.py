@@ -78,11 +78,9 @@ def draw_sample(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> np
 
 
 def batches(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> Iterator[tuple[Clips, jax.Array]]:
-  """The clips in batches for `Sampler.draw`, without their truth, and with the keys of their latents."""
+  """The clips in batches for `Sampler.draw`, with the keys of their latents."""
   for i, start in enumerate(range(0, len(clips), sampler.batch_size)):
-    part = slice(start, start + sampler.batch_size)
-    batch = Clips(conditioning=clips.conditioning[part], truth=None, label=clips.label[part])
-    yield batch, latent_key(seed, batch=i, sample=sample)
+    yield clips[start : start + sampler.batch_size], latent_key(seed, batch=i, sample=sample)
 
 
 def latent_key(seed: int, *, batch: int, sample: int) -> jax.Array:
