@@ -21,18 +21,16 @@ class HealthConfig:
   not reveal mode collapse.
 
   Attributes:
-    action: reaction to a collapse: 'warn' logs one line, 'stop' ends the run, 'off' does nothing (default 'warn').
-    patience: number of consecutive bad windows that make a collapse (default 3).
-    history: number of good windows whose median is the reference; a metric is not checked before it has as many
-      (default 20).
-    grad_norm_factor: upper limit of an update's gradient norm, in medians; 0 turns the check off (default 10).
-    sigma_factor: upper limit of the largest singular value of a net's kernels, in medians; 0 turns the check off
-      (default 3). At collapse the generator's explodes and the discriminator's jumps (Brock et al. 2018, sections 4.1
-      and 4.2).
+    action: reaction to a collapse: 'warn' logs one line, 'stop' ends the run, 'off' does nothing.
+    patience: number of consecutive bad windows that make a collapse.
+    history: number of good windows whose median is the reference; a metric is not checked before it has as many.
+    grad_norm_factor: upper limit of an update's gradient norm, in medians; 0 turns the check off.
+    sigma_factor: upper limit of the largest singular value of a net's kernels, in medians; 0 turns the check off. At
+      collapse the generator's explodes and the discriminator's jumps (Brock et al. 2018, sections 4.1 and 4.2).
     margin_limit: upper limit of the distance between a discriminator's mean outputs on real and on generated inputs; 0
-      turns the check off (default 100). Beyond it the discriminator has won outright, or its loss has jumped (Brock et
-      al. 2018, section 4.2). The limit is absolute because the distance approaches 0 in good runs; good runs of these
-      models stay below 24.
+      turns the check off. Beyond it the discriminator has won outright, or its loss has jumped (Brock et al. 2018,
+      section 4.2). The limit is absolute because the distance approaches 0 in good runs; good runs of these models
+      stay below 24.
   """
 
   action: Literal["off", "warn", "stop"] = "warn"

@@ -27,16 +27,15 @@ class TrainConfig:
   """Settings of the training loop.
 
   Attributes:
-    batch_size: number of clips in a micro-batch, over all devices of all hosts (default 512).
-    num_steps: number of train steps of the whole run (default 700000).
-    seed: seed of the initial parameters, the latents and the order of the data (default 0).
-    log_every: number of train steps between two rows of metrics, which hold means over these steps (default 100).
-    image_every: number of train steps between contact sheets and GIFs of fixed validation clips; 0 turns them off
-      (default 5000).
-    evaluate_every: number of train steps between scores on validation clips; 0 turns them off (default 0).
-    checkpoint_every: number of train steps between checkpoints (default 1000).
-    checkpoints_to_keep: number of latest checkpoints that are kept (default 3).
-    keep_every: distance in train steps of checkpoints that are kept for good; 0 keeps the latest ones only (default 0).
+    batch_size: number of clips in a micro-batch, over all devices of all hosts.
+    num_steps: number of train steps of the whole run.
+    seed: seed of the initial parameters, the latents and the order of the data.
+    log_every: number of train steps between two rows of metrics, which hold means over these steps.
+    image_every: number of train steps between contact sheets and GIFs of fixed validation clips; 0 turns them off.
+    evaluate_every: number of train steps between scores on validation clips; 0 turns them off.
+    checkpoint_every: number of train steps between checkpoints.
+    checkpoints_to_keep: number of latest checkpoints that are kept.
+    keep_every: distance in train steps of checkpoints that are kept for good; 0 keeps the latest ones only.
   """
 
   batch_size: int = 512
@@ -55,19 +54,17 @@ class EvaluationConfig:
   """Settings of sampling and scoring.
 
   Attributes:
-    batch_size: number of clips generated at once, over all devices (default 64).
-    num_clips: number of evaluation clips; 0 for the whole split (default 0).
-    samples: l, number of predictions drawn per clip; "best of l" scores take the best of them (default 10).
-    num_frames: length of the clips in frames, conditioning frames included; 0 for the trained length (default 0).
+    batch_size: number of clips generated at once, over all devices.
+    num_clips: number of evaluation clips; 0 for the whole split.
+    samples: l, number of predictions drawn per clip; "best of l" scores take the best of them.
+    num_frames: length of the clips in frames, conditioning frames included; 0 for the trained length.
     truncation: bound at which the normal distribution of the latents is cut; 0 gives the constant 0, a negative value
-      no cut (default -1).
-    standing_batches: number of forward passes over which batch statistics are pooled (default 100, as TrIVD-GAN-FP).
-    standing_batch_size: number of clips in each of these passes, over all devices (default 256, as TrIVD-GAN-FP).
-    training_clips: number of clips scored, with one sample each, every `train.evaluate_every` steps (default 256).
-    training_standing_batches: number of forward passes that pool batch statistics for images and scores during training
-      (default 8).
-    object_tracking: whether to score the centroid of a bright object on a black background as well, for Shape Motion
-      (default False).
+      no cut.
+    standing_batches: number of forward passes over which batch statistics are pooled (TrIVD-GAN-FP: 100).
+    standing_batch_size: number of clips in each of these passes, over all devices (TrIVD-GAN-FP: 256).
+    training_clips: number of clips scored, with one sample each, every `train.evaluate_every` steps.
+    training_standing_batches: number of forward passes that pool batch statistics for images and scores in training.
+    object_tracking: whether to score the centroid of a bright object on a black background as well, for Shape Motion.
   """
 
   batch_size: int = 64

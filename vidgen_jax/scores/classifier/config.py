@@ -51,20 +51,19 @@ class ClassifierConfig:
 
   Attributes:
     num_classes: number of classes of the data set.
-    network: architecture: 'r3d18', 'tsn' or 'c3d' (default 'r3d18').
-    width: number of channels of the first block; for 'c3d' a multiple of all channels (default 64).
-    dropout: dropout probability before the last layer, in [0, 1) (default 0.6).
-    learning_rate: initial learning rate (default 0.001).
-    optimizer: 'sgd' with momentum 0.9, as in the networks' own papers, or 'adam' (default 'sgd') [choice].
-    weight_decay: decay of kernels, not of biases and norms (default 0.0005, as in the released settings of Wang et al.,
-      Temporal Segment Networks) [choice]. With SGD it is part of the gradient, with Adam it is decoupled.
+    network: architecture: 'r3d18', 'tsn' or 'c3d'.
+    width: number of channels of the first block; for 'c3d' a multiple of all channels.
+    dropout: dropout probability before the last layer, in [0, 1).
+    learning_rate: initial learning rate.
+    optimizer: 'sgd' with momentum 0.9, as in the networks' own papers, or 'adam' [choice].
+    weight_decay: decay of kernels, not of biases and norms; the default is that of the released settings of Wang et
+      al., Temporal Segment Networks [choice]. With SGD it is part of the gradient, with Adam it is decoupled.
     steps_per_epoch: number of train steps between two tests.
-    patience: number of epochs without a better test accuracy after which the learning rate falls (default 4).
-    max_reductions: number of such plateaus that end the training (default 3: the last epochs run at a hundredth of the
-      learning rate) [choice].
+    patience: number of epochs without a better test accuracy after which the learning rate falls.
+    max_reductions: number of such plateaus that end the training; with 3 the last epochs run at a hundredth of the
+      learning rate [choice].
     test_data: name of the data set whose `eval_split` measures the test accuracy; '' for the training data set.
-    test_windows: number of windows of each test clip, evenly spread, whose probabilities are averaged; 1 is the centre
-      (default 1).
+    test_windows: number of windows of each test clip, evenly spread, whose probabilities are averaged; 1 is the centre.
   """
 
   num_classes: int
