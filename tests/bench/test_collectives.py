@@ -40,6 +40,7 @@ def _traffic(experiment: Experiment) -> dict[str, collectives.Traffic]:
   return collectives.traffic(experiment, "main", compiled.as_text())
 
 
+@pytest.mark.slow
 def test_split_parameters_are_gathered_once_per_update(on_eight):
   experiment = on_eight(fsdp=4)
   moved = _traffic(experiment)

@@ -25,6 +25,7 @@ def words(repository, tmp_path_factory):
   return ["bench", config, f"--config.data.data_dir={data_dir}", *overrides]
 
 
+@pytest.mark.slow
 def test_all_figures_of_an_experiment(words, tmp_path, capsys):
   out = tmp_path / "new" / "figures.jsonl"
   cache = jax.config.jax_compilation_cache_dir
