@@ -1,4 +1,4 @@
-"""`vidgen data bench`: from words to a table and a file, and its forecast of workers."""
+"""`vidgen data bench`: table and file of figures, and the forecast of workers."""
 
 import json
 
@@ -33,9 +33,9 @@ def test_the_command_from_end_to_end(data_dir, tmp_path, capsys):
   assert values["clips, no worker"] > 0
   assert values["clips, 1 workers"] > 0
   assert values["frames of a window"] < values["record read for a window"]
-  # Four clips in a thousand seconds: even reading in the training process keeps up.
+  # Four clips in a thousand seconds: reading in the training process suffices.
   assert (values["clips wanted"], values["workers needed"]) == (0.004, 0)
-  # Clips of 32 frames are no long ones: there is no goal.
+  # There is no goal for clips as short as 32 frames.
   (window,) = [figure for figure in figures if figure["name"] == "window / whole clip"]
   assert (window["at_most"], window["met"]) == (None, None)
   assert window["note"].startswith("4 of 32 frames")
@@ -52,7 +52,7 @@ def test_the_command_from_end_to_end(data_dir, tmp_path, capsys):
     ({1: 300.0, 2: 380.0, 4: 500.0}, 4, "measured", 3),
   ],
 )
-def test_workers_are_counted_from_what_was_measured(speeds, needed, how, cores):
+def test_workers_are_computed_from_measured_speeds(speeds, needed, how, cores):
   figures = data_bench.workers_needed(speeds, clips=8, step_ms=20.0, threads=2, cores=6)
   assert [figure.value for figure in figures] == [pytest.approx(400), needed, cores]
   assert figures[1].note.startswith(how)
@@ -72,11 +72,11 @@ def test_workers_are_counted_from_what_was_measured(speeds, needed, how, cores):
     (["--out=/dev/null/a.jsonl"], "--out"),
   ],
 )
-def test_mistakes_are_one_line(words, message, data_dir, vidgen):
+def test_user_errors_are_one_line(words, message, data_dir, vidgen):
   assert message in vidgen("data", "bench", "shapes", f"--data_dir={data_dir}", "--workers=0", *words)
 
 
-def test_flags_of_the_bench_are_for_nothing_else(data_dir, vidgen):
+def test_flags_of_bench_are_refused_by_other_actions(data_dir, vidgen):
   assert "--workers does not apply to `vidgen data inspect`" in vidgen(
     "data", "inspect", "shapes", f"--data_dir={data_dir}", "--workers=1"
   )

@@ -1,4 +1,4 @@
-"""Videos whose every pixel says which clip and which frame it is from."""
+"""Videos whose pixel values are the numbers of clip and frame."""
 
 import io
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_vide
 
 
 def make_strip(frames: np.ndarray, *, image_format: str = "PNG", tall: bool = False) -> bytes:
-  """uint8[T, H, W, C] -> bytes of one image with the frames side by side, or below each other."""
+  """uint8[T, H, W, C] -> bytes of one image with the frames in a row or a column."""
   image = np.concatenate(list(frames), axis=0 if tall else 1)
   buffer = io.BytesIO()
   Image.fromarray(image).save(buffer, image_format)
@@ -22,7 +22,7 @@ def make_strip(frames: np.ndarray, *, image_format: str = "PNG", tall: bool = Fa
 
 
 def make_marked_clip(clip: int, num_frames: int, size: int = 8) -> np.ndarray:
-  """uint8[T, size, size, 3]: red is the clip's number, green the frame's, blue 200."""
+  """uint8[T, size, size, 3]: red is the number of the clip, green that of the frame, blue 200."""
   frames = np.empty((num_frames, size, size, 3), np.uint8)
   frames[..., 0], frames[..., 2] = clip, 200
   frames[..., 1] = np.arange(num_frames)[:, None, None]
@@ -30,7 +30,7 @@ def make_marked_clip(clip: int, num_frames: int, size: int = 8) -> np.ndarray:
 
 
 def make_video(path: Path, levels: list[int], *, codec: str, container: str, rate: int = 25, size=(48, 32)) -> Path:
-  """Writes a video of evenly grey frames; `size` is (width, height)."""
+  """Writes a video of uniform grey frames; `size` is (width, height)."""
   pixel_format = {"gif": "gray", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
   with av.open(path, "w", format=container) as output:
     stream = output.add_stream(codec, rate=Fraction(rate))
@@ -60,7 +60,7 @@ def video() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def marked_dataset(tmp_path_factory) -> Path:
-  """data_dir of 'marked': train clips 0..10 and test clips 11..16, of 12 frames but for clips 3 and 14, of 4."""
+  """data_dir of 'marked': train clips 0..10 and test clips 11..16, of 12 frames except for clips 3 and 14, of 4."""
   root = tmp_path_factory.mktemp("marked")
   for clip in range(17):
     folder = root / "source" / ("train" if clip < 11 else "test") / f"class{clip % 2}"

@@ -1,4 +1,4 @@
-"""Builds by Apache Beam, on this machine."""
+"""Builds with Apache Beam on this machine."""
 
 import filecmp
 import json
@@ -19,7 +19,7 @@ pytest.importorskip("apache_beam", reason="Apache Beam (extra beam) is not insta
 
 
 class CrashingSource(Source):
-  """One of its files takes the process that opens it along."""
+  """Opening one of its files crashes the process."""
 
   def open(self, path):
     if path == "b/1.png":
@@ -29,7 +29,7 @@ class CrashingSource(Source):
 
 @pytest.fixture
 def folder(tmp_path, strip, marked_clip):
-  """Twelve strips of 6 frames in two classes, one of them damaged; the file's number is its red value."""
+  """Twelve strips of 6 frames in two classes, one of them damaged; the number of the file is the red value."""
   for clip in range(12):
     path = tmp_path / "source" / "ab"[clip % 2] / f"{clip}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,10 +42,10 @@ def _options(folder, built, **changes):
   return VideoFolderOptions(**values | {"clip_frames": 3} | changes)
 
 
-def test_beam_and_processes_build_the_same_to_the_bit(folder, monkeypatch):
+def test_builds_with_and_without_beam_are_bitwise_equal(folder, monkeypatch):
   first = build_video_folder(_options(folder, "first"))
   with monkeypatch.context() as patched:
-    patched.delattr(video_folder, "stage_all")  # Beam decodes, not this machine's processes.
+    patched.delattr(video_folder, "stage_all")  # Beam decodes, not the local process pool.
     second = build_video_folder(_options(folder, "second", beam_options=["runner=DirectRunner"]))
   names = building.file_names(first)
   assert names == building.file_names(second)
@@ -56,7 +56,7 @@ def test_beam_and_processes_build_the_same_to_the_bit(folder, monkeypatch):
   assert not (folder.parent / "second" / ".incomplete").exists()
 
 
-def test_a_video_that_crashes_the_decoder_does_not_end_the_pipeline(folder):
+def test_a_crashing_video_does_not_end_the_pipeline(folder):
   source = CrashingSource(folder)
   decoder = Decoder(source, StagingCache(folder.parent / "decoded"), DecodeOptions())
   run = beam_pipeline.parse_options(["runner=DirectRunner"])
@@ -65,7 +65,7 @@ def test_a_video_that_crashes_the_decoder_does_not_end_the_pipeline(folder):
   skipped = {entry.file.path: entry.reason for entry in results if entry.cached is None}
   assert skipped.pop("b/1.png") == "makes the decoder crash"
   assert list(skipped) == ["b/5.png"]
-  # What the others are like is known as without Beam.
+  # The facts about the others equal those without Beam.
   assert [entry for entry in results if entry.cached] == [
     decoder.stage(entry.file) for entry in results if entry.cached
   ]
@@ -75,12 +75,12 @@ def test_a_video_that_crashes_the_decoder_does_not_end_the_pipeline(folder):
   ("option", "message"),
   [("DirectRunner", "NAME=VALUE"), ("--runner=DirectRunner", "without dashes"), ("runer=x", "no option runer")],
 )
-def test_options_that_beam_does_not_know_are_refused(folder, option, message):
+def test_invalid_beam_options_are_refused(folder, option, message):
   with pytest.raises(UserError, match=message):
     build_video_folder(_options(folder, "built", beam_options=[option]))
 
 
-def test_without_beam_the_extra_is_named(folder, monkeypatch):
+def test_missing_beam_names_the_extra(folder, monkeypatch):
   monkeypatch.setattr(beam_pipeline.importlib.util, "find_spec", lambda name: None)
   with pytest.raises(UserError, match=r"vidgen-jax\[beam\]"):
     build_video_folder(_options(folder, "built", beam_options=["runner=DirectRunner"]))

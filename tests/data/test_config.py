@@ -4,7 +4,7 @@ from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
 
-def test_clip_length_counts_the_frames_between():
+def test_clip_length_includes_the_frames_between():
   # Frames 0, 3, 6, 9, 12 of a clip: 13 frames.
   assert DataConfig(name="x", num_frames=5, resolution=8, frame_stride=3).clip_length == 13
   assert DataConfig(name="x", num_frames=1, resolution=8, frame_stride=3).clip_length == 1
@@ -23,6 +23,6 @@ def test_clip_length_counts_the_frames_between():
     ("eval_window", "middle"),
   ],
 )
-def test_a_bad_value_is_an_error_that_names_the_field(field, value):
+def test_invalid_value_names_the_field(field, value):
   with pytest.raises(UserError, match=rf"data\.{field}.*{value}"):
     DataConfig(**{"name": "x", "num_frames": 8, "resolution": 32, field: value})

@@ -26,7 +26,7 @@ def levels(decoded):
   [("mpeg4", "mp4"), ("libx264", "mp4"), ("mpeg4", "avi"), ("mjpeg", "avi"), ("libvpx", "webm"), ("gif", "gif")],
 )
 @pytest.mark.parametrize("name", ["video.txt", "video.jpg"])
-def test_videos_are_told_by_content(tmp_path, video, codec, container, name):
+def test_the_content_decides_the_format(tmp_path, video, codec, container, name):
   path = video(tmp_path / name, LEVELS, codec=codec, container=container)
   with path.open("rb") as file:
     decoded = decode_video(file, DecodeOptions(encoding=PNG))
@@ -44,7 +44,7 @@ def test_videos_are_resized(tmp_path, video):
 
 @pytest.mark.parametrize("image_format", ["PNG", "BMP", "WEBP"])
 @pytest.mark.parametrize("tall", [False, True])
-def test_strips_are_cut_along_the_long_side(strip, marked_clip, image_format, tall):
+def test_strips_are_split_along_the_long_side(strip, marked_clip, image_format, tall):
   frames = marked_clip(7, 5)
   decoded = decode(strip(frames, tall=tall, image_format=image_format), strip_fps=12.5)
   assert decoded.fps == 12.5
@@ -64,7 +64,7 @@ def damaged_files(strip, marked_clip):
   return {
     "empty": (b"", "empty file"),
     "zeros": (bytes(5000), "corrupt or not a video"),
-    "text": (b"Just a few words.\n" * 50, "corrupt or not a video"),
+    "text": (b"Some words.\n" * 50, "corrupt or not a video"),
     "half a PNG": (png[: len(png) // 2], "corrupt image"),
     "PNG header only": (png[:20], "corrupt"),
     "no strip": (strip(marked_clip(0, 1, 8)[:, :, :5]), "not a strip of square frames"),
@@ -72,7 +72,7 @@ def damaged_files(strip, marked_clip):
 
 
 @pytest.mark.parametrize("kind", ["empty", "zeros", "text", "half a PNG", "PNG header only", "no strip"])
-def test_damaged_files_say_why(strip, marked_clip, kind):
+def test_damaged_files_give_the_reason(strip, marked_clip, kind):
   data, reason = damaged_files(strip, marked_clip)[kind]
   with pytest.raises(UnreadableVideoError, match=reason) as error:
     decode(data)
@@ -80,23 +80,23 @@ def test_damaged_files_say_why(strip, marked_clip, kind):
 
 
 @pytest.mark.parametrize(
-  ("name", "text"), [("list.mp4", "ffconcat version 1.0\nfile real.mp4\n"), ("notes.txt", "Just a few words.\n" * 50)]
+  ("name", "text"), [("list.mp4", "ffconcat version 1.0\nfile real.mp4\n"), ("notes.txt", "Some words.\n" * 50)]
 )
-def test_neither_play_lists_nor_texts_are_videos(tmp_path, video, name, text):
-  # FFmpeg would follow the one to the real video beside it, and draw the other.
+def test_play_lists_and_texts_are_not_videos(tmp_path, video, name, text):
+  # FFmpeg would follow the play list to the real video, and render the text.
   video(tmp_path / "real.mp4", LEVELS, codec="mpeg4", container="mp4")
   (tmp_path / name).write_text(text)
   with (tmp_path / name).open("rb") as file, pytest.raises(UnreadableVideoError, match="corrupt or not a video"):
     decode_video(file, DecodeOptions(encoding=PNG))
 
 
-def test_a_truncated_mp4_says_why(tmp_path, video):
+def test_truncated_mp4_gives_the_reason(tmp_path, video):
   data = video(tmp_path / "a.mp4", LEVELS, codec="mpeg4", container="mp4").read_bytes()
   with pytest.raises(UnreadableVideoError, match=r"no video stream|corrupt or not a video"):
     decode(data[: len(data) // 2])
 
 
-def test_sound_without_images_is_no_video(tmp_path):
+def test_sound_without_images_is_not_a_video(tmp_path):
   with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
     sound.setnchannels(1)
     sound.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""Data sets of damaged files, and builds that are killed."""
+"""Builds from damaged files, and builds that are killed."""
 
 import contextlib
 import filecmp
@@ -23,7 +23,7 @@ NUM_DAMAGED = 200
 
 
 def _noisy_video(codec, container, seed):
-  """A video of 20 frames of moving noise, which decoders have something to do with."""
+  """A video of 20 frames of moving noise."""
   buffer, image = io.BytesIO(), np.random.default_rng(seed).integers(256, size=(32, 48, 3), dtype=np.uint8)
   with av.open(buffer, "w", format=container) as output:
     stream = output.add_stream(codec, rate=Fraction(25))
@@ -63,7 +63,7 @@ def kinds():
   return [(container, _noisy_video(codec, container, seed)) for seed, (codec, container) in enumerate(codecs)]
 
 
-def test_200_damaged_videos_are_listed_one_by_one_and_the_good_ones_are_used(tmp_path, kinds):
+def test_200_damaged_videos_are_listed_and_the_good_ones_are_used(tmp_path, kinds):
   draw, damaged = random.Random(0), {}
   for number in range(NUM_DAMAGED):
     container, data = kinds[number % len(kinds)]
@@ -84,18 +84,18 @@ def test_200_damaged_videos_are_listed_one_by_one_and_the_good_ones_are_used(tmp
     elif name.startswith(("_text/", "_zeros/")):
       assert (entry["status"], bool(entry["reason"])) == ("skipped", True)
     else:
-      # What can be read in part is used as far as it goes.
+      # Partly readable videos are used up to the damage.
       assert entry["status"] == "skipped" or entry["frames"] >= 2
   truncated = [entry for name, entry in listed.items() if name.startswith("_truncate/")]
-  # Of truncated videos none is taken for a whole one, but WebM, which does not say how long it should be.
-  untold = {entry["source"] for entry in truncated if entry["status"] == "used" and "damage" not in entry}
-  assert all(name.endswith(".webm") and listed[name]["frames"] < 20 for name in untold)
+  # Truncated videos are reported as damaged, except WebM, which does not contain its length.
+  unreported = {entry["source"] for entry in truncated if entry["status"] == "used" and "damage" not in entry}
+  assert all(name.endswith(".webm") and listed[name]["frames"] < 20 for name in unreported)
   assert sum(entry["status"] == "used" for entry in truncated) > 0
   assert verification.verify_dataset("clips", tmp_path).problems == ()
 
 
 @pytest.mark.slow
-def test_a_build_that_is_killed_three_times_gives_the_data_set_of_an_undisturbed_one(tmp_path, kinds):
+def test_a_build_killed_three_times_gives_the_same_bytes(tmp_path, kinds):
   for number in range(40):
     container, data = kinds[number % len(kinds)]
     path = tmp_path / "source" / f"{number % 2}" / f"{number:02d}.{container}"
@@ -114,7 +114,7 @@ def test_a_build_that_is_killed_three_times_gives_the_data_set_of_an_undisturbed
       moment = draw.uniform(0, duration)
       time.sleep(moment)
       process.send_signal(signal.SIGKILL)
-    if found.exists():  # It was done before: begin anew.
+    if found.exists():  # It was complete already: start again.
       shutil.rmtree(found)
     else:
       moments.append(moment)
@@ -127,7 +127,7 @@ def test_a_build_that_is_killed_three_times_gives_the_data_set_of_an_undisturbed
 
 @contextlib.contextmanager
 def _started(command, data_dir):
-  """A build that has begun to work."""
+  """A build that has started to work."""
   lock = building.staging_directory("clips", data_dir) / "lock"
   lock.unlink(missing_ok=True)
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

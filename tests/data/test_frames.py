@@ -17,7 +17,7 @@ def test_png_is_lossless():
 
 
 def test_jpeg_is_close_and_keeps_the_colour_of_single_pixels():
-  # One red pixel on green: with subsampled chroma it would be a mixture of both.
+  # One red pixel on green: subsampled chroma would mix both.
   image = np.zeros((16, 16, 3), np.uint8)
   image[..., 1] = 180
   image[5, 7] = (200, 0, 0)
@@ -32,7 +32,7 @@ def test_one_channel_is_luma():
   assert np.unique(decode_frame(data, channels=1)).tolist() == [153]
 
 
-def test_a_whole_factor_is_mean_pooling():
+def test_integer_factors_are_mean_pooling():
   image = noise(8, 12)
   pooled = image.reshape(4, 2, 6, 2, 3).mean(axis=(1, 3))
   resized = np.asarray(resize_smallest_side(Image.fromarray(image), 4))
@@ -50,11 +50,11 @@ def test_other_factors_keep_the_aspect_ratio_and_the_mean():
 
 
 @pytest.mark.parametrize(("size", "expected"), [((10, 5), (12, 6)), ((5, 10), (6, 12)), ((6, 9), (6, 9))])
-def test_the_smallest_side_decides(size, expected):
+def test_size_is_that_of_the_smallest_side(size, expected):
   assert resize_smallest_side(Image.new("RGB", size), 6).size == expected
 
 
 @pytest.mark.parametrize("options", [{"encoding": "gif"}, {"quality": 0}, {"quality": 101}])
-def test_bad_options_are_errors_that_name_the_flag(options):
+def test_invalid_options_name_the_flag(options):
   with pytest.raises(UserError, match=f"--{next(iter(options))}"):
     FrameEncoding(**options)

@@ -1,4 +1,4 @@
-"""Images as people have them: turned, transparent, of 16 bits, of several in a file."""
+"""Single images: rotated by EXIF, transparent, 16 bits, several in a file."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ def saved(path, image, **options):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.tga"])
-def test_colours_are_exact_whatever_the_format(name, tmp_path):
+def test_colours_are_exact_in_every_format(name, tmp_path):
   image = read_image(saved(tmp_path / name, Image.fromarray(RGB)))
   assert (image.image.mode, image.changes) == ("RGB", ())
   np.testing.assert_array_equal(np.asarray(image.image), RGB)
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_images_are_turned_as_the_camera_was_held(orientation, turns, tmp_path):
+def test_exif_orientation_is_applied(orientation, turns, tmp_path):
   exif = Image.Exif()
   exif[0x0112] = orientation
   image = read_image(saved(tmp_path / "a.png", Image.fromarray(RGB), exif=exif))
@@ -32,7 +32,7 @@ def test_images_are_turned_as_the_camera_was_held(orientation, turns, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "turned"), [("a.png", False), ("a.tif", False), ("a.tif", True)])
-def test_sixteen_bits_are_scaled_not_cut(name, turned, tmp_path):
+def test_sixteen_bits_are_scaled_not_clipped(name, turned, tmp_path):
   # 128 rounds down to 0, 129 up to 1; 257 n is n.
   values = np.array([[0, 128, 129], [257 * 100, 65406, 65535]], np.uint16)
   exif = Image.Exif()
@@ -45,7 +45,7 @@ def test_sixteen_bits_are_scaled_not_cut(name, turned, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_parts_are_laid_on_white(mode, tmp_path):
+def test_transparent_parts_are_composited_on_white(mode, tmp_path):
   grey = np.full((1, 3), 100, np.uint8)
   alpha = np.array([[255, 0, 51]], np.uint8)  # opaque, invisible, one fifth
   channels = [grey] * (len(mode) - 1) + [alpha]
@@ -74,7 +74,7 @@ def test_the_first_of_several_images(tmp_path):
   assert image.changes == ("the first of 2 images",)
 
 
-def test_unusable_files_are_one_line(tmp_path):
+def test_unusable_files_give_one_line(tmp_path):
   (tmp_path / "text.png").write_text("no image")
   whole = saved(tmp_path / "whole.png", Image.fromarray(RGB))
   (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:50])

@@ -52,7 +52,7 @@ def test_a_class_may_be_called_train(tmp_path):
   assert [entry[1:] for entry in read(tmp_path)] == [("bus", None), ("train", None)]
 
 
-def test_a_zip_reads_like_its_folder(tmp_path):
+def test_a_zip_lists_the_same_files_as_its_folder(tmp_path):
   folder = write(tmp_path / "folder", "wave/a.mp4", "bend/b.mp4", "__MACOSX/wave/a.mp4")
   archive = tmp_path / "folder.bin"
   with zipfile.ZipFile(archive, "w") as unwritten:
@@ -78,7 +78,7 @@ def test_a_changed_file_has_another_stamp(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "text"])
-def test_an_unusable_source_is_named(tmp_path, kind):
+def test_the_error_names_an_unusable_source(tmp_path, kind):
   source = tmp_path / kind
   if kind == "empty":
     source.mkdir()
@@ -109,20 +109,20 @@ def _content(source, path):
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_archives_within_a_folder_are_folders_of_their_names_on_request(tmp_path, kind):
+def test_nested_archives_are_listed_as_folders(tmp_path, kind):
   _archive(tmp_path / "in" / f"walk.{kind}", kind)
   (tmp_path / "list.txt").write_text("third")
   with Source(tmp_path, nested=True) as source:
     names = [f"in/walk.{kind}/b.txt", f"in/walk.{kind}/x/a.txt", "list.txt"]
     assert sorted(source.stamps()) == names
     assert [_content(source, name) for name in names] == [b"second", b"first", b"third"]
-    # Another process opens the archives anew.
+    # Another process opens the archives itself.
     again = pickle.loads(pickle.dumps(source))  # noqa: S301
     assert _content(again, names[1]) == b"first"
   assert sorted(Source(tmp_path).stamps()) == [f"in/walk.{kind}", "list.txt"]
 
 
-def test_a_tar_file_is_a_source_of_its_own(tmp_path):
+def test_a_tar_file_is_a_source(tmp_path):
   _archive(tmp_path / "all.tar", "tar")
   with Source(tmp_path / "all.tar") as source:
     assert sorted(source.stamps()) == ["b.txt", "x/a.txt"]
@@ -130,7 +130,7 @@ def test_a_tar_file_is_a_source_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_a_damaged_archive_is_an_error_that_names_it(tmp_path, kind):
+def test_the_error_names_a_damaged_archive(tmp_path, kind):
   path = tmp_path / f"walk.{kind}"
   _archive(path, kind)
   path.write_bytes(path.read_bytes()[: 200 if kind == "zip" else 700])

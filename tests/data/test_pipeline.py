@@ -1,3 +1,5 @@
+"""Training and evaluation batches: content, order, seeds, resuming, processes, threads and workers."""
+
 import gc
 import json
 import subprocess
@@ -15,7 +17,7 @@ from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import shape_motion
 from vidgen_jax.errors import UserError
 
-# Of the clips of `marked_dataset`, 3 and 14 are too short for more than 4 frames.
+# Clips of `marked_dataset` with more than 4 frames: all except 3 and 14.
 TRAIN = {0, 1, 2, 4, 5, 6, 7, 8, 9, 10}
 TEST = {11, 12, 13, 15, 16}
 
@@ -30,12 +32,12 @@ def with_changes(config, **changes):
 
 
 def clips(batch):
-  """Which clip each video is from, flattened."""
+  """Number of the clip of each video, flattened."""
   return batch["video"][..., 0, 0, 0, 0].ravel().tolist()
 
 
 def starts(batch):
-  """The first frame of each window, flattened."""
+  """First frame of each window, flattened."""
   return batch["video"][..., 0, 0, 0, 1].ravel().tolist()
 
 
@@ -45,11 +47,11 @@ def assert_equal(first, second):
     np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_training_batches_have_the_promised_form(config):
+def test_shapes_and_types_of_training_batches(config):
   batch = next(pipeline.train_batches(config, batch_size=2, microbatches=3, seed=0))
   assert (batch["video"].shape, batch["video"].dtype) == ((3, 2, 5, 4, 4, 3), np.uint8)
   assert (batch["label"].shape, batch["label"].dtype) == ((3, 2), np.int32)
-  # The class of a clip is its number modulo 2, and the frames of a window follow each other.
+  # The label of a clip is its number modulo 2, and the frames of a window are consecutive.
   np.testing.assert_array_equal(batch["label"].ravel(), np.array(clips(batch)) % 2)
   greens = batch["video"][..., 0, 0, 1].reshape(6, 5).astype(int)
   np.testing.assert_array_equal(np.diff(greens, axis=1), 1)
@@ -57,7 +59,7 @@ def test_training_batches_have_the_promised_form(config):
   assert {name: (a.shape, a.dtype) for name, a in batch.items()} == {n: (a.shape, a.dtype) for n, a in example.items()}
 
 
-def test_an_epoch_is_the_data_set_and_the_next_is_in_another_order(config):
+def test_every_epoch_contains_each_clip_once_in_another_order(config):
   batches = pipeline.train_batches(config, batch_size=5, microbatches=1, seed=0)
   epochs = [clips(next(batches)) + clips(next(batches)) for _ in range(4)]
   assert all(Counter(epoch) == Counter(TRAIN) for epoch in epochs)
@@ -65,14 +67,14 @@ def test_an_epoch_is_the_data_set_and_the_next_is_in_another_order(config):
 
 
 @pytest.mark.parametrize("shares", [[(0, 1, 2), (3, 4, 5)], [(0,), (1, 3), (2, 4, 5)], [(5,), (0, 1, 2, 3, 4)]])
-def test_the_batches_of_all_processes_are_those_of_one(config, shares):
+def test_batches_of_all_processes_equal_those_of_one(config, shares):
   make = lambda **places: pipeline.train_batches(config, batch_size=6, microbatches=2, seed=0, **places)
   whole, parts = make(), [make(places=places) for places in shares]
   for _ in range(4):  # 48 clips, of a data set of 10.
     batch, found = next(whole), [next(part) for part in parts]
     for places, part in zip(shares, found, strict=True):
       assert_equal(part, {name: value[:, list(places)] for name, value in batch.items()})
-  # The place is that of all of them, so any number can go on with it.
+  # The state counts the clips of all processes, so any number of processes can resume from it.
   assert {part.get_state()["next_index"] for part in [whole, *parts]} == {48}
   part = make(places=shares[0])
   part.set_state(whole.get_state())
@@ -96,7 +98,7 @@ def test_the_seed_decides_order_and_windows(config):
   assert clips(first) != clips(other)
 
 
-def test_the_number_of_threads_does_not_matter(config):
+def test_the_number_of_threads_does_not_change_batches(config):
   batches = [
     pipeline.train_batches(with_changes(config, num_threads=n), batch_size=4, microbatches=1, seed=0) for n in (1, 4)
   ]
@@ -105,8 +107,8 @@ def test_the_number_of_threads_does_not_matter(config):
 
 
 @pytest.mark.parametrize("consumed", [0, 1, 3, 7])
-def test_resuming_is_exact_within_an_epoch_and_beyond(config, consumed):
-  # 3 clips a batch and 10 an epoch: no batch but the tenth ends with an epoch.
+def test_resumed_batches_are_equal_within_an_epoch_and_beyond(config, consumed):
+  # 3 clips per batch and 10 per epoch: only the tenth batch ends with an epoch.
   make = lambda: pipeline.train_batches(config, batch_size=3, microbatches=1, seed=0)
   batches = make()
   for _ in range(consumed):
@@ -132,8 +134,8 @@ def test_microbatches_are_consecutive_clips(config):
     assert clips(next(stacked)) == clips(next(flat))
 
 
-def test_batches_are_those_of_one_thread_that_reads_the_clips_in_turn(config):
-  # An independent way to the same: Grain's own, batched after the iterator, as this pipeline was at first.
+def test_batches_equal_those_of_grains_own_batching(config):
+  # An independent implementation: Grain's iterator in one thread, batched by Grain.
   source = records.open_clips(config, "train")
   window_seed = int(np.random.SeedSequence([7, 0]).generate_state(1)[0])
   stream = grain.MapDataset.source(source).seed(7).shuffle().repeat()
@@ -145,7 +147,7 @@ def test_batches_are_those_of_one_thread_that_reads_the_clips_in_turn(config):
     assert_equal({name: value.reshape(6, *value.shape[2:]) for name, value in batch.items()}, next(expected))
 
 
-def test_a_place_is_the_number_of_clips_that_were_delivered(config):
+def test_the_state_is_the_number_of_delivered_clips(config):
   batches = pipeline.train_batches(config, batch_size=2, microbatches=2, seed=0)
   states = [batches.get_state()]
   for _ in range(2):
@@ -154,22 +156,22 @@ def test_a_place_is_the_number_of_clips_that_were_delivered(config):
   assert states == [{"next_index": 0}, {"next_index": 4}, {"next_index": 8}]
 
 
-def test_a_running_stream_can_be_put_back_and_forth(config):
+def test_a_running_stream_can_seek(config):
   batches = pipeline.train_batches(config, batch_size=3, microbatches=1, seed=0)
   delivered = [next(batches) for _ in range(4)]
-  for place in (1, 3, 0):
-    batches.set_state({"next_index": 3 * place})
-    assert_equal(next(batches), delivered[place])
+  for index in (1, 3, 0):
+    batches.set_state({"next_index": 3 * index})
+    assert_equal(next(batches), delivered[index])
 
 
 @pytest.mark.parametrize("state", [{}, {"next_index": -1}, {"next_index": 1.5}, {"next_index": 4, "exhausted": [0]}])
-def test_the_place_of_something_else_is_refused(config, state):
+def test_invalid_states_are_refused(config, state):
   batches = pipeline.train_batches(config, batch_size=3, microbatches=1, seed=0)
   with pytest.raises(ValueError, match="next_index"):
     batches.set_state(state)
 
 
-def test_no_more_is_read_ahead_than_was_asked_for(config, monkeypatch):
+def test_no_more_than_prefetch_is_read_ahead(config, monkeypatch):
   read = []
   original = records.ClipSource.__getitem__
   monkeypatch.setattr(records.ClipSource, "__getitem__", lambda self, i: (read.append(i), original(self, i))[1])
@@ -180,11 +182,11 @@ def test_no_more_is_read_ahead_than_was_asked_for(config, monkeypatch):
   for _ in range(5):
     next(batches)
   time.sleep(0.3)
-  # Five batches were taken, and two are ready: 7 x 3 clips.
+  # Five delivered batches and two that are ready: 7 x 3 clips.
   assert len(read) == 21
 
 
-def test_a_closed_stream_reads_no_more(config):
+def test_a_closed_stream_cannot_be_read(config):
   batches = pipeline.train_batches(config, batch_size=3, microbatches=1, seed=0)
   next(batches)
   batches.close()
@@ -192,13 +194,13 @@ def test_a_closed_stream_reads_no_more(config):
     next(batches)
 
 
-def test_a_stream_can_be_collected_while_locks_of_its_threads_are_held(config):
+def test_a_stream_is_garbage_collected_without_deadlock(config):
   streams = [pipeline.train_batches(config, batch_size=2, microbatches=1, seed=0)]
   next(streams[0])
   pool = streams[0]._opened[0]._pool
 
   def collect():
-    with pool._shutdown_lock:  # As where the garbage collector runs within the pool's own code.
+    with pool._shutdown_lock:  # As if the garbage collector ran within the pool's code.
       streams.clear()
       gc.collect()
 
@@ -212,7 +214,7 @@ def test_a_stream_can_be_collected_while_locks_of_its_threads_are_held(config):
   assert pool._shutdown
 
 
-def test_what_goes_wrong_in_a_thread_is_raised(config, monkeypatch):
+def test_errors_in_threads_are_raised(config, monkeypatch):
   def fail(self, index):
     raise OSError("the disk is gone")
 
@@ -222,7 +224,7 @@ def test_what_goes_wrong_in_a_thread_is_raised(config, monkeypatch):
     next(batches)
 
 
-def test_a_far_place_is_reached_without_reading(config, monkeypatch):
+def test_seeking_does_not_read(config, monkeypatch):
   batches = pipeline.train_batches(config, batch_size=2, microbatches=2, seed=0)
   monkeypatch.setattr(records.ClipSource, "__getitem__", None)
   batches.set_state({"next_index": 4 * 10**9})
@@ -232,14 +234,14 @@ def test_a_far_place_is_reached_without_reading(config, monkeypatch):
 def test_a_data_set_smaller_than_a_batch_repeats(config):
   batch = next(pipeline.train_batches(config, batch_size=16, microbatches=2, seed=0))
   counts = Counter(clips(batch))
-  # 32 clips out of 10: three epochs, and two clips of the fourth.
+  # 32 clips of 10: three epochs, and two clips of the fourth.
   assert sorted(counts.values()) == [3] * 8 + [4] * 2
 
 
 def test_strides_and_channels(config):
   strided = with_changes(config, num_frames=4, frame_stride=3, channels=1)
   batch = next(pipeline.eval_batches(strided, batch_size=9, num_clips=None))
-  # 10 frames of 12 are spanned, so the centre window begins at frame 1: 1, 4, 7, 10.
+  # The window spans 10 of 12 frames, so the centre window begins at frame 1: 1, 4, 7, 10.
   assert batch["video"].shape == (5, 4, 4, 4, 1)
   clip = np.array(sorted(TEST))
   luma = 0.299 * clip[:, None] + 0.587 * np.array([1, 4, 7, 10]) + 0.114 * 200
@@ -255,11 +257,11 @@ def test_short_clips_are_skipped_and_counted(config, caplog):
   assert pipeline.num_eval_clips(with_changes(config, num_frames=4)) == 6
 
 
-def test_evaluation_reads_every_clip_once_and_always_the_same(config):
+def test_evaluation_reads_every_clip_once_and_is_repeatable(config):
   first = list(pipeline.eval_batches(config, batch_size=2, num_clips=None))
   assert [len(batch["label"]) for batch in first] == [2, 2, 1]
   assert {clip for batch in first for clip in clips(batch)} == TEST
-  # 12 frames and windows of 5: the middle one begins at (12 - 5) // 2 = 3.
+  # 12 frames and windows of 5: the centre one begins at (12 - 5) // 2 = 3.
   assert {start for batch in first for start in starts(batch)} == {3}
   for batch, again in zip(first, pipeline.eval_batches(config, batch_size=2, num_clips=None), strict=True):
     assert_equal(batch, again)
@@ -271,7 +273,7 @@ def test_random_evaluation_windows_are_fixed(config):
   (again,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=None)
   assert_equal(batch, again)
   assert len(set(starts(batch))) > 1
-  # A clip keeps its window, whichever process reads it.
+  # The window of a clip does not depend on the process.
   parts = [
     next(pipeline.eval_batches(scattered, batch_size=9, num_clips=4, process_index=i, process_count=2)) for i in (0, 1)
   ]
@@ -280,7 +282,7 @@ def test_random_evaluation_windows_are_fixed(config):
     assert all(windows[clip] == start for clip, start in zip(clips(part), starts(part), strict=True))
 
 
-def test_evaluation_of_some_clips_by_several_processes(config):
+def test_several_processes_share_the_evaluation_clips(config):
   whole = [clip for batch in pipeline.eval_batches(config, batch_size=9, num_clips=3) for clip in clips(batch)]
   parts = [
     [
@@ -328,17 +330,17 @@ def test_every_process_gets_the_same_number_of_evaluation_batches(config, num_cl
     ({"name": "shape_motion"}, "vidgen data build shape_motion --name=shape_motion"),
   ],
 )
-def test_what_cannot_be_read_is_an_error_with_a_remedy(config, changes, message):
+def test_errors_name_a_remedy(config, changes, message):
   with pytest.raises(UserError, match=message):
     pipeline.train_batches(with_changes(config, **changes), batch_size=2, microbatches=1, seed=0)
 
 
-def test_no_evaluation_clips(config):
+def test_zero_evaluation_clips_are_refused(config):
   with pytest.raises(UserError, match="at least 1"):
     pipeline.eval_batches(config, batch_size=2, num_clips=0)
 
 
-# Both read from a fresh process: TensorFlow may be loaded here by another test, and worker processes start anew.
+# Both run in a fresh process: other tests may have loaded TensorFlow here, and workers import the main program.
 READ_ONE_BATCH = """
 import sys
 from vidgen_jax.data import config, pipeline
@@ -350,7 +352,7 @@ if __name__ == "__main__":
   assert not [name for name in sys.modules if name.partition(".")[0] == "tensorflow"], "TensorFlow was imported"
 """
 
-# Four clips a batch of eight an epoch. The places wander from one number of workers to the next.
+# Four clips per batch, eight per epoch. The state moves from one number of workers to the next.
 READ_WITH_WORKERS = """
 import sys
 import numpy as np
@@ -370,20 +372,17 @@ def check(batches, expected):
     found = next(batches)
     assert found.keys() == batch.keys()
     assert all((found[name] == batch[name]).all() for name in batch)
-  state = batches.get_state()
-  batches.close()
-  return state
+  return batches.get_state()
 
 if __name__ == "__main__":
   alone = stream(0, 1)
   expected = [next(alone) for _ in range(11)]
   assert len({batch["video"].tobytes() for batch in expected}) == 11
   state = check(stream(2, 1), expected[:5])
-  state = check(stream(3, 2, state), expected[5:9])
+  left_open = stream(1, 2, state)
+  state = check(left_open, expected[5:9])
   state = check(stream(0, 3, state), expected[9:])
   assert state == {"next_index": 44}
-  left_open = stream(1, 1)
-  next(left_open)
 """
 
 

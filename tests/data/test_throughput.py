@@ -17,11 +17,11 @@ from vidgen_jax.data.throughput import measure_clips_per_second
 def test_counts_clips_not_batches_and_leaves_the_warm_up_out():
   def batches():
     for number in itertools.count():
-      # A slow start, as when threads are started: it must not count.
+      # A slow start, such as that of threads, must not count.
       time.sleep(0.2 if number < 2 else 0.005)
       yield {"label": np.zeros((2, 3), np.int32)}
 
-  # 6 clips in 5 ms and a little: at most 1200 a second, and well above the 200 of a count of batches.
+  # 6 clips in slightly more than 5 ms: at most 1200 per second, and more than the 200 batches per second.
   assert 300 < measure_clips_per_second(batches(), seconds=0.2, warmup_batches=2) <= 1200
 
 
@@ -43,13 +43,13 @@ def config(marked_dataset):
   return DataConfig(name="marked", data_dir=str(marked_dataset), num_frames=4, resolution=4, frame_stride=2)
 
 
-def test_every_stage_takes_time_and_the_shares_are_a_whole(config):
+def test_every_stage_takes_time(config):
   timing = throughput.time_stages(config, batch_size=3, batches=2)
   assert tuple(timing.seconds) == throughput.STAGES
   assert all(seconds > 0 for seconds in timing.seconds.values())
 
 
-def test_sizes_are_those_of_records_and_of_windows_in_them(config):
+def test_sizes_are_those_of_records_and_windows(config):
   timing = throughput.time_stages(config, batch_size=4, batches=3)
   clips = records.open_split(records.load_info("marked", config.data_dir), "train")
   sizes = [len(clips.read(i)) for i in range(11) if i != 3]
@@ -58,12 +58,12 @@ def test_sizes_are_those_of_records_and_of_windows_in_them(config):
   assert 4 * min(frames) <= timing.window_bytes <= 4 * max(frames)
 
 
-def test_the_time_of_a_stage_is_that_of_a_clip(config, monkeypatch):
+def test_time_is_counted_for_its_stage(config, monkeypatch):
   original = transforms.cut_square
   waited = []
 
   def slow(image, **options):
-    waited.append(np.random.default_rng(0).normal(size=50_000).sum())  # About a millisecond, 4 times a clip.
+    waited.append(np.random.default_rng(0).normal(size=50_000).sum())  # About a millisecond, 4 times per clip.
     return original(image, **options)
 
   monkeypatch.setattr(transforms, "cut_square", slow)
@@ -73,7 +73,7 @@ def test_the_time_of_a_stage_is_that_of_a_clip(config, monkeypatch):
   assert timing.seconds["resize and crop"] > 0.4 * sum(timing.seconds.values())
 
 
-def test_a_window_of_a_long_clip_costs_a_part_of_it(tmp_path):
+def test_a_window_takes_less_time_than_its_clip(tmp_path):
   rng = np.random.default_rng(0)
   strip = Image.fromarray(rng.integers(256, size=(32, 32 * 90, 3), dtype=np.uint8))
   (tmp_path / "source" / "noise").mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_a_window_of_a_long_clip_costs_a_part_of_it(tmp_path):
   config = DataConfig(name="noise", data_dir=str(tmp_path), num_frames=3, resolution=32)
   window, whole, num_frames = throughput.time_windows(config, repeats=9)
   assert num_frames == 90
-  # Three of ninety frames are a thirtieth; decoding all for them would be the whole.
+  # Three of ninety frames are a thirtieth; decoding all frames would give a ratio of 1.
   assert 1 / 90 < window / whole < 1 / 3
   (file,) = (tmp_path / "noise" / "1.0.0").glob("*.array_record*")
   assert throughput.stored_bytes_per_clip(config) == file.stat().st_size

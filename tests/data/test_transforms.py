@@ -1,3 +1,5 @@
+"""Windows of clips: choice of frames, cropping and mirroring."""
+
 import numpy as np
 from PIL import Image
 
@@ -17,9 +19,9 @@ def ramp_frames(num_frames, height, width):
   return frames
 
 
-def test_the_square_lies_where_the_offset_says():
+def test_offset_positions_the_square():
   frames = ramp_frames(2, 4, 10)
-  # A 4x4 square in 4x10 has 6 columns of play: 0 -> column 0, 0.5 -> column 3, 1 -> column 6.
+  # A 4x4 square in 4x10 can move by 6 columns: 0 -> column 0, 0.5 -> column 3, 1 -> column 6.
   for offset, first in ((0.0, 0), (0.5, 3), (1.0, 6)):
     video = transforms.decode_squares(frames, resolution=4, offset=(0.3, offset))
     assert video.shape == (2, 4, 4, 3)
@@ -42,7 +44,7 @@ def test_one_channel():
 def test_only_the_frames_of_the_window_are_decoded():
   config = DataConfig(name="x", num_frames=3, resolution=4, frame_stride=2)
   frames = ramp_frames(11, 4, 4)
-  # The centre window of 5 frames in 11 begins at 3 and uses 3, 5, 7. The others cannot be decoded at all.
+  # The centre window of 5 frames in 11 begins at 3 and uses 3, 5, 7. The others cannot be decoded.
   broken = [data if index in (3, 5, 7) else b"not an image" for index, data in enumerate(frames)]
   record = transforms.EvaluationWindow(config).random_map({"frames": broken, "label": 1}, np.random.default_rng(0))
   assert record["video"][:, 0, 0, 2].tolist() == [3, 5, 7]
@@ -50,7 +52,7 @@ def test_only_the_frames_of_the_window_are_decoded():
   assert record["label"].dtype == np.int32
 
 
-def test_random_windows_reach_every_start_and_every_place():
+def test_random_windows_reach_every_start_and_position():
   config = DataConfig(name="x", num_frames=2, resolution=4, frame_stride=3)
   record = {"frames": ramp_frames(7, 4, 6), "label": 0}
   generator = np.random.default_rng(0)
@@ -65,7 +67,7 @@ def test_random_windows_reach_every_start_and_every_place():
   assert lefts == {0, 1, 2}
 
 
-def test_flipping_mirrors_half_of_the_windows_and_changes_nothing_else():
+def test_flipping_mirrors_half_of_the_windows_only():
   record = {"frames": ramp_frames(6, 4, 8), "label": 0}
   videos = {}
   for flip in (False, True):

@@ -1,4 +1,4 @@
-"""A finished data set against its manifest: what is sound passes, and every kind of damage has words of its own."""
+"""Verification of built data sets: an intact one has no problems, and every kind of damage is reported."""
 
 import functools
 import hashlib
@@ -23,7 +23,7 @@ TEST = "marked-test.array_record-00000-of-00001"
 
 @pytest.fixture
 def data_dir(tmp_path, marked_dataset):
-  """A copy of 'marked', to be damaged: 11 train clips, 6 test clips, of 12 frames but for one of each, of 4."""
+  """A copy of 'marked', to be damaged: 11 train clips, 6 test clips, of 12 frames except for one of each, of 4."""
   return shutil.copytree(marked_dataset, tmp_path / "built")
 
 
@@ -33,7 +33,7 @@ def directory(data_dir):
 
 
 def problems(directory, **kwargs):
-  """What is wrong with the data set in a folder."""
+  """Problems of the data set in a folder."""
   return list(verification.verify_dataset(directory.parent.name, directory.parent.parent, **kwargs).problems)
 
 
@@ -52,7 +52,7 @@ def change_manifest(directory, change):
 
 
 def accept_files(directory):
-  """Writes the checksums of the files as they are now, so that only what they hold can be wrong."""
+  """Writes the checksums of the current files, so that only their content is reported."""
   change_manifest(directory, lambda manifest: manifest.update(files=building.file_table(directory)))
 
 
@@ -77,10 +77,10 @@ def write_clips(data_dir, clips):
     )
 
 
-def test_a_sound_data_set_has_no_problems_and_its_clips_frames_and_bytes_are_counted(data_dir, directory, capsys):
+def test_an_intact_data_set_has_no_problems(data_dir, directory, capsys):
   found = verification.verify_dataset("marked", data_dir)
   assert found.problems == ()
-  # 17 clips of 12 frames, but for two of 4.
+  # 17 clips of 12 frames, except for two of 4.
   assert (found.clips, found.frames) == (17, 15 * 12 + 2 * 4)
   assert found.bytes == sum(path.stat().st_size for path in directory.iterdir() if path.name != "manifest.json")
   capsys.readouterr()
@@ -91,7 +91,7 @@ def test_a_sound_data_set_has_no_problems_and_its_clips_frames_and_bytes_are_cou
   assert "17/17" in printed.err
 
 
-def test_the_manifest_lists_every_file_but_itself(directory):
+def test_the_manifest_lists_all_other_files(directory):
   table = json.loads((directory / "manifest.json").read_text())["files"]
   assert list(table) == sorted({path.name for path in directory.iterdir()} - {"manifest.json"})
   assert {TRAIN, TEST, "index-train.npz", "index-test.npz", "dataset_info.json", "features.json"} <= set(table)
@@ -100,7 +100,7 @@ def test_the_manifest_lists_every_file_but_itself(directory):
 
 
 def test_another_process_at_another_time_writes_the_same_bytes(tmp_path, strip, marked_clip):
-  # Protocol buffers order maps anew in every process; zip files would carry the time, in steps of two seconds.
+  # Protobuf orders maps differently in every process; zip entries may contain the time, in steps of two seconds.
   for clip in range(4):
     path = tmp_path / "source" / f"class{clip % 2}" / f"{clip}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def test_one_flipped_bit_of_a_record(directory):
   assert unreadable.startswith(f"{TRAIN}: 1 records cannot be read, the first is 0 (Corrupted")
 
 
-def test_one_flipped_bit_of_the_padding_which_no_reader_notices(directory):
+def test_one_flipped_bit_of_the_padding_between_records(directory):
   flip(directory / TRAIN, 66_000)
   (hashed,) = problems(directory)
   assert hashed.startswith(f"{TRAIN} has changed")
@@ -156,7 +156,7 @@ def test_a_missing_index(directory):
   assert problems(directory) == ["index-train.npz is missing"]
 
 
-def test_an_index_that_is_no_index(directory):
+def test_a_malformed_index(directory):
   (directory / "index-train.npz").write_bytes(b"PK half of it")
   accept_files(directory)
   (unreadable,) = problems(directory)
@@ -164,7 +164,7 @@ def test_an_index_that_is_no_index(directory):
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
-def test_damage_of_what_tfds_wrote_is_told_and_not_met(directory, name):
+def test_damaged_files_of_tfds_are_reported(directory, name):
   half = (directory / name).read_bytes()[:200]
   (directory / name).write_bytes(half)
   sized, unopened = problems(directory)
@@ -188,7 +188,7 @@ def test_a_manifest_with_a_wrong_count(directory):
   ]
 
 
-def test_a_manifest_with_a_source_too_many(directory):
+def test_a_manifest_with_an_additional_source(directory):
   more = {"source": "class0/99.png", "class": "class0", "status": "used", "split": "validation", "clips": 2}
   change_manifest(directory, lambda manifest: manifest["sources"].append(more))
   assert problems(directory) == [
@@ -197,20 +197,20 @@ def test_a_manifest_with_a_source_too_many(directory):
 
 
 @pytest.mark.parametrize(
-  ("column", "place", "value", "told"),
+  ("column", "place", "value", "message"),
   [
-    # The test clips are 11 to 16, of 12 frames but for clip 14; odd clips have the label 1.
+    # The test clips are 11 to 16, of 12 frames except for clip 14; odd clips have the label 1.
     ("label", 0, 7, r"record 0 of split 'test' has the label [01], 7 by the index"),
     ("num_frames", 5, 99, r"record 5 of split 'test' has (4|12) frames, 99 by the index"),
   ],
 )
-def test_an_index_that_is_wrong_about_a_record(directory, column, place, value, told):
+def test_an_index_that_differs_from_a_record(directory, column, place, value, message):
   index = records.read_index(directory, "test")
   index[column][place] = value
   np.savez(directory / "index-test.npz", **index)
   accept_files(directory)
   (problem,) = problems(directory)
-  assert re.fullmatch(told, problem)
+  assert re.fullmatch(message, problem)
 
 
 def test_an_index_that_is_too_short(directory):
@@ -221,8 +221,8 @@ def test_an_index_that_is_too_short(directory):
   assert problem.endswith("5 by index-test.npz's num_frames, 5 by index-test.npz's label")
 
 
-def test_frames_that_are_no_images_or_of_another_size(tmp_path, strip, marked_clip):
-  # A strip of one frame is an image of it.
+def test_undecodable_frames_and_frames_of_another_size(tmp_path, strip, marked_clip):
+  # A strip of one frame is an image of that frame.
   small, large = strip(marked_clip(1, 1, size=8)), strip(marked_clip(1, 1, size=10))
   facts = {"label": 0, "fps": 0.0, "source": "a test", "height": 8, "width": 8}
   half = small[: len(small) // 2]
@@ -230,21 +230,21 @@ def test_frames_that_are_no_images_or_of_another_size(tmp_path, strip, marked_cl
     tmp_path, [building.Clip(frames=[small, b"no image", half], **facts), building.Clip(frames=[small, large], **facts)]
   )
   place = 0 if records.read_index(folder, "train")["num_frames"][0] == 3 else 1
-  told = sorted(problems(folder), key=lambda problem: "pixels" in problem)
-  assert len(told) == 2
-  assert told[0].startswith(f"record {place} of split 'train' frame 1 cannot be decoded (")
-  assert told[0].endswith("), and 1 more")
-  assert told[1] == f"record {1 - place} of split 'train' frame 1 has 10x10 pixels, the record says 8x8"
+  found = sorted(problems(folder), key=lambda problem: "pixels" in problem)
+  assert len(found) == 2
+  assert found[0].startswith(f"record {place} of split 'train' frame 1 cannot be decoded (")
+  assert found[0].endswith("), and 1 more")
+  assert found[1] == f"record {1 - place} of split 'train' frame 1 has 10x10 pixels, the record says 8x8"
   assert problems(folder, decode=False) == []
 
 
-def test_a_data_set_built_before_there_were_checksums_is_to_be_built_again(data_dir, directory):
+def test_a_manifest_without_checksums_is_refused(data_dir, directory):
   change_manifest(directory, lambda manifest: manifest.pop("files"))
   with pytest.raises(UserError, match=r"lists no checksums, .*older version; .*vidgen data build video_folder"):
     verification.verify_dataset("marked", data_dir)
 
 
-def test_a_manifest_that_cannot_be_read(data_dir, directory):
+def test_a_malformed_manifest_is_refused(data_dir, directory):
   path = directory / "manifest.json"
   used = b'{"files": {}, "clips": {}, "sources": [{"status": "used", "split": "train"}]}'
   text = b'{"files": {"a": {"bytes": "3", "sha256": "0"}}, "clips": {}, "sources": []}'
@@ -257,7 +257,7 @@ def test_a_manifest_that_cannot_be_read(data_dir, directory):
     verification.verify_dataset("marked", data_dir)
 
 
-def test_the_command_shows_twenty_problems_counts_them_all_and_ends_with_the_remedy(data_dir, directory, capsys):
+def test_the_command_shows_twenty_problems_their_number_and_the_remedy(data_dir, directory, capsys):
   for number in range(23):
     (directory / f"stray{number:02d}").touch()
   with pytest.raises(UserError) as error:
@@ -274,14 +274,14 @@ def test_the_command_shows_twenty_problems_counts_them_all_and_ends_with_the_rem
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_reading_a_damaged_record_is_one_line_wherever_grain_reads(data_dir, directory, workers):
+def test_a_damaged_record_gives_one_line_in_threads_and_workers(data_dir, directory, workers):
   flip(directory / TRAIN, 300)
   flip(directory / TEST, 300)
   config = DataConfig(name="marked", data_dir=str(data_dir), num_frames=4, resolution=8, workers=workers)
   iterator = pipeline.train_batches(config, batch_size=11, microbatches=1, seed=0)
   with pytest.raises(UserError) as error:
     next(iterator)
-  # The text itself: Grain adds a note, which is not shown.
+  # Grain adds a note to the error, which is not part of its message.
   message = str(error.value)
   assert "\n" not in message
   assert message.startswith(f"record 0 of data set 'marked' cannot be read from {directory / TRAIN} (Corrupted Riegeli")
@@ -291,7 +291,7 @@ def test_reading_a_damaged_record_is_one_line_wherever_grain_reads(data_dir, dir
       list(pipeline.eval_batches(config, batch_size=2, num_clips=None))
 
 
-def test_a_missing_shard_is_one_line_too(data_dir, directory):
+def test_a_missing_shard_gives_one_line(data_dir, directory):
   (directory / TRAIN).unlink()
   config = DataConfig(name="marked", data_dir=str(data_dir), num_frames=4, resolution=8)
   with pytest.raises(UserError, match=r"cannot be read from .*marked-train.* \(open\(\) failed: No such file"):

@@ -1,4 +1,4 @@
-"""Where videos are cut, by hand."""
+"""Clips of videos, with hand-derived ranges."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def _clips(file, num_frames, cuts=(), **changes):
   return [tuple(clip) for clip in clips_of(file, num_frames, cuts, options)]
 
 
-def test_a_video_is_one_clip_or_several_without_what_is_left_over():
+def test_a_video_is_one_clip_or_several_without_the_rest():
   assert _clips(_file(), 10) == [("a.avi", 0, 10)]
   assert _clips(_file(), 10, clip_frames=4) == [("a.avi", 0, 4), ("a.avi", 4, 8)]
   assert clip_ranges(8, 4) == [(0, 4), (4, 8)]
@@ -23,25 +23,25 @@ def test_a_video_is_one_clip_or_several_without_what_is_left_over():
 
 
 @pytest.mark.parametrize("options", [{"min_frames": 11}, {"clip_frames": 11}])
-def test_what_is_too_short_gives_nothing(options):
+def test_short_videos_give_no_clips(options):
   assert _clips(_file(), 10, **options) == []
 
 
-def test_parts_are_cut_by_themselves_as_far_as_the_video_goes():
+def test_parts_are_cut_separately_up_to_the_end():
   file = _file(parts=((0, 5), (5, 12)))
   assert _clips(file, 10) == [("a.avi", 0, 5), ("a.avi", 5, 10)]
   assert _clips(file, 10, clip_frames=2) == [("a.avi", start, start + 2) for start in (0, 2, 5, 7)]
   assert _clips(file, 6, min_frames=2) == [("a.avi", 0, 5)]
 
 
-def test_parts_are_numbered_in_frames_of_the_video_whatever_is_stored_of_it():
-  # Of frames 0 to 11 every third is stored: 0, 3, 6, 9. Frames 0-4 hold the first two of them, 5-11 the others.
+def test_parts_count_all_frames_with_a_stride():
+  # Every third of frames 0 to 11 is stored: 0, 3, 6, 9. Frames 0-4 contain the first two of them, 5-11 the others.
   assert _clips(_file(parts=((0, 5), (5, 12))), 4, stride=3) == [("a.avi", 0, 2), ("a.avi", 2, 4)]
-  # A part that begins with a stored frame has it: 6-8 holds 6 alone.
+  # A part includes its first frame: 6-8 contains only frame 6.
   assert _clips(_file(parts=((6, 9),)), 4, stride=3) == [("a.avi", 2, 3)]
 
 
-def test_clips_of_one_file_are_named_by_their_number_in_it():
+def test_clips_of_one_file_are_named_by_their_index():
   file = _file(clips=(7, 10))
   assert _clips(file, 9, cuts=(2, 5)) == [("a.avi[7]", 0, 2), ("a.avi[8]", 2, 5), ("a.avi[9]", 5, 9)]
   assert _clips(file, 9, cuts=(2, 5), min_frames=3) == [("a.avi[8]", 2, 5), ("a.avi[9]", 5, 9)]

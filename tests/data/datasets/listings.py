@@ -1,4 +1,4 @@
-"""What a layout lists, and what is built of it."""
+"""Lists and builds published data sets, for tests."""
 
 import json
 from collections import Counter, defaultdict
@@ -17,13 +17,13 @@ PUBLISHED = {name: dataset for name, dataset in all_datasets().items() if datase
 
 
 def listed(name: str, root: Path, rule: str = "") -> list[SourceFile]:
-  """The videos of a rule, by default the layout's first."""
+  """Videos of a split rule, by default the first."""
   with Source(root, nested=True) as source:
     return PUBLISHED[name].files(source, rule or next(iter(PUBLISHED[name].split_rules)))
 
 
 def names_by_split(files: Iterable[SourceFile]) -> dict[str, set[str]]:
-  """The names of the videos of each split."""
+  """Names of the videos by split."""
   names = defaultdict(set)
   for file in files:
     names[file.split].add(file.name)
@@ -31,7 +31,7 @@ def names_by_split(files: Iterable[SourceFile]) -> dict[str, set[str]]:
 
 
 def clips_by_split(files: Iterable[SourceFile]) -> dict[str, int]:
-  """How many clips, or videos of one clip, each split has."""
+  """Number of clips by split."""
   counts = Counter()
   for file in files:
     counts[file.split] += 1 if file.clips is None else file.clips[1] - file.clips[0]
@@ -39,12 +39,12 @@ def clips_by_split(files: Iterable[SourceFile]) -> dict[str, int]:
 
 
 def missing(files: Iterable[SourceFile]) -> set[str]:
-  """The names of the videos that are not there."""
+  """Names of the missing videos."""
   return {file.name for file in files if file.stamp == MISSING}
 
 
 def build(name: str, root: Path, *flags: str) -> tuple[records.DatasetInfo, Mapping[str, Any]]:
-  """Builds a data set beside the source, however little of it there is, and gives what is known of it."""
+  """Builds a data set next to its source, which may be incomplete; returns its info and manifest."""
   words = [f"--source={root}", f"--data_dir={root.parent / 'built'}", "--encoding=png", "--max_skipped=1"]
   words += ["--num_workers=1", *flags]
   assert cli.dispatch(["data", "build", name, *words]) == 0
@@ -54,7 +54,7 @@ def build(name: str, root: Path, *flags: str) -> tuple[records.DatasetInfo, Mapp
 
 
 def levels(info: records.DatasetInfo, split: str) -> list[list[int]]:
-  """The grey of the middle of every frame of every clip, in the order of the levels."""
+  """Grey level of the centre of every frame of every clip, sorted."""
   source = records.open_split(info, split)
   clips = (transforms.decode_squares(source[i]["frames"], resolution=8)[:, 4, 4, 0] for i in range(len(source)))
   return sorted(np.asarray(clip).astype(int).tolist() for clip in clips)

@@ -1,4 +1,4 @@
-"""Published data sets in miniature: a few small videos, laid out and listed as the owners do."""
+"""Miniatures of published data sets: a few small videos in the layout of the owners."""
 
 import csv
 import io
@@ -40,21 +40,21 @@ _KINETICS_LISTS = {
 
 
 def grey(path: Path, levels: Sequence[int]) -> Path:
-  """Writes a video of evenly grey frames."""
+  """Writes a video of uniform grey frames."""
   path.parent.mkdir(parents=True, exist_ok=True)
   container = {".avi": "avi", ".mp4": "mp4", ".mkv": "matroska"}[path.suffix]
   return make_video(path, list(levels), codec="mpeg4", container=container)
 
 
 def image(level: int, *, size: tuple[int, int] = (24, 16), image_format: str = "JPEG") -> bytes:
-  """An image of one grey; `size` is (width, height)."""
+  """An image of uniform grey; `size` is (width, height)."""
   buffer = io.BytesIO()
   Image.new("RGB", size, (level, level, level)).save(buffer, image_format)
   return buffer.getvalue()
 
 
 def images(folder: Path, levels: Sequence[int], *, name: str) -> None:
-  """Writes grey images, whose names are made of their numbers."""
+  """Writes grey images with numbers in their names."""
   folder.mkdir(parents=True, exist_ok=True)
   for number, level in enumerate(levels):
     (folder / name.format(number)).write_bytes(image(level))
@@ -71,7 +71,7 @@ def zip_up(folder: Path, archive: Path) -> None:
 
 
 def make_ucf101(root: Path) -> Path:
-  """Two classes of four scenes, of which the last video of training is not there; the lists are a zip file."""
+  """Two classes of four recordings; the last training video is missing, and the lists are in a zip file."""
   for name in UCF101_TRAIN[:-1] + UCF101_TEST:
     grey(root / "UCF-101" / name, [40, 80, 120])
   lists = root / "lists" / "ucfTrainTestlist"
@@ -84,7 +84,7 @@ def make_ucf101(root: Path) -> Path:
 
 
 def make_kth(root: Path, *, zipped: bool = True) -> Path:
-  """Four videos of ten frames in the zip files of their actions, and what is said of three of them."""
+  """Four videos of ten frames in the zip files of their actions, and a list of the parts of three of them."""
   for name in ("person01_handwaving_d1", "person16_boxing_d2", "person25_handwaving_d4", "person17_walking_d1"):
     grey(root / name.split("_")[1] / f"{name}_uncomp.avi", range(0, 200, 20))
   for action in ("handwaving", "boxing", "walking") if zipped else ():
@@ -104,7 +104,7 @@ def make_weizmann(root: Path) -> Path:
 
 
 def make_kinetics(root: Path, version: int) -> Path:
-  """Four rows for training, the last of which is not there, one for validation, and one without a label."""
+  """Four rows for training, the last of a missing video, one for validation, and one without a label."""
   train, validation, test = _KINETICS_LISTS[version]
   _write_rows(root / train, KINETICS_TRAIN, "train")
   _write_rows(root / validation, KINETICS_VALIDATION, "validate")
@@ -155,7 +155,7 @@ def write_tfrecord(path: Path, examples: Iterable[bytes]) -> None:
 
 
 def make_bair(root: Path) -> Path:
-  """Ten trajectories in three files for training and two for testing, in a tar file as the owners write it."""
+  """Ten trajectories in three files for training and two for testing, in a tar file like that of the owners."""
   folder = root / "softmotion30_44k"
   for split, first, last in (("train", 256, 258), ("train", 512, 514), ("train", 2558, 2561), ("test", 0, 1)):
     path = folder / split / f"traj_{first}_to_{last}.tfrecords"
@@ -168,7 +168,7 @@ def make_bair(root: Path) -> Path:
 
 
 def make_jester(root: Path) -> Path:
-  """Videos 1 and 20 for training, of which 300 is not there, 4 for validation, and 5, whose label is kept."""
+  """Videos 1, 20 and 300 (missing) for training, 4 for validation, and 5 without a label."""
   for number, levels in ((1, [40, 80]), (20, [100, 120, 140]), (4, [60, 90]), (5, [0, 0])):
     images(root / "20bn-jester-v1" / str(number), levels, name="{:05d}.jpg")
   rows = {
@@ -183,7 +183,7 @@ def make_jester(root: Path) -> Path:
 
 
 def make_mug(root: Path) -> Path:
-  """Five subjects of two expressions each, one of them in two sessions; neutral and mixed faces of one."""
+  """Five subjects with two expressions each, one in two sessions; neutral and mixed faces of one subject."""
   folder = root / "subjects3"
   for subject in range(1, 6):
     for expression in ("anger", "happiness"):
@@ -195,7 +195,7 @@ def make_mug(root: Path) -> Path:
 
 
 def make_moving_mnist(root: Path) -> Path:
-  """Thirty clips of even grey: seven times the clip's number and the time."""
+  """Thirty clips of uniform grey: seven times the number of the clip plus the time."""
   videos = 7 * np.arange(30)[None, :, None, None] + np.arange(20)[:, None, None, None]
   root.mkdir(parents=True, exist_ok=True)
   np.save(root / "mnist_test_seq.npy", np.broadcast_to(videos, (20, 30, 64, 64)).astype(np.uint8))
@@ -214,4 +214,4 @@ MINIATURES: Mapping[str, Callable[[Path], Path]] = {
   "ucf101": make_ucf101,
   "weizmann": make_weizmann,
 }
-"""Writes a miniature of the data set of that name into a folder, and returns it."""
+"""Function by data set that writes a miniature into a folder and returns the folder."""

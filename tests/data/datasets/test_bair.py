@@ -1,4 +1,4 @@
-"""BAIR robot pushing: trajectories by their numbers, in files that borders may cross."""
+"""BAIR robot pushing: trajectories by number, and borders between splits within files."""
 
 import io
 import math
@@ -33,7 +33,7 @@ def test_the_owners_folders_are_the_split(bair):
   assert _places(listed("bair", bair)) == [
     ("test/traj_0_to_1.tfrecords", (0, 2), "test", "test/traj_0..1"),
     ("train/traj_256_to_258.tfrecords", (0, 3), "train", "train/traj_256..258"),
-    # By number: 512 stands before 2558.
+    # In numerical order: 512 is before 2558.
     ("train/traj_512_to_514.tfrecords", (0, 3), "train", "train/traj_512..514"),
     ("train/traj_2558_to_2561.tfrecords", (0, 4), "train", "train/traj_2558..2561"),
   ]
@@ -58,7 +58,7 @@ def test_seven_tenths_of_the_training_folder_are_for_training(bair):
   ]
 
 
-def test_the_border_may_stand_before_the_last_trajectory_of_a_file(tmp_path):
+def test_the_border_may_be_before_the_last_trajectory_of_a_file(tmp_path):
   (tmp_path / "train").mkdir()
   for name in ("traj_256_to_263", "traj_600_to_601"):
     (tmp_path / "train" / f"{name}.tfrecords").touch()
@@ -67,8 +67,8 @@ def test_the_border_may_stand_before_the_last_trajectory_of_a_file(tmp_path):
   assert [(file.clips, file.split) for file in files] == [((0, 7), "train"), ((7, 8), "test"), ((0, 2), "test")]
 
 
-def test_the_complete_set_has_the_papers_numbers(tmp_path):
-  """169 files of 256 trajectories; 95 numbers in the middle are passed over, as some are in theirs."""
+def test_the_complete_set_has_the_numbers_of_the_papers(tmp_path):
+  """169 files of 256 trajectories; 95 numbers in the middle are unused, as in the original."""
   (tmp_path / "train").mkdir()
   (tmp_path / "test").mkdir()
   starts = [256 + 256 * n + (95 if n > 40 else 0) for n in range(169)]
@@ -92,9 +92,9 @@ def test_other_files_are_not_used(bair):
   assert len(listed("bair", bair)) == 4
 
 
-def test_both_sides_of_a_file_get_their_trajectories(bair):
+def test_a_file_is_divided_between_splits(bair):
   info, manifest = build("bair", bair, "--split_rule=balanced", "--size=16")
-  # trajectory(): seven times the number, modulo 150, and 20 a step: 2558 * 7 = 119 * 150 + 56.
+  # trajectory(): seven times the number, modulo 150, plus 20 per step: 2558 * 7 = 119 * 150 + 56.
   first = {
     "train": {256: 142, 257: 149, 258: 6, 512: 134, 513: 141, 514: 148, 2558: 56},
     "test": {0: 0, 1: 7, 2559: 63, 2560: 70, 2561: 77},
@@ -162,7 +162,7 @@ def test_damaged_files_give_the_reason_and_spare_trajectories_before_the_damage(
     assert grey_of(read(tmp_path, clips=(0, 1))) == [0, 20, 40]
 
 
-def test_without_tensorflow_the_extra_is_named(bair, monkeypatch):
+def test_missing_tensorflow_names_the_extra(bair, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorflow", None)
   (file, *_) = listed("bair", bair)
   with Source(bair, nested=True) as source, pytest.raises(UserError, match=r"vidgen-jax\[convert\]"):

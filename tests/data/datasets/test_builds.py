@@ -1,4 +1,4 @@
-"""The miniature of every published data set, built whole."""
+"""Builds of the miniatures of all published data sets."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from vidgen_jax.data import verification
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-  """What is expected of a miniature: how many clips a split has, and the levels of one clip of it."""
+  """Expected content of a miniature: number of clips by split, and the levels of one clip."""
 
   clips: Mapping[str, int]
   class_names: tuple[str, ...]
@@ -58,12 +58,12 @@ BUILT = {
 }
 
 
-def test_every_layout_has_a_miniature():
+def test_every_data_set_has_a_miniature():
   assert set(MINIATURES) == set(BUILT) == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", sorted(BUILT))
-def test_a_miniature_is_built_and_is_whole(name, tmp_path):
+def test_a_miniature_is_built_and_verified(name, tmp_path):
   info, manifest = build(name, MINIATURES[name](tmp_path / "source"), "--size=16")
   expected = BUILT[name]
   assert dict(info.num_clips) == dict(expected.clips)

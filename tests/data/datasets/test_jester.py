@@ -37,7 +37,7 @@ def test_a_video_is_the_images_of_its_folder(jester):
   assert after["1"].stamp == files["1"].stamp
 
 
-def test_images_may_lie_in_a_zip_file(jester):
+def test_images_may_be_in_a_zip_file(jester):
   zip_up(jester / "20bn-jester-v1", jester / "archive.zip")
   files = {file.name: file for file in listed("jester", jester)}
   assert files["4"].images == ("archive.zip/4/00000.jpg", "archive.zip/4/00001.jpg")

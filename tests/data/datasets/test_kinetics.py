@@ -1,4 +1,4 @@
-"""Kinetics: lists under the names that copies of it have, and videos wherever they lie."""
+"""Kinetics: lists under all common names, and videos in any folder."""
 
 import pytest
 
@@ -45,12 +45,12 @@ def test_a_labelled_test_list_is_the_split_test(kinetics):
   assert names_by_split(listed("kinetics400", kinetics))["test"] == {"t_t-t_t-t_1_000001_000011"}
 
 
-def test_a_list_without_a_column_of_labels_is_left_out(kinetics):
+def test_a_list_without_labels_is_ignored(kinetics):
   (kinetics / "annotations" / "test.csv").write_text("youtube_id,time_start,time_end,split\nt_t-t_t-t_1,1,11,test\n")
   assert set(names_by_split(listed("kinetics400", kinetics))) == {"train", "validation"}
 
 
-def test_the_training_list_alone_will_do(kinetics):
+def test_the_training_list_alone_suffices(kinetics):
   for name in ("val", "test"):
     (kinetics / "annotations" / f"{name}.csv").unlink()
   assert set(names_by_split(listed("kinetics400", kinetics))) == {"train"}
@@ -59,7 +59,7 @@ def test_the_training_list_alone_will_do(kinetics):
     listed("kinetics400", kinetics)
 
 
-def test_of_two_lists_of_a_split_none_is_guessed(kinetics):
+def test_two_lists_of_a_split_are_refused(kinetics):
   (kinetics / "annotations" / "train.txt").write_text("label,youtube_id,time_start,time_end\n")
   with pytest.raises(UserError, match=r"has several lists of the split train, train\.csv and train\.txt; leave the"):
     listed("kinetics400", kinetics)
@@ -75,17 +75,17 @@ def test_of_two_lists_of_a_split_none_is_guessed(kinetics):
     ),
   ],
 )
-def test_other_lists_of_that_name_say_what_is_wrong(kinetics, text, message):
+def test_malformed_lists_are_refused(kinetics, text, message):
   (kinetics / "annotations" / "train.csv").write_text(text)
   with pytest.raises(UserError, match=message):
     listed("kinetics400", kinetics)
 
 
-def test_a_file_named_by_its_id_alone_is_used_only_where_that_says_which_clip(kinetics):
+def test_a_file_named_by_id_is_used_only_if_the_clip_is_unambiguous(kinetics):
   with (kinetics / "annotations" / "train.csv").open("a") as file:
     file.write("ironing,whole_video,20,30,train,0\n")
   assert {"whole_video_000000_000010", "whole_video_000020_000030"} <= missing(listed("kinetics400", kinetics))
-  # A row that is written twice is one clip, of the list that stands first.
+  # A repeated row is one clip, of the first list.
   with (kinetics / "annotations" / "val.csv").open("a") as file:
     file.write("ironing,v-v_v-v_v-1,100,110,validate,0\nironing,gone-gone-1,7,17,validate,0\n")
   assert clips_by_split(listed("kinetics400", kinetics)) == {"train": 5, "validation": 1}

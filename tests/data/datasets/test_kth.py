@@ -1,4 +1,4 @@
-"""KTH: people, actions, and the parts of a video where somebody is to be seen."""
+"""KTH: people, actions, and the parts of a video that show a person."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ def kth(tmp_path):
   return make_kth(tmp_path / "kth")
 
 
-def test_kth_is_cut_where_its_list_says(kth):
+def test_videos_are_cut_where_the_list_says(kth):
   info, manifest = build("kth", kth)
-  # Frames 1-4 and 5-9 of ten; of the part that goes on to frame 20 those that exist; of the others 2-5 and 6-7.
+  # Frames 1-4 and 5-9 of ten; the existing frames of the part up to frame 20; 2-5 and 6-7 of the other video.
   assert {split: sorted(lengths.tolist()) for split, lengths in info.num_frames.items()} == {
     "train": [4, 5],
     "validation": [2, 4],
@@ -28,7 +28,7 @@ def test_kth_is_cut_where_its_list_says(kth):
   assert sum(entry["status"] == "skipped" for entry in manifest["sources"]) == 599 - 4
 
 
-def test_the_frames_of_kths_parts_are_the_right_ones(kth):
+def test_frames_of_the_parts(kth):
   info, _ = build("kth", kth, "--split_rule=handwaving")
   assert info.class_names == ("handwaving",)
   assert dict(info.num_clips) == {"train": 2, "test": 1}
@@ -37,7 +37,7 @@ def test_the_frames_of_kths_parts_are_the_right_ones(kth):
   np.testing.assert_allclose(second, [80, 100, 120, 140, 160], atol=4)
 
 
-def test_short_parts_are_left_out_and_long_ones_cut(kth):
+def test_short_parts_are_skipped_and_long_ones_cut(kth):
   info, manifest = build("kth", kth, "--clip_frames=4")
   assert {split: sorted(lengths) for split, lengths in info.num_frames.items()} == {
     "train": [4, 4],
@@ -67,7 +67,7 @@ def test_zip_files_and_unpacked_folders_are_one_data_set(kth, tmp_path):
   assert missing(zipped) == missing(unpacked)
 
 
-def test_the_list_of_sequences_is_needed(kth):
+def test_the_list_of_sequences_is_required(kth):
   (kth / "00sequences.txt").unlink()
   with pytest.raises(UserError, match=r"has no 00sequences\.txt: fetch "):
     listed("kth", kth)

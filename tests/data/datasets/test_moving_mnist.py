@@ -17,7 +17,7 @@ from vidgen_jax.errors import UserError
 
 
 def _claim(path, num_clips):
-  """The header of a file of so many clips, which is all that a listing reads."""
+  """Writes the header of a file of `num_clips` clips; listing reads nothing else."""
   with path.open("wb") as file:
     header = {"descr": "|u1", "fortran_order": False, "shape": (20, num_clips, 64, 64)}
     np.lib.format.write_array_header_1_0(file, header)
@@ -32,7 +32,7 @@ def test_the_complete_file_is_read_500_clips_at_a_time(tmp_path, rule):
   assert files[17].name == "clips_8500..8999"
 
 
-def test_a_border_within_a_piece_divides_it(tmp_path):
+def test_a_border_divides_a_piece(tmp_path):
   _claim(tmp_path / "mnist_test_seq.npy", 1234)
   # Nine tenths of 1234 are 1110.6.
   assert [(file.clips, file.split) for file in listed("moving_mnist", tmp_path)] == [
@@ -44,13 +44,13 @@ def test_a_border_within_a_piece_divides_it(tmp_path):
   assert [file.clips for file in listed("moving_mnist", tmp_path, "test")] == [(0, 500), (500, 1000), (1000, 1234)]
 
 
-def test_each_side_gets_its_clips(tmp_path):
+def test_each_split_gets_its_clips(tmp_path):
   info, _ = build("moving_mnist", make_moving_mnist(tmp_path / "m"), "--size=16")
   assert levels(info, "train") == [[7 * clip + time for time in range(20)] for clip in range(27)]
   assert levels(info, "test") == [[7 * clip + time for time in range(20)] for clip in (27, 28, 29)]
 
 
-def test_another_file_of_that_name_says_what_is_wrong(tmp_path):
+def test_another_file_of_that_name_is_refused(tmp_path):
   np.save(tmp_path / "mnist_test_seq.npy", np.zeros((20, 3, 64, 64), np.float32))
   with pytest.raises(UserError, match=r"has a mnist_test_seq\.npy that holds float32 \(20, 3, 64, 64\).*: fetch "):
     listed("moving_mnist", tmp_path)
@@ -96,7 +96,7 @@ VIDEOS = np.zeros((3, 5, 4, 6), np.uint8)
     (_saved(VIDEOS).replace(b"descr", b"de'cr"), "is not a NumPy file, or damaged"),
     (_saved(VIDEOS).replace(b"(3, 5, 4, 6)", b"(3, 5, 4, 6("), "is not a NumPy file, or damaged"),
     (b"", "is not a NumPy file, or damaged"),
-    (b"Just a few words.", "is not a NumPy file, or damaged"),
+    (b"Some words.", "is not a NumPy file, or damaged"),
     (_saved(VIDEOS.astype(np.float32)), r"holds float32 \(3, 5, 4, 6\) in C order, not uint8"),
     (_saved(VIDEOS[0]), r"holds uint8 \(5, 4, 6\) in C order, not uint8 \[T, N, H, W\]"),
     (_saved(np.asfortranarray(VIDEOS)), r"holds uint8 \(3, 5, 4, 6\) in Fortran order"),

@@ -33,7 +33,7 @@ def test_takes_of_six_expressions_are_divided(mug):
   assert session.images == tuple(f"subjects3/{SESSION}/img_000{number}.jpg" for number in range(2))
 
 
-def test_subjects_are_on_one_side(mug):
+def test_subjects_have_one_split(mug):
   names = names_by_split(listed("mug", mug, "subjects"))
   (testing,) = {name.split("/")[0] for name in names["test"]}
   assert {testing} == _lowest({"001", "002", "003", "004", "005"}, 1)
@@ -52,14 +52,14 @@ def test_neutral_faces_on_request(mug, rule):
     }
 
 
-def test_where_the_folder_lies_changes_nothing(mug, tmp_path):
-  def told(files):
+def test_parent_folders_do_not_change_the_split(mug, tmp_path):
+  def facts(files):
     return [(file.name, file.split, len(file.images)) for file in files]
 
-  assert told(listed("mug", mug / "subjects3")) == told(listed("mug", mug)) == told(listed("mug", tmp_path))
+  assert facts(listed("mug", mug / "subjects3")) == facts(listed("mug", mug)) == facts(listed("mug", tmp_path))
 
 
-def test_images_beside_the_takes_are_not_used(mug):
+def test_images_outside_of_takes_are_not_used(mug):
   images(mug / "subjects3" / "001" / "anger", [0, 0], name="img_{:04d}.jpg")
   images(mug / "subjects3" / "001" / "anger" / "landmarks" / "take000", [0, 0], name="img_{:04d}.jpg")
   images(mug / "subjects3" / "001" / "boredom" / "take000", [0, 0], name="img_{:04d}.jpg")

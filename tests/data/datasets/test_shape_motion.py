@@ -1,3 +1,5 @@
+"""Shape Motion: the generator, compared with the published files."""
+
 import io
 import zipfile
 
@@ -10,7 +12,7 @@ from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import shape_motion
 from vidgen_jax.errors import UserError
 
-# The published circle of 8 pixels, as it is in the files.
+# The published circle of 8 pixels.
 CIRCLE_8 = """
 .#####..
 #######.
@@ -24,7 +26,7 @@ CIRCLE_8 = """
 
 
 def measure(videos):
-  """Statistics of clips uint8[N, 32, 64, 64, 3] that do not depend on how they were made."""
+  """Statistics of clips uint8[N, 32, 64, 64, 3], measured from pixels only."""
   videos = np.asarray(videos)
   inside = videos.max(-1) > 0
   area = inside.sum((2, 3))
@@ -71,7 +73,7 @@ def test_bezier_by_hand():
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_paths_go_from_edge_to_edge_and_stay_inside(label):
+def test_paths_lead_from_edge_to_edge_and_stay_inside(label):
   for seed in range(50):
     path = shape_motion.sample_path(np.random.default_rng(seed), label, 10)
     assert path.shape == (32, 2)
@@ -101,7 +103,7 @@ def test_the_label_is_the_direction(generated):
   assert statistics["one_colour"]
 
 
-def test_the_distribution_is_that_of_the_published_files(generated, shared_data):
+def test_the_distribution_equals_that_of_the_published_files(generated, shared_data):
   statistics, _ = generated
   videos = []
   with zipfile.ZipFile(shared_data / "shape_motion.zip") as archive:
@@ -110,10 +112,10 @@ def test_the_distribution_is_that_of_the_published_files(generated, shared_data)
       strip = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
       videos.append(strip.reshape(64, 32, 64, 3).transpose(1, 0, 2, 3))
   published = measure(videos)
-  # 400 clips on each side. Tolerances are about four standard errors of the difference of two such means.
+  # 400 clips each. Tolerances are about four standard errors of the difference of two such means.
   for name, tolerance in (("area", 14.0), ("goes_up", 0.14), ("steps", 0.17), ("colour", 12.0), ("pixel", 0.7)):
     assert abs(statistics[name].mean() - published[name].mean()) < tolerance, name
-  # Mean place and its spread at every fifth frame; pixels.
+  # Mean position and its standard deviation at every fifth frame, in pixels.
   for name in ("along", "across"):
     ours, theirs = statistics[name][:, ::5], published[name][:, ::5]
     np.testing.assert_allclose(ours.mean(0), theirs.mean(0), atol=4 * theirs.std(0).max() * np.sqrt(2 / 400))
@@ -123,7 +125,7 @@ def test_the_distribution_is_that_of_the_published_files(generated, shared_data)
   assert set(np.unique(published["area"])) == set(np.unique(statistics["area"]))
 
 
-def test_the_built_data_set_holds_the_generated_clips(tmp_path):
+def test_the_data_set_contains_the_generated_clips(tmp_path):
   options = shape_motion.ShapeMotionOptions(name="shapes", data_dir=str(tmp_path), num_clips=10, seed=7)
   directory = shape_motion.build_shape_motion(options)
   info = records.load_info("shapes", tmp_path)
@@ -146,10 +148,10 @@ def test_building_twice_needs_overwrite(tmp_path):
     shape_motion.build_shape_motion(shape_motion.ShapeMotionOptions(**options))
   shape_motion.build_shape_motion(shape_motion.ShapeMotionOptions(**options | {"num_clips": 10}, overwrite=True))
   assert sum(records.load_info("shapes", tmp_path).num_clips.values()) == 10
-  # Neither the old data set nor the staging folder is left.
+  # The old data set and the staging folder are gone.
   assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 
 
-def test_too_few_clips_to_test_on(tmp_path):
+def test_too_few_clips_for_testing_are_refused(tmp_path):
   with pytest.raises(UserError, match="--num_clips"):
     shape_motion.ShapeMotionOptions(name="shapes", data_dir=str(tmp_path), num_clips=4)

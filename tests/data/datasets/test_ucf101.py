@@ -1,4 +1,4 @@
-"""UCF-101: the owners' lists, and scenes for validation."""
+"""UCF-101: the owners' lists, and recordings for validation."""
 
 import json
 
@@ -15,7 +15,7 @@ def ucf101(tmp_path):
   return make_ucf101(tmp_path / "ucf")
 
 
-def test_ucf101_is_split_by_its_owners_lists(ucf101, caplog):
+def test_the_owners_lists_are_the_splits(ucf101, caplog):
   info, manifest = build("ucf101", ucf101, "--size=16")
   assert dict(info.num_clips) == {"train": len(UCF101_TRAIN) - 1, "test": 2}
   assert info.class_names == ("Archery", "Yo")
@@ -26,11 +26,11 @@ def test_ucf101_is_split_by_its_owners_lists(ucf101, caplog):
   assert (manifest["builder"], manifest["split_rule"]) == ("ucf101", "1")
   assert manifest["complete_videos"] == {"train": 9537, "test": 3783}
   assert "ucf101: 11 of 9537 videos of the split train" in caplog.text
-  # The hash is of the lists: it does not depend on what is missing, nor on where the folder lies.
+  # The hash is that of the lists: missing videos and the path of the folder do not change it.
   everyone = dict.fromkeys(UCF101_TRAIN, "train") | dict.fromkeys(UCF101_TEST, "test")
   assert manifest["split_hash"] == split_hash(everyone)
   assert split_hash(everyone | {UCF101_TEST[0]: "train"}) != split_hash(everyone)
-  # So it can be computed again from the manifest, where a video that changes sides is noticed.
+  # It can be computed again from the manifest, so that a video with another split is detected.
   assert verification.verify_dataset("ucf101", ucf101.parent / "built").problems == ()
   manifest["sources"][-1]["split"] = "test"
   (info.directory / records.MANIFEST).write_text(json.dumps(manifest))
@@ -38,17 +38,17 @@ def test_ucf101_is_split_by_its_owners_lists(ucf101, caplog):
   assert problem.startswith("manifest.json: its sources have the split hash ")
 
 
-def test_validation_takes_whole_scenes_of_ucf101s_training(ucf101):
+def test_validation_takes_whole_recordings(ucf101):
   found = {file.name: file.split for file in listed("ucf101", ucf101, "1_validation")}
   assert {name for name, split in found.items() if split == "test"} == set(UCF101_TEST)
   validation = {name for name, split in found.items() if split == "validation"}
-  # One of six scenes, rounded up from 5 %: both of its videos.
+  # One of six recordings, rounded up from 5 %: both of its videos.
   assert len(validation) == 2
   assert len({name[:-8] for name in validation}) == 1
   assert found == {file.name: file.split for file in listed("ucf101", ucf101, "1_validation")}
 
 
-def test_classes_of_ucf101_stay_when_all_their_videos_are_missing(ucf101):
+def test_classes_remain_if_all_their_videos_are_missing(ucf101):
   for path in (ucf101 / "UCF-101" / "Archery").iterdir():
     path.unlink()
   info, _ = build("ucf101", ucf101)

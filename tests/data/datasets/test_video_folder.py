@@ -1,3 +1,5 @@
+"""Builds from folders and archives of videos."""
+
 import json
 import os
 import signal
@@ -18,7 +20,7 @@ from vidgen_jax.errors import UserError
 
 @pytest.fixture
 def folder(tmp_path, strip, marked_clip):
-  """Ten strips of 6 frames in two classes; the file's number is its red value."""
+  """Ten strips of 6 frames in two classes; the number of the file is the red value."""
   for clip in range(10):
     path = tmp_path / "source" / str(9 + clip % 2) / f"{clip:04d}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,7 @@ def test_every_clip_is_stored_once_with_its_class_and_source(folder):
   assert np.bincount(info.labels["train"]).tolist() == [4, 4]
 
 
-def test_the_manifest_lists_what_was_used_and_what_was_skipped_and_why(folder, strip, marked_clip):
+def test_the_manifest_lists_used_and_skipped_files_with_reasons(folder, strip, marked_clip):
   (folder / "9" / "empty.mp4").write_bytes(b"")
   (folder / "9" / "noise.avi").write_bytes(os.urandom(4000))
   (folder / "10" / "short.png").write_bytes(strip(marked_clip(99, 3)))
@@ -82,7 +84,7 @@ def test_the_manifest_lists_what_was_used_and_what_was_skipped_and_why(folder, s
   assert "class" in skipped["loose.png"]
 
 
-def test_when_nothing_is_usable_the_error_names_the_first_reason_and_nothing_is_left(tmp_path):
+def test_without_usable_files_the_error_gives_the_first_reason(tmp_path):
   (tmp_path / "source").mkdir()
   (tmp_path / "source" / "a.mp4").write_bytes(b"")
   with pytest.raises(UserError, match=r"none of the 1 files in --source .* a\.mp4: empty file"):
@@ -96,7 +98,7 @@ def test_long_videos_are_cut_into_clips(folder):
   assert manifest(folder)["sources"][0]["clips"] == 3
 
 
-def test_folders_may_say_the_split(tmp_path, strip, marked_clip):
+def test_folders_may_give_the_split(tmp_path, strip, marked_clip):
   for split, clip in (("train", 1), ("train", 2), ("test", 3)):
     (tmp_path / "source" / split / "a").mkdir(parents=True, exist_ok=True)
     (tmp_path / "source" / split / "a" / f"{clip}.png").write_bytes(strip(marked_clip(clip, 2)))
@@ -105,7 +107,7 @@ def test_folders_may_say_the_split(tmp_path, strip, marked_clip):
   assert [red for _, red, *_ in read_all(tmp_path / "source", "test")] == [3]
 
 
-def test_pairs_stay_on_one_side(folder):
+def test_pairs_have_one_split(folder):
   (folder / "9").rename(folder / "all")
   for path in (folder / "10").iterdir():
     path.rename(folder / "all" / path.name)
@@ -143,7 +145,8 @@ def test_an_interrupted_build_decodes_only_what_is_missing(folder, monkeypatch):
       build_video_folder(options(folder, num_workers=1))
   with pytest.raises(UserError, match="vidgen data build video_folder"):
     records.load_info("clips", folder.parent / "built")
-  # One process decodes in the order of the list. What it did is spoilt without a trace: it must not be read again.
+  # One process decodes in the listed order. The decoded files are overwritten with zeros and keep size and time:
+  # they must not be read again.
   files = sorted(folder.rglob("*.jpg"))
   for path in files[:6]:
     status = path.stat()
@@ -156,9 +159,9 @@ def test_an_interrupted_build_decodes_only_what_is_missing(folder, monkeypatch):
   assert [path.name for path in (folder.parent / "built").iterdir()] == ["clips"]
 
 
-def test_a_killed_build_leaves_nothing_that_looks_complete_and_can_be_resumed(folder):
-  # The third record is held up for as long as it takes to kill the process in the middle of writing. The package that
-  # TFDS uses without requiring it is made unavailable, to see that it is not needed.
+def test_a_killed_build_is_incomplete_and_can_be_resumed(folder):
+  # The third record waits until the process is killed in the middle of writing. A package that TFDS uses without
+  # requiring it is made unavailable, to check that it is not needed.
   program = (
     "import sys, time\n"
     "sys.modules['importlib_resources'] = None\n"
@@ -197,7 +200,7 @@ def test_a_changed_file_is_decoded_again(folder, strip, marked_clip):
   assert 0 not in reds
 
 
-def test_two_builds_of_one_name_exclude_each_other(folder):
+def test_concurrent_builds_of_one_name_are_refused(folder):
   built = folder.parent / "built"
   with (
     building.exclusive_build("clips", built, overwrite=False),
@@ -207,33 +210,33 @@ def test_two_builds_of_one_name_exclude_each_other(folder):
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b"])
-def test_a_name_must_be_a_plain_word(folder, name):
+def test_invalid_names_are_refused(folder, name):
   with pytest.raises(UserError, match="--name"):
     build_video_folder(options(folder, name=name))
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(folder):
+def test_an_unwritable_folder_gives_one_line(folder):
   (folder.parent / "file").write_text("in the way")
   with pytest.raises(UserError, match=r"file.* cannot be written: .*; free space or choose another folder"):
     build_video_folder(options(folder, data_dir=str(folder.parent / "file" / "data")))
 
 
 class FullCache(staging.StagingCache):
-  """On a disk without room."""
+  """A cache on a full disk."""
 
   def write(self, path, video):
     raise OSError(28, "No space left on device")
 
 
-def test_a_disk_that_fills_up_while_decoding_is_one_line(folder, monkeypatch):
+def test_a_full_disk_while_decoding_gives_one_line(folder, monkeypatch):
   monkeypatch.setattr(video_folder, "StagingCache", FullCache)
   with pytest.raises(UserError, match=r"cannot be written: No space left on device"):
     build_video_folder(options(folder))
   assert list((folder.parent / "built").iterdir()) == []
 
 
-def test_a_disk_that_fills_up_while_writing_records_is_one_line(folder, monkeypatch):
-  # The words of ArrayRecord, as seen on a file system of 3 MB.
+def test_a_full_disk_while_writing_records_gives_one_line(folder, monkeypatch):
+  # ArrayRecord's message, seen on a file system of 3 MB.
   def full(self, **kwargs):
     raise RuntimeError(
       'Failed to finalize writing of split "train": write() failed: No space left on device; writing /x; at byte 314572'
@@ -247,7 +250,7 @@ def test_a_disk_that_fills_up_while_writing_records_is_one_line(folder, monkeypa
   assert len(read_all(folder, "train")) == 8
 
 
-def test_too_many_unusable_videos_are_an_error_that_lists_them(folder):
+def test_too_many_unusable_videos_are_refused_and_listed(folder):
   for clip in range(4):
     (folder / str(9 + clip % 2) / f"{clip:04d}.jpg").write_bytes(b"")
   with pytest.raises(UserError, match=r"4 of 10 videos are missing, damaged or too short .* --max_skipped=0\.3"):
@@ -270,7 +273,7 @@ def test_too_many_unusable_videos_are_an_error_that_lists_them(folder):
     {"quality": 0},
   ],
 )
-def test_bad_options_name_the_flag(folder, change):
+def test_invalid_options_name_the_flag(folder, change):
   with pytest.raises(UserError, match=f"--{next(iter(change))}"):
     options(folder, **change)
 

@@ -1,4 +1,4 @@
-"""Weizmann: nine people and ten actions, of which one person does three twice."""
+"""Weizmann: nine people and ten actions; one person performs three of them twice."""
 
 from collections import Counter
 
@@ -25,7 +25,7 @@ def test_the_complete_set_has_93_videos(weizmann):
   assert not lena & {"lena_run", "lena_skip", "lena_walk"}
 
 
-def test_two_people_are_for_testing_or_nobody(weizmann):
+def test_two_people_or_none_are_for_testing(weizmann):
   for rule in ("people", "all"):
     assert clips_by_split(listed("weizmann", weizmann, rule)) == dict(
       PUBLISHED["weizmann"].split_rules[rule].num_videos
@@ -35,7 +35,7 @@ def test_two_people_are_for_testing_or_nobody(weizmann):
   assert {name.split("_")[0] for name in names["train"]} == {"daria", "denis", "eli", "ido", "ira", "lena", "lyova"}
 
 
-def test_zip_files_are_read_as_they_are(weizmann):
+def test_zip_files_are_read_without_unpacking(weizmann):
   files = listed("weizmann", weizmann)
   there = {file.path: file.class_name for file in files if file.name not in missing(files)}
   assert there == {
