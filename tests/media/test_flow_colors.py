@@ -30,7 +30,7 @@ def test_colours_by_hand(flow, colour):
 
 
 def test_the_wheel_has_the_published_steps():
-  # A turn in 54 steps from just above the seam meets every colour exactly.
+  # A turn in 54 steps, starting just above the seam, gives every colour exactly.
   angles = np.pi * (np.arange(55) / 27 - 1)
   flow = -np.stack([np.cos(angles), np.sin(angles)], axis=-1)
   flow[0], flow[-1] = (1.0, 0.0), (1.0, -1e-12)
@@ -80,7 +80,7 @@ def test_the_legend_is_the_motion_from_its_centre():
     assert wheel[row, column].tolist() == [255, 255, 255]
 
 
-def test_misuse_is_named():
+def test_errors_name_the_argument():
   with pytest.raises(ValueError, match=r"\[\.\.\., 2\]"):
     flow_colors(np.zeros((4, 3)))
   with pytest.raises(ValueError, match="finite"):

@@ -57,7 +57,7 @@ def test_a_small_object_keeps_its_colour(tmp_path):
   assert np.abs(frames.astype(int) - videos[0]).mean() < 8
 
 
-def test_gif_refuses(tmp_path):
+def test_invalid_gif_arguments(tmp_path):
   with pytest.raises(ValueError, match="fps"):
     images.save_gif(tmp_path / "a.gif", _noise(1, 2, 4, 4, 3), fps=0)
   with pytest.raises(ValueError, match="N, T, H, W, C"):

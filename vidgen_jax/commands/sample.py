@@ -34,7 +34,7 @@ The conditioning frames come from
 - --input: a video file, a frame strip or a folder of them. A model that fills in between two frames uses the first and
   the last frame of each video;
 - --conditioning_images: one image for each conditioning frame.
-Images and videos of any size are center-cropped to squares. A model without conditioning frames generates --num_clips
+Images and videos of any size are centre-cropped to squares. A model without conditioning frames generates --num_clips
 clips of each class from noise.
 A model that accepts any conditioning frames (sr_cgan) uses those of --task or --conditioning_indices in the evaluation
 clips, or the images of --anchor.

@@ -142,7 +142,7 @@ def _column_labels(labels: Sequence[str], lefts: Sequence[int], cell: int, width
 
 
 def _row_labels(labels: Sequence[str], tops: Sequence[int], cell: int, height: int) -> np.ndarray:
-  """A strip of the sheet's height, as wide as the widest label; each label is centered vertically in its row."""
+  """A strip of the sheet's height, as wide as the widest label; each label is centred vertically in its row."""
   font = ImageFont.load_default(_LABEL_SIZE)
   width = max(math.ceil(font.getlength(label)) for label in labels) + 4
   strip = Image.fromarray(_filled((height, width), BACKGROUND))

@@ -37,7 +37,7 @@ def test_empty_clips_have_no_frames():
 
 
 def test_a_wide_video_is_cropped_to_its_center_and_strided(tmp_path):
-  # Thirds of 16 pixels, red, green and blue: the center of 32 pixels, halved, has 4 red, 8 green and 4 blue columns.
+  # Thirds of 16 pixels, red, green and blue: the centre of 32 pixels, halved, has 4 red, 8 green and 4 blue columns.
   colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
   wide = np.broadcast_to(colours.repeat(16, axis=0)[None], (32, 48, 3))
   frames = [Image.fromarray((wide // (index + 1)).astype(np.uint8)) for index in range(4)]
@@ -161,12 +161,12 @@ def test_images_are_cropped_and_resized_like_frames_of_a_video(channels, tmp_pat
     expected = transforms.decode_squares([frame], resolution=16, channels=channels)
     np.testing.assert_array_equal(conditioning, expected[0])
   if channels == 3:
-    # The center 32 columns, as means of 2 x 2 pixels.
+    # The centre 32 columns, as means of 2 x 2 pixels.
     means = wide[:, 8:40].reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(found.conditioning[0, 0], means, atol=0.51)
     np.testing.assert_array_equal(found.conditioning[0, 2], exact)
-  assert "wide.png, 48x32, cropped to its center, 32x32, resized to 16x16" in caplog.text
-  assert "high.bmp, 21x50, cropped to its center, 21x21, resized to 16x16" in caplog.text
+  assert "wide.png, 48x32, cropped to its centre, 32x32, resized to 16x16" in caplog.text
+  assert "high.bmp, 21x50, cropped to its centre, 21x21, resized to 16x16" in caplog.text
   assert "exact.png, 16x16, unchanged" in caplog.text
 
 

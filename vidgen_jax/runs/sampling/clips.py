@@ -106,7 +106,7 @@ def evaluation_clips(spec: ClipSpec, *, num_clips: int) -> Clips:
 
 
 def video_clips(path: str | Path, spec: ClipSpec, *, num_clips: int) -> Clips:
-  """Conditioning frames from videos, center-cropped to squares of the model's resolution. All labels are 0.
+  """Conditioning frames from videos, centre-cropped to squares of the model's resolution. All labels are 0.
 
   If the clip's last frame is a conditioning frame, they are spread over the whole video, whatever its length.
   Otherwise they are taken from the start of the video, with the model's frame stride. The truth is known if every
@@ -146,7 +146,7 @@ def video_clips(path: str | Path, spec: ClipSpec, *, num_clips: int) -> Clips:
 
 
 def image_clip(paths: Sequence[str | Path], spec: ClipSpec) -> Clips:
-  """One clip whose conditioning frames are images, center-cropped to squares of the model's resolution; label 0.
+  """One clip whose conditioning frames are images, centre-cropped to squares of the model's resolution; label 0.
 
   Args:
     paths: one image for each conditioning frame, in the same order; see `vidgen_jax.data.images.read_image`.
@@ -209,7 +209,7 @@ def _read_square(path: Path, data: DataConfig, frame: int) -> np.ndarray:
   image, changes = read_image(path)
   side, done = min(image.size), list(changes)
   if image.width != image.height:
-    done.append(f"cropped to its center, {side}x{side}")
+    done.append(f"cropped to its centre, {side}x{side}")
   if side != data.resolution:
     done.append(f"resized to {data.resolution}x{data.resolution}")
   logging.info("frame %d: %s, %dx%d, %s", frame, path, *image.size, ", ".join(done) or "unchanged")
