@@ -41,7 +41,7 @@ class RandomClips:
   def __len__(self) -> int:
     return self._count
 
-  def batches(self, batch_size: int, *, indices: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+  def batches(self, batch_size: int, *, indices: Sequence[int] | np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Yields uint8[B, T, H, W, C]; the last batch may be smaller."""
     order = range(self._count) if indices is None else indices
     for start in range(0, len(order), batch_size):

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 KINDS = (
@@ -95,8 +95,7 @@ class _Instruction:
     return _arrays(self.type)
 
 
-_Computation = Mapping[str, _Instruction]
-_Users = Mapping[str, list[_Instruction]]
+_Computation = dict[str, _Instruction]
 
 
 def payloads(text: str) -> list[Payload]:
@@ -113,22 +112,107 @@ def payloads(text: str) -> list[Payload]:
   Raises:
     ValueError: if the text is not a program, or the number of iterations of a loop with collectives is unknown.
   """
-  computations, entry = _read(text)
-  if entry is None:
+  program = _Program(text)
+  if program.entry is None:
     raise ValueError("this text has no ENTRY computation; give `compiled.as_text()`")
-  return list(_walk(computations, entry, 1))
+  return list(program.payloads(program.entry, 1))
 
 
-def _read(text: str) -> tuple[Mapping[str, _Computation], str | None]:
-  computations: dict[str, dict[str, _Instruction]] = {}
-  entry, current = None, {}
-  for line in text.splitlines():
-    if header := _COMPUTATION.match(line):
-      current = computations[header.group(2)] = {}
-      entry = header.group(2) if header.group(1) else entry
-    elif found := _INSTRUCTION.match(line):
-      current[found.group(2)] = _instruction(found.group(2), found.group(3), is_root=bool(found.group(1)))
-  return computations, entry
+class _Program:
+  def __init__(self, text: str) -> None:
+    self.entry: str | None = None
+    self._computations: dict[str, _Computation] = {}
+    current: _Computation = {}
+    for line in text.splitlines():
+      if header := _COMPUTATION.match(line):
+        current = self._computations[header.group(2)] = {}
+        self.entry = header.group(2) if header.group(1) else self.entry
+      elif found := _INSTRUCTION.match(line):
+        current[found.group(2)] = _instruction(found.group(2), found.group(3), is_root=bool(found.group(1)))
+
+  def payloads(self, name: str, times: int) -> Iterator[Payload]:
+    """The payloads of a computation that runs `times` times."""
+    computation = self._computations[name]
+    users = collections.defaultdict(list)
+    for user in computation.values():
+      for operand in user.operands:
+        users[operand].append(user)
+    for instruction in computation.values():
+      if instruction.opcode.removesuffix("-start") in KINDS and _group(instruction.attributes) != 1:
+        for payload in self._moved(computation, instruction, users):
+          yield dataclasses.replace(payload, times=times)
+      if instruction.opcode.endswith(("-done", "-update")):
+        continue
+      for called in _called(instruction):
+        inside = list(self.payloads(called, 1)) if called in self._computations else []
+        runs = times * self._trips(computation, instruction) if inside else times
+        for payload in inside:
+          yield dataclasses.replace(payload, times=payload.times * runs)
+
+  def _moved(
+    self, computation: _Computation, instruction: _Instruction, users: Mapping[str, list[_Instruction]]
+  ) -> Iterator[Payload]:
+    kind = instruction.opcode.removesuffix("-start")
+    operands = [computation.get(name) for name in instruction.operands]
+    if kind in _GATHERS:
+      # The result of the asynchronous form is (operands, results).
+      arrays = instruction.arrays[-len(operands) :]
+    else:
+      arrays = [operand.arrays[0] for operand in operands if operand is not None]
+    for i, (operand, array) in enumerate(zip(operands, arrays, strict=False)):
+      using = users[instruction.name]
+      if instruction.type.startswith("("):
+        using = [user for user in using if user.opcode != "get-tuple-element" or _index(user) == i]
+      making = [operand] if operand is not None else []
+      yield Payload(
+        kind=kind,
+        array=array,
+        times=1,
+        group=_group(instruction.attributes),
+        scope=self._nearest_scopes(making, lambda x: [computation[n] for n in x.operands if n in computation]),
+        wanted_by=self._nearest_scopes(using, lambda x: users[x.name]),
+        serves=instruction.scope,
+        is_first=i == 0,
+      )
+
+  def _nearest_scopes(self, found: list[_Instruction], neighbours: Callable[[_Instruction], list[_Instruction]]) -> str:
+    """The scopes of instructions and of their fused instructions, or of the nearest neighbours that have one; or ''."""
+    for _ in range(_MAX_DISTANCE):
+      scopes = [instruction.scope for instruction in found]
+      for instruction in found:
+        for called in _called(instruction) if instruction.opcode == "fusion" else ():
+          scopes += [fused.scope for fused in self._computations.get(called, {}).values()]
+      if any(scopes):
+        return " ".join(dict.fromkeys(scope for scope in scopes if scope))
+      found = [neighbour for instruction in found for neighbour in neighbours(instruction)]
+    return ""
+
+  def _trips(self, computation: _Computation, instruction: _Instruction) -> int:
+    """Iterations of a loop: as stated by XLA, or from a condition `i < constant`; 1 for any other instruction."""
+    if instruction.opcode != "while":
+      return 1
+    if known := _KNOWN_TRIPS.search(instruction.attributes):
+      return int(known.group(1))
+    (name,) = re.findall(r"condition=%?([\w.\-]+)", instruction.attributes)
+    condition = self._computations[name]
+    test = next(inside for inside in condition.values() if inside.is_root)
+    limits = [condition[name] for name in test.operands if condition[name].opcode == "constant"]
+    if test.opcode == "compare" and "direction=LT" in test.attributes and len(limits) == 1:
+      counter = next(condition[name] for name in test.operands if condition[name].opcode != "constant")
+      if _start(computation, instruction, counter) == 0:
+        return int(limits[0].arguments)
+    raise ValueError(f"the loop {instruction.name} contains collectives, but its number of iterations is unknown")
+
+
+def _start(computation: _Computation, loop: _Instruction, counter: _Instruction) -> int | None:
+  """The first value of a loop's counter, an element of the loop's operand."""
+  index, initial = _index(counter), computation[loop.operands[0]]
+  if index is None or initial.opcode != "tuple":
+    return None
+  first = computation[initial.operands[index]]
+  while first.opcode == "copy":
+    first = computation[first.operands[0]]
+  return int(first.arguments) if first.opcode == "constant" else None
 
 
 def _instruction(name: str, text: str, *, is_root: bool) -> _Instruction:
@@ -161,126 +245,11 @@ def _arrays(text: str) -> list[Array]:
   ]
 
 
-def _walk(computations: Mapping[str, _Computation], name: str, times: int) -> Iterator[Payload]:
-  computation, users = computations[name], None
-  for instruction in computation.values():
-    kind = instruction.opcode.removesuffix("-start")
-    if kind in KINDS:
-      group = _group(instruction.attributes)
-      if group != 1:
-        users = users or _users(computation)
-        yield from _moved(computations, computation, instruction, kind, users, times, group)
-    if instruction.opcode.endswith(("-done", "-update")):
-      continue
-    for called in _called(instruction):
-      inside = list(_walk(computations, called, 1)) if called in computations else []
-      runs = times * _trips(computations, computation, instruction) if inside else times
-      for payload in inside:
-        yield dataclasses.replace(payload, times=payload.times * runs)
-
-
 def _called(instruction: _Instruction) -> list[str]:
   # The condition of a loop is left out: it contains no collectives.
   lists = (name for found in _CALL_LISTS.findall(instruction.attributes) for name in found.split(","))
   names = [*_CALLS.findall(instruction.attributes), *(name.strip().lstrip("%") for name in lists)]
   return list(dict.fromkeys(name for name in names if name))
-
-
-def _trips(computations: Mapping[str, _Computation], computation: _Computation, instruction: _Instruction) -> int:
-  """Iterations of a loop: as stated by XLA, or from a condition `i < constant`; 1 for any other instruction."""
-  if instruction.opcode != "while":
-    return 1
-  if known := _KNOWN_TRIPS.search(instruction.attributes):
-    return int(known.group(1))
-  (name,) = re.findall(r"condition=%?([\w.\-]+)", instruction.attributes)
-  condition = computations[name]
-  test = next(inside for inside in condition.values() if inside.is_root)
-  limits = [condition[name] for name in test.operands if condition[name].opcode == "constant"]
-  if test.opcode == "compare" and "direction=LT" in test.attributes and len(limits) == 1:
-    counter = next(condition[name] for name in test.operands if condition[name].opcode != "constant")
-    if _start(computation, instruction, counter) == 0:
-      return int(limits[0].arguments)
-  raise ValueError(f"the loop {instruction.name} contains collectives, but its number of iterations is unknown")
-
-
-def _start(computation: _Computation, loop: _Instruction, counter: _Instruction) -> int | None:
-  """The first value of a loop's counter, an element of the loop's operand."""
-  index, initial = _index(counter), computation[loop.operands[0]]
-  if index is None or initial.opcode != "tuple":
-    return None
-  first = computation[initial.operands[index]]
-  while first.opcode == "copy":
-    first = computation[first.operands[0]]
-  return int(first.arguments) if first.opcode == "constant" else None
-
-
-def _moved(
-  computations: Mapping[str, _Computation],
-  computation: _Computation,
-  instruction: _Instruction,
-  kind: str,
-  users: _Users,
-  times: int,
-  group: int | None,
-) -> Iterator[Payload]:
-  operands = [computation.get(name) for name in instruction.operands]
-  results = instruction.arrays
-  if kind in _GATHERS:
-    # The result of the asynchronous form is (operands, results).
-    arrays = results[-len(operands) :]
-  else:
-    arrays = [found.arrays[0] for found in operands if found is not None]
-  for i, (operand, array) in enumerate(zip(operands, arrays, strict=False)):
-    yield Payload(
-      kind=kind,
-      array=array,
-      times=times,
-      group=group,
-      scope=_origin(computations, computation, operand) if operand is not None else "",
-      wanted_by=_use(computations, instruction, users, i),
-      serves=instruction.scope,
-      is_first=i == 0,
-    )
-
-
-def _origin(computations: Mapping[str, _Computation], computation: _Computation, made: _Instruction) -> str:
-  """The scopes of an instruction and its fused instructions, or of the nearest operands that have one; or ''."""
-  found = [made]
-  for _ in range(_MAX_DISTANCE):
-    if scopes := _scopes(computations, found):
-      return scopes
-    found = [computation[name] for instruction in found for name in instruction.operands if name in computation]
-  return ""
-
-
-def _use(computations: Mapping[str, _Computation], instruction: _Instruction, users: _Users, index: int) -> str:
-  """The scopes of the nearest users, of the array at `index` of a result, that have one; or ''."""
-  found = users[instruction.name]
-  if instruction.type.startswith("("):
-    found = [part for part in found if part.opcode != "get-tuple-element" or _index(part) == index]
-  for _ in range(_MAX_DISTANCE):
-    if scopes := _scopes(computations, found):
-      return scopes
-    found = [user for instruction in found for user in users[instruction.name]]
-  return ""
-
-
-def _users(computation: _Computation) -> _Users:
-  """The instructions that use each result of a computation, by the result's name."""
-  users = collections.defaultdict(list)
-  for instruction in computation.values():
-    for name in instruction.operands:
-      users[name].append(instruction)
-  return users
-
-
-def _scopes(computations: Mapping[str, _Computation], instructions: Sequence[_Instruction]) -> str:
-  """The scopes of instructions and of their fused instructions, separated by spaces."""
-  scopes = [instruction.scope for instruction in instructions]
-  for instruction in instructions:
-    for called in _called(instruction) if instruction.opcode == "fusion" else ():
-      scopes += [fused.scope for fused in computations.get(called, {}).values()]
-  return " ".join(dict.fromkeys(scope for scope in scopes if scope))
 
 
 def _index(instruction: _Instruction) -> int | None:
