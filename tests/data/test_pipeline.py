@@ -68,15 +68,15 @@ def test_every_epoch_contains_each_clip_once_in_another_order(config):
 
 @pytest.mark.parametrize("shares", [[(0, 1, 2), (3, 4, 5)], [(0,), (1, 3), (2, 4, 5)], [(5,), (0, 1, 2, 3, 4)]])
 def test_batches_of_all_processes_equal_those_of_one(config, shares):
-  make = lambda **places: pipeline.train_batches(config, batch_size=6, microbatches=2, seed=0, **places)
-  whole, parts = make(), [make(places=places) for places in shares]
+  make = lambda **options: pipeline.train_batches(config, batch_size=6, microbatches=2, seed=0, **options)
+  whole, parts = make(), [make(batch_indices=share) for share in shares]
   for _ in range(4):  # 48 clips, of a data set of 10.
     batch, found = next(whole), [next(part) for part in parts]
-    for places, part in zip(shares, found, strict=True):
-      assert_equal(part, {name: value[:, list(places)] for name, value in batch.items()})
+    for share, part in zip(shares, found, strict=True):
+      assert_equal(part, {name: value[:, list(share)] for name, value in batch.items()})
   # The state counts the clips of all processes, so any number of processes can resume from it.
   assert {part.get_state()["next_index"] for part in [whole, *parts]} == {48}
-  part = make(places=shares[0])
+  part = make(batch_indices=shares[0])
   part.set_state(whole.get_state())
   assert_equal(next(part), {name: value[:, list(shares[0])] for name, value in next(whole).items()})
 

@@ -25,7 +25,7 @@ EVALUATION_SEED = 0
 
 
 def train_batches(
-  config: DataConfig, *, batch_size: int, microbatches: int, seed: int, places: Sequence[int] | None = None
+  config: DataConfig, *, batch_size: int, microbatches: int, seed: int, batch_indices: Sequence[int] | None = None
 ) -> "TrainingStream":
   """Creates an endless stream of training batches.
 
@@ -38,7 +38,7 @@ def train_batches(
     batch_size: clips of a micro-batch over all processes.
     microbatches: number of micro-batches K.
     seed: seed of order and windows, equal on all processes.
-    places: indices of this process's B clips in a micro-batch, see `mesh.local_batch_indices`; None for all.
+    batch_indices: indices of this process's B clips in a micro-batch, see `mesh.local_batch_indices`; None for all.
 
   Returns:
     An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}.
@@ -51,7 +51,7 @@ def train_batches(
   # A seed of its own, so that windows are independent of the order.
   window_seed = int(np.random.SeedSequence([seed, 0]).generate_state(1)[0])
   clips = clips.random_map(transforms.RandomWindow(config), seed=window_seed)
-  return TrainingStream(clips, config, microbatches=microbatches, batch_size=batch_size, places=places)
+  return TrainingStream(clips, config, microbatches=microbatches, batch_size=batch_size, batch_indices=batch_indices)
 
 
 def eval_batches(
@@ -124,8 +124,8 @@ class TrainingStream(grain.DatasetIterator):
   """Endless iterator of training batches that seeks to any position without reading the clips before it.
 
   Its state is {'next_index': delivered clips of all processes}, so a state can be restored with another number of
-  processes, threads or workers. This works because a batch is a function of its position: each process makes the clips
-  of its own places in every batch, and a worker makes its process's part of a batch as a whole, with several threads.
+  processes, threads or workers. This works because a batch is a function of its position: each process makes its
+  own clips of every batch, and a worker makes its process's part of a batch as a whole, with several threads.
 
   Memory: `config.prefetch` batches in addition to the last one delivered; at least two per worker process.
 
@@ -139,13 +139,13 @@ class TrainingStream(grain.DatasetIterator):
     *,
     microbatches: int,
     batch_size: int,
-    places: Sequence[int] | None = None,
+    batch_indices: Sequence[int] | None = None,
   ):
     super().__init__()
     self._opened: list[Any] = []
     self._clips, self._config = clips, config
     self._microbatches, self._batch_size = microbatches, batch_size
-    self._places = range(batch_size) if places is None else places
+    self._batch_indices = range(batch_size) if batch_indices is None else batch_indices
     self._delivered = 0
     weakref.finalize(self, _close_in_thread, self._opened).atexit = False
     _close_at_exit()
@@ -203,7 +203,7 @@ class TrainingStream(grain.DatasetIterator):
         clips=self._clips,
         microbatches=self._microbatches,
         batch_size=self._batch_size,
-        places=self._places,
+        batch_indices=self._batch_indices,
         first=self._delivered,
         num_threads=self._config.num_threads,
       )
@@ -223,7 +223,7 @@ class _BatchReader(grain.transforms.Map):
   clips: Any  # grain.MapDataset; its type does not say that it has an element at every index.
   microbatches: int
   batch_size: int
-  places: Sequence[int]
+  batch_indices: Sequence[int]
   first: int
   num_threads: int
 
@@ -238,9 +238,9 @@ class _BatchReader(grain.transforms.Map):
     """Index of a batch -> its arrays, with leading axes [K, B]."""
     first = self.first + int(element) * self.microbatches * self.batch_size
     starts = range(first, first + self.microbatches * self.batch_size, self.batch_size)
-    clips = list(self._pool.map(self.clips.__getitem__, [start + place for start in starts for place in self.places]))
+    clips = list(self._pool.map(self.clips.__getitem__, [start + i for start in starts for i in self.batch_indices]))
     stacked = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
-    leading = (self.microbatches, len(self.places))
+    leading = (self.microbatches, len(self.batch_indices))
     return {name: array.reshape(*leading, *array.shape[1:]) for name, array in stacked.items()}
 
   def close(self) -> None:

@@ -79,8 +79,13 @@ def prepare_nets(
   conditioning_indices = experiment.algorithm.conditioning_indices(options.num_frames)
   # Decode no further than the last conditioning frame. Few clips are read, and worker processes do not change them.
   data = dataclasses.replace(config.data, num_frames=frames_needed(conditioning_indices), workers=0)
-  places = local_batch_indices(size, experiment.mesh)
-  batches = pipeline.train_batches(data, batch_size=size, microbatches=1, seed=config.train.seed + 1, places=places)
+  batches = pipeline.train_batches(
+    data,
+    batch_size=size,
+    microbatches=1,
+    seed=config.train.seed + 1,
+    batch_indices=local_batch_indices(size, experiment.mesh),
+  )
   inputs = (conditioning_batch(batch, conditioning_indices) for batch in batches)
   return experiment.with_standing_statistics(nets, experiment.microbatches(inputs, num_batches), key, options=options)
 
