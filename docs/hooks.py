@@ -44,7 +44,13 @@ class ConfigField:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
   """Adds the generated pages to the files and to the section `Reference` of the navigation."""
-  pages = {"reference/configuration.md": configuration_page(), "reference/commands.md": commands_page(), **api_pages()}
+  pages = {
+    "decisions.md": root_page("BUILD_NOTES.md"),
+    "changelog.md": root_page("CHANGELOG.md"),
+    "reference/configuration.md": configuration_page(),
+    "reference/commands.md": commands_page(),
+    **api_pages(),
+  }
   for uri, text in pages.items():
     files.append(File.generated(config, uri, content=text))
   api = [uri for uri in pages if uri.startswith("reference/api/")]
@@ -56,6 +62,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     {"API": [{Path(uri).stem: uri} for uri in api]},
   ]
   return files
+
+
+def root_page(name: str) -> str:
+  """A Markdown file from the top of the repository, with its links relative to docs/."""
+  return (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
