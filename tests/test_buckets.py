@@ -183,7 +183,7 @@ def test_checkpoints_of_other_processes_are_visible_at_once(storage, bucket):
   """gcsfs would remember what it has listed."""
   with Checkpointer(f"{bucket}/run") as training:
     for step in (1, 2):
-      training.save(step, {"x": jnp.ones(2)}, None, {})
+      training.save(step, {"x": jnp.ones(2)}, {}, {})
       training.wait()
       with Checkpointer(f"{bucket}/run", read_only=True) as following:
         assert following.steps()[-1] == step

@@ -140,7 +140,7 @@ def test_a_checkpoint_of_sharded_parameters_restores_replicated_and_on_fewer_dev
 
   with Checkpointer(str(tmp_path)) as checkpointer:
     _, state = placed(4, 8)
-    checkpointer.save(1, state(), None, {})
+    checkpointer.save(1, state(), {}, {})
     checkpointer.wait()
     for fsdp, num_devices in ((4, 8), (1, 8), (2, 2), (1, 1)):
       experiment, expected = placed(fsdp, num_devices)

@@ -126,7 +126,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(method, tmp_path
   checkpointer.wait()
   full_disk()
   checkpointer.save(2, _values(2), {"next_index": 20}, {})
-  message = r"a checkpoint cannot be written to .*checkpoints: File too large; free space .* continues after step 1"
+  message = r"a checkpoint cannot be written to .*checkpoints: File too large; free space .* resumes from step 1"
   with pytest.raises(UserError, match=message):
     _call_until_error(checkpointer, method)
   assert _restored_step(tmp_path) == 1

@@ -262,12 +262,12 @@ class Checkpointer:
       if not isinstance(error, TimeoutError):
         raise UserError(
           f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
-          f"command: it continues after step {last}"
+          f"command: it resumes from step {last}"
         ) from error
       # Orbax measures its time limit by the wall clock.
       raise RetryableError(
-        f"saving to {self._folder} took too long, or the clock has jumped; run the same command: it continues after "
-        f"step {last}"
+        f"saving to {self._folder} took too long, or the clock has jumped; run the same command: it resumes from step "
+        f"{last}"
       ) from error
 
 
@@ -295,15 +295,15 @@ def _json_checksum(value: Any) -> int:
 def _damage(restored: Mapping[str, Any]) -> str:
   """Differences from the saved checksums in words; '' if there are none."""
   meta = dict(restored[META])
-  sums = meta.pop(_CHECKSUMS)
+  sums = meta.pop(_CHECKSUMS, {})
   damaged = []
-  if _json_checksum(meta) != sums["meta"]:
+  if _json_checksum(meta) != sums.get("meta"):
     damaged.append("meta data")
-  if DATA in restored and _json_checksum(restored[DATA]) != sums["data"]:
+  if DATA in restored and _json_checksum(restored[DATA]) != sums.get("data"):
     damaged.append("data iterator state")
   if STATE in restored:
     found = checksums(restored[STATE])
-    damaged += [name for name, value in sums["arrays"].items() if found.get(name) != value]
+    damaged += [name for name, value in sums.get("arrays", {}).items() if found.get(name) != value]
   return f"{len(damaged)} checksums differ, the first one of {damaged[0]}" if damaged else ""
 
 
