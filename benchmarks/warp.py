@@ -1,12 +1,10 @@
 """Compares warping by shifted multiply-adds with a gather of all neighbourhoods (TrIVD-GAN-FP, eqs. 11 and 12)."""
 
-import dataclasses
 import functools
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -23,21 +21,8 @@ KINDS = ("pixelwise", "factorised")
 """Kernels W_t are inputs, or are mixed from k*k kernels of each clip (eq. 12)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WarpTiming:
-  """Cost of a recurrence of warps.
-
-  Attributes:
-    forward: median seconds of the states.
-    gradients: median seconds of the gradients of the first state and all kernels.
-    forward_memory: bytes that XLA plans for intermediate results of the states; None if unknown.
-    gradients_memory: bytes that XLA plans for intermediate results of the gradients; None if unknown.
-  """
-
-  forward: float
-  gradients: float
-  forward_memory: int | None
-  gradients_memory: int | None
+Key = tuple[str, str, str]
+"""(method, kind, 'forward' or 'gradients')."""
 
 
 def gather_warp(features: jax.Array, weights: jax.Array) -> jax.Array:
@@ -64,7 +49,9 @@ METHODS: Mapping[str, Warp] = {"shifted": warp, "gathered": gather_warp}
 """The compared implementations, by name."""
 
 
-def time_warps(shape: tuple[int, int, int, int, int], *, size: int, repeats: int) -> dict[tuple[str, str], WarpTiming]:
+def time_warps(
+  shape: tuple[int, int, int, int, int], *, size: int, repeats: int
+) -> dict[Key, tuple[float, int | None]]:
   """Times recurrences h_t = warp(h_{t-1}, W_t); all methods take turns on the same noise.
 
   Args:
@@ -73,48 +60,37 @@ def time_warps(shape: tuple[int, int, int, int, int], *, size: int, repeats: int
     repeats: number of timed runs of each, at least 1.
 
   Returns:
-    Timing by (method, kind), with a method of `METHODS` and a kind of `KINDS`.
+    (median seconds, bytes that XLA plans for intermediate results or None if unknown) of the last state ('forward') and
+    of the gradients of the first state and all kernels ('gradients'), by method, kind and program.
   """
   inputs = _noise(shape, size=size)
-  programs = {}
+  programs: dict[Key, jax.stages.Compiled] = {}
   for kind, (method, function) in itertools.product(KINDS, METHODS.items()):
     states = functools.partial(_last_state, function=function, kind=kind)
     gradients = jax.grad(lambda *arguments, states=states: jnp.sum(jnp.square(states(*arguments))), argnums=(0, 1))
     programs[method, kind, "forward"] = jax.jit(states).lower(*inputs[kind]).compile()
     programs[method, kind, "gradients"] = jax.jit(gradients).lower(*inputs[kind]).compile()
-  seconds: dict[tuple[str, str, str], list[float]] = {key: [] for key in programs}
+  seconds: dict[Key, list[float]] = {key: [] for key in programs}
   for turn in range(1 + repeats):
     for key, program in programs.items():
       start = time.perf_counter()
       jax.block_until_ready(program(*inputs[key[1]]))
       if turn:  # The first turn warms up.
         seconds[key].append(time.perf_counter() - start)
-  return {
-    (method, kind): WarpTiming(
-      forward=statistics.median(seconds[method, kind, "forward"]),
-      gradients=statistics.median(seconds[method, kind, "gradients"]),
-      forward_memory=_planned(programs[method, kind, "forward"]),
-      gradients_memory=_planned(programs[method, kind, "gradients"]),
-    )
-    for kind in KINDS
-    for method in METHODS
-  }
+  return {key: (statistics.median(seconds[key]), _planned(program)) for key, program in programs.items()}
 
 
-def measurements(timings: Mapping[tuple[str, str], WarpTiming]) -> list[Measurement]:
-  """The timings, and their ratios with the goal that the gather is not better."""
+def measurements(timings: Mapping[Key, tuple[float, int | None]]) -> list[Measurement]:
+  """The results of `time_warps`, and their ratios with the goal that the gather is not better."""
   result = []
-  memory = (2**-20, "MiB")
-  units = {"forward": (1e3, "ms"), "gradients": (1e3, "ms"), "forward_memory": memory, "gradients_memory": memory}
-  for (method, kind), timing in timings.items():
-    for field, value in dataclasses.asdict(timing).items():
-      factor, unit = units[field]
-      name = f"{method}, {kind}: {field.replace('_', ', ')}"
-      result.append(Measurement(name=name, value=None if value is None else value * factor, unit=unit))
-  for kind, field in itertools.product(KINDS, units):
-    ours, theirs = (getattr(timings[method, kind], field) for method in METHODS)
+  for (method, kind, program), (seconds, memory) in timings.items():
+    name = f"{method}, {kind}: {program}"
+    result.append(Measurement(name=name, value=1e3 * seconds, unit="ms"))
+    result.append(Measurement(name=f"{name}, memory", value=None if memory is None else memory / 2**20, unit="MiB"))
+  for kind, program, index in itertools.product(KINDS, ("forward", "gradients"), (0, 1)):
+    ours, theirs = (timings[method, kind, program][index] for method in METHODS)
     ratio = ours / theirs if ours is not None and theirs else None
-    name = f"shifted / gathered, {kind}: {field.replace('_', ', ')}"
+    name = f"shifted / gathered, {kind}: {program}{', memory' if index else ''}"
     result.append(Measurement(name=name, value=ratio, at_most=1.0))
   return result
 
