@@ -25,7 +25,8 @@ def run_script(define_flags: Callable[[flags.FlagValues], None], measure: Callab
   flags.DEFINE_string("out", None, "file for the figures, one JSON object per line", flag_values=flag_values)
   define_flags(flag_values)
   if "--help" in words:
-    sys.exit(f"usage: {name} [--flag=value ...]\n{flag_values.get_help()}")
+    sys.stdout.write(f"usage: {name} [--flag=value ...]\n{flag_values.get_help()}")
+    return
   try:
     parse_flags(words, flag_values, command=Path(name).stem)
     out = Path(flag_values.out) if flag_values.out else None

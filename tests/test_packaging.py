@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -178,6 +179,18 @@ def test_ci_runs_all_tests_with_the_test_script():
   text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
   assert "exec bash launch/test.sh" in text.splitlines()
   assert "VIDGEN_SLOW=1" in text
+
+
+def test_workflow_covers_the_supported_versions_with_the_scripts():
+  workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+  (job,) = workflow["jobs"].values()
+  classifiers = [
+    c.split(" :: ")[-1] for c in PROJECT["classifiers"] if c.startswith("Programming Language") and "." in c
+  ]
+  assert job["strategy"]["matrix"]["python"] == classifiers
+  commands = "\n".join(step.get("run", "") for step in job["steps"])
+  for command in ("launch/setup.sh", "ruff check", "ty check", "launch/test.sh --slow", "mkdocs build --strict"):
+    assert command in commands
 
 
 def test_scripts_and_pins_name_no_package_index():
