@@ -26,8 +26,8 @@ SUMMARY = """Converts published weights of feature and flow networks, and checks
 
   vidgen weights import --network=i3d|c3d|r3d18|tsn|pwc_net --from=FILE --out=NAME.safetensors
       Reads TensorFlow checkpoints and PyTorch files, which needs `pip install 'vidgen-jax[convert]'`, Chainer's .npz
-      and .safetensors. Every tensor must be used and every parameter filled. Nothing in a file is executed, except in
-      TorchScript archives: import those from trusted sources only. C3D for the inception score on UCF-101 also takes
+      and .safetensors. Every tensor must be used and every parameter filled. No code of a file runs;
+      TorchScript archives, which can run code, need --allow_code. C3D for the inception score on UCF-101 also takes
       --mean=mean2.npz, the mean volume of TGAN's and TGANv2's protocols.
   vidgen weights selftest --weights=NAME.safetensors
       Known answers. I3D: FVD between all-black and all-white clips [16, 15, 64, 64, 3] is about 131 with the weights
@@ -66,6 +66,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("from", None, "import: file, or prefix of a TensorFlow checkpoint", flag_values=flag_values)
   flags.DEFINE_string("mean", None, "import, c3d: .npz or .npy with the mean volume", flag_values=flag_values)
   flags.DEFINE_string("out", None, "import: .safetensors file to write", flag_values=flag_values)
+  flags.DEFINE_bool(
+    "allow_code", False, "import: loads TorchScript archives, which can run code", flag_values=flag_values
+  )
   flags.DEFINE_string("weights", None, "selftest, show: file made by import", flag_values=flag_values)
 
 
@@ -76,7 +79,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   (action,) = arguments
   _check_flags(flag_values, action)
   if action == "import":
-    import_weights(flag_values.network, str(flag_values["from"].value), flag_values.out, mean=flag_values.mean)
+    source, allow_code = str(flag_values["from"].value), flag_values.allow_code
+    import_weights(flag_values.network, source, flag_values.out, mean=flag_values.mean, allow_code=allow_code)
     return None
   if action == "show":
     sys.stdout.write(describe(flag_values.weights, read_weight_file(flag_values.weights)))
@@ -103,7 +107,9 @@ def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
     raise UserError(f"--out={flag_values.out} must end in .safetensors")
 
 
-def import_weights(network: str, source: str, out: str, *, mean: str | None = None) -> WeightFile:
+def import_weights(
+  network: str, source: str, out: str, *, mean: str | None = None, allow_code: bool = False
+) -> WeightFile:
   """Converts a weight file of another framework.
 
   Args:
@@ -111,6 +117,7 @@ def import_weights(network: str, source: str, out: str, *, mean: str | None = No
     source: file, or prefix of a checkpoint.
     out: .safetensors file to write; its description is written next to it.
     mean: for C3D, the file of the mean volume, [3, T, H, W] in BGR order.
+    allow_code: whether a TorchScript archive may be loaded.
 
   Returns:
     The written weights.
@@ -118,7 +125,7 @@ def import_weights(network: str, source: str, out: str, *, mean: str | None = No
   Raises:
     UserError: if the file cannot be read or does not fit the network; the message lists unused and missing tensors.
   """
-  arrays = read_arrays(source)
+  arrays = read_arrays(source, allow_code=allow_code)
   converted = convert(network, arrays, functools.partial(abstract_variables, network))
   variables = dict(converted.variables)
   if mean is not None:

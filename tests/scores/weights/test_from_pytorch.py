@@ -82,11 +82,12 @@ class Scripted(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript(tmp_path, caplog):
+def test_torchscript_needs_permission_to_run_code(tmp_path):
   network = Scripted()
   torch.jit.script(network).save(str(tmp_path / "x.pt"))
-  assert_equals_state(read_arrays(tmp_path / "x.pt").arrays, network.state_dict())
-  assert "x.pt is a TorchScript archive, which can run code while it is loaded; trust its source" in caplog.text
+  with pytest.raises(UserError, match=r"x\.pt is a TorchScript archive, .* pass --allow_code"):
+    read_arrays(tmp_path / "x.pt")
+  assert_equals_state(read_arrays(tmp_path / "x.pt", allow_code=True).arrays, network.state_dict())
 
 
 class Attack:

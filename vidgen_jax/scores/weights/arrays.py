@@ -44,12 +44,12 @@ class SourceArrays:
   git_blob_sha1: str = ""
 
 
-def read_arrays(path: str | os.PathLike[str]) -> SourceArrays:
+def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> SourceArrays:
   """Reads the arrays of a weight file.
 
   Args:
-    path: a file or checkpoint, see `READABLE`. A TorchScript archive must come from a trusted source, see
-      `vidgen_jax.scores.weights.from_pytorch.read_pytorch_file`; the other formats run no code.
+    path: a file or checkpoint, see `READABLE`.
+    allow_code: whether a TorchScript archive may be loaded, which can run code; the other formats run none.
 
   Raises:
     UserError: if the file is missing, damaged or of another format, or its library is not installed.
@@ -65,7 +65,7 @@ def read_arrays(path: str | os.PathLike[str]) -> SourceArrays:
     data = path.read_bytes()
   except OSError as error:
     raise UserError(f"{path} cannot be read: {error.strerror}; check the path") from error
-  kind, arrays = _read_file(path, data)
+  kind, arrays = _read_file(path, data, allow_code=allow_code)
   return SourceArrays(arrays=arrays, format=kind, path=path, sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -87,11 +87,11 @@ def _git_blob_sha1(path: Path) -> str:
   return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
-def _read_file(path: Path, data: bytes) -> tuple[str, dict[str, np.ndarray]]:
+def _read_file(path: Path, data: bytes, *, allow_code: bool) -> tuple[str, dict[str, np.ndarray]]:
   members = _zip_members(path, data)
   if any(name.endswith("/data.pkl") for name in members) or _LEGACY_PYTORCH_MAGIC in data[:32]:
     is_script = any(name.endswith("/constants.pkl") for name in members)
-    return "pytorch", read_pytorch_file(path, is_script=is_script)
+    return "pytorch", read_pytorch_file(path, is_script=is_script, allow_code=allow_code)
   if any(name.endswith(".npy") for name in members):
     return "chainer npz", _read_npz(path)
   # A safetensors file starts with eight bytes for the size of its JSON header.

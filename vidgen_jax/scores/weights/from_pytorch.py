@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from vidgen_jax.errors import UserError
 
@@ -15,26 +14,29 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PARALLEL_PREFIX = "module."  # of torch.nn.DataParallel
 
 
-def read_pytorch_file(path: Path, *, is_script: bool) -> dict[str, np.ndarray]:
+def read_pytorch_file(path: Path, *, is_script: bool, allow_code: bool = False) -> dict[str, np.ndarray]:
   """Reads the tensors of a file that `torch.save` or `torch.jit.save` wrote.
 
   A state dict under 'state_dict', 'model_state_dict' or 'model' is used alone, nested dictionaries are flattened with
   dots, and a prefix 'module.' of all names is dropped. Other values are ignored.
 
   A file of `torch.save` is loaded with `weights_only=True`, which runs no code of the file. A TorchScript archive is a
-  program: `torch.jit.load` can run its `__setstate__` methods, so its source must be trusted. A warning says so.
+  program: `torch.jit.load` can run its `__setstate__` methods, so it is read only with `allow_code`.
 
   Args:
     path: file.
     is_script: whether the file is a TorchScript archive.
+    allow_code: whether a TorchScript archive may be loaded.
 
   Returns:
     Arrays by name; bfloat16 becomes float32.
 
   Raises:
-    UserError: if PyTorch is not installed, the file is damaged, holds Python objects other than tensors, or holds no
-      named tensor.
+    UserError: if PyTorch is not installed, the file is damaged, holds Python objects other than tensors, holds no
+      named tensor, or is a TorchScript archive without `allow_code`.
   """
+  if is_script and not allow_code:
+    raise UserError(f"{path} is a TorchScript archive, which can run code; if its source is trusted, pass --allow_code")
   try:
     import torch
   except ImportError as error:
@@ -43,7 +45,6 @@ def read_pytorch_file(path: Path, *, is_script: bool) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():
       warnings.simplefilter("ignore")  # `torch.jit.load` and the storages of old files are deprecated
       if is_script:
-        logging.warning("%s is a TorchScript archive, which can run code while it is loaded; trust its source", path)
         tree = torch.jit.load(str(path), map_location="cpu").state_dict()
       else:
         tree = torch.load(path, map_location="cpu", weights_only=True)
