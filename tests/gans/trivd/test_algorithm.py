@@ -276,7 +276,7 @@ def test_batch_moments_allow_longer_clips_than_in_training(algorithm, nets):
   predicted = clips[:, 2:]
   assert 0.01 < float(jnp.std(predicted)) < float(jnp.max(jnp.abs(predicted))) <= 1.0
   np.testing.assert_allclose(predicted, fake[:, 2:], rtol=1e-3, atol=1e-4)
-  with pytest.raises(ValueError, match="standing statistics at the length that is sampled"):
+  with pytest.raises(ValueError, match="pool standing statistics at the length"):
     predict(nets, known, latent)
 
 
