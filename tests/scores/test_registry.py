@@ -8,8 +8,7 @@ import pytest
 
 from vidgen_jax.scores import registry
 from vidgen_jax.scores.metric import Kind, Metric, Need
-from vidgen_jax.scores.metrics import set_distance
-from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS, network_metric, paired_metrics
+from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS, network_metrics, paired_metrics
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -18,7 +17,7 @@ def test_entries_are_complete(metric):
   assert metric.description and metric.source
   assert inspect.getdoc(metric.function)
   assert metric.higher_is_better is not None or not metric.selectable
-  metric.protocol.format(divisor="N", samples=2)
+  metric.protocol.format(divisor="N", samples=2, splits="")
 
 
 def test_metrics_of_one_row_have_one_direction_and_unit():
@@ -40,10 +39,16 @@ def test_checkpoints_are_selected_by_metrics_with_a_meaningful_best():
   assert not {"presence", "anchor_psnr", "content_distance"} & set(SELECTION_DIRECTIONS)
 
 
-def test_networks_name_their_distances():
-  name = lambda function, network: network_metric(function, network).name
-  assert [name(set_distance.frechet_distance, n) for n in ("i3d", "tsn", "c3d")] == ["fvd", "fid", "clip_frechet"]
-  assert [name(set_distance.kernel_distance, n) for n in ("i3d", "tsn")] == ["kvd", "clip_kernel"]
+@pytest.mark.parametrize(
+  ("network", "names"),
+  [
+    ("i3d", {"fvd", "kvd", "fvd_infinity", "diversity_of_logits"}),
+    ("tsn", {"fid", "clip_kernel", "fid_infinity", "diversity"}),
+    ("c3d", {"clip_frechet", "clip_kernel", "clip_frechet_infinity", "diversity"}),
+  ],
+)
+def test_networks_name_their_metrics(network, names):
+  assert {metric.name for metric in network_metrics(network)} == {"inception_score", *names}
 
 
 def test_a_new_metric_needs_one_module_only(monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """Scores of sets against the metric functions: values, names by network, protocols."""
 
+import dataclasses
 import logging
 from types import SimpleNamespace
 
@@ -8,10 +9,12 @@ import pytest
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.extraction import Features
+from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.classifier_scores import inception_score
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
 from vidgen_jax.scores.metrics.set_distance import extrapolated_frechet_distance, frechet_distance, kernel_distance
-from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, set_metric_names
+from vidgen_jax.scores.registry import network_metrics
+from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, set_metrics
 
 SHAPE = (16, 64, 64, 3)
 REAL_FIELDS = {"split": "test", "num_clips": 60}
@@ -46,9 +49,9 @@ def by_metric(scores):
 def test_network_determines_names_and_layer(network, frechet, kernel, layer):
   real, fake = features(0), features(1, shift=0.3)
   found = by_metric(scorer(network).score("model", [fake], step=7))
-  assert set(found) == {frechet, kernel, "inception_score"} == set_metric_names(network, SetOptions(), samples=1)
-  extras = set_metric_names(network, SetOptions(extrapolate=True), samples=2) - set(found)
-  assert extras == {f"{frechet}_infinity", "diversity"}
+  rows = lambda options, samples: {metric.row for metric in set_metrics(network, options, samples=samples)}
+  assert set(found) == {frechet, kernel, "inception_score"} == rows(SetOptions(), 1)
+  assert rows(SetOptions(extrapolate=True), 2) - set(found) == {f"{frechet}_infinity", "diversity"}
   a, b = getattr(real, layer), getattr(fake, layer)
   assert found[frechet].value == pytest.approx(frechet_distance(a, b), rel=1e-9)
   assert found[kernel].value == pytest.approx(kernel_distance(a, b), rel=1e-9)
@@ -116,7 +119,9 @@ def test_few_clips_cause_a_warning_with_the_bias(caplog):
 
 
 def test_kernel_distance_of_large_sets_has_no_interval(monkeypatch):
-  monkeypatch.setattr("vidgen_jax.scores.set_metrics.KERNEL_INTERVAL_CLIPS", 59)
+  limited = lambda metric: dataclasses.replace(metric, max_interval_clips=metric.max_interval_clips and 59)
+  metrics = [limited(metric) for metric in network_metrics("r3d18")]
+  monkeypatch.setattr("vidgen_jax.scores.set_metrics.network_metrics", lambda network: metrics)
   found = by_metric(scorer().score("model", [features(1)]))
   assert found["clip_kernel"].interval is None
   assert found["clip_frechet"].interval is not None
@@ -126,7 +131,7 @@ def test_kernel_distance_of_large_sets_has_no_interval(monkeypatch):
   ("options", "count", "message"),
   [
     ({}, 1, "needs two clips on either side; model"),
-    ({"splits": 70}, 60, "--splits=70: num_splits=70 does not fit 60 clips"),
+    ({"splits": 70}, 60, "inception_score of model: num_splits=70 does not fit 60 clips"),
   ],
 )
 def test_too_few_clips_are_user_errors(options, count, message):
@@ -160,3 +165,21 @@ def test_splits_do_not_depend_on_the_order_of_the_files():
 def test_options_out_of_range_are_user_errors(options):
   with pytest.raises(UserError, match="must be at least"):
     SetOptions(**options)
+
+
+def test_another_metric_of_features_is_computed_from_its_description(monkeypatch):
+  offset = Metric(
+    name="offset",
+    description="distance of the means",
+    source="this test",
+    protocol="Euclidean",
+    function=lambda real, fake: float(np.linalg.norm(real.mean(axis=0) - fake.mean(axis=0))),
+    higher_is_better=False,
+    kind=Kind.SET,
+    needs=(Need.REAL_SET, Need.FEATURES),
+  )
+  monkeypatch.setattr("vidgen_jax.scores.set_metrics.network_metrics", lambda network: [offset])
+  (score,) = scorer(bootstrap=0).score("model", [features(1)])
+  means = [features(seed).features.mean(axis=0) for seed in (0, 1)]
+  assert score.value == pytest.approx(np.linalg.norm(means[0] - means[1]))
+  assert (score.metric, score.protocol) == ("offset", "last layer but one, input, Euclidean")

@@ -26,7 +26,7 @@ from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import Score, append_scores, frames_text, score_table
-from vidgen_jax.scores.set_metrics import set_metric_names
+from vidgen_jax.scores.set_metrics import set_metrics
 
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
 
@@ -164,7 +164,8 @@ def _check_scores(
   known = {METRICS[name].row for name in names} & set(SELECTION_DIRECTIONS)
   for extractor in collector.extractors:
     extractor.check((options.num_frames, size, size, config.data.channels))
-    known |= set_metric_names(extractor.network, collector.options, samples=evaluation.samples)
+    metrics = set_metrics(extractor.network, collector.options, samples=evaluation.samples)
+    known |= {metric.row for metric in metrics}
   fewest = max(2, collector.options.splits)
   if collector.extractors and 0 < evaluation.num_clips < fewest:
     raise UserError(

@@ -1,6 +1,7 @@
 """The description of one metric. Each module of `vidgen_jax.scores.metrics` lists its own in a tuple `METRICS`."""
 
 import enum
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,10 +37,12 @@ class Metric:
     name: key in `vidgen_jax.scores.registry.METRICS` and in the training log.
     description: what it measures, for the documentation.
     source: publication, for the documentation.
-    protocol: beginning of `Score.protocol`; `{divisor}` and `{samples}` are filled in for each score.
-    function: pure function that computes it. For paired pixel metrics (`needs` is TRUTH, or TRUTH and CONDITIONING):
-      (prediction, truth, *, data_range) -> [B, T] for kind FRAME, [B] for kind CLIP. For tracked objects (TRUTH and
-      OBJECT): (predicted track, true track, frame size) -> [B]. Others: see the function.
+    protocol: part of `Score.protocol`; `{divisor}` (of covariances), `{samples}` and `{splits}` are filled in.
+    function: pure function that computes it. Its signature depends on `needs`:
+      TRUTH, also with CONDITIONING: (prediction, truth, *, data_range) -> [B, T] for kind FRAME, [B] for kind CLIP;
+      TRUTH and OBJECT: (predicted track, true track, frame size) -> [B];
+      FEATURES or LOGITS: ([N, D]) -> float; with REAL_SET: (real [N, D], generated [M, D]) -> float; with SAMPLES:
+      ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, num_splits.
     higher_is_better: direction; None where neither end of the scale is better.
     kind: what one value belongs to.
     needs: inputs in addition to the clips.
@@ -48,6 +51,10 @@ class Metric:
     networks: feature networks on which the metric has this name; () for all that no other metric names.
     selectable: whether the best sample of a clip and the best checkpoint of a run may be chosen by it.
     min_side: smallest frame side in pixels.
+    at_least: lower bound of the value, which its interval respects.
+    max_interval_clips: size of the largest set that is resampled for an interval; None for any size.
+    in_common_span: whether few vectors may be transformed by `in_common_span`, which is faster.
+    enabled_by: option of `SetOptions` without which it is not computed; '' for none.
   """
 
   name: str
@@ -63,6 +70,10 @@ class Metric:
   networks: tuple[str, ...] = ()
   selectable: bool = True
   min_side: int = 1
+  at_least: float = -math.inf
+  max_interval_clips: int | None = None
+  in_common_span: bool = False
+  enabled_by: str = ""
 
   @property
   def row(self) -> str:

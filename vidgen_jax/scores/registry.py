@@ -2,9 +2,8 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 from vidgen_jax.scores import metrics
 from vidgen_jax.scores.metric import Kind, Metric, Need
@@ -39,12 +38,12 @@ def paired_metrics(available: Iterable[Need] = (Need.TRUTH,)) -> tuple[Metric, .
   )
 
 
-def network_metric(function: Callable[..., Any], network: str) -> Metric:
-  """The metric that `function` computes on the output of a feature network: a Frechet distance on I3D is FVD.
+def network_metrics(network: str) -> list[Metric]:
+  """The metrics of a feature network's output, under their names for this network: a Frechet distance on I3D is FVD.
 
   Args:
-    function: `Metric.function`.
     network: key of `vidgen_jax.scores.networks.NETWORKS`.
   """
-  found = [metric for metric in METRICS.values() if metric.function is function]
-  return next((m for m in found if network in m.networks), None) or next(m for m in found if not m.networks)
+  candidates = [m for m in METRICS.values() if Need.FEATURES in m.needs or Need.LOGITS in m.needs]
+  named = {metric.function for metric in candidates if network in metric.networks}
+  return [m for m in candidates if network in m.networks or not (m.networks or m.function in named)]

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,9 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.scores.extraction import FeatureExtractor, Features
 from vidgen_jax.scores.metric import Metric, Need
 from vidgen_jax.scores.metrics.bootstrap import mean_interval, statistic_interval
-from vidgen_jax.scores.metrics.classifier_scores import inception_score
-from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
-from vidgen_jax.scores.metrics.set_distance import (
-  extrapolated_frechet_distance,
-  frechet_distance,
-  in_common_span,
-  kernel_distance,
-)
-from vidgen_jax.scores.registry import METRICS, network_metric
+from vidgen_jax.scores.metrics.set_distance import frechet_distance, in_common_span
+from vidgen_jax.scores.registry import METRICS, network_metrics
 from vidgen_jax.scores.report import Score
-
-KERNEL_INTERVAL_CLIPS = 2000
-"""Larger sets get no interval of the kernel distance, whose cost grows with the square of the number of clips."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,12 +40,14 @@ class SetOptions:
         raise UserError(f"--{name}={getattr(self, name)} must be at least {smallest}")
 
 
-def set_metric_names(network: str, options: SetOptions, *, samples: int) -> set[str]:
-  """Names of the metrics that `SetScorer` computes on a network's output for `samples` samples per condition."""
-  functions: list[Callable[..., Any]] = [frechet_distance, kernel_distance, inception_score]
-  functions += [extrapolated_frechet_distance] if options.extrapolate else []
-  functions += [pairwise_cosine_distance] if samples > 1 else []
-  return {network_metric(function, network).row for function in functions}
+def set_metrics(network: str, options: SetOptions, *, samples: int) -> list[Metric]:
+  """The metrics that `SetScorer` computes on a network's output for `samples` samples per condition."""
+  return [
+    metric
+    for metric in network_metrics(network)
+    if (samples > 1 or Need.SAMPLES not in metric.needs)
+    and (not metric.enabled_by or getattr(options, metric.enabled_by))
+  ]
 
 
 def content_score(subject: str, values: np.ndarray, *, protocol: str = "", **fields: Any) -> Score:
@@ -106,8 +98,6 @@ class SetScorer:
       "extractor_hash": extractor.hash,
       "clip": "x".join(map(str, clip_shape)),
     }
-    self._on_logits = Need.LOGITS in network_metric(frechet_distance, self._network).needs
-    self._how = f"{'logits' if self._on_logits else 'last layer but one'}, {self._input}"
 
   def score_all(
     self, subject: str, samples: Sequence[Features], others: Mapping[str, Sequence[Features]], **fields: Any
@@ -124,27 +114,30 @@ class SetScorer:
       yield from self.score(other, sets)
 
   def score(self, subject: str, samples: Sequence[Features], **fields: Any) -> Iterator[Score]:
-    """All scores of a subject: distances and inception score as means over its sets; for several sets also diversity.
+    """All scores of a subject, as means over its sets.
 
     Args:
       subject: name of the scored set.
       samples: l sets; their i-th clips are samples of one condition.
       **fields: further fields of `Score`.
+
+    Raises:
+      UserError: if there are too few clips.
     """
     fields = {**self._fields, **fields, "num_generated": sum(map(len, samples)), "samples": len(samples)}
     yield from self._distances(subject, self._real, samples, fields)
-    yield self._inception_score(subject, samples, fields)
-    if len(samples) > 1:
-      metric = network_metric(pairwise_cosine_distance, self._network)
-      distances = metric.function(np.stack([self._layer(sample) for sample in samples], axis=1))
-      yield Score(
-        subject=subject,
-        metric=metric.row,
-        value=float(distances.mean()),
-        protocol=f"{metric.protocol.format(samples=len(samples))}, {self._how}",
-        interval=mean_interval(distances),
-        **fields,
-      )
+    yield from self._own_scores(subject, samples, fields)
+    for metric in self._metrics(len(samples)):
+      if Need.SAMPLES in metric.needs:
+        values = metric.function(np.stack([_layer(metric, sample) for sample in samples], axis=1))
+        yield Score(
+          subject=subject,
+          metric=metric.row,
+          value=float(values.mean()),
+          protocol=f"{metric.protocol.format(samples=len(samples))}, {_layer_name(metric)}, {self._input}",
+          interval=mean_interval(values),
+          **fields,
+        )
 
   def score_real(self) -> Iterator[Score]:
     """Distances between random halves of the real set, a lower bound for sets of this size; its inception score."""
@@ -153,22 +146,27 @@ class SetScorer:
       first, second = halves
       fields = self._fields | {"num_clips": len(first), "num_generated": len(second)}
       yield from self._distances("real, other half", first, [second], fields)
-    yield self._inception_score("real", [self._real], self._fields | {"num_generated": len(self._real)})
+    yield from self._own_scores("real", [self._real], self._fields | {"num_generated": len(self._real)})
+
+  def _metrics(self, samples: int = 1) -> list[Metric]:
+    return set_metrics(self._network, self._options, samples=samples)
 
   def _warn_of_bias(self, name: str, samples: Sequence[Features]) -> None:
-    real, fake = self._layer(self._real), self._layer(samples[0])
+    metric = next(metric for metric in self._metrics() if metric.function is frechet_distance)
+    real, fake = _layer(metric, self._real), _layer(metric, samples[0])
     count, size = min(len(real), len(fake)), real.shape[1]
     if count >= 2 * size or count < 2:
       return
-    half, metric = self._halves(), network_metric(frechet_distance, self._network).row
-    if half is None:
+    halves = self._halves()
+    if halves is None:
       reference = "there are too few real clips to estimate it"
     else:
-      value = frechet_distance(*in_common_span(*map(self._layer, half)), unbiased=self._unbiased)
-      reference = f"two halves of the real set, {len(half[0])} clips each, are at {metric} {value:.4g}"
+      parts = in_common_span(*(_layer(metric, half) for half in halves))
+      value = frechet_distance(*parts, unbiased=self._unbiased)
+      reference = f"two halves of the real set, {len(halves[0])} clips each, are at {metric.row} {value:.4g}"
     logging.warning(
       "%s: %d clips are few for a covariance of %d features: %s has a bias; %s; compare equal numbers of clips only",
-      *(name, count, size, metric, reference),
+      *(name, count, size, metric.row, reference),
     )
 
   def _halves(self) -> tuple[Features, Features] | None:
@@ -176,71 +174,69 @@ class SetScorer:
     half = len(order) // 2
     return (self._real[order[:half]], self._real[order[half : 2 * half]]) if half > 1 else None
 
-  def _layer(self, features: Features) -> np.ndarray:
-    return features.logits if self._on_logits else features.features
-
   def _distances(
     self, subject: str, real: Features, samples: Sequence[Features], fields: Mapping[str, Any]
   ) -> Iterator[Score]:
-    pairs = [(self._layer(real), self._layer(sample)) for sample in samples]
-    if min(len(part) for pair in pairs for part in pair) < 2:
+    if min(map(len, (real, *samples))) < 2:
       raise UserError(f"a distance between sets needs two clips on either side; {subject} or the real set has fewer")
-    # The kernel distance divides by the number of features, so it needs the full coordinates.
-    spans = [in_common_span(*pair) for pair in pairs]
-    metric = network_metric(frechet_distance, self._network)
-    yield self._mean_score(subject, metric, spans, fields, options={"unbiased": self._unbiased}, at_least=0.0)
-    large = max(len(part) for part in pairs[0]) > KERNEL_INTERVAL_CLIPS
-    metric = network_metric(kernel_distance, self._network)
-    yield self._mean_score(subject, metric, pairs, fields, resamples=0 if large else None)
-    if self._options.extrapolate:
-      metric = network_metric(extrapolated_frechet_distance, self._network)
-      options = {"unbiased": self._unbiased, "seed": self._options.seed}
-      try:
-        yield self._mean_score(subject, metric, spans, fields, options=options, resamples=0)
-      except ValueError as error:
-        logging.warning("no %s of %s: %s", metric.row, subject, error)
+    for metric in self._metrics():
+      if Need.REAL_SET in metric.needs:
+        sets = [(_layer(metric, real), _layer(metric, sample)) for sample in samples]
+        if metric.in_common_span:
+          sets = [in_common_span(*pair) for pair in sets]
+        yield from self._mean_score(subject, metric, sets, fields, how=f"{_layer_name(metric)}, {self._input}")
 
-  def _inception_score(self, subject: str, samples: Sequence[Features], fields: Mapping[str, Any]) -> Score:
-    splits, metric = self._options.splits, network_metric(inception_score, self._network)
-    how = self._input if splits == 1 else f"{self._input}, mean of {splits} splits, drawn at random"
+  def _own_scores(self, subject: str, samples: Sequence[Features], fields: Mapping[str, Any]) -> Iterator[Score]:
+    """Scores that need no other set."""
     # Files of a folder are sorted by class, so that a split of neighbouring clips would hold few classes.
     order = np.random.default_rng(self._options.seed).permutation
-    sets = [(sample.logits[order(len(sample))],) for sample in samples]
-    try:
-      return self._mean_score(subject, metric, sets, fields, how=how, options={"num_splits": splits}, at_least=1.0)
-    except ValueError as error:
-      raise UserError(f"--splits={splits}: {error}") from error
+    for metric in self._metrics():
+      if Need.REAL_SET not in metric.needs:
+        sets = [(_layer(metric, sample)[order(len(sample))],) for sample in samples]
+        yield from self._mean_score(subject, metric, sets, fields, how=self._input)
 
   def _mean_score(
-    self,
-    subject: str,
-    metric: Metric,
-    sets: Sequence[tuple[np.ndarray, ...]],
-    fields: Mapping[str, Any],
-    *,
-    how: str = "",
-    options: Mapping[str, Any] | None = None,
-    resamples: int | None = None,
-    at_least: float = -math.inf,
-  ) -> Score:
+    self, subject: str, metric: Metric, sets: Sequence[tuple[np.ndarray, ...]], fields: Mapping[str, Any], *, how: str
+  ) -> Iterator[Score]:
     """One set: its value with an interval over clips; several: mean and interval over sets (Inbetweening, 4.2)."""
-    statistic = functools.partial(metric.function, **(options or {}))
-    resamples = self._options.bootstrap if resamples is None else resamples
-    seed, values = self._options.seed, [statistic(*one) for one in sets]
-    protocol = [how or self._how, metric.protocol.format(divisor="(N - 1)" if self._unbiased else "N")]
+    seed, splits, resamples = self._options.seed, self._options.splits, self._options.bootstrap
+    known = inspect.signature(metric.function).parameters
+    options = {"unbiased": self._unbiased, "seed": seed, "num_splits": splits}
+    statistic = functools.partial(metric.function, **{name: options[name] for name in options if name in known})
+    try:
+      values = [statistic(*one) for one in sets]
+    except ValueError as error:
+      if not metric.enabled_by:
+        raise UserError(f"{metric.row} of {subject}: {error}") from error
+      logging.warning("no %s of %s: %s", metric.row, subject, error)
+      return
+    protocol = metric.protocol.format(
+      divisor="(N - 1)" if self._unbiased else "N",
+      splits=f"mean of {splits} splits, drawn at random" if splits > 1 else "",
+    )
     if len(values) == 1:
+      if metric.max_interval_clips is not None and max(map(len, sets[0])) > metric.max_interval_clips:
+        resamples = 0
       interval = statistic_interval(
-        statistic, values[0], sets[0], at_least=at_least, num_resamples=resamples, seed=seed
+        statistic, values[0], sets[0], at_least=metric.at_least, num_resamples=resamples, seed=seed
       )
-      protocol += [f"interval over clips, {resamples} resamples"] if interval else []
+      over = f"interval over clips, {resamples} resamples" if interval else ""
     else:
-      interval = mean_interval(np.array(values), seed=seed) if self._options.bootstrap else None
-      protocol += [f"mean and interval over {len(values)} sets of samples"]
-    return Score(
+      interval = mean_interval(np.array(values), seed=seed) if resamples else None
+      over = f"mean and interval over {len(values)} sets of samples"
+    yield Score(
       subject=subject,
       metric=metric.row,
       value=float(np.mean(values)),
-      protocol=", ".join(filter(None, protocol)),
+      protocol=", ".join(filter(None, [how, protocol, over])),
       interval=interval,
       **fields,
     )
+
+
+def _layer(metric: Metric, features: Features) -> np.ndarray:
+  return features.logits if Need.LOGITS in metric.needs else features.features
+
+
+def _layer_name(metric: Metric) -> str:
+  return "logits" if Need.LOGITS in metric.needs else "last layer but one"

@@ -69,11 +69,12 @@ METRICS = (
     description="how certain a classifier is of each clip, and how evenly it assigns the clips to the classes; 1 to "
     "the number of classes",
     source="Salimans et al., arXiv:1606.03498; MVT-GAN eq. 7; C3D on UCF-101 as in TGAN and TGANv2",
-    protocol="",
+    protocol="{splits}",
     function=inception_score,
     higher_is_better=True,
     kind=Kind.SET,
     needs=(Need.LOGITS,),
+    at_least=1.0,
   ),
   Metric(
     name="s3",

@@ -1,5 +1,6 @@
 """Diversity of the samples of one condition, from features or from pixels."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -92,16 +93,26 @@ class PixelDiversity:
     return variance * self._count / (self._count - 1)
 
 
+_DIVERSITY = Metric(
+  name="diversity",
+  description="mean cosine distance between the features of two samples of one condition, in [0, 2]; noise is diverse "
+  "too, so read it together with a distance to the real set",
+  source="Inbetweening, section 4.3; Lee et al., arXiv:1808.00948",
+  protocol="mean pairwise cosine distance of {samples} samples of one condition",
+  function=pairwise_cosine_distance,
+  higher_is_better=True,
+  kind=Kind.SET,
+  needs=(Need.FEATURES, Need.SAMPLES),
+)
+
 METRICS = (
-  Metric(
-    name="diversity",
-    description="mean cosine distance between the features of two samples of one condition, in [0, 2]; noise is "
-    "diverse too, so read it together with a distance to the real set",
-    source="Inbetweening, section 4.3; Lee et al., arXiv:1808.00948",
-    protocol="mean pairwise cosine distance of {samples} samples of one condition",
-    function=pairwise_cosine_distance,
-    higher_is_better=True,
-    kind=Kind.SET,
-    needs=(Need.FEATURES, Need.SAMPLES),
+  _DIVERSITY,
+  dataclasses.replace(
+    _DIVERSITY,
+    name="diversity_of_logits",
+    reported_as="diversity",
+    description="diversity on the logits of I3D, as FVD",
+    needs=(Need.LOGITS, Need.SAMPLES),
+    networks=("i3d",),
   ),
 )

@@ -4,6 +4,7 @@ Their names and the published numbers that compare depend on the network: see `M
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -155,67 +156,71 @@ def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
 
 
 _FID_SOURCE = "Heusel et al., arXiv:1706.08500, eq. 6"
+_KID_SOURCE = "Binkowski et al., arXiv:1801.01401, section 4.1"
 _FVD_SOURCE = "Unterthiner et al., arXiv:1812.01717, eq. 2"
 
 
-def _frechet_metrics(
-  name: str, layer: Need, networks: tuple[str, ...], description: str, source: str
-) -> tuple[Metric, Metric]:
-  metric = Metric(
-    name=name,
-    description=f"{description}. Distance between normal distributions fitted to the real and the generated set, with "
-    "a bias that depends on the number of clips",
-    source=source,
-    protocol="covariance / {divisor}",
-    function=frechet_distance,
-    higher_is_better=False,
-    kind=Kind.SET,
-    needs=(Need.REAL_SET, layer),
-    networks=networks,
-  )
-  infinity = dataclasses.replace(
-    metric,
-    name=f"{name}_infinity",
-    description=f"{name} extrapolated to infinitely many clips (--extrapolate)",
-    source="Chong and Forsyth, arXiv:1911.07023, section 4",
-    protocol=f"covariance / {{divisor}}, line over 1 / N of {_NUM_SIZES} sizes",
-    function=extrapolated_frechet_distance,
-  )
-  return metric, infinity
-
-
-METRICS = (
-  *_frechet_metrics("fvd", Need.LOGITS, ("i3d",), "Frechet video distance: on the logits of I3D", _FVD_SOURCE),
-  *_frechet_metrics(
-    "fid", Need.FEATURES, ("tsn",), "FID of MVT-GAN (appendix B.2): on the features of TSN, of whole clips", _FID_SOURCE
-  ),
-  *_frechet_metrics(
-    "clip_frechet",
-    Need.FEATURES,
-    (),
-    "Frechet distance on the features of any other classifier, such as one trained by vidgen classify; no published "
-    "number compares",
-    _FID_SOURCE,
-  ),
-  Metric(
-    name="kvd",
-    description="kernel video distance, on the logits of I3D: unbiased, so sets of any size compare",
-    source=f"Binkowski et al., arXiv:1801.01401, section 4.1; {_FVD_SOURCE}",
-    protocol="unbiased MMD^2, cubic kernel",
-    function=kernel_distance,
-    higher_is_better=False,
-    kind=Kind.SET,
-    needs=(Need.REAL_SET, Need.LOGITS),
-    networks=("i3d",),
-  ),
-  Metric(
-    name="clip_kernel",
-    description="kernel distance on the features of any other network: unbiased, so sets of any size compare",
-    source="Binkowski et al., arXiv:1801.01401, section 4.1",
-    protocol="unbiased MMD^2, cubic kernel",
-    function=kernel_distance,
-    higher_is_better=False,
-    kind=Kind.SET,
-    needs=(Need.REAL_SET, Need.FEATURES),
-  ),
+_FRECHET = Metric(
+  name="clip_frechet",
+  description="Frechet distance between normal distributions fitted to the real and the generated features of any "
+  "classifier, such as one trained by vidgen classify; no published number compares. The bias depends on the number of "
+  "clips",
+  source=_FID_SOURCE,
+  protocol="covariance / {divisor}",
+  function=frechet_distance,
+  higher_is_better=False,
+  kind=Kind.SET,
+  needs=(Need.REAL_SET, Need.FEATURES),
+  at_least=0.0,
+  in_common_span=True,
 )
+_FID = dataclasses.replace(
+  _FRECHET,
+  name="fid",
+  description="FID of MVT-GAN (appendix B.2): Frechet distance on the features of TSN, of whole clips",
+  networks=("tsn",),
+)
+_FVD = dataclasses.replace(
+  _FRECHET,
+  name="fvd",
+  description="Frechet video distance: on the logits of I3D; see --fvd_protocol",
+  source=_FVD_SOURCE,
+  needs=(Need.REAL_SET, Need.LOGITS),
+  networks=("i3d",),
+)
+_KERNEL = Metric(
+  name="clip_kernel",
+  description="kernel distance on the features of any other network: unbiased, so sets of any size compare",
+  source=_KID_SOURCE,
+  protocol="unbiased MMD^2, cubic kernel",
+  function=kernel_distance,
+  higher_is_better=False,
+  kind=Kind.SET,
+  needs=(Need.REAL_SET, Need.FEATURES),
+  max_interval_clips=2000,  # The cost of each resample grows with the square of the number of clips.
+)
+_KVD = dataclasses.replace(
+  _KERNEL,
+  name="kvd",
+  description="kernel video distance, on the logits of I3D: unbiased, so sets of any size compare",
+  source=f"{_KID_SOURCE}; {_FVD_SOURCE}",
+  needs=(Need.REAL_SET, Need.LOGITS),
+  networks=("i3d",),
+)
+
+
+def _extrapolated(metric: Metric) -> Metric:
+  return dataclasses.replace(
+    metric,
+    name=f"{metric.name}_infinity",
+    description=f"{metric.name} extrapolated to infinitely many clips (--extrapolate)",
+    source="Chong and Forsyth, arXiv:1911.07023, section 4",
+    protocol=f"{metric.protocol}, line over 1 / N of {_NUM_SIZES} sizes",
+    function=extrapolated_frechet_distance,
+    at_least=-math.inf,
+    max_interval_clips=0,
+    enabled_by="extrapolate",
+  )
+
+
+METRICS = (_FVD, _FID, _FRECHET, _KVD, _KERNEL, *map(_extrapolated, (_FVD, _FID, _FRECHET)))
