@@ -73,7 +73,7 @@ def test_leading_axes_are_kept_and_sides_are_independent():
 
 
 def test_unknown_methods_and_empty_axes_raise():
-  with pytest.raises(ValueError, match="method='nearest' is not one of"):
+  with pytest.raises(ValueError, match="method='nearest' must be one of"):
     resize_matrix(3, 4, "nearest")
   with pytest.raises(ValueError, match="at least one sample"):
     resize_matrix(0, 4, "legacy_bilinear")
