@@ -28,7 +28,7 @@ def test_metrics_of_one_row_have_one_direction_and_unit():
 
 
 def test_paired_metrics_are_limited_to_the_available_inputs():
-  names = lambda *needs: [metric.name for metric in paired_metrics((Need.TRUTH, *needs))]
+  names = lambda *needs: [metric.name for metric in paired_metrics(available=(Need.TRUTH, *needs))]
   assert names() == ["psnr", "psnr_pooled", "ssim"]
   assert set(names(Need.OBJECT)) - set(names()) == {"centroid_error", "penalised_centroid_error", "presence"}
   assert set(names(Need.CONDITIONING)) - set(names()) == {"anchor_psnr"}

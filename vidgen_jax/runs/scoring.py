@@ -37,7 +37,7 @@ def metric_names(conditioning_indices: Sequence[int], *, tracking: bool, infers:
   if not len(conditioning_indices):
     return ("presence",) if tracking else ()
   available = {Need.TRUTH} | ({Need.OBJECT} if tracking else set()) | ({Need.CONDITIONING} if infers else set())
-  return tuple(metric.name for metric in paired_metrics(available))
+  return tuple(metric.name for metric in paired_metrics(available=available))
 
 
 def check_frame_size(names: Iterable[str], frame_size: tuple[int, int]) -> None:
@@ -238,7 +238,7 @@ def score_baselines(
     return results | {"real": score(truth, truth, conditioning_indices, tracking=tracking)}
   if tracking:
     generated = np.asarray(generated_indices(conditioning_indices, truth.shape[1]), np.intp)
-    metrics = [metric for metric in paired_metrics((Need.TRUTH, Need.OBJECT)) if Need.OBJECT in metric.needs]
+    metrics = [metric for metric in paired_metrics(available=(Need.TRUTH, Need.OBJECT)) if Need.OBJECT in metric.needs]
     true = object_centroid(truth)
     for name, track in track_baselines(true, conditioning_indices).items():
       tracks = (track.take(generated), true.take(generated))

@@ -28,7 +28,7 @@ SELECTION_DIRECTIONS: Mapping[str, bool] = MappingProxyType(
 """Whether higher is better, by row name, of the metrics that the best checkpoint may be chosen by."""
 
 
-def paired_metrics(available: Iterable[Need] = (Need.TRUTH,)) -> tuple[Metric, ...]:
+def paired_metrics(*, available: Iterable[Need] = (Need.TRUTH,)) -> tuple[Metric, ...]:
   """Metrics of frames and clips against their truth, as far as their needs are available."""
   available = set(available)
   return tuple(
