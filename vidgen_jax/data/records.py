@@ -229,45 +229,35 @@ class ClipSource(Sequence[Mapping[str, Any]]):
       ) from error
 
 
-def open_split(info: DatasetInfo, split: str) -> ClipSource:
-  """Opens all clips of one split.
+def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSource:
+  """Opens the clips of one split that have at least `min_frames` frames; logs how many are skipped.
 
   Raises:
-    UserError: if the data set has no such split.
+    UserError: if the data set has no such split, or every clip is too short.
   """
-  _check_split(info, split)
-  return ClipSource(open_builder(info.directory), split)
-
-
-def open_clips(config: DataConfig, split: str) -> ClipSource:
-  """Opens the clips of one split that are long enough for a window of `config`; logs how many are skipped.
-
-  Raises:
-    UserError: if the data set or the split is missing, or every clip is too short.
-  """
-  info = load_info(config.name, config.data_dir)
-  _check_split(info, split)
-  lengths = info.num_frames[split]
-  indices = np.flatnonzero(lengths >= config.clip_length)
-  if not len(indices):
-    raise UserError(
-      f"data set {config.name!r} has no clip of {config.clip_length} frames in split {split!r} (the longest has "
-      f"{lengths.max(initial=0)}); lower data.num_frames or data.frame_stride"
-    )
-  if num_skipped := len(lengths) - len(indices):
-    logging.warning(
-      "%s/%s: skipped %d of %d clips, which have fewer than %d frames",
-      *(config.name, split, num_skipped, len(lengths), config.clip_length),
-    )
-  return ClipSource(open_builder(info.directory), split, indices)
-
-
-def _check_split(info: DatasetInfo, split: str) -> None:
   if split not in info.num_clips:
     raise UserError(
       f"data set {info.name!r} has no split {split!r}, only {', '.join(sorted(info.num_clips))}; "
       "set data.train_split and data.eval_split accordingly, or build it with a larger --test_fraction"
     )
+  lengths = info.num_frames[split]
+  indices = np.flatnonzero(lengths >= min_frames)
+  if min_frames and not len(indices):
+    raise UserError(
+      f"data set {info.name!r} has no clip of {min_frames} frames in split {split!r} (the longest has "
+      f"{lengths.max(initial=0)}); lower data.num_frames or data.frame_stride"
+    )
+  if num_skipped := len(lengths) - len(indices):
+    logging.warning(
+      "%s/%s: skipped %d of %d clips, which have fewer than %d frames",
+      *(info.name, split, num_skipped, len(lengths), min_frames),
+    )
+  return ClipSource(open_builder(info.directory), split, indices)
+
+
+def open_clips(config: DataConfig, split: str) -> ClipSource:
+  """Opens the clips of one split that are long enough for a window of `config`; raises the errors of `open_split`."""
+  return open_split(load_info(config.name, config.data_dir), split, min_frames=config.clip_length)
 
 
 @functools.cache
