@@ -44,10 +44,9 @@ SUMMARY = """Builds data sets, shows their content, verifies them, and measures 
       Measures clips per second by number of --workers, the time of each stage, and the time of a window of --frames
       (16) compared with the whole clip; with --step_ms=S, the workers that such a train step needs.
 
-Videos are decoded by one process per core (--num_workers), or by an Apache Beam pipeline on a cluster that shares the
-folders (--beam_options=runner=...); both give the same clips in the same order. The same command resumes an interrupted
-build. manifest.json lists every source file and why it was skipped or what is damaged; it is an error if more than
---max_skipped of them are skipped.
+One process per core decodes videos (--num_workers), or an Apache Beam pipeline on a cluster that shares the folders
+(--beam_options=runner=...); the clips and their order are the same. The same command resumes an interrupted build.
+manifest.json lists all source files, skipped and damaged ones with the reason.
 """
 
 

@@ -42,9 +42,5 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
     )
     for person in _PEOPLE
     for action in _ACTIONS
-    for name in _names(person, action)
+    for name in [f"{person}_{action}{time}" for time in ("12" if (person, action) in _TWICE else [""])]
   ]
-
-
-def _names(person: str, action: str) -> list[str]:
-  return [f"{person}_{action}{time}" for time in (("1", "2") if (person, action) in _TWICE else ("",))]
