@@ -1,6 +1,6 @@
 """Compares the speed of the Flax I3D with the same network in PyTorch, with the same weights.
 
-  python -m tests.parity.bench_i3d --frames 16 --batch 2 --repeats 5
+  python -m benchmarks.i3d_pytorch --frames 16 --batch 2 --repeats 5
 
 The two take turns, so that other work on the machine affects both; medians are compared.
 """

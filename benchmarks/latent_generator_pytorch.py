@@ -1,4 +1,4 @@
-"""Speed of Inbetweening's latent generator and of its variants: `python -m tests.parity.bench_latent_generator`.
+"""Speed of Inbetweening's latent generator and of its variants: `python -m benchmarks.latent_generator_pytorch`.
 
 Measures a forward and backward pass of all 24 blocks in train mode, their compilation, and a single 3x3x3 convolution
 in each of its forms (and in PyTorch, if installed), at [B, 16, 8, 8, 64]: medians over alternating rounds.
