@@ -18,6 +18,7 @@ from vidgen_jax.scores.networks import I3D
 
 
 def main() -> None:
+  """Runs the benchmark."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--frames", type=int, default=16)
   parser.add_argument("--batch", type=int, default=2)

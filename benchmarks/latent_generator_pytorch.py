@@ -82,6 +82,7 @@ def torch_convolution(batch: int) -> Callable[[], Any]:
 
 
 def main() -> None:
+  """Runs the benchmark."""
   """Prints both tables."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--batch", type=int, default=4)
