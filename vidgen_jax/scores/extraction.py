@@ -61,12 +61,18 @@ def concatenate(parts: Iterable[Features]) -> Features:
 class FeatureExtractor:
   """A feature network on a mesh: uint8 clips in, features out, the same on every process.
 
-  Attributes:
-    weights: weights of the network.
-    network: key of `vidgen_jax.scores.networks.NETWORKS`.
-    preprocessing: preprocessing of the clips.
-    unbiased: whether the protocol divides covariances by N - 1, see `frechet_distance`.
-    batch_size: clips per forward pass, over all devices.
+  `unbiased` says whether the protocol divides covariances by N - 1, see `frechet_distance`.
+
+  Args:
+    weights: weights from `vidgen weights import` or `vidgen classify`.
+    mesh: mesh over whose devices the clips are split.
+    batch_size: clips per forward pass; rounded up to a multiple of the devices.
+    fvd_protocol: key of `FVD_PROTOCOLS`, for I3D.
+    c3d_protocol: key of `C3D_PROTOCOLS`, for a C3D with a mean volume.
+    name: name in messages; the network's by default.
+
+  Raises:
+    UserError: if the network or its settings are unknown.
   """
 
   def __init__(
@@ -79,19 +85,6 @@ class FeatureExtractor:
     c3d_protocol: str = "tgan2",
     name: str = "",
   ) -> None:
-    """Copies the weights to the devices.
-
-    Args:
-      weights: weights from `vidgen weights import` or `vidgen classify`.
-      mesh: mesh over whose devices the clips are split.
-      batch_size: clips per forward pass; rounded up to a multiple of the devices.
-      fvd_protocol: key of `FVD_PROTOCOLS`, for I3D.
-      c3d_protocol: key of `C3D_PROTOCOLS`, for a C3D with a mean volume.
-      name: name in messages; the network's by default.
-
-    Raises:
-      UserError: if the network or its settings are unknown.
-    """
     self.weights, self.network, self.name = weights, weights.network, name or weights.network
     _check_description(weights, self.name)
     self.batch_size = -(-batch_size // mesh.size) * mesh.size

@@ -24,8 +24,7 @@ def average_content_distance(
 
   Args:
     video: uint8[B, T, H, W, C], T >= 2.
-    embed: function from the video to embeddings [B, T, D]: colours, or features of a network that recognises
-      identities.
+    embed: function from the video to embeddings [B, T, D], such as features of a network that recognises identities.
 
   Returns:
     float64[B].

@@ -1,6 +1,7 @@
 """Baselines that predict the position of an object from the conditioning frames: straight lines at constant speed.
 
-They predict positions, not images, so they have a centroid error and no PSNR.
+They predict positions, not images, so they have a centroid error and no PSNR. Each takes the true track, which it reads
+in the conditioning frames only, and their 0-based indices in ascending order, and returns a track of as many frames.
 """
 
 from collections.abc import Sequence
@@ -13,15 +14,9 @@ from vidgen_jax.scores.metrics.trajectory import Track
 
 
 def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
-  """Continues with the velocity between the last two conditioning frames.
+  """Continues with the velocity between the last two conditioning frames, which must be the leading 0..G - 1, G >= 2.
 
-  Args:
-    track: true track of T frames, read in the conditioning frames only.
-    conditioning_indices: leading frames 0..G - 1, G >= 2.
-
-  Returns:
-    Track of T frames. If the object is missing in one of the last two conditioning frames, it is missing in all
-    generated frames.
+  If the object is missing in one of the last two conditioning frames, it is missing in all generated frames.
 
   Raises:
     ValueError: if there are fewer than two conditioning frames, or they are not the leading ones.
@@ -43,12 +38,7 @@ def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> T
 def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
   """Moves on a straight line from each conditioning frame to the next; before the first and after the last, it stays.
 
-  Args:
-    track: true track of T frames, read in the conditioning frames only.
-    conditioning_indices: at least one index, in ascending order.
-
-  Returns:
-    Track of T frames. Between two conditioning frames the object is missing if it is missing in either of them.
+  Between two conditioning frames, the object is missing if it is missing in either of them.
 
   Raises:
     ValueError: if there is no conditioning frame.
@@ -70,13 +60,8 @@ def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> T
 def track_baselines(track: Track, conditioning_indices: Sequence[int]) -> dict[str, Track]:
   """The straight-line prediction that fits the conditioning frames.
 
-  Args:
-    track: true track of T frames, read in the conditioning frames only.
-    conditioning_indices: 0-based indices in ascending order.
-
-  Returns:
-    Tracks of T frames: 'linear_extrapolation' for two or more leading conditioning frames and no others,
-    'linear_interpolation' where generated frames are between conditioning frames; {} otherwise.
+  'linear_extrapolation' for two or more leading conditioning frames and no others, 'linear_interpolation' where
+  generated frames are between conditioning frames; {} otherwise.
   """
   conditioning = tuple(conditioning_indices)
   generated = generated_indices(conditioning, track.presence.shape[1])
