@@ -129,6 +129,23 @@ def test_files_in_the_text_exist(page):
       assert found or path in ("config.py", "algorithm.py", "presets.py"), path
 
 
+@pytest.mark.parametrize("page", ["extending.md", "training.md"])
+def test_python_examples_run(page):
+  """Examples that begin with their imports; in a process of their own, because they register units and data sets."""
+  text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+  examples = re.findall(r"^```python\n((?:import|from) .*?)^```", text, re.MULTILINE | re.DOTALL)
+  assert examples
+  result = subprocess.run(
+    [sys.executable, "-c", "\n".join(examples)],
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert result.returncode == 0, result.stderr
+
+
 def test_every_command_is_documented():
   text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
   assert {words[0] for words in shell_commands(text)} | {words[0] for words in inline_commands(text)} >= set(
