@@ -105,7 +105,7 @@ def test_values_outside_a_given_range_are_refused(tmp_path):
 def test_values_that_are_not_finite_are_refused(tmp_path, value, value_range):
   values = noise()
   values[2, 1, 0, 0, 0] = value
-  with pytest.raises(UserError, match=r"^--real: clip a.npy\[2\] holds NaN or infinite values; leave it out"):
+  with pytest.raises(UserError, match=r"^--real: clip a.npy\[2\] has NaN or infinite values; leave it out"):
     read(save(tmp_path, values), value_range=value_range)
 
 

@@ -5,6 +5,6 @@ Whatever their origin, clips are uint8[T, H, W, C] of one shape, checked, and re
 
 from vidgen_jax.scores.clip_sets.clip_set import ClipSet
 from vidgen_jax.scores.clip_sets.opening import open_clips
-from vidgen_jax.scores.clip_sets.options import ClipOptions
+from vidgen_jax.scores.clip_sets.reader import ClipOptions
 
 __all__ = ["ClipOptions", "ClipSet", "open_clips"]

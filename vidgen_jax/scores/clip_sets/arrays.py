@@ -20,14 +20,10 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.clip_sets.options import ClipOptions
-from vidgen_jax.scores.clip_sets.reader import ClipShape, Reader, UnusableFileError, window_of
+from vidgen_jax.scores.clip_sets.reader import ClipOptions, Reader, UnusableFileError
 
-LAYOUTS = ("CTHW", "TCHW", "THWC")
-"""Detected orders of a clip's axes."""
-
-PREFERRED_KEYS = ("video", "videos", "samples")
-"""Names of the array to read from a .npz file with several candidates."""
+# Names of the array to read from a .npz file with several candidates.
+_PREFERRED_KEYS = ("video", "videos", "samples")
 
 _CHANNELS = (1, 3)
 _DAMAGED_ARRAY_ERRORS = (
@@ -59,11 +55,7 @@ class Scratch:
     self._lock = threading.Lock()
 
   def unpack(self, archive: zipfile.ZipFile, member: str, num_bytes: int) -> Path:
-    """Unpacks a member of an archive, whose checksum is verified.
-
-    Raises:
-      UserError: if the disk has less than `num_bytes` free.
-    """
+    """Unpacks a member of an archive, whose checksum is verified; UserError if less than `num_bytes` are free."""
     with self._lock:
       if self._folder is None:
         self._folder = Path(tempfile.mkdtemp(prefix="vidgen_clips_"))
@@ -87,15 +79,8 @@ class Scratch:
 def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scratch, what: str) -> Reader:
   """Opens an array of clips [N, T, H, W, C], of one clip [T, H, W, C], or a `samples.npz` [N, l, T, H, W, C].
 
-  Only the requested clips are read, except that a compressed or stored array of several clips in a .npz file is
-  unpacked once, because a member of an archive cannot be memory-mapped.
-
-  Args:
-    path: .npy or .npz file.
-    name: name of the file in messages.
-    options: requested window.
-    scratch: folder for unpacked arrays.
-    what: flag that names the set, for messages.
+  Only the requested clips are read, except that an array of several clips in a .npz file is unpacked once, because a
+  member of an archive cannot be memory-mapped. `name` and `what` are the file and the flag in messages.
 
   Raises:
     UnusableFileError: if the file is damaged, its clips are too short, or no array qualifies.
@@ -109,7 +94,7 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
     raise UnusableFileError(f"samples {header.shape} are not [N, l, T, H, W, C]")
   *lead, _, _, _, _ = header.shape
   sizes = dict(zip(layout, header.shape[-4:], strict=True))
-  wanted = window_of(sizes["T"], options)
+  wanted = options.wanted(sizes["T"])
   with _damaged_files():
     load = _loader(path, member, header, scratch)
     load()  # A truncated file is an error now and not in the middle of a pass.
@@ -121,7 +106,7 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
 
   return Reader(
     names=[f"{name}[{', '.join(map(str, place))}]" for place in np.ndindex(*lead)] if lead else [name],
-    shape=ClipShape(len(wanted), *options.frame_size(sizes["H"], sizes["W"])),
+    shape=(len(wanted), *options.frame_size(sizes["H"], sizes["W"])),
     read=read,
     read_errors=_DAMAGED_ARRAY_ERRORS,
     is_float=header.dtype.kind == "f",
@@ -131,15 +116,7 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
 
 
 def clip_layout(shape: Sequence[int], *, name: str, what: str) -> str:
-  """Detects the order of the last four axes of an array of clips.
-
-  Args:
-    shape: shape of the array, with at least four axes.
-    name: name of the file, for the message.
-    what: flag that names the set, for the message.
-
-  Returns:
-    One of `LAYOUTS`. A last axis of 1 or 3 is C.
+  """The order of the last four axes of an array of clips: 'THWC' (if the last axis is 1 or 3), 'TCHW' or 'CTHW'.
 
   Raises:
     UserError: if none or two axes can be C.
@@ -149,7 +126,7 @@ def clip_layout(shape: Sequence[int], *, name: str, what: str) -> str:
     return "THWC"
   found = [axis for axis in (0, 1) if clip[axis] in _CHANNELS]
   if len(found) == 1:
-    return LAYOUTS[found[0]]
+    return ("CTHW", "TCHW")[found[0]]
   reason = "none of its axes can be channels" if not found else "two of its axes could be channels"
   raise UserError(
     f"{what}: array {name} has shape {tuple(shape)}: {reason}, which are 1 or 3; save it as [N, T, H, W, C]"
@@ -187,12 +164,11 @@ def _find_array(path: Path) -> tuple[_Header, str, bool]:
 
 
 def _choose(headers: Mapping[str, _Header]) -> str:
-  """The key of the array of clips."""
   # Next to an array of more axes, a single candidate may be something else, such as conditioning frames.
   has_more_axes = any(len(header.shape) > 5 for header in headers.values())
   for num_axes in (5, 4):
     keys = [key for key, header in headers.items() if len(header.shape) == num_axes]
-    preferred = [key for key in PREFERRED_KEYS if key in keys]
+    preferred = [key for key in _PREFERRED_KEYS if key in keys]
     if preferred:
       return preferred[0]
     if len(keys) == 1 and not has_more_axes:
@@ -201,7 +177,7 @@ def _choose(headers: Mapping[str, _Header]) -> str:
       break
   held = ", ".join(f"{key} {list(header.shape)}" for key, header in headers.items()) or "nothing"
   raise UnusableFileError(
-    f"holds {held}, and not one array [N, T, H, W, C]; give that array one of the names {', '.join(PREFERRED_KEYS)}"
+    f"holds {held}, and not one array [N, T, H, W, C]; give that array one of the names {', '.join(_PREFERRED_KEYS)}"
   )
 
 

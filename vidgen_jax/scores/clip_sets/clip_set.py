@@ -1,19 +1,48 @@
 """A set of clips with random access; only the requested clips are in memory."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.clip_sets.arrays import Scratch
-from vidgen_jax.scores.clip_sets.framing import frame_array
-from vidgen_jax.scores.clip_sets.options import ClipOptions
-from vidgen_jax.scores.clip_sets.reader import Reader
-from vidgen_jax.scores.clip_sets.threads import NUM_THREADS, ordered_map
+from vidgen_jax.scores.clip_sets.reader import ClipOptions, Reader
 from vidgen_jax.scores.clip_sets.values import CastFloatCheck, ValueRange
+from vidgen_jax.scores.clip_sets.videos import frame_array
+
+NUM_THREADS = min(8, os.cpu_count() or 1)
+"""Number of threads of `ordered_map`. Decoding and resizing release Python's lock."""
 
 _PROBES = 16  # number of clips from whose values the range of a set of floats is inferred
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(
+  function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Generator[Result, None, None]:
+  """`map` with `NUM_THREADS` threads that never works far ahead of its consumer.
+
+  At most `ahead` results are in memory or being computed; an exception of `function` is raised in its turn.
+  """
+  pending: deque[Future] = deque()
+  with ThreadPoolExecutor(min(NUM_THREADS, ahead)) as pool:
+    try:
+      for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) >= ahead:
+          yield pending.popleft().result()
+      while pending:
+        yield pending.popleft().result()
+    finally:
+      for future in pending:
+        future.cancel()
 
 
 class ClipSet:
@@ -43,20 +72,10 @@ class ClipSet:
     scratch: Scratch | None = None,
     what: str = "--real",
   ):
-    """Checks the shapes of all clips and the values of some.
+    """Checks the shapes of all clips and the values of some; UserError if shapes differ or values are wrong.
 
-    Args:
-      name: name that the user gave.
-      readers: files with at least one clip.
-      options: requested window.
-      labels: int32 label of each clip of the readers.
-      class_names: names of the labels.
-      skipped: (file, reason) of unusable files.
-      scratch: folder of unpacked arrays.
-      what: flag that names the set, for messages.
-
-    Raises:
-      UserError: if the shapes of the clips differ, or the values are wrong.
+    `labels` has an entry for each clip of the readers, `scratch` contains unpacked arrays, and `what` is the flag of
+    the set in messages.
     """
     self.name, self.class_names, self.skipped = name, class_names, tuple(skipped)
     self._readers, self._options, self._scratch, self._what = tuple(readers), options, scratch, what
@@ -96,29 +115,20 @@ class ClipSet:
       self._scratch.close()
 
   def batches(self, batch_size: int, *, indices: Sequence[int] | np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Reads clips with a few threads, at most about two batches ahead.
-
-    Args:
-      batch_size: B.
-      indices: indices of the clips, in order; None for all.
+    """Reads clips (by their indices; None for all) with a few threads, at most about two batches ahead.
 
     Yields:
       uint8[B, T, H, W, C]; the last batch can be smaller.
 
     Raises:
-      ValueError: if `batch_size` is not positive.
       UserError: if a clip cannot be read or its values are wrong.
     """
-    if batch_size < 1:
-      raise ValueError(f"batches need batch_size >= 1, got {batch_size}")
-    return self._batches(batch_size, range(len(self)) if indices is None else [int(index) for index in indices])
-
-  def _batches(self, batch_size: int, order: Sequence[int]) -> Iterator[np.ndarray]:
+    order = range(len(self)) if indices is None else [int(index) for index in indices]
     with contextlib.closing(ordered_map(self.__getitem__, order, ahead=max(batch_size, NUM_THREADS))) as clips:
       for start in range(0, len(order), batch_size):
         batch = np.empty((min(batch_size, len(order) - start), *self.clip_shape), np.uint8)
-        for place in range(len(batch)):
-          batch[place] = next(clips)
+        for row in batch:
+          row[...] = next(clips)
         yield batch
     self._cast_check.finish()
 
@@ -139,7 +149,7 @@ class ClipSet:
     return frame_array(clip, self._options)
 
   def _probes(self) -> list[int]:
-    """Clips that are spread evenly over all clips of floats."""
+    """Indices of clips that are spread evenly over all clips of floats."""
     is_float = np.repeat([reader.is_float for reader in self._readers], [len(r.names) for r in self._readers])
     floats = np.flatnonzero(is_float[: len(self)])
     if len(floats) > _PROBES:
@@ -151,7 +161,7 @@ class ClipSet:
     first = self._readers[0].shape
     for reader, end in zip(self._readers, self._ends, strict=True):
       shape, index = reader.shape, int(end) - len(reader.names)
-      if shape.num_frames != first.num_frames:
+      if shape[0] != first[0]:
         raise self._mixed("lengths", index, first[:1], shape[:1])
       if shape[1:] != first[1:]:
         raise self._mixed("sizes", index, first[1:], shape[1:])

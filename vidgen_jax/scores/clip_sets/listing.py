@@ -13,8 +13,6 @@ from PIL import Image
 from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS, IMAGE_FORMATS
 from vidgen_jax.scores.clip_sets.videos import IMAGE_SUFFIXES
 
-ARRAY_SUFFIXES = frozenset((".npy", ".npz"))
-
 # Files that data sets and programs store next to their clips.
 _IGNORED_SUFFIXES = frozenset(
   (".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log", ".py", ".sh")
@@ -25,7 +23,7 @@ _MIN_STRIP_FRAMES = 3  # an image twice as wide as high may be a single frame
 
 
 class Entry(NamedTuple):
-  """A file or folder that holds one clip, or an array file that can hold several."""
+  """A file or folder with one clip, or an array file with one or several."""
 
   path: Path
   name: str
@@ -60,14 +58,11 @@ def list_folder(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
 
 def file_kind(file: Path) -> Literal["video", "array"]:
   """The kind of a single file by its suffix."""
-  return "array" if file.suffix.lower() in ARRAY_SUFFIXES else "video"
+  return "array" if file.suffix.lower() in (".npy", ".npz") else "video"
 
 
 def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-  """Derives classes from the top folders.
-
-  Args:
-    names: names of the entries that hold clips.
+  """Derives classes from the top folders of the entries with these names.
 
   Returns:
     int32[len(names)] and the sorted names of the classes; None and () unless every entry is in one of at least two top
@@ -77,8 +72,7 @@ def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ..
   tops = sorted({names[0] for names in parts})
   if len(tops) < 2 or any(len(names) < 2 for names in parts) or _SPLIT_FOLDERS.issuperset(tops):
     return None, ()
-  index = {top: label for label, top in enumerate(tops)}
-  return np.array([index[names[0]] for names in parts], np.int32), tuple(tops)
+  return np.array([tops.index(names[0]) for names in parts], np.int32), tuple(tops)
 
 
 def _split_frames(files: list[Path]) -> tuple[list[Path], list[Path], str]:
@@ -139,8 +133,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def _is_ignored(name: str) -> bool:
-  suffix = Path(name).suffix.lower()
-  return name.startswith(".") or suffix in _IGNORED_SUFFIXES or name.lower() in _IGNORED_NAMES
+  return name.startswith(".") or Path(name).suffix.lower() in _IGNORED_SUFFIXES or name.lower() in _IGNORED_NAMES
 
 
 def _raise(error: OSError) -> None:

@@ -1,22 +1,21 @@
-"""Opens the clips that a user names."""
+"""Opens the clips that a user names: a folder, a file, or a prepared data set."""
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
+from vidgen_jax.data import records
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
+from vidgen_jax.data.frames import decode_frame
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.clip_sets.arrays import Scratch, open_array_file
-from vidgen_jax.scores.clip_sets.clip_set import ClipSet
-from vidgen_jax.scores.clip_sets.datasets import open_dataset
+from vidgen_jax.scores.clip_sets.clip_set import NUM_THREADS, ClipSet, ordered_map
 from vidgen_jax.scores.clip_sets.listing import Entry, class_labels, file_kind, list_folder
-from vidgen_jax.scores.clip_sets.options import ClipOptions
-from vidgen_jax.scores.clip_sets.reader import Reader, UnusableFileError
-from vidgen_jax.scores.clip_sets.threads import NUM_THREADS, ordered_map
-from vidgen_jax.scores.clip_sets.videos import open_frames, open_video
+from vidgen_jax.scores.clip_sets.reader import ClipOptions, Reader, UnusableFileError
+from vidgen_jax.scores.clip_sets.videos import frame_images, open_frames, open_video
 
 _MANY_FILES = 1000
 _ORDER_SEED = 0
@@ -28,18 +27,18 @@ def open_clips(
   """Opens clips of any origin.
 
   - A folder with its subfolders, sorted by name: videos, frame strips, .npy and .npz files of one clip [T, H, W, C] or
-    several [N, T, H, W, C], and folders that hold the numbered frames of one clip. If every clip is in one of two or
-    more top folders, these are its class. Every file is decoded once, as far as its window reaches, so that damaged
-    and short files are known and left out before anything is computed.
+    several [N, T, H, W, C], and folders with the numbered frames of one clip. If every clip is in one of two or more
+    top folders, these are its class. Every file is decoded once, as far as its window reaches, so that damaged and
+    short files are known and left out before anything is computed.
   - One such file. From a `samples.npz` of `vidgen sample`, every sample with its conditioning frames.
-  - `NAME/SPLIT` of a prepared data set, or `NAME` for its split 'test'.
+  - `NAME/SPLIT` of a prepared data set, or `NAME` for its split 'test': the clips that are long enough.
 
-  Arrays can also have C in front of or behind T, if only one of their axes can be C.
+  Arrays can also have C before or after T, if only one of their axes can be C.
 
   Args:
     path: file, folder or data set.
     options: requested window.
-    what: flag that names the set, for messages; `{what}_range` must be the flag of its value range.
+    what: flag of the set, for messages; `{what}_range` must be the flag of its value range.
     data_dir: folder of the prepared data sets.
 
   Returns:
@@ -52,12 +51,11 @@ def open_clips(
   if location.is_dir():
     return _open_folder(location, options, what)
   if not location.is_file():
-    return open_dataset(str(path), options, what=what, data_dir=data_dir)
+    return _open_dataset(str(path), options, what=what, data_dir=data_dir)
   scratch = Scratch()
-  try:
-    reader = _open_entry(Entry(location, location.name, file_kind(location)), options, scratch, what)
-  except UnusableFileError as error:
-    raise UserError(f"{what}={location} cannot be used: {error}") from error
+  reader = _open_entry(Entry(location, location.name, file_kind(location)), options, scratch, what)
+  if isinstance(reader, UnusableFileError):
+    raise UserError(f"{what}={location} cannot be used: {reader}") from reader
   _log_layouts([reader], location, what)
   return ClipSet(str(location), [reader], options, scratch=scratch, what=what)
 
@@ -76,22 +74,22 @@ def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
   if options.max_clips:
     order = np.random.default_rng(_ORDER_SEED).permutation(order).tolist()
   scratch, found, unusable, num_clips = Scratch(), {}, set(), 0
-  with contextlib.closing(_open_entries([entries[i] for i in order], options, scratch, what)) as opened:
-    for place, reader in zip(order, opened, strict=False):
+  opened = ordered_map(lambda i: _open_entry(entries[i], options, scratch, what), order, ahead=4 * NUM_THREADS)
+  with contextlib.closing(opened):
+    for index, reader in zip(order, opened, strict=False):
       if isinstance(reader, UnusableFileError):
-        skipped.append((entries[place].name, str(reader)))
-        unusable.add(place)
+        skipped.append((entries[index].name, str(reader)))
+        unusable.add(index)
         continue
-      found[place] = reader
+      found[index] = reader
       num_clips += len(reader.names)
       if options.max_clips and num_clips >= options.max_clips:
         break
-  if skipped:
-    logging.warning("%s=%s: skipped %d, the first %s: %s", what, folder, len(skipped), *skipped[0])
+  _log_skipped(skipped, folder, what)
   if not found:
     name, reason = skipped[0]
     raise UserError(f"{what}={folder} holds no usable clip: skipped {len(skipped)}, the first {name}: {reason}")
-  readers = [found[place] for place in sorted(found)]
+  readers = [found[index] for index in sorted(found)]
   _log_layouts(readers, folder, what)
   # Files beyond `max_clips` count for the classes, so that a label does not depend on the number of clips.
   usable = [*sorted(found), *(i for i in range(len(entries)) if i not in found and i not in unusable)]
@@ -103,28 +101,70 @@ def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
   )
 
 
-def _open_entries(
-  entries: Sequence[Entry], options: ClipOptions, scratch: Scratch, what: str
-) -> Generator[Reader | UnusableFileError, None, None]:
-  def attempt(entry: Entry) -> Reader | UnusableFileError:
+def _open_entry(entry: Entry, options: ClipOptions, scratch: Scratch, what: str) -> Reader | UnusableFileError:
+  try:
+    if entry.kind == "array":
+      return open_array_file(entry.path, entry.name, options, scratch=scratch, what=what)
+    if entry.kind == "frames":
+      return open_frames(entry.frames, entry.name, options)
+    return open_video(entry.path, entry.name, options)
+  except UnusableFileError as error:
+    return error
+
+
+def _open_dataset(path: str, options: ClipOptions, *, what: str, data_dir: str | Path) -> ClipSet:
+  info, split = _find_dataset(path, data_dir=data_dir, what=what)
+  name, lengths, clips = f"{info.name}/{split}", info.num_frames[split], records.open_split(info, split)
+  skipped, windows = [], {}
+  for index, length in enumerate(lengths):
     try:
-      return _open_entry(entry, options, scratch, what)
+      windows[index] = options.wanted(int(length))
     except UnusableFileError as error:
-      return error
+      skipped.append((f"{name}[{index}]", str(error)))
+  _log_skipped(skipped, name, what)
+  indices = list(windows)[: options.max_clips or None]
+  if not indices:
+    raise UserError(f"{what}={name} holds no usable clip: the first {': '.join(skipped[0])}")
+  names, first = [f"{name}[{index}]" for index in indices], indices[0]
+  other = next((index for index in indices if lengths[index] != lengths[first]), None)
+  if not options.num_frames and other is not None:
+    raise UserError(
+      f"{what}={name} mixes lengths: {names[0]} has {lengths[first]} frames, {name}[{other}] has {lengths[other]}; "
+      "cut them with --num_frames=N"
+    )
 
-  return ordered_map(attempt, entries, ahead=4 * NUM_THREADS)
+  def read(index: int) -> np.ndarray:
+    frames = clips[indices[index]]["frames"]
+    return frame_images((decode_frame(frames[i], channels=3) for i in windows[indices[index]]), options)
+
+  size = options.resolution or None
+  reader = Reader(names=names, shape=(len(windows[first]), size, size), read=read)
+  labels = info.labels[split][indices]
+  return ClipSet(name, [reader], options, labels=labels, class_names=info.class_names, skipped=skipped, what=what)
 
 
-def _open_entry(entry: Entry, options: ClipOptions, scratch: Scratch, what: str) -> Reader:
-  if entry.kind == "array":
-    return open_array_file(entry.path, entry.name, options, scratch=scratch, what=what)
-  if entry.kind == "frames":
-    return open_frames(entry.frames, entry.name, options)
-  return open_video(entry.path, entry.name, options)
+def _find_dataset(path: str, *, data_dir: str | Path, what: str) -> tuple[records.DatasetInfo, str]:
+  name, _, split = path.rstrip("/").partition("/")
+  is_name = name.replace("_", "").replace("-", "").isalnum() and "/" not in split
+  if not is_name or not (records.dataset_directory(name, data_dir) / records.MANIFEST).is_file():
+    raise UserError(
+      f"{what}={path} is neither a file or folder nor a data set NAME/SPLIT prepared in {Path(data_dir).expanduser()}"
+    )
+  info = records.load_info(name, data_dir)
+  split = split or "test"
+  if split not in info.num_clips:
+    known = ", ".join(f"{what}={name}/{known}" for known in sorted(info.num_clips))
+    raise UserError(f"{what}={path}: data set {name} has no split {split!r}; give one of {known}")
+  return info, split
+
+
+def _log_skipped(skipped: Sequence[tuple[str, str]], name: object, what: str) -> None:
+  if skipped:
+    logging.warning("%s=%s: skipped %d, the first %s: %s", what, name, len(skipped), *skipped[0])
 
 
 def _log_layouts(readers: Sequence[Reader], path: Path, what: str) -> None:
-  # The axes of an array are the only thing about it that is guessed.
+  # Only the axes of an array are guessed.
   for layout in sorted({reader.layout for reader in readers if reader.layout}):
     logging.info("%s=%s: the axes of a clip are %s", what, path, layout)
   num_samples = sum(len(reader.names) for reader in readers if reader.is_samples)

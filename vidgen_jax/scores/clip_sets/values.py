@@ -22,8 +22,8 @@ class ValueRange:
   """Converts clips of one set to uint8.
 
   Args:
-    chosen: one of `vidgen_jax.scores.clip_sets.options.VALUE_RANGES`.
-    what: flag that names the set, such as `--real`, whose range is set by `--real_range`.
+    chosen: '255', '1', '-1..1', or 'auto' to infer the range of floats.
+    what: flag of the set, such as `--real`, whose range is set by `--real_range`.
 
   Attributes:
     name: '255', '1' or '-1..1': the given or inferred range; '255' for integers.
@@ -35,13 +35,10 @@ class ValueRange:
     self.name = chosen if self._given else "255"
 
   def infer(self, clips: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Infers the range of a set of floats from some of its clips; does nothing if a range was given.
-
-    Args:
-      clips: names and values.
+    """Infers the range of a set of floats from names and values of some clips; does nothing if a range was given.
 
     Raises:
-      UserError: if the values fit no range, or several.
+      UserError: if the values fit no range.
     """
     if self._given:
       return
@@ -59,14 +56,10 @@ class ValueRange:
     logging.info("%s: floats, %g..%g in %d clips, are read as %s", self._what, least, most, len(ends), _WORDS[fitting])
 
   def to_uint8(self, clip: np.ndarray, name: str) -> np.ndarray:
-    """Converts a clip to uint8 on 0..255, rounded as by `vidgen_jax.ops.video.to_uint8`.
-
-    Args:
-      clip: integers or floats.
-      name: name of the clip, for messages.
+    """Converts integers or floats to uint8 on 0..255, rounded as by `vidgen_jax.ops.video.to_uint8`.
 
     Raises:
-      UserError: if the values are outside of the set's range, not finite, or neither integers nor floats.
+      UserError: if the values are outside of the set's range or not finite.
     """
     if clip.dtype == np.uint8:
       return clip
@@ -75,8 +68,6 @@ class ValueRange:
       if least < 0 or most > 255:
         raise UserError(f"{self._what}: clip {name} has integers of {least}..{most}; they must be 0..255")
       return clip.astype(np.uint8)
-    if clip.dtype.kind != "f":
-      raise UserError(f"{self._what}: clip {name} is of type {clip.dtype}; save clips as uint8 or float32")
     self._check(*_finite_ends(clip, name, self._what), name)
     values = clip.astype(np.float32)
     if self.name == "-1..1":
@@ -109,10 +100,6 @@ class CastFloatCheck:
   """Detects a set whose integers are all 0 or 1: [0, 1] floats that were cast to uint8.
 
   One dark clip proves nothing, so all clips must be seen first. The first value above 1 ends the check.
-
-  Args:
-    num_clips: number of clips of the set.
-    what: flag that names the set.
   """
 
   def __init__(self, num_clips: int, *, what: str):
@@ -131,11 +118,7 @@ class CastFloatCheck:
       self._unseen.discard(index)
 
   def finish(self) -> None:
-    """Ends a pass over some or all clips.
-
-    Raises:
-      UserError: if all clips have been seen and the largest value is 1; an all-black set is accepted.
-    """
+    """Raises UserError if all clips have been seen and the largest value is 1; an all-black set is accepted."""
     if self._most == 1 and not self._unseen:
       raise UserError(
         f"{self._what}: values 0 and 1 only: [0, 1] floats cast to uint8? Multiply them by 255 before the cast"
@@ -146,5 +129,5 @@ def _finite_ends(clip: np.ndarray, name: str, what: str) -> tuple[float, float]:
   least, most = float(clip.min()), float(clip.max())
   # NaN anywhere makes both NaN.
   if not np.isfinite([least, most]).all():
-    raise UserError(f"{what}: clip {name} holds NaN or infinite values; leave it out or fix the program that wrote it")
+    raise UserError(f"{what}: clip {name} has NaN or infinite values; leave it out or fix the program that wrote it")
   return least, most
