@@ -5,10 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from vidgen_jax.core.algorithm import Algorithm, adam_update
+from vidgen_jax.core.algorithm import Algorithm, LossOutput, adam_update
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.core.state import NetState
-from vidgen_jax.core.update import LossOutput
 
 ADAM = AdamConfig(learning_rate=0.1)
 

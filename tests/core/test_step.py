@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from vidgen_jax.core.algorithm import LossOutput, Update, num_microbatches
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.state import NetState, TrainState
 from vidgen_jax.core.step import StepConfig, StepConstants, train_step
-from vidgen_jax.core.update import LossOutput, Update, num_microbatches
 
 
 def _disc_loss(nets, frozen, batch, key, step):

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from vidgen_jax.core.algorithm import LossOutput, Update
 from vidgen_jax.core.ema import EmaConfig, update_ema
 from vidgen_jax.core.state import Nets, TrainState
-from vidgen_jax.core.update import LossOutput, Update
 from vidgen_jax.ops import loops
 from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
 

@@ -10,7 +10,7 @@ import pytest
 
 from vidgen_jax.gans.inbetween import discriminators
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
-from vidgen_jax.ops import penalties
+from vidgen_jax.ops import losses
 
 CASES = {"video": (VideoDiscriminator((2, 3)), (2, 8, 4, 4, 1)), "image": (ImageDiscriminator((3,)), (2, 4, 4, 2))}
 
@@ -36,8 +36,8 @@ def case(request):
 
   def penalty(params):
     critic = lambda x: module.apply({"params": params}, x)
-    both = [penalties.logits_and_gradients(critic, x) for x in (real, fake)]
-    return penalties.gradient_penalty(*both), both
+    both = [losses.logits_and_gradients(critic, x) for x in (real, fake)]
+    return losses.gradient_penalty(*both), both
 
   evaluate = jax.jit(jax.value_and_grad(penalty, has_aux=True))
   # A smooth activation: the penalty is discontinuous at the kinks of leaky ReLUs, which would spoil the differences.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.trivd.encoder import Encoder, fold_time
+from vidgen_jax.gans.trivd.generator import Encoder, fold_time
 from vidgen_jax.nn.blocks import DiscriminatorBlock
 
 

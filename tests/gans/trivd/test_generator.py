@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.trivd.encoder import Encoder
-from vidgen_jax.gans.trivd.generator import Generator
+from vidgen_jax.gans.trivd.generator import Encoder, Generator
 from vidgen_jax.nn.blocks import GeneratorBlock
 from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm
 from vidgen_jax.nn.recurrent.conv_gru import ConvGRU

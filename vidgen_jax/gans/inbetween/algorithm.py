@@ -9,20 +9,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.core.algorithm import adam_update
+from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets
-from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.apply import BoundNets, net_state
 from vidgen_jax.gans.base import Gan, SampleOptions
-from vidgen_jax.gans.checks import check_channels, check_resolution
+from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
 from vidgen_jax.gans.inbetween.config import InbetweenConfig
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
 from vidgen_jax.gans.inbetween.encoder import Encoder
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
 from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
-from vidgen_jax.ops import losses, penalties, resampling
-from vidgen_jax.ops.latents import draw_latent
+from vidgen_jax.ops import losses, resampling
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, Metrics, PRNGKey, Video
 
@@ -143,7 +140,7 @@ class Inbetween(Gan):
     for name in DISCRIMINATOR_NETS:
       on_real, on_fake = _logits_and_gradients(functools.partial(bound.apply, name), inputs[name])
       loss = losses.log_discriminator_loss(on_real[0], on_fake[0])
-      penalty = penalties.gradient_penalty(on_real, on_fake)
+      penalty = losses.gradient_penalty(on_real, on_fake)
       total = total + loss + self.config.gradient_penalty * penalty
       metrics |= {
         f"{name}/loss": loss,
@@ -261,9 +258,9 @@ def _with_ends(ends: Video, video: Video) -> Video:
 def _logits_and_gradients(
   critic: Callable[[jax.Array], jax.Array], videos: tuple[jax.Array, jax.Array]
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-  """`penalties.logits_and_gradients` on real and on generated inputs, in one pass."""
+  """`losses.logits_and_gradients` on real and on generated inputs, in one pass."""
   # Interleaved clip by clip, not concatenated: every device keeps the clips it holds.
   inputs = jnp.stack(videos, axis=1).reshape(-1, *videos[0].shape[1:])
-  logits, norms = penalties.logits_and_gradients(critic, inputs)
+  logits, norms = losses.logits_and_gradients(critic, inputs)
   logits, norms = logits.reshape(-1, 2), norms.reshape(-1, 2)
   return (logits[:, 0], norms[:, 0]), (logits[:, 1], norms[:, 1])

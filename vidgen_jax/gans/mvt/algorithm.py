@@ -11,25 +11,30 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.core.algorithm import FrozenNetwork, adam_update
+from vidgen_jax.core.algorithm import FrozenNetwork, Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import hinge
-from vidgen_jax.gans.apply import BoundNets, apply_discriminator, class_labels, net_state, without_batch_stats
+from vidgen_jax.gans import discriminators
 from vidgen_jax.gans.base import Gan, SampleOptions
-from vidgen_jax.gans.checks import check_channels, check_resolution
+from vidgen_jax.gans.common import (
+  BoundNets,
+  check_channels,
+  check_resolution,
+  class_labels,
+  draw_latent,
+  net_state,
+  without_batch_stats,
+)
+from vidgen_jax.gans.discriminators import View, apply_discriminator
 from vidgen_jax.gans.mvt.config import MvtConfig
 from vidgen_jax.gans.mvt.frame_generator import FrameGenerator
 from vidgen_jax.gans.mvt.generator import Generator
 from vidgen_jax.gans.mvt.motion_constraint import motion_similarity
 from vidgen_jax.gans.mvt.sequence_generator import SequenceGenerator
 from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
-from vidgen_jax.gans.views import View
 from vidgen_jax.nn.pwc_net import PWCNet
 from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
 from vidgen_jax.ops import resampling
-from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.optical_flow import FlowEstimator, LucasKanade, flow_of_clips
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Video
@@ -138,7 +143,7 @@ class Mvt(Gan):
     real = to_model_range(batch["video"])
     fake, _ = self._fake_video(nets, batch, fake_key)
     discriminate = functools.partial(self._discriminate, nets, self._label(batch["label"]))
-    return hinge.discriminator_loss(
+    return discriminators.discriminator_loss(
       discriminate, self._views_of(real, real_frame_key), self._views_of(fake, fake_frame_key)
     )
 
@@ -149,7 +154,7 @@ class Mvt(Gan):
     label = self._label(batch["label"])
     fake, generator = self._fake_video(nets, batch, fake_key)
     discriminate = functools.partial(self._discriminate, nets, label)
-    loss, metrics = hinge.generator_loss(discriminate, self._views_of(fake, frame_key))
+    loss, metrics = discriminators.generator_loss(discriminate, self._views_of(fake, frame_key))
     if self.config.motion_constraint:
       estimate = self._flow_estimator(frozen)
       real_flow = flow_of_clips(estimate, to_model_range(batch["video"]))

@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.core.algorithm import adam_update
+from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.apply import BoundNets, net_state
 from vidgen_jax.gans.base import Gan, SampleOptions
-from vidgen_jax.gans.checks import check_channels, check_resolution
+from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
 from vidgen_jax.gans.sr_cgan.anchors import draw_anchors, interpolate_times, put_times, take_times
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
 from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
@@ -22,7 +20,6 @@ from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEnco
 from vidgen_jax.gans.sr_cgan.losses import clip_error, divergence, frame_error, time_cross_entropy
 from vidgen_jax.gans.sr_cgan.temporal_discriminator import TemporalDiscriminator, place_anchors
 from vidgen_jax.gans.sr_cgan.temporal_networks import TemporalEncoder, TemporalGenerator
-from vidgen_jax.ops.latents import draw_latent
 from vidgen_jax.ops.losses import log_discriminator_loss, nonsaturating_generator_loss
 from vidgen_jax.ops.resampling import random_frames
 from vidgen_jax.ops.video import to_model_range

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.checks import check_counts, check_entries, check_weights
+from vidgen_jax.gans.common import check_counts, check_entries, check_weights
 
 
 def _adam(learning_rate: float) -> AdamConfig:

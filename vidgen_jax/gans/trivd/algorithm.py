@@ -9,23 +9,28 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.core.algorithm import adam_update
+from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.update import Loss, LossOutput, Update
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import hinge
-from vidgen_jax.gans.apply import apply_discriminator, apply_mutable, class_labels, net_state, without_batch_stats
+from vidgen_jax.gans import discriminators
 from vidgen_jax.gans.base import Gan, SampleOptions
-from vidgen_jax.gans.checks import check_channels, check_resolution
+from vidgen_jax.gans.common import (
+  apply_mutable,
+  check_channels,
+  check_resolution,
+  class_labels,
+  draw_latent,
+  net_state,
+  without_batch_stats,
+)
+from vidgen_jax.gans.discriminators import View, apply_discriminator, apply_view
 from vidgen_jax.gans.trivd.config import HEADS, TrivdConfig
 from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
 from vidgen_jax.gans.trivd.generator import Generator
 from vidgen_jax.gans.trivd.motion import check_moves, combine_flows, expected_flow, stage_kernels
-from vidgen_jax.gans.views import View, apply_view
 from vidgen_jax.nn.recurrent import MOTION
 from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
-from vidgen_jax.ops import penalties
-from vidgen_jax.ops.latents import draw_latent
+from vidgen_jax.ops import losses
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Variables, Video
 
@@ -123,7 +128,7 @@ class Trivd(Gan):
     real = to_model_range(batch["video"])
     fake, _ = self._fake_video(nets[GENERATOR], batch, fake_key)
     discriminate = functools.partial(self._discriminate, nets, self._label(batch))
-    return hinge.discriminator_loss(
+    return discriminators.discriminator_loss(
       discriminate, self._views_of(real, real_view_key), self._views_of(fake, fake_view_key)
     )
 
@@ -133,8 +138,8 @@ class Trivd(Gan):
     fake_key, view_key = jax.random.split(key)
     fake, generator = self._fake_video(nets[GENERATOR], batch, fake_key)
     discriminate = functools.partial(self._discriminate, nets, self._label(batch))
-    loss, metrics = hinge.generator_loss(discriminate, self._views_of(fake, view_key))
-    metrics["orthogonality"] = penalties.orthogonality(nets[GENERATOR].params)
+    loss, metrics = discriminators.generator_loss(discriminate, self._views_of(fake, view_key))
+    metrics["orthogonality"] = losses.orthogonality(nets[GENERATOR].params)
     loss = loss + self.config.orthogonal_penalty * metrics["orthogonality"]
     return loss, LossOutput(nets={GENERATOR: generator}, metrics=metrics)
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.checks import check_counts
+from vidgen_jax.gans.common import check_counts
 from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.ops import losses

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from vidgen_jax.gans.views import View
+from vidgen_jax.gans.discriminators import View
 
 FRAMES = View(net="frame_disc", on="frames", spatial="full")
 DOWNSAMPLED_FRAMES = View(net="downsampled_frame_disc", on="frames", spatial="downsampled")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax.gans import Trivd, TrivdConfig
+from vidgen_jax.gans.discriminators import apply_view
 from vidgen_jax.gans.trivd.decompositions import (
   CROPPED_VIDEO,
   DECOMPOSITIONS,
@@ -16,7 +17,6 @@ from vidgen_jax.gans.trivd.decompositions import (
   FRAMES,
   VIDEO,
 )
-from vidgen_jax.gans.views import apply_view
 from vidgen_jax.ops.video import to_model_range
 
 T, H, W, K, S = 16, 64, 64, 8, 2

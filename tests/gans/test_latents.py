@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.latents import draw_latent
+from vidgen_jax.gans.common import draw_latent
 
 KEY = jax.random.key(0)
 

@@ -1,0 +1,121 @@
+"""Discriminators: their inputs, their application to several sets of clips, and hinge losses summed over them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vidgen_jax.core.algorithm import Loss, LossOutput
+from vidgen_jax.core.state import Nets, NetState
+from vidgen_jax.gans.common import apply_mutable
+from vidgen_jax.ops import losses, resampling
+from vidgen_jax.types import Metrics, PRNGKey, Video
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+  """The input of one discriminator.
+
+  Attributes:
+    net: name of the discriminator.
+    on: 'frames' for randomly drawn frames, scored one by one; 'video' for whole clips.
+    spatial: 'full', 'downsampled' (average pooling) or 'cropped' (a random window); the latter two by the factor s.
+  """
+
+  net: str
+  on: Literal["frames", "video"]
+  spatial: Literal["full", "downsampled", "cropped"]
+
+  @property
+  def abbreviation(self) -> str:
+    """Symbol in Table 1: F for frames, dF for downsampled frames; clV, dV, crV for full, downsampled, cropped video."""
+    kind = {"full": "" if self.on == "frames" else "cl", "downsampled": "d", "cropped": "cr"}[self.spatial]
+    return f"{kind}{'F' if self.on == 'frames' else 'V'}"
+
+  def pixels(self, clip: tuple[int, int, int], *, num_frames: int, factor: int) -> int:
+    """Number of pixels per clip in this view: K x H x W for full frames, T x H/s x W/s for a downsampled video.
+
+    Args:
+      clip: (T, H, W): frames, height and width.
+      num_frames: K, number of frames drawn.
+      factor: s, divisor of height and width in downsampled and cropped views.
+    """
+    frames, height, width = clip
+    divisor = 1 if self.spatial == "full" else factor
+    return (num_frames if self.on == "frames" else frames) * (height // divisor) * (width // divisor)
+
+
+def apply_view(view: View, video: Video, key: PRNGKey, *, first_frame: int, num_frames: int, factor: int) -> jax.Array:
+  """Extracts a discriminator's input from clips.
+
+  Args:
+    view: the discriminator's view.
+    video: conditioning frames followed by real or generated frames, [B, T, H, W, C].
+    key: key of the drawn frames and windows, which are independent for every clip.
+    first_frame: first frame that may be drawn; the conditioning frames before it are always real.
+    num_frames: K, number of frames drawn.
+    factor: s, divisor of height and width in downsampled and cropped views.
+
+  Returns:
+    [B, K or T, H', W', C].
+  """
+  frames_key, crop_key = jax.random.split(key)
+  if view.on == "frames":
+    video = resampling.random_frames(frames_key, video[:, first_frame:], num_frames)
+  if view.spatial == "downsampled":
+    return resampling.average_pool(video, factor)
+  if view.spatial == "cropped":
+    return resampling.random_crop(crop_key, video, (video.shape[2] // factor, video.shape[3] // factor))
+  return video
+
+
+Discriminate = Callable[[str, tuple[Video, ...]], tuple[tuple[jax.Array, ...], NetState]]
+"""(discriminator, sets of inputs) -> (outputs for each set, discriminator with updated variables)."""
+
+
+def apply_discriminator(
+  apply: Callable[..., Any], net: NetState, videos: Sequence[jax.Array], label: jax.Array
+) -> tuple[tuple[Any, ...], NetState]:
+  """Applies a discriminator once to several sets of clips, so that its power iteration advances once.
+
+  Args:
+    apply: apply method of the module: (variables, video [B, ...], label [B]) to a pytree of [B, ...].
+    net: net of the discriminator.
+    videos: sets of clips of equal shape, [B, ...] each.
+    label: int [B], labels of every set.
+
+  Returns:
+    (outputs for each set, net with updated variables).
+  """
+  count, batch = len(videos), label.shape[0]
+  # Interleaved clip by clip, not concatenated: every device keeps the clips it holds.
+  stacked = jnp.stack(videos, axis=1).reshape(count * batch, *videos[0].shape[1:])
+  scores, net = apply_mutable(apply, net, stacked, jnp.repeat(label, count))
+  scores = jax.tree.map(lambda x: x.reshape(batch, count, *x.shape[1:]), scores)
+  return tuple(jax.tree.map(lambda x, i=i: x[:, i], scores) for i in range(count)), net
+
+
+def discriminator_loss(discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]) -> Loss:
+  """The discriminators' loss on real and generated inputs, both by discriminator."""
+  total = jnp.zeros(())
+  refreshed: Nets = {}
+  metrics: Metrics = {}
+  for name, real_input in real.items():
+    (on_real, on_fake), refreshed[name] = discriminate(name, (real_input, fake[name]))
+    loss = losses.hinge_discriminator_loss(on_real, on_fake)
+    total = total + loss
+    metrics |= {f"{name}/loss": loss, f"{name}/real": jnp.mean(on_real), f"{name}/fake": jnp.mean(on_fake)}
+  return total, LossOutput(nets=refreshed, metrics=metrics)
+
+
+def generator_loss(discriminate: Discriminate, fake: Mapping[str, Video]) -> tuple[jax.Array, Metrics]:
+  """The generator's loss on generated inputs by discriminator, -mean D(fake), and its metrics."""
+  total = jnp.zeros(())
+  metrics: Metrics = {}
+  for name, fake_input in fake.items():
+    (on_fake,), _ = discriminate(name, (fake_input,))
+    metrics[f"{name}/loss"] = loss = losses.hinge_generator_loss(on_fake)
+    total = total + loss
+  return total, metrics
