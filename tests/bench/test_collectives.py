@@ -12,7 +12,7 @@ import pytest
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
 from vidgen_jax.bench import collectives
-from vidgen_jax.core.update import Update
+from vidgen_jax.core.algorithm import Update
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.runs.experiment import Experiment, build_experiment

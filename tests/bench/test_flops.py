@@ -9,7 +9,7 @@ from jax import lax
 from vidgen_jax.bench import flops
 from vidgen_jax.bench.flops import Part, gradient_flops, on_backend
 from vidgen_jax.nn.transposed_convolution import convolve_transposed
-from vidgen_jax.ops import loops, penalties
+from vidgen_jax.ops import loops, losses
 
 
 def shaped(*shape: int) -> jax.ShapeDtypeStruct:
@@ -263,7 +263,7 @@ def test_a_gradient_penalty_is_differentiated_twice():
       return nn.Dense(1, use_bias=False)(h)[:, 0]
 
   def penalised(params, _, x):
-    logits, norms = penalties.logits_and_gradients(lambda x: Critic().apply({"params": params}, x), x)
+    logits, norms = losses.logits_and_gradients(lambda x: Critic().apply({"params": params}, x), x)
     return jnp.mean(logits) + jnp.mean(norms), ()
 
   params = {"Dense_0": {"kernel": shaped(3, 4)}, "Dense_1": {"kernel": shaped(4, 1)}}

@@ -30,7 +30,7 @@ class InbetweenConfig:
     image_discriminator_widths: channels of the image discriminator's residual blocks.
     frames_per_clip: K, intermediate frames per clip that the image discriminator sees, drawn uniformly. Eqs. 8 and 9
       average over all intermediate frames; the paper draws one.
-    gradient_penalty: weight of each discriminator's gradient penalty (`ops.penalties.gradient_penalty`).
+    gradient_penalty: weight of each discriminator's gradient penalty (`ops.losses.gradient_penalty`).
     generator_optimizer: Adam of the three generator nets.
     discriminator_optimizer: Adam of both discriminators.
     compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32, and so do the discriminators

@@ -5,7 +5,6 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -38,17 +37,13 @@ class Clips:
     return Clips(conditioning=self.conditioning[part], truth=truth, label=self.label[part])
 
   def known_truth(self) -> np.ndarray:
-    """`truth`.
-
-    Raises:
-      ValueError: the truth is unknown.
-    """
+    """`truth`; raises ValueError if it is None."""
     if self.truth is None:
       raise ValueError("the truth of these clips is unknown")
     return self.truth
 
   def batch(self) -> dict[str, np.ndarray]:
-    """The model's inputs as a host batch; see `vidgen_jax.runs.generation.predict`."""
+    """The model's inputs as a host batch."""
     return {"conditioning": self.conditioning, "label": self.label}
 
   def of_classes(self, labels: Sequence[int]) -> "Clips":
@@ -69,14 +64,14 @@ def empty_clips(data: DataConfig, *, num_clips: int) -> Clips:
 
 @dataclass(frozen=True)
 class ClipSpec:
-  """The clips to generate: length and conditioning frames."""
+  """Length and conditioning frames of the clips to generate."""
 
   data: DataConfig
   """The model's data set, with its resolution, channels and frame stride."""
   num_frames: int
-  """T, length of the clips; replaces that of `data`."""
+  """T, replaces the length in `data`."""
   conditioning_indices: tuple[int, ...]
-  """0-based indices in ascending order."""
+  """0-based and in ascending order."""
 
   @property
   def clip(self) -> DataConfig:
@@ -90,31 +85,33 @@ class ClipSpec:
 
 
 def evaluation_clips(spec: ClipSpec, *, num_clips: int) -> Clips:
-  """The first evaluation clips of the data set, at most `num_clips`. The truth is None if all clips are shorter than T.
+  """The first evaluation clips of the data set, at most `num_clips`; without truth if all clips are shorter than T.
 
   Raises:
-    UserError: the data set is missing, or no clip is long enough for the last conditioning frame.
+    UserError: the data set is missing, or no clip contains the last conditioning frame.
   """
   info = records.load_info(spec.data.name, spec.data.data_dir)
   lengths = info.num_frames.get(spec.data.eval_split, np.zeros(0, np.int32))
   known = bool((lengths >= spec.clip.clip_length).any())
-  read = spec.clip if known else spec.conditioning
-  batch = next(pipeline.eval_batches(read, batch_size=num_clips, num_clips=num_clips))
-  conditioning = take_frames(batch["video"], spec.conditioning_indices)
-  truth = batch["video"] if known else None
-  return Clips(conditioning=conditioning, truth=truth, label=np.asarray(batch["label"], np.int32))
+  data = spec.clip if known else spec.conditioning
+  batch = next(pipeline.eval_batches(data, batch_size=num_clips, num_clips=num_clips))
+  return Clips(
+    conditioning=take_frames(batch["video"], spec.conditioning_indices),
+    truth=batch["video"] if known else None,
+    label=np.asarray(batch["label"], np.int32),
+  )
 
 
 def video_clips(path: str | Path, spec: ClipSpec, *, num_clips: int) -> Clips:
-  """Conditioning frames from videos, centre-cropped to squares of the model's resolution. All labels are 0.
+  """Conditioning frames from at most `num_clips` videos, centre-cropped to the model's resolution; all labels are 0.
 
-  If the clip's last frame is a conditioning frame, they are spread over the whole video, whatever its length.
-  Otherwise they are taken from the start of the video, with the model's frame stride. The truth is known if every
-  video has at least the clip's length, or in the first case exactly that length.
+  If the clip's last frame is a conditioning frame, the conditioning frames are spread over the whole video. Otherwise
+  they come from its start, with the model's frame stride. The truth is known if every video has at least the clip's
+  length, or in the first case exactly that length.
 
   Args:
-    path: a video file or a frame strip, or a folder of them (searched recursively, in the order of the names). In a
-      folder, files that are unreadable or too short are skipped with a warning.
+    path: a video file, a frame strip, or a folder of them: searched recursively in the order of the names; unreadable
+      and too short files are skipped with a warning.
     spec: the clips to generate.
     num_clips: maximum number of videos.
 
@@ -125,35 +122,33 @@ def video_clips(path: str | Path, spec: ClipSpec, *, num_clips: int) -> Clips:
   if not path.exists():
     raise UserError(f"--input={path} does not exist; give a video file, a frame strip or a folder of them")
   files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-  videos: list[_Video] = []
+  conditioning, truths = [], []
   for file in files:
-    if len(videos) == num_clips:
+    if len(conditioning) == num_clips:
       break
     try:
-      videos.append(_read_video(file, spec))
+      given, truth = _read_video(file, spec)
     except (UnreadableVideoError, OSError) as error:
       if not path.is_dir():
         raise UserError(f"--input={file} cannot be used: {error}") from error
       logging.warning("skipped %s: %s", file, error)
-  if not videos:
+      continue
+    conditioning.append(given)
+    truths += [] if truth is None else [truth]
+  if not conditioning:
     raise UserError(f"--input={path} contains no readable video of at least {_min_length(spec)} frames")
-  truths = [video.truth for video in videos if video.truth is not None]
   return Clips(
-    conditioning=np.stack([video.conditioning for video in videos]),
-    truth=np.stack(truths) if len(truths) == len(videos) else None,
-    label=np.zeros(len(videos), np.int32),
+    conditioning=np.stack(conditioning),
+    truth=np.stack(truths) if len(truths) == len(conditioning) else None,
+    label=np.zeros(len(conditioning), np.int32),
   )
 
 
 def image_clip(paths: Sequence[str | Path], spec: ClipSpec) -> Clips:
-  """One clip whose conditioning frames are images, centre-cropped to squares of the model's resolution; label 0.
-
-  Args:
-    paths: one image for each conditioning frame, in the same order; see `vidgen_jax.data.images.read_image`.
-    spec: the clip to generate.
+  """One clip of label 0 from an image for each conditioning frame, centre-cropped to the model's resolution.
 
   Raises:
-    UserError: the number of images differs from that of the conditioning frames, or an image is unreadable.
+    UserError: the numbers of images and conditioning frames differ, or an image is unreadable.
   """
   indices = spec.conditioning_indices
   if not indices:
@@ -168,13 +163,6 @@ def image_clip(paths: Sequence[str | Path], spec: ClipSpec) -> Clips:
   return Clips(conditioning=np.concatenate(squares)[None], truth=None, label=np.zeros(1, np.int32))
 
 
-class _Video(NamedTuple):
-  conditioning: np.ndarray
-  """uint8[G, H, W, C]."""
-  truth: np.ndarray | None
-  """uint8[T, H, W, C]."""
-
-
 def _spans_video(spec: ClipSpec) -> bool:
   return spec.num_frames - 1 in spec.conditioning_indices
 
@@ -183,7 +171,8 @@ def _min_length(spec: ClipSpec) -> int:
   return len(spec.conditioning_indices) if _spans_video(spec) else spec.conditioning.clip_length
 
 
-def _read_video(file: Path, spec: ClipSpec) -> _Video:
+def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | None]:
+  """(conditioning frames uint8[G, H, W, C], the clip uint8[T, H, W, C] if known)."""
   data, indices = spec.data, spec.conditioning_indices
   with file.open("rb") as opened:
     decoded = decode_video(opened, DecodeOptions(size=data.resolution, encoding=FrameEncoding(encoding="png"))).frames
@@ -198,10 +187,10 @@ def _read_video(file: Path, spec: ClipSpec) -> _Video:
   decode = functools.partial(transforms.decode_squares, resolution=data.resolution, channels=data.channels)
   if known:
     truth = decode(transforms.window_frames(decoded, 0, spec.clip))
-    return _Video(take_frames(truth, indices), truth)
+    return take_frames(truth, indices), truth
   if not frames:
-    return _Video(empty_clips(data, num_clips=1).conditioning[0], None)
-  return _Video(decode([decoded[frame] for frame in frames]), None)
+    return empty_clips(data, num_clips=1).conditioning[0], None
+  return decode([decoded[frame] for frame in frames]), None
 
 
 def _read_square(path: Path, data: DataConfig, frame: int) -> np.ndarray:

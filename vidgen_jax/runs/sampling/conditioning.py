@@ -7,31 +7,18 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.runs.config import ExperimentConfig
 
 TASKS = ("interpolate", "inpaint", "predict", "infer", "generate")
-"""Named sets of conditioning frames; see `indices_of_task`."""
+"""Sets of conditioning frames."""
 
 
 def indices_of_task(task: str, *, num_frames: int, default: Sequence[int]) -> tuple[int, ...]:
-  """The conditioning frames of a task (SR-cGAN, IV.C.3 and IV.C.4; its figures have N = 16 frames).
+  """The 0-based conditioning indices of one of `TASKS` (SR-cGAN, IV.C.3 and IV.C.4; its figures have 16 frames).
 
   - interpolate: the first and the last frame, as in figure 11;
   - inpaint: the first and the last fifth of the clip, at least one frame each;
   - predict: the first three eighths, at least one frame: 6 of 16, as in figure 12;
-  - infer: the frames of the model's config, as in figure 8;
+  - infer: `default`, the frames of the model's config, as in figure 8;
   - generate: none.
-
-  Args:
-    task: one of `TASKS`.
-    num_frames: N, length of the clip.
-    default: the frames of the model's config.
-
-  Returns:
-    0-based indices in ascending order; negative ones in `default` stay as they are.
-
-  Raises:
-    UserError: there is no such task.
   """
-  if task not in TASKS:
-    raise UserError(f"--task={task} must be one of {', '.join(TASKS)}")
   fifth = max(1, num_frames // 5)
   return {
     "interpolate": (0, num_frames - 1),
@@ -43,11 +30,7 @@ def indices_of_task(task: str, *, num_frames: int, default: Sequence[int]) -> tu
 
 
 def with_conditioning_indices(config: ExperimentConfig, conditioning_indices: Sequence[int]) -> ExperimentConfig:
-  """The config with other conditioning frames.
-
-  Args:
-    config: config of a run.
-    conditioning_indices: 0-based indices in any order; negative ones count from the end.
+  """The config with other conditioning frames: 0-based indices in any order, negative ones count from the end.
 
   Raises:
     UserError: the model's conditioning frames are fixed, or a frame is out of range or occurs twice.

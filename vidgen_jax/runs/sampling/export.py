@@ -25,12 +25,10 @@ from vidgen_jax.runs.sampling import exported
 from vidgen_jax.runs.workdir import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-SEPARATOR = "/"
-"""Separates the parts of a flat name: 'generator/params/stage_0_unit/kernel_r'."""
 
 
 def export_generator(trained: Trained, folder: Path, *, num_frames: int | None = None) -> None:
-  """Computes standing statistics and writes all files of an export.
+  """Computes standing statistics and writes all files of an export to an empty folder.
 
   Args:
     trained: weights of the run.
@@ -42,14 +40,9 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
   """
   experiment = trained.experiment
   config, options = experiment.config, generation.sampling_options(experiment, num_frames=num_frames)
-  logging.info("computing standing statistics over %d batches", config.evaluation.standing_batches)
-  nets = generation.prepare_nets(
-    experiment,
-    trained.nets,
-    generation.standing_statistics_key(experiment),
-    options=options,
-    num_batches=config.evaluation.standing_batches,
-  )
+  batches, key = config.evaluation.standing_batches, generation.standing_statistics_key(experiment)
+  logging.info("computing standing statistics over %d batches", batches)
+  nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=batches)
   weights = jax.device_get(flatten_nets(nets))
   program = generator_program(config, weights, num_frames=options.num_frames)
   signature = make_signature(trained, program, weights, num_frames=options.num_frames)
@@ -62,16 +55,13 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
 
 def flatten_nets(nets: Nets) -> dict[str, jax.Array]:
   """All variables of all networks by flat name, such as 'generator/batch_stats/output_norm/mean'."""
-  return traverse_util.flatten_dict({name: net.collections for name, net in nets.items()}, sep=SEPARATOR)
+  return traverse_util.flatten_dict({name: net.collections for name, net in nets.items()}, sep="/")
 
 
 def unflatten_nets(weights: Mapping[str, jax.Array]) -> Nets:
   """The inverse of `flatten_nets`."""
-  nets = {}
-  for name, collections in traverse_util.unflatten_dict(dict(weights), sep=SEPARATOR).items():
-    params = collections.pop("params")
-    nets[name] = NetState(params=params, variables=collections)
-  return nets
+  networks = traverse_util.unflatten_dict(dict(weights), sep="/")
+  return {name: NetState(params=found.pop("params"), variables=found) for name, found in networks.items()}
 
 
 def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, num_frames: int) -> jax_export.Exported:
@@ -79,7 +69,7 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
 
   Args:
     config: config of the run.
-    weights: arrays or ShapeDtypeStructs by flat name, with standing statistics for `num_frames`.
+    weights: arrays or ShapeDtypeStructs by flat name.
     num_frames: length of the clips, conditioning frames included.
 
   Returns:
@@ -98,12 +88,12 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
     return to_uint8(algorithm.predict(unflatten_nets(weights), batch, latent, num_frames=num_frames))
 
   (b,) = jax_export.symbolic_shape("b")
-  size, channels = config.data.resolution, config.data.channels
-  num_conditioning = len(algorithm.conditioning_indices(num_frames))
+  size = config.data.resolution
+  frames = (len(algorithm.conditioning_indices(num_frames)), size, size, config.data.channels)
   latent = jax.eval_shape(lambda key: algorithm.latent(key, 1), jax.random.key(0))
   return jax_export.export(jax.jit(generate), platforms=PLATFORMS)(
     {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in weights.items()},
-    jax.ShapeDtypeStruct((b, num_conditioning, size, size, channels), jnp.uint8),
+    jax.ShapeDtypeStruct((b, *frames), jnp.uint8),
     jax.ShapeDtypeStruct((b, *latent.shape[1:]), latent.dtype),
     jax.ShapeDtypeStruct((b,), jnp.int32),
   )
@@ -145,13 +135,7 @@ def make_signature(
     },
     "platforms": list(program.platforms),
     "calling_convention_version": program.calling_convention_version,
-    "versions": {
-      "vidgen_jax": vidgen_jax.__version__,
-      "jax": jax.__version__,
-      "jaxlib": jaxlib.__version__,
-      "flax": flax.__version__,
-      "numpy": np.__version__,
-    },
+    "versions": {package.__name__: package.__version__ for package in (vidgen_jax, jax, jaxlib, flax, np)},
   }
 
 

@@ -31,7 +31,7 @@ CONFIG_FILE = "config.json"
 README_FILE = "README.md"
 
 FORMAT = 3
-"""Version of the folder's layout; other versions are rejected."""
+"""Version of the folder's layout."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ class ExportedGenerator:
   """A generator read from an export."""
 
   signature: Mapping[str, Any]
-  """Content of `signature.json`."""
   weights: Mapping[str, jax.Array]
   """By flat name, on the default device."""
   program: jax_export.Exported
@@ -47,12 +46,12 @@ class ExportedGenerator:
 
   @property
   def conditioning_indices(self) -> tuple[int, ...]:
-    """0-based indices of the conditioning frames in the clip; () for a model that generates from noise."""
+    """0-based indices; () for a model that generates from noise."""
     return tuple(self.signature["conditioning_indices"])
 
   @property
   def num_frames(self) -> int:
-    """Length of a whole clip, conditioning frames included; fixed at export, see `vidgen export --num_frames`."""
+    """Length of a whole clip, conditioning frames included; fixed at export."""
     return self.signature["num_frames"]
 
   @property
@@ -79,23 +78,19 @@ class ExportedGenerator:
     Raises:
       ValueError: shape, dtype or label of an argument differs from the signature; the message names the argument.
     """
-    arguments = {"conditioning": conditioning, "latent": latent, "label": label}
-    for name, value in arguments.items():
-      self._check(name, value, batch=len(conditioning))
+    for name, value in {"conditioning": conditioning, "latent": latent, "label": label}.items():
+      expected = self.signature["inputs"][name]
+      shape = (len(conditioning), *expected["shape"][1:])
+      if value.shape != shape or str(value.dtype) != expected["dtype"]:
+        raise ValueError(f"{name} must be {expected['dtype']} {list(shape)}, got {value.dtype} {list(value.shape)}")
+      # For an unknown class the program returns black frames without an error.
+      if name == "label" and value.size and (value.min() < 0 or value.max() > expected["range"][1]):
+        raise ValueError(f"label must be in {expected['range']}, got {value.min()} to {value.max()}")
     return np.asarray(self._compiled(dict(self.weights), conditioning, latent, label))
 
   @functools.cached_property
   def _compiled(self) -> Callable[..., jax.Array]:
     return jax.jit(self.program.call)
-
-  def _check(self, name: str, value: np.ndarray, *, batch: int) -> None:
-    expected = self.signature["inputs"][name]
-    shape = (batch, *expected["shape"][1:])
-    if value.shape != shape or str(value.dtype) != expected["dtype"]:
-      raise ValueError(f"{name} must be {expected['dtype']} {list(shape)}, got {value.dtype} {list(value.shape)}")
-    # For an unknown class the program returns black frames without an error.
-    if name == "label" and batch and (value.min() < 0 or value.max() > expected["range"][1]):
-      raise ValueError(f"label must be in {expected['range']}, got {value.min()} to {value.max()}")
 
 
 def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
@@ -106,7 +101,7 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
       compiled for this platform.
   """
   folder = Path(folder)
-  signature = _read_json(folder / SIGNATURE_FILE)
+  signature = read_json(folder, SIGNATURE_FILE)
   found = signature.get("format", 0)
   if found != FORMAT:
     remedy = "update vidgen_jax" if found > FORMAT else "export the run again with --overwrite"
@@ -120,9 +115,7 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
     with (folder / WEIGHTS_FILE).open("rb") as file, np.load(file) as stored:
       weights = {name: jax.numpy.asarray(stored[name]) for name in stored.files}
   except ImportError as error:
-    raise UserError(
-      f"reading {folder / PROGRAM_FILE} needs the package flatbuffers: pip install flatbuffers"
-    ) from error
+    raise UserError(f"reading {folder / PROGRAM_FILE} needs flatbuffers: pip install flatbuffers") from error
   except (OSError, zipfile.BadZipFile) as error:
     raise UserError(f"export {folder} is damaged: {_one_line(error)}; export again with --overwrite") from error
   except Exception as error:
@@ -132,16 +125,9 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
   return ExportedGenerator(signature=signature, weights=weights, program=program)
 
 
-def load_config_json(folder: str | os.PathLike[str]) -> dict[str, Any]:
-  """The config of the exported run as plain values.
-
-  Raises:
-    UserError: the file is missing or damaged.
-  """
-  return _read_json(Path(folder) / CONFIG_FILE)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(folder: str | os.PathLike[str], name: str) -> dict[str, Any]:
+  """The content of `SIGNATURE_FILE` or `CONFIG_FILE` of an export; UserError if it is missing or damaged."""
+  path = Path(folder) / name
   try:
     return json.loads(path.read_text(encoding="utf-8"))
   except FileNotFoundError as error:

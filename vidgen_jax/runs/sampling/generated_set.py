@@ -10,10 +10,8 @@ from vidgen_jax.data import building, records
 from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.errors import UserError
 from vidgen_jax.media.layout import as_rgb
-from vidgen_jax.runs.config import from_dict
 from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.clips import empty_clips
-from vidgen_jax.runs.sampling.exported import load_config_json
 from vidgen_jax.runs.sampling.samplers import Sampler
 
 SPLITS = ("train", "test")
@@ -110,8 +108,7 @@ def _videos(sampler: Sampler, options: GeneratedOptions, number: int) -> Iterato
 
 def _sampler(options: GeneratedOptions) -> Sampler:
   if options.workdir is None:
-    config = from_dict(load_config_json(str(options.export)))
-    return samplers.export_sampler(str(options.export), config, truncation=options.truncation)
+    return samplers.export_sampler(str(options.export), truncation=options.truncation)
   count = options.clips_per_class
   trained = samplers.load_run(options.workdir, num_clips=count, step=options.step, weights=options.weights)
   return samplers.workdir_sampler(trained, truncation=options.truncation)

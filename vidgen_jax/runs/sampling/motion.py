@@ -40,11 +40,6 @@ AGREEMENT_FILE = "motion.json"
 COMBINED_LEVELS = 2
 """Number of coarsest levels whose motion is combined by default (TrIVD-GAN-FP, figure 3: "the two lower levels")."""
 
-_LEGEND_SIDE = 64
-
-MotionFn = Callable[[Clips, jax.Array], tuple[np.ndarray, np.ndarray]]
-"""(clips, key of the latents) -> (whole clips, uint8 [B, T, H, W, C]; flow float32 [B, T - G, H, W, 2])."""
-
 
 def check_levels(sampler: RunSampler, levels: Sequence[int] | None) -> tuple[int, ...]:
   """The levels whose motion is combined, 0 the coarsest; `COMBINED_LEVELS` for None.
@@ -67,8 +62,10 @@ def check_levels(sampler: RunSampler, levels: Sequence[int] | None) -> tuple[int
   return levels
 
 
-def motion_predictor(sampler: RunSampler, levels: Sequence[int]) -> MotionFn:
-  """A function like `Sampler.draw` that also returns the motion fields of the generated frames; see `check_levels`."""
+def motion_predictor(
+  sampler: RunSampler, levels: Sequence[int]
+) -> Callable[[Clips, jax.Array], tuple[np.ndarray, np.ndarray]]:
+  """Like `Sampler.draw`, but returns (clips, motion fields of the generated frames, float32 [B, T - G, H, W, 2])."""
   experiment, options = sampler.experiment, sampler.options
   gan: Any = experiment.algorithm
 
@@ -91,25 +88,24 @@ class MovingSamples(NamedTuple):
   samples: np.ndarray
   """uint8 [N, l, T, H, W, C], whole clips: l samples for each of N clips' conditioning frames."""
   flow: np.ndarray
-  """float32 [N, l, T - G, H, W, 2], motion fields of the generated frames: (dx, dy) in pixels since the frame before,
-  of the content now at each pixel."""
+  """float32 [N, l, T - G, H, W, 2], motion fields of the generated frames: how far (dx, dy) the content of each pixel
+  moved since the previous frame, in pixels."""
   conditioning_indices: tuple[int, ...]
-  """G 0-based indices; conditioning frames have no motion field."""
+  """G 0-based indices."""
 
   @property
   def frames(self) -> tuple[int, ...]:
-    """The indices in the clips of the frames with motion fields."""
+    """Indices of the frames with motion fields."""
     return generated_indices(self.conditioning_indices, self.samples.shape[2])
 
 
 def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], fps: float = 8.0) -> None:
   """Writes the motion fields as arrays and as images (TrIVD-GAN-FP, figure 3).
 
-  - `motion.npz`: flow float32 [N, l, T - G, H, W, 2], see `MovingSamples`; frames int32 [T - G], the 0-based indices of
-    its frames in the clips; levels int32, the levels whose motion is combined, 0 the coarsest.
+  - `motion.npz`: flow as in `MovingSamples`; frames int32 [T - G], 0-based indices; levels int32, the levels whose
+    motion is combined, 0 the coarsest.
   - `motion.png`: for each clip its frames, their motion, and the motion without the `drift` common to all clips, in the
-    colours of the wheel at the right. The number above the wheel is the longest motion on the sheet, shown in full
-    colour. Conditioning frames have no motion.
+    colours of the wheel at the right; the number above it is the longest motion on the sheet, shown in full colour.
   - `motion_000.gif`, ...: the samples of a clip, and below them their motion, with and without drift.
   """
   frames = np.asarray(moving.frames, np.int32)
@@ -130,7 +126,7 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
     column_labels=frame_labels(moving.conditioning_indices, rows.shape[1]),
     row_labels=["frames", "motion", "no drift"] * (len(rows) // len(kinds)),
   )
-  legend = contact_sheet(wheel_image(_LEGEND_SIDE)[None, None], column_labels=[f"{radius:.2g} px"])
+  legend = contact_sheet(wheel_image(64)[None, None], column_labels=[f"{radius:.2g} px"])
   # Three rows are always higher than the legend.
   below = np.full((len(sheet) - len(legend), *legend.shape[1:]), BACKGROUND, np.uint8)
   save_png(folder / SHEET_FILE, np.concatenate([sheet, np.concatenate([legend, below])], axis=1))
@@ -147,14 +143,13 @@ def write_agreement(
   Args:
     folder: an existing folder.
     moving: clips and fields.
-    truth: uint8 [N, T, H, W, C], the real clips.
+    truth: uint8 [N, T, H, W, C].
     levels: levels whose motion is combined, for the file.
     seed: seed of the random baseline.
 
   Returns:
     'model': fields compared with the true object; 'model_own': with the object in the model's clips; both also with
-    '_without_drift', for the fields without the `drift` of all these clips; and the baselines 'zero', 'random',
-    'constant' and 'truth' of `motion_baselines`.
+    '_without_drift', after subtraction of the `drift` of all clips; and the results of `motion_baselines`.
   """
   count, samples = moving.samples.shape[:2]
   video = moving.samples.reshape(count * samples, *moving.samples.shape[2:])

@@ -15,15 +15,15 @@ from vidgen_jax.data import records
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import GANS, InfersClips, SampleOptions
-from vidgen_jax.ops.latents import draw_latent
+from vidgen_jax.gans.common import draw_latent
 from vidgen_jax.parallel import mesh
 from vidgen_jax.runs import generation, workdir
-from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.config import ExperimentConfig, from_dict
 from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.runs.sampling import clips as clip_sources
 from vidgen_jax.runs.sampling.clips import Clips, ClipSpec
 from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
-from vidgen_jax.runs.sampling.exported import load_export
+from vidgen_jax.runs.sampling.exported import CONFIG_FILE, load_export, read_json
 from vidgen_jax.runs.workdir import Trained
 
 
@@ -36,7 +36,6 @@ class Sampler:
   batch_size: int
   """Maximum number of clips for `draw`."""
   conditioning_indices: tuple[int, ...]
-  """0-based indices of the conditioning frames in the clip."""
   num_frames: int
   class_names: tuple[str, ...]
   """Empty for a model without classes."""
@@ -68,11 +67,8 @@ class RunSampler(Sampler):
 def draw_sample(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> np.ndarray:
   """Generates whole clips, uint8 [N, num_frames, H, W, C], one for each of N clips' conditioning frames.
 
-  Args:
-    sampler: the generator.
-    clips: N clips.
-    sample: index among the samples of the same conditioning frames.
-    seed: seed of the latents. An export and its run give the same images for the same seed.
+  `sample` is the index among the samples of the same conditioning frames. An export and its run generate the same
+  images from the same `seed`.
   """
   return np.concatenate([sampler.draw(*batch) for batch in batches(sampler, clips, sample=sample, seed=seed)])
 
@@ -89,10 +85,7 @@ def latent_key(seed: int, *, batch: int, sample: int) -> jax.Array:
 
 
 def evaluation_clips(sampler: Sampler, *, num_clips: int) -> Clips:
-  """The first evaluation clips of the model's data set; see `clips.evaluation_clips`.
-
-  The labels are 0 for a model without classes.
-  """
+  """`clips.evaluation_clips` of the model's data set; the labels are 0 for a model without classes."""
   if sampler.class_names:
     records.check_class_names(sampler.class_names, sampler.data, what="the model")
   clips = clip_sources.evaluation_clips(sampler.spec, num_clips=num_clips)
@@ -116,7 +109,7 @@ def load_run(
     step: step of the checkpoint; None for the latest.
     weights: 'ema' or 'raw'.
     data_dir: folder of the data sets; None for the run's.
-    conditioning_indices: see `conditioning.with_conditioning_indices`; None for those of the run's config.
+    conditioning_indices: 0-based indices; None for those of the run's config.
 
   Raises:
     UserError: there is no such run or checkpoint, or the model does not accept these conditioning frames.
@@ -139,12 +132,7 @@ def with_data_dir(config: ExperimentConfig, data_dir: str | None) -> ExperimentC
 
 
 def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncation: float | None = None) -> RunSampler:
-  """The generator of a run, with standing statistics for the length of the clips.
-
-  Args:
-    trained: weights of the run.
-    num_frames: see `generation.sampling_options`.
-    truncation: see `generation.sampling_options`.
+  """The generator of a run, with standing statistics and the options of `generation.sampling_options`.
 
   Raises:
     UserError: the model does not support the length; on first use, the data set is missing.
@@ -158,8 +146,10 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
     # Lazy, so that errors in the clips' source are reported before the slow pass over the data set.
     workdir.check_label_map(trained)
     logging.info("computing standing statistics over %d batches", settings.standing_batches)
-    key, passes = generation.standing_statistics_key(experiment), settings.standing_batches
-    found = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
+    key = generation.standing_statistics_key(experiment)
+    found = generation.prepare_nets(
+      experiment, trained.nets, key, options=options, num_batches=settings.standing_batches
+    )
     return jax.device_put(found, mesh.replicated(experiment.mesh))
 
   def draw(clips: Clips, key: jax.Array) -> np.ndarray:
@@ -180,20 +170,20 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
 
 
 def export_sampler(
-  folder: str, config: ExperimentConfig, *, num_frames: int | None = None, truncation: float | None = None
+  folder: str, *, data_dir: str | None = None, num_frames: int | None = None, truncation: float | None = None
 ) -> Sampler:
   """The generator of an export.
 
   Args:
     folder: written by `vidgen export`.
-    config: config of the exported run.
+    data_dir: folder of the data sets; None for the run's.
     num_frames: length of the export's clips, or None.
-    truncation: width of the latents; None for `config.evaluation.truncation`, negative for no truncation.
+    truncation: width of the latents; None for that of the run's config, negative for no truncation.
 
   Raises:
     UserError: the folder is not an export, or the export has another length.
   """
-  generator = load_export(folder)
+  config, generator = with_data_dir(from_dict(read_json(folder, CONFIG_FILE)), data_dir), load_export(folder)
   if num_frames not in (None, generator.num_frames):
     raise UserError(
       f"--num_frames={num_frames}: export {folder} generates clips of {generator.num_frames} frames; if the model "

@@ -25,27 +25,20 @@ GIF_FILE = "samples.gif"
 
 
 def generate(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.ndarray:
-  """Generates l samples for each of N clips' conditioning frames.
-
-  Returns:
-    Whole clips, uint8 [N, l, num_frames, H, W, C], with l = `samples`.
-  """
+  """Generates l = `samples` whole clips for each of N clips: uint8 [N, l, num_frames, H, W, C]."""
   return np.stack([draw_sample(sampler, clips, sample=j, seed=seed) for j in range(samples)], axis=1)
 
 
 def generate_with_motion(
   folder: Path, sampler: RunSampler, clips: Clips, *, levels: Sequence[int], samples: int, seed: int, fps: float = 8.0
 ) -> np.ndarray:
-  """Like `generate`, and writes the clips' motion fields; see `write_motion`.
-
-  If the data set's clips show one object and the truth is known, it also writes their agreement; see `write_agreement`.
-  """
-  predict = motion_predictor(sampler, levels)
-  videos, flows = [], []
+  """`generate` and `write_motion`; also `write_agreement` if the clips show one object and the truth is known."""
+  predict, videos, flows = motion_predictor(sampler, levels), [], []
   for j in range(samples):
-    drawn = [predict(*batch) for batch in batches(sampler, clips, sample=j, seed=seed)]
-    videos.append(np.concatenate([video for video, _ in drawn]))
-    flows.append(np.concatenate([flow for _, flow in drawn]))
+    drawn = zip(*(predict(*batch) for batch in batches(sampler, clips, sample=j, seed=seed)), strict=True)
+    video, flow = map(np.concatenate, drawn)
+    videos.append(video)
+    flows.append(flow)
   found, flow = np.stack(videos, axis=1), np.stack(flows, axis=1)
   moving = MovingSamples(samples=found, flow=flow, conditioning_indices=sampler.conditioning_indices)
   write_motion(folder, moving, levels=levels, fps=fps)
@@ -64,7 +57,7 @@ def write_samples(
   class_names: Sequence[str] = (),
   fps: float = 8.0,
 ) -> None:
-  """Writes the files that show all clips.
+  """Writes files to an existing folder that show all clips.
 
   - `samples.npz`: samples uint8 [N, l, T, H, W, C], whole clips; conditioning uint8 [N, G, H, W, C];
     conditioning_indices int32 [G], 0-based; label int32 [N]; and truth uint8 [N, T, H, W, C], if known.
@@ -72,14 +65,7 @@ def write_samples(
     class, if there are classes.
   - `clip_000.gif`, ...: truth and samples of a clip side by side; `samples.gif`: all clips.
 
-  Args:
-    folder: an existing folder.
-    clips: N clips.
-    samples: the result of `generate`.
-    conditioning_indices: G indices.
-    are_anchors: whether their border is yellow, not green.
-    class_names: by label; empty for a model without classes.
-    fps: frames per second of the GIFs, in (0, 50].
+  Anchors have a yellow border, other conditioning frames a green one; `fps` is the frame rate of the GIFs, in (0, 50].
   """
   arrays: dict[str, Any] = {
     "samples": samples,
