@@ -9,8 +9,8 @@ import numpy as np
 
 from vidgen_jax.bench.flops import Parts, gradient_flops
 from vidgen_jax.bench.measurements import Measurement
-from vidgen_jax.core.state import Nets
 from vidgen_jax.core.algorithm import Update
+from vidgen_jax.core.state import Nets
 from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.types import Batch
 

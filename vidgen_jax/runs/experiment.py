@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgen_jax.core.algorithm import Algorithm
+from vidgen_jax.core.algorithm import Algorithm, Update, num_microbatches
 from vidgen_jax.core.standing_statistics import STATISTICS, standing_statistics
 from vidgen_jax.core.state import Nets, NetState, TrainState
 from vidgen_jax.core.step import StepConstants, train_step
-from vidgen_jax.core.algorithm import Update, num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import GANS, Gan, InfersClips, SampleOptions
 from vidgen_jax.ops.video import to_uint8

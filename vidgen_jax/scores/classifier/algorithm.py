@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vidgen_jax.core.algorithm import Algorithm
+from vidgen_jax.core.algorithm import Algorithm, LossOutput, Update
 from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.core.algorithm import LossOutput, Update
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.classifier.config import ClassifierConfig
 from vidgen_jax.scores.metrics.preprocessing import normalise
