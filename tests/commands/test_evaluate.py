@@ -301,7 +301,7 @@ def test_clips_from_noise_are_scored_by_presence_only():
     assert ("presence" in names) == tracking
     inferred = scoring.score(*clips, (0,), tracking=tracking, infers=True)
     assert set(inferred) == names | {"anchor_psnr"} == set(scoring.metric_names((0,), tracking=tracking, infers=True))
-    np.testing.assert_allclose(inferred["anchor_psnr"][:, 0], frame_psnr(*clips[:, :, 0:1], data_range=255)[:, 0])
+    np.testing.assert_allclose(inferred["anchor_psnr"][:, 0], frame_psnr(*clips[:, :, 0:1])[:, 0])
   assert run_scores.curve_text([]) == ""
 
 

@@ -44,7 +44,7 @@ def test_reconstructions_and_naive_interpolation_are_scored(predicted, anchors_f
   truth = next(generation.evaluation_batches(experiment, num_frames=5, num_clips=8))["video"]
   batch = {"conditioning": truth[:, :1], "label": np.zeros(len(truth), np.int32)}
   made = np.asarray(generation.interpolate(experiment, nets, batch, options=options))
-  values = np.asarray(frame_psnr(made, truth, data_range=255))
+  values = np.asarray(frame_psnr(made, truth))
   known = predicted["naive_interpolation", "psnr", "frame_mean"]["value"]
   assert known == pytest.approx(values[:, 1:].mean(), rel=1e-3)
   known = predicted["naive_interpolation", "anchor_psnr", "conditioning frames as the model makes them"]["value"]

@@ -90,9 +90,7 @@ def test_figures_of_prediction_measure_the_clips_of_sample(run_folder, tmp_path,
   report = json.loads((out / "best_of_ssim.json").read_text())
   assert (report["num_clips"], report["samples"], report["seed"], report["step"]) == (8, 2, 3, 4)
   assert report["frames"] == list(range(2, made["truth"].shape[1]))
-  ssim = np.stack(
-    [np.asarray(frame_ssim(made["samples"][:, j, 2:], made["truth"][:, 2:], data_range=255)) for j in range(2)]
-  )
+  ssim = np.stack([np.asarray(frame_ssim(made["samples"][:, j, 2:], made["truth"][:, 2:])) for j in range(2)])
   chosen = ssim.mean(axis=2).argmax(axis=0)
   best = ssim[chosen, np.arange(8)].mean(axis=0)
   np.testing.assert_allclose(report["ssim"]["best_of"]["1"], ssim[0].mean(axis=0), rtol=1e-6)

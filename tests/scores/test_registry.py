@@ -54,7 +54,7 @@ def test_networks_name_their_metrics(network, names):
 def test_a_new_metric_needs_one_module_only(monkeypatch, tmp_path):
   (tmp_path / "mean_error.py").write_text(
     "from vidgen_jax.scores.metric import Kind, Metric, Need\n"
-    "def mean_error(prediction, truth, *, data_range): ...\n"
+    "def mean_error(prediction, truth): ...\n"
     "METRICS = (Metric(name='mae', description='d', source='s', protocol='frame_mean', function=mean_error,\n"
     "  higher_is_better=False, kind=Kind.FRAME, needs=(Need.TRUTH,)),)\n"
   )

@@ -44,41 +44,28 @@ BATCH = 16
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
+  values: dict[str, Any] = {"flag_values": flag_values}
   metric_flags.define_clip_flags(flag_values, {"real": "real clips", "fake": "clips to be scored"})
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
-  flags.DEFINE_list(
-    "conditioning_indices",
-    ["0"],
+  text = (
     "conditioning frames of the baselines copy_last and cross_fade: comma-separated indices from 0, negative ones from "
-    "the end, such as 0,-1; empty for no baselines",
-    flag_values=flag_values,
+    "the end, such as 0,-1; empty for no baselines"
   )
-  flags.DEFINE_string(
-    "content_network",
-    None,
-    "weight file of a tsn; the content distance uses its features of single frames instead of mean colours",
-    flag_values=flag_values,
-  )
-  flags.DEFINE_string(
-    "neighbours",
-    None,
+  flags.DEFINE_list("conditioning_indices", ["0"], text, **values)
+  text = "weight file of a tsn; the content distance uses its features of single frames instead of mean colours"
+  flags.DEFINE_string("content_network", None, text, **values)
+  text = (
     ".png file for a sheet of generated clips above their nearest real ones in the network's features, which are very "
-    "near if the model copies; all distances go to a .json file next to it",
-    flag_values=flag_values,
+    "near if the model copies; all distances are written to a .json file next to it"
   )
-  flags.DEFINE_integer(
-    "num_neighbours", 3, "--neighbours: real clips per generated one", lower_bound=1, flag_values=flag_values
-  )
-  flags.DEFINE_bool("paired", False, "clip i of both sets belong together: PSNR, SSIM", flag_values=flag_values)
-  flags.DEFINE_integer(
-    "seed", 0, "seed of resamples and halves of the real set", lower_bound=0, flag_values=flag_values
-  )
-  flags.DEFINE_string(
-    "out", None, "file to which scores are appended, one JSON object per line", flag_values=flag_values
-  )
+  flags.DEFINE_string("neighbours", None, text, **values)
+  flags.DEFINE_integer("num_neighbours", 3, "--neighbours: real clips per generated one", lower_bound=1, **values)
+  flags.DEFINE_bool("paired", False, "clip i of both sets belong together: PSNR, SSIM", **values)
+  flags.DEFINE_integer("seed", 0, "seed of resamples and halves of the real set", lower_bound=0, **values)
+  flags.DEFINE_string("out", None, "file to which scores are appended, one JSON object per line", **values)
   distributed_flags.define(flag_values)
-  flags.mark_flags_as_required(["real", "fake"], flag_values=flag_values)
+  flags.mark_flags_as_required(["real", "fake"], **values)
 
 
 @distributed_flags.fail_fast
@@ -143,11 +130,11 @@ def _variants(conditioning_indices: Sequence[int]) -> dict[str, Variant]:
     return np.stack([generator.integers(256, size=video.shape[1:], dtype=np.uint8) for generator in generators])
 
   variants: dict[str, Variant] = {"real": lambda video: video}
-  if not conditioning_indices:
-    return variants
-  copy_last = functools.partial(baselines.copy_last, conditioning_indices=conditioning_indices)
-  cross_fade = functools.partial(baselines.cross_fade, conditioning_indices=conditioning_indices)
-  return variants | {"copy_last": copy_last, "cross_fade": cross_fade, "noise": noise}
+  if conditioning_indices:
+    for baseline in (baselines.copy_last, baselines.cross_fade):
+      variants[baseline.__name__] = functools.partial(baseline, conditioning_indices=conditioning_indices)
+    variants["noise"] = noise
+  return variants
 
 
 def _resolved(conditioning_indices: Sequence[int], num_frames: int) -> tuple[int, ...]:
@@ -167,12 +154,12 @@ def _check(real: ClipSet, fake: ClipSet, *, paired: bool, max_clips: int) -> Non
   if real.clip_shape[1:] != fake.clip_shape[1:]:
     sizes = ["x".join(map(str, clips.clip_shape)) for clips in (real, fake)]
     raise UserError(
-      f"--real holds clips of {sizes[0]}, --fake of {sizes[1]} (frames x height x width x channels); "
+      f"--real contains clips of {sizes[0]}, --fake of {sizes[1]} (frames x height x width x channels); "
       "resize both with --resolution"
     )
   if real.clip_shape[0] != fake.clip_shape[0]:
     raise UserError(
-      f"--real holds clips of {real.clip_shape[0]} frames, --fake of {fake.clip_shape[0]}; "
+      f"--real contains clips of {real.clip_shape[0]} frames, --fake of {fake.clip_shape[0]}; "
       f"cut both with --num_frames={min(real.clip_shape[0], fake.clip_shape[0])}"
     )
   if not paired:
@@ -180,7 +167,7 @@ def _check(real: ClipSet, fake: ClipSet, *, paired: bool, max_clips: int) -> Non
   if len(real) != len(fake):
     raise UserError(f"--paired needs equally many clips, got {len(real)} real and {len(fake)} fake ones")
   if max_clips:
-    raise UserError("--paired uses all clips, but --max_clips draws some at random; leave one of them out")
+    raise UserError("--paired uses all clips, but --max_clips draws some at random; omit one of them")
   if skipped := (*real.skipped, *fake.skipped):
     file, reason = skipped[0]
     raise UserError(f"--paired needs every file, but {file} cannot be used ({reason}); without it pairs would shift")
@@ -198,12 +185,12 @@ def _check_sets(real: ClipSet, fake: ClipSet, options: SetOptions) -> None:
 def _content_scores(
   real: ClipSet, fake: ClipSet, common: Mapping[str, Any], embedder: FeatureExtractor | None
 ) -> Iterator[Score]:
+  if real.clip_shape[0] < 2:
+    return
   embed, fields, protocol = mean_colour, dict(common), ""
   if embedder is not None:
     embed, protocol = embedder.embed_frames, "features of single frames"
     fields |= {"extractor": embedder.label, "extractor_hash": embedder.hash}
-  if real.clip_shape[0] < 2:
-    return
   for subject, clips in ((fake.name, fake), ("real", real)):
     values = np.concatenate([average_content_distance(video, embed=embed) for video in clips.batches(BATCH)])
     yield content_score(subject, values, protocol=protocol, num_generated=len(clips), **fields)
@@ -219,13 +206,12 @@ def _paired_scores(real: ClipSet, fake: ClipSet, common: Mapping[str, Any]) -> I
   for truth, guess in zip(real.batches(BATCH), fake.batches(BATCH), strict=True):
     identical &= (truth == guess).all(axis=(0, 2, 3, 4))
     for metric, found in values.items():
-      found.append(np.asarray(metric.function(guess, truth, data_range=255).mean(axis=1)))
+      found.append(np.asarray(metric.function(guess, truth).mean(axis=1)))
   if identical.any() and not identical.all():
-    frames = ", ".join(map(str, np.flatnonzero(identical)))
     logging.warning(
       "frames %s are identical in all pairs, like conditioning frames, and count 80 dB each; `vidgen evaluate` scores "
       "generated frames only",
-      frames,
+      ", ".join(map(str, np.flatnonzero(identical))),
     )
   for metric, found in values.items():
     clips = np.concatenate(found).astype(np.float64)

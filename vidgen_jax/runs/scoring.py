@@ -206,7 +206,7 @@ def score(
     if Need.OBJECT in metric.needs:
       values = metric.function(*tracks, frame_size)
     else:
-      values = metric.function(*(anchors if Need.CONDITIONING in metric.needs else videos), data_range=255)
+      values = metric.function(*(anchors if Need.CONDITIONING in metric.needs else videos))
     scores[metric.name] = np.asarray(values)
   return scores
 

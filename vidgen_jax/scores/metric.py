@@ -39,7 +39,7 @@ class Metric:
     source: publication, for the documentation.
     protocol: part of `Score.protocol`; `{divisor}` (of covariances), `{samples}` and `{splits}` are filled in.
     function: pure function that computes it. Its signature depends on `needs`:
-      TRUTH, also with CONDITIONING: (prediction, truth, *, data_range) -> [B, T] for kind FRAME, [B] for kind CLIP;
+      TRUTH, also with CONDITIONING: (prediction, truth) -> [B, T] for kind FRAME, [B] for kind CLIP;
       TRUTH and OBJECT: (predicted track, true track, frame size) -> [B];
       FEATURES or LOGITS: ([N, D]) -> float; with REAL_SET: (real [N, D], generated [M, D]) -> float; with SAMPLES:
       ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, num_splits.

@@ -27,7 +27,7 @@ def measured(samples, conditioning_indices):
 def test_curves_are_those_of_all_samples_at_once(conditioning_indices, frames, name, metric):
   report = measured(SAMPLES, conditioning_indices).report()
   assert (report["frames"], report["num_clips"]) == (frames, 3)
-  scores = np.stack([np.asarray(metric(sample[:, frames], TRUTH[:, frames], data_range=255)) for sample in SAMPLES])
+  scores = np.stack([np.asarray(metric(sample[:, frames], TRUTH[:, frames])) for sample in SAMPLES])
   assert list(report[name]["best_of"]) == ["1", "2", "5"]
   for count, found in report[name]["best_of"].items():
     chosen = scores[: int(count)].mean(axis=2).argmax(axis=0)
@@ -38,7 +38,7 @@ def test_curves_are_those_of_all_samples_at_once(conditioning_indices, frames, n
 def test_the_simplest_guess_repeats_the_last_conditioning_frame():
   report = measured(SAMPLES[:1], (0,)).report()
   copies = np.repeat(TRUTH[:, :1], 3, axis=1)
-  expected = np.asarray(frame_ssim(copies, TRUTH[:, 1:], data_range=255)).mean(axis=0)
+  expected = np.asarray(frame_ssim(copies, TRUTH[:, 1:])).mean(axis=0)
   np.testing.assert_allclose(report["ssim"]["simplest_guess"], expected, rtol=1e-5)
 
 

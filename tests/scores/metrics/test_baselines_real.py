@@ -50,8 +50,8 @@ def test_baselines_on_the_published_files(shared_data):
   line = track_baselines(true, conditioning_indices)["linear_extrapolation"].take(generated)
   true, followed = true.take(generated), object_centroid(copied)
   found = {
-    "black dB": np.mean(frame_psnr(black, truth, data_range=255)),
-    "copy dB": np.mean(frame_psnr(copied, truth, data_range=255)),
+    "black dB": np.mean(frame_psnr(black, truth)),
+    "copy dB": np.mean(frame_psnr(copied, truth)),
     "copy px": np.nanmean(centroid_error(followed, true, size)),
     "linear px": np.nanmean(centroid_error(line, true, size)),
     "presence": np.nanmean(presence(followed, true, size)),

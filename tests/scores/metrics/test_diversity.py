@@ -22,15 +22,17 @@ def test_spread_equals_numpy():
   spread = RunningSpread()
   for video in VIDEOS:
     spread.add(video)
-  np.testing.assert_allclose(spread.result().mean, VIDEOS.mean(axis=0), rtol=1e-12)
-  np.testing.assert_allclose(spread.result().deviation, VIDEOS.std(axis=0), rtol=1e-12)
+  mean, deviation = spread.result()
+  np.testing.assert_allclose(mean, VIDEOS.mean(axis=0), rtol=1e-12)
+  np.testing.assert_allclose(deviation, VIDEOS.std(axis=0), rtol=1e-12)
 
 
 def test_spread_of_a_single_array():
   spread = RunningSpread()
   spread.add(VIDEOS[0])
-  np.testing.assert_array_equal(spread.result().mean, VIDEOS[0])
-  assert not spread.result().deviation.any()
+  mean, deviation = spread.result()
+  np.testing.assert_array_equal(mean, VIDEOS[0])
+  assert not deviation.any()
 
 
 def test_pixel_diversity_equals_the_cosine_distance_of_all_samples():

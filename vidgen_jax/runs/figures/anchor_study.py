@@ -21,37 +21,24 @@ INFERENCE, NAIVE, CURVE = "inference", "naive_interpolation", "inference_curve"
 STUDY = (INFERENCE, NAIVE, CURVE)
 """Names of the figures."""
 
-SHOWN_SAMPLES = 2
-"""Samples of each clip on a sheet."""
-
-PROTOCOL = (
-  "PSNR of the frames that are no anchors, which are drawn for each clip; of the sample with the best mean over its "
-  "frames; then the mean over clips"
-)
-
 
 class AnchorStudy:
-  """Clips of a run from anchors at random times.
-
-  Args:
-    sampler: generator of an `InfersClips`.
-    seed: seed of the times and the latents.
-  """
+  """Clips from anchors at random times; `sampler` is the generator of an `InfersClips`."""
 
   def __init__(self, sampler: RunSampler, *, seed: int) -> None:
     self._experiment, self._sampler, self._seed = sampler.experiment, sampler, seed
 
   def random_times(self, count: int) -> np.ndarray:
-    """Random anchors of `count` clips, int32 [count, M]; M is the number of the sampler's conditioning frames."""
+    """Random anchors, int32 [count, M]; M is the number of the sampler's conditioning frames."""
     random = np.random.default_rng(self._seed)
     frames, anchors = self._sampler.num_frames, len(self._sampler.conditioning_indices)
     return np.stack([np.sort(random.choice(frames, anchors, replace=False)) for _ in range(count)]).astype(np.int32)
 
   def infer(self, truth: np.ndarray, times: np.ndarray, *, sample: int | None) -> np.ndarray:
-    """Clips from anchors, which are reconstructed too, uint8 [S, N, H, W, C].
+    """Clips from anchors, which are reconstructed too.
 
     Args:
-      truth: uint8 [S, N, H, W, C].
+      truth: uint8 [S, N, H, W, C], the shape of the result.
       times: int32 [S, M].
       sample: index of the latents; None for the deterministic model, with the mean as z_T.
     """
@@ -79,17 +66,10 @@ class AnchorStudy:
 def draw_anchor_study(inputs: FigureInputs, names: Sequence[str]) -> None:
   """Writes figures of inference; only logs for a model that does not accept frames at any times.
 
-  - `inference.png` (figure 8): for each shown clip the truth and samples below it, with yellow borders around anchors.
-  - `inference_curve.json`, `inference_curve.png` (figure 10): see `measure`.
+  - `inference.png` (figure 8): each shown clip's truth above two samples, with yellow borders around its own anchors.
+  - `inference_curve.json`, `inference_curve.png` (figure 10): the result of `measure`.
   - `naive_interpolation.png` (figure 11): with the first and the last frame as anchors, the truth, decoded linear
     interpolation between their latents, and a sample.
-
-  Args:
-    inputs: generator and clips; each clip has its own anchors.
-    names: some of `STUDY`.
-
-  Raises:
-    UserError: the data set is missing, matplotlib is needed and not installed, or the disk is full.
   """
   sampler, folder, truth = inputs.sampler, inputs.folder, inputs.shown.known_truth()
   if not generation.infers_clips(sampler.experiment, sampler.conditioning_indices):
@@ -98,7 +78,7 @@ def draw_anchor_study(inputs: FigureInputs, names: Sequence[str]) -> None:
   study = AnchorStudy(sampler, seed=inputs.seed)
   if INFERENCE in names:
     times = study.random_times(len(truth))
-    samples = {f"sample {j}": study.infer(truth, times, sample=j) for j in range(SHOWN_SAMPLES)}
+    samples = {f"sample {j}": study.infer(truth, times, sample=j) for j in range(2)}
     _save_sheet(folder / f"{INFERENCE}.png", {"truth": truth, **samples}, times)
   if NAIVE in names:
     times = np.tile(np.array([[0, sampler.num_frames - 1]], np.int32), (len(truth), 1))
@@ -114,9 +94,9 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
   """How close the model comes to the truth, by number of samples (SR-cGAN, IV.C.2, figure 10).
 
   Args:
-    study: the run's.
-    truth: uint8 [S, N, H, W, C]; each clip has its own anchors.
-    samples: l, number of samples of each clip.
+    study: generates the clips.
+    truth: uint8 [S, N, H, W, C].
+    samples: number of samples of each clip.
 
   Returns:
     JSON-compatible, PSNR in dB: `best_of` by number of samples, `mean_of_samples`, `deterministic` and
@@ -129,7 +109,7 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
 
   def score(videos: np.ndarray) -> tuple[np.ndarray, float]:
     """(PSNR of every frame, NaN for anchors; the mean PSNR of the anchors)."""
-    values = np.asarray(frame_psnr(videos, truth, data_range=255), np.float64)
+    values = np.asarray(frame_psnr(videos, truth), np.float64)
     return np.where(known, np.nan, values), float(values[known].mean())
 
   kept, best, anchors, counts = BestOfSamples({"psnr": True}), {}, [], curve_counts(samples)
@@ -147,7 +127,10 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
     "anchors": float(np.mean(anchors)),
     "num_clips": len(truth),
     "num_anchors": times.shape[1],
-    "protocol": PROTOCOL,
+    "protocol": (
+      "PSNR of the frames that are no anchors, which are drawn for each clip; of the sample with the best mean over "
+      "its frames; then the mean over clips"
+    ),
   }
 
 
@@ -157,7 +140,6 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _save_sheet(path: Path, versions: Mapping[str, np.ndarray], times: np.ndarray) -> None:
-  """A sheet with one row for each version of a clip, and a yellow border around its anchors in all versions."""
   videos = np.stack(list(versions.values()), axis=1)
   marked = np.stack(
     [mark_conditioning(clip, anchors, colour=ANCHOR_COLOUR) for clip, anchors in zip(videos, times, strict=True)]
@@ -170,10 +152,12 @@ def _save_sheet(path: Path, versions: Mapping[str, np.ndarray], times: np.ndarra
 def _panel(report: Mapping[str, Any]) -> Panel:
   counts = [int(count) for count in report["best_of"]]
   positions = range(len(counts))
-  flat = {"mean of samples": "mean_of_samples", "deterministic, z_T = mu_T": "deterministic"}
-  flat["decoded lines between latents"] = "naive_interpolation"
   lines = [Line(x=positions, y=list(report["best_of"].values()), label="best of l samples", marker=".")]
-  for (label, name), style in zip(flat.items(), ("--", "-.", ":"), strict=True):
+  for name, label, style in (
+    ("mean_of_samples", "mean of samples", "--"),
+    ("deterministic", "deterministic, z_T = mu_T", "-."),
+    ("naive_interpolation", "decoded lines between latents", ":"),
+  ):
     lines.append(Line(x=positions, y=[report[name]] * len(counts), label=label, style=style))
   return Panel(
     title=f"{report['num_anchors']} random anchors, mean over {report['num_clips']} clips",

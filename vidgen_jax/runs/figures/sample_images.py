@@ -25,9 +25,7 @@ from vidgen_jax.scores.metrics.diversity import RunningSpread
 class SampleImages:
   """The first sample of N clips, and the mean and the standard deviation of all their samples.
 
-  Args:
-    truth: uint8 [N, T, H, W, C], the original clips.
-    conditioning_indices: indices of the conditioning frames.
+  `truth` contains the original clips, uint8 [N, T, H, W, C].
   """
 
   def __init__(self, truth: np.ndarray, conditioning_indices: Sequence[int]) -> None:
@@ -36,7 +34,7 @@ class SampleImages:
     self._spread = RunningSpread()
 
   def add(self, videos: np.ndarray) -> None:
-    """Adds one sample of each clip: whole clips, uint8 [M, T, H, W, C] with M >= N; only the first N are used."""
+    """Adds one sample of each clip, uint8 [M, T, H, W, C] with M >= N; uses the first N."""
     videos = videos[: len(self._truth)]
     if not len(self._first):
       self._first = videos
@@ -47,15 +45,12 @@ class SampleImages:
     save_comparison(path, {"generated": self._first, "original": self._truth}, self._conditioning_indices)
 
   def save_spread(self, path: Path) -> None:
-    """Writes a PNG with each clip's first sample, the mean of its samples, and their standard deviation.
-
-    Standard deviations are scaled so that the largest is white.
-    """
-    spread = self._spread.result()
-    largest = spread.deviation.max()
-    scale = 255 / largest if largest else 1.0
+    """Writes a PNG with each clip's first sample, the mean of its samples, and their scaled standard deviation."""
+    mean, deviation = self._spread.result()
+    largest = deviation.max()
+    scale = 255 / largest if largest else 1.0  # The largest deviation is white.
     logging.info("%s shows standard deviations times %.3g: white is %.3g of 255", path.name, scale, 255 / scale)
-    mean, deviation = (np.rint(values).astype(np.uint8) for values in (spread.mean, scale * spread.deviation))
+    mean, deviation = (np.rint(values).astype(np.uint8) for values in (mean, scale * deviation))
     rows = {"sample": self._first, "mean": mean, f"std x {scale:.3g}": deviation}
     save_comparison(path, rows, self._conditioning_indices)
 
@@ -81,8 +76,7 @@ def decode_blocks(sampler: RunSampler, conditioning: np.ndarray, *, seed: int) -
   """Decodes each block of the last level of the latent generator, for the first sample of one clip.
 
   Returns:
-    uint8 [blocks, num_frames, H, W, C] for conditioning uint8 [1, G, H, W, C]; the last block gives the clip of
-    `samplers.draw_sample`.
+    uint8 [blocks, num_frames, H, W, C] for conditioning uint8 [1, G, H, W, C]; the last is the clip of `draw_sample`.
   """
   gan: Any = sampler.experiment.algorithm
 

@@ -26,8 +26,7 @@ class BestOf:
 class BestOfSamples:
   """Keeps the best scores of each clip while samples are added.
 
-  Args:
-    higher_is_better: direction by metric: {"psnr": True, "centroid_error": False}.
+  The argument is the direction by metric: {"psnr": True, "centroid_error": False}.
   """
 
   def __init__(self, higher_is_better: Mapping[str, bool]):
@@ -38,11 +37,9 @@ class BestOfSamples:
     self._num_samples = 0
 
   def add(self, scores: Mapping[str, np.ndarray]) -> None:
-    """Adds the scores of one sample.
+    """Adds the scores of one sample: [B] or [B, T] by metric, always the same clips in the same order.
 
-    Args:
-      scores: [B] or [B, T] by metric, always the same clips in the same order. NaN means "no score": it is left out of
-        the clip's mean, and a sample without any score loses against all others.
+    NaN means "no score": it is left out of the clip's mean, and a sample without any score loses against all others.
 
     Raises:
       ValueError: if the metrics are not those of the constructor, or a shape changed between samples.
@@ -85,11 +82,7 @@ class BestOfCurve:
   """Best-of-l curves over the frames of a clip, for several l in one pass over the samples (TrIVD-GAN-FP, figure 5).
 
   For each l, the sample with the best mean over the frames is selected from the first l samples of a clip; the curve is
-  the mean of its frames' scores over clips.
-
-  Args:
-    counts: values of l, each at least 1.
-    higher_is_better: direction of the metric.
+  the mean of its frames' scores over clips. `counts` are the values of l, each at least 1.
   """
 
   def __init__(self, counts: Sequence[int], *, higher_is_better: bool = True):

@@ -5,26 +5,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-PERCENTILES = (2.5, 97.5)
+_PERCENTILES = (2.5, 97.5)
 
 
 def mean_interval(values: np.ndarray, *, num_resamples: int = 1000, seed: int = 0) -> tuple[float, float] | None:
-  """The interval of a mean over clips.
-
-  Args:
-    values: [B], one score per clip; NaN (no score) is left out.
-    num_resamples: number of resampled sets.
-    seed: seed of the resamples.
-
-  Returns:
-    (2.5 %, 97.5 %) percentiles of the means; None for fewer than two clips.
-  """
+  """The interval of a mean over the scores [B] of clips, without NaN (no score); None for fewer than two scores."""
   known = values[~np.isnan(values)]
   if len(known) < 2:
     return None
   generator, count = np.random.default_rng(seed), len(known)
   means = [known[generator.integers(count, size=count)].mean() for _ in range(num_resamples)]
-  low, high = np.percentile(means, PERCENTILES)
+  low, high = np.percentile(means, _PERCENTILES)
   return float(low), float(high)
 
 
@@ -59,5 +50,5 @@ def statistic_interval(
   ]
   # A resampled set repeats clips and is farther from any other set, so all draws of a distance exceed its value. The
   # draws show the variation only: their percentiles are shifted to be centred at the value.
-  low, high = np.percentile(draws, PERCENTILES) + (value - np.mean(draws))
+  low, high = np.percentile(draws, _PERCENTILES) + (value - np.mean(draws))
   return max(float(low), at_least), float(high)

@@ -20,14 +20,11 @@ def mean_colour(video: np.ndarray) -> np.ndarray:
 def average_content_distance(
   video: np.ndarray, *, embed: Callable[[np.ndarray], np.ndarray] = mean_colour
 ) -> np.ndarray:
-  """Mean Euclidean distance between the embeddings of two frames of a clip, over all pairs of frames.
+  """Mean Euclidean distance between the embeddings of two frames of a clip, over all pairs of frames: float64[B].
 
   Args:
     video: uint8[B, T, H, W, C], T >= 2.
     embed: function from the video to embeddings [B, T, D], such as features of a network that recognises identities.
-
-  Returns:
-    float64[B].
 
   Raises:
     ValueError: if a clip has fewer than two frames or the embeddings are not [B, T, D].

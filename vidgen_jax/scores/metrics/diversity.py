@@ -1,7 +1,6 @@
 """Diversity of the samples of one condition, from features or from pixels."""
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,15 +32,6 @@ def pairwise_cosine_distance(features: np.ndarray) -> np.ndarray:
   return 1.0 - (cosines - count) / (count * (count - 1))
 
 
-class Spread(NamedTuple):
-  """Mean and standard deviation of arrays of one shape."""
-
-  mean: np.ndarray
-  """float64, shape of the arrays."""
-  deviation: np.ndarray
-  """float64, shape of the arrays: population standard deviation."""
-
-
 class RunningSpread:
   """Mean and standard deviation of arrays that arrive one by one (Welford's recurrence)."""
 
@@ -58,11 +48,11 @@ class RunningSpread:
     self._mean = self._mean + off / self._count
     self._squares = self._squares + off * (values - self._mean)
 
-  def result(self) -> Spread:
-    """Mean and deviation of the arrays so far; ValueError before the first."""
+  def result(self) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population standard deviation of the arrays so far, float64; ValueError before the first."""
     if not self._count:
       raise ValueError("no array was added")
-    return Spread(self._mean, np.sqrt(self._squares / self._count))
+    return self._mean, np.sqrt(self._squares / self._count)
 
 
 class PixelDiversity:
@@ -89,8 +79,8 @@ class PixelDiversity:
     if self._count < 2:
       raise ValueError(f"diversity needs at least two samples, got {self._count}")
     # For unit vectors, the mean of 1 - cos over the pairs is the unbiased variance, summed over dimensions.
-    variance = np.square(self._spread.result().deviation).sum(axis=1)
-    return variance * self._count / (self._count - 1)
+    _, deviation = self._spread.result()
+    return np.square(deviation).sum(axis=1) * self._count / (self._count - 1)
 
 
 _DIVERSITY = Metric(

@@ -41,8 +41,7 @@ def compare_motion(flow: np.ndarray, video: np.ndarray, truth: np.ndarray, frame
 
   Args:
     flow: float32[B, F, H, W, 2], (dx, dy) in pixels since the previous frame.
-    video: uint8[B, T, H, W, C], whole generated clips; the flow is read at the pixels of their object, weighted by
-      brightness.
+    video: uint8[B, T, H, W, C], whole generated clips.
     truth: uint8[B, T, H, W, C], real clips; or `video`, to compare the fields with the generated motion.
     frames: F indices of the flow's frames in the clips, ascending. Frame 0 has no previous frame and counts as absent.
 
@@ -58,15 +57,15 @@ def compare_motion(flow: np.ndarray, video: np.ndarray, truth: np.ndarray, frame
 
 
 def drift(flow: np.ndarray) -> np.ndarray:
-  """The part of the fields float32[B, F, H, W, 2] that all clips share, float32[F, 1, 1, 2]; to be subtracted.
+  """The mean of the fields float32[B, F, H, W, 2] over clips and pixels, float32[F, 1, 1, 2]; to be subtracted.
 
-  It is the mean over clips and pixels. A GAN loss does not prevent it: later layers can undo a constant shift.
+  A GAN loss does not prevent drift: later layers can undo a constant shift.
   """
   return flow.mean(axis=(0, 2, 3), dtype=np.float64)[:, None, None].astype(np.float32)
 
 
 def mean_motion(flow: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The mean flow [B, F, 2] over the object's pixels in `video` uint8[B, F, H, W, C], weighted by brightness.
+  """The mean flow over the object's pixels in `video` uint8[B, F, H, W, C], weighted by brightness.
 
   Returns:
     float64[B, F, 2], 0 without an object; bool[B, F], whether there is an object.
@@ -90,12 +89,9 @@ def displacements(track: Track, frames: Sequence[int]) -> tuple[np.ndarray, np.n
 
 
 def compare_vectors(predicted: np.ndarray, true: np.ndarray, *, known: np.ndarray) -> MotionAgreement:
-  """Compares motions [B, F, 2], one per frame; a predicted motion of length 0 counts as 90 degrees off.
+  """Compares motions [B, F, 2] where both have an object (`known`, bool[B, F]).
 
-  Args:
-    predicted: predicted motions.
-    true: true motions.
-    known: bool[B, F], whether both have an object.
+  A predicted motion of length 0 counts as 90 degrees off.
   """
   length, true_length = np.linalg.norm(predicted, axis=-1), np.linalg.norm(true, axis=-1)
   counts = known & (true_length >= LEAST_MOTION)
@@ -122,12 +118,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def motion_baselines(truth: np.ndarray, frames: Sequence[int], *, seed: int) -> dict[str, MotionAgreement]:
-  """Agreement of trivial motions and of the true motion.
-
-  Args:
-    truth: uint8[B, T, H, W, C], real clips.
-    frames: see `compare_motion`.
-    seed: seed of the random directions.
+  """Agreement of trivial motions and of the true motion of real clips uint8[B, T, H, W, C]; `frames` as above.
 
   Returns:
     'zero': no motion; 'random': a random direction per frame, 1 pixel long; 'constant': the one direction with the best

@@ -2,35 +2,39 @@
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
+import numpy as np
 
 from vidgen_jax.scores.metric import Kind, Metric, Need
-from vidgen_jax.scores.metrics.inputs import as_unit_pair
 
 MAX_PSNR = 80.0
 """Upper limit in dB, which identical frames score: a mean squared error of 1e-8 on [0, 1]."""
 
 
-def frame_psnr(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) -> jax.Array:
-  """PSNR of each frame: 10 log10(data_range^2 / mean squared error over H, W, C), at most `MAX_PSNR`.
-
-  Args:
-    prediction: uint8 or float [B, T, H, W, C] in [0, data_range].
-    truth: same shape and dtype.
-    data_range: 255 for uint8.
-
-  Returns:
-    float32[B, T], dB.
+def as_unit_pair(prediction: np.ndarray | jax.Array, truth: np.ndarray | jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Scales two videos uint8[B, T, H, W, C] of one shape to float32 in [0, 1].
 
   Raises:
-    TypeError, ValueError: see `as_unit_pair`.
+    TypeError: if a video is not uint8.
+    ValueError: if the shapes differ or are not [B, T, H, W, C], or a dimension is empty.
   """
-  return _decibels(_frame_error(*as_unit_pair(prediction, truth, data_range)))
+  if prediction.dtype != np.uint8 or truth.dtype != np.uint8:
+    raise TypeError(f"prediction and truth must be uint8, got {prediction.dtype} and {truth.dtype}")
+  if prediction.shape != truth.shape or truth.ndim != 5 or 0 in truth.shape:
+    raise ValueError(f"prediction and truth must both be [B, T, H, W, C], got {prediction.shape} and {truth.shape}")
+  return jnp.asarray(prediction).astype(jnp.float32) * (1 / 255), jnp.asarray(truth).astype(jnp.float32) * (1 / 255)
 
 
-def pooled_psnr(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) -> jax.Array:
+def frame_psnr(prediction: np.ndarray | jax.Array, truth: np.ndarray | jax.Array) -> jax.Array:
+  """PSNR of each frame, 10 log10(255^2 / mean squared error over H, W, C), at most `MAX_PSNR`: float32[B, T] in dB.
+
+  Both videos are uint8[B, T, H, W, C]; other types and shapes raise as in `as_unit_pair`.
+  """
+  return _decibels(_frame_error(*as_unit_pair(prediction, truth)))
+
+
+def pooled_psnr(prediction: np.ndarray | jax.Array, truth: np.ndarray | jax.Array) -> jax.Array:
   """PSNR of each clip, float32[B], from the mean squared error over T, H, W, C; otherwise as `frame_psnr`."""
-  return _decibels(_frame_error(*as_unit_pair(prediction, truth, data_range)).mean(axis=1))
+  return _decibels(_frame_error(*as_unit_pair(prediction, truth)).mean(axis=1))
 
 
 @jax.jit

@@ -10,11 +10,8 @@ import numpy as np
 
 from vidgen_jax.scores.metric import Kind, Metric, Need
 
-_NUM_SIZES = 15
-"""Set sizes that the line of the extrapolation is fitted to, evenly spaced in 1 / N."""
-
-_ROWS = 512
-"""Rows of the kernel matrix at a time, which bounds the memory."""
+_NUM_SIZES = 15  # set sizes that the line of the extrapolation is fitted to, evenly spaced in 1 / N
+_ROWS = 512  # rows of the kernel matrix at a time, which bounds the memory
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> float:
@@ -23,10 +20,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> 
   Args:
     a: [N, D], finite.
     b: [M, D], finite.
-    unbiased: covariances S divided by N - 1 (FVD's reference) instead of N (StyleGAN's code).
-
-  Returns:
-    The squared distance, >= 0.
+    unbiased: whether covariances S are divided by N - 1 (FVD's reference) instead of N (StyleGAN's code).
 
   Raises:
     ValueError: if a set is not [N, D], not finite or too small, or the numbers of features differ.
@@ -47,16 +41,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> 
 def extrapolated_frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True, seed: int = 0) -> float:
   """Frechet distance for infinitely many clips, by a line through the distances over 1 / N (Chong and Forsyth, sec. 4).
 
-  The estimate scatters more than the distance itself and may be negative.
-
-  Args:
-    a: [N, D].
-    b: [M, D].
-    unbiased: see `frechet_distance`.
-    seed: seed of the clips that are left out.
-
-  Returns:
-    Value of the line at 1 / N = 0.
+  The estimate scatters more than the distance itself and may be negative. `seed` selects the clips that are left out.
 
   Raises:
     ValueError: if a set has fewer than twice as many clips as features.
@@ -82,16 +67,9 @@ def extrapolated_frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: boo
 
 
 def in_common_span(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The two sets in coordinates of the space that they span, where there are fewer vectors than features.
+  """Sets [N, D] and [M, D] in coordinates of the space that they span: float64 with min(D, N + M) columns.
 
   Frechet distances do not change, and a bootstrap over few clips of a wide network takes seconds instead of hours.
-
-  Args:
-    a: [N, D].
-    b: [M, D].
-
-  Returns:
-    [N, R] and [M, R] with R = min(D, N + M), float64.
   """
   both = np.concatenate([a, b]).astype(np.float64)
   if both.shape[0] >= both.shape[1]:
@@ -104,18 +82,15 @@ def in_common_span(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
   """Unbiased estimate of the squared maximum mean discrepancy with k(x, y) = (x . y / D + 1)^3 (KID, sec. 4.1).
 
-  Args:
-    a: [N, D], N >= 2, finite.
-    b: [M, D], M >= 2, finite.
-
-  Returns:
-    E k(a, a') + E k(b, b') - 2 E k(a, b), without pairs of a vector with itself; may be negative.
+  It is E k(a, a') + E k(b, b') - 2 E k(a, b) of finite sets [N, D] and [M, D], without pairs of a vector with itself,
+  and may be negative.
 
   Raises:
     ValueError: if a set is not [N, D], not finite or too small, or the numbers of features differ.
   """
   a, b = _checked(a, b, at_least=2)
-  within = [(_kernel_sum(x, x) - _kernel_of_self(x).sum()) / (len(x) * (len(x) - 1)) for x in (a, b)]
+  of_self = [_kernel(np.square(x).sum(axis=1), x.shape[1]).sum() for x in (a, b)]
+  within = [(_kernel_sum(x, x) - own) / (len(x) * (len(x) - 1)) for x, own in zip((a, b), of_self, strict=True)]
   return float(within[0] + within[1] - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
 
 
@@ -145,10 +120,6 @@ def _symmetric_root(matrix: np.ndarray) -> np.ndarray:
 
 def _kernel(products: np.ndarray, num_features: int) -> np.ndarray:
   return (products / num_features + 1.0) ** 3
-
-
-def _kernel_of_self(x: np.ndarray) -> np.ndarray:
-  return _kernel(np.square(x).sum(axis=1), x.shape[1])
 
 
 def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
 from vidgen_jax.scores.metric import Kind, Metric, Need
-from vidgen_jax.scores.metrics.inputs import as_unit_pair
+from vidgen_jax.scores.metrics.psnr import as_unit_pair
 
 WINDOW = 11
 """Side of the Gaussian window in pixels; smaller frames have no SSIM."""
@@ -22,29 +21,20 @@ _C1 = 0.01**2
 _C2 = 0.03**2
 
 
-def _gaussian(sigma: float) -> list[float]:
-  weights = np.exp(-0.5 * ((np.arange(WINDOW) - WINDOW // 2) / sigma) ** 2)
-  return [float(weight) for weight in weights / weights.sum()]
+_GAUSSIAN = np.exp(-0.5 * ((np.arange(WINDOW) - WINDOW // 2) / 1.5) ** 2)
+_WEIGHTS: list[float] = (_GAUSSIAN / _GAUSSIAN.sum()).tolist()
 
 
-_WEIGHTS = _gaussian(sigma=1.5)
-
-
-def frame_ssim(prediction: ArrayLike, truth: ArrayLike, *, data_range: float) -> jax.Array:
-  """SSIM of each frame, the mean over its pixels and channels.
-
-  Args:
-    prediction: uint8 or float [B, T, H, W, C] in [0, data_range], H and W at least `WINDOW`.
-    truth: same shape and dtype.
-    data_range: 255 for uint8.
+def frame_ssim(prediction: np.ndarray | jax.Array, truth: np.ndarray | jax.Array) -> jax.Array:
+  """SSIM of each frame of uint8[B, T, H, W, C], the mean over its pixels and channels.
 
   Returns:
     float32[B, T] in [-1, 1]; 1 for identical frames.
 
   Raises:
-    TypeError, ValueError: see `as_unit_pair`; ValueError also for frames smaller than the window.
+    TypeError, ValueError: as `as_unit_pair`; ValueError also for frames smaller than the window.
   """
-  prediction, truth = as_unit_pair(prediction, truth, data_range)
+  prediction, truth = as_unit_pair(prediction, truth)
   if min(truth.shape[2:4]) < WINDOW:
     raise ValueError(f"SSIM needs frames of at least {WINDOW}x{WINDOW} pixels, got {truth.shape[2]}x{truth.shape[3]}")
   return _frame_ssim(prediction, truth)

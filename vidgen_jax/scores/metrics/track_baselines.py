@@ -14,12 +14,9 @@ from vidgen_jax.scores.metrics.trajectory import Track
 
 
 def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
-  """Continues with the velocity between the last two conditioning frames, which must be the leading 0..G - 1, G >= 2.
+  """Continues with the velocity between the last two conditioning frames; ValueError unless these are 0..G - 1, G >= 2.
 
   If the object is missing in one of the last two conditioning frames, it is missing in all generated frames.
-
-  Raises:
-    ValueError: if there are fewer than two conditioning frames, or they are not the leading ones.
   """
   conditioning = list(conditioning_indices)
   if len(conditioning) < 2 or not are_leading(conditioning):
@@ -38,10 +35,8 @@ def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> T
 def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
   """Moves on a straight line from each conditioning frame to the next; before the first and after the last, it stays.
 
-  Between two conditioning frames, the object is missing if it is missing in either of them.
-
-  Raises:
-    ValueError: if there is no conditioning frame.
+  Between two conditioning frames, the object is missing if it is missing in either of them. ValueError without
+  conditioning frames.
   """
   conditioning = np.asarray(conditioning_indices, np.intp)
   if not len(conditioning):

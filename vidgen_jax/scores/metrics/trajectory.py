@@ -11,14 +11,12 @@ import numpy as np
 
 from vidgen_jax.scores.metric import Kind, Metric, Need
 
-PRESENCE_THRESHOLD = 0.1
-"""Brightness in [0, 1] that a pixel of an object must reach."""
+# A pixel of an object must reach this brightness in [0, 1], and this fraction of the frame's brightest pixel, so that
+# haze does not move the centroid.
+_MIN_BRIGHTNESS = 0.1
+_PEAK_FRACTION = 0.25
 
-PEAK_FRACTION = 0.25
-"""Fraction of the frame's brightest pixel that it must reach as well, so that haze does not move the centroid."""
-
-MIN_PIXELS = 4
-"""Pixels of an object; fewer are noise. The smallest object of Shape Motion covers 9 at 32x32."""
+_MIN_PIXELS = 4  # of an object; fewer are noise. The smallest object of Shape Motion covers 9 pixels at 32x32.
 
 
 class Track(NamedTuple):
@@ -36,11 +34,10 @@ class Track(NamedTuple):
 
 
 def object_centroid(video: np.ndarray | jax.Array) -> Track:
-  """Mean position, weighted by brightness, of the pixels in uint8[B, T, H, W, C] that reach both thresholds.
+  """Mean position, weighted by brightness, of the object's pixels in uint8[B, T, H, W, C].
 
   Raises:
-    TypeError: if `video` is not uint8.
-    ValueError: if `video` is not [B, T, H, W, C].
+    TypeError, ValueError: if `video` has another dtype or another number of axes.
   """
   if getattr(video, "dtype", None) != np.uint8:
     raise TypeError(f"object_centroid needs uint8 video, got {getattr(video, 'dtype', type(video))}")
@@ -52,7 +49,7 @@ def object_centroid(video: np.ndarray | jax.Array) -> Track:
 def centroid_error(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.Array:
   """Mean distance in pixels over the frames in which both tracks have an object: float32[B], NaN without such a frame.
 
-  A prediction that loses the object is not penalised, so read it together with `presence`; `frame_size` is unused.
+  A prediction that loses the object is not penalised, so read it together with `presence`.
   """
   del frame_size
   return _masked_mean(_distance(predicted, true), predicted.presence & true.presence)
@@ -95,8 +92,8 @@ def _weigh(video: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Brightness [B, T, H, W] of the pixels that reach both thresholds, and whether they are enough: [B, T]."""
   brightness = video.max(axis=-1).astype(jnp.float32) / 255.0
   peak = brightness.max(axis=(2, 3), keepdims=True)
-  belongs = brightness >= jnp.maximum(PRESENCE_THRESHOLD, PEAK_FRACTION * peak)
-  return jnp.where(belongs, brightness, 0.0), belongs.sum(axis=(2, 3)) >= MIN_PIXELS
+  belongs = brightness >= jnp.maximum(_MIN_BRIGHTNESS, _PEAK_FRACTION * peak)
+  return jnp.where(belongs, brightness, 0.0), belongs.sum(axis=(2, 3)) >= _MIN_PIXELS
 
 
 def _distance(predicted: Track, true: Track) -> jax.Array:

@@ -1,5 +1,6 @@
 """C3D (Tran et al. 2015, figure 3)."""
 
+import functools
 from typing import Any
 
 import jax
@@ -32,14 +33,12 @@ class C3D(nn.Module):
     dropout: probability with which a value of fc6 and fc7 is dropped in training.
     width: factor of all numbers of channels, including fc6 and fc7; 1 is the published network.
     dtype: dtype of the computation; parameters and results are float32.
-    precision: precision of its products.
   """
 
   num_classes: int = 101
   dropout: float = 0.5
   width: float = 1.0
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool = False) -> ClassifierOutput:
@@ -61,12 +60,12 @@ class C3D(nn.Module):
         f"C3D needs clips [B, T, H, W, 3] of at least {_MIN_FRAMES} frames of {_MIN_SIZE}x{_MIN_SIZE}, "
         f"got {video.shape}; take longer clips or a higher resolution"
       )
-    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
+    conv = functools.partial(Conv3D, padding=((1, 1),) * 3, use_bias=True, dtype=self.dtype)
+    dense = functools.partial(nn.Dense, dtype=self.dtype, precision=lax.Precision.HIGHEST)
     x = video.astype(self.dtype)
     for stage, convolutions in enumerate(_STAGES):
       for name, channels in convolutions:
-        pads = ((1, 1),) * 3
-        x = nn.relu(Conv3D(self._channels(channels), padding=pads, use_bias=True, **numbers, name=name)(x))
+        x = nn.relu(conv(self._channels(channels), name=name)(x))
       window = (1, 2, 2) if stage == 0 else (2, 2, 2)
       # Rounding up means padding at the end of odd sizes; the other pools drop the odd pixel.
       is_last = stage == len(_STAGES) - 1
@@ -74,10 +73,10 @@ class C3D(nn.Module):
       x = max_pool(x, window, window, padding=pads)
     x = x.reshape(x.shape[0], -1)
     for name in ("fc6", "fc7"):
-      x = nn.relu(nn.Dense(self._channels(4096), **numbers, name=name)(x))
+      x = nn.relu(dense(self._channels(4096), name=name)(x))
       features = x
       x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    logits = nn.Dense(self.num_classes, **numbers, name="fc8")(x)
+    logits = dense(self.num_classes, name="fc8")(x)
     return ClassifierOutput(logits.astype(jnp.float32), features.astype(jnp.float32))
 
   def _channels(self, published: int) -> int:

@@ -1,43 +1,37 @@
 """I3D: Inception-v1 inflated to three dimensions (Carreira and Zisserman 2017, figure 3)."""
 
 import functools
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.scores.networks.layers import ClassifierOutput, max_pool
 
-MIXED_CHANNELS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-  {
-    "Mixed_3b": (64, 96, 128, 16, 32, 32),
-    "Mixed_3c": (128, 128, 192, 32, 96, 64),
-    "Mixed_4b": (192, 96, 208, 16, 48, 64),
-    "Mixed_4c": (160, 112, 224, 24, 64, 64),
-    "Mixed_4d": (128, 128, 256, 24, 64, 64),
-    "Mixed_4e": (112, 144, 288, 32, 64, 64),
-    "Mixed_4f": (256, 160, 320, 32, 128, 128),
-    "Mixed_5b": (256, 160, 320, 32, 128, 128),
-    "Mixed_5c": (384, 192, 384, 48, 128, 128),
-  }
-)
+MIXED_CHANNELS = {
+  "Mixed_3b": (64, 96, 128, 16, 32, 32),
+  "Mixed_3c": (128, 128, 192, 32, 96, 64),
+  "Mixed_4b": (192, 96, 208, 16, 48, 64),
+  "Mixed_4c": (160, 112, 224, 24, 64, 64),
+  "Mixed_4d": (128, 128, 256, 24, 64, 64),
+  "Mixed_4e": (112, 144, 288, 32, 64, 64),
+  "Mixed_4f": (256, 160, 320, 32, 128, 128),
+  "Mixed_5b": (256, 160, 320, 32, 128, 128),
+  "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
 """Channels of the units b0, b1a, b1b, b2a, b2b, b3b of each inception module."""
 
-# (window, strides) of the max pool in front of a module.
-_POOLS = MappingProxyType(
-  {"Mixed_3b": ((1, 3, 3), (1, 2, 2)), "Mixed_4b": ((3, 3, 3), (2, 2, 2)), "Mixed_5b": ((2, 2, 2), (2, 2, 2))}
-)
+# (window, strides) of the max pool before a module.
+_POOLS = {"Mixed_3b": ((1, 3, 3), (1, 2, 2)), "Mixed_4b": ((3, 3, 3), (2, 2, 2)), "Mixed_5b": ((2, 2, 2), (2, 2, 2))}
 
 
 class Unit(nn.Module):
   """Convolution without bias, batch normalisation with stored statistics and without gain, ReLU.
 
-  The head, which gives the class scores, is a convolution with bias only.
+  The head, which returns the class scores, is a convolution with bias only.
   """
 
   features: int
@@ -46,14 +40,12 @@ class Unit(nn.Module):
   is_head: bool = False
   epsilon: float = 1e-3
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
     size, stride = (self.size,) * 3, (self.stride,) * 3
-    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
-    x = Conv3D(self.features, size, stride, "SAME", use_bias=self.is_head, **numbers, name="conv")(x)
+    x = Conv3D(self.features, size, stride, "SAME", use_bias=self.is_head, dtype=self.dtype, name="conv")(x)
     if self.is_head:
       return x
     norm = nn.BatchNorm(use_running_average=True, use_scale=False, epsilon=self.epsilon, dtype=self.dtype, name="norm")
@@ -91,7 +83,6 @@ class I3D(nn.Module):
     pool_window: (t, h, w) of the last average pool, which must cover the whole image: 7x7 at 224x224. Smaller windows
       are for smaller images, whose scores differ from the published network's.
     dtype: dtype of the computation; parameters and results are float32.
-    precision: precision of convolutions.
   """
 
   num_classes: int = 400
@@ -99,7 +90,6 @@ class I3D(nn.Module):
   width: float = 1.0
   pool_window: tuple[int, int, int] = (2, 7, 7)
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool = False) -> ClassifierOutput:
@@ -110,7 +100,7 @@ class I3D(nn.Module):
       train: without effect; all classifiers have this argument.
 
     Returns:
-      The logits averaged over time, on which FVD is defined, and as features the 1024 averages in front of the last
+      The logits averaged over time, on which FVD is defined, and as features the 1024 averages before the last
       convolution.
 
     Raises:
@@ -118,7 +108,7 @@ class I3D(nn.Module):
     """
     del train
     self._check(video.shape)
-    unit = functools.partial(Unit, epsilon=self.epsilon, dtype=self.dtype, precision=self.precision)
+    unit = functools.partial(Unit, epsilon=self.epsilon, dtype=self.dtype)
     x = unit(self._channels(64), 7, 2, name="Conv3d_1a_7x7")(video)
     x = max_pool(x, (1, 3, 3), (1, 2, 2), padding="SAME")
     x = unit(self._channels(64), name="Conv3d_2b_1x1")(x)
@@ -126,8 +116,7 @@ class I3D(nn.Module):
     for name, channels in MIXED_CHANNELS.items():
       if name in _POOLS:
         x = max_pool(x, *_POOLS[name], padding="SAME")
-      widths = tuple(self._channels(c) for c in channels)
-      x = Mixed(widths, unit, name=name)(x)
+      x = Mixed(tuple(map(self._channels, channels)), unit, name=name)(x)
     x = nn.avg_pool(x, self.pool_window, (1, 1, 1), "VALID")
     logits = unit(self.num_classes, is_head=True, name="logits")(x)
     mean = functools.partial(jnp.mean, axis=(1, 2, 3), dtype=jnp.float32)

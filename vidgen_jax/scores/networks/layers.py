@@ -12,46 +12,27 @@ from vidgen_jax.nn.convolution import Padding
 
 
 class ClassifierOutput(NamedTuple):
-  """Class scores and features of a batch of clips.
-
-  Attributes:
-    logits: float32[B, num_classes], before the softmax.
-    features: float32[B, D], the input of the last layer.
-  """
+  """Class scores and features of a batch of clips."""
 
   logits: jax.Array
+  """float32[B, num_classes], before the softmax."""
   features: jax.Array
+  """float32[B, D], the input of the last layer."""
 
 
 def batch_norm(x: jax.Array, *, train: bool, name: str, dtype: Any = jnp.float32) -> jax.Array:
-  """Normalises over batch, time and space; to be called in a compact method.
+  """Normalises [B, T, H, W, C] over batch, time and space; to be called in a compact method.
 
-  As in the published ResNets, epsilon is 1e-5 and a train step moves the running statistics by a tenth. With the batch
-  sharded over a mesh, the batch statistics are those of all devices.
-
-  Args:
-    x: [B, T, H, W, C].
-    train: whether to use the batch statistics and to update the running ones in the collection 'batch_stats'.
-    name: submodule that holds `scale`, `bias`, `mean` and `var`.
-    dtype: dtype of the result.
-
-  Returns:
-    [B, T, H, W, C].
+  With `train`, it uses the batch statistics, over all devices, and updates the running ones in the collection
+  'batch_stats'. As in the published ResNets, epsilon is 1e-5 and a step moves them by a tenth.
   """
   return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)(x)
 
 
 def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], *, padding: Padding = "VALID") -> jax.Array:
-  """Maximum over windows of a video; padding never wins.
+  """Maximum over windows (t, h, w) of a video [B, T, H, W, C] of floats; padding never wins.
 
-  Args:
-    x: floats [B, T, H, W, C].
-    window: (t, h, w).
-    strides: (t, h, w).
-    padding: 'SAME' and 'VALID' as in TensorFlow, or (before, after) per axis.
-
-  Returns:
-    [B, T', H', W', C].
+  `padding` is 'SAME' or 'VALID' as in TensorFlow, or (before, after) per axis.
   """
   pads = lax.padtype_to_pads(x.shape[1:4], window, strides, padding) if isinstance(padding, str) else padding
   # The maximum of a box is the maximum of its rows' maxima. On CPU, pooling one axis after the other takes a fifth of

@@ -1,7 +1,6 @@
 """The feature and flow networks by the names that commands and weight files use."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from flax import linen as nn
@@ -13,23 +12,15 @@ from vidgen_jax.scores.networks.i3d import I3D
 from vidgen_jax.scores.networks.resnet3d import ResNet3D
 from vidgen_jax.scores.networks.tsn import TSN
 
-NETWORKS: Mapping[str, type[nn.Module]] = MappingProxyType({"i3d": I3D, "c3d": C3D, "r3d18": ResNet3D, "tsn": TSN})
+NETWORKS: Mapping[str, type[nn.Module]] = {"i3d": I3D, "c3d": C3D, "r3d18": ResNet3D, "tsn": TSN}
 """Classifiers; all map a video to a `ClassifierOutput`."""
 
-FLOW_NETWORKS: Mapping[str, type[nn.Module]] = MappingProxyType({"pwc_net": PWCNet})
+FLOW_NETWORKS: Mapping[str, type[nn.Module]] = {"pwc_net": PWCNet}
 """Optical-flow networks; all map two images to the motion from the first to the second."""
 
 
 def build_network(name: str, settings: Mapping[str, Any]) -> nn.Module:
-  """Builds the classifier of a weight file.
-
-  Args:
-    name: name in `NETWORKS`.
-    settings: constructor arguments.
-
-  Raises:
-    UserError: if the network is unknown or does not take these settings.
-  """
+  """Builds the classifier of a weight file; UserError if it is unknown or does not take these constructor arguments."""
   if name not in NETWORKS:
     raise UserError(f"there is no network {name!r}; the networks are {', '.join(NETWORKS)}")
   try:

@@ -1,7 +1,6 @@
 """ResNet-18 with three-dimensional convolutions (Hara et al. 2018; R3D-18 of Tran et al. 2018)."""
 
 import functools
-from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -13,7 +12,7 @@ from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.scores.networks.layers import ClassifierOutput, batch_norm, max_pool
 
 _BLOCKS = (2, 2, 2, 2)
-_STEM_KERNELS = MappingProxyType({"torchvision": (3, 7, 7), "hara": (7, 7, 7)})
+_STEM_KERNELS = {"torchvision": (3, 7, 7), "hara": (7, 7, 7)}
 
 
 class Stem(nn.Module):
@@ -22,14 +21,12 @@ class Stem(nn.Module):
   features: int
   kernel_size: tuple[int, int, int]  # all odd
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T, H / 2, W / 2, features]."""
     pads = tuple((size // 2, size // 2) for size in self.kernel_size)
-    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
-    x = Conv3D(self.features, self.kernel_size, (1, 2, 2), pads, **numbers, name="conv")(x)
+    x = Conv3D(self.features, self.kernel_size, (1, 2, 2), pads, dtype=self.dtype, name="conv")(x)
     return nn.relu(batch_norm(x, train=train, dtype=self.dtype, name="norm"))
 
 
@@ -39,21 +36,17 @@ class BasicBlock(nn.Module):
   features: int
   stride: int = 1  # in time, height and width, of the first convolution and the shortcut
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T / stride, H / stride, W / stride, features], rounded up."""
-    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
+    conv = functools.partial(Conv3D, self.features, dtype=self.dtype)
     norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
     strides, pads = (self.stride,) * 3, ((1, 1),) * 3
-    y = Conv3D(self.features, (3, 3, 3), strides, pads, **numbers, name="conv_0")(x)
-    y = nn.relu(norm(y, name="norm_0"))
-    y = Conv3D(self.features, (3, 3, 3), padding=pads, **numbers, name="conv_1")(y)
-    y = norm(y, name="norm_1")
+    y = nn.relu(norm(conv((3, 3, 3), strides, pads, name="conv_0")(x), name="norm_0"))
+    y = norm(conv((3, 3, 3), padding=pads, name="conv_1")(y), name="norm_1")
     if self.stride != 1 or x.shape[-1] != self.features:
-      x = Conv3D(self.features, (1, 1, 1), strides, "VALID", **numbers, name="shortcut_conv")(x)
-      x = norm(x, name="shortcut_norm")
+      x = norm(conv((1, 1, 1), strides, "VALID", name="shortcut_conv")(x), name="shortcut_norm")
     return nn.relu(x + y)
 
 
@@ -70,7 +63,6 @@ class ResNet3D(nn.Module):
     width: channels of the first layer; 64 as published.
     dropout: probability with which a feature is dropped before the last layer in training.
     dtype: dtype of the computation; parameters, statistics and results are float32.
-    precision: precision of its products.
   """
 
   num_classes: int
@@ -78,7 +70,6 @@ class ResNet3D(nn.Module):
   width: int = 64
   dropout: float = 0.6
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool = False) -> ClassifierOutput:
@@ -99,16 +90,14 @@ class ResNet3D(nn.Module):
       raise ValueError(f"stem must be one of {tuple(_STEM_KERNELS)}, got {self.stem!r}")
     if video.ndim != 5:
       raise ValueError(f"video must be [B, T, H, W, 3], got {video.shape}")
-    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
-    x = Stem(self.width, _STEM_KERNELS[self.stem], **numbers, name="stem")(video, train)
+    x = Stem(self.width, _STEM_KERNELS[self.stem], self.dtype, name="stem")(video, train)
     if self.stem == "hara":
       x = max_pool(x, (3, 3, 3), (2, 2, 2), padding=((1, 1),) * 3)
     for layer, blocks in enumerate(_BLOCKS, start=1):
       for i in range(blocks):
         stride = 2 if layer > 1 and i == 0 else 1
-        block = BasicBlock(self.width * 2 ** (layer - 1), stride, **numbers, name=f"layer{layer}_{i}")
-        x = block(x, train)
+        x = BasicBlock(self.width * 2 ** (layer - 1), stride, self.dtype, name=f"layer{layer}_{i}")(x, train)
     features = x.mean(axis=(1, 2, 3), dtype=jnp.float32)
     x = nn.Dropout(self.dropout, deterministic=not train)(features)
-    logits = nn.Dense(self.num_classes, **numbers, name="fc")(x)
+    logits = nn.Dense(self.num_classes, dtype=self.dtype, precision=lax.Precision.HIGHEST, name="fc")(x)
     return ClassifierOutput(logits.astype(jnp.float32), features)

@@ -31,13 +31,11 @@ class Stem(nn.Module):
 
   features: int
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, S, H, W, C] to [B, S, H / 4, W / 4, features]."""
-    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
-    x = Conv3D(self.features, (7, 7), (2, 2), ((3, 3),) * 2, **numbers, name="conv")(x)
+    x = Conv3D(self.features, (7, 7), (2, 2), ((3, 3),) * 2, dtype=self.dtype, name="conv")(x)
     x = nn.relu(batch_norm(x, train=train, dtype=self.dtype, name="norm"))
     return max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
 
@@ -48,12 +46,11 @@ class Bottleneck(nn.Module):
   features: int  # of the 3x3 convolution; the output has four times as many
   stride: int = 1  # in height and width
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """Maps [B, S, H, W, C] to [B, S, H / stride, W / stride, 4 * features], rounded up."""
-    conv = functools.partial(Conv3D, dtype=self.dtype, precision=self.precision)
+    conv = functools.partial(Conv3D, dtype=self.dtype)
     norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
     outputs, strides = _EXPANSION * self.features, (self.stride,) * 2
     y = nn.relu(norm(conv(self.features, (1, 1), name="conv_0")(x), name="norm_0"))
@@ -61,8 +58,7 @@ class Bottleneck(nn.Module):
     y = nn.relu(norm(y, name="norm_1"))
     y = norm(conv(outputs, (1, 1), name="conv_2")(y), name="norm_2")
     if self.stride != 1 or x.shape[-1] != outputs:
-      x = conv(outputs, (1, 1), strides, "VALID", name="shortcut_conv")(x)
-      x = norm(x, name="shortcut_norm")
+      x = norm(conv(outputs, (1, 1), strides, "VALID", name="shortcut_conv")(x), name="shortcut_norm")
     return nn.relu(x + y)
 
 
@@ -78,7 +74,6 @@ class TSN(nn.Module):
     dropout: probability with which a feature is dropped before the last layer in training; 0.8 for RGB (section 4.1 of
       Wang et al.).
     dtype: dtype of the computation; parameters, statistics and results are float32.
-    precision: precision of its products.
   """
 
   num_classes: int
@@ -86,7 +81,6 @@ class TSN(nn.Module):
   width: int = 64
   dropout: float = 0.8
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = lax.Precision.HIGHEST
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool = False) -> ClassifierOutput:
@@ -108,16 +102,14 @@ class TSN(nn.Module):
         f"TSN needs clips [B, T, H, W, 3] of at least {self.segments} frames, got {video.shape}; take longer clips or "
         "fewer segments"
       )
-    numbers: dict[str, Any] = {"dtype": self.dtype, "precision": self.precision}
-    x = Stem(self.width, **numbers, name="stem")(self._frames(video, train), train)
+    x = Stem(self.width, self.dtype, name="stem")(self._frames(video, train), train)
     for layer, blocks in enumerate(_BLOCKS, start=1):
       for i in range(blocks):
         stride = 2 if layer > 1 and i == 0 else 1
-        block = Bottleneck(self.width * 2 ** (layer - 1), stride, **numbers, name=f"layer{layer}_{i}")
-        x = block(x, train)
+        x = Bottleneck(self.width * 2 ** (layer - 1), stride, self.dtype, name=f"layer{layer}_{i}")(x, train)
     features = x.mean(axis=(2, 3), dtype=jnp.float32)
     x = nn.Dropout(self.dropout, deterministic=not train)(features)
-    logits = nn.Dense(self.num_classes, **numbers, name="fc")(x)
+    logits = nn.Dense(self.num_classes, dtype=self.dtype, precision=lax.Precision.HIGHEST, name="fc")(x)
     return ClassifierOutput(logits.astype(jnp.float32).mean(axis=1), features.mean(axis=1))
 
   def _frames(self, video: jax.Array, train: bool) -> jax.Array:
