@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans import Trivd, TrivdConfig
 from vidgen_jax.gans.discriminators import apply_view
+from vidgen_jax.gans.trivd.algorithm import Trivd
+from vidgen_jax.gans.trivd.config import TrivdConfig
 from vidgen_jax.gans.trivd.decompositions import (
   CROPPED_VIDEO,
   DECOMPOSITIONS,

@@ -1,5 +1,7 @@
 """The GANs, one folder per paper.
 
+To add a GAN, add a folder whose `algorithm.py` has a `Gan` under the decorator `register(NAME, CONFIG_TYPE)`.
+
 Network modules document only their own attributes. These have the same meaning in all modules:
   num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
   channels: channels of the frames.
@@ -14,40 +16,13 @@ The same holds for arguments of their calls:
   train: whether to normalise with the batch's own statistics and to advance power iterations.
 """
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
 
-from vidgen_jax.gans.base import DecodesBlocks, Gan, InfersClips, MixesClasses, PredictsMotion, SampleOptions
-from vidgen_jax.gans.inbetween.algorithm import Inbetween
-from vidgen_jax.gans.inbetween.config import InbetweenConfig
-from vidgen_jax.gans.mvt.algorithm import Mvt
-from vidgen_jax.gans.mvt.config import MvtConfig
-from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
-from vidgen_jax.gans.sr_cgan.config import SrCganConfig
-from vidgen_jax.gans.trivd.algorithm import Trivd
-from vidgen_jax.gans.trivd.config import TrivdConfig
+from vidgen_jax.gans.base import GANS, DecodesBlocks, Gan, InfersClips, MixesClasses, PredictsMotion, SampleOptions
 
-GANS: Mapping[str, tuple[type, type[Gan]]] = {
-  "inbetween": (InbetweenConfig, Inbetween),
-  "mvt": (MvtConfig, Mvt),
-  "sr_cgan": (SrCganConfig, SrCgan),
-  "trivd": (TrivdConfig, Trivd),
-}
-"""Config type and class by the name that experiment files use."""
+for _folder in pkgutil.iter_modules(__path__):
+  if _folder.ispkg:
+    importlib.import_module(f"{__name__}.{_folder.name}.algorithm")
 
-__all__ = [
-  "GANS",
-  "DecodesBlocks",
-  "Gan",
-  "Inbetween",
-  "InbetweenConfig",
-  "InfersClips",
-  "MixesClasses",
-  "Mvt",
-  "MvtConfig",
-  "PredictsMotion",
-  "SampleOptions",
-  "SrCgan",
-  "SrCganConfig",
-  "Trivd",
-  "TrivdConfig",
-]
+__all__ = ["GANS", "DecodesBlocks", "Gan", "InfersClips", "MixesClasses", "PredictsMotion", "SampleOptions"]

@@ -1,15 +1,17 @@
 """The sampling contract: what sampling, scoring and export need from a GAN, and what some GANs offer in addition."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 
 from vidgen_jax.core.algorithm import Algorithm
 from vidgen_jax.core.state import Nets
 from vidgen_jax.types import Batch, PRNGKey, Video
+
+T = TypeVar("T", bound="Gan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,20 @@ class Gan(Algorithm, Protocol):
 
     See `standing_statistics`.
     """
+
+
+GANS: dict[str, tuple[type, type[Gan]]] = {}
+"""Config type and class by the name that experiment files use; `vidgen_jax.gans` fills it."""
+
+
+def register(name: str, config_type: type) -> Callable[[type[T]], type[T]]:
+  """Decorator that adds a `Gan` to `GANS`; its constructor takes a `config_type`."""
+
+  def add(gan: type[T]) -> type[T]:
+    GANS[name] = (config_type, gan)
+    return gan
+
+  return add
 
 
 @runtime_checkable

@@ -11,7 +11,9 @@ import pytest
 from tests.one_step import KEY, OneStep, changed_nets, drawn_frames, drawn_nets
 from vidgen_jax.core.state import NetState
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import Inbetween, InbetweenConfig, SampleOptions
+from vidgen_jax.gans import SampleOptions
+from vidgen_jax.gans.inbetween.algorithm import Inbetween
+from vidgen_jax.gans.inbetween.config import InbetweenConfig
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.ops.video import to_uint8
 

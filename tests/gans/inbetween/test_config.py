@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import Inbetween, InbetweenConfig
+from vidgen_jax.gans.inbetween.algorithm import Inbetween
+from vidgen_jax.gans.inbetween.config import InbetweenConfig
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
 from vidgen_jax.gans.inbetween.encoder import Encoder
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings

@@ -11,7 +11,9 @@ import pytest
 from tests.one_step import KEY, OneStep, changed_nets, drawn_frames, drawn_nets
 from vidgen_jax.core.state import NetState
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import Mvt, MvtConfig, SampleOptions
+from vidgen_jax.gans import SampleOptions
+from vidgen_jax.gans.mvt.algorithm import Mvt
+from vidgen_jax.gans.mvt.config import MvtConfig
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.ops.optical_flow import LucasKanade, flow_of_clips
 

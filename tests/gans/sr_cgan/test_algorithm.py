@@ -11,8 +11,10 @@ import pytest
 
 from tests.one_step import KEY, OneStep, changed_nets, drawn_frames, drawn_nets
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import SampleOptions, SrCgan, SrCganConfig
+from vidgen_jax.gans import SampleOptions
 from vidgen_jax.gans.sr_cgan import anchors as anchor_ops
+from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
+from vidgen_jax.gans.sr_cgan.config import SrCganConfig
 from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
 from vidgen_jax.gans.sr_cgan.losses import time_cross_entropy
 from vidgen_jax.gans.sr_cgan.temporal_discriminator import place_anchors

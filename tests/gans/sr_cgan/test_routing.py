@@ -14,7 +14,8 @@ import pytest
 
 from tests.one_step import OneStep
 from vidgen_jax.core.state import NetState
-from vidgen_jax.gans import SrCgan, SrCganConfig
+from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
+from vidgen_jax.gans.sr_cgan.config import SrCganConfig
 from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
 
 FRAMES, RATE, LOG2 = 2, 0.01, math.log(2)

@@ -10,8 +10,10 @@ import pytest
 
 from tests.one_step import drawn_nets
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import SampleOptions, Trivd, TrivdConfig
+from vidgen_jax.gans import SampleOptions
 from vidgen_jax.gans.trivd import algorithm as trivd
+from vidgen_jax.gans.trivd.algorithm import Trivd
+from vidgen_jax.gans.trivd.config import TrivdConfig
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
 from vidgen_jax.ops.video import to_uint8

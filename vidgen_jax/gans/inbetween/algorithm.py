@@ -12,7 +12,7 @@ from flax import linen as nn
 from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.base import Gan, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions, register
 from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
 from vidgen_jax.gans.inbetween.config import InbetweenConfig
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
@@ -32,6 +32,7 @@ VIDEO_DISCRIMINATOR = "video_disc"
 DISCRIMINATOR_NETS = (IMAGE_DISCRIMINATOR, VIDEO_DISCRIMINATOR)
 
 
+@register("inbetween", InbetweenConfig)
 @dataclass(frozen=True)
 class Inbetween(Gan):
   """Inbetweening."""

@@ -15,7 +15,7 @@ from vidgen_jax.core.algorithm import FrozenNetwork, Loss, LossOutput, Update, a
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import discriminators
-from vidgen_jax.gans.base import Gan, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions, register
 from vidgen_jax.gans.common import (
   BoundNets,
   check_channels,
@@ -46,6 +46,7 @@ FLOW_NETWORK = "flow"
 DISCRIMINATOR_NETS = (IMAGE_DISCRIMINATOR, VIDEO_DISCRIMINATOR)
 
 
+@register("mvt", MvtConfig)
 @dataclass(frozen=True)
 class Mvt(Gan):
   """MVT-GAN."""

@@ -11,7 +11,7 @@ from flax import linen as nn
 from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.base import Gan, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions, register
 from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
 from vidgen_jax.gans.sr_cgan.anchors import draw_anchors, interpolate_times, put_times, take_times
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
@@ -34,6 +34,7 @@ TEMPORAL_DISCRIMINATOR = "temporal_disc"
 IMAGES, CLIPS = "images", "clips"
 
 
+@register("sr_cgan", SrCganConfig)
 @dataclass(frozen=True)
 class SrCgan(Gan):
   """SR-cGAN."""

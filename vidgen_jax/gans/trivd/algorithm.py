@@ -13,7 +13,7 @@ from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import discriminators
-from vidgen_jax.gans.base import Gan, SampleOptions
+from vidgen_jax.gans.base import Gan, SampleOptions, register
 from vidgen_jax.gans.common import (
   apply_mutable,
   check_channels,
@@ -37,6 +37,7 @@ from vidgen_jax.types import Batch, PRNGKey, Variables, Video
 GENERATOR = "generator"
 
 
+@register("trivd", TrivdConfig)
 @dataclass(frozen=True)
 class Trivd(Gan):
   """TrIVD-GAN-FP."""
