@@ -27,7 +27,7 @@ from vidgen_jax.commands.flag_parsing import define_config
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.startup import enable_compilation_cache
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import Experiment, build_experiment
 from vidgen_jax.types import Batch

@@ -18,7 +18,7 @@ import pytest
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
 from vidgen_jax.buckets import user_path
-from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
+from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.workdir import load_config

@@ -8,7 +8,7 @@ import pytest
 from vidgen_jax.bench import step_timing
 from vidgen_jax.bench.step_timing import StepTiming
 from vidgen_jax.core.state import TrainState
-from vidgen_jax.runs.hooks import MetricLog
+from vidgen_jax.runs.monitor import MetricLog
 
 pytest_plugins = ("tests.tiny_experiment", "tests.fake_clock")
 

@@ -28,12 +28,12 @@ from vidgen_jax.commands import train as train_command
 from vidgen_jax.commands.train import train
 from vidgen_jax.errors import RetryableError, UserError
 from vidgen_jax.gans.mvt import algorithm as mvt
-from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig, differences, from_config_dict, to_dict
 from vidgen_jax.runs.experiment import TrainingExperiment, build_experiment
-from vidgen_jax.runs.hooks import MetricLog
 from vidgen_jax.runs.loop import NonFiniteMetricError
+from vidgen_jax.runs.monitor import MetricLog
 from vidgen_jax.runs.workdir import claim, exclusive, load_config, load_trained
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from vidgen_jax.cli import COMMANDS
-from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
+from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def test_shellcheck_finds_no_problems(script, shellcheck):
 
 
 def test_launchers_use_the_exit_code_of_a_preemption():
-  from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE
+  from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE
 
   for name in ("tpu_pod.sh", "tpu_worker.sh", "slurm.sbatch", "k8s_jobset.yaml"):
     text = (ROOT / "launch" / name).read_text()

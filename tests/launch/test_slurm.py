@@ -122,7 +122,7 @@ def test_the_directives_leave_time_to_save_and_allow_a_requeue(repository):
 
 def test_jax_finds_its_peers_from_the_variables_of_slurm(repository):
   code = (
-    "from vidgen_jax.parallel import startup; startup.initialize_distributed(); import jax, sys;"
+    "from vidgen_jax.parallel.processes import initialize_distributed; initialize_distributed(); import jax, sys;"
     "sys.stdout.write(f'{jax.process_index()} {jax.process_count()} {jax.device_count()}')"
   )
   step = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.agreement import all_processes, broadcast_from_process_0, peer_failure
+from vidgen_jax.parallel.processes import all_processes, broadcast_from_process_0, peer_failure
 
 
 def _caused(error: Exception, cause: Exception) -> Exception:

@@ -67,9 +67,9 @@ def test_batches_are_sharded_over_all_devices_in_order():
 
 def test_batch_must_be_divisible_by_the_devices():
   mesh = meshes.make_mesh(meshes.MeshConfig())
-  assert meshes.local_batch_size(16, mesh, name="config.train.batch_size") == 16
+  meshes.check_batch_size(16, mesh, name="config.train.batch_size")
   with pytest.raises(UserError, match=r"config\.train\.batch_size=12 is not divisible by the 8 devices"):
-    meshes.local_batch_size(12, mesh, name="config.train.batch_size")
+    meshes.check_batch_size(12, mesh, name="config.train.batch_size")
 
 
 @pytest.mark.parametrize("fsdp", [1, 2])

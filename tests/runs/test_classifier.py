@@ -17,7 +17,7 @@ from vidgen_jax.runs import classifier as trainings
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.classifier import WEIGHTS_FILE, classifier_experiment, train_classifier
 from vidgen_jax.runs.experiment import TrainingExperiment
-from vidgen_jax.runs.hooks import MetricLog
+from vidgen_jax.runs.monitor import MetricLog
 from vidgen_jax.scores.classifier.algorithm import Classifier
 from vidgen_jax.scores.classifier.evaluation import accuracy
 from vidgen_jax.scores.weights.weight_file import read_weight_file

@@ -9,11 +9,10 @@ import pytest
 
 from experiments import trivd_shape_motion
 from vidgen_jax.core.state import TrainState
-from vidgen_jax.parallel.preemption import StopSignals
-from vidgen_jax.runs.collapse import HealthConfig
-from vidgen_jax.runs.config import from_config_dict
-from vidgen_jax.runs.hooks import Hook, MetricLog, MetricWindow
-from vidgen_jax.runs.loop import CollapseError, NonFiniteMetricError, RunStart, TrainLoop
+from vidgen_jax.parallel.processes import StopSignals
+from vidgen_jax.runs.config import HealthConfig, from_config_dict
+from vidgen_jax.runs.loop import CollapseError, Hook, NonFiniteMetricError, RunStart, TrainLoop
+from vidgen_jax.runs.monitor import MetricLog, MetricWindow
 
 GRADIENTS = (1.0, 1.0, 1.0, 20.0, 20.0, 20.0, 20.0, 1.0, 20.0, 20.0)
 """By step. With a median of 1, a factor of 10 and two bad windows there is a collapse at steps 5 to 7, and at 10."""

@@ -10,8 +10,7 @@ from flax import linen as nn
 
 from vidgen_jax.core.state import NetState
 from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.runs.experiment import build_experiment
-from vidgen_jax.runs.parameters import parameter_norms, parameter_table
+from vidgen_jax.runs.experiment import build_experiment, parameter_norms, parameter_table
 
 pytest_plugins = ["tests.tiny_experiment"]
 

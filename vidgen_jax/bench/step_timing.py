@@ -16,11 +16,10 @@ import numpy as np
 
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.step import StepConstants
-from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.experiment import TrainingExperiment
-from vidgen_jax.runs.hooks import MetricLog, MetricWindow
 from vidgen_jax.runs.loop import RunStart, TrainLoop
-from vidgen_jax.runs.progress import Progress
+from vidgen_jax.runs.monitor import MetricLog, MetricWindow, Progress
 from vidgen_jax.runs.writers import create_writer
 from vidgen_jax.types import Batch, Metrics
 

@@ -18,7 +18,7 @@ from vidgen_jax.commands.flag_parsing import define_config
 from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
-from vidgen_jax.parallel.startup import enable_compilation_cache
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.loop import train_iterator

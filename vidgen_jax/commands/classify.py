@@ -14,8 +14,8 @@ from vidgen_jax.commands import distributed_flags
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.classifier import TrainedClassifier, classifier_experiment, train_classifier
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.scores.classifier.config import NETWORK_DEFAULTS, ClassifierConfig, window_of
@@ -111,7 +111,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
   make_config = config_factory(flag_values)
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   distributed_flags.join(flag_values)
   scores = classify(
     make_config, flag_values.data, flag_values.out, synthetic=flag_values.synthetic, classifier=flag_values.classifier

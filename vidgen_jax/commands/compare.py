@@ -15,8 +15,8 @@ from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
-from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.clip_sets import ClipSet
 from vidgen_jax.scores.extraction import FeatureExtractor, Variant, load_frame_extractor
 from vidgen_jax.scores.metric import Kind, Metric
@@ -74,7 +74,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   del arguments
   if flag_values.out is not None:
     check_writable(Path(flag_values.out), "--out")
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   distributed_flags.join(flag_values)
   indices = integers("conditioning_indices", flag_values.conditioning_indices)
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)

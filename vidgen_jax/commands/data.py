@@ -19,7 +19,7 @@ from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.data.datasets import all_datasets
 from vidgen_jax.errors import UserError
 from vidgen_jax.media.layout import contact_sheet
-from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.sampling import generated_set  # noqa: F401  It registers a data set.
 
 SUMMARY = """Builds data sets, shows their content, verifies them, and measures how fast they are read.
@@ -167,7 +167,7 @@ def build(name: str, flag_values: flags.FlagValues) -> None:
     if not folder.is_dir():
       raise UserError(f"build {name} needs --source=FOLDER, or the files in {folder}: {dataset.obtain}")
     values["source"] = str(folder)
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   dataset.build(dataset.options_type(**values))
   _describe(records.load_info(values["name"], data_dir))
 

@@ -15,7 +15,7 @@ from vidgen_jax.commands.flag_parsing import define_config
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
-from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
@@ -97,7 +97,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   del arguments
   _check_follow_flags(flag_values)
   workdir = user_path(flag_values.workdir)
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   distributed_flags.join(flag_values)
   config = _config(flag_values)
   check_same_model(flag_values.workdir, config)

@@ -3,7 +3,7 @@
 from absl import flags, logging
 
 from vidgen_jax.files import atomic_write_dir
-from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import workdir
 from vidgen_jax.runs.sampling.export import export_generator
 from vidgen_jax.runs.sampling.exported import SIGNATURE_FILE
@@ -37,7 +37,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   with atomic_write_dir(flag_values.out, overwrite=flag_values.overwrite, marker=SIGNATURE_FILE) as folder:
     config = with_data_dir(workdir.load_config(flag_values.workdir), flag_values.data_dir)
     trained = workdir.load_trained(flag_values.workdir, config=config, step=flag_values.step)

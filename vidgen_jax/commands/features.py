@@ -10,7 +10,7 @@ from absl import flags, logging
 from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write, check_writable
-from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.clip_sets import ClipSet
 from vidgen_jax.scores.extraction import FeatureExtractor
 
@@ -41,7 +41,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if path.suffix != ".npz":
     raise UserError(f"--out={path} must end in .npz")
   check_writable(path, "--out")
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   distributed_flags.join(flag_values)
   (extractor,) = metric_flags.extractors(flag_values)
   with metric_flags.open_set(flag_values, "clips") as clips:

@@ -9,7 +9,7 @@ from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.plots import require_matplotlib
-from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.figures.anchor_study import CURVE
 from vidgen_jax.runs.figures.draw import BEST_OF, FIGURES, INDEX_FILE, MEASURED, TRUNCATION, clip_counts, draw_figures
 from vidgen_jax.runs.figures.truncation_sweep import parse_truncations
@@ -74,7 +74,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     only=flag_values.only, curve_clips=curve_clips, samples=samples, with_truncations=bool(truncations)
   )
   counts = {"num_clips": flag_values.num_clips, "curve_clips": curve_clips}
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   with atomic_write_dir(flag_values.out, overwrite=flag_values.overwrite, marker=INDEX_FILE) as folder:
     trained = load_run(
       flag_values.workdir,

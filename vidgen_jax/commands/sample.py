@@ -14,7 +14,7 @@ from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.videos import FORMATS, save_clips
-from vidgen_jax.parallel import startup
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import workdir
 from vidgen_jax.runs.config import from_dict
 from vidgen_jax.runs.sampling import clips as clip_sources
@@ -109,7 +109,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the command."""
   del arguments
   _check(flag_values)
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   distributed_flags.join(flag_values)
   options: dict[str, Any] = {"samples": flag_values.samples, "seed": flag_values.seed}
   with _out_folder(flag_values) as folder:

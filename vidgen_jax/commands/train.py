@@ -9,12 +9,10 @@ from vidgen_jax.buckets import user_path
 from vidgen_jax.commands import distributed_flags
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel import startup
-from vidgen_jax.parallel.preemption import PREEMPTED_EXIT_CODE, StopSignals
+from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
-from vidgen_jax.runs.hooks import Hook
-from vidgen_jax.runs.loop import train_experiment
+from vidgen_jax.runs.loop import Hook, train_experiment
 from vidgen_jax.runs.writers import MetricWriter
 
 SUMMARY = """Trains the system that an experiment file describes; resumes if the workdir holds checkpoints.
@@ -64,7 +62,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   config = from_config_dict(flag_values.config)
   if flag_values.new_seed is not None and flag_values.restore_step is None:
     raise UserError("--new_seed needs --restore_step, the checkpoint from which the run continues with it")
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   distributed_flags.join(flag_values)
   stop = StopSignals()
   state = train(

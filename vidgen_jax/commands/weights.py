@@ -13,8 +13,8 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel import startup
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.extraction import CONSTANTS, VOLUME, FeatureExtractor, load_extractor
 from vidgen_jax.scores.metrics.set_distance import frechet_distance
 from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS
@@ -85,7 +85,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   if action == "show":
     sys.stdout.write(describe(flag_values.weights, read_weight_file(flag_values.weights)))
     return None
-  startup.enable_compilation_cache()
+  enable_compilation_cache()
   weights = read_weight_file(flag_values.weights)
   if weights.network in FLOW_NETWORKS:
     passed, report = flow_selftest(weights)

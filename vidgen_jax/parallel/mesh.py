@@ -1,7 +1,10 @@
-"""Device mesh, and the shardings of state and batches."""
+"""Device mesh, shardings of state and batches, and transfer of batches to the devices."""
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -9,6 +12,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vidgen_jax.errors import UserError
+from vidgen_jax.types import Batch
 
 DATA, FSDP = "data", "fsdp"
 
@@ -61,11 +65,6 @@ def state_sharding(abstract_state: Any, mesh: Mesh, config: MeshConfig) -> Any:
   """Shards the largest axis of each leaf that `fsdp` divides; small arrays stay replicated.
 
   Equal shapes get equal shardings, so parameters, Adam's moments and averages are sharded alike.
-
-  Args:
-    abstract_state: pytree of arrays or ShapeDtypeStructs.
-    mesh: mesh from `make_mesh`.
-    config: settings of the mesh.
   """
   size = mesh.shape[FSDP]
 
@@ -90,14 +89,58 @@ def local_batch_indices(batch_size: int, mesh: Mesh) -> tuple[int, ...]:
   return tuple(sorted({index for (part,) in slices for index in range(batch_size)[part]}))
 
 
-def local_batch_size(batch_size: int, mesh: Mesh, *, name: str) -> int:
-  """Number of clips of a global batch that this process holds.
-
-  Raises:
-    UserError: if the number of devices does not divide the batch; names the config field `name`.
-  """
+def check_batch_size(batch_size: int, mesh: Mesh, *, name: str) -> None:
+  """Raises a UserError about the config field `name` if the devices do not divide a global batch."""
   if batch_size < 1 or batch_size % mesh.size:
     raise UserError(
       f"{name}={batch_size} is not divisible by the {mesh.size} devices; choose a multiple of {mesh.size}"
     )
-  return batch_size // jax.process_count()
+
+
+class DevicePrefetch:
+  """Iterator that reads batches and transfers them to the devices in a thread, up to `depth` batches ahead.
+
+  Transfers overlap with the running step, and a single slow read does not delay it. Processes do not communicate, so
+  they may be ahead by different numbers of batches. The thread starts with the first `start_prefetch` or `next`.
+
+  Args:
+    iterator: iterator of host batches, optionally with `get_state`. Nothing else may use it until `close`; it is then
+      ahead of the delivered batches.
+    place: function that transfers a batch to the devices.
+    depth: number of batches on the devices in addition to the last delivered one, at least 1.
+  """
+
+  def __init__(self, iterator: Iterator[Any], place: Callable[[Any], Batch], *, depth: int):
+    self._iterator, self._place, self._depth = iterator, place, depth
+    self._get_state: Callable[[], Any] = getattr(iterator, "get_state", lambda: None)
+    self._ahead: deque[Future[tuple[Batch, Any]]] = deque()
+    # A single thread keeps the order of the batches.
+    self._thread = ThreadPoolExecutor(1, thread_name_prefix="device-prefetch")
+    self._state = self._get_state()
+
+  def __iter__(self) -> Self:
+    return self
+
+  def __next__(self) -> Batch:
+    self.start_prefetch()
+    batch, self._state = self._ahead[0].result()  # A failed read stays in the queue, so the next call raises again.
+    self._ahead.popleft()
+    self.start_prefetch()
+    return batch
+
+  def get_state(self) -> Any:
+    """Data iterator state after the last delivered batch; None if the iterator has none."""
+    return self._state
+
+  def start_prefetch(self) -> None:
+    """Starts to read up to `depth` batches."""
+    while len(self._ahead) < self._depth:
+      self._ahead.append(self._thread.submit(self._read))
+
+  def close(self) -> None:
+    """Ends the thread after its current batch; the iterator stays open."""
+    self._thread.shutdown(cancel_futures=True)
+    self._ahead.clear()
+
+  def _read(self) -> tuple[Batch, Any]:
+    return self._place(next(self._iterator)), self._get_state()

@@ -20,7 +20,7 @@ from etils import epath
 from vidgen_jax.buckets import is_bucket, user_path
 from vidgen_jax.core.checksums import checksums
 from vidgen_jax.errors import RetryableError, UserError
-from vidgen_jax.parallel.agreement import all_processes, peer_failure
+from vidgen_jax.parallel.processes import all_processes, peer_failure
 
 STATE, DATA, META = "state", "data", "meta"
 _CHECKSUMS = "checksums"

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,13 +14,11 @@ from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.agreement import all_processes
-from vidgen_jax.parallel.mesh import local_batch_size
-from vidgen_jax.runs.collapse import HealthConfig
-from vidgen_jax.runs.config import ExperimentConfig, TrainConfig
+from vidgen_jax.parallel.mesh import check_batch_size
+from vidgen_jax.parallel.processes import all_processes
+from vidgen_jax.runs.config import ExperimentConfig, HealthConfig, TrainConfig
 from vidgen_jax.runs.experiment import TrainingExperiment
-from vidgen_jax.runs.hooks import Hook
-from vidgen_jax.runs.loop import NonFiniteMetricError, train_experiment
+from vidgen_jax.runs.loop import Hook, NonFiniteMetricError, train_experiment
 from vidgen_jax.runs.writers import MetricWriter
 from vidgen_jax.scores.classifier.algorithm import MEAN, NET, STD, Classifier
 from vidgen_jax.scores.classifier.config import ClassifierConfig, window_of
@@ -30,14 +28,8 @@ from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, 
 WEIGHTS_FILE = "classifier.safetensors"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainedClassifier:
-  """Result of a training.
-
-  Attributes:
-    weights: weights of the epoch with the best test accuracy.
-    accuracy: accuracy of these weights on the test clips.
-  """
+class TrainedClassifier(NamedTuple):
+  """Weights of the epoch with the best test accuracy, and their accuracy on the test clips."""
 
   weights: WeightFile
   accuracy: Accuracy
@@ -46,11 +38,11 @@ class TrainedClassifier:
 def classifier_experiment(
   data: DataConfig, mesh: jax.sharding.Mesh, *, batch_size: int, epochs: int, seed: int, **settings: Any
 ) -> ExperimentConfig:
-  """Config of a classifier's training, one checkpoint and one test per epoch.
+  """Config of a classifier's training, with one checkpoint and one test per epoch.
 
   Args:
     data: training clips (`train_split`), windows, and test clips (`eval_split`).
-    mesh: devices that must divide the batch.
+    mesh: devices, which must divide the batch.
     batch_size: number of clips per step, over all devices.
     epochs: maximum number of epochs.
     seed: seed of initial weights, order of the clips, windows and dropout.
@@ -62,7 +54,7 @@ def classifier_experiment(
   class_names = records.load_info(data.name, data.data_dir).class_names
   if len(class_names) < 2:
     raise UserError(f"data set {data.name!r} has only one class; a classifier needs at least two")
-  local_batch_size(batch_size, mesh, name="--batch_size")  # Raises if the devices do not divide it.
+  check_batch_size(batch_size, mesh, name="--batch_size")
   steps = settings.pop("steps_per_epoch", 0) or -(-len(records.open_clips(data, data.train_split)) // batch_size)
   return ExperimentConfig(
     name=f"classifier_{data.name}",
@@ -85,17 +77,17 @@ def classifier_experiment(
 def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.Mesh) -> TrainedClassifier | None:
   """Trains a classifier, or resumes its training, bitwise; writes `classifier.safetensors` and its JSON file.
 
-  The file always holds the weights with the best test accuracy so far, as in Munoz et al., Temporal Shift GAN for Large
-  Scale Video Generation, appendix B.1. They are selected on the test split; the JSON file says so, and adds the
-  accuracy after the last epoch once the training is complete.
+  The file always contains the weights with the best test accuracy so far, as in Munoz et al., Temporal Shift GAN for
+  Large Scale Video Generation, appendix B.1. They are selected on the test split, which the JSON file records together
+  with the accuracy after the last epoch.
 
   Args:
     config: result of `classifier_experiment`.
     folder: folder of checkpoints, metrics and weights.
-    mesh: devices; the result depends on their number only through rounding.
+    mesh: devices; their number affects the result only through rounding.
 
   Returns:
-    None if SIGTERM or SIGINT came: the state is saved, and the same call resumes the training.
+    None after SIGTERM or SIGINT: the state is saved, and the same call resumes the training.
 
   Raises:
     UserError: if data, folder or devices do not fit, or the loss is not finite.
@@ -110,7 +102,7 @@ def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.M
   test_data = _test_data(config)
   info = records.load_info(config.data.name, config.data.data_dir)
   records.check_class_names(info.class_names, test_data, what=f"the training data set {config.data.name!r}")
-  records.open_clips(test_data, test_data.eval_split)  # Raises before hours of training if there are none.
+  records.open_clips(test_data, test_data.eval_split)  # Raises before the training if there are none.
   try:
     state = train_experiment(experiment, folder, make_hooks)
   except NonFiniteMetricError as error:
@@ -147,7 +139,7 @@ class EpochTest(Hook):
 
   @property
   def finished(self) -> bool:
-    """Whether the last allowed plateau was reached."""
+    """Whether the last plateau was reached."""
     return self._plateau.reductions >= self._config.algorithm.max_reductions
 
   def due(self, step: int) -> bool:
@@ -155,7 +147,7 @@ class EpochTest(Hook):
     return step % self._config.algorithm.steps_per_epoch == 0
 
   def __call__(self, step: int, state: TrainState) -> None:
-    """Runs the test; the learning rate of the next epoch may be lower."""
+    """Tests the classifier; may lower the learning rate."""
     settings, plateau = self._config.algorithm, self._plateau
     rate = plateau.learning_rate(settings.learning_rate)
     collections = state.nets[NET].collections
@@ -165,23 +157,21 @@ class EpochTest(Hook):
       write_weight_file(self._path, self._weights(step, collections, found))
     values = {"epoch": plateau.epoch, "learning_rate": rate, "test/accuracy": found.top1}
     self._writer.write_scalars(step, values)
-    logging.info(
-      "epoch %d: test accuracy %.3f (best %.3f), learning rate %g",
-      *(plateau.epoch, found.top1, plateau.best_accuracy, rate),
-    )
+    shown = (plateau.epoch, found.top1, plateau.best_accuracy, rate)
+    logging.info("epoch %d: test accuracy %.3f (best %.3f), learning rate %g", *shown)
 
   def get_state(self) -> dict[str, Any]:
-    """State of the schedule."""
+    """The schedule and the last accuracy."""
     return {"plateau": dataclasses.asdict(self._plateau), "last_accuracy": self._last_accuracy}
 
   def set_state(self, state: Mapping[str, Any]) -> None:
-    """Restores the schedule that the learning rate depends on."""
+    """Restores the result of `get_state`."""
     self._last_accuracy = state["last_accuracy"]
     for name, value in state["plateau"].items():
       setattr(self._plateau, name, value)
 
   def summary(self) -> dict[str, Any]:
-    """Details of the complete training for the weight file."""
+    """Details for the weight file of a complete training."""
     plateau = self._plateau
     return {
       "last_accuracy": self._last_accuracy,

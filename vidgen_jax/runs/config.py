@@ -19,7 +19,6 @@ from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import GANS
 from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.runs.collapse import HealthConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +76,46 @@ class EvaluationConfig:
   training_clips: int = 256
   training_standing_batches: int = 8
   object_tracking: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthConfig:
+  """Limits beyond which metrics count as a collapse, and the reaction to it.
+
+  The detector checks means over windows of `train.log_every` steps. A window is bad if any limit is exceeded;
+  `patience` bad windows in a row are a collapse. A metric that is NaN or infinite always ends the run. The metrics do
+  not reveal mode collapse.
+
+  Attributes:
+    action: reaction to a collapse: 'warn' logs one line, 'stop' ends the run, 'off' does nothing.
+    patience: number of consecutive bad windows that make a collapse.
+    history: number of good windows whose median is the reference; a metric is not checked before it has as many.
+    grad_norm_factor: upper limit of an update's gradient norm, in medians; 0 turns the check off.
+    sigma_factor: upper limit of the largest singular value of a net's kernels, in medians; 0 turns the check off. At
+      collapse the generator's explodes and the discriminator's jumps (Brock et al. 2018, sections 4.1 and 4.2).
+    margin_limit: upper limit of the distance between a discriminator's mean outputs on real and on generated inputs; 0
+      turns the check off. Beyond it the discriminator has won outright, or its loss has jumped (Brock et al. 2018,
+      section 4.2). The limit is absolute because the distance approaches 0 in good runs; good runs of these models
+      stay below 24.
+  """
+
+  action: Literal["off", "warn", "stop"] = "warn"
+  patience: int = 3
+  history: int = 20
+  grad_norm_factor: float = 10.0
+  sigma_factor: float = 3.0
+  margin_limit: float = 100.0
+
+  def __post_init__(self) -> None:
+    """Raises UserError for values out of range."""
+    for name in ("patience", "history"):
+      if getattr(self, name) < 1:
+        raise UserError(f"config.health.{name}={getattr(self, name)} must be at least 1")
+    for name in ("grad_norm_factor", "sigma_factor"):
+      if not (getattr(self, name) == 0 or getattr(self, name) > 1):
+        raise UserError(f"config.health.{name}={getattr(self, name)} must be above 1, or 0 for none")
+    if not self.margin_limit >= 0:
+      raise UserError(f"config.health.margin_limit={self.margin_limit} must not be negative; 0 for none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,9 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from clu.parameter_overview import count_parameters, get_parameter_overview
+from flax.traverse_util import flatten_dict
 
 from vidgen_jax.core.algorithm import Algorithm, Update, num_microbatches
 from vidgen_jax.core.standing_statistics import STATISTICS, standing_statistics
@@ -16,19 +19,19 @@ from vidgen_jax.core.state import Nets, NetState, TrainState
 from vidgen_jax.core.step import StepConstants, train_step
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import GANS, Gan, InfersClips, SampleOptions
+from vidgen_jax.nn.spectral import SPECTRAL_STATS, power_iteration
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel.mesh import (
   batch_sharding,
+  check_batch_size,
   global_batch,
-  local_batch_size,
   make_mesh,
   replicated,
   state_sharding,
 )
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.parameters import parameter_norms
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
-from vidgen_jax.types import Batch, Metrics
+from vidgen_jax.types import Batch, Metrics, Params
 
 GATHER_SCOPE = "gather_parameters"
 """Name of the exchange of split parameters in compiled programs."""
@@ -39,9 +42,43 @@ def jax_disable_jit() -> bool:
   return jax.config.jax_disable_jit  # ty: ignore[missing-attribute]  # JAX adds its options at run time.
 
 
+def parameter_table(networks: Mapping[str, Params]) -> str:
+  """Name, shape, dtype and size of every parameter as text, with a total per network and over all.
+
+  Only shapes are read, so `jax.eval_shape` results and arrays on other hosts are accepted.
+  """
+  tables = [f"{name}\n{get_parameter_overview(params, include_stats=False)}" for name, params in networks.items()]
+  return "\n\n".join([*tables, f"All networks: {sum(map(count_parameters, networks.values())):,} parameters"])
+
+
+def parameter_norms(nets: Nets) -> Metrics:
+  """Norms and singular values of live networks.
+
+  The sigma of a kernel is the divisor of spectral normalisation at evaluation: one power iteration from the stored
+  vector, which stays unchanged.
+
+  Returns:
+    float32[] by name: '{net}/param_norm', the L2 norm of all parameters of the net; for nets with spectral
+    normalisation also '{net}/sigma_max' and '{net}/sigma_mean' over the normalised kernels, before the division.
+  """
+  metrics = {}
+  for name, net in nets.items():
+    metrics[f"{name}/param_norm"] = optax.tree.norm(net.params)
+    kernels = flatten_dict(net.params)
+    # The vector of kernel K is named K_u and has the same path in its own tree.
+    sigmas = [
+      power_iteration(kernels[*path, vector_name.removesuffix("_u")], vector)[0]
+      for (*path, vector_name), vector in flatten_dict(net.variables.get(SPECTRAL_STATS, {})).items()
+    ]
+    if sigmas:
+      stacked = jnp.stack(sigmas)
+      metrics |= {f"{name}/sigma_max": jnp.max(stacked), f"{name}/sigma_mean": jnp.mean(stacked)}
+  return metrics
+
+
 @dataclass(frozen=True)
 class TrainingExperiment:
-  """A config with its algorithm, mesh and compiled train steps. Holds no arrays but frozen nets."""
+  """A config with its algorithm, mesh and compiled train steps; its only arrays are the frozen nets."""
 
   config: ExperimentConfig
   algorithm: Algorithm
@@ -121,16 +158,12 @@ class TrainingExperiment:
 
   @functools.cached_property
   def frozen_weights(self) -> Mapping[str, WeightFile]:
-    """Weight files of the frozen networks, by the names under which losses find the networks.
-
-    Raises:
-      UserError: if a file cannot be read or holds the weights of another network.
-    """
+    """Weight files of the frozen networks, by the names under which losses find the networks."""
     files = {}
     for name, frozen in self.algorithm.frozen_networks().items():
       files[name] = weights = read_weight_file(frozen.weights)
       if weights.network != frozen.network:
-        raise UserError(f"{frozen.weights} holds weights of {weights.network}; choose a file of {frozen.network}")
+        raise UserError(f"{frozen.weights} has weights of {weights.network}; choose a file of {frozen.network}")
     return files
 
   @functools.cached_property
@@ -150,7 +183,7 @@ class TrainingExperiment:
 
   @functools.cached_property
   def parameter_norms(self) -> Callable[[Nets], Metrics]:
-    """Jitted function of live nets: their norms and singular values; see `parameters.parameter_norms`."""
+    """The jitted module function of the same name."""
     # A program of its own, so that steps whose metrics are not written do not pay for it.
     return jax.jit(parameter_norms, out_shardings=replicated(self.mesh))
 
@@ -159,7 +192,7 @@ class TrainingExperiment:
     return num_microbatches(self.algorithm.updates(phase)) * self.config.train.batch_size
 
   def put_batch(self, local_batch: Mapping[str, Any], *, microbatches: bool) -> Batch:
-    """Puts this process's share of a batch (host arrays) onto its devices as part of a global array."""
+    """Moves this process's share of a batch (host arrays) to its devices, as part of a global array."""
     return global_batch(local_batch, batch_sharding(self.mesh, microbatches=microbatches))
 
   def microbatches(self, local_batches: Iterator[Mapping[str, Any]], count: int) -> Iterator[Batch]:
@@ -181,13 +214,10 @@ class Experiment(TrainingExperiment):
   def options(self, *, num_frames: int = 0, truncation: float = -1.0) -> SampleOptions:
     """Sampling options; 0 frames means the trained length, a negative truncation none.
 
-    Raises:
-      UserError: if the model cannot generate clips of this length, or the truncation is not a number.
+    Raises a UserError if the model cannot generate clips of this length, or the truncation is not a number.
     """
     if math.isnan(truncation):
-      raise UserError(
-        "truncation is not a number; give a width, 0 for the typical latent, or a negative one for no cut"
-      )
+      raise UserError("truncation is not a number; set a bound, 0 for the typical latent, or a negative value for none")
     num_frames = num_frames or self.num_frames
     if self.algorithm.fixed_length and num_frames != self.num_frames:
       raise UserError(f"num_frames={num_frames}: this model only generates clips of {self.num_frames} frames")
@@ -199,18 +229,13 @@ class Experiment(TrainingExperiment):
   ) -> Nets:
     """Nets whose batch statistics are pooled over `batches`, for clips of one length; see `standing_statistics`.
 
-    Args:
-      nets: usually `state.ema`.
-      batches: micro-batches on the devices, with the fields of `sample`.
-      key: key of the latents.
-      options: length of the clips; latents are not truncated while statistics are collected.
+    Latents are not truncated while statistics are collected.
     """
-    options = SampleOptions(num_frames=options.num_frames)
-    moments = functools.partial(self._batch_moments, options=options)
+    moments = functools.partial(self._batch_moments, options=SampleOptions(num_frames=options.num_frames))
     return standing_statistics(moments, nets, batches, key)
 
   def with_batch_statistics(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> Nets:
-    """Nets whose batch statistics are those of the clips that `sample` generates from the same arguments.
+    """Nets with the batch statistics of the clips that `sample` generates from the same arguments.
 
     Sampling with these nets equals a forward pass in train mode.
     """
@@ -268,15 +293,11 @@ class Experiment(TrainingExperiment):
 
 
 def build_experiment(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) -> Experiment:
-  """The experiment of a GAN's config.
-
-  Args:
-    config: config of the run.
-    devices: devices of the mesh; None for all.
+  """The experiment of a GAN's config, on all devices by default.
 
   Raises:
-    UserError: if the devices do not divide the batches or the mesh, or the model cannot sample as `config.evaluation`
-      says.
+    UserError: if the devices do not divide the batches or the mesh, or the model cannot sample with the settings in
+      `config.evaluation`.
   """
   mesh = make_mesh(config.mesh, devices=devices)
   batch_sizes = {
@@ -286,9 +307,9 @@ def build_experiment(config: ExperimentConfig, *, devices: list[jax.Device] | No
     "config.train.batch_size / accumulate": config.train.batch_size // config.step.accumulate,
   }
   for name, batch_size in batch_sizes.items():
-    local_batch_size(batch_size, mesh, name=name)
+    check_batch_size(batch_size, mesh, name=name)
   gan_type: Any = GANS[config.algorithm_name][1]
   experiment = Experiment(config=config, algorithm=gan_type(config.algorithm), mesh=mesh)
-  # Raises at once what would otherwise stop the first evaluation of a trained run.
+  # Raises errors now that would otherwise stop the first evaluation of a trained run.
   experiment.options(num_frames=config.evaluation.num_frames, truncation=config.evaluation.truncation)
   return experiment

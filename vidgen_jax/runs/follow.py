@@ -21,7 +21,7 @@ from vidgen_jax import buckets
 from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
-from vidgen_jax.parallel.agreement import broadcast_from_process_0
+from vidgen_jax.parallel.processes import broadcast_from_process_0
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.workdir import CONFIG_FILE
 from vidgen_jax.scores.registry import SELECTION_DIRECTIONS

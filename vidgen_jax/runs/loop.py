@@ -1,7 +1,9 @@
-"""The start of a run and the training loop. The order of the loop's actions is part of the contract."""
+"""The start of a run and the training loop."""
 
+import abc
 import contextlib
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,21 +18,15 @@ from vidgen_jax.data import pipeline
 from vidgen_jax.data.records import check_class_names, load_info
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import staged_upload_dir
-from vidgen_jax.parallel.mesh import local_batch_indices
-from vidgen_jax.parallel.preemption import StopSignals
+from vidgen_jax.parallel.mesh import DevicePrefetch, local_batch_indices
+from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.checkpoint import Checkpointer
-from vidgen_jax.runs.collapse import Collapse, CollapseDetector
 from vidgen_jax.runs.config import to_dict
-from vidgen_jax.runs.device_prefetch import DevicePrefetch
-from vidgen_jax.runs.experiment import TrainingExperiment, jax_disable_jit
-from vidgen_jax.runs.hooks import Hook, MetricLog, MetricWindow
-from vidgen_jax.runs.parameters import parameter_table
-from vidgen_jax.runs.progress import Progress
+from vidgen_jax.runs.experiment import TrainingExperiment, jax_disable_jit, parameter_table
+from vidgen_jax.runs.monitor import Collapse, CollapseDetector, MetricLog, MetricWindow, Progress
 from vidgen_jax.runs.workdir import claim, exclusive
 from vidgen_jax.runs.writers import MetricWriter, create_writer
-from vidgen_jax.types import Batch, Metrics
-
-PROFILED_STEPS = 5
+from vidgen_jax.types import Metrics
 
 
 class CollapseError(UserError):
@@ -39,6 +35,31 @@ class CollapseError(UserError):
 
 class NonFiniteMetricError(CollapseError):
   """A metric became NaN or infinite."""
+
+
+class Hook(abc.ABC):
+  """A task that the training loop runs after some steps, before it saves a checkpoint."""
+
+  @property
+  def finished(self) -> bool:
+    """Whether the training ends after the current step."""
+    return False
+
+  @abc.abstractmethod
+  def due(self, step: int) -> bool:
+    """Whether the hook runs after `step` completed steps."""
+
+  @abc.abstractmethod
+  def __call__(self, step: int, state: TrainState) -> None:
+    """Runs the task. The arrays of `state` must not be kept: the next step overwrites them."""
+
+  def get_state(self) -> dict[str, Any]:
+    """JSON-compatible state, saved with every checkpoint."""
+    return {}
+
+  def set_state(self, state: Mapping[str, Any]) -> None:
+    """Restores the result of `get_state`."""
+    del state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,8 +71,7 @@ class RunStart:
     step: number of completed steps.
     iterator: training batches of this process, after those of the completed steps.
     meta: meta data of the restored checkpoint; {} for a new run.
-    lineage: meta data for the checkpoints to come: seed of the data order, and `start_run`'s arguments of the last
-      restored step.
+    lineage: meta data for later checkpoints: seed of the data order, and `start_run`'s arguments at the last branch.
   """
 
   state: TrainState
@@ -73,28 +93,28 @@ def train_experiment(
 ) -> TrainState:
   """Trains until `config.train.num_steps`, until a hook is finished, or until a signal; saves the last state.
 
-  A run that `workdir` already holds is resumed, bitwise.
+  A run in `workdir` is resumed, bitwise.
 
   Args:
-    experiment: what to train.
+    experiment: algorithm, data and settings.
     workdir: folder of the run.
     make_hooks: makes the hooks, which may write metrics to the writer.
-    stop: signal handlers, which report the received signal to the caller; None for new ones.
+    stop: signal handlers, from which the caller reads the received signal; None for new ones.
     profile: whether to write a JAX trace of some steps to `workdir/profile`.
-    restore_step: see `start_run`.
-    new_seed: see `start_run`.
+    restore_step: checkpoint to restart from; see `start_run`.
+    new_seed: seed from `restore_step` on; see `start_run`.
 
   Returns:
     The last state.
 
   Raises:
     UserError: if config, workdir, data or devices do not fit together.
-    CollapseError: see `TrainLoop.run`.
+    CollapseError: raised by `TrainLoop.run`.
   """
   train, data = experiment.config.train, experiment.config.data
   info = load_info(data.name, data.data_dir)
   iterator = train_iterator(experiment)
-  # Networks that do not fit the data, and unreadable weights, must raise before the folder is claimed for the config.
+  # Raises errors about networks that do not fit the data, and unreadable weights, before the folder is claimed.
   _ = experiment.abstract_state, experiment.frozen_nets
   claim(workdir, experiment.config)
   with contextlib.ExitStack() as stack:
@@ -107,10 +127,17 @@ def train_experiment(
     _check_unchanged_inputs(checkpointer, experiment, workdir)
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
-    resumed_step = start.step if start.meta else None
     is_lead = jax.process_index() == 0
-    writer = stack.enter_context(contextlib.closing(create_writer(workdir, is_lead=is_lead, resumed_step=resumed_step)))
-    log = MetricLog(MetricWindow(train), writer, stack.enter_context(_progress(experiment, start.step)))
+    writer = create_writer(workdir, is_lead=is_lead, resumed_step=start.step if start.meta else None)
+    stack.enter_context(contextlib.closing(writer))
+    progress = Progress(
+      train.num_steps,
+      initial_step=start.step,
+      clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(start.step)),
+      enabled=is_lead,
+      shown=[f"{update.name}/loss" for update in experiment.updates],
+    )
+    log = MetricLog(MetricWindow(train), writer, stack.enter_context(progress))
     meta = {
       "config": to_dict(experiment.config),
       "class_names": list(info.class_names),
@@ -119,16 +146,6 @@ def train_experiment(
     }
     loop = TrainLoop(experiment, checkpointer, log, make_hooks(writer), stop, meta)
     return loop.run(start, profile_folder=profile_folder)
-
-
-def _progress(experiment: TrainingExperiment, first_step: int) -> Progress:
-  return Progress(
-    experiment.config.train.num_steps,
-    initial_step=first_step,
-    clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(first_step)),
-    enabled=jax.process_index() == 0,
-    shown=[f"{update.name}/loss" for update in experiment.updates],
-  )
 
 
 def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -> pipeline.TrainingStream:
@@ -151,10 +168,10 @@ def start_run(
   restore_step: int | None = None,
   new_seed: int | None = None,
 ) -> RunStart:
-  """Restores the latest readable checkpoint, or initialises a new run where there is none.
+  """Restores the latest readable checkpoint, or initialises a new run if there is none.
 
   Args:
-    experiment: what to train.
+    experiment: algorithm, data and settings.
     checkpointer: checkpoints of the run.
     iterator: training batches from the beginning, with the order of `train.seed`.
     restore_step: step of the checkpoint to restore; later ones are deleted. A run whose latest checkpoint already
@@ -177,7 +194,7 @@ def start_run(
   if restored is None:
     lineage = {"seed": seed, "branch": None}
     return RunStart(state=experiment.init_state(), step=0, iterator=iterator, lineage=lineage)
-  # Checkpoints after it were damaged, or belong to the stretch that is repeated.
+  # Later checkpoints are damaged, or belong to the steps that are repeated.
   checkpointer.discard_after(restored.step)
   state, meta = restored.state, restored.meta
   lineage = {"seed": meta["seed"], "branch": meta["branch"] if restore_step is None else branch}
@@ -188,25 +205,19 @@ def start_run(
     iterator.close()
     iterator = train_iterator(experiment, seed=lineage["seed"])
   iterator.set_state(restored.data_state)
-  logging.info("resuming from step %d, %s", restored.step, _origin(meta, restored.data_state))
+  before, now = (meta["process_count"], meta["device_count"]), (jax.process_count(), jax.device_count())
+  moved = "" if before == now else "; saved by {} processes on {} devices, now {} on {}".format(*before, *now)
+  logging.info("resuming from step %d, %s clips seen%s", restored.step, f"{restored.data_state['next_index']:,}", moved)
   return RunStart(state=state, step=restored.step, iterator=iterator, meta=meta, lineage=lineage)
 
 
-def _origin(meta: Mapping[str, Any], data_state: Mapping[str, Any]) -> str:
-  """The number of clips seen, and the devices if they have changed."""
-  seen = f"{data_state['next_index']:,} clips seen"
-  before, now = (meta["process_count"], meta["device_count"]), (jax.process_count(), jax.device_count())
-  moved = "" if before == now else "; saved by {} processes on {} devices, now {} on {}".format(*before, *now)
-  return seen + moved
-
-
 def _check_unchanged_inputs(checkpointer: Checkpointer, experiment: TrainingExperiment, workdir: str) -> None:
-  """Checks the files that the config only names: the classes of the data set, and the frozen weights."""
+  """Checks inputs that the config refers to by name: the classes of the data set, and the frozen weights."""
   meta = checkpointer.latest_meta()
   if meta is None:
     return
   owner = f"the run in --workdir={workdir}"
-  # A data set that was rebuilt with other class folders gives every label another meaning.
+  # In a data set that was rebuilt with other class folders every label has another meaning.
   check_class_names(meta["class_names"], experiment.config.data, what=owner)
   for name, frozen in experiment.algorithm.frozen_networks().items():
     known, found = meta["frozen_weights"].get(name), experiment.frozen_weights[name].hash
@@ -237,38 +248,32 @@ class TrainLoop:
     self._hooks = hooks
     self._stop = stop
     self._meta = meta
-    self._detector = CollapseDetector(experiment.config.health)
     self._pending: tuple[int, Metrics] | None = None
     self._tracing = False
 
   def run(self, start: RunStart, *, profile_folder: Path | None = None) -> TrainState:
     """Trains from `start` to the end; returns the last state, which is saved.
 
-    Args:
-      start: where to start.
-      profile_folder: folder for a trace of some steps; None for no trace.
+    Writes a trace of some steps to `profile_folder`.
 
     Raises:
       CollapseError: if `config.health.action` is 'stop'; the states that led to the collapse may be saved.
       NonFiniteMetricError: if a metric is NaN or infinite; a state with such metrics is never saved.
     """
-    self._set_state(start)
-    depth = self._experiment.config.data.device_prefetch
-    with contextlib.closing(DevicePrefetch(start.iterator, self._put_batch, depth=depth)) as batches:
+    config = self._experiment.config
+    self._detector = CollapseDetector(config.health, first_step=start.step, saved=start.meta.get("detector"))
+    self._log.window.set_state(start.meta.get("window", {}))
+    for hook in self._hooks:
+      if (saved := start.meta.get("hooks", {}).get(type(hook).__name__)) is not None:
+        hook.set_state(saved)
+    put_batch = functools.partial(self._experiment.put_batch, microbatches=True)
+    prefetch = DevicePrefetch(start.iterator, put_batch, depth=config.data.device_prefetch)
+    with contextlib.closing(prefetch) as batches:
       batches.start_prefetch()  # Reads while the step compiles.
       try:
         return self._run(start.state, start.step, batches, profile_folder)
       finally:
         self._stop_trace()
-
-  def _set_state(self, start: RunStart) -> None:
-    self._detector = CollapseDetector(
-      self._experiment.config.health, first_step=start.step, saved=start.meta.get("detector")
-    )
-    self._log.window.set_state(start.meta.get("window", {}))
-    for hook in self._hooks:
-      if (saved := start.meta.get("hooks", {}).get(type(hook).__name__)) is not None:
-        hook.set_state(saved)
 
   def _run(
     self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: Path | None
@@ -280,7 +285,9 @@ class TrainLoop:
     while not (stopping or done):
       phase = self._experiment.algorithm.phase_at(step)
       if phase not in step_fns:
-        step_fns[phase] = self._compile(phase)
+        compile_start = time.monotonic()
+        step_fns[phase] = self._experiment.compile_step(phase)
+        logging.info("compiled the train step of phase %r in %.1f s", phase, time.monotonic() - compile_start)
       batch = next(batches)
       constants = self._experiment.step_constants(step, phase)
       step += 1
@@ -306,15 +313,6 @@ class TrainLoop:
   def _done(self, step: int) -> bool:
     return step >= self._experiment.config.train.num_steps or any(hook.finished for hook in self._hooks)
 
-  def _put_batch(self, local_batch: Batch) -> Batch:
-    return self._experiment.put_batch(local_batch, microbatches=True)
-
-  def _compile(self, phase: str) -> Any:
-    start = time.monotonic()
-    compiled = self._experiment.compile_step(phase)
-    logging.info("compiled the train step of phase %r in %.1f s", phase, time.monotonic() - start)
-    return compiled
-
   def _run_hooks(self, step: int, state: TrainState) -> None:
     due = [hook for hook in self._hooks if hook.due(step)]
     if due:
@@ -323,7 +321,7 @@ class TrainLoop:
       hook(step, state)
 
   def _check_pending(self) -> None:
-    """Fetches the metrics that were left on the devices, checks and logs them."""
+    """Fetches, checks and logs the metrics that are still on the devices."""
     if self._pending is None:
       return
     (step, metrics), self._pending = self._pending, None
@@ -366,11 +364,11 @@ class TrainLoop:
     return self._stop.received.name if self._stop.received else None
 
   def _profile(self, steps_done: int, folder: Path) -> None:
-    """Traces some steps after the first one, which compiles."""
+    """Traces five steps after the first one, which compiles."""
     if steps_done == 1:
       jax.profiler.start_trace(str(folder))
       self._tracing = True
-    elif steps_done == 1 + PROFILED_STEPS:
+    elif steps_done == 6:
       self._stop_trace()
 
   def _stop_trace(self) -> None:

@@ -8,16 +8,13 @@ from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.runs.hooks import Hook, is_due
+from vidgen_jax.runs.loop import Hook
+from vidgen_jax.runs.monitor import is_due
 from vidgen_jax.runs.writers import MetricWriter
 
 
 def check_scores(experiment: Experiment) -> None:
-  """Checks that the model has the scores that `train.evaluate_every` asks for.
-
-  Raises:
-    UserError: if it has none, or the frames are too small for one.
-  """
+  """Raises a UserError if `train.evaluate_every` is set and the model has no scores, or its frames are too small."""
   config, indices = experiment.config, experiment.algorithm.conditioning_indices(experiment.num_frames)
   if not config.train.evaluate_every:
     return
@@ -25,7 +22,7 @@ def check_scores(experiment: Experiment) -> None:
   scoring.check_frame_size(names, (config.data.resolution, config.data.resolution))
   if not names:
     raise UserError(
-      f"train.evaluate_every={config.train.evaluate_every}: clips from noise have no truth to compare each clip with; "
+      f"train.evaluate_every={config.train.evaluate_every}: clips from noise have no ground truth to compare with; "
       "set it to 0, and score the clips as a set with `vidgen evaluate --networks`, during training with --follow"
     )
 
@@ -43,10 +40,10 @@ class ValidationHook(Hook):
     return self._images_due(step) or self._scores_due(step)
 
   def __call__(self, step: int, state: TrainState) -> None:
-    """Writes the images to `workdir/images` and the scores to the metrics, as far as each is due."""
+    """Writes the images to `workdir/images` and the scores to the metrics, whichever are due."""
     config, experiment = self._experiment.config.evaluation, self._experiment
     options = experiment.options()
-    # The same key and so the same latents each time: images of different steps are comparable.
+    # The same key, and thus the same latents, each time: images of different steps are comparable.
     key = generation.standing_statistics_key(experiment)
     nets = generation.prepare_nets(
       experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
@@ -57,7 +54,7 @@ class ValidationHook(Hook):
       result = scoring.evaluate(
         experiment, nets, key, options=options, num_clips=config.training_clips, samples=1, with_baselines=False
       )
-      # "Best of one sample" repeats the mean.
+      # The best of one sample is the mean.
       means = {name: value for name, value in result.means().items() if not name.endswith("_best")}
       logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
       self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from vidgen_jax.runs.device_prefetch import DevicePrefetch
+from vidgen_jax.parallel.mesh import DevicePrefetch
 
 
 class Counter:
@@ -142,8 +142,3 @@ def test_arrays_are_on_the_devices():
   assert isinstance(label, jax.Array)
   assert label.tolist() == [0, 1, 2]
   batches.close()
-
-
-def test_a_depth_of_zero_is_an_error():
-  with pytest.raises(ValueError, match="depth=0"):
-    DevicePrefetch(Counter(), lambda number: number, depth=0)
