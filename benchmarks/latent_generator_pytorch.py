@@ -10,7 +10,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from flax import linen as nn
 
 from tests.parity.timing import alternating_medians
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, LatentLevel, level_lengths, resize_time
-from vidgen_jax.nn.convolution import convolve
+from vidgen_jax.nn.convolution import Form, convolve
 
 BLOCKS, FEATURES, FRAMES, SIDE, NOISE = (8, 8, 8), 64, 16, 8, 128
 
@@ -54,7 +54,7 @@ def compiled_generator(module: nn.Module, batch: int) -> tuple[Callable[[], Any]
   return functools.partial(compiled, variables["params"], ends, noise), time.perf_counter() - start
 
 
-def compiled_convolution(form: str | None, batch: int) -> Callable[[], Any]:
+def compiled_convolution(form: Form, batch: int) -> Callable[[], Any]:
   """A call of the compiled gradient of one convolution."""
   x = jax.random.normal(jax.random.key(0), (batch, FRAMES, SIDE, SIDE, FEATURES))
   kernel = 0.02 * jax.random.normal(jax.random.key(1), (3, 3, 3, FEATURES, FEATURES))
@@ -73,16 +73,12 @@ def torch_convolution(batch: int) -> Callable[[], Any]:
   layer = torch.nn.Conv3d(FEATURES, FEATURES, 3, padding=1, bias=False)
 
   def run() -> np.ndarray:
-    layer.zero_grad()
-    x.grad = None
-    layer(x).square().mean().backward()
-    return layer.weight.grad.numpy()
+    return torch.autograd.grad(layer(x).square().mean(), (layer.weight, x))[0].numpy()
 
   return run
 
 
 def main() -> None:
-  """Runs the benchmark."""
   """Prints both tables."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--batch", type=int, default=4)
@@ -94,9 +90,7 @@ def main() -> None:
     "one module per block": OneByOne(),
   }
   built = {name: compiled_generator(module, options.batch) for name, module in modules.items()}
-  calls: dict[str, Callable[[], Any]] = {
-    form: compiled_convolution(form, options.batch) for form in ("native", "stacked", "matmul")
-  }
+  calls: dict[str, Callable[[], Any]] = {form: compiled_convolution(form, options.batch) for form in get_args(Form)}
   if importlib.util.find_spec("torch"):
     calls["PyTorch"] = torch_convolution(options.batch)
   lines = [f"24 blocks, forward and backward, batch {options.batch}, {jax.default_backend()}"]

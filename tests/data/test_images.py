@@ -17,18 +17,18 @@ def saved(path, image, **options):
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "a.tga"])
 def test_colours_are_exact_in_every_format(name, tmp_path):
-  image = read_image(saved(tmp_path / name, Image.fromarray(RGB)))
-  assert (image.image.mode, image.changes) == ("RGB", ())
-  np.testing.assert_array_equal(np.asarray(image.image), RGB)
+  image, changes = read_image(saved(tmp_path / name, Image.fromarray(RGB)))
+  assert (image.mode, changes) == ("RGB", ())
+  np.testing.assert_array_equal(np.asarray(image), RGB)
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
 def test_exif_orientation_is_applied(orientation, turns, tmp_path):
   exif = Image.Exif()
   exif[0x0112] = orientation
-  image = read_image(saved(tmp_path / "a.png", Image.fromarray(RGB), exif=exif))
-  np.testing.assert_array_equal(np.asarray(image.image), np.rot90(RGB, turns))
-  assert image.changes == (("turned as its EXIF says",) if turns else ())
+  image, changes = read_image(saved(tmp_path / "a.png", Image.fromarray(RGB), exif=exif))
+  np.testing.assert_array_equal(np.asarray(image), np.rot90(RGB, turns))
+  assert changes == (("turned as its EXIF says",) if turns else ())
 
 
 @pytest.mark.parametrize(("name", "turned"), [("a.png", False), ("a.tif", False), ("a.tif", True)])
@@ -37,11 +37,11 @@ def test_sixteen_bits_are_scaled_not_clipped(name, turned, tmp_path):
   values = np.array([[0, 128, 129], [257 * 100, 65406, 65535]], np.uint16)
   exif = Image.Exif()
   exif[0x0112] = 3 if turned else 1
-  image = read_image(saved(tmp_path / name, Image.fromarray(values), exif=exif))
+  image, changes = read_image(saved(tmp_path / name, Image.fromarray(values), exif=exif))
   expected = np.array([[0, 0, 1], [100, 254, 255]], np.uint8)
   expected = np.rot90(expected, 2) if turned else expected
-  np.testing.assert_array_equal(np.asarray(image.image), np.broadcast_to(expected[..., None], (2, 3, 3)))
-  assert image.changes[-1] == "16 bits reduced to 8"
+  np.testing.assert_array_equal(np.asarray(image), np.broadcast_to(expected[..., None], (2, 3, 3)))
+  assert changes[-1] == "16 bits reduced to 8"
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -49,29 +49,30 @@ def test_transparent_parts_are_composited_on_white(mode, tmp_path):
   grey = np.full((1, 3), 100, np.uint8)
   alpha = np.array([[255, 0, 51]], np.uint8)  # opaque, invisible, one fifth
   channels = [grey] * (len(mode) - 1) + [alpha]
-  image = read_image(saved(tmp_path / "a.png", Image.fromarray(np.stack(channels, axis=-1))))
+  image, changes = read_image(saved(tmp_path / "a.png", Image.fromarray(np.stack(channels, axis=-1))))
   # 100 / 5 + 255 * 4 / 5 = 224.
-  np.testing.assert_array_equal(np.asarray(image.image)[0], np.repeat([[100], [255], [224]], 3, axis=1))
-  assert image.changes == ("composited on white",)
-  opaque = read_image(saved(tmp_path / "b.png", Image.fromarray(np.dstack([RGB, np.full((3, 5), 255, np.uint8)]))))
-  np.testing.assert_array_equal(np.asarray(opaque.image), RGB)
-  assert opaque.changes == ()
+  np.testing.assert_array_equal(np.asarray(image)[0], np.repeat([[100], [255], [224]], 3, axis=1))
+  assert changes == ("composited on white",)
+  opaque_rgba = Image.fromarray(np.dstack([RGB, np.full((3, 5), 255, np.uint8)]))
+  opaque, changes = read_image(saved(tmp_path / "b.png", opaque_rgba))
+  np.testing.assert_array_equal(np.asarray(opaque), RGB)
+  assert changes == ()
 
 
 def test_palettes_with_a_transparent_colour(tmp_path):
   image = Image.frombytes("P", (2, 1), bytes([0, 1]))
   image.putpalette([10, 20, 30, 40, 50, 60])
-  plain = read_image(saved(tmp_path / "a.png", image))
-  assert np.asarray(plain.image).tolist() == [[[10, 20, 30], [40, 50, 60]]]
-  transparent = read_image(saved(tmp_path / "b.png", image, transparency=1))
-  assert np.asarray(transparent.image).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+  plain, _ = read_image(saved(tmp_path / "a.png", image))
+  assert np.asarray(plain).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+  transparent, _ = read_image(saved(tmp_path / "b.png", image, transparency=1))
+  assert np.asarray(transparent).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
 def test_the_first_of_several_images(tmp_path):
   first, second = (Image.fromarray(np.full((2, 2, 3), value, np.uint8)) for value in (10, 20))
-  image = read_image(saved(tmp_path / "a.tif", first, save_all=True, append_images=[second]))
-  assert np.asarray(image.image)[0, 0].tolist() == [10, 10, 10]
-  assert image.changes == ("the first of 2 images",)
+  image, changes = read_image(saved(tmp_path / "a.tif", first, save_all=True, append_images=[second]))
+  assert np.asarray(image)[0, 0].tolist() == [10, 10, 10]
+  assert changes == ("the first of 2 images",)
 
 
 def test_unusable_files_give_one_line(tmp_path):

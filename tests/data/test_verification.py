@@ -226,9 +226,7 @@ def test_undecodable_frames_and_frames_of_another_size(tmp_path, strip, marked_c
   small, large = strip(marked_clip(1, 1, size=8)), strip(marked_clip(1, 1, size=10))
   facts = {"label": 0, "fps": 0.0, "source": "a test", "height": 8, "width": 8}
   half = small[: len(small) // 2]
-  folder = write_clips(
-    tmp_path, [building.Clip(frames=[small, b"no image", half], **facts), building.Clip(frames=[small, large], **facts)]
-  )
+  folder = write_clips(tmp_path, [{"frames": [small, b"no image", half], **facts}, {"frames": [small, large], **facts}])
   place = 0 if records.read_index(folder, "train")["num_frames"][0] == 3 else 1
   found = sorted(problems(folder), key=lambda problem: "pixels" in problem)
   assert len(found) == 2

@@ -327,7 +327,7 @@ class PwcNet(nn.Module):
 
   @staticmethod
   def correlation(first, second):
-    """A loop over positions and displacements in row-major order, like the published CUDA kernel; mean over channels."""
+    """Mean over channels, by a loop over displacements in row-major order, like the published CUDA kernel."""
     _, _, height, width = first.shape
     volume = first.new_zeros(first.shape[0], 81, height, width)
     for y in range(height):

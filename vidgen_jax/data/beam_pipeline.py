@@ -1,17 +1,16 @@
 """Builds a data set with an Apache Beam pipeline, on a cluster or on this machine.
 
-The workers share the folders of the source and of the data set with the machine that starts the build, and the staging
-cache with builds without Beam, so each kind of build can resume the other.
+The workers share the folders of the source and of the data set with the machine that starts the build. The staging
+cache is the same as in builds without Beam, so each kind of build can resume the other.
 """
 
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen_jax.data.building import Clip
 from vidgen_jax.data.listing import SourceFile
 from vidgen_jax.data.staging import Decoder, IsolatedDecoder, Staged
 from vidgen_jax.errors import UserError
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def parse_options(options: Sequence[str]) -> "PipelineOptions":
-  """Parses and checks options of a pipeline, 'runner=DirectRunner', 'project=...', without dashes.
+  """Parses options of a pipeline, 'runner=DirectRunner', 'project=...', without dashes.
 
   Raises:
     UserError: if Beam is not installed, or an option has no value or is unknown.
@@ -60,12 +59,10 @@ def stage_all(
       | "Write" >> beam.io.WriteToText(str(output / "staged"), file_name_suffix=".jsonl")
     )
   results = {}
-  for part in output.glob("*.jsonl"):
-    for line in part.read_text().splitlines():
-      index, cached, reason, facts = json.loads(line)
-      facts = facts | {"cuts": tuple(facts["cuts"])} if facts else {}
-      cached = None if cached is None else Path(cached)
-      results[index] = Staged(file=files[index], cached=cached, reason=reason, facts=facts)
+  for line in "".join(part.read_text() for part in output.glob("*.jsonl")).splitlines():
+    index, cached, reason, facts = json.loads(line)
+    facts = facts | {"cuts": tuple(facts["cuts"])} if facts else {}
+    results[index] = Staged(file=files[index], cached=cached and Path(cached), reason=reason, facts=facts)
   shutil.rmtree(output)
   return [results[index] for index in range(len(files))]
 
@@ -92,13 +89,9 @@ def _stage_fn(decoder: Decoder) -> "apache_beam.DoFn":
 
 
 def examples(
-  entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, Clip]]]
+  entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, dict[str, Any]]]]
 ) -> "apache_beam.PTransform":
-  """Creates a transform that yields what TFDS writes, (unique key, example), for every clip of the videos."""
+  """Creates a transform that yields (unique key, clip) for every clip of the videos, as `ClipDatasetBuilder` needs."""
   import apache_beam as beam
 
-  def make(entry: Staged) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key, clip in make_clips(entry):
-      yield key, clip.as_example()
-
-  return "Videos" >> beam.Create(list(entries)) | "Spread" >> beam.Reshuffle() | "Read" >> beam.FlatMap(make)
+  return "Videos" >> beam.Create(list(entries)) | "Spread" >> beam.Reshuffle() | "Read" >> beam.FlatMap(make_clips)

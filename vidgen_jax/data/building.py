@@ -1,7 +1,7 @@
 """Writes a data set such that it either appears complete or not at all.
 
-The files are written to `<data_dir>/.incomplete/<name>` and renamed to `<data_dir>/<name>/1.0.0` at the end; see
-`vidgen_jax.data.records` for the files of a data set.
+The files (see `vidgen_jax.data.records`) are written to `<data_dir>/.incomplete/<name>` and renamed to
+`<data_dir>/<name>/1.0.0` at the end.
 """
 
 import contextlib
@@ -28,39 +28,16 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.files import disk_errors, locked
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Clip:
-  """One record of a data set.
-
-  Attributes:
-    frames: JPEG or PNG bytes of each frame.
-    label: index into the class names.
-    fps: frames per second; 0 if unknown.
-    source: origin of the clip: path within the source, or the seed that generated it.
-    height: height of the stored frames in pixels.
-    width: width of the stored frames in pixels.
-  """
-
-  frames: Sequence[bytes]
-  label: int
-  fps: float
-  source: str
-  height: int
-  width: int
-
-  def as_example(self) -> dict[str, Any]:
-    """The fields by name, the form that TFDS encodes."""
-    return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-
-
 class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """TFDS builder whose records are clips of separately encoded frames.
 
-  `splits` are (unique key, clip) pairs by split, or Beam transforms that yield (unique key, `Clip.as_example()`).
+  `splits` are iterables or Beam transforms of (unique key, clip), by split. A clip is a dict of 'frames' (JPEG or PNG
+  bytes of each), 'label' (index into `class_names`), 'fps' (0 if unknown), 'source' (path within the source, or the
+  seed), and 'height' and 'width' of the frames in pixels.
   """
 
   VERSION = tfds.core.Version(VERSION)
-  # TFDS would look for checksum files next to the code, with a package (importlib_resources) that it does not require.
+  # TFDS would look for checksum files next to the code, using a package (importlib_resources) that it does not require.
   code_path = None
 
   def __init__(
@@ -87,14 +64,10 @@ class ClipDatasetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
     del dl_manager
-    return {
-      split: self._generate_examples(clips) if isinstance(clips, Iterable) else clips
-      for split, clips in self._clips.items()
-    }
+    return {split: self._generate_examples(clips) for split, clips in self._clips.items()}
 
-  def _generate_examples(self, clips: Iterable[tuple[str, Clip]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key, clip in clips:
-      yield key, clip.as_example()
+  def _generate_examples(self, clips: Any) -> Any:
+    return clips
 
   def _example_writer(self) -> tfds_writer.ExampleWriter:
     return _DeterministicWriter(self.info.file_format)
@@ -104,10 +77,8 @@ class _DeterministicWriter(tfds_writer.ExampleWriter):
   """Sorts the features of a record by name: protobuf writes maps in another order in every process by default."""
 
   def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
-    return super().write(path, ((key, self._sorted(example)) for key, example in examples))
-
-  def _sorted(self, example: bytes) -> bytes:
-    return Example.FromString(example).SerializeToString(deterministic=True)
+    parsed = ((key, Example.FromString(example)) for key, example in examples)
+    return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
 
 
 def staging_directory(name: str, data_dir: str | Path) -> Path:
@@ -117,10 +88,9 @@ def staging_directory(name: str, data_dir: str | Path) -> Path:
 
 @contextlib.contextmanager
 def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Generator[Path]:
-  """Reserves the staging folder of a data set for one build.
+  """Reserves the staging folder of a data set for one build, and yields it.
 
-  Yields:
-    The staging folder, created. Decoded videos stay there if the build fails, so that the next build reuses them.
+  Decoded videos stay there if the build fails, so that the next build reuses them.
 
   Raises:
     UserError: if the name is invalid, the data set exists, or another process builds it.
@@ -135,9 +105,8 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Gene
   staging = staging_directory(name, data_dir)
   with disk_errors(Path(data_dir).expanduser()):
     staging.mkdir(parents=True, exist_ok=True)
-    with locked(
-      staging / "lock", held=f"another process is building data set {name!r} in {staging}; wait for it to end"
-    ):
+    held = f"another process is building data set {name!r} in {staging}; wait for it to end"
+    with locked(staging / "lock", held=held):
       try:
         yield staging
       finally:
@@ -168,20 +137,20 @@ def build_generated(
     class_names: class names by label.
     description: one-line description of the clips.
     splits: (unique key, uint8[T, H, W, 3], label, source) by split.
-    total: number of clips of all splits.
+    total: number of clips in all splits.
     shape: T, H and W.
     fps: frames per second; 0 if unknown.
 
   Raises:
     UserError: if the data set exists already, or cannot be written.
   """
-  num_frames, height, width = shape
+  num_frames, size = shape[0], {"height": shape[1], "width": shape[2]}
   manifest = {
     "builder": kind,
     "options": dataclasses.asdict(options),
     "clips": {},
     "fps": [fps],
-    "generated": {"frames": num_frames, "height": height, "width": width, "encoding": "png"},
+    "generated": {"frames": num_frames, **size, "encoding": "png"},
     "sources": [],
   }
   encoding = FrameEncoding(encoding="png")
@@ -190,10 +159,10 @@ def build_generated(
     tqdm(total=total, desc="generating", unit="clip") as progress,
   ):
 
-    def clips(videos: Iterable[tuple[str, np.ndarray, int, str]]) -> Iterator[tuple[str, Clip]]:
+    def clips(videos: Iterable[tuple[str, np.ndarray, int, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
       for key, video, label, source in videos:
         frames = [encoding.encode(Image.fromarray(frame)) for frame in video]
-        yield key, Clip(frames=frames, label=label, fps=fps, source=source, height=height, width=width)
+        yield key, {**size, "frames": frames, "label": label, "fps": fps, "source": source}
         progress.update()
 
     stored = {split: clips(videos) for split, videos in splits.items()}
@@ -244,13 +213,10 @@ def write_dataset(
 
 
 def file_table(directory: Path) -> dict[str, dict[str, Any]]:
-  """Sizes and checksums of all files of a data set except its manifest.
+  """Sizes and checksums of all files of a data set except its manifest: {'bytes', 'sha256'} by file name, sorted.
 
   Equal clips give equal files: npz entries have a constant date, records are ordered by a hash of their keys and their
   features by name, and TFDS records no dates except of downloads.
-
-  Returns:
-    {'bytes': int, 'sha256': hexadecimal} by file name, sorted.
   """
   return {
     name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_of(directory / name)}

@@ -46,7 +46,7 @@ class DecodedVideo:
     source_height: height before resizing, in pixels.
     source_width: width before resizing, in pixels.
     cuts: for files with several clips, first index in `frames` of each clip but the first, ascending.
-    damage: decoder's complaints about a file that is readable nevertheless (missing or damaged frames); '' for none.
+    damage: decoder's description of damage (missing or damaged frames) in a file that is still readable; '' for none.
   """
 
   frames: tuple[bytes, ...]
@@ -87,7 +87,7 @@ class VideoSize(NamedTuple):
 
 
 def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
-  """Decodes, resizes and encodes a whole file, holding one decoded frame in memory at a time.
+  """Decodes, resizes and encodes a whole file, with one decoded frame in memory at a time.
 
   The file is a video (mp4, avi, webm, gif, ...), or an image of square frames in a row or a column.
 
@@ -114,10 +114,9 @@ def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
 
 
 def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions) -> DecodedVideo:
-  """Resizes and encodes the RGB frames of each clip of one file, holding one decoded frame in memory at a time.
+  """Resizes and encodes the RGB frames of each clip of one file, with one decoded frame in memory at a time.
 
-  Raises:
-    UnreadableVideoError: if there are no frames, or the size changes.
+  Raises UnreadableVideoError if there are no frames, or the size changes.
   """
   encoded, starts = [], []
   original = stored = None
@@ -147,10 +146,7 @@ def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions)
 def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
   """Counts the frames of a file, at most `stop`, by decoding them: containers may lack or misstate their number.
 
-  Faster than `decode_video`, as nothing is converted to RGB.
-
-  Raises:
-    UnreadableVideoError: as `decode_video`, if the damage is found before `stop`.
+  Faster than `decode_video`, as nothing is converted to RGB. Raises UnreadableVideoError for damage before `stop`.
   """
   num_frames, size = 0, (0, 0)
   with contextlib.closing(_frames(file)) as frames:
@@ -162,17 +158,14 @@ def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
 
 
 def iterate_frames(file: BinaryIO, *, wanted: range | None = None) -> Iterator[Image.Image]:
-  """Decodes some frames of a file, one at a time, and stops after the last of them.
+  """Decodes frames of a file to upright RGB images of one size, one at a time.
 
   Args:
     file: file as for `decode_video`.
     wanted: indices of the frames, ascending; None for all. Indices beyond the end of the file are ignored.
 
-  Yields:
-    Upright RGB frames, all of one size.
-
   Raises:
-    UnreadableVideoError: as `decode_video`, if the damage is found before the last frame.
+    UnreadableVideoError: if the file is damaged before the last wanted frame.
   """
   with contextlib.closing(_frames(file)) as frames:
     for index, frame in enumerate(frames):
@@ -183,34 +176,28 @@ def iterate_frames(file: BinaryIO, *, wanted: range | None = None) -> Iterator[I
 
 
 class _Frame(NamedTuple):
-  size: tuple[int, int]
-  """(width, height) in pixels."""
+  size: tuple[int, int]  # (width, height)
   fps: float
-  """Frame rate of the file."""
   image: Callable[[], Image.Image]
-  """Conversion to an RGB image."""
   is_damaged: bool = False
-  """Whether the decoder found damage in this frame."""
-  promised: int = 0
-  """Number of frames according to the file; 0 if unknown."""
+  promised: int = 0  # Number of frames according to the file; 0 if unknown.
 
 
+# One thread is faster for short videos and when several files are read at the same time.
 def _frames(
   file: BinaryIO, *, thread_type: Literal["AUTO", "NONE"] = "NONE", strip_fps: float = 0.0
 ) -> Generator[_Frame]:
-  """Yields the frames of a video or a strip: at least one, all of one size.
-
-  One thread is faster for short videos and when several files are read at the same time.
-  """
+  """Yields the frames of a video or a strip: at least one, all of one size."""
   if not file.read(1):
     raise UnreadableVideoError("empty file")
   file.seek(0)
-  image = _open_image(file)
-  if image is None:
+  try:
+    frames = _strip_frames(Image.open(file, formats=IMAGE_FORMATS), strip_fps)
+  except UnidentifiedImageError:
     file.seek(0)
     frames = _video_frames(file, thread_type)
-  else:
-    frames = _strip_frames(image, strip_fps)
+  except DAMAGED_IMAGE_ERRORS as error:
+    raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
   original, count = None, 0
   with contextlib.closing(frames):
     for frame in frames:
@@ -222,17 +209,7 @@ def _frames(
     raise UnreadableVideoError("no frames")
 
 
-def _open_image(file: BinaryIO) -> Image.Image | None:
-  try:
-    return Image.open(file, formats=IMAGE_FORMATS)
-  except UnidentifiedImageError:
-    return None
-  except DAMAGED_IMAGE_ERRORS as error:
-    raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
-
-
 def _strip_frames(image: Image.Image, fps: float) -> Generator[_Frame]:
-  """Splits a strip into square frames along its longer side."""
   side, length = sorted(image.size)
   try:
     num_pages = getattr(image, "n_frames", 1)
@@ -250,12 +227,8 @@ def _strip_frames(image: Image.Image, fps: float) -> Generator[_Frame]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-  """Decodes an opened image to RGB.
-
-  Raises:
-    UnreadableVideoError: if it is damaged, or has more than 8 bits per channel, which Pillow would clip.
-  """
-  if image.mode.startswith(("I", "F")):
+  """Decodes an opened image to RGB; raises UnreadableVideoError if it is damaged or has more than 8 bits a channel."""
+  if image.mode.startswith(("I", "F")):  # Pillow would clip their values.
     raise UnreadableVideoError(f"image of more than 8 bits a channel (mode {image.mode}); save it with 8 bits")
   try:
     return image.convert("RGB")
@@ -264,7 +237,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Generator[_Frame]:
-  """Decodes the first video stream."""
   try:
     with av.open(file, options={"format_whitelist": _VIDEO_FORMATS}, **_LENIENT_TAGS) as container:
       if not container.streams.video:

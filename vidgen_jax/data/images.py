@@ -1,7 +1,6 @@
 """Reads a single image of any format: upright, RGB, 8 bits per channel."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -10,20 +9,14 @@ from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS, reason_of
 from vidgen_jax.errors import UserError
 
 
-class DecodedImage(NamedTuple):
-  """An RGB image and the changes that were made to it."""
-
-  image: Image.Image
-  """Image of mode RGB."""
-  changes: tuple[str, ...]
-  """Descriptions of all changes beyond decoding; () if there are none."""
-
-
-def read_image(path: Path) -> DecodedImage:
+def read_image(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
   """Reads an image of any format that Pillow supports; of a file with several images, the first.
 
   The image is rotated as its EXIF orientation says, transparent parts are composited on white, and 16 bits per channel
   are reduced to 8 (65535 becomes 255).
+
+  Returns:
+    (image of mode RGB, descriptions of all changes beyond decoding).
 
   Raises:
     UserError: if the file is missing, damaged, not an image, or has values of unknown range.
@@ -40,7 +33,7 @@ def read_image(path: Path) -> DecodedImage:
     raise UserError(f"{path} is no image of a known format; save it as PNG or JPEG") from error
   except DAMAGED_IMAGE_ERRORS as error:
     raise UserError(f"{path} cannot be read as an image: {reason_of(error)}") from error
-  return DecodedImage(image, (*changes, change) if change else tuple(changes))
+  return image, (*changes, change) if change else tuple(changes)
 
 
 def _to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, str]:

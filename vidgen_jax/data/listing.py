@@ -2,12 +2,11 @@
 
 import dataclasses
 import functools
-import hashlib
 import io
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -56,11 +55,6 @@ class SourceFile:
     return self.path if self.clips is None else "{}[{}:{}]".format(self.path, *self.clips)
 
 
-def joint_stamp(stamps: Iterable[str]) -> str:
-  """Combines the stamps of several files."""
-  return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
-
-
 class Source:
   """A folder, or a zip or uncompressed tar file, which is read without unpacking it.
 
@@ -97,25 +91,17 @@ class Source:
       archive.close()
 
   def files(self) -> list[SourceFile]:
-    """Lists all files except hidden ones, in a fixed order.
+    """Lists all files except hidden ones, in a fixed order; raises UserError if there are none.
 
     Layouts: `<class>/<file>`, `<file>`, and both below `train/` and `test/` (and `validation/` or `val/`). Subfolders
     of a class folder belong to that class.
-
-    Raises:
-      UserError: if there are none.
     """
-    listed = _interpret(self.stamps())
-    if not listed:
-      raise UserError(f"--source {self.path} holds no files")
-    return listed
+    if stamps := self.stamps():
+      return _interpret(stamps)
+    raise UserError(f"--source {self.path} contains no files")
 
   def stamps(self) -> dict[str, str]:
-    """Stamp by path of all files except hidden ones, in a fixed order.
-
-    Raises:
-      UserError: if the source cannot be listed.
-    """
+    """Stamp by path of all files except hidden ones, in a fixed order; raises UserError if they cannot be listed."""
     try:
       stamps = self._archives[""].stamps() if self.path.is_file() else self._folder_stamps()
     except (*_ARCHIVE_ERRORS, OSError) as error:
@@ -123,11 +109,7 @@ class Source:
     return {path: stamp for path, stamp in stamps.items() if not _is_hidden(path)}
 
   def open(self, path: str) -> BinaryIO:
-    """Opens a file as a seekable binary stream. Thread-safe.
-
-    Raises:
-      OSError: if it cannot be read, or the archive is damaged there.
-    """
+    """Opens a file as a seekable binary stream; raises OSError if it cannot be read. Thread-safe."""
     archive, member = self._locate(path)
     if archive is None:
       return (self.path / path).open("rb")
@@ -223,7 +205,6 @@ def _open_tar(path: Path) -> _Archive:
 
 
 def _interpret(stamps: dict[str, str]) -> list[SourceFile]:
-  """Derives class and split from the paths."""
   parts = {path: PurePosixPath(path).parts for path in stamps}
   tops = {names[0] for names in parts.values() if len(names) > 1}
   has_splits = bool(tops) and tops <= set(_SPLIT_FOLDERS) and all(len(names) > 1 for names in parts.values())

@@ -7,6 +7,7 @@ import _thread
 import atexit
 import dataclasses
 import functools
+import itertools
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
@@ -20,14 +21,11 @@ from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
-EVALUATION_SEED = 0
-"""Seed of the windows of `eval_window='random'`: evaluation does not depend on the seed of a run."""
-
 
 def train_batches(
   config: DataConfig, *, batch_size: int, microbatches: int, seed: int, batch_indices: Sequence[int] | None = None
 ) -> "TrainingStream":
-  """Creates an endless stream of training batches.
+  """Creates an endless stream of training batches: {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}.
 
   Every epoch contains each clip once, in another order and with other windows. A batch may span two epochs, so a data
   set may be smaller than a batch. The global batches do not depend on the number of processes, `config.workers`,
@@ -39,9 +37,6 @@ def train_batches(
     microbatches: number of micro-batches K.
     seed: seed of order and windows, equal on all processes.
     batch_indices: indices of this process's B clips in a micro-batch, see `mesh.local_batch_indices`; None for all.
-
-  Returns:
-    An iterator of {'video': uint8[K, B, T, H, W, C], 'label': int32[K, B]}.
 
   Raises:
     UserError: if the data set is missing, or all its clips are too short.
@@ -67,8 +62,8 @@ def eval_batches(
     process_count: number of processes.
 
   Returns:
-    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}. Every process gets the same number of batches,
-    so that each may run collectives per batch: the last batch may be shorter, and empty on some processes.
+    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}. Every process gets the same number of batches, so
+      that each may run collectives per batch: the last batch may be shorter, and empty on some processes.
 
   Raises:
     UserError: if the data set or the split is missing, all its clips are too short, or `num_clips` < 1.
@@ -76,48 +71,29 @@ def eval_batches(
   if num_clips is not None and num_clips < 1:
     raise UserError(f"the number of evaluation clips must be at least 1, got {num_clips}")
   source = records.open_clips(config, config.eval_split)
-  clips = grain.MapDataset.source(source).random_map(transforms.EvaluationWindow(config), seed=EVALUATION_SEED)
-  clips = clips[:num_clips]
+  # A fixed seed: the windows of `eval_window='random'` do not depend on the seed of a run.
+  clips = grain.MapDataset.source(source).random_map(transforms.EvaluationWindow(config), seed=0)[:num_clips]
   largest_share = -(-len(clips) // process_count)
-  num_batches = -(-largest_share // batch_size)
-  return _pad(_read_once(clips[process_index::process_count], config, batch_size), config, num_batches)
+  own = clips[process_index::process_count]
+  buffered = max(config.prefetch * batch_size, config.num_threads)
+  options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=buffered)
+  batches = iter(own.to_iter_dataset(options).batch(batch_size, drop_remainder=False)) if len(own) else iter(())
+  empty = itertools.repeat(example_batch(config, (0,)))
+  return itertools.islice(itertools.chain(batches, empty), -(-largest_share // batch_size))
 
 
 def num_eval_clips(config: DataConfig) -> int:
-  """Number of clips of the evaluation split that are long enough.
-
-  Raises:
-    UserError: as `eval_batches`.
-  """
+  """Number of clips of the evaluation split that are long enough; raises UserError if there are none."""
   return len(records.open_clips(config, config.eval_split))
 
 
 def example_batch(config: DataConfig, leading: Sequence[int]) -> dict[str, np.ndarray]:
-  """Zeros with the shapes and types of a batch, for initialisation and compilation without reading data.
-
-  Args:
-    config: windows.
-    leading: leading axes: (K, B) for training, (B,) for evaluation.
-  """
+  """Zeros shaped like a batch with these leading axes: (K, B) for training, (B,) for evaluation."""
   size = config.resolution
   return {
     "video": np.zeros((*leading, config.num_frames, size, size, config.channels), np.uint8),
     "label": np.zeros(leading, np.int32),
   }
-
-
-def _read_once(clips: grain.MapDataset, config: DataConfig, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-  if not len(clips):
-    return iter(())
-  buffered = max(config.prefetch * batch_size, config.num_threads)
-  options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=buffered)
-  return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
-
-
-def _pad(batches: Iterator[dict[str, np.ndarray]], config: DataConfig, count: int) -> Iterator[dict[str, np.ndarray]]:
-  """Appends empty batches up to `count`."""
-  for _ in range(count):
-    yield next(batches, None) or example_batch(config, (0,))
 
 
 class TrainingStream(grain.DatasetIterator):
@@ -167,11 +143,7 @@ class TrainingStream(grain.DatasetIterator):
     return {"next_index": self._delivered}
 
   def set_state(self, state: Mapping[str, int]) -> None:
-    """Seeks to the position that `get_state` returned, on this or another iterator of the same clips.
-
-    Raises:
-      ValueError: if the state is not that of a training stream.
-    """
+    """Seeks to a position from `get_state`, also of another iterator of the same clips; ValueError for other states."""
     position = state.get("next_index")
     if set(state) != {"next_index"} or not isinstance(position, int) or position < 0:
       raise ValueError(f"the state of a training stream is {{'next_index': number of clips}}, got {dict(state)}")
@@ -184,10 +156,7 @@ class TrainingStream(grain.DatasetIterator):
     self._open().start_prefetch()
 
   def close(self) -> None:
-    """Stops threads and worker processes; the stream cannot be read afterwards.
-
-    Also happens when the stream is garbage-collected and when the program exits.
-    """
+    """Stops threads and worker processes, as do garbage collection and the end of the program; final."""
     self._closed = True
     _close(self._opened)
 
@@ -215,10 +184,7 @@ class TrainingStream(grain.DatasetIterator):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class _BatchReader(grain.transforms.Map):
-  """Reads and decodes this process's part of batch n, counted from clip `first`, with several threads.
-
-  Batches that are read at the same time share the threads.
-  """
+  """Reads and decodes this process's part of batch n, counted from clip `first`; batches share the threads."""
 
   clips: Any  # grain.MapDataset; its type does not say that it has an element at every index.
   microbatches: int
@@ -263,7 +229,6 @@ def _close_in_thread(opened: list[Any]) -> None:
 
 
 def _close(opened: list[Any]) -> None:
-  """Closes the reader and Grain's iterator, and forgets them."""
   while opened:
     opened.pop(0).close()
 

@@ -38,7 +38,6 @@ UNREADABLE = (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.B
 """Exceptions raised when a damaged data set is opened."""
 
 _FIELDS = {"frames", "label", "fps", "source", "height", "width"}
-_LARGE_BLOCK = 24 << 20  # bytes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,8 +103,7 @@ def check_class_names(class_names: Sequence[str], data: DataConfig, *, what: str
 def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
   """Loads manifest, class names and indices of a data set.
 
-  Raises:
-    UserError: if the data set is not built or damaged; the message contains the command that builds it.
+  Raises a UserError with the command that builds the data set if it is missing or damaged.
   """
   directory = existing_directory(name, data_dir)
   try:
@@ -129,11 +127,7 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
 
 
 def existing_directory(name: str, data_dir: str | Path) -> Path:
-  """Folder of a data set that is built.
-
-  Raises:
-    UserError: if it is not built; the message contains the command that builds it.
-  """
+  """Folder of a built data set; if there is none, raises a UserError with the command that builds it."""
   directory = dataset_directory(name, data_dir)
   if not (directory / MANIFEST).is_file():
     raise UserError(
@@ -143,11 +137,7 @@ def existing_directory(name: str, data_dir: str | Path) -> Path:
 
 
 def open_builder(directory: Path) -> tfds.core.DatasetBuilder:
-  """Opens the data set in a folder with TFDS.
-
-  Raises:
-    ValueError: if the files of TFDS are missing or damaged.
-  """
+  """Opens the data set in a folder with TFDS; raises ValueError if TFDS's files are missing or damaged."""
   try:
     return tfds.builder_from_directory(directory)
   except Exception as error:  # TFDS, json and protobuf raise unrelated types
@@ -155,10 +145,9 @@ def open_builder(directory: Path) -> tfds.core.DatasetBuilder:
 
 
 def read_index(directory: Path, split: str) -> dict[str, np.ndarray]:
-  """Reads length and label of every clip of a split: 'num_frames' and 'label', both int32[N], in record order.
+  """Reads length and label of every clip of a split, 'num_frames' and 'label', both int32[N], in record order.
 
-  Raises:
-    OSError, ValueError, KeyError, zipfile.BadZipFile: if the file is missing or damaged.
+  Raises one of `UNREADABLE` if the file is missing or damaged.
   """
   with np.load(directory / index_file(split)) as stored:
     return {name: stored[name] for name in ("num_frames", "label")}
@@ -232,8 +221,7 @@ class ClipSource(Sequence[Mapping[str, Any]]):
 def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSource:
   """Opens the clips of one split that have at least `min_frames` frames; logs how many are skipped.
 
-  Raises:
-    UserError: if the data set has no such split, or every clip is too short.
+  Raises UserError if the data set has no such split, or every clip is too short.
   """
   if split not in info.num_clips:
     raise UserError(
@@ -256,7 +244,7 @@ def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSou
 
 
 def open_clips(config: DataConfig, split: str) -> ClipSource:
-  """Opens the clips of one split that are long enough for a window of `config`; raises the errors of `open_split`."""
+  """Opens the clips of a split that are long enough for a window of `config`; see `open_split`."""
   return open_split(load_info(config.name, config.data_dir), split, min_frames=config.clip_length)
 
 
@@ -267,14 +255,13 @@ def _keep_freed_memory() -> None:
   glibc raises its mmap threshold to the size of the largest freed block. With records of 1.4 MB, reading and decoding
   a window of 16 frames takes 7 ms instead of 17.
   """
-  np.empty(_LARGE_BLOCK, np.uint8)  # Freed at once; its pages are never touched.
+  np.empty(24 << 20, np.uint8)  # Freed at once; its pages are never touched.
 
 
 def parse_clip(record: bytes) -> dict[str, Any]:
-  """Parses a serialized `tf.train.Example` into the element that `ClipSource` describes.
+  """Parses a serialized `tf.train.Example` into an element of `ClipSource`.
 
-  Raises:
-    ValueError, google.protobuf.message.DecodeError: if the record is not a clip.
+  Raises ValueError or google.protobuf.message.DecodeError if the record is not a clip.
   """
   # TFDS's own decoding would also copy every frame of the clip.
   features = Example.FromString(record).features.feature

@@ -9,27 +9,25 @@ from absl import logging
 
 from vidgen_jax.errors import UserError
 
-GROUPINGS = ("file", "pair", "a whole number N >= 2")
-"""'file': every file is a group.
-
-'pair': files 2n and 2n + 1 of one folder are a group; in Weizmann's strips they are mirror images of each other.
-
-A number N: files kN .. kN + N - 1 of all folders are a group. Weizmann's strips are numbered by person, then action,
-then mirroring, so that '8' groups all strips of a person.
-"""
-
 
 def check_grouping(grouping: str) -> None:
-  """Raises a `UserError` unless the grouping is one of `GROUPINGS`."""
+  """Raises a UserError unless the grouping is known.
+
+  'file': every file is a group.
+
+  'pair': files 2n and 2n + 1 of one folder are a group; in Weizmann's strips they are mirror images of each other.
+
+  A number N: files kN .. kN + N - 1 of all folders are a group. Weizmann's strips are numbered by person, then action,
+  then mirroring, so that '8' groups all strips of a person.
+  """
   if grouping not in ("file", "pair") and (not grouping.isdecimal() or int(grouping) < 2):
-    raise UserError(f"--split_group must be {', '.join(GROUPINGS[:-1])} or {GROUPINGS[-1]}, got {grouping!r}")
+    raise UserError(f"--split_group must be file, pair or a whole number N >= 2, got {grouping!r}")
 
 
 def group_of(path: str, grouping: str) -> str:
   """Group of a file: its path, the folder and number of its pair, or the number of its block.
 
-  Raises:
-    UserError: if the grouping is unknown, or needs numbers as file names and finds another name.
+  Raises UserError if the grouping is unknown, or needs numbers as file names and finds another name.
   """
   check_grouping(grouping)
   if grouping == "file":
@@ -54,12 +52,12 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
 
   Args:
     class_names: class by path.
-    grouping: one of `GROUPINGS`.
+    grouping: grouping of the files, see `check_grouping`.
     test_fraction: fraction of the groups for testing, in [0, 1).
     seed: seed of the division.
 
   Raises:
-    UserError: as `group_of`, or if `test_fraction` is out of range.
+    UserError: if `test_fraction` is out of range, or a file does not suit the grouping.
   """
   if not 0.0 <= test_fraction < 1.0:
     raise UserError(f"--test_fraction must be in [0, 1), got {test_fraction}")
@@ -69,7 +67,8 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
   testing = set()
   for groups in _strata(classes_of):
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
-    testing.update(_choose(ordered, classes_of, _num_testing(len(ordered), test_fraction)))
+    count = min(max(round(test_fraction * len(ordered)), 1), len(ordered) - 1) if test_fraction else 0
+    testing.update(_choose(ordered, classes_of, count))
   if test_fraction and not testing and len(class_names) > 1:
     logging.warning(
       "--split_group=%s leaves nothing for testing: each of the %d groups is needed for training; use smaller groups",
@@ -111,12 +110,6 @@ def _choose(ordered: Sequence[str], classes_of: Mapping[str, set[str]], count: i
         covered |= classes
         left.subtract(classes)
   return chosen
-
-
-def _num_testing(num_groups: int, test_fraction: float) -> int:
-  if test_fraction == 0.0 or num_groups < 2:
-    return 0
-  return min(max(round(test_fraction * num_groups), 1), num_groups - 1)
 
 
 def split_hash(split_of: Mapping[str, str | None]) -> str:

@@ -45,11 +45,7 @@ class StagingCache:
     return self._directory / digest[:2] / f"{digest}.npz"
 
   def write(self, path: Path, video: DecodedVideo) -> None:
-    """Stores a decoded video.
-
-    Raises:
-      OSError: if the disk is full or read-only.
-    """
+    """Stores a decoded video; raises OSError if the disk is full or read-only."""
     facts = dataclasses.asdict(video)
     frames = facts.pop("frames")
     arrays: dict[str, Any] = {
@@ -112,24 +108,14 @@ class Staged:
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-  """Decodes videos of a source into a cache; can be sent to another process.
-
-  Attributes:
-    source: source of the videos.
-    cache: cache for the decoded frames.
-    options: conversion of the frames.
-  """
+  """Decodes videos of a source into a cache; can be sent to another process."""
 
   source: Source
   cache: StagingCache
   options: DecodeOptions
 
   def stage(self, file: SourceFile) -> Staged:
-    """Decodes one video unless the cache contains it.
-
-    Raises:
-      OSError: if the cache cannot be written.
-    """
+    """Decodes one video unless the cache contains it; raises OSError if the cache cannot be written."""
     if file.class_name is None:
       return Staged(file=file, reason="is not in a class folder, so its class is unknown")
     if file.stamp == MISSING:
@@ -153,9 +139,7 @@ class Decoder:
 def read_video(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
   """Reads a video of a source with the reader of its file format.
 
-  Raises:
-    UnreadableVideoError: if the video is damaged or not of the expected form.
-    OSError: if the file cannot be read.
+  Raises UnreadableVideoError if it is damaged or not of the expected form, and OSError if the file cannot be read.
   """
   if file.reader is not None:
     return file.reader(source, file, options)
@@ -179,13 +163,9 @@ def _images(source: Source, file: SourceFile) -> Iterator[Image.Image]:
 
 
 def stage_all(decoder: Decoder, files: Sequence[SourceFile], *, num_workers: int = 0) -> list[Staged]:
-  """Decodes all videos that the cache lacks, with `num_workers` processes; 0 for one per core.
+  """Decodes all videos that the cache lacks, with `num_workers` processes (0: one per core).
 
-  Returns:
-    One result per video, in the order of `files`.
-
-  Raises:
-    OSError: if the cache cannot be written.
+  Returns results in the order of `files`; raises OSError if the cache cannot be written.
   """
   workers = min(num_workers or os.cpu_count() or 1, max(len(files), 1))
   threads = "NONE" if len(files) >= workers > 1 else "AUTO"
@@ -222,7 +202,7 @@ class IsolatedDecoder:
     self._executor.shutdown()
 
   def stage(self, file: SourceFile) -> Staged:
-    """Decodes one video as `Decoder.stage` does; a video that crashes two processes is skipped."""
+    """Decodes one video; one that crashes two processes is skipped."""
     for _ in range(2):
       try:
         return self._executor.submit(_stage, file).result()

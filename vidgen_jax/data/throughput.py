@@ -21,21 +21,12 @@ Result = TypeVar("Result")
 def measure_clips_per_second(
   iterator: Iterator[Mapping[str, np.ndarray]], *, seconds: float = 3.0, warmup_batches: int = 2
 ) -> float:
-  """Drains an iterator for some time and counts clips.
+  """Drains an iterator of batches with 'label' for some time and returns this process's clips per second.
 
   The first batches are not counted: they start threads and fill buffers. Batches that are ready when the clock starts
   are counted, so `seconds` should be many times the duration of a batch.
 
-  Args:
-    iterator: batches with 'label' of any shape, one entry per clip.
-    seconds: shortest duration of the measurement.
-    warmup_batches: number of batches to discard first, >= 1.
-
-  Returns:
-    Clips per second of this process.
-
-  Raises:
-    ValueError: if the iterator ends before a batch is counted, or an argument is out of range.
+  Raises ValueError if the iterator ends before a batch is counted, or an argument is out of range.
   """
   if seconds <= 0 or warmup_batches < 1:
     raise ValueError(f"throughput needs seconds > 0 and warmup_batches >= 1, got {seconds=}, {warmup_batches=}")
@@ -63,22 +54,14 @@ class StageTiming(NamedTuple):
 
 
 def stored_bytes_per_clip(config: DataConfig) -> float:
-  """Size of the files of the training split, divided by its clips.
-
-  Raises:
-    UserError: if the data set is missing.
-  """
+  """Size of the files of the training split, divided by its clips."""
   info = records.load_info(config.name, config.data_dir)
   files = info.directory.glob(f"{config.name}-{config.train_split}.array_record-*")
   return sum(file.stat().st_size for file in files) / info.num_clips[config.train_split]
 
 
 def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTiming:
-  """Times each stage of batches of random training windows in this thread, after one batch for warm-up.
-
-  Raises:
-    UserError: if the data set is missing, or its clips are too short.
-  """
+  """Times each stage of batches of random training windows in this thread, after one batch for warm-up."""
   source = open_clips(config, config.train_split)
   random = np.random.default_rng(0)
   sizes, seconds = [], dict.fromkeys(STAGES, 0.0)
@@ -119,9 +102,6 @@ def time_windows(config: DataConfig, *, repeats: int) -> tuple[float, float, flo
 
   Returns:
     Median seconds of a window, median seconds of all frames of the same clips, mean number of frames of these clips.
-
-  Raises:
-    UserError: if the data set is missing, or its clips are too short.
   """
   source = open_clips(config, config.train_split)
   random = np.random.default_rng(0)

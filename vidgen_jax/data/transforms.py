@@ -38,11 +38,7 @@ def decode_squares(
 
 
 def cut_square(image: Image.Image, *, resolution: int, offset: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
-  """Resizes the smallest side of a frame to `resolution` and crops a square; arguments as in `decode_squares`.
-
-  Returns:
-    uint8[H, W, C].
-  """
+  """Resizes the smallest side of a frame to `resolution` and crops a square, uint8[H, W, C]; see `decode_squares`."""
   image = resize_smallest_side(image, resolution)
   if image.size != (resolution, resolution):
     width, height = image.size

@@ -49,8 +49,7 @@ def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> V
 
   With `decode`, every frame is decoded and its size compared with that in the record.
 
-  Raises:
-    UserError: if the data set is missing, or its manifest is unreadable or too old to have checksums.
+  Raises UserError if the data set is missing, or its manifest is unreadable or too old to have checksums.
   """
   directory = records.existing_directory(name, data_dir)
   manifest = _read_manifest(directory, remedy=f"{records.build_command(name, data_dir)} --overwrite")
@@ -121,7 +120,6 @@ def _file_problem(path: Path, expected: Mapping[str, Any]) -> str:
 
 
 def _split_hash_problems(manifest: Mapping[str, Any]) -> list[str]:
-  """Whether the sources of a published data set have the splits whose hash the manifest contains."""
   if "split_hash" not in manifest:
     return []
   found = split_hash({entry.get("name"): entry.get("split") for entry in manifest["sources"]})

@@ -1,7 +1,7 @@
 """Registry of the data sets that `vidgen data build NAME` builds, one module per data set.
 
-To add a data set, add a module to this package that calls `register`, or, for a published data set of videos,
-decorates its listing function with `published.published`. Nothing else needs to be edited.
+To add a data set, add a module to this package that calls `register` or, for a published data set of videos, decorates
+its listing function with `published.published`.
 """
 
 import dataclasses
@@ -53,8 +53,7 @@ class Dataset:
   def files(self, source: Source, rule: str) -> list[SourceFile]:
     """Lists the videos of a split rule, in a fixed order.
 
-    Raises:
-      UserError: if the rule is unknown, or the source lacks the data set or one of its lists.
+    Raises UserError if the rule is unknown, or the source lacks the data set or one of its lists.
     """
     if self.list_files is None or rule not in self.split_rules:
       raise UserError(f"--split_rule={rule} must be one of {', '.join(self.split_rules)} for {self.name}")
@@ -71,11 +70,7 @@ _REGISTRY: dict[str, Dataset] = {}
 
 
 def register(dataset: Dataset) -> None:
-  """Adds a data set to the registry.
-
-  Raises:
-    ValueError: if the name is taken.
-  """
+  """Adds a data set to the registry; raises ValueError if the name is taken."""
   if dataset.name in _REGISTRY:
     raise ValueError(f"data set {dataset.name!r} is registered twice")
   _REGISTRY[dataset.name] = dataset

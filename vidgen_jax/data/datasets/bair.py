@@ -80,12 +80,9 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
 
 
 def read_trajectories(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
-  """Reads trajectories `file.clips` of a TFRecord file, as a `SourceFile.reader`.
+  """A `SourceFile.reader` of trajectories `file.clips` of a TFRecord file.
 
-  Raises:
-    UserError: if TensorFlow is not installed.
-    UnreadableVideoError: if the file is damaged or is not one of BAIR.
-    OSError: if the file cannot be read.
+  Raises UserError if TensorFlow is not installed, and UnreadableVideoError if the file is damaged or not one of BAIR.
   """
   first, stop = file.clips or (0, 0)
   with _examples(source, file, first, stop) as examples:

@@ -65,11 +65,9 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
 
 
 def read_clips(source: Source, file: SourceFile, options: DecodeOptions) -> DecodedVideo:
-  """Reads clips `file.clips` of a NumPy file uint8 [T, N, H, W], as a `SourceFile.reader`.
+  """A `SourceFile.reader` of clips `file.clips` of a NumPy file uint8 [T, N, H, W].
 
-  Raises:
-    UnreadableVideoError: if the file is damaged, or of another type or rank.
-    OSError: if the file cannot be read.
+  Raises UnreadableVideoError if the file is damaged, or of another type or rank.
   """
   first, stop = file.clips or (0, 0)
   with source.open(file.path) as opened:
@@ -90,11 +88,7 @@ def read_clips(source: Source, file: SourceFile, options: DecodeOptions) -> Deco
 
 
 def read_shape(file: BinaryIO) -> tuple[int, int, int, int]:
-  """Reads the shape (T, N, H, W) of a NumPy file and leaves the file at its first value.
-
-  Raises:
-    UnreadableVideoError: if it is not a NumPy file, or of another type or rank.
-  """
+  """Reads the shape (T, N, H, W) of a NumPy file, up to its first value; UnreadableVideoError for other files."""
   try:
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidgen_jax.data.datasets import Dataset, ListError, SplitRule, register
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
-from vidgen_jax.data.listing import MISSING, Source, SourceFile, joint_stamp
+from vidgen_jax.data.listing import MISSING, Source, SourceFile
 from vidgen_jax.data.video_clips import VideoBuildOptions
 
 _ListFiles = Callable[[Source, str], list[SourceFile]]
@@ -20,11 +20,7 @@ _NUMBER = re.compile(r"(\d+)\.\w+$")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedOptions(VideoBuildOptions):
-  """Options of a published data set, in addition to those of `VideoBuildOptions`.
-
-  Attributes:
-    split_rule: name of a split rule of the data set; '' for the first.
-  """
+  """Options of a published data set; `split_rule` is the name of one of its split rules, '' for the first."""
 
   split_rule: str = ""
 
@@ -64,7 +60,7 @@ def by_file_name(paths: Iterable[str], suffixes: tuple[str, ...]) -> dict[str, s
 
 
 def read_list(source: Source, lists: Mapping[str, str], name: str) -> str:
-  """Reads the list of a file name, from the paths by file name; raises `ListError` if there is none."""
+  """Reads the list of that file name from the paths by file name; raises `ListError` if there is none."""
   if name not in lists:
     raise ListError(f"has no {name}")
   with source.open(lists[name]) as file:
@@ -106,7 +102,12 @@ def found(
   `stamps` are those of all files of the source, and `images` those of all folders if the video is a folder of images.
   """
   frames = () if images is None or path is None else images[path]
-  stamp = MISSING if path is None else joint_stamp(stamps[image] for image in frames) if frames else stamps[path]
+  if path is None:
+    stamp = MISSING
+  elif not frames:
+    stamp = stamps[path]
+  else:
+    stamp = hashlib.sha256("\n".join(stamps[image] for image in frames).encode()).hexdigest()
   return SourceFile(
     path=name if path is None else path,
     name=name,

@@ -97,11 +97,7 @@ def sample_path(generator: np.random.Generator, label: int, object_size: int) ->
 
 
 def generate_clip(seed: int, index: int) -> tuple[np.ndarray, int]:
-  """Generates clip `index` of the endless sequence of a seed, independently of all others.
-
-  Returns:
-    (uint8[32, 64, 64, 3], label).
-  """
+  """Clip `index` of the endless sequence of a seed, independent of all others: (uint8[32, 64, 64, 3], label)."""
   generator = np.random.default_rng([seed, index])
   label = int(generator.integers(len(CLASS_NAMES)))
   shape = ("circle", "square")[generator.integers(2)]
@@ -120,11 +116,7 @@ class ShapeMotion(building.ClipDatasetBuilder, skip_registration=True):
 
 
 def build_shape_motion(options: ShapeMotionOptions) -> Path:
-  """Generates the data set and returns its folder; frames are PNG, because JPEG would distort flat colours on black.
-
-  Raises:
-    UserError: if it exists already, or cannot be written.
-  """
+  """Generates the data set and returns its folder; frames are PNG, as JPEG would distort flat colours on black."""
 
   def videos(*, testing: bool) -> Iterator[tuple[str, np.ndarray, int, str]]:
     for index in range(options.num_clips):

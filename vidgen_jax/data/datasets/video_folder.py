@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,11 +47,6 @@ class VideoFolderOptions(VideoBuildOptions):
       raise UserError(f"--fps must be at least 0, got {self.fps}")
     splits.check_grouping(self.split_group)
 
-  @property
-  def decode_options(self) -> DecodeOptions:
-    """Conversion of the frames of a video."""
-    return DecodeOptions(size=self.size, encoding=self.frame_encoding, stride=self.stride, strip_fps=self.fps)
-
 
 @dataclasses.dataclass(frozen=True)
 class ClipMaker:
@@ -60,27 +56,16 @@ class ClipMaker:
   labels: Mapping[str, int]
   options: VideoFolderOptions
 
-  def __call__(self, entry: Staged) -> Iterator[tuple[str, building.Clip]]:
-    """Yields (unique key, clip) for every clip of a video.
-
-    Raises:
-      OSError: if its frames are no longer in the cache.
-    """
+  def __call__(self, entry: Staged) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (unique key, clip) for every clip of a video; raises OSError if its frames left the cache."""
     video = None if entry.cached is None else self.cache.read(entry.cached)
     if video is None or entry.file.class_name is None:
       raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
-    for number, clip in enumerate(clips_of(entry.file, len(video.frames), video.cuts, self.options)):
-      yield (
-        f"{entry.file.identity}#{number}",
-        building.Clip(
-          frames=video.frames[clip.start : clip.stop],
-          label=self.labels[entry.file.class_name],
-          fps=video.fps,
-          source=clip.source,
-          height=video.height,
-          width=video.width,
-        ),
-      )
+    shared = {"label": self.labels[entry.file.class_name]}
+    shared |= {name: getattr(video, name) for name in ("fps", "height", "width")}
+    clips = clips_of(entry.file, len(video.frames), video.cuts, self.options)
+    for number, (source, start, stop) in enumerate(clips):
+      yield f"{entry.file.identity}#{number}", {**shared, "frames": video.frames[start:stop], "source": source}
 
 
 class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
@@ -98,8 +83,8 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     split_rule: split rule of the published data set.
 
   Raises:
-    UserError: if the source is missing or has no usable file, too many videos are missing, damaged or short, the data
-      set exists already, or it cannot be written.
+    UserError: if the source is missing or has no usable file, too many videos are missing, damaged or short, or the
+      data set exists already or cannot be written.
   """
   beam = beam_pipeline.parse_options(options.beam_options) if options.beam_options else None
   with (
@@ -108,7 +93,10 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
   ):
     files = source.files() if dataset is None else dataset.files(source, split_rule)
     cache = StagingCache(staging / "decoded")
-    decoder = Decoder(source, cache, options.decode_options)
+    decode_options = DecodeOptions(
+      size=options.size, encoding=options.frame_encoding, stride=options.stride, strip_fps=options.fps
+    )
+    decoder = Decoder(source, cache, decode_options)
     if beam is None:
       results = stage_all(decoder, files, num_workers=options.num_workers)
     else:
@@ -123,9 +111,15 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     split_of = _splits_of(usable, options)
     with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
 
+      def make_with_progress(entry: Staged) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield from make(entry)
+        progress.update()
+
       def clips(split: str) -> Any:
         entries = [entry for entry in usable if split_of[entry.file.identity] == split]
-        return _clips_of(entries, make, progress) if beam is None else beam_pipeline.examples(entries, make)
+        if beam is not None:
+          return beam_pipeline.examples(entries, make)
+        return itertools.chain.from_iterable(map(make_with_progress, entries))
 
       make_builder = functools.partial(
         VideoFolder,
@@ -136,12 +130,6 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
       manifest = _manifest(options, results, split_of) | _published(dataset, split_rule, results, split_of)
       download_config = None if beam is None else tfds.download.DownloadConfig(beam_options=beam)
       return building.write_dataset(make_builder, staging, manifest, download_config=download_config)
-
-
-def _clips_of(entries: Sequence[Staged], make: ClipMaker, progress: tqdm) -> Iterator[tuple[str, building.Clip]]:
-  for entry in entries:
-    yield from make(entry)
-    progress.update()
 
 
 def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
@@ -214,7 +202,11 @@ def _skip_short(entry: Staged, options: VideoFolderOptions) -> Staged:
 def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> None:
   """Logs skipped and damaged videos; raises a `UserError` if too many are skipped, and lists them in a file."""
   skipped = [entry for entry in results if entry.cached is None]
-  _warn(skipped)
+  for entry in skipped[:10]:
+    logging.warning("skipped %s: %s", entry.file.path, entry.reason)
+  if len(skipped) > 10:
+    kinds = "; ".join(reason for reason, _ in Counter(entry.reason for entry in skipped).most_common(3))
+    logging.warning("skipped %d files in all, most often: %s", len(skipped), kinds)
   damaged = [entry for entry in results if entry.facts.get("damage")]
   for entry in damaged[:10]:
     logging.warning("%s is damaged but usable: %s", entry.file.path, entry.facts["damage"])
@@ -232,14 +224,6 @@ def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> No
       f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
       f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: decoded videos are kept"
     )
-
-
-def _warn(skipped: Sequence[Staged]) -> None:
-  for entry in skipped[:10]:
-    logging.warning("skipped %s: %s", entry.file.path, entry.reason)
-  if len(skipped) > 10:
-    kinds = Counter(entry.reason for entry in skipped).most_common(3)
-    logging.warning("skipped %d files in all, most often: %s", len(skipped), "; ".join(reason for reason, _ in kinds))
 
 
 def _natural_order(class_name: str) -> tuple[int, int, str]:
