@@ -1,6 +1,7 @@
 """Local paths and `gs://BUCKET/...` paths. The only module that uses gcsfs.
 
-A bucket holds objects that are written as a whole: no append, no rename, no links, no locks; folders are name prefixes.
+A bucket contains objects that are written as a whole: no append, no rename, no links, no locks; folders are name
+prefixes. Errors of a bucket are a UserError.
 """
 
 import contextlib
@@ -19,13 +20,6 @@ from vidgen_jax.errors import UserError
 AnyPath = pathlib.Path | epath.Path
 """A local path, or a path in a bucket; both have pathlib's methods."""
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-
-
-def is_url(text: str) -> bool:
-  """Whether a text has a scheme such as gs://bucket/run; also with one slash, as in gs:/bucket/run."""
-  return _SCHEME.match(text) is not None
-
 
 def user_path(path: str | os.PathLike[str]) -> AnyPath:
   """Converts a path from the user: `pathlib.Path` for a local path, `epath.Path` for gs://BUCKET/NAME.
@@ -34,7 +28,7 @@ def user_path(path: str | os.PathLike[str]) -> AnyPath:
     UserError: for another kind of URL, or if gcsfs is needed and not installed.
   """
   text = os.fspath(path)
-  if not is_url(text):
+  if not is_bucket(text):
     return pathlib.Path(path)
   if not re.match(r"gs://[^/]+(/|$)", text):
     raise UserError(f"{text} is not supported; use a local path or gs://BUCKET/NAME")
@@ -43,35 +37,23 @@ def user_path(path: str | os.PathLike[str]) -> AnyPath:
 
 
 def local_path(path: str | os.PathLike[str], flag: str) -> pathlib.Path:
-  """Converts a path from the user that must be local.
-
-  Args:
-    path: path from the user.
-    flag: flag that set the path, for the message; '' for a positional argument.
-
-  Raises:
-    UserError: if the path is a URL.
-  """
+  """Converts a path from a flag ('' for a positional argument); UserError if it is a URL."""
   text = os.fspath(path)
-  if is_url(text):
+  if is_bucket(text):
     raise UserError(f"{flag}{'=' if flag else ''}{text} must be a local path; only runs can be in a bucket")
   return pathlib.Path(path)
 
 
 def is_bucket(path: str | os.PathLike[str]) -> bool:
-  """Whether a path that `user_path` accepts is in a bucket."""
-  return is_url(os.fspath(path))
+  """Whether a path has a scheme, such as gs://bucket/run; also with one slash, as in gs:/bucket/run."""
+  return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)) is not None
 
 
 @contextlib.contextmanager
 def bucket_errors(path: str | os.PathLike[str], *, what: str = "written") -> Generator[None]:
-  """Converts errors of a bucket within its block to a `UserError` with the path and the reason.
+  """Converts errors of a bucket within its block to a `UserError`; `what` is the failed operation, 'written' or 'read'.
 
   gcsfs retries for about a minute before it raises a temporary error.
-
-  Args:
-    path: path in the bucket.
-    what: failed operation for the message: 'written' or 'read'.
   """
   import aiohttp
   import gcsfs.retry
@@ -91,12 +73,7 @@ def bucket_errors(path: str | os.PathLike[str], *, what: str = "written") -> Gen
 
 
 def read_text(path: AnyPath) -> str | None:
-  """The text of a small file; None if it does not exist.
-
-  Raises:
-    UserError: if the bucket cannot be read.
-    OSError: if a local file cannot be read.
-  """
+  """The text of a small file; None if it does not exist. An unreadable local file is an OSError."""
   try:
     if not is_bucket(path):
       return path.read_text(encoding="utf-8")
@@ -109,11 +86,7 @@ def read_text(path: AnyPath) -> str | None:
 
 
 def upload(source: pathlib.Path, target: epath.Path) -> None:
-  """Uploads a local file to a bucket, atomically.
-
-  Raises:
-    UserError: if the bucket cannot be written.
-  """
+  """Uploads a local file to a bucket, atomically."""
   with bucket_errors(target):
     # Read as a whole, because a file of metrics may grow during the upload.
     kind = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
@@ -121,16 +94,7 @@ def upload(source: pathlib.Path, target: epath.Path) -> None:
 
 
 def upload_folder(source: pathlib.Path, target: epath.Path, *, last: str = "") -> None:
-  """Uploads the files of a local folder to a bucket.
-
-  Args:
-    source: local folder.
-    target: folder in the bucket.
-    last: name of the file that marks the upload as complete; uploaded last.
-
-  Raises:
-    UserError: if the bucket cannot be written.
-  """
+  """Uploads the files of a local folder to a bucket; `last` is the name of the file that marks it as complete."""
   files = sorted(path for path in source.rglob("*") if path.is_file())
   for path in sorted(files, key=lambda path: path == source / last):
     upload(path, target / path.relative_to(source).as_posix())
@@ -144,19 +108,7 @@ def names(folder: epath.Path) -> set[str]:
 
 
 def copy_folder(source: epath.Path, target: epath.Path, *, last: str = "") -> bool:
-  """Copies a folder within its bucket, without a download.
-
-  Args:
-    source: folder to copy.
-    target: new folder.
-    last: name of the object that marks the copy as complete; copied last.
-
-  Returns:
-    False if an object was deleted during the copy.
-
-  Raises:
-    UserError: if the bucket cannot be written.
-  """
+  """Copies a folder within its bucket, `last` at the end; returns False if an object was deleted meanwhile."""
   ordered = sorted(names(source), key=lambda name: (name == last, name))
   return all(copy_file(source / name, target / name) for name in ordered)
 
@@ -172,11 +124,7 @@ def copy_file(source: epath.Path, target: epath.Path) -> bool:
 
 
 def delete_folder(folder: epath.Path) -> None:
-  """Deletes a folder if it exists.
-
-  Raises:
-    UserError: if the folder cannot be deleted.
-  """
+  """Deletes a folder if it exists."""
   with bucket_errors(folder), contextlib.suppress(FileNotFoundError):
     _filesystem(folder).rm(os.fspath(folder), recursive=True)
 

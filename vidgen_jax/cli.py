@@ -15,7 +15,6 @@ exception is a defect of this package and keeps its traceback.
 """
 
 import ast
-import dataclasses
 import errno
 import importlib
 import importlib.util
@@ -25,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from absl import flags
 from absl import logging as absl_logging
@@ -36,29 +35,15 @@ from vidgen_jax.commands.flag_parsing import before_separator, did_you_mean, par
 from vidgen_jax.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Command:
-  """A command of the console script.
-
-  Attributes:
-    module: importable name of its module.
-    arguments: its positional arguments in the usage line; '' if it takes none.
-  """
+class Command(NamedTuple):
+  """The module of a command, and its positional arguments in the usage line."""
 
   module: str
   arguments: str = ""
 
 
-COMMANDS: dict[str, Command] = {
-  "train": Command(module="vidgen_jax.commands.train"),
-  "sample": Command(module="vidgen_jax.commands.sample"),
-  "figures": Command(module="vidgen_jax.commands.figures"),
-  "evaluate": Command(module="vidgen_jax.commands.evaluate"),
-  "compare": Command(module="vidgen_jax.commands.compare"),
-  "features": Command(module="vidgen_jax.commands.features"),
-  "classify": Command(module="vidgen_jax.commands.classify"),
-  "export": Command(module="vidgen_jax.commands.export"),
-  "bench": Command(module="vidgen_jax.commands.bench"),
+_NAMES = ("train", "sample", "figures", "evaluate", "compare", "features", "classify", "export", "bench")
+COMMANDS = {name: Command(module=f"vidgen_jax.commands.{name}") for name in _NAMES} | {
   "data": Command(module="vidgen_jax.commands.data", arguments="ACTION NAME"),
   "weights": Command(module="vidgen_jax.commands.weights", arguments="ACTION"),
 }
@@ -76,20 +61,12 @@ _DISK_REMEDIES = {
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-  """Runs one command and exits with its status.
-
-  Args:
-    argv: words after the program's name; None for those of `sys.argv`.
-  """
+  """Runs one command and exits with its status; `argv` defaults to the words of `sys.argv`."""
   sys.exit(dispatch(sys.argv[1:] if argv is None else argv))
 
 
 def dispatch(argv: Sequence[str]) -> int:
-  """Runs one command and returns the exit status, as listed in the module's docstring.
-
-  Args:
-    argv: words after the program's name: COMMAND, then flags and positional arguments in any order.
-  """
+  """Runs COMMAND, followed by flags and positional arguments in any order, and returns the exit status."""
   try:
     return _dispatch(list(argv))
   except UserError as error:

@@ -1,4 +1,7 @@
-"""Atomic writes of files and folders, lock files, and one-line disk errors."""
+"""Atomic writes of files and folders, lock files, and one-line disk errors.
+
+A file or folder that cannot be written is a UserError.
+"""
 
 import contextlib
 import datetime
@@ -38,15 +41,7 @@ def disk_errors(path: str | os.PathLike[str]) -> Generator[None]:
 
 
 def check_writable(path: str | os.PathLike[str], flag: str) -> None:
-  """Checks that a file can be written, before its content is computed.
-
-  Args:
-    path: path of the file; its folder may be missing.
-    flag: flag that set the path, for the message.
-
-  Raises:
-    UserError: if the file cannot be written.
-  """
+  """Raises UserError if a file cannot be written, before its content is computed; its folder may be missing."""
   path = local_path(path, flag)
   folder = next(parent for parent in path.absolute().parents if parent.exists())
   if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -57,15 +52,15 @@ def check_writable(path: str | os.PathLike[str], flag: str) -> None:
 def locked(path: str | os.PathLike[str], *, held: str) -> Generator[None]:
   """Holds a lock file for its block; the operating system releases it when the process ends.
 
-  On file systems without locks it logs a warning and holds nothing. In a bucket it holds nothing either, but the file
+  On file systems without locks it logs a warning and locks nothing. In a bucket it does not lock either, but the file
   exists while the block runs, so that a second process can log who else may be writing.
 
   Args:
-    path: lock file in an existing folder. A local file stays and names its last holder.
-    held: error message for the case that another process holds the lock: what that means and what to do.
+    path: lock file in an existing folder. A local file stays and contains its last holder.
+    held: error message if another process holds the lock; the process and its host are appended.
 
   Raises:
-    UserError: if another process holds the lock; names the process and its host.
+    UserError: if another process holds the lock.
     OSError: if the file cannot be written.
   """
   path = user_path(path)
@@ -82,9 +77,8 @@ def locked(path: str | os.PathLike[str], *, held: str) -> Generator[None]:
     except OSError as error:
       if error.errno not in _NO_LOCKS:
         raise
-      logging.warning(
-        "%s cannot be locked (%s); make sure that no other process uses this folder", path, error.strerror
-      )
+      remedy = "make sure that no other process uses this folder"
+      logging.warning("%s cannot be locked (%s); %s", path, error.strerror, remedy)
     lock.truncate(0)
     lock.write(_this_process() + "\n")
     lock.flush()
@@ -99,7 +93,7 @@ def _this_process() -> str:
 def _announced(path: epath.Path) -> Generator[None]:
   holder = (buckets.read_text(path) or "").strip()
   found = f" ({holder} started, and is running or was killed)" if holder else ""
-  logging.warning("%s does not lock; no other process may use this folder%s", path, found)
+  logging.warning("%s does not lock; make sure that no other process uses this folder%s", path, found)
   own = f"{_this_process()} since {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
   _write(path, own)
   try:
@@ -110,7 +104,7 @@ def _announced(path: epath.Path) -> Generator[None]:
         buckets.delete_folder(path)
 
 
-def _write(path: AnyPath, text: str) -> None:
+def _write(path: str | os.PathLike[str], text: str) -> None:
   with atomic_write(path) as temporary:
     temporary.write_text(text, encoding="utf-8")
 
@@ -119,9 +113,6 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
   """Appends to a file; creates it and its folder if they are missing.
 
   In a bucket the whole file is rewritten: if two processes append at the same time, one text may be lost.
-
-  Raises:
-    UserError: if the file cannot be written.
   """
   path = user_path(path)
   if not isinstance(path, pathlib.Path):
@@ -137,11 +128,7 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
 def atomic_write(path: str | os.PathLike[str]) -> Generator[pathlib.Path]:
   """Writes a file atomically: yields a temporary path, which is renamed to `path` on success and removed on failure.
 
-  Args:
-    path: final path, local or in a bucket; its folder is created. The temporary path is local and has the same suffix.
-
-  Raises:
-    UserError: if the file cannot be written.
+  `path` is local or in a bucket, and its folder is created. The temporary path is local and has the same suffix.
   """
   path = user_path(path)
   if not isinstance(path, pathlib.Path):
@@ -162,13 +149,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[pathlib.Path]:
 
 
 def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
-  """Writes a JSON file with `atomic_write`.
-
-  Raises:
-    UserError: the file cannot be written.
-  """
-  with atomic_write(path) as temporary:
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+  """Writes a JSON file with `atomic_write`."""
+  _write(path, json.dumps(values, indent=2) + "\n")
 
 
 @contextlib.contextmanager
@@ -179,9 +161,6 @@ def atomic_write_dir(path: str | os.PathLike[str], *, overwrite: bool, marker: s
     path: final folder, local or in a bucket (uploaded, `marker` last). An empty folder is replaced.
     overwrite: whether a non-empty folder that contains `marker` may be replaced.
     marker: name of a file that identifies folders of this kind; other folders are never replaced.
-
-  Raises:
-    UserError: if there is a folder that must not be replaced, or the folder cannot be written.
   """
   path = user_path(path)
   if not isinstance(path, pathlib.Path):
@@ -215,9 +194,6 @@ def staged_upload_dir(path: str | os.PathLike[str]) -> Generator[pathlib.Path]:
   """Yields a local folder for libraries that write files: `path`, or a temporary folder if `path` is in a bucket.
 
   Files of a temporary folder are uploaded at the end, also after an error.
-
-  Raises:
-    UserError: if the bucket cannot be written.
   """
   path = user_path(path)
   if isinstance(path, pathlib.Path):

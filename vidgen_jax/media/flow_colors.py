@@ -14,18 +14,14 @@ _SEGMENTS = (
   ((0, 0, 255), 13),
   ((255, 0, 255), 6),
 )
-"""Red, yellow, green, cyan, blue, magenta, each with the number of steps to the next: 55 colours, perceptually about
-equidistant (Baker et al. 2011)."""
-
-_BEYOND = 0.75
-"""Brightness of motions longer than the radius."""
+"""Corners of the wheel, each with the number of steps to the next: 55 colours, perceptually about equidistant."""
 
 MIN_RADIUS = 1e-6
 """In pixels; shorter motions are white."""
 
 
 def largest_radius(flow: np.ndarray) -> float:
-  """The length of the longest motion in a field [..., 2]; 0 for an empty field."""
+  """The length of the longest motion of a field [..., 2]; 0 for an empty field."""
   return float(np.linalg.norm(flow, axis=-1).max(initial=0.0))
 
 
@@ -39,9 +35,6 @@ def flow_colors(flow: np.ndarray, *, radius: float | None = None) -> np.ndarray:
 
   Returns:
     uint8 [..., 3].
-
-  Raises:
-    ValueError: the last axis is not 2, a value is not finite, or the radius is not positive.
   """
   flow = np.asarray(flow, np.float64)
   if flow.ndim < 1 or flow.shape[-1] != 2:
@@ -60,16 +53,12 @@ def flow_colors(flow: np.ndarray, *, radius: float | None = None) -> np.ndarray:
   share = (position - first)[..., None]
   hue = (1.0 - share) * wheel[first] + share * wheel[(first + 1) % len(wheel)]
   length = (np.linalg.norm(flow, axis=-1) / radius)[..., None]
-  colour = np.where(length <= 1.0, 255.0 - length * (255.0 - hue), _BEYOND * hue)
+  colour = np.where(length <= 1.0, 255.0 - length * (255.0 - hue), 0.75 * hue)
   return np.floor(colour).astype(np.uint8)
 
 
 def wheel_image(size: int) -> np.ndarray:
-  """The legend uint8 [size, size, 3]: each pixel of a disc has the colour of the motion from the centre to it.
-
-  Raises:
-    ValueError: `size` is less than 2 pixels.
-  """
+  """The legend uint8 [size, size, 3]: each pixel of a disc has the colour of the motion from the centre to it."""
   if size < 2:
     raise ValueError(f"wheel_image needs at least 2 pixels, got {size}")
   rows, columns = np.mgrid[:size, :size] - (size - 1) / 2

@@ -26,17 +26,14 @@ GENERATED_COLOUR = (200, 200, 200)
 """Border of all other frames."""
 
 _PALETTE = 256
-_MIN_SIDE = 64
-"""Smaller frames are enlarged by an integer factor, so that their pixels are visible."""
 
 
 class PredictionImages(NamedTuple):
-  """The files of `save_prediction_images`."""
+  """The files of `save_prediction_images`, and the contact sheet uint8[H, W, 3]."""
 
   sheet_path: AnyPath
   gif_path: AnyPath
   sheet: np.ndarray
-  """uint8[H, W, 3], the contact sheet, for `MetricWriter.write_images`."""
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
@@ -80,7 +77,7 @@ def save_gif(
 def mark_conditioning(
   videos: np.ndarray, conditioning_indices: Sequence[int], *, colour: tuple[int, int, int] = CONDITIONING_COLOUR
 ) -> np.ndarray:
-  """Enlarges small frames and adds borders, those of the conditioning frames in their own colour.
+  """Enlarges small frames and adds borders: grey, or `colour` for the conditioning frames.
 
   Args:
     videos: uint8[..., T, H, W, C] with C 1 or 3, whole clips.
@@ -106,12 +103,10 @@ def frame_labels(conditioning_indices: Sequence[int], num_frames: int) -> list[s
 def save_comparison(
   path: str | os.PathLike[str], versions: Mapping[str, np.ndarray], conditioning_indices: Sequence[int]
 ) -> None:
-  """Writes a sheet with one row for each version of the first clip, then of the second, and so on.
+  """Writes a PNG with one row for each version of the first clip, then of the second, and so on.
 
-  Args:
-    path: the .png file.
-    versions: uint8[N, T, H, W, C] with C 1 or 3, whole clips, by the label of their rows.
-    conditioning_indices: 0-based indices of the frames with a green border; may be empty.
+  `versions` are whole clips, uint8[N, T, H, W, C] with C 1 or 3, by the label of their rows. Conditioning frames have a
+  green border.
   """
   videos = np.stack(list(versions.values()), axis=1)
   num_clips, _, num_frames = videos.shape[:3]
@@ -136,15 +131,15 @@ def save_prediction_images(
   """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of whole clips.
 
   The sheet has two rows per clip, the truth above the prediction, and green borders around conditioning frames. The GIF
-  shows guess | prediction | truth of every clip; see `vidgen_jax.media.layout.side_by_side`.
+  shows guess | prediction | truth of every clip.
 
   Args:
     folder: folder of both files.
-    step: number of completed train steps, for the file names.
+    step: number of completed train steps.
     conditioning_indices: 0-based indices; may be empty.
     prediction: uint8[N, T, H, W, C] with C 1 or 3.
     truth: the same shape.
-    guess: the same shape: clips of a baseline.
+    guess: clips of a baseline, the same shape.
     fps: frames per second of the GIF.
   """
   panels = np.stack([side_by_side(*clip) for clip in zip(guess, prediction, truth, strict=True)])
@@ -160,7 +155,8 @@ def save_prediction_images(
 
 
 def _zoom(videos: np.ndarray) -> int:
-  return max(1, _MIN_SIDE // videos.shape[-3])
+  # Frames below 64 pixels are enlarged by an integer factor, so that their pixels are visible.
+  return max(1, 64 // videos.shape[-3])
 
 
 def _grid(videos: np.ndarray, columns: int | None, gap: int, zoom: int) -> np.ndarray:

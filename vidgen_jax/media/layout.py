@@ -13,18 +13,7 @@ _LABEL_SIZE = 10
 
 
 def as_rgb(video: np.ndarray) -> np.ndarray:
-  """Repeats a grey channel three times; returns colour unchanged.
-
-  Args:
-    video: uint8[..., H, W, C] with C 1 or 3.
-
-  Returns:
-    uint8[..., H, W, 3].
-
-  Raises:
-    TypeError: `video` is not uint8.
-    ValueError: C is neither 1 nor 3.
-  """
+  """uint8[..., H, W, 3] from uint8[..., H, W, C] with C 1 or 3; TypeError or ValueError for another array."""
   video = np.asarray(video)
   if video.dtype != np.uint8:
     raise TypeError(f"images are made from uint8 video, got {video.dtype}; convert with to_uint8 first")
@@ -34,16 +23,7 @@ def as_rgb(video: np.ndarray) -> np.ndarray:
 
 
 def add_border(video: np.ndarray, *, colour: tuple[int, int, int], width: int = 2) -> np.ndarray:
-  """Adds a coloured border around every frame.
-
-  Args:
-    video: uint8[..., H, W, C] with C 1 or 3.
-    colour: RGB, 0..255.
-    width: border width in pixels.
-
-  Returns:
-    uint8[..., H + 2 width, W + 2 width, 3].
-  """
+  """Adds a border around every frame of uint8[..., H, W, C]; returns uint8[..., H + 2 width, W + 2 width, 3]."""
   video = as_rgb(video)
   *lead, height, columns, _ = video.shape
   framed = _filled((*lead, height + 2 * width, columns + 2 * width), colour)
@@ -71,10 +51,6 @@ def contact_sheet(
   Returns:
     uint8[label strip + gap + N (zoom H + gap), label strip + gap + T (zoom W + gap), 3]; without labels there is no
     label strip.
-
-  Raises:
-    ValueError: `videos` is not [N, T, H, W, C], `gap` or `zoom` is out of range, or the number of labels differs from
-      that of the columns or rows.
   """
   videos = as_rgb(videos)
   if videos.ndim != 5 or 0 in videos.shape:
@@ -89,35 +65,21 @@ def contact_sheet(
   videos = videos.repeat(zoom, axis=2).repeat(zoom, axis=3)
   num_clips, _, height, width, _ = videos.shape
   sheet = _filled((gap + num_clips * (height + gap), gap + num_frames * (width + gap)), BACKGROUND)
-  for row in range(num_clips):
-    for column in range(num_frames):
-      top, left = gap + row * (height + gap), gap + column * (width + gap)
+  lefts = [gap + column * (width + gap) for column in range(num_frames)]
+  tops = [gap + row * (height + gap) for row in range(num_clips)]
+  for row, top in enumerate(tops):
+    for column, left in enumerate(lefts):
       sheet[top : top + height, left : left + width] = videos[row, column]
   if column_labels is not None:
-    lefts = [gap + column * (width + gap) for column in range(num_frames)]
-    sheet = np.concatenate([_column_labels(column_labels, lefts, width, sheet.shape[1]), sheet])
+    strip = _column_labels(column_labels, lefts, width, sheet.shape[1])
+    sheet, tops = np.concatenate([strip, sheet]), [len(strip) + top for top in tops]
   if row_labels is not None:
-    offset = sheet.shape[0] - num_clips * (height + gap)
-    tops = [offset + row * (height + gap) for row in range(num_clips)]
-    sheet = np.concatenate([_row_labels(row_labels, tops, height, sheet.shape[0]), sheet], axis=1)
+    sheet = np.concatenate([_row_labels(row_labels, tops, height, len(sheet)), sheet], axis=1)
   return sheet
 
 
 def side_by_side(guess: np.ndarray, prediction: np.ndarray, truth: np.ndarray, *, gap: int = 2) -> np.ndarray:
-  """Puts guess | prediction | truth of one clip next to each other, as one video.
-
-  Args:
-    guess: uint8[T, H, W, C] with C 1 or 3, the clip of a baseline.
-    prediction: the model's clip, of the same shape.
-    truth: the real clip, of the same shape.
-    gap: pixels between the panels.
-
-  Returns:
-    uint8[T, H, 3 W + 2 gap, 3].
-
-  Raises:
-    ValueError: the shapes differ or are not [T, H, W, C].
-  """
+  """Puts guess | prediction | truth of one clip, uint8[T, H, W, C], next to each other: uint8[T, H, 3 W + 2 gap, 3]."""
   if np.ndim(truth) != 4 or not np.shape(guess) == np.shape(prediction) == np.shape(truth):
     shapes = f"guess {np.shape(guess)}, prediction {np.shape(prediction)}, truth {np.shape(truth)}"
     raise ValueError(f"side_by_side needs three clips [T, H, W, C] of one shape, got {shapes}")

@@ -12,9 +12,6 @@ import numpy as np
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 
-MAX_COLUMNS = 3
-"""Maximum number of panels in a row."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
@@ -43,13 +40,7 @@ class Line:
 class Panel:
   """Lines in one coordinate system.
 
-  Attributes:
-    title: text above the panel.
-    x_label: label of the x axis.
-    y_label: label of the y axis.
-    lines: drawn in this order.
-    ticks: labels of the x axis at 0, 1, 2, ..., for categories; () for numbers.
-    integer_ticks: whether ticks of the x axis are at integers only.
+  `ticks` are labels of the x axis at 0, 1, 2, ..., for categories; `integer_ticks` keeps automatic ticks at integers.
   """
 
   title: str
@@ -61,25 +52,17 @@ class Panel:
 
 
 def require_matplotlib(what: str, *, remedy: str = "") -> None:
-  """Fails early, before minutes are spent on the data of a plot.
-
-  Args:
-    what: what needs matplotlib, for the message.
-    remedy: how to avoid the need, for the message; '' if there is no way.
-
-  Raises:
-    UserError: matplotlib is not installed.
-  """
+  """Raises UserError if matplotlib is not installed; the message contains what needs it and how to do without it."""
   if importlib.util.find_spec("matplotlib") is None:
     otherwise = f", or {remedy}" if remedy else ""
     raise UserError(f"{what} needs matplotlib: pip install 'vidgen-jax[plot]'{otherwise}")
 
 
 def draw_panels(path: str | os.PathLike[str], panels: Sequence[Panel], *, common_legend: bool = False) -> None:
-  """Draws panels as a PNG, at most `MAX_COLUMNS` in a row.
+  """Draws panels as a PNG, at most three in a row; creates the folder.
 
   Args:
-    path: the .png file; its folder is created.
+    path: the .png file.
     panels: at least one.
     common_legend: whether the first panel's legend is at the right of all panels, instead of one in each panel.
 
@@ -89,7 +72,7 @@ def draw_panels(path: str | os.PathLike[str], panels: Sequence[Panel], *, common
   require_matplotlib(os.fspath(path))
   from matplotlib.figure import Figure  # Not pyplot, which keeps global state and looks for a display.
 
-  columns = min(MAX_COLUMNS, len(panels))
+  columns = min(3, len(panels))
   rows = math.ceil(len(panels) / columns)
   figure = Figure(figsize=(4.4 * columns + 1.4 * common_legend, 3.4 * rows), layout="constrained")
   for number, panel in enumerate(panels, start=1):

@@ -23,10 +23,6 @@ FORMATS = ("gif", "mp4", "png")
 _CODECS = {"libx264": {"crf": "10"}, "mpeg4": {"qmin": "1", "qmax": "2"}}
 """Encoders, the best first, with options for visually lossless quality."""
 
-_BT601, _LIMITED = 6, 1
-"""FFmpeg's conversion from RGB to YUV: H.273 code of matrix, primaries and transfer; FFmpeg's code of the range.
-Written to the file, since players differ in their defaults."""
-
 
 def save_strip(path: str | os.PathLike[str], video: np.ndarray) -> None:
   """Writes a clip uint8[T, H, W, C] as one PNG with its frames side by side, without gaps.
@@ -39,13 +35,8 @@ def save_strip(path: str | os.PathLike[str], video: np.ndarray) -> None:
 def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.0) -> None:
   """Writes a clip as a portable video: H.264 if PyAV was built with it, otherwise MPEG-4.
 
-  Colour has half the resolution (yuv420p), which requires even sizes: an odd size is padded with a repeated row or
-  column.
-
-  Args:
-    path: the .mp4 file.
-    video: uint8[T, H, W, C] with C 1 or 3.
-    fps: frames per second, > 0.
+  `video` is uint8[T, H, W, C] with C 1 or 3. Colour has half the resolution (yuv420p), which requires even sizes: an
+  odd size is padded with a repeated row or column.
   """
   if not fps > 0:
     raise ValueError(f"save_mp4 needs fps > 0, got {fps=}")
@@ -57,9 +48,10 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
     stream: Any = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1000))
     stream.height, stream.width = video.shape[1:3]
     stream.pix_fmt, stream.options = "yuv420p", _CODECS[codec]
+    # Players differ in their defaults, so store how FFmpeg converts RGB to YUV: BT.601 (H.273 code 6), limited range.
     context = stream.codec_context
-    context.colorspace = context.color_primaries = context.color_trc = _BT601
-    context.color_range = _LIMITED
+    context.colorspace = context.color_primaries = context.color_trc = 6
+    context.color_range = 1
     for frame in video:
       container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
     container.mux(stream.encode())
@@ -72,11 +64,7 @@ def save_clips(
 ) -> None:
   """Writes each clip as its own file, not enlarged: `clip_000_sample_00.gif`, ...
 
-  Args:
-    folder: folder of the files.
-    samples: uint8[N, l, T, H, W, C] with C 1 or 3: l samples of each of N clips.
-    formats: some of `FORMATS`.
-    fps: frames per second of GIF (at most 50) and MP4.
+  `samples` is uint8[N, l, T, H, W, C] with C 1 or 3: l samples of each of N clips. GIFs support at most 50 `fps`.
   """
   if unknown := set(formats) - set(FORMATS):
     raise ValueError(f"save_clips supports {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")

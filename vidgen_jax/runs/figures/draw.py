@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
 
 from absl import logging
 
@@ -15,7 +14,7 @@ from vidgen_jax.runs.figures.sample_images import SampleImages, draw_latent_bloc
 from vidgen_jax.runs.figures.stochasticity import Stochasticity
 from vidgen_jax.runs.figures.truncation_sweep import draw_sweep
 from vidgen_jax.runs.sampling.clips import Clips
-from vidgen_jax.runs.sampling.samplers import RunSampler, draw_sample, evaluation_clips, workdir_sampler
+from vidgen_jax.runs.sampling.samplers import draw_sample, evaluation_clips, workdir_sampler
 from vidgen_jax.runs.workdir import Trained
 
 GENERATED, MEAN, BLOCKS = "generated_over_original", "mean_of_samples", "latent_blocks"
@@ -25,7 +24,7 @@ FIGURES = (GENERATED, MEAN, BLOCKS, *WALKS, *STUDY, BEST_OF, TRUNCATION)
 """Names of all figures."""
 
 MEASURED = frozenset({CURVE, BEST_OF, TRUNCATION})
-"""Figures of numbers, over `curve_clips` clips and drawn with matplotlib; the others show `num_clips` clips."""
+"""Plots of `curve_clips` clips, which need matplotlib; the other figures show `num_clips` clips."""
 
 INDEX_FILE = "figures.json"
 """Lists the files of the folder and the origin of their samples."""
@@ -47,7 +46,7 @@ def draw_figures(
   truncations: Sequence[float | None] = (),
   seed: int = 0,
 ) -> list[str]:
-  """Writes figures and `INDEX_FILE`; returns the names of the figures' files.
+  """Writes figures and `INDEX_FILE` to an empty folder; returns the names of the figures' files.
 
   Args:
     folder: an empty folder.
@@ -56,7 +55,7 @@ def draw_figures(
     num_clips: number of clips, or of classes, in images.
     curve_clips: number of clips in `MEASURED`.
     samples: number of samples of each clip.
-    truncations: for `TRUNCATION`; see `truncation_sweep.parse_truncations`.
+    truncations: for `TRUNCATION`, in ascending order; None for no truncation.
     seed: seed of the latents.
 
   Raises:
@@ -77,7 +76,18 @@ def draw_figures(
     measured=clips[:num_measured],
     samples=samples,
     seed=seed,
-    origin=describe_origin(trained, sampler) | {"samples": samples, "seed": seed},
+    origin={
+      "experiment": trained.experiment.config.name,
+      "step": trained.step,
+      "weights": trained.weights,
+      "data": sampler.data.name,
+      "split": sampler.data.eval_split,
+      "num_frames": sampler.num_frames,
+      "conditioning_indices": list(sampler.conditioning_indices),
+      "truncation": sampler.options.truncation,
+      "samples": samples,
+      "seed": seed,
+    },
   )
   _draw_samples(inputs, clips, names)
   if BLOCKS in names:
@@ -93,30 +103,15 @@ def draw_figures(
   return files
 
 
-def describe_origin(trained: Trained, sampler: RunSampler) -> dict[str, Any]:
-  """Origin of a run's samples, JSON-compatible."""
-  return {
-    "experiment": trained.experiment.config.name,
-    "step": trained.step,
-    "weights": trained.weights,
-    "data": sampler.data.name,
-    "split": sampler.data.eval_split,
-    "num_frames": sampler.num_frames,
-    "conditioning_indices": list(sampler.conditioning_indices),
-    "truncation": sampler.options.truncation,
-  }
-
-
 def _draw_samples(inputs: FigureInputs, clips: Clips, names: Set[str]) -> None:
-  """Figures of all samples, in one pass with one sample of all clips in memory at a time."""
+  """Figures of all samples, with one sample of all clips in memory at a time."""
   sampler, folder = inputs.sampler, inputs.folder
   conditioning, images, curves = sampler.conditioning_indices, None, None
   if names & {GENERATED, MEAN}:
     images = SampleImages(inputs.shown.known_truth(), conditioning)
   if BEST_OF in names and conditioning:
-    curves = Stochasticity(
-      inputs.measured.known_truth(), conditioning, samples=inputs.samples, batch_size=sampler.batch_size
-    )
+    truth = inputs.measured.known_truth()
+    curves = Stochasticity(truth, conditioning, samples=inputs.samples, batch_size=sampler.batch_size)
   elif BEST_OF in names:
     logging.info("skipped %s: clips from noise have no truth for comparison", BEST_OF)
   observers = [observer for observer in (images, curves) if observer is not None]

@@ -11,16 +11,9 @@ from vidgen_jax.runs.sampling.samplers import RunSampler
 
 @dataclass(frozen=True, kw_only=True)
 class FigureInputs:
-  """A run's generator and its evaluation clips.
+  """A run's generator, and its evaluation clips with their truth: `shown` in images, `measured` in curves.
 
-  Attributes:
-    folder: existing folder of the figures.
-    sampler: the generator.
-    shown: clips of images, with their truth.
-    measured: clips of curves, with their truth.
-    samples: number of samples of each clip.
-    seed: seed of the latents.
-    origin: origin of the samples, JSON-compatible; the first fields of JSON files.
+  `origin` describes the samples: the first fields of JSON files.
   """
 
   folder: Path

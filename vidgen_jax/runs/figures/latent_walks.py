@@ -33,12 +33,7 @@ REDRAWN = 3
 
 
 class LatentWalks:
-  """Clips from chosen latents and class embeddings.
-
-  Args:
-    sampler: generator of a `MixesClasses`.
-    seed: seed of the latents.
-  """
+  """Clips from chosen latents and class embeddings; `sampler` is the generator of a `MixesClasses`."""
 
   def __init__(self, sampler: RunSampler, *, seed: int) -> None:
     self._sampler, self._seed = sampler, seed
@@ -62,8 +57,7 @@ class LatentWalks:
     """Clips of a class in which one part of the latent is redrawn and the others are fixed (figure 12).
 
     Returns:
-      uint8 [n, T, H, W, C] by redrawn part: 'first' is the original clip, n = 1; then each part by its name, with
-      n = `REDRAWN`.
+      'first', the original clip, uint8 [1, T, H, W, C]; and by the name of each part, uint8 [REDRAWN, T, H, W, C].
     """
     parts = self._gan.latent_parts()
     drawn = self._latents(1 + REDRAWN * len(parts), stream=label)
@@ -110,19 +104,11 @@ class LatentWalks:
 
 
 def draw_walks(inputs: FigureInputs, names: Sequence[str], *, num_classes: int) -> None:
-  """Writes images of walks; only logs for a model that does not generate classes from noise.
+  """Writes images of walks for at most `num_classes` classes; only logs if the model does not generate them from noise.
 
   - `latent_walk.png`, `class_walk.png`: a block of rows for each class, or for each pair of neighbouring classes; time
     runs downwards and the walk to the right, as in the paper.
   - `redrawn_parts.png`: a block of rows for each class, labelled with the redrawn part; time runs to the right.
-
-  Args:
-    inputs: the generator.
-    names: some of `WALKS`.
-    num_classes: maximum number of classes.
-
-  Raises:
-    UserError: the data set is missing or the disk is full.
   """
   sampler, folder = inputs.sampler, inputs.folder
   if not isinstance(sampler.experiment.algorithm, MixesClasses):

@@ -18,16 +18,14 @@ BEST_OF_FILES = ("best_of_ssim.json", "best_of_ssim.png")
 METRICS = {"ssim": "SSIM", "psnr": "PSNR, dB"}
 """Frame metrics by the name in `scoring.score`, with their axis label. Each metric chooses its own best samples."""
 
-PROTOCOL = "per frame, of the sample with the best mean over each clip's generated frames; then the mean over clips"
-
 
 class Stochasticity:
   """Best-of-l curves of a model, compared with the mean over its samples and the simplest guess.
 
   Args:
-    truth: uint8 [N, T, H, W, C], real clips.
+    truth: uint8 [N, T, H, W, C].
     conditioning_indices: at least one; conditioning frames are not scored.
-    samples: number of samples to come; see `vidgen_jax.scores.metrics.best_of.curve_counts`.
+    samples: number of samples that will be added.
     batch_size: clips to score at once.
   """
 
@@ -36,7 +34,7 @@ class Stochasticity:
     self._curves = {name: BestOfCurve(curve_counts(samples)) for name in METRICS}
 
   def add(self, videos: np.ndarray) -> None:
-    """Adds one sample of each clip: whole clips, uint8 [M, T, H, W, C] with M >= N; only the first N are used."""
+    """Adds one sample of each clip, uint8 [M, T, H, W, C] with M >= N; uses the first N."""
     scores = self._score(videos[: len(self._truth)])
     for name, curve in self._curves.items():
       curve.add(scores[name])
@@ -46,12 +44,12 @@ class Stochasticity:
 
     Returns:
       `protocol`; `num_clips`; `frames`, the 0-based indices of the generated frames; and for each of `METRICS` lists of
-      that length: `best_of` by l (as text), `mean_of_samples`, and `simplest_guess`, see
-      `vidgen_jax.scores.metrics.baselines.simplest_guess`.
+      that length: `best_of` by l (as text), `mean_of_samples`, and `simplest_guess`.
     """
     guess = self._score(baselines.simplest_guess(self._truth, self._conditioning_indices))
+    protocol = "per frame, of the sample with the best mean over each clip's generated frames; then the mean over clips"
     report: dict[str, Any] = {
-      "protocol": PROTOCOL,
+      "protocol": protocol,
       "num_clips": len(self._truth),
       "frames": list(generated_indices(self._conditioning_indices, self._truth.shape[1])),
     }
@@ -64,11 +62,7 @@ class Stochasticity:
     return report
 
   def save(self, folder: Path, origin: Mapping[str, Any]) -> None:
-    """Writes `BEST_OF_FILES`; `origin` becomes the first fields of the JSON file.
-
-    Raises:
-      UserError: matplotlib is not installed or the disk is full.
-    """
+    """Writes `BEST_OF_FILES`; the JSON file starts with the fields of `origin`."""
     report = self.report()
     data, image = (folder / name for name in BEST_OF_FILES)
     write_json(data, {**origin, **report})
@@ -82,15 +76,7 @@ class Stochasticity:
 def score_clips(
   videos: np.ndarray, truth: np.ndarray, conditioning_indices: Sequence[int], *, batch_size: int, tracking: bool
 ) -> dict[str, np.ndarray]:
-  """`scoring.score` for more clips than fit into memory at once.
-
-  Args:
-    videos: uint8 [N, T, H, W, C], whole clips.
-    truth: the same shape.
-    conditioning_indices: indices of the frames that are not scored.
-    batch_size: clips to score at once.
-    tracking: whether to track an object.
-  """
+  """`scoring.score` in batches, for more clips than fit into memory at once."""
   parts = []
   for start in range(0, len(videos), batch_size):
     part = slice(start, start + batch_size)

@@ -37,14 +37,9 @@ FIDELITY = {"ssim": "SSIM", "psnr": "PSNR, dB", "penalised_centroid_error": "pen
 
 NO_TRUNCATION = "none"
 
-DIVERSITY = "mean pairwise cosine distance of each clip's samples, generated pixels in [-1, 1]"
-
 
 def parse_truncations(words: Sequence[str]) -> tuple[float | None, ...]:
-  """The truncations of `--truncations`, from the narrowest to none.
-
-  Args:
-    words: numbers >= 0, or 'none'.
+  """The truncations of `--truncations`, numbers >= 0 or 'none', in ascending order.
 
   Raises:
     UserError: a word is invalid or a truncation occurs twice.
@@ -66,13 +61,6 @@ def sweep_samplers(sampler: RunSampler, truncations: Sequence[float | None]) -> 
   They share one compiled program, since latents are drawn outside of it, and one set of standing statistics, which are
   always taken without truncation. For the same key, up to rounding, they generate the clips of
   `samplers.workdir_sampler` with that truncation.
-
-  Args:
-    sampler: the generator at any truncation.
-    truncations: see `vidgen_jax.gans.SampleOptions`.
-
-  Raises:
-    UserError: on first use, the data set is missing.
   """
   experiment = sampler.experiment
   gan, replicated = experiment.algorithm, mesh.replicated(experiment.mesh)
@@ -97,15 +85,14 @@ def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking
 
   Args:
     sampler: the generator at one truncation.
-    clips: N clips with their truth.
-    samples: l >= 2.
-    seed: see `samplers.draw_sample`.
+    clips: clips with their truth.
+    samples: number of samples of each clip, at least 2.
+    seed: seed of the latents.
     tracking: whether the clips show one object to track.
 
   Returns:
-    JSON-compatible: for each metric of `scoring.score` {'mean': over samples and clips, 'best': of each clip's best
-    sample}, those that are not `selectable` without 'best'; and 'diversity', see `PixelDiversity`. None if no clip has
-    a score.
+    JSON-compatible: for each metric of `scoring.score` the 'mean' over samples and clips and, if it is `selectable`,
+    'best', the mean over the best samples of clips (None if no clip has a score); and the `PixelDiversity`.
   """
   conditioning = sampler.conditioning_indices
   directions = {
@@ -126,28 +113,21 @@ def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking
 
 
 def draw_sweep(inputs: FigureInputs, truncations: Sequence[float | None]) -> None:
-  """Measures a run at several truncations; writes `DATA_FILE`, `PLOT_FILE` and `SHEET_FILE`.
+  """Measures a run at several truncations, with at least 2 samples; writes `DATA_FILE`, `PLOT_FILE` and `SHEET_FILE`.
 
   The sheet has each shown clip's original, and below it a sample of the same latent at each truncation.
-
-  Args:
-    inputs: generator and clips, with at least 2 samples.
-    truncations: see `parse_truncations`.
-
-  Raises:
-    UserError: matplotlib is not installed, the data set is missing or the disk is full.
   """
   sampler, measured, folder = inputs.sampler, inputs.measured, inputs.folder
-  options: dict[str, Any] = {"samples": inputs.samples, "seed": inputs.seed}
   tracking = sampler.experiment.config.evaluation.object_tracking
   scores, rows = {}, {"original": inputs.shown.known_truth()}
   for label, swept in sweep_samplers(sampler, truncations).items():
     logging.info("truncation %s: generating %d samples of each of %d clips", label, inputs.samples, len(measured))
-    scores[label] = measure(swept, measured, tracking=tracking, **options)
+    scores[label] = measure(swept, measured, samples=inputs.samples, seed=inputs.seed, tracking=tracking)
     row = "no cut" if label == NO_TRUNCATION else f"cut {label}"
     rows[row] = draw_sample(swept, inputs.shown, sample=0, seed=inputs.seed)
   common = {name: value for name, value in inputs.origin.items() if name != "truncation"}
-  report = {**common, "num_clips": len(measured), "diversity_protocol": DIVERSITY, "truncations": scores}
+  protocol = "mean pairwise cosine distance of each clip's samples, generated pixels in [-1, 1]"
+  report = {**common, "num_clips": len(measured), "diversity_protocol": protocol, "truncations": scores}
   write_json(folder / DATA_FILE, report)
   draw_panels(folder / PLOT_FILE, _panels(scores))
   save_comparison(folder / SHEET_FILE, rows, sampler.conditioning_indices)
@@ -174,6 +154,7 @@ def _mean(values: np.ndarray) -> float | None:
 def _panels(scores: Mapping[str, Mapping[str, Any]]) -> list[Panel]:
   labels, positions = list(scores), range(len(scores))
   shown = {name: label for name, label in FIDELITY.items() if name in next(iter(scores.values()))}
+  by_truncation = functools.partial(Panel, x_label="truncation", ticks=labels)
   panels = []
   for name, label in shown.items():
     lines = [
@@ -181,11 +162,11 @@ def _panels(scores: Mapping[str, Mapping[str, Any]]) -> list[Panel]:
       for part, text, shade in (("best", "best sample", 1.0), ("mean", "mean of samples", 0.0))
     ]
     title = "higher is better" if METRICS[name].higher_is_better else "lower is better"
-    panels.append(Panel(title=title, x_label="truncation", y_label=label, lines=lines, ticks=labels))
+    panels.append(by_truncation(title=title, y_label=label, lines=lines))
   diversity = [one["diversity"] for one in scores.values()]
   line = Line(x=positions, y=diversity, shade=0.0, marker=".")
-  title, y_label = "samples of a clip, mean over pairs", "diversity: 1 - cosine of pixels"
-  panels.append(Panel(title=title, x_label="truncation", y_label=y_label, lines=[line], ticks=labels))
+  title = "samples of a clip, mean over pairs"
+  panels.append(by_truncation(title=title, y_label="diversity: 1 - cosine of pixels", lines=[line]))
   if not shown:
     return panels
   name, label = next(iter(shown.items()))
