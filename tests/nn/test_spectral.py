@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
-from vidgen_jax.nn.spectral import SPECTRAL_STATS, Conv, Dense, Embed, convolve, kernel_param, power_iteration
+from vidgen_jax.nn.spectral import SPECTRAL_STATS, Conv, Dense, Embed, kernel_param, power_iteration
 
 
 def _kernel(shape, seed: int = 0) -> np.ndarray:
@@ -158,13 +158,6 @@ def test_convolutions_of_video_against_a_loop(kernel_size):
   in_time = kernel if len(kernel_size) == 3 else kernel[None]
   for b in range(2):
     np.testing.assert_allclose(y[b], _convolve_loop(x[b], in_time) + bias, rtol=1e-4, atol=1e-5)
-
-
-def test_strides_keep_every_second_position():
-  x, kernel = jnp.asarray(_kernel((2, 4, 6, 3))), jnp.asarray(_kernel((1, 1, 3, 2)))
-  np.testing.assert_allclose(
-    convolve(x, kernel, strides=(2, 2)), convolve(x, kernel)[:, ::2, ::2], rtol=1e-5, atol=1e-6
-  )
 
 
 def test_dense_and_embed_against_numpy():

@@ -11,15 +11,11 @@ from vidgen_jax.nn.spectral import Conv
 
 
 class SelfAttention(nn.Module):
-  """y = x + gamma o(softmax(theta(x) phi(x)^T) g(x)), for each frame separately.
+  """y = x + gamma o(softmax(theta(x) phi(x)^T) g(x)), for each frame separately; the softmax is float32.
 
   theta and phi have an eighth of the channels, g half of them; phi and g are max-pooled by 2 (Brock et al. 2019,
   appendix B.1). All maps are 1x1 convolutions without bias. gamma is initialised with 0, which makes the layer the
   identity. As in BigGAN, the logits are not scaled.
-
-  Attributes:
-    spectral_norm: whether all kernels are spectrally normalised.
-    dtype: type of the computation; the softmax is float32.
   """
 
   spectral_norm: bool = True
@@ -27,11 +23,7 @@ class SelfAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Maps [B, T, H, W, C] to the same shape.
-
-    Raises:
-      ValueError: there are fewer than 8 channels, or height or width is odd.
-    """
+    """Maps [B, T, H, W, C] to the same shape; ValueError for fewer than 8 channels, or an odd height or width."""
     channels = x.shape[-1]
     if channels < 8 or x.shape[2] % 2 or x.shape[3] % 2:
       raise ValueError(f"self-attention needs at least 8 channels and an even height and width, got {x.shape}")

@@ -17,13 +17,9 @@ class GeneratorBlock(nn.Module):
   """CBN-ReLU-(up)-conv3 -> CBN-ReLU-conv3, with an (up)-conv1x1 shortcut if the shape changes.
 
   Attributes:
-    features: output channels.
     upsample: whether height and width are doubled, by nearest neighbour.
     shift: whether the branch, but not the shortcut, starts with a temporal shift (MVT-GAN, figure 4b).
-    bn_per_frame: see `BatchNorm`.
-    bn_momentum: see `BatchNorm`.
-    spectral_norm: whether all kernels are spectrally normalised.
-    dtype: type of the computation.
+    bn_per_frame: `BatchNorm.per_frame`.
   """
 
   features: int
@@ -36,12 +32,9 @@ class GeneratorBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, condition: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, T, H, W, C] and a condition to [B, T, H', W', features].
+    """Maps [B, T, H, W, C] and a condition, [B, D] or [B, T, D], to [B, T, H', W', features].
 
-    Args:
-      x: features.
-      condition: [B, D], or [B, T, D] for a condition per frame.
-      train: whether to use the batch's statistics and to advance the power iterations; positional for remat.
+    `train` uses the batch's statistics and advances the power iterations; positional for remat.
     """
     options: dict[str, Any] = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
     norm = functools.partial(ConditionalBatchNorm, per_frame=self.bn_per_frame, momentum=self.bn_momentum, **options)
@@ -66,13 +59,10 @@ class DiscriminatorBlock(nn.Module):
   """[ReLU]-conv3-ReLU-conv3-(pool), with a (pool)-conv1x1 shortcut if the shape changes.
 
   Attributes:
-    features: output channels.
     preactivation: whether the branch starts with a ReLU; False for the first block of a network.
     downsample: whether height and width are halved by average pooling.
     temporal_kernel: 1 for 3x3 convolutions of frames, 3 for 3x3x3 convolutions.
     downsample_time: whether time is halved as well.
-    spectral_norm: whether all kernels are spectrally normalised.
-    dtype: type of the computation.
   """
 
   features: int

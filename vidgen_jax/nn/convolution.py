@@ -21,15 +21,9 @@ Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
 
 class _Window(NamedTuple):
-  """How a 3-D kernel moves over a video."""
-
   strides: tuple[int, ...]
   pads: tuple[tuple[int, int], ...]
   precision: lax.PrecisionLike
-
-
-_FEW_PIXELS = 16
-"""Maximum output pixels per frame for matrix products on CPU: faster at 4x4 and below, equal at 7x7."""
 
 
 def convolve(
@@ -46,7 +40,7 @@ def convolve(
   Args:
     x: [B, T, H, W, C].
     kernel: [kt, kh, kw, in, out], or [kh, kw, in, out] for each frame separately.
-    strides: one per axis of the kernel's window; default: 1.
+    strides: one per axis of the kernel's window; None for 1.
     padding: 'SAME' or 'VALID' as in TensorFlow ('SAME' pads an odd pixel at the end), or (before, after) per axis.
     precision: precision of the products; below HIGHEST the result depends on the platform.
     form: form of the computation; None selects it by the platform for which the program is compiled.
@@ -71,27 +65,20 @@ def convolve(
   if len(size) == 2:
     kernel, strides, pads = kernel[None], (1, *strides), ((0, 0), *pads)
   window, kernel = _Window(strides, pads, precision), kernel.astype(x.dtype)
-  if min(_output_size(x, kernel, window)) < 1:
+  sizes = zip(x.shape[1:4], kernel.shape[:3], strides, pads, strict=True)
+  frames, height, width = ((length + sum(pad) - taps) // stride + 1 for length, taps, stride, pad in sizes)
+  if min(frames, height, width) < 1:
     raise ValueError(f"a kernel {kernel.shape} does not fit into {x.shape} with the padding {pads}; use a larger video")
   compute = {name: functools.partial(function, window=window) for name, function in _FORMS.items()}
   if form is not None:
     return compute[form](x, kernel)
   # Only the platform's branch is compiled, so the program contains no conditional.
-  cpu, default = compute[_cpu_form(x, kernel, window)], compute["native"]
+  # On CPU matrix products are faster for at most 4x4 output pixels per frame, and equal at 7x7.
+  cpu = compute["matmul" if kernel.shape[:3] == (1, 1, 1) or height * width <= 16 else "stacked"]
+  default = compute["native"]
   # The backward pass recomputes the stacked frames: stored, they would take the memory of a clip for every tap.
   cuda = default if kernel.shape[0] == 1 else jax.checkpoint(compute["stacked"])
   return lax.platform_dependent(x, kernel, cpu=cpu, cuda=cuda, default=default)
-
-
-def _cpu_form(x: jax.Array, kernel: jax.Array, window: _Window) -> Form:
-  _, height, width = _output_size(x, kernel, window)
-  is_pointwise = kernel.shape[:3] == (1, 1, 1)
-  return "matmul" if is_pointwise or height * width <= _FEW_PIXELS else "stacked"
-
-
-def _output_size(x: jax.Array, kernel: jax.Array, window: _Window) -> tuple[int, ...]:
-  sizes = zip(x.shape[1:4], kernel.shape[:3], window.strides, window.pads, strict=True)
-  return tuple((size + sum(pad) - taps) // stride + 1 for size, taps, stride, pad in sizes)
 
 
 def _native(x: jax.Array, kernel: jax.Array, *, window: _Window) -> jax.Array:
@@ -155,18 +142,9 @@ def _frames_convolution(x: jax.Array, kernel: jax.Array, window: _Window) -> jax
 
 
 class Conv3D(nn.Module):
-  """Convolution of videos with the parameters `kernel` and, optionally, `bias`.
+  """Convolution of videos with the parameters `kernel` and, optionally, `bias`; see `convolve` for the attributes.
 
-  Attributes:
-    features: output channels.
-    kernel_size: (kt, kh, kw), or (kh, kw) for a kernel [kh, kw, in, out] on each frame.
-    strides: one per axis of `kernel_size`; default: 1.
-    padding: see `convolve`.
-    use_bias: whether to add a bias per channel.
-    kernel_init: initializer of the kernel.
-    dtype: type of the computation; parameters are float32.
-    precision: see `convolve`.
-    form: see `convolve`.
+  A kernel of size (kh, kw) is applied to each frame.
   """
 
   features: int
@@ -174,18 +152,16 @@ class Conv3D(nn.Module):
   strides: tuple[int, ...] | None = None
   padding: Padding = "SAME"
   use_bias: bool = False
-  kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
   dtype: Any = jnp.float32
   precision: lax.PrecisionLike = lax.Precision.HIGHEST
-  form: Form | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
-    kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features), jnp.float32)
-    y = convolve(
-      x.astype(self.dtype), kernel, strides=self.strides, padding=self.padding, precision=self.precision, form=self.form
-    )
+    shape = (*self.kernel_size, x.shape[-1], self.features)
+    kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+    x = x.astype(self.dtype)
+    y = convolve(x, kernel, strides=self.strides, padding=self.padding, precision=self.precision)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
       y = y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)

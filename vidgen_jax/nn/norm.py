@@ -17,8 +17,7 @@ BATCH_NORM_SCOPE = "batch_norm"
 """Scope of batch normalisation in compiled programs."""
 
 MOMENTS = "batch_moments"
-"""Name of a batch's moments for checkpoint policies. Rematerialisation should store them: they are small, and
-recomputing them repeats their all-reduce."""
+"""Name of a batch's moments, which rematerialisation should store: recomputing them repeats their all-reduce."""
 
 
 class BatchNorm(nn.Module):
@@ -32,24 +31,17 @@ class BatchNorm(nn.Module):
     momentum: weight of the old running statistics; 0 makes `batch_stats` the moments of the current batch, from which
       standing statistics are pooled.
     affine: whether to learn a scale and an offset per channel; False if a conditional layer provides them.
-    epsilon: added to the variance.
-    dtype: type of the result.
   """
 
   per_frame: bool = True
   momentum: float = 0.9
   affine: bool = True
-  epsilon: float = 1e-5
   dtype: Any = jnp.float32
 
   @nn.compact
   @jax.named_scope(BATCH_NORM_SCOPE)
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Normalises [B, T, H, W, C].
-
-    Raises:
-      ValueError: the stored statistics belong to clips of another length.
-    """
+    """Normalises [B, T, H, W, C]; ValueError if the stored statistics belong to clips of another length."""
     shape = (x.shape[1], x.shape[-1]) if self.per_frame else (x.shape[-1],)
     axes = (0, 2, 3) if self.per_frame else (0, 1, 2, 3)
     running_mean = self.variable(BATCH_STATS, "mean", jnp.zeros, shape, jnp.float32)
@@ -68,7 +60,7 @@ class BatchNorm(nn.Module):
         running_var.value = self.momentum * running_var.value + (1.0 - self.momentum) * var
     else:
       mean, var = running_mean.value, running_var.value
-    scale = lax.rsqrt(var + self.epsilon)
+    scale = lax.rsqrt(var + 1e-5)
     channels = (1,) * (len(shape) - 1) + (-1,)
     if self.affine:
       scale = scale * self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32).reshape(channels)
@@ -80,14 +72,8 @@ class BatchNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """Layer normalisation (Ba et al. 2016) over all axes except the batch, with a scale and an offset per channel.
+  """Layer normalisation (Ba et al. 2016) over all axes except the batch, with a scale and an offset per channel."""
 
-  Attributes:
-    epsilon: added to the variance.
-    dtype: type of the result; moments are float32.
-  """
-
-  epsilon: float = 1e-5
   dtype: Any = jnp.float32
 
   @nn.compact
@@ -101,18 +87,11 @@ class LayerNorm(nn.Module):
     channels = (1,) * (x.ndim - 1) + (-1,)
     scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32).reshape(channels)
     bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32).reshape(channels)
-    return ((x32 - mean) * lax.rsqrt(var + self.epsilon) * scale + bias).astype(self.dtype)
+    return ((x32 - mean) * lax.rsqrt(var + 1e-5) * scale + bias).astype(self.dtype)
 
 
 class ConditionalBatchNorm(nn.Module):
-  """Batch normalisation with scale 1 + W c and offset V c for a condition c (BigGAN; TrIVD-GAN-FP, E.2).
-
-  Attributes:
-    per_frame: see `BatchNorm`.
-    momentum: see `BatchNorm`.
-    spectral_norm: whether W and V are spectrally normalised.
-    dtype: see `BatchNorm`.
-  """
+  """`BatchNorm` with scale 1 + W c and offset V c for a condition c (BigGAN; TrIVD-GAN-FP, E.2)."""
 
   per_frame: bool = True
   momentum: float = 0.9

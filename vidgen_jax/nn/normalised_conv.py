@@ -10,13 +10,10 @@ from vidgen_jax.nn.convolution import Conv3D, Padding
 from vidgen_jax.nn.norm import BatchNorm
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D
 
-SLOPE = 0.2
-"""Slope of the leaky ReLU (Inbetweening, 3.2; SR-cGAN)."""
-
 
 def activation(x: jax.Array) -> jax.Array:
-  """The leaky ReLU with slope 0.2."""
-  return nn.leaky_relu(x, SLOPE)
+  """The leaky ReLU with slope 0.2 (Inbetweening, 3.2; SR-cGAN)."""
+  return nn.leaky_relu(x, 0.2)
 
 
 class NormalisedConv(nn.Module):
@@ -25,13 +22,10 @@ class NormalisedConv(nn.Module):
   The convolution has no bias, since the normalisation has an offset. Statistics are over batch, time and space.
 
   Attributes:
-    features: output channels.
     kernel_size: (kt, kh, kw), or (kh, kw) for each frame separately.
     strides: one per axis of the kernel.
-    padding: see `Conv3D`; unused by transposed convolutions, whose padding follows from kernel and strides.
+    padding: see `convolve`; unused by transposed convolutions, whose padding follows from kernel and strides.
     transposed: whether the size is multiplied by the strides instead of divided.
-    bn_momentum: see `BatchNorm`.
-    dtype: type of the computation.
   """
 
   features: int
@@ -49,14 +43,7 @@ class NormalisedConv(nn.Module):
       strides = self.strides or (1,) * len(self.kernel_size)
       conv = ConvTranspose3D(self.features, self.kernel_size, strides, dtype=self.dtype, name="conv")
     else:
-      conv = Conv3D(
-        self.features,
-        self.kernel_size,
-        strides=self.strides,
-        padding=self.padding,
-        precision=None,
-        dtype=self.dtype,
-        name="conv",
-      )
+      options: dict[str, Any] = {"precision": None, "dtype": self.dtype, "name": "conv"}
+      conv = Conv3D(self.features, self.kernel_size, self.strides, self.padding, **options)
     norm = BatchNorm(per_frame=False, momentum=self.bn_momentum, dtype=self.dtype, name="norm")
     return activation(norm(conv(x), train=train))

@@ -30,11 +30,10 @@ LAST_LEVEL = 2
 FLOW_SCALE = 20.0
 """Motion in pixels of the images for an output of 1."""
 
-SEARCH_RANGE = 4
-"""Search radius of a cost volume in pixels of its level."""
-
 MULTIPLE = 2 ** len(PYRAMID)
 """Images are enlarged to multiples of this size."""
+
+_COMMON: dict[str, Any] = {"kernel_init": nn.initializers.he_normal(), "precision": lax.Precision.HIGHEST}
 
 
 class PWCNet(nn.Module):
@@ -48,11 +47,7 @@ class PWCNet(nn.Module):
 
   @nn.compact
   def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """The motion from the first image to the second.
-
-    Args:
-      first: [N, H, W, 3], RGB in [-1, 1].
-      second: the same shape.
+    """The motion from the first image to the second, both [N, H, W, 3], RGB in [-1, 1].
 
     Returns:
       float32 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down, such that second(p + flow(p)) = first(p).
@@ -82,10 +77,10 @@ class PWCNet(nn.Module):
       for i, channels in enumerate(DECODER):
         new = _convolve(features, self._channels(channels), name=f"conv{level}_{i}")
         features = jnp.concatenate([new, features], axis=-1)
-      flow = _predict(features, name=f"predict_flow{level}")
+      flow = _conv(features, 2, name=f"predict_flow{level}")
     for i, (channels, dilation) in enumerate(CONTEXT, start=1):
       features = _convolve(features, self._channels(channels), dilation=dilation, name=f"dc_conv{i}")
-    flow = flow + _predict(features, name=f"dc_conv{len(CONTEXT) + 1}")
+    flow = flow + _conv(features, 2, name=f"dc_conv{len(CONTEXT) + 1}")
     scale = FLOW_SCALE * jnp.array([width / padded[1], height / padded[0]]).reshape(1, 1, 1, 2)
     return resize(flow, height, width, "half_pixel_bilinear") * scale
 
@@ -93,7 +88,6 @@ class PWCNet(nn.Module):
     return max(1, round(self.width * number))
 
   def _pyramid(self, images: jax.Array) -> list[jax.Array]:
-    """Features of levels 1 to 6."""
     levels = []
     for level, channels in enumerate(PYRAMID, start=1):
       # The release swaps the names of the first two convolutions of the last level.
@@ -104,7 +98,7 @@ class PWCNet(nn.Module):
     return levels
 
 
-def cost_volume(first: jax.Array, second: jax.Array, *, search_range: int = SEARCH_RANGE) -> jax.Array:
+def cost_volume(first: jax.Array, second: jax.Array, *, search_range: int = 4) -> jax.Array:
   """Correlation of each position with the neighbourhood in the second image (section 3, 'cost volume layer').
 
   Args:
@@ -131,37 +125,16 @@ def _warped(features: jax.Array, flow: jax.Array) -> jax.Array:
   return bilinear_sample(features, flow) * jnp.where(share >= 0.999, share, 0.0)
 
 
-def _convolve(x: jax.Array, channels: int, *, stride: int = 1, dilation: int = 1, name: str) -> jax.Array:
-  x = _conv(x, channels, stride=stride, dilation=dilation, name=name)
-  return nn.leaky_relu(x, 0.1)
-
-
-def _predict(features: jax.Array, *, name: str) -> jax.Array:
-  return _conv(features, 2, name=name)
+def _convolve(x: jax.Array, channels: int, **options: Any) -> jax.Array:
+  return nn.leaky_relu(_conv(x, channels, **options), 0.1)
 
 
 def _conv(x: jax.Array, channels: int, *, stride: int = 1, dilation: int = 1, name: str) -> jax.Array:
-  return nn.Conv(
-    channels,
-    (3, 3),
-    strides=stride,
-    padding=dilation,
-    kernel_dilation=dilation,
-    kernel_init=nn.initializers.he_normal(),
-    precision=lax.Precision.HIGHEST,
-    name=name,
-  )(x)
+  options: dict[str, Any] = {"strides": stride, "padding": dilation, "kernel_dilation": dilation, **_COMMON}
+  return nn.Conv(channels, (3, 3), **options, name=name)(x)
 
 
 def _enlarge(x: jax.Array, channels: int, *, name: str) -> jax.Array:
   """A 4x4 transposed convolution of stride 2 with a kernel [h, w, out, in]."""
-  return nn.ConvTranspose(
-    channels,
-    (4, 4),
-    strides=(2, 2),
-    padding="SAME",
-    kernel_init=nn.initializers.he_normal(),
-    transpose_kernel=True,
-    precision=lax.Precision.HIGHEST,
-    name=name,
-  )(x)
+  options: dict[str, Any] = {"strides": (2, 2), "padding": "SAME", "transpose_kernel": True, **_COMMON}
+  return nn.ConvTranspose(channels, (4, 4), **options, name=name)(x)

@@ -31,9 +31,7 @@ class ResidualDiscriminator(nn.Module):
     downsample_time: whether these blocks halve time as well.
     attention_after: index of the block before self-attention, counted from 0; None for no attention.
     num_classes: number of classes; 1 for an unconditional model.
-    spectral_norm: whether all kernels are spectrally normalised.
     remat: whether the backward pass recomputes the activations of each block.
-    dtype: type of the computation; the head is float32.
   """
 
   widths: tuple[int, ...]
@@ -47,12 +45,9 @@ class ResidualDiscriminator(nn.Module):
 
   @nn.compact
   def __call__(self, video: jax.Array, label: jax.Array, *, train: bool) -> ProjectionScores:
-    """Scores clips, or sets of frames along the time axis.
+    """Scores clips [B, T, H, W, C] in [-1, 1], or sets of frames along the time axis, with labels int [B].
 
-    Args:
-      video: [B, T, H, W, C] in [-1, 1].
-      label: int [B].
-      train: whether to advance the power iterations.
+    `train` advances the power iterations; the head is float32.
     """
     block_type = nn.remat(DiscriminatorBlock, static_argnums=(2,)) if self.remat else DiscriminatorBlock
     x = video.astype(self.dtype)

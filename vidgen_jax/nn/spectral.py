@@ -14,11 +14,9 @@ from vidgen_jax.nn import convolution
 SPECTRAL_STATS = "spectral_stats"
 """The variable collection of the left singular vectors of normalised kernels."""
 
-EPSILON = 1e-12
-
 
 def _unit(vector: jax.Array) -> jax.Array:
-  return vector * lax.rsqrt(jnp.sum(jnp.square(vector)) + EPSILON)
+  return vector * lax.rsqrt(jnp.sum(jnp.square(vector)) + 1e-12)
 
 
 def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -69,23 +67,20 @@ def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral
   return kernel / sigma
 
 
-def convolve(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int] | None = None) -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """SAME convolution, channels last.
 
   Args:
     x: [N, H, W, C], or [B, T, H, W, C], to whose frames a 2-D kernel is applied.
     kernel: [kh, kw, in, out] or [kt, kh, kw, in, out]; cast to x's dtype.
-    strides: one per axis of the kernel's window; default: 1.
 
   Returns:
     Array with x's rank and dtype.
   """
   if kernel.ndim == 5:
-    return convolution.convolve(x, kernel, strides=strides, precision=None)
-  frames = x.reshape(-1, *x.shape[-3:])
-  y = lax.conv_general_dilated(
-    frames, kernel.astype(x.dtype), tuple(strides or (1, 1)), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-  )
+    return convolution.convolve(x, kernel, precision=None)
+  frames, numbers = x.reshape(-1, *x.shape[-3:]), ("NHWC", "HWIO", "NHWC")
+  y = lax.conv_general_dilated(frames, kernel.astype(x.dtype), (1, 1), padding="SAME", dimension_numbers=numbers)
   return y.reshape(*x.shape[:-3], *y.shape[-3:])
 
 
@@ -95,15 +90,7 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 class Conv(nn.Module):
-  """SAME convolution; a 2-D kernel is applied to each frame of [B, T, H, W, C].
-
-  Attributes:
-    features: output channels.
-    kernel_size: (kh, kw) or (kt, kh, kw).
-    use_bias: whether to add a bias per channel.
-    spectral_norm: whether the kernel is divided by its first singular value.
-    dtype: type of the computation; parameters are float32.
-  """
+  """SAME convolution with a kernel of size (kh, kw), applied to each frame of [B, T, H, W, C], or (kt, kh, kw)."""
 
   features: int
   kernel_size: tuple[int, ...] = (3, 3)
@@ -123,7 +110,7 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-  """Linear map of the last axis; see `Conv` for the attributes."""
+  """Linear map of the last axis."""
 
   features: int
   use_bias: bool = True
@@ -141,7 +128,7 @@ class Dense(nn.Module):
 
 
 class Embed(nn.Module):
-  """A learned vector per class; see `Conv` for the attributes."""
+  """A learned vector per class."""
 
   num_classes: int
   features: int
@@ -151,7 +138,6 @@ class Embed(nn.Module):
   @nn.compact
   def __call__(self, label: jax.Array, *, train: bool) -> jax.Array:
     """Maps int [...] in [0, num_classes) to [..., features]."""
-    table = kernel_param(
-      self, "embedding", (self.num_classes, self.features), spectral_norm=self.spectral_norm, train=train
-    )
+    shape = (self.num_classes, self.features)
+    table = kernel_param(self, "embedding", shape, spectral_norm=self.spectral_norm, train=train)
     return jnp.take(table.astype(self.dtype), label, axis=0)

@@ -61,15 +61,9 @@ def convolve_transposed(
 def _dilated(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int], precision: lax.PrecisionLike) -> jax.Array:
   sides = [(taps + stride) // 2 - 1 for taps, stride in zip(kernel.shape[:3], strides, strict=True)]
   pads = [(side, side) for side in sides]
-  return lax.conv_general_dilated(
-    x,
-    jnp.flip(kernel, axis=(0, 1, 2)),
-    (1, 1, 1),
-    pads,
-    lhs_dilation=strides,
-    dimension_numbers=("NTHWC", "THWIO", "NTHWC"),
-    precision=precision,
-  )
+  options: dict[str, Any] = {"dimension_numbers": ("NTHWC", "THWIO", "NTHWC"), "precision": precision}
+  flipped = jnp.flip(kernel, axis=(0, 1, 2))
+  return lax.conv_general_dilated(x, flipped, (1, 1, 1), pads, lhs_dilation=strides, **options)
 
 
 def _phases(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int], precision: lax.PrecisionLike) -> jax.Array:
@@ -108,33 +102,22 @@ class ConvTranspose3D(nn.Module):
   """Transposed convolution of videos with the parameters `kernel` and, optionally, `bias`.
 
   Attributes:
-    features: output channels.
     kernel_size: (kt, kh, kw).
     strides: one per axis.
-    use_bias: whether to add a bias per channel.
-    kernel_init: initializer of the kernel.
-    dtype: type of the computation; parameters are float32.
-    precision: precision of the products.
-    form: see `convolve_transposed`.
   """
 
   features: int
   kernel_size: tuple[int, ...] = (3, 4, 4)
   strides: tuple[int, ...] = (1, 2, 2)
   use_bias: bool = False
-  kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
   dtype: Any = jnp.float32
-  precision: lax.PrecisionLike = None
-  form: Form | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, S T, S H, S W, features]."""
     shape = (*self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-    y = convolve_transposed(
-      x.astype(self.dtype), kernel, strides=self.strides, precision=self.precision, form=self.form
-    )
+    kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+    y = convolve_transposed(x.astype(self.dtype), kernel, strides=self.strides)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
       y = y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)

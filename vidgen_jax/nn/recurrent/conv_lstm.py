@@ -19,11 +19,7 @@ class LSTM(RecurrentUnit):
 
   @property
   def hidden_features(self) -> int:
-    """Channels of the hidden state, equal to those of the memory.
-
-    Raises:
-      UserError: the number of features is odd.
-    """
+    """Channels of the hidden state, equal to those of the memory; UserError for an odd number of features."""
     if self.features % 2:
       raise UserError(f"an LSTM splits its {self.features} features into hidden state and memory; use an even number")
     return self.features // 2

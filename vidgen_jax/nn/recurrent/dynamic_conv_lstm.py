@@ -43,11 +43,7 @@ class DynamicConvLSTM(LSTM):
   cnn_hidden: int = 32
 
   def weights(self, input_features: int, *, train: bool) -> Weights:
-    """See `RecurrentUnit.weights`.
-
-    Raises:
-      UserError: the number of channels of x is not a multiple of c_h.
-    """
+    """See `RecurrentUnit.weights`; UserError if the channels of x are not a multiple of c_h."""
     if input_features % self.hidden_features:
       raise UserError(
         f"a Dynamic ConvLSTM with {self.features} features needs inputs with a multiple of {self.hidden_features} "
@@ -120,14 +116,9 @@ class DynamicConvLSTM(LSTM):
 
 
 def dynamic_convolve(images: jax.Array, kernels: jax.Array) -> jax.Array:
-  """SAME convolution with a separate kernel for every image, as k*k shifted matrix products.
+  """SAME convolution of images [N, H, W, C] with a kernel for each, as k*k shifted matrix products.
 
-  Args:
-    images: [N, H, W, C].
-    kernels: [N, k*k, C, out] with odd k, of the images' dtype.
-
-  Returns:
-    [N, H, W, out].
+  `kernels` are [N, k*k, C, out] with odd k, of the images' dtype; returns [N, H, W, out].
   """
   size = round(kernels.shape[1] ** 0.5)
   radius = size // 2

@@ -30,10 +30,8 @@ class RecurrentUnit(nn.Module):
     features: channels of the state, which is also the output.
     kernel_size: size of the gates' convolutions and of warping kernels; odd.
     activation: rho, activation of the candidate state.
-    spectral_norm: whether all kernels are spectrally normalised.
     unroll: whether the recurrence is unrolled (for short sequences on CPU, where weight gradients in a loop are slow).
     remat: whether the backward pass recomputes the activations of a step.
-    dtype: type of the computation.
   """
 
   features: int
@@ -57,27 +55,15 @@ class RecurrentUnit(nn.Module):
     raise NotImplementedError
 
   def project(self, weights: Weights, x: jax.Array, initial_state: jax.Array, *, num_steps: int) -> Projected:
-    """The part of all gates that does not depend on the recurrence.
+    """The part of all gates that does not depend on the recurrence: [B, T, H, W, P], or a pytree of [B, T, ...].
 
-    Args:
-      weights: result of `weights`.
-      x: [B, T, H, W, C]; T is num_steps, or 1 for a constant input.
-      initial_state: [B, H, W, features].
-      num_steps: number of frames to generate.
-
-    Returns:
-      [B, T, H, W, P] with the same T; a unit may return any pytree of [B, 1 or num_steps, ...].
+    x is [B, T, H, W, C], where T is num_steps, or 1 for a constant input; initial_state is [B, H, W, features].
     """
     del initial_state, num_steps
     return add_bias(convolve(x, weights["input"]), weights["bias"])
 
   def step(self, weights: Weights, state: jax.Array, projected: Projected) -> tuple[jax.Array, jax.Array | None]:
-    """Computes one frame.
-
-    Args:
-      weights: result of `weights`.
-      state: [B, H, W, features].
-      projected: one frame of `project`'s result.
+    """Computes one frame from the past state [B, H, W, features] and a frame of `project`'s result.
 
     Returns:
       (new state, kernels [B, H, W, k*k] that warped the old state; None for units that do not warp).
@@ -86,16 +72,13 @@ class RecurrentUnit(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, initial_state: jax.Array, *, num_steps: int, train: bool) -> jax.Array:
-    """Runs the unit.
+    """Returns the states after each step, [B, num_steps, H, W, features].
 
     Args:
       x: [B, num_steps, H, W, C], or [B, 1, H, W, C] for a constant input.
       initial_state: [B, H, W, features].
       num_steps: number of frames to generate.
       train: whether to advance the power iterations.
-
-    Returns:
-      The states after each step, [B, num_steps, H, W, features].
 
     Raises:
       ValueError: x has neither 1 nor num_steps frames, or the shape of the state does not match.
@@ -126,14 +109,11 @@ class RecurrentUnit(nn.Module):
   def gates(self, input_features: int, gates: Mapping[str, int], *, train: bool) -> dict[str, jax.Array]:
     """Declares one kernel and bias per gate over [h; x], and splits the kernels into their parts for x and for h.
 
-    Args:
-      input_features: channels of x.
-      gates: output channels by gate name.
-      train: see `kernel_param`.
+    `gates` are output channels by gate name.
 
     Returns:
       'input': parts of all gates for x side by side, [k, k, C, P]; 'bias': [P]; and '{gate}': part of each gate for the
-      state, [k, k, hidden_features, width].
+        state, [k, k, hidden_features, width].
     """
     k, hidden = self.kernel_size, self.hidden_features
     shapes = {name: (k, k, hidden + input_features, width) for name, width in gates.items()}

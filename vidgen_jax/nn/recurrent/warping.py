@@ -81,28 +81,20 @@ class WarpingUnit(RecurrentUnit):
 
   def motion_gates(self, input_features: int) -> Mapping[str, int]:
     """Output channels of the motion network's convolutions on [h; x], which are declared with the gates."""
-    return self.motion_network.gates(self._motion_features(input_features), self.taps)
+    return self.motion_network.gates((self.features + input_features) // 2, self.taps)
 
   def motion_layers(self, input_features: int, *, train: bool) -> dict[str, jax.Array]:
     """Declares the other layers of the motion network."""
     weights = {}
-    for name, shape in self.motion_network.layers(self._motion_features(input_features), self.kernel_size).items():
+    shapes = self.motion_network.layers((self.features + input_features) // 2, self.kernel_size)
+    for name, shape in shapes.items():
       weights |= self.layer(name, shape, train=train)
     return weights
 
   def warp(self, weights: Weights, state: jax.Array, convolved: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Warps a state.
+    """Warps a state [B, H, W, features]; returns it and its kernels [B, H, W, k*k], distributions over the taps.
 
-    Args:
-      weights: result of `RecurrentUnit.weights`.
-      state: [B, H, W, features].
-      convolved: outputs of the motion network's convolutions on [h; x], [B, H, W, sum of `motion_gates`].
-
-    Returns:
-      (the warped state, its kernels [B, H, W, k*k], each a distribution over the k*k taps).
+    `convolved` are the outputs of the motion network's convolutions on [h; x], [B, H, W, sum of `motion_gates`].
     """
     kernels = self.motion_network.kernels(weights, convolved, self.taps)  # eq. 6
     return warp.warp(state, kernels), kernels  # eq. 7
-
-  def _motion_features(self, input_features: int) -> int:
-    return (self.features + input_features) // 2
