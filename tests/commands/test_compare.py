@@ -231,7 +231,7 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
   ("words", "message"),
   [
     ("--fake={folder}/nothing", "--fake"),
-    ("--fake={folder}/long.npy", "--real holds clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
+    ("--fake={folder}/long.npy", "--real contains clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
     ("--fake={folder}/large.npy", "--fake of 5x20x20x3"),
     ("--fake={fake} --neighbours=sheet.jpg", "--neighbours=sheet.jpg must be a .png file"),
     ("--fake={fake} --neighbours=sheet.png", "--neighbours needs --networks"),
@@ -260,7 +260,7 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={fake} --out={folder}", "--out={folder} cannot be written; choose another file"),
     ("--fake={fake} --seed=-1", "--seed"),
     ("--fake={fake} --networks=nothing.safetensors", "nothing.safetensors"),
-    ("--fake={fake} --networks={weights},{weights}", "names a file twice"),
+    ("--fake={fake} --networks={weights},{weights}", "lists a file twice"),
     ("--fake={fake} --networks={weights} --splits=50", "--splits=50"),
     ("--fake={fake} --bootstrap=-1", "--bootstrap=-1 must be at least 0"),
     ("--fake={folder}/nan.npy", "nan"),

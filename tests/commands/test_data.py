@@ -71,7 +71,7 @@ def test_build_and_inspect_video_folder(tmp_path, capsys):
     (["build", "shape_motion", "--size=32"], "--size does not apply"),
     (["build", "shape_motion", "--num_clips=1"], "--num_clips must be at least 5"),
     (["inspect", "nothing"], "vidgen data build video_folder --source=FOLDER --name=nothing"),
-    (["inspect", "nothing", "--clips=0"], "--clips must be at least 1"),
+    (["inspect", "nothing", "--clips=0"], "--clips=0"),
   ],
 )
 def test_user_errors_are_one_line_with_a_remedy(tmp_path, words, message):

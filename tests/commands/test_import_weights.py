@@ -124,8 +124,8 @@ def test_the_mean_volume_is_kept_with_c3d(tmp_path):
   assert read.shape == (16, 128, 171, 3)
   assert read[5, 7, 9, 1] == volume[0, 1, 5, 7, 9]
   for name, array, message in (
-    ("scaled", volume / 255, r"must hold values on \[0, 255\]"),
-    ("flat", volume[0, 0], r"must hold \[3, T, H, W\]"),
+    ("scaled", volume / 255, r"must contain values on \[0, 255\]"),
+    ("flat", volume[0, 0], r"must contain \[3, T, H, W\]"),
   ):
     np.save(tmp_path / f"{name}.npy", array)
     with pytest.raises(UserError, match=message):

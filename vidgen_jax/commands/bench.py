@@ -2,14 +2,14 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags, logging
 
 from vidgen_jax.bench import collectives
 from vidgen_jax.bench.compilation import Compilation, compile_twice, executed_flops, peak_memory
-from vidgen_jax.bench.cost_estimate import estimate
-from vidgen_jax.bench.device_peaks import PEAKS, published_peak
+from vidgen_jax.bench.cost_estimate import PEAKS, estimate, published_peak
 from vidgen_jax.bench.flops import traced_flops
 from vidgen_jax.bench.measurements import Measurement, Report, describe, head_text, table_text, write_report
 from vidgen_jax.bench.step_flops import flops_figures, needed_flops, total_flops
@@ -43,22 +43,19 @@ Example: vidgen bench --config=trivd_shape_motion.py:cpu --steps=40 --out=bench.
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
+  values: dict[str, Any] = {"flag_values": flag_values}
   define_config(flag_values)
-  flags.DEFINE_integer("steps", 20, "steps to time, of the bare step and of the loop", flag_values=flag_values)
-  flags.DEFINE_integer("first_step", 0, "completed steps, which choose the phase", flag_values=flag_values)
-  flags.DEFINE_float("peak_tflops", None, "peak of one device, for MFU; known for some kinds", flag_values=flag_values)
-  flags.DEFINE_string("out", None, "file for the figures, one JSON object per line", flag_values=flag_values)
-  flags.DEFINE_bool("no_data", False, "train on noise and leave out the pipeline", flag_values=flag_values)
-  flags.DEFINE_bool("no_loop", False, "time the bare step alone", flag_values=flag_values)
-  flags.DEFINE_bool("estimate", False, "run nothing: FLOPs and chip-hours", flag_values=flag_values)
-  flags.DEFINE_enum(
-    "device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate: accelerator", flag_values=flag_values
-  )
-  flags.DEFINE_float("mfu", 0.3, "--estimate: assumed share of the chip's peak, 0 to 1", flag_values=flag_values)
-  flags.DEFINE_list(
-    "collectives", None, "run nothing: traffic for numbers of devices or TPU topologies", flag_values=flag_values
-  )
-  flags.mark_flag_as_required("config", flag_values=flag_values)
+  flags.DEFINE_integer("steps", 20, "steps to time, of the bare step and of the loop", **values)
+  flags.DEFINE_integer("first_step", 0, "completed steps, which choose the phase", **values)
+  flags.DEFINE_float("peak_tflops", None, "peak of one device, for MFU; known for some kinds", **values)
+  flags.DEFINE_string("out", None, "file for the figures, one JSON object per line", **values)
+  flags.DEFINE_bool("no_data", False, "train on noise and leave out the pipeline", **values)
+  flags.DEFINE_bool("no_loop", False, "time the bare step alone", **values)
+  flags.DEFINE_bool("estimate", False, "run nothing: FLOPs and chip-hours", **values)
+  flags.DEFINE_enum("device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate: accelerator", **values)
+  flags.DEFINE_float("mfu", 0.3, "--estimate: assumed share of the chip's peak, 0 to 1", **values)
+  flags.DEFINE_list("collectives", None, "run nothing: traffic for numbers of devices or TPU topologies", **values)
+  flags.mark_flag_as_required("config", **values)
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
@@ -129,9 +126,6 @@ def bench(
     peak_flops: FLOP/s of one device, for the utilisation; None looks the device up in `PEAKS`.
     use_data: False trains on noise, and leaves out the pipeline.
     run_loop: False times the bare step alone.
-
-  Raises:
-    UserError: if config, data or devices do not fit together.
   """
   experiment = build_experiment(config)
   iterator = train_iterator(experiment) if use_data else itertools.repeat(noise(experiment))
@@ -151,13 +145,21 @@ def bench(
   clips_per_second = experiment.clips_per_step(phase) / timing.bare
   logging.info("counting FLOPs of the compiled program")
   executed, how = executed_flops(experiment, phase, compilation)
+  total, traced = total_flops(needed), traced_flops(compilation.program)
   result = [
     *_time_figures(timing, clips_per_second),
     *_whole_run_figures(timing.loop or timing.bare, config.train.num_steps, devices=experiment.mesh.size),
     *_compilation_figures(compilation),
     *flops_figures(needed),
-    *_compiled_figures(total_flops(needed), executed, how, traced_flops(compilation.program)),
-    _utilisation(total_flops(needed), timing.bare, peak_flops),
+    Measurement(name="FLOPs of traced products", value=traced / 1e9, unit="GFLOP", note="with JAX's gradients"),
+    Measurement(name="FLOPs as compiled", value=executed and executed / 1e9, unit="GFLOP", note=how),
+    Measurement(
+      name="compiled / layer shapes",
+      value=executed / total if executed else None,
+      at_most=1.15,
+      note="all operations, also elementwise",
+    ),
+    _utilisation(total, timing.bare, peak_flops),
   ]
   if use_data:
     logging.info("reading data without training")
@@ -175,13 +177,12 @@ def _time_figures(timing: StepTiming, clips_per_second: float) -> list[Measureme
     Measurement(name="step, fastest", value=1e3 * timing.fastest, unit="ms"),
     Measurement(name="clips consumed", value=clips_per_second, unit="clips/s", note="real clips, by the median step"),
   ]
-  if timing.loop is None:
-    return result
-  return [
-    *result,
-    Measurement(name="loop, median", value=1e3 * timing.loop, unit="ms", note="with input, metrics and hooks"),
-    Measurement(name="loop / step", value=timing.loop / timing.bare, at_most=1.03, note="compare with --no_data"),
-  ]
+  if timing.loop is not None:
+    result += [
+      Measurement(name="loop, median", value=1e3 * timing.loop, unit="ms", note="with input, metrics and hooks"),
+      Measurement(name="loop / step", value=timing.loop / timing.bare, at_most=1.03, note="compare with --no_data"),
+    ]
+  return result
 
 
 def _whole_run_figures(seconds: float, num_steps: int, *, devices: int) -> list[Measurement]:
@@ -201,15 +202,6 @@ def _compilation_figures(compilation: Compilation) -> list[Measurement]:
     Measurement(name="compilation, cold", value=compilation.cold, unit="s"),
     Measurement(name="compilation, from cache", value=compilation.cached, unit="s", note=note),
     Measurement(name="peak memory", value=peak and peak / 2**20, unit="MiB", note=how),
-  ]
-
-
-def _compiled_figures(total: int, executed: float | None, how: str, traced: int) -> list[Measurement]:
-  ratio = executed / total if executed else None
-  return [
-    Measurement(name="FLOPs of traced products", value=traced / 1e9, unit="GFLOP", note="with JAX's gradients"),
-    Measurement(name="FLOPs as compiled", value=executed and executed / 1e9, unit="GFLOP", note=how),
-    Measurement(name="compiled / layer shapes", value=ratio, at_most=1.15, note="all operations, also elementwise"),
   ]
 
 

@@ -1,5 +1,6 @@
 """Flags that choose conditioning frames, for models that accept any frames of a clip."""
 
+import re
 from collections.abc import Sequence
 
 from absl import flags
@@ -14,19 +15,13 @@ NAMES = ("task", "conditioning_indices")
 
 def define_conditioning_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags `NAMES`."""
-  text = "sr_cgan: the conditioning frames"
-  flags.DEFINE_enum("task", None, TASKS, f"{text} of a task", flag_values=flag_values)
-  flags.DEFINE_list(
-    "conditioning_indices", None, f"{text} by index, counted from 0, -1 for the last", flag_values=flag_values
-  )
+  flags.DEFINE_enum("task", None, TASKS, "sr_cgan: the conditioning frames of a task", flag_values=flag_values)
+  text = "sr_cgan: the conditioning frames by index, counted from 0, -1 for the last"
+  flags.DEFINE_list("conditioning_indices", None, text, flag_values=flag_values)
 
 
 def conditioning_indices(flag_values: flags.FlagValues, config: ExperimentConfig) -> tuple[int, ...] | None:
-  """The conditioning frames that the flags choose; None if neither flag is set.
-
-  Raises:
-    UserError: both flags are set, or an index is not a number.
-  """
+  """The conditioning frames that the flags choose; None if neither flag is set, UserError if both are."""
   task, words = flag_values.task, flag_values.conditioning_indices
   if task is not None and words is not None:
     raise UserError("--task and --conditioning_indices exclude each other; set only one of them")
@@ -37,24 +32,18 @@ def conditioning_indices(flag_values: flags.FlagValues, config: ExperimentConfig
 
 
 def parse_anchors(words: Sequence[str]) -> dict[int, str]:
-  """The images of `--anchor` by their time in the clip, in the order of the words.
-
-  Args:
-    words: FILE@TIME each, such as 'first.png@0' or 'last.png@-1'.
+  """The images of `--anchor`, such as 'first.png@0' or 'last.png@-1', by their time in the clip, in the given order.
 
   Raises:
     UserError: a word has no time, or a time occurs twice.
   """
   anchors: dict[int, str] = {}
   for word in words:
-    path, _, time = word.rpartition("@")
-    try:
-      number = int(time)
-    except ValueError:
-      path = ""
-    if not path:
+    match = re.fullmatch(r"(.+)@\s*([+-]?\d+)\s*", word, re.DOTALL)
+    if match is None:
       raise UserError(f"--anchor={word} must be an image and its time, counted from 0, such as first.png@0")
-    if number in anchors:
-      raise UserError(f"--anchor: {anchors[number]} and {path} have the same time {number}")
-    anchors[number] = path
+    path, time = match[1], int(match[2])
+    if time in anchors:
+      raise UserError(f"--anchor: {anchors[time]} and {path} have the same time {time}")
+    anchors[time] = path
   return anchors

@@ -50,15 +50,10 @@ manifest.json lists all source files, skipped and damaged ones with the reason.
 """
 
 
-def _describe_datasets() -> str:
-  lines = ["\nData sets, and their --split_rule, the first of which is the default:"]
-  for name, dataset in all_datasets().items():
-    lines.append(f"  {name}: {dataset.title}")
-    lines += [f"      {rule}: {description}" for rule, (description, _) in dataset.split_rules.items()]
-  return "\n".join(lines) + "\n"
-
-
-SUMMARY += _describe_datasets()
+SUMMARY += "\nData sets, each with its values of --split_rule; the first value is the default:\n"
+for _name, _dataset in all_datasets().items():
+  SUMMARY += f"  {_name}: {_dataset.title}\n"
+  SUMMARY += "".join(f"      {rule}: {description}\n" for rule, (description, _) in _dataset.split_rules.items())
 
 BUCKET_FLAGS = ("workdir",)
 
@@ -77,31 +72,32 @@ _KINDS: dict[Any, str] = {
   Sequence[str]: "list",
 }
 """absl's kind of flag by the type of an option."""
-_SHOWN_PROBLEMS = 20
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of `vidgen data`; those of `build` are the fields of the data sets' options."""
-  flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of all data sets", flag_values=flag_values)
-  options = {
-    field.name: field for dataset in all_datasets().values() for field in dataclasses.fields(dataset.options_type)
-  }
-  for name, field in options.items():
+  values: dict[str, Any] = {"flag_values": flag_values}
+  flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of all data sets", **values)
+  for name, field in _option_fields().items():
     if name not in flag_values:
       default = field.default if field.default is not dataclasses.MISSING else None
       define = getattr(flags, f"DEFINE_{_KINDS[field.type]}")
-      define(name, default, _option_help(name), flag_values=flag_values)
-  flags.DEFINE_string("split", "train", "inspect, bench: split to read", flag_values=flag_values)
-  flags.DEFINE_integer("clips", 8, "inspect: rows of the contact sheet", flag_values=flag_values)
-  flags.DEFINE_integer(
-    "frames", 8, "inspect: columns of the contact sheet; bench: frames of a window (16)", flag_values=flag_values
-  )
-  flags.DEFINE_integer("resolution", 64, "inspect, bench: size of a frame in pixels", flag_values=flag_values)
-  flags.DEFINE_string(
-    "output", None, "inspect: file of the contact sheet; NAME_contact_sheet.png by default", flag_values=flag_values
-  )
-  flags.DEFINE_bool("decode", True, "verify: decode every frame", flag_values=flag_values)
+      define(name, default, _option_help(name), **values)
+  flags.DEFINE_string("split", "train", "inspect, bench: split to read", **values)
+  flags.DEFINE_integer("clips", 8, "inspect: rows of the contact sheet", lower_bound=1, **values)
+  text = "inspect: columns of the contact sheet; bench: frames of a window (16)"
+  flags.DEFINE_integer("frames", 8, text, lower_bound=1, **values)
+  flags.DEFINE_integer("resolution", 64, "inspect, bench: size of a frame in pixels", lower_bound=1, **values)
+  text = "inspect: file of the contact sheet; NAME_contact_sheet.png by default"
+  flags.DEFINE_string("output", None, text, **values)
+  flags.DEFINE_bool("decode", True, "verify: decode every frame", **values)
   data_bench.define_flags(flag_values)
+
+
+def _option_fields() -> dict[str, dataclasses.Field]:
+  return {
+    field.name: field for dataset in all_datasets().values() for field in dataclasses.fields(dataset.options_type)
+  }
 
 
 def _option_help(option: str) -> str:
@@ -126,11 +122,7 @@ def _attribute_docs(options_type: type) -> dict[str, str]:
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs an action: ['build', data set], or ['inspect' | 'verify' | 'bench', built data set].
-
-  Raises:
-    UserError: if the arguments, a flag or the files are invalid.
-  """
+  """Runs an action: ['build', data set], or ['inspect' | 'verify' | 'bench', built data set]."""
   match arguments:
     case ["build", name]:
       build(name, flag_values)
@@ -146,11 +138,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def build(name: str, flag_values: flags.FlagValues) -> None:
-  """Builds a registered data set and describes it.
-
-  Raises:
-    UserError: if the data set is unknown, a flag does not apply to it, or the build fails.
-  """
+  """Builds a registered data set and describes it."""
   datasets = all_datasets()
   if name not in datasets:
     raise UserError(f"there is no data set {name!r} to build; choose one of {', '.join(datasets)}")
@@ -173,15 +161,8 @@ def build(name: str, flag_values: flags.FlagValues) -> None:
 
 
 def inspect(name: str, flag_values: flags.FlagValues) -> None:
-  """Describes a built data set and writes a contact sheet: rows are clips, columns are frames.
-
-  Raises:
-    UserError: if the data set or the split is missing, or the sheet cannot be written.
-  """
+  """Describes a built data set and writes a contact sheet: rows are clips, columns are frames."""
   _check_flags(flag_values, allowed=_INSPECT_FLAGS, what="inspect")
-  for flag in ("clips", "frames", "resolution"):
-    if (value := getattr(flag_values, flag)) < 1:
-      raise UserError(f"--{flag} must be at least 1, got {value}")
   info = records.load_info(name, flag_values.data_dir)
   _describe(info)
   output = Path(flag_values.output or f"{name}_contact_sheet.png")
@@ -200,15 +181,11 @@ def inspect(name: str, flag_values: flags.FlagValues) -> None:
 
 
 def verify(name: str, flag_values: flags.FlagValues) -> None:
-  """Verifies a built data set and prints its problems, or one line if there are none.
-
-  Raises:
-    UserError: if the data set is missing or damaged.
-  """
+  """Verifies a built data set; prints its problems and raises UserError, or prints one line if there are none."""
   _check_flags(flag_values, allowed=_VERIFY_FLAGS, what="verify")
   data_dir, decode, start = flag_values.data_dir, flag_values.decode, time.perf_counter()
   found = verification.verify_dataset(name, data_dir, decode=decode)
-  for problem in found.problems[:_SHOWN_PROBLEMS]:
+  for problem in found.problems[:20]:
     _write_line(problem)
   if found.problems:
     raise UserError(
@@ -224,15 +201,9 @@ def verify(name: str, flag_values: flags.FlagValues) -> None:
 def sample_videos(
   info: records.DatasetInfo, split: str, *, num_clips: int, num_frames: int, resolution: int
 ) -> np.ndarray:
-  """Samples evenly spaced frames, from the first to the last, of the first clips of a split.
+  """Evenly spaced frames, from the first to the last, of the first `num_clips` of a split: uint8[N, T, H, W, 3].
 
-  Shorter clips repeat frames; a split with fewer clips gives fewer.
-
-  Returns:
-    uint8[N, T, H, W, 3].
-
-  Raises:
-    UserError: if the data set has no such split.
+  Clips of fewer frames repeat some of them; N is smaller if the split is.
   """
   source = records.open_split(info, split)
   videos = []
@@ -244,9 +215,8 @@ def sample_videos(
 
 
 def _check_flags(flag_values: flags.FlagValues, *, allowed: Collection[str], what: str) -> None:
-  """Refuses flags that would be ignored."""
-  options = {field.name for dataset in all_datasets().values() for field in dataclasses.fields(dataset.options_type)}
-  for flag in sorted({*options, *_INSPECT_FLAGS, *_VERIFY_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
+  """Rejects flags that would be ignored."""
+  for flag in sorted({*_option_fields(), *_INSPECT_FLAGS, *_VERIFY_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
     if flag_values[flag].present:
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
 
@@ -259,12 +229,10 @@ def _describe(info: records.DatasetInfo) -> None:
     classes = ", ".join(f"{name} {count}" for name, count in zip(info.class_names, counts, strict=True))
     _write_line(f"  {split}: {len(labels)} clips of {lengths.min()}..{lengths.max()} frames ({classes})")
   _write_line(f"  frames per second: {', '.join(f'{rate:g}' if rate else 'unknown' for rate in info.fps)}")
-  skipped = [entry for entry in info.manifest["sources"] if entry["status"] == "skipped"]
-  if skipped:
+  if skipped := [entry for entry in info.manifest["sources"] if entry["status"] == "skipped"]:
     _write_line(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
     _write_line(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
-  damaged = [entry for entry in info.manifest["sources"] if entry.get("damage")]
-  if damaged:
+  if damaged := [entry for entry in info.manifest["sources"] if entry.get("damage")]:
     _write_line(f"  {len(damaged)} source files are damaged but usable; the first:")
     _write_line(f"    {damaged[0]['source']}: {damaged[0]['damage']}")
 

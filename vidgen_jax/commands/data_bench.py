@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,13 @@ OWN_FLAGS = ("workers", "num_threads", "batch_size", "seconds", "step_ms", "out"
 FLAGS = (*OWN_FLAGS, "data_dir", "split", "frames", "resolution")
 """All flags of `vidgen data bench`; those after `OWN_FLAGS` are shared with other actions of `vidgen data`."""
 
-_FRAMES = 16
-"""Default of --frames, which differs from that of the other actions."""
-
-_LONG_CLIP, _LONG_CLIP_GOAL = 300 / 16, 1 / 8
-"""In clips at least this many times as long as a window, a window should take at most this fraction of the time."""
-
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines `OWN_FLAGS`."""
   values: dict[str, Any] = {"flag_values": flag_values}
   flags.DEFINE_list("workers", ["0", "1", "2"], "bench: numbers of worker processes to compare", **values)
-  flags.DEFINE_integer(
-    "num_threads", DataConfig.num_threads, "bench: reading threads per process", lower_bound=1, **values
-  )
+  text = "bench: reading threads per process"
+  flags.DEFINE_integer("num_threads", DataConfig.num_threads, text, lower_bound=1, **values)
   flags.DEFINE_integer("batch_size", 16, "bench: clips of a batch, over all micro-batches", lower_bound=1, **values)
   flags.DEFINE_float("seconds", 5.0, "bench: duration of each measurement of clips per second", **values)
   flags.DEFINE_float("step_ms", None, "bench: ms of a train step, to compute the workers it needs", **values)
@@ -41,11 +34,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def run(name: str, flag_values: flags.FlagValues) -> None:
-  """Measures how fast a built data set is read, and prints a table.
-
-  Raises:
-    UserError: if a flag is invalid, or the data set is missing or has too short clips.
-  """
+  """Measures how fast a built data set is read, and prints a table."""
   words = flag_values.workers
   if not words or not all(word.isdecimal() for word in words):
     raise UserError(f"--workers={','.join(words)} must be numbers of processes, such as 0,1,2")
@@ -61,38 +50,22 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
     name=name,
     data_dir=flag_values.data_dir,
     train_split=flag_values.split,
-    num_frames=flag_values.frames if flag_values["frames"].present else _FRAMES,
+    num_frames=flag_values.frames if flag_values["frames"].present else 16,
     resolution=flag_values.resolution,
     num_threads=flag_values.num_threads,
   )
-  batch_size = flag_values.batch_size
-  figures = bench(
-    config, workers=workers, batch_size=batch_size, seconds=flag_values.seconds, step_ms=flag_values.step_ms
-  )
-  head = describe(name, frames=config.num_frames, resolution=config.resolution, batch=batch_size, cores=_cores())
-  write_report(Report.of(head, figures), out)
-
-
-def bench(
-  config: DataConfig, *, workers: Sequence[int], batch_size: int, seconds: float, step_ms: float | None = None
-) -> list[Measurement]:
-  """Measures the pipeline on a data set, see the flags for the arguments; returns the figures of the table.
-
-  Raises:
-    UserError: if the data set is missing, or its clips are too short.
-  """
-  figures = [*_stage_figures(config, batch_size), *_window_figures(config)]
-  speeds = {}
+  batch_size, step_ms, speeds = flag_values.batch_size, flag_values.step_ms, {}
+  figures = [*_stage_figures(config, batch_size), _window_figure(config)]
   for count in workers:
-    stream = pipeline.train_batches(
-      dataclasses.replace(config, workers=count), batch_size=batch_size, microbatches=1, seed=0
-    )
-    speeds[count] = measure_clips_per_second(stream, seconds=seconds)
+    data = dataclasses.replace(config, workers=count)
+    stream = pipeline.train_batches(data, batch_size=batch_size, microbatches=1, seed=0)
+    speeds[count] = measure_clips_per_second(stream, seconds=flag_values.seconds)
     stream.close()
   figures += _speed_figures(speeds, config.num_threads)
   if step_ms is not None:
     figures += workers_needed(speeds, clips=batch_size, step_ms=step_ms, threads=config.num_threads, cores=_cores())
-  return figures
+  head = describe(name, frames=config.num_frames, resolution=config.resolution, batch=batch_size, cores=_cores())
+  write_report(Report.of(head, figures), out)
 
 
 def workers_needed(
@@ -141,11 +114,12 @@ def _stage_figures(config: DataConfig, batch_size: int) -> list[Measurement]:
   ]
 
 
-def _window_figures(config: DataConfig) -> list[Measurement]:
+def _window_figure(config: DataConfig) -> Measurement:
   window, whole, num_frames = time_windows(config, repeats=64)
-  goal = _LONG_CLIP_GOAL if num_frames >= _LONG_CLIP * config.num_frames else None
+  # The goal of a window of 16 of 300 frames.
+  goal = 1 / 8 if num_frames >= 300 / 16 * config.num_frames else None
   note = f"{config.num_frames} of {num_frames:g} frames: {1e3 * window:.3f} of {1e3 * whole:.3f} ms"
-  return [Measurement(name="window / whole clip", value=window / whole, at_most=goal, note=note)]
+  return Measurement(name="window / whole clip", value=window / whole, at_most=goal, note=note)
 
 
 def _speed_figures(speeds: Mapping[int, float], threads: int) -> list[Measurement]:

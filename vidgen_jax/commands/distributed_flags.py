@@ -37,7 +37,7 @@ def join(flag_values: flags.FlagValues) -> None:
   if not missing and not 0 <= process_id < num_processes:
     raise UserError(f"--process_id={process_id} must be in 0..{num_processes - 1}")
   if flag_values.distributed:
-    initialize_distributed(coordinator, num_processes, process_id)
+    initialize_distributed(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
   elif not missing:
     raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
 

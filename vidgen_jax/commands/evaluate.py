@@ -48,47 +48,37 @@ IMAGES_FOLDER = "evaluation"
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """The command's flags."""
+  values: dict[str, Any] = {"flag_values": flag_values}
   define_config(flag_values, help_text="other data or evaluation settings than the run's")
-  flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
-  flags.DEFINE_integer("step", None, "step of the checkpoint; the latest by default", flag_values=flag_values)
-  flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "averaged or live weights", flag_values=flag_values)
-  flags.DEFINE_enum(
-    "batch_norm",
-    "standing",
-    ["standing", "batch"],
-    "statistics pooled over many batches, or those of each batch of samples",
-    flag_values=flag_values,
-  )
+  flags.DEFINE_string("workdir", None, "folder of the run", **values)
+  flags.DEFINE_integer("step", None, "step of the checkpoint; the latest by default", **values)
+  flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "averaged or live weights", **values)
+  text = "statistics pooled over many batches, or those of each batch of samples"
+  flags.DEFINE_enum("batch_norm", "standing", ["standing", "batch"], text, **values)
   for name, meaning in {
     "samples": "samples per clip; with several, the best of them is scored too",
     "num_clips": "number of evaluation clips; 0 for all",
     "num_frames": "length of the clips, conditioning frames included; 0 for the trained length",
   }.items():
     text = f"{meaning}; config.evaluation.{name} by default"
-    flags.DEFINE_integer(name, None, text, lower_bound=int(name == "samples"), flag_values=flag_values)
-  flags.DEFINE_float(
-    "truncation",
-    None,
-    "width at which latents are cut, negative for no cut; config.evaluation.truncation by default",
-    flag_values=flag_values,
-  )
-  flags.DEFINE_string(
-    "split", None, "split of the data set; config.data.eval_split by default", flag_values=flag_values
-  )
-  flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, flag_values=flag_values)
+    flags.DEFINE_integer(name, None, text, lower_bound=int(name == "samples"), **values)
+  text = "width of the latents' truncation, negative for none; config.evaluation.truncation by default"
+  flags.DEFINE_float("truncation", None, text, **values)
+  flags.DEFINE_string("split", None, "split of the data set; config.data.eval_split by default", **values)
+  flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", **values)
+  flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, **values)
   conditioning_flags.define_conditioning_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
-  flags.DEFINE_bool("follow", False, "scores all checkpoints as they appear, until the last", flag_values=flag_values)
-  names = ", ".join(SELECTION_DIRECTIONS)
-  text = f"--follow: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {names}"
-  flags.DEFINE_string("best_metric", "", text, flag_values=flag_values)
-  flags.DEFINE_float("poll", 10.0, "--follow: seconds between two checks", flag_values=flag_values)
-  text = "--follow: ends after this many seconds without a new checkpoint"
-  flags.DEFINE_float("patience", 3600.0, text, flag_values=flag_values)
+  flags.DEFINE_bool("follow", False, "scores all checkpoints as they appear, until the last", **values)
+  text = (
+    f"--follow: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {', '.join(SELECTION_DIRECTIONS)}"
+  )
+  flags.DEFINE_string("best_metric", "", text, **values)
+  flags.DEFINE_float("poll", 10.0, "--follow: seconds between two checks", **values)
+  flags.DEFINE_float("patience", 3600.0, "--follow: ends after this many seconds without a new checkpoint", **values)
   distributed_flags.define(flag_values)
-  flags.mark_flag_as_required("workdir", flag_values=flag_values)
+  flags.mark_flag_as_required("workdir", **values)
 
 
 @distributed_flags.fail_fast
@@ -102,9 +92,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   config = _config(flag_values)
   check_same_model(flag_values.workdir, config)
   experiment = build_experiment(config)
-  options = generation.sampling_options(
-    experiment, num_frames=flag_values.num_frames, truncation=flag_values.truncation
-  )
+  lengths = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
+  options = generation.sampling_options(experiment, **lengths)
   collector = FeatureCollector(metric_flags.extractors(flag_values), options=metric_flags.set_options(flag_values))
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   _check_scores(flag_values, config, options, indices, collector)
@@ -164,8 +153,7 @@ def _check_scores(
   known = {METRICS[name].row for name in names} & set(SELECTION_DIRECTIONS)
   for extractor in collector.extractors:
     extractor.check((options.num_frames, size, size, config.data.channels))
-    metrics = set_metrics(extractor.network, collector.options, samples=evaluation.samples)
-    known |= {metric.row for metric in metrics}
+    known |= {metric.row for metric in set_metrics(extractor.network, collector.options, samples=evaluation.samples)}
   fewest = max(2, collector.options.splits)
   if collector.extractors and 0 < evaluation.num_clips < fewest:
     raise UserError(

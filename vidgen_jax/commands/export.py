@@ -1,5 +1,7 @@
 """`vidgen export`: writes the generator of a run as a folder; see `vidgen_jax.runs.sampling.exported`."""
 
+from typing import Any
+
 from absl import flags, logging
 
 from vidgen_jax.files import atomic_write_dir
@@ -19,19 +21,15 @@ BUCKET_FLAGS = ("workdir", "out")
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the command's flags."""
-  flags.DEFINE_string("workdir", None, "folder of the run", flag_values=flag_values)
-  flags.DEFINE_string("out", None, "folder to create", flag_values=flag_values)
-  flags.DEFINE_integer("step", None, "step of the checkpoint; default: the latest", flag_values=flag_values)
-  flags.DEFINE_integer(
-    "num_frames",
-    None,
-    "length of the clips, conditioning frames included; default: that of the run's evaluation",
-    lower_bound=1,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_string("data_dir", None, "folder of the data sets; default: the run's", flag_values=flag_values)
-  flags.DEFINE_bool("overwrite", False, "replaces an existing export in --out", flag_values=flag_values)
-  flags.mark_flags_as_required(["workdir", "out"], flag_values=flag_values)
+  values: dict[str, Any] = {"flag_values": flag_values}
+  flags.DEFINE_string("workdir", None, "folder of the run", **values)
+  flags.DEFINE_string("out", None, "folder to create", **values)
+  flags.DEFINE_integer("step", None, "step of the checkpoint; default: the latest", **values)
+  text = "length of the clips, conditioning frames included; default: that of the run's evaluation"
+  flags.DEFINE_integer("num_frames", None, text, lower_bound=1, **values)
+  flags.DEFINE_string("data_dir", None, "folder of the data sets; default: the run's", **values)
+  flags.DEFINE_bool("overwrite", False, "replaces an existing export in --out", **values)
+  flags.mark_flags_as_required(["workdir", "out"], **values)
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:

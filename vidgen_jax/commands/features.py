@@ -16,7 +16,7 @@ from vidgen_jax.scores.extraction import FeatureExtractor
 
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file.
 
-Needs --clips (as --real of `vidgen compare`), --networks with one weight file, and --out. The file holds features
+Needs --clips (as --real of `vidgen compare`), --networks with one weight file, and --out. The file contains features
 float32 [N, D], logits float32 [N, K], names [N], label [N] and class_names if the folders are classes, and protocol:
 JSON with the network, the hash of its weights and the preprocessing.
 Example: vidgen features --clips=videos/model --networks=i3d.safetensors --out=features.npz"""

@@ -92,12 +92,6 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 def choose_figures(*, only: Sequence[str], curve_clips: int, samples: int, with_truncations: bool) -> frozenset[str]:
   """The figures that the flags select.
 
-  Args:
-    only: names of figures; empty for all.
-    curve_clips: number of clips in curves; 0 omits the curves.
-    samples: number of samples of each clip.
-    with_truncations: whether there are truncations to compare.
-
   Raises:
     UserError: a name is unknown, the flags contradict each other, or matplotlib is needed and not installed.
   """

@@ -17,14 +17,8 @@ from vidgen_jax.errors import UserError
 
 # Raised by a mistake in a config file while it is loaded, and by ml_collections for a bad override.
 _CONFIG_ERRORS = (
-  ArithmeticError,
-  AttributeError,
-  ImportError,
-  LookupError,
-  NameError,
-  SyntaxError,
-  TypeError,
-  ValueError,
+  *(ArithmeticError, AttributeError, ImportError, LookupError),
+  *(NameError, SyntaxError, TypeError, ValueError),
 )
 
 
@@ -40,15 +34,12 @@ def define_config(flag_values: flags.FlagValues, *, help_text: str = "experiment
 
 
 def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command: str) -> list[str]:
-  """Parses `words` into `flag_values`, overrides of config fields included.
+  """Parses `words` into `flag_values`, overrides of config fields included; returns the positional arguments.
 
   Args:
     words: flags and positional arguments, without the program's name; all words after `--` are positional.
     flag_values: the command's flags, not parsed yet.
     command: name of the command, for messages.
-
-  Returns:
-    The positional arguments.
 
   Raises:
     UserError: for an unknown flag, an invalid value, a missing or broken config file, or an override of a field that
@@ -72,29 +63,18 @@ def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command:
     raise UserError(_bad_override(error, overrides, config_files)) from None
 
 
-def experiments_dir() -> Path:
-  """The folder of the experiments: inside the installed package, or next to it in a checkout."""
-  package = Path(vidgen_jax.__file__).parent
-  packaged = package / "experiments"
-  return packaged if packaged.is_dir() else package.parent / "experiments"
-
-
 def find_experiment(name: str) -> str:
-  """Finds a config file: relative to the current folder first, then among the experiments of the package.
-
-  Args:
-    name: path of a file, or `NAME`, `NAME.py` or `experiments/NAME.py` of an experiment of the package.
-
-  Raises:
-    UserError: if there is no such file; the message lists the experiments.
-  """
+  """The config file of a path, or of an experiment of the package: `NAME`, `NAME.py` or `experiments/NAME.py`."""
   path = Path(name if name.endswith(".py") else f"{name}.py")
   if path.is_file():
     return str(path)
-  packaged = experiments_dir() / path.name
+  # Inside the installed package, or next to it in a checkout.
+  package = Path(vidgen_jax.__file__).parent
+  experiments = next(filter(Path.is_dir, (package / "experiments", package.parent / "experiments")), package)
+  packaged = experiments / path.name
   if path.parent in (Path(), Path("experiments")) and packaged.is_file():
     return str(packaged)
-  known = sorted({file.stem for folder in (Path("experiments"), experiments_dir()) for file in folder.glob("*.py")})
+  known = sorted({file.stem for folder in (Path("experiments"), experiments) for file in folder.glob("*.py")})
   raise UserError(
     f"--config: there is no file {name!r}{did_you_mean(path.stem, known)}; give FILE.py:VARIANT with the path of a "
     f"file or one of {', '.join(known)}"
@@ -193,16 +173,7 @@ def _text(error: BaseException) -> str:
 
 
 def refuse_urls(flag_values: flags.FlagValues, arguments: Sequence[str], *, but: Sequence[str]) -> None:
-  """Rejects URLs where only local files are supported.
-
-  Args:
-    flag_values: parsed flags; all fields of configs are checked.
-    arguments: positional arguments.
-    but: names of the flags that support buckets; see `user_path`.
-
-  Raises:
-    UserError: if a flag, field or argument is a URL.
-  """
+  """Raises UserError for a URL in an argument, flag or config field; the flags `but` support buckets."""
   values = {f"--{name}": flag_values[name].value for name in flag_values if name not in but}
   for name, value in [*values.items(), *(("", argument) for argument in arguments)]:
     for field, text in _texts(name, value):
@@ -222,11 +193,7 @@ def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
 
 
 def integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:
-  """The numbers of a list flag.
-
-  Raises:
-    UserError: if a word is not an integer.
-  """
+  """The numbers of a list flag; UserError if a word is not an integer."""
   if wrong := [word for word in words if not word.strip().removeprefix("-").isdecimal()]:
     raise UserError(f"--{flag}: {wrong[0]!r} is not an integer; give a list such as 0,1")
   return tuple(int(word) for word in words)

@@ -1,6 +1,7 @@
 """Flags of the commands that score sets of clips with feature networks."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from absl import flags, logging
 
@@ -17,32 +18,24 @@ MAX_LISTED = 100
 
 
 def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) -> None:
-  """Defines the flags that choose sets of clips and the part of each clip to use.
-
-  Args:
-    flag_values: flags of the command.
-    sets: description of each set, by the name of its flag.
-  """
+  """Defines a flag for each of the `sets` with its description, and those that choose the part of each clip."""
+  values: dict[str, Any] = {"flag_values": flag_values}
   for name, description in sets.items():
-    flags.DEFINE_string(name, None, f"{description}: folder, .npy, .npz or NAME/SPLIT", flag_values=flag_values)
+    flags.DEFINE_string(name, None, f"{description}: folder, .npy, .npz or NAME/SPLIT", **values)
     text = f"range of the values in float arrays of --{name}"
-    flags.DEFINE_enum(f"{name}_range", "auto", ["auto", "255", "1", "-1..1"], text, flag_values=flag_values)
-  flags.DEFINE_integer("num_frames", 0, "frames per clip; 0 for all", lower_bound=0, flag_values=flag_values)
-  flags.DEFINE_integer("frame_stride", 1, "distance between these frames", lower_bound=1, flag_values=flag_values)
-  flags.DEFINE_enum("window", "start", ["start", "centre"], "part of a longer clip", flag_values=flag_values)
+    flags.DEFINE_enum(f"{name}_range", "auto", ["auto", "255", "1", "-1..1"], text, **values)
+  flags.DEFINE_integer("num_frames", 0, "frames per clip; 0 for all", lower_bound=0, **values)
+  flags.DEFINE_integer("frame_stride", 1, "distance between these frames", lower_bound=1, **values)
+  flags.DEFINE_enum("window", "start", ["start", "centre"], "part of a longer clip", **values)
   text = "side in pixels: the shorter side is resized to it and the clip cropped at the centre; 0 for no change"
-  flags.DEFINE_integer("resolution", 0, text, lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_integer("resolution", 0, text, lower_bound=0, **values)
   text = "largest number of clips per set; files of a folder are drawn with a fixed seed; 0 for all"
-  flags.DEFINE_integer("max_clips", 0, text, lower_bound=0, flag_values=flag_values)
-  flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of the built data sets", flag_values=flag_values)
+  flags.DEFINE_integer("max_clips", 0, text, lower_bound=0, **values)
+  flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of the built data sets", **values)
 
 
 def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
-  """Opens the set of clips of the flag `name`, one of the `sets` of `define_clip_flags`.
-
-  Raises:
-    UserError: if there are no such clips, or they do not fit the flags.
-  """
+  """Opens the set of clips of the flag `name`."""
   options = ClipOptions(
     num_frames=flag_values.num_frames,
     frame_stride=flag_values.frame_stride,
@@ -64,24 +57,17 @@ def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
 
 def define_network_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of feature networks and their preprocessing."""
-  flags.DEFINE_list(
-    "networks",
-    [],
+  values: dict[str, Any] = {"flag_values": flag_values}
+  text = (
     "comma-separated weight files from `vidgen weights import` (I3D: FVD, KVD, inception score; C3D: inception score; "
-    "TSN: FID) or from `vidgen classify` (clip Frechet distance, never called FVD)",
-    flag_values=flag_values,
+    "TSN: FID) or from `vidgen classify` (clip Frechet distance, never called FVD)"
   )
-  flags.DEFINE_enum(
-    "fvd_protocol",
-    "reference",
-    list(FVD_PROTOCOLS),
-    "FVD of Unterthiner et al., StyleGAN-V (torchscript) or VideoGPT; their numbers do not compare",
-    flag_values=flag_values,
-  )
-  text = "input of C3D as in TGAN or TGANv2"
-  flags.DEFINE_enum("c3d_protocol", "tgan2", list(C3D_PROTOCOLS), text, flag_values=flag_values)
+  flags.DEFINE_list("networks", [], text, **values)
+  text = "FVD of Unterthiner et al., StyleGAN-V (torchscript) or VideoGPT; their numbers do not compare"
+  flags.DEFINE_enum("fvd_protocol", "reference", list(FVD_PROTOCOLS), text, **values)
+  flags.DEFINE_enum("c3d_protocol", "tgan2", list(C3D_PROTOCOLS), "input of C3D as in TGAN or TGANv2", **values)
   text = "clips per forward pass of a network, over all devices"
-  flags.DEFINE_integer("feature_batch", 16, text, lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer("feature_batch", 16, text, lower_bound=1, **values)
 
 
 def define_score_flags(flag_values: flags.FlagValues) -> None:
@@ -94,14 +80,10 @@ def define_score_flags(flag_values: flags.FlagValues) -> None:
 
 
 def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
-  """The networks of `--networks`, on all devices.
-
-  Raises:
-    UserError: if a file is missing, damaged or given twice.
-  """
+  """The networks of `--networks`, on all devices; UserError if a file is missing, damaged or listed twice."""
   paths = flag_values.networks
   if len(set(paths)) < len(paths):
-    raise UserError(f"--networks={','.join(paths)} names a file twice")
+    raise UserError(f"--networks={','.join(paths)} lists a file twice")
   mesh = make_mesh(MeshConfig())
   return [
     load_extractor(

@@ -15,15 +15,13 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.videos import FORMATS, save_clips
 from vidgen_jax.parallel.processes import enable_compilation_cache
-from vidgen_jax.runs import workdir
-from vidgen_jax.runs.config import from_dict
 from vidgen_jax.runs.sampling import clips as clip_sources
 from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.clips import Clips
-from vidgen_jax.runs.sampling.exported import load_config_json
 from vidgen_jax.runs.sampling.motion import check_levels
 from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler
 from vidgen_jax.runs.sampling.samples import SAMPLES_FILE, generate, generate_with_motion, write_samples
+from vidgen_jax.runs.workdir import Trained, load_config
 
 SUMMARY = """Generates clips with a trained generator; writes a contact sheet, GIFs and samples.npz.
 
@@ -51,9 +49,6 @@ Example: vidgen sample --workdir=runs/any --task=predict --num_clips=4 --samples
 
 BUCKET_FLAGS = ("workdir", "out")
 
-CLIPS_FOLDER = "clips"
-"""Folder of the files of --formats."""
-
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the command's flags."""
@@ -63,41 +58,27 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("step", None, "step of the run's checkpoint; default: the latest", **values)
   flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "weights of the run: averaged or live", **values)
   flags.DEFINE_list("conditioning_images", None, "one image for each conditioning frame, in order", **values)
-  flags.DEFINE_multi_string(
-    "anchor", None, "sr_cgan: a conditioning frame as FILE@TIME, counted from 0, -1 for the last; repeatable", **values
-  )
+  text = "sr_cgan: a conditioning frame as FILE@TIME, counted from 0, -1 for the last; repeatable"
+  flags.DEFINE_multi_string("anchor", None, text, **values)
   conditioning_flags.define_conditioning_flags(flag_values)
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", **values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets; default: the run's", **values)
-  flags.DEFINE_integer(
-    "num_clips", 8, "number of conditioning clips; from noise, of clips per class", lower_bound=1, **values
-  )
+  text = "number of conditioning clips; from noise, of clips per class"
+  flags.DEFINE_integer("num_clips", 8, text, lower_bound=1, **values)
   flags.DEFINE_integer("samples", 1, "number of samples for each of them", lower_bound=1, **values)
-  flags.DEFINE_integer(
-    "num_frames",
-    None,
-    "length of the clips, conditioning frames included; recurrent models can exceed their training length",
-    lower_bound=1,
-    **values,
-  )
-  flags.DEFINE_float(
-    "truncation", None, "truncates latents at +- this; 0 for the typical one, negative for no truncation", **values
-  )
-  flags.DEFINE_list(
-    "classes",
-    None,
-    "class names or indices: each clip is generated in all of them; default: its own class, from noise all",
-    **values,
-  )
+  text = "length of the clips, conditioning frames included; recurrent models can exceed their training length"
+  flags.DEFINE_integer("num_frames", None, text, lower_bound=1, **values)
+  text = "truncates latents at +- this; 0 for the typical one, negative for no truncation"
+  flags.DEFINE_float("truncation", None, text, **values)
+  text = "class names or indices: each clip is generated in all of them; default: its own class, from noise all"
+  flags.DEFINE_list("classes", None, text, **values)
   flags.DEFINE_integer("seed", 0, "seed of the latents", **values)
-  flags.DEFINE_list(
-    "formats", [], f"also writes each clip as a file of its own: {', '.join(FORMATS)} (a strip of frames)", **values
-  )
+  text = f"also writes each clip as a separate file: {', '.join(FORMATS)} (a strip of frames)"
+  flags.DEFINE_list("formats", [], text, **values)
   flags.DEFINE_float("fps", 8.0, "frames per second of GIF and MP4", lower_bound=0.1, upper_bound=50, **values)
   flags.DEFINE_bool("motion", False, "also writes the motion fields of a run", **values)
-  flags.DEFINE_list(
-    "motion_levels", None, "levels whose motion is combined, 0 the coarsest; default: the two coarsest", **values
-  )
+  text = "levels whose motion is combined, 0 the coarsest; default: the two coarsest"
+  flags.DEFINE_list("motion_levels", None, text, **values)
   flags.DEFINE_string("out", None, "folder to create", **values)
   flags.DEFINE_bool("overwrite", False, "replaces existing samples in --out", **values)
   distributed_flags.define(flag_values)
@@ -111,18 +92,21 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   _check(flag_values)
   enable_compilation_cache()
   distributed_flags.join(flag_values)
-  options: dict[str, Any] = {"samples": flag_values.samples, "seed": flag_values.seed}
+  sampling: dict[str, Any] = {"samples": flag_values.samples, "seed": flag_values.seed}
+  lengths = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
   with _out_folder(flag_values) as folder:
-    if flag_values.motion:
-      sampler = _run_sampler(flag_values)
+    if flag_values.export is not None:
+      sampler = samplers.export_sampler(flag_values.export, data_dir=flag_values.data_dir, **lengths)
+    else:
+      sampler = samplers.workdir_sampler(_load_run(flag_values), **lengths)
+    if isinstance(sampler, RunSampler) and flag_values.motion:
       words = flag_values.motion_levels
       levels = check_levels(sampler, None if words is None else integers("motion_levels", words))
       clips = _clips(flag_values, sampler)
-      samples = generate_with_motion(folder, sampler, clips, levels=levels, fps=flag_values.fps, **options)
+      samples = generate_with_motion(folder, sampler, clips, levels=levels, fps=flag_values.fps, **sampling)
     else:
-      sampler = _run_sampler(flag_values) if flag_values.export is None else _export_sampler(flag_values)
       clips = _clips(flag_values, sampler)
-      samples = generate(sampler, clips, **options)
+      samples = generate(sampler, clips, **sampling)
     write_samples(
       folder,
       clips,
@@ -132,7 +116,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       class_names=sampler.class_names,
       fps=flag_values.fps,
     )
-    save_clips(folder / CLIPS_FOLDER, samples, formats=flag_values.formats, fps=flag_values.fps)
+    save_clips(folder / "clips", samples, formats=flag_values.formats, fps=flag_values.fps)
   logging.info("wrote %d samples of %d clips to %s", samples.shape[1], len(clips), flag_values.out)
 
 
@@ -173,11 +157,7 @@ def _out_folder(flag_values: flags.FlagValues) -> Generator[Path]:
 
 
 def class_index(text: str, class_names: tuple[str, ...]) -> int:
-  """The label of a class name or index.
-
-  Raises:
-    UserError: there is no such class; the message lists the classes.
-  """
+  """The label of a class name or index; UserError if there is no such class."""
   if not class_names:
     raise UserError(f"--classes={text}: the model was trained without classes")
   if text in class_names:
@@ -188,30 +168,20 @@ def class_index(text: str, class_names: tuple[str, ...]) -> int:
   raise UserError(f"--classes={text} is not a class of the model; it has {known}")
 
 
-def _export_sampler(flag_values: flags.FlagValues) -> Sampler:
-  config = samplers.with_data_dir(from_dict(load_config_json(flag_values.export)), flag_values.data_dir)
-  return samplers.export_sampler(
-    flag_values.export, config, num_frames=flag_values.num_frames, truncation=flag_values.truncation
-  )
-
-
-def _run_sampler(flag_values: flags.FlagValues) -> RunSampler:
+def _load_run(flag_values: flags.FlagValues) -> Trained:
+  if flag_values.anchor is not None:
+    indices = tuple(conditioning_flags.parse_anchors(flag_values.anchor))
+  else:
+    indices = conditioning_flags.conditioning_indices(flag_values, load_config(flag_values.workdir))
   is_single = flag_values.conditioning_images is not None or flag_values.anchor is not None
-  trained = samplers.load_run(
+  return samplers.load_run(
     flag_values.workdir,
     num_clips=1 if is_single else flag_values.num_clips,
-    conditioning_indices=_conditioning_indices(flag_values),
+    conditioning_indices=indices,
     step=flag_values.step,
     weights=flag_values.weights,
     data_dir=flag_values.data_dir,
   )
-  return samplers.workdir_sampler(trained, num_frames=flag_values.num_frames, truncation=flag_values.truncation)
-
-
-def _conditioning_indices(flag_values: flags.FlagValues) -> tuple[int, ...] | None:
-  if flag_values.anchor is not None:
-    return tuple(conditioning_flags.parse_anchors(flag_values.anchor))
-  return conditioning_flags.conditioning_indices(flag_values, workdir.load_config(flag_values.workdir))
 
 
 def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:

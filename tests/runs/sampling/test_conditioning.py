@@ -30,11 +30,6 @@ def test_tasks(task, of_16, of_4):
   assert indices_of_task(task, num_frames=4, default=(2, -1)) == of_4
 
 
-def test_an_unknown_task():
-  with pytest.raises(UserError, match="--task=extrapolate must be one of interpolate, inpaint"):
-    indices_of_task("extrapolate", num_frames=4, default=())
-
-
 def test_anchors_are_parsed():
   assert parse_anchors(["a@b.png@3", "last.png@-1"]) == {3: "a@b.png", -1: "last.png"}
 
