@@ -10,7 +10,7 @@ from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_vide
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.runs.classifier import classifier_experiment
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.scores.networks import registry
+from vidgen_jax.scores import networks
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def brightness_data(tmp_path_factory) -> str:
 def tiny_network() -> Iterator[None]:
   """Replaces 'r3d18' by the tiny classifier for the tests of one module."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(registry, "NETWORKS", {"r3d18": TinyClassifier})
+    patch.setattr(networks, "NETWORKS", {"r3d18": TinyClassifier})
     yield
 
 

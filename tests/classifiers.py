@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from vidgen_jax.scores.networks import ClassifierOutput
+from vidgen_jax.scores.networks.layers import ClassifierOutput
 
 SIZE = 6
 NUM_TRAIN, NUM_TEST = 12, 10

@@ -70,14 +70,14 @@ def follow(
   options: FollowOptions,
   terms: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[int]:
-  """Scores all checkpoints, existing and new ones, in the order of their steps; returns the steps that it scored.
+  """Scores all checkpoints, existing and new ones, in the order of their steps; returns these steps.
 
   Args:
     workdir: folder of the run.
     score: function from (a folder with the run's config and one checkpoint, the step) to scores.
     scored: steps that were already scored on the same terms. If the best checkpoint is kept, those that were not
       compared with it are scored again.
-    options: when to end, what to keep.
+    options: conditions of the end, and the metric of the best checkpoint.
     terms: fields of the scores that are known in advance.
 
   Raises:

@@ -32,10 +32,8 @@ def sampling_options(
 ) -> SampleOptions:
   """Sampling options; None takes the value of `config.evaluation`.
 
-  Args:
-    experiment: experiment with the defaults.
-    num_frames: length of the whole clip, conditioning frames included; 0 for the trained length.
-    truncation: see `SampleOptions`; negative for none.
+  `num_frames` is the length of the whole clip, conditioning frames included, and 0 the trained length; a negative
+  truncation is none.
 
   Raises:
     UserError: if the model cannot generate clips of this length, or the truncation is not a number.
@@ -48,11 +46,10 @@ def sampling_options(
 
 
 def conditioning_batch(batch: Mapping[str, np.ndarray], conditioning_indices: Sequence[int]) -> dict[str, np.ndarray]:
-  """The input of a GAN from real clips: conditioning uint8 [..., G, H, W, C] and label int32 [...].
+  """The input of a GAN from video uint8 [..., T, H, W, C] and label int32 [...].
 
-  Args:
-    batch: video uint8 [..., T, H, W, C], label int32 [...].
-    conditioning_indices: G indices in 0..T - 1.
+  Returns:
+    conditioning uint8 [..., G, H, W, C] and the label.
   """
   return {"conditioning": take_frames(batch["video"], conditioning_indices), "label": batch["label"]}
 
@@ -67,12 +64,8 @@ def prepare_nets(
 ) -> Nets:
   """Nets with standing statistics from training clips, ready for sampling.
 
-  Args:
-    experiment: experiment with the data set.
-    nets: averaged or live weights.
-    key: key of the latents.
-    options: sampling options; only the length of the clips counts.
-    num_batches: number of forward passes with `evaluation.standing_batch_size` clips.
+  They are taken over `num_batches` forward passes with `evaluation.standing_batch_size` clips; of the sampling options,
+  only the length of the clips counts.
   """
   config = experiment.config
   size = config.evaluation.standing_batch_size
@@ -107,7 +100,7 @@ def predict(
   Args:
     experiment: experiment with the batch size.
     nets: nets with standing statistics, unless `batch_norm` is 'batch'.
-    batch: host arrays: conditioning uint8 [B, G, H, W, C], label int32 [B]; see `conditioning_batch`.
+    batch: host arrays of `conditioning_batch`.
     key: key of the latents.
     options: length and truncation.
     batch_norm: 'standing' normalises by the statistics in `nets`, 'batch' by those of the padded batch.

@@ -30,13 +30,7 @@ def score_run(
 ) -> tuple[list[Score], list[Score]]:
   """Scores clips as `config.evaluation` and `config.data.eval_split` define, and draws some of them.
 
-  Args:
-    trained: weights of the run.
-    options: length and truncation.
-    folder: folder for the contact sheet and the GIF.
-    collector: collector for the scores of sets.
-    batch_norm: 'standing' or 'batch', see `generation.predict`.
-    seed: seed of the latents.
+  The contact sheet and the GIF are written to `folder`. `seed` is that of the latents.
 
   Returns:
     Scores of whole clips and sets; scores of each frame.
@@ -70,7 +64,7 @@ def score_run(
     num_clips=settings.num_clips,
     samples=settings.samples,
     batch_norm=batch_norm,
-    observer=collector,
+    collector=collector,
   )
   common: dict[str, Any] = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips}
   common |= {"step": trained.step, "weights": trained.weights, "batch_norm": batch_norm, "seed": seed}

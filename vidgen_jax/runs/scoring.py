@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import jax
 import numpy as np
@@ -16,7 +15,8 @@ from vidgen_jax.media.images import PredictionImages, save_prediction_images
 from vidgen_jax.ops.conditioning import generated_indices, put_frames, take_frames
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.scores.metric import Need
+from vidgen_jax.scores.feature_collector import FeatureCollector
+from vidgen_jax.scores.metric import Metric, Need
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.best_of import BestOf, BestOfSamples
 from vidgen_jax.scores.metrics.track_baselines import track_baselines
@@ -51,13 +51,6 @@ def check_frame_size(names: Iterable[str], frame_size: tuple[int, int]) -> None:
       )
 
 
-class ClipObserver(Protocol):
-  """Receives all clips that are scored, for scores of whole sets."""
-
-  def add(self, subject: str, sample: int, video: np.ndarray) -> None:
-    """Adds whole clips uint8[B, T, H, W, C] of 'real', 'model' or a baseline; samples of equal clips are numbered."""
-
-
 @dataclass(frozen=True)
 class Evaluation:
   """Scores of all clips."""
@@ -69,10 +62,8 @@ class Evaluation:
   """0-based indices of the generated frames, in the order of the values [B, T - G]."""
 
   def means(self) -> dict[str, float]:
-    """The model's means over clips and samples, and as '{metric}_best' those of the best samples."""
-    means = {name: mean_without_nan(values) for name, values in self.model.mean.items()}
-    best = {name: values for name, values in self.model.best.items() if METRICS[name].selectable}
-    return means | {f"{name}_best": mean_without_nan(values) for name, values in best.items()}
+    """The model's means over clips and samples, by metric."""
+    return {name: mean_without_nan(values) for name, values in self.model.mean.items()}
 
 
 def draw_images(
@@ -96,7 +87,7 @@ def evaluate(
   samples: int,
   batch_norm: str = "standing",
   with_baselines: bool = True,
-  observer: ClipObserver | None = None,
+  collector: FeatureCollector | None = None,
 ) -> Evaluation:
   """Scores the generated frames of evaluation clips, one sample in memory at a time.
 
@@ -107,9 +98,9 @@ def evaluate(
     options: length and truncation.
     num_clips: number of clips; 0 for all.
     samples: number of samples per clip.
-    batch_norm: see `generation.predict`.
+    batch_norm: normalisation of `generation.predict`.
     with_baselines: whether to score the baselines too; during training their scores would not change.
-    observer: receives all clips.
+    collector: collector that receives all clips, for scores of whole sets.
 
   Raises:
     UserError: if the data set is missing, or the frames are too small for a metric.
@@ -129,9 +120,9 @@ def evaluate(
       guesses, scored = _baselines(experiment, nets, inputs, truth, jax.random.fold_in(key, i), options=options)
       for name, scores in scored.items():
         others[name].append(scores)
-    if observer is not None:
+    if collector is not None:
       for name, clips in {"real": truth, **guesses}.items():
-        observer.add(name, 0, clips)
+        collector.add(name, 0, clips)
     kept = BestOfSamples({name: bool(METRICS[name].higher_is_better) for name in names})
     for j in range(samples):
       latent_key = generation.sample_key(key, i, j)
@@ -139,8 +130,8 @@ def evaluate(
         experiment, nets, inputs, latent_key, options=options, batch_norm=batch_norm, reconstruct=infers
       )
       kept.add(score(clips, truth, indices, tracking=tracking, infers=infers))
-      if observer is not None:
-        observer.add("model", j, put_frames(clips, inputs["conditioning"], indices))
+      if collector is not None:
+        collector.add("model", j, put_frames(clips, inputs["conditioning"], indices))
     model.append(kept.result())
     count += len(truth)
   best, mean = (_concatenate([getattr(part, field) for part in model]) for field in ("best", "mean"))
@@ -185,7 +176,7 @@ def score(
 
   Args:
     prediction: uint8 [B, T, H, W, C], whole clips.
-    truth: same shape; not used without conditioning frames.
+    truth: real clips of the same shape; not used without conditioning frames.
     conditioning_indices: indices of the conditioning frames, which count in `anchor_psnr` only.
     tracking: whether to track an object.
     infers: whether the clips contain the model's reconstructions of the conditioning frames.
@@ -201,14 +192,13 @@ def score(
   generated = generated_indices(conditioning_indices, truth.shape[1])
   videos = [take_frames(video, generated) for video in (prediction, truth)]
   tracks = [object_centroid(video) for video in videos] if tracking else []
-  scores = {}
-  for metric in (METRICS[name] for name in names):
+
+  def values(metric: Metric) -> jax.Array:
     if Need.OBJECT in metric.needs:
-      values = metric.function(*tracks, frame_size)
-    else:
-      values = metric.function(*(anchors if Need.CONDITIONING in metric.needs else videos))
-    scores[metric.name] = np.asarray(values)
-  return scores
+      return metric.function(*tracks, frame_size)
+    return metric.function(*(anchors if Need.CONDITIONING in metric.needs else videos))
+
+  return {name: np.asarray(values(METRICS[name])) for name in names}
 
 
 def baseline_predictions(

@@ -54,8 +54,7 @@ class ValidationHook(Hook):
       result = scoring.evaluate(
         experiment, nets, key, options=options, num_clips=config.training_clips, samples=1, with_baselines=False
       )
-      # The best of one sample is the mean.
-      means = {name: value for name, value in result.means().items() if not name.endswith("_best")}
+      means = result.means()
       logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
       self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
     self._writer.flush()

@@ -18,10 +18,10 @@ from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.scores.networks import build_network
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
-I3D_MIN_FRAMES = 9
-"""I3D halves time three times, and its last average pool spans two frames."""
-
 CONSTANTS, VOLUME = "constants", "mean_volume"
+"""Collection and name of the mean volume in the variables of C3D."""
+
+_I3D_MIN_FRAMES = 9  # I3D halves time three times, and its last average pool spans two frames.
 
 Variant = Callable[[np.ndarray], np.ndarray]
 """Function from uint8[B, T, H, W, C] to clips of the same shape, such as a baseline."""
@@ -61,18 +61,13 @@ def concatenate(parts: Iterable[Features]) -> Features:
 class FeatureExtractor:
   """A feature network on a mesh: uint8 clips in, features out, the same on every process.
 
-  `unbiased` says whether the protocol divides covariances by N - 1, see `frechet_distance`.
-
   Args:
-    weights: weights from `vidgen weights import` or `vidgen classify`.
+    weights: weights from `vidgen weights import` or `vidgen classify`; UserError if their network is unknown.
     mesh: mesh over whose devices the clips are split.
     batch_size: clips per forward pass; rounded up to a multiple of the devices.
     fvd_protocol: key of `FVD_PROTOCOLS`, for I3D.
     c3d_protocol: key of `C3D_PROTOCOLS`, for a C3D with a mean volume.
     name: name in messages; the network's by default.
-
-  Raises:
-    UserError: if the network or its settings are unknown.
   """
 
   def __init__(
@@ -89,14 +84,13 @@ class FeatureExtractor:
     _check_description(weights, self.name)
     self.batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
-    settings, self.unbiased = dict(weights.settings), True
+    settings = dict(weights.settings)
     variables = dict(weights.variables)
     self._volume = variables.pop(CONSTANTS, {}).get(VOLUME)
     self._own = weights.preprocessing
     if self.network == "i3d":
-      protocol = FVD_PROTOCOLS[fvd_protocol]
-      self.preprocessing, self.unbiased = protocol.preprocessing, protocol.unbiased
-      settings["epsilon"] = protocol.epsilon
+      self.preprocessing = FVD_PROTOCOLS[fvd_protocol]
+      settings["epsilon"] = self.preprocessing.epsilon
     elif self._volume is not None:
       self.preprocessing = C3D_PROTOCOLS[c3d_protocol]
     else:
@@ -106,6 +100,11 @@ class FeatureExtractor:
     # An argument of the compiled function, because constants would be compiled into the program.
     self._placed = jax.device_put((variables, self._volume), replicated(mesh))
     self._apply = jax.jit(self._forward, out_shardings=replicated(mesh), static_argnums=2)
+
+  @property
+  def unbiased(self) -> bool:
+    """Whether the protocol divides covariances by N - 1, see `frechet_distance`."""
+    return self.preprocessing.unbiased
 
   @property
   def label(self) -> str:
@@ -130,17 +129,13 @@ class FeatureExtractor:
     return ", ".join([preprocessing.name, how, frames] if preprocessing.name != "own" else [how, frames])
 
   def check(self, clip_shape: Sequence[int]) -> None:
-    """Checks that the network accepts clips of shape (T, H, W, C).
-
-    Raises:
-      UserError: if it does not, with the reason.
-    """
+    """Raises UserError, with the reason, if the network does not accept clips of shape (T, H, W, C)."""
     frames, channels = clip_shape[0], clip_shape[3]
     if channels not in (1, 3):
       raise UserError(f"{self.name} takes clips of 1 or 3 channels, got {channels}")
-    if self.network == "i3d" and frames < I3D_MIN_FRAMES:
+    if self.network == "i3d" and frames < _I3D_MIN_FRAMES:
       raise UserError(
-        f"FVD needs at least {I3D_MIN_FRAMES} frames, got clips of {frames}; "
+        f"FVD needs at least {_I3D_MIN_FRAMES} frames, got clips of {frames}; "
         "score longer clips, or use weights from `vidgen classify` instead of I3D's"
       )
     if self._volume is not None and frames != self._volume.shape[0]:
@@ -161,26 +156,19 @@ class FeatureExtractor:
     return concatenate(self._extract_batch(video[local], index, len(video)) for index, local in enumerate(rows))
 
   def embed_frames(self, video: np.ndarray) -> np.ndarray:
-    """Features float32[N, T, D] of each frame of uint8[N, T, H, W, C]; for an extractor of `load_frame_extractor`.
-
-    Raises:
-      UserError: see `extract`.
-    """
+    """Features float32[N, T, D] of each frame of uint8[N, T, H, W, C]; for an extractor of `load_frame_extractor`."""
     frames = video.reshape(-1, 1, *video.shape[2:])
     return self.extract(frames).features.reshape(*video.shape[:2], -1)
 
   def extract_all(
     self, clips: IndexedClips, *, variants: Mapping[str, Variant] | None = None, description: str = ""
   ) -> dict[str, Features]:
-    """Features of N clips for each variant, in one pass over the files. Each process reads its own clips only.
+    """Features of all clips for each variant, in one pass over the files. Each process reads its own clips only.
 
     Args:
-      clips: N clips.
+      clips: clips of one shape.
       variants: functions of a batch of clips, by name; None for the clips themselves, with the name ''.
       description: description of the progress bar, which is shown on a terminal.
-
-    Raises:
-      UserError: see `extract`.
     """
     variants = {"": lambda video: video} if variants is None else variants
     rows = self._local_rows(len(clips))
@@ -201,8 +189,7 @@ class FeatureExtractor:
 
   def _local_rows(self, count: int) -> list[np.ndarray]:
     """For each batch, the clips of this process; the last batch is padded with the last clip."""
-    starts = range(0, count, self.batch_size)
-    return [np.minimum(start + self._places, count - 1) for start in starts]
+    return [np.minimum(start + self._places, count - 1) for start in range(0, count, self.batch_size)]
 
   def _extract_batch(self, local: np.ndarray, index: int, count: int) -> Features:
     batch = global_batch(local, batch_sharding(self._mesh, microbatches=False))
@@ -244,21 +231,12 @@ def _check_description(weights: WeightFile, name: str) -> None:
 
 
 def load_extractor(path: str | Path, *, mesh: jax.sharding.Mesh, **options: Any) -> FeatureExtractor:
-  """The extractor of a weight file; `options` as in `FeatureExtractor`.
-
-  Raises:
-    UserError: if the file is missing or damaged.
-  """
+  """The extractor of a weight file, UserError if it is missing or damaged; `options` as in `FeatureExtractor`."""
   return FeatureExtractor(read_weight_file(path), mesh=mesh, name=str(path), **options)
 
 
 def load_frame_extractor(path: str | Path, *, mesh: jax.sharding.Mesh, batch_size: int = 64) -> FeatureExtractor:
-  """An extractor of features of single frames.
-
-  Args:
-    path: weight file of a TSN (a ResNet-50), for example of faces.
-    mesh: see `FeatureExtractor`.
-    batch_size: frames per forward pass.
+  """An extractor of features of single frames from the weight file of a TSN (a ResNet-50), for example of faces.
 
   Raises:
     UserError: if the file is missing or damaged, or the network needs clips.

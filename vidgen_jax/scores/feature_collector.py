@@ -20,11 +20,7 @@ class FeatureCollector:
   """Takes batches of clips, keeps their features only, and scores the sets at the end.
 
   It may be used for several evaluations of the same clips (`vidgen evaluate --follow`): features that do not depend on
-  the model are computed once.
-
-  Attributes:
-    extractors: feature networks; without any, only the content distance is computed.
-    options: options of the scores.
+  the model are computed once. Without extractors, only the content distance is computed.
   """
 
   def __init__(self, extractors: Sequence[FeatureExtractor], *, options: SetOptions) -> None:
@@ -35,15 +31,12 @@ class FeatureCollector:
     self._clip_shape: tuple[int, ...] = ()
 
   def add(self, subject: str, sample: int, video: np.ndarray) -> None:
-    """Adds whole clips, conditioning frames included.
+    """Adds whole clips uint8[B, T, H, W, C], conditioning frames included, the same on every process.
 
     Args:
       subject: 'real', 'model', or a baseline's name.
       sample: number of the sample of the same clips, from 0.
-      video: uint8[B, T, H, W, C], the same on every process.
-
-    Raises:
-      UserError: if a network does not accept such clips, or its features are not finite.
+      video: clips; UserError if a network does not accept them, or its features are not finite.
     """
     if subject in self._fixed:
       return
@@ -56,9 +49,7 @@ class FeatureCollector:
   def scores(self, *, model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]) -> Iterator[Score]:
     """The scores of all clips so far; afterwards the model's clips are dropped, the others are kept.
 
-    Args:
-      model_fields: fields of `Score` of the model.
-      plain_fields: fields of the real clips and the baselines: split and num_clips.
+    `model_fields` are the fields of the model's `Score`s, `plain_fields` those of the real clips and the baselines.
     """
     subjects = list(dict.fromkeys([*(key[0] for key in self._content), *(key[1] for key in self._parts)]))
     yield from self._content_scores(subjects, model_fields, plain_fields)

@@ -1,41 +1,28 @@
 """Nearest real clips of generated ones, which show whether a model copies (MVT-GAN, section 6.4 and figure 6)."""
 
-import json
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from vidgen_jax.files import atomic_write
+from vidgen_jax.files import write_json
 from vidgen_jax.media.images import mark_conditioning, save_png
 from vidgen_jax.media.layout import contact_sheet
 from vidgen_jax.scores.clip_sets import ClipSet
 from vidgen_jax.scores.extraction import FeatureExtractor
 
-SHOWN = 8
-"""Generated clips in the image."""
-
-_ROWS = 256
-"""Queries at a time, which bounds the memory of the matrix of distances."""
+_SHOWN = 8  # generated clips in the image
+_ROWS = 256  # queries at a time, which bounds the memory of the matrix of distances
 
 
-class Neighbours(NamedTuple):
-  """The k nearest candidates of each query, nearest first."""
+def nearest(
+  queries: np.ndarray, candidates: np.ndarray, *, k: int, skip_self: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+  """The k nearest of the candidates [M, D] of each query [N, D], nearest first.
 
-  indices: np.ndarray
-  """int64[N, k]."""
-  distances: np.ndarray
-  """float64[N, k], Euclidean."""
+  With `skip_self`, the queries are the candidates, and no query is its own neighbour.
 
-
-def nearest(queries: np.ndarray, candidates: np.ndarray, *, k: int, skip_self: bool = False) -> Neighbours:
-  """The k nearest candidates of each query.
-
-  Args:
-    queries: [N, D].
-    candidates: [M, D].
-    k: at most M, or M - 1 with `skip_self`.
-    skip_self: whether the queries are the candidates, and a query is not its own neighbour.
+  Returns:
+    Indices int64[N, k] and Euclidean distances float64[N, k].
 
   Raises:
     ValueError: if there are too few candidates.
@@ -54,7 +41,7 @@ def nearest(queries: np.ndarray, candidates: np.ndarray, *, k: int, skip_self: b
     found.append(order)
     # From the differences: for two near clips, the expansion above leaves rounding errors only.
     distances.append(np.linalg.norm(part[:, None] - candidates[order], axis=-1))
-  return Neighbours(np.concatenate(found), np.concatenate(distances))
+  return np.concatenate(found), np.concatenate(distances)
 
 
 def write_neighbours(
@@ -79,19 +66,16 @@ def write_neighbours(
     extractor: network of the features.
     features: [M, D] of the real clips and [N, D] of the generated ones.
     k: neighbours per clip.
-
-  Raises:
-    UserError: if the disk is full.
   """
   real_features, fake_features = features
-  found = nearest(fake_features, real_features, k=k)
-  own = nearest(real_features, real_features, k=1, skip_self=True).distances[:, 0]
-  shown = np.arange(min(SHOWN, len(fake)))
+  indices, distances = nearest(fake_features, real_features, k=k)
+  _, own = nearest(real_features, real_features, k=1, skip_self=True)
+  shown = np.arange(min(_SHOWN, len(fake)))
   generated = next(fake.batches(len(shown), indices=shown))
-  neighbours = next(real.batches(len(shown) * k, indices=found.indices[shown].ravel()))
+  neighbours = next(real.batches(len(shown) * k, indices=indices[shown].ravel()))
   neighbours = neighbours.reshape(len(shown), k, *neighbours.shape[1:])
   rows = np.concatenate([generated[:, None], neighbours], axis=1)
-  labels = [text for i in shown for text in ("generated", *(f"real, {d:.3g}" for d in found.distances[i]))]
+  labels = [text for i in shown for text in ("generated", *(f"real, {d:.3g}" for d in distances[i]))]
   save_png(path, contact_sheet(mark_conditioning(rows.reshape(-1, *rows.shape[2:]), ()), row_labels=labels))
   real_names = real.clip_names
   report = {
@@ -100,15 +84,14 @@ def write_neighbours(
     "protocol": f"Euclidean distance of features, {extractor.protocol(real.clip_shape)}",
     "real": real.name,
     "num_real": len(real),
-    "median_nearest": float(np.median(found.distances[:, 0])),
+    "median_nearest": float(np.median(distances[:, 0])),
     "median_nearest_among_real": float(np.median(own)),
     "clips": [
       {
         "generated": name,
-        "neighbours": [{"real": real_names[j], "distance": float(d)} for j, d in zip(indices, distances, strict=True)],
+        "neighbours": [{"real": real_names[j], "distance": float(d)} for j, d in zip(nearby, far, strict=True)],
       }
-      for name, indices, distances in zip(fake.clip_names, found.indices, found.distances, strict=True)
+      for name, nearby, far in zip(fake.clip_names, indices, distances, strict=True)
     ],
   }
-  with atomic_write(path.with_suffix(".json")) as temporary:
-    temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+  write_json(path.with_suffix(".json"), report)

@@ -39,11 +39,7 @@ def paired_metrics(*, available: Iterable[Need] = (Need.TRUTH,)) -> tuple[Metric
 
 
 def network_metrics(network: str) -> list[Metric]:
-  """The metrics of a feature network's output, under their names for this network: a Frechet distance on I3D is FVD.
-
-  Args:
-    network: key of `vidgen_jax.scores.networks.NETWORKS`.
-  """
+  """The metrics of a feature network's output, under their names for this network: a Frechet distance on I3D is FVD."""
   candidates = [m for m in METRICS.values() if Need.FEATURES in m.needs or Need.LOGITS in m.needs]
   named = {metric.function for metric in candidates if network in metric.networks}
   return [m for m in candidates if network in m.networks or not (m.networks or m.function in named)]

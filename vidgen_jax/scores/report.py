@@ -10,15 +10,8 @@ from vidgen_jax.files import append_text
 
 _COLUMNS = ("subject", "metric", "value", "unit")
 _SETTINGS = (
-  "weights",
-  "batch_norm",
-  "truncation",
-  "seed",
-  "step",
-  "clip",
-  "conditioning_indices",
-  "extractor",
-  "extractor_hash",
+  *("weights", "batch_norm", "truncation", "seed", "step", "clip"),
+  *("conditioning_indices", "extractor", "extractor_hash"),
 )
 _LONG_PROTOCOL = 32
 
@@ -76,11 +69,7 @@ def frames_text(frames: Sequence[int]) -> str | None:
 
 
 def append_scores(path: str | os.PathLike[str], scores: Iterable[Score]) -> None:
-  """Appends the scores to a file, one JSON object per line.
-
-  Raises:
-    UserError: if the file cannot be written.
-  """
+  """Appends the scores to a file, one JSON object per line."""
   append_text(path, "".join(score.to_json() + "\n" for score in scores))
 
 

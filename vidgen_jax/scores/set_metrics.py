@@ -51,13 +51,9 @@ def set_metrics(network: str, options: SetOptions, *, samples: int) -> list[Metr
 
 
 def content_score(subject: str, values: np.ndarray, *, protocol: str = "", **fields: Any) -> Score:
-  """The content distance of a set from the values [N] of its clips; see `average_content_distance`.
+  """The content distance of a set from the values [N] of `average_content_distance`; `fields` are those of `Score`.
 
-  Args:
-    subject: name of the scored set.
-    values: content distances.
-    protocol: replaces the protocol of mean colours.
-    **fields: further fields of `Score`.
+  A `protocol` replaces the one of mean colours.
   """
   metric = METRICS["content_distance"]
   return Score(
@@ -71,14 +67,9 @@ def content_score(subject: str, values: np.ndarray, *, protocol: str = "", **fie
 
 
 class SetScorer:
-  """Scores sets of clips against one real set, by the features of one network.
+  """Scores sets of clips (T, H, W, C) against one real set, by the features of one network.
 
-  Args:
-    extractor: extractor of the features.
-    real: features of the real clips.
-    clip_shape: (T, H, W, C) of all clips.
-    options: options of the scores.
-    real_fields: `Score` fields of the real set: split and num_clips.
+  `real_fields` are `Score` fields of the real set: split and num_clips.
   """
 
   def __init__(
@@ -114,12 +105,7 @@ class SetScorer:
       yield from self.score(other, sets)
 
   def score(self, subject: str, samples: Sequence[Features], **fields: Any) -> Iterator[Score]:
-    """All scores of a subject, as means over its sets.
-
-    Args:
-      subject: name of the scored set.
-      samples: l sets; their i-th clips are samples of one condition.
-      **fields: further fields of `Score`.
+    """All scores of a subject, as means over its sets, whose i-th clips are samples of one condition.
 
     Raises:
       UserError: if there are too few clips.
@@ -141,8 +127,7 @@ class SetScorer:
 
   def score_real(self) -> Iterator[Score]:
     """Distances between random halves of the real set, a lower bound for sets of this size; its inception score."""
-    halves = self._halves()
-    if halves is not None:
+    if (halves := self._halves()) is not None:
       first, second = halves
       fields = self._fields | {"num_clips": len(first), "num_generated": len(second)}
       yield from self._distances("real, other half", first, [second], fields)

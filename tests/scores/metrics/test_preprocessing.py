@@ -13,7 +13,7 @@ RAMP = np.arange(2 * 2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 2, 4, 6, 3)
 
 
 def test_reference_is_legacy_bilinear_in_minus_one_to_one():
-  x = np.asarray(FVD_PROTOCOLS["reference"].preprocessing(jnp.asarray(RAMP)))
+  x = np.asarray(FVD_PROTOCOLS["reference"](jnp.asarray(RAMP)))
   assert x.shape == (2, 2, 224, 224, 3)
   # Pixel (56, 112) samples (56 * 4/224, 112 * 6/224) = (1, 3): sample RAMP[.., 1, 3] itself.
   np.testing.assert_allclose(x[:, :, 56, 112], RAMP[:, :, 1, 3] / 127.5 - 1, atol=1e-5)
@@ -24,27 +24,27 @@ def test_reference_is_legacy_bilinear_in_minus_one_to_one():
 
 def test_videogpt_keeps_the_aspect_ratio_and_crops_the_centre():
   # 4 x 6 -> 224 x 336, cropped to columns 56..279. Half-pixel: column 56 samples 56.5 * 6/336 - .5 = .508929.
-  x = np.asarray(FVD_PROTOCOLS["videogpt"].preprocessing(jnp.asarray(RAMP)))
+  x = np.asarray(FVD_PROTOCOLS["videogpt"](jnp.asarray(RAMP)))
   assert x.shape == (2, 2, 224, 224, 3)
   place = 56.5 * 6 / 336 - 0.5
   expected = (1 - place) * RAMP[:, :, 0, 0] + place * RAMP[:, :, 0, 1]
   np.testing.assert_allclose(x[:, :, 0, 0], 2 * expected / 255 - 1, atol=1e-5)
   tall = np.swapaxes(RAMP, 2, 3)
-  turned = np.asarray(FVD_PROTOCOLS["videogpt"].preprocessing(jnp.asarray(tall)))
+  turned = np.asarray(FVD_PROTOCOLS["videogpt"](jnp.asarray(tall)))
   np.testing.assert_allclose(np.swapaxes(turned, 2, 3), x, atol=1e-5)
   # 5 x 7 -> 224 x ceil(313.6) = 314.
   # 25 x 25 becomes 225 x 224 by the rounding of VideoGPT's code, and is then cropped.
   assert math.ceil(25 * (224 / 25)) == 225
   square = np.random.default_rng(0).integers(256, size=(1, 1, 25, 25, 3), dtype=np.uint8)
   rows = resize(jnp.asarray(square, jnp.float32), 225, 224, "half_pixel_bilinear")[:, :, :224]
-  found = FVD_PROTOCOLS["videogpt"].preprocessing(jnp.asarray(square))
+  found = FVD_PROTOCOLS["videogpt"](jnp.asarray(square))
   np.testing.assert_allclose(found, rows / 127.5 - 1, atol=1e-5)
-  odd = FVD_PROTOCOLS["videogpt"].preprocessing(jnp.zeros((1, 1, 5, 7, 3), jnp.uint8))
+  odd = FVD_PROTOCOLS["videogpt"](jnp.zeros((1, 1, 5, 7, 3), jnp.uint8))
   assert odd.shape == (1, 1, 224, 224, 3)
 
 
 def test_protocols_differ():
-  outputs = [np.asarray(p.preprocessing(jnp.asarray(RAMP))) for p in FVD_PROTOCOLS.values()]
+  outputs = [np.asarray(p(jnp.asarray(RAMP))) for p in FVD_PROTOCOLS.values()]
   for i, first in enumerate(outputs):
     assert all(np.abs(first - second).max() > 0.02 for second in outputs[:i])
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.scores.networks import C3D, I3D, NETWORKS, TSN, ClassifierOutput, ResNet3D
+from vidgen_jax.scores.networks import C3D, I3D, NETWORKS, TSN, ResNet3D
 from vidgen_jax.scores.networks.i3d import MIXED_CHANNELS
+from vidgen_jax.scores.networks.layers import ClassifierOutput
 from vidgen_jax.scores.networks.resnet3d import BasicBlock, Stem
 from vidgen_jax.scores.networks.tsn import Bottleneck, middle_frames, random_frames
 

@@ -85,17 +85,13 @@ class BestOfCurve:
   the mean of its frames' scores over clips. `counts` are the values of l, each at least 1.
   """
 
-  def __init__(self, counts: Sequence[int], *, higher_is_better: bool = True):
-    if not counts or min(counts) < 1:
-      raise ValueError(f"counts must be one or more numbers of samples, each at least 1, got {counts=}")
+  def __init__(self, counts: Sequence[int]):
     self._counts = frozenset(counts)
-    self._kept = BestOfSamples({_CURVE: higher_is_better})
+    self._kept = BestOfSamples({_CURVE: True})
     self._best: dict[int, np.ndarray] = {}
 
   def add(self, scores: np.ndarray) -> None:
-    """Adds the scores [B, T] of the next sample; see `BestOfSamples.add`."""
-    if np.ndim(scores) != 2:
-      raise ValueError(f"curves need scores [B, T], got shape {np.shape(scores)}")
+    """Adds the scores [B, T] of the next sample, of which higher ones are better; see `BestOfSamples.add`."""
     self._kept.add({_CURVE: scores})
     kept = self._kept.result()
     if kept.num_samples in self._counts:

@@ -31,6 +31,8 @@ class Preprocessing:
     mean: mean of 'unit' by channel, in [0, 1].
     std: deviation of 'unit' by channel, in [0, 1].
     volume_corner: (top, left) of the part of the volume that is subtracted.
+    epsilon: epsilon of I3D's batch normalisation.
+    unbiased: whether Frechet distances divide covariances by N - 1 instead of N.
   """
 
   name: str
@@ -42,6 +44,8 @@ class Preprocessing:
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)
   std: tuple[float, ...] = (0.5, 0.5, 0.5)
   volume_corner: tuple[int, int] = (0, 0)
+  epsilon: float = 1e-3
+  unbiased: bool = True
 
   def __call__(self, video: jax.Array, *, volume: jax.Array | None = None) -> jax.Array:
     """Converts clips to the input of the network, float32[B, T, H, W, 3].
@@ -90,32 +94,10 @@ def _centre(x: jax.Array, height: int, width: int) -> jax.Array:
   return x[:, :, top : top + height, left : left + width]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class VideoDistanceProtocol:
-  """A published protocol of FVD.
-
-  Attributes:
-    preprocessing: preprocessing of the clips.
-    epsilon: epsilon of I3D's batch normalisation.
-    unbiased: whether covariances are divided by N - 1 instead of N.
-  """
-
-  preprocessing: Preprocessing
-  epsilon: float = 1e-3
-  unbiased: bool = True
-
-
 FVD_PROTOCOLS = {
-  "reference": VideoDistanceProtocol(
-    preprocessing=Preprocessing(name="reference", size=(224, 224), method="legacy_bilinear")
-  ),
-  "torchscript": VideoDistanceProtocol(
-    preprocessing=Preprocessing(name="torchscript", size=(224, 224), method="half_pixel_bilinear"), unbiased=False
-  ),
-  "videogpt": VideoDistanceProtocol(
-    preprocessing=Preprocessing(name="videogpt", size=(224, 224), method="half_pixel_bilinear", fit="short_side"),
-    epsilon=1e-5,
-  ),
+  "reference": Preprocessing(name="reference", size=(224, 224), method="legacy_bilinear"),
+  "torchscript": Preprocessing(name="torchscript", size=(224, 224), unbiased=False),
+  "videogpt": Preprocessing(name="videogpt", size=(224, 224), fit="short_side", epsilon=1e-5),
 }
 """FVD by Unterthiner et al. 2018, by the metrics of StyleGAN-V, and by VideoGPT."""
 

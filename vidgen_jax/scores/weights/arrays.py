@@ -15,12 +15,10 @@ from vidgen_jax.scores.weights.from_pytorch import read_pytorch_file
 from vidgen_jax.scores.weights.from_tensorflow import CheckpointFiles, find_checkpoint, read_checkpoint
 from vidgen_jax.scores.weights.weight_file import read_safetensors
 
-READABLE = (
+_READABLE = (
   "a TensorFlow checkpoint (its prefix, .index file or folder), a PyTorch file (state dict or TorchScript), "
   "a Chainer .npz or a .safetensors"
 )
-"""The formats of `read_arrays`, for messages."""
-
 _LEGACY_PYTORCH_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # before torch 1.6, files were no zip archives
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, OSError)
 
@@ -45,11 +43,9 @@ class SourceArrays:
 
 
 def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> SourceArrays:
-  """Reads the arrays of a weight file.
+  """Reads a TensorFlow checkpoint, a PyTorch file, a Chainer .npz or a .safetensors file.
 
-  Args:
-    path: a file or checkpoint, see `READABLE`.
-    allow_code: whether a TorchScript archive may be loaded, which can run code; the other formats run none.
+  TorchScript archives can run code and are loaded with `allow_code` only; the other formats run none.
 
   Raises:
     UserError: if the file is missing, damaged or of another format, or its library is not installed.
@@ -61,7 +57,7 @@ def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> So
       return _read_checkpoint(files)
     if not path.is_file():
       reason = "is a folder without a checkpoint" if path.is_dir() else "does not exist"
-      raise UserError(f"{path} {reason}; give {READABLE}")
+      raise UserError(f"{path} {reason}; give {_READABLE}")
     data = path.read_bytes()
   except OSError as error:
     raise UserError(f"{path} cannot be read: {error.strerror}; check the path") from error
@@ -70,21 +66,19 @@ def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> So
 
 
 def _read_checkpoint(files: CheckpointFiles) -> SourceArrays:
-  sha256 = hashlib.sha256(files.index.read_bytes())
+  sha256, git_blob = hashlib.sha256(files.index.read_bytes()), ""
   for shard in files.shards:
-    sha256.update(shard.read_bytes())
+    data = shard.read_bytes()
+    sha256.update(data)
+    if len(files.shards) == 1:
+      git_blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
   return SourceArrays(
     arrays=read_checkpoint(files),
     format="tf checkpoint",
     path=files.index,
     sha256=sha256.hexdigest(),
-    git_blob_sha1=_git_blob_sha1(files.shards[0]) if len(files.shards) == 1 else "",
+    git_blob_sha1=git_blob,
   )
-
-
-def _git_blob_sha1(path: Path) -> str:
-  data = path.read_bytes()
-  return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _read_file(path: Path, data: bytes, *, allow_code: bool) -> tuple[str, dict[str, np.ndarray]]:
@@ -98,7 +92,7 @@ def _read_file(path: Path, data: bytes, *, allow_code: bool) -> tuple[str, dict[
   if data[8:9] == b"{":
     return "safetensors", read_safetensors(path)[0]
   pickled = ", and a plain pickle is not read because it could run code" if data.startswith(b"\x80") else ""
-  raise UserError(f"{path} has an unknown format{pickled}; give {READABLE}")
+  raise UserError(f"{path} has an unknown format{pickled}; give {_READABLE}")
 
 
 def _zip_members(path: Path, data: bytes) -> list[str]:

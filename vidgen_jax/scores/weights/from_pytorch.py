@@ -20,20 +20,15 @@ def read_pytorch_file(path: Path, *, is_script: bool, allow_code: bool = False) 
   A state dict under 'state_dict', 'model_state_dict' or 'model' is used alone, nested dictionaries are flattened with
   dots, and a prefix 'module.' of all names is dropped. Other values are ignored.
 
-  A file of `torch.save` is loaded with `weights_only=True`, which runs no code of the file. A TorchScript archive is a
-  program: `torch.jit.load` can run its `__setstate__` methods, so it is read only with `allow_code`.
-
-  Args:
-    path: file.
-    is_script: whether the file is a TorchScript archive.
-    allow_code: whether a TorchScript archive may be loaded.
+  A file of `torch.save` is loaded with `weights_only=True`, which runs no code of the file. A TorchScript archive
+  (`is_script`) is a program: `torch.jit.load` can run its `__setstate__` methods, so it is read only with `allow_code`.
 
   Returns:
     Arrays by name; bfloat16 becomes float32.
 
   Raises:
-    UserError: if PyTorch is not installed, the file is damaged, holds Python objects other than tensors, holds no
-      named tensor, or is a TorchScript archive without `allow_code`.
+    UserError: if PyTorch is not installed, the file is damaged, contains Python objects other than tensors or no named
+      tensor, or is a TorchScript archive without `allow_code`.
   """
   if is_script and not allow_code:
     raise UserError(f"{path} is a TorchScript archive, which can run code; if its source is trusted, pass --allow_code")

@@ -19,16 +19,13 @@ class CheckpointFiles(NamedTuple):
 
 
 def find_checkpoint(path: Path) -> CheckpointFiles | None:
-  """Finds the files of a checkpoint.
+  """Finds the files of a checkpoint; None if there is none.
 
   Args:
     path: prefix, .index file or .data-... file of the checkpoint, the folder of its only .index file, or a SavedModel.
 
-  Returns:
-    The files, or None if the path names no checkpoint.
-
   Raises:
-    UserError: if the index or the data is missing, or the folder holds several checkpoints.
+    UserError: if the index or the data is missing, or the folder contains several checkpoints.
   """
   if path.is_dir():
     found = sorted([*path.glob("*.index"), *path.glob("variables/*.index")])
@@ -52,13 +49,7 @@ def find_checkpoint(path: Path) -> CheckpointFiles | None:
 
 
 def read_checkpoint(files: CheckpointFiles) -> dict[str, np.ndarray]:
-  """Reads all numeric tensors of a checkpoint; TensorFlow verifies their checksums.
-
-  Args:
-    files: files of the checkpoint.
-
-  Returns:
-    Arrays by variable name. String tensors, such as the object graph, are left out.
+  """Reads all numeric tensors of a checkpoint by variable name; TensorFlow verifies their checksums.
 
   Raises:
     UserError: if TensorFlow is not installed or cannot read the files.

@@ -43,11 +43,9 @@ class ConvertedWeights:
   warning: str = ""
 
 
-ExpectedVariables = Callable[[dict[str, Any]], Mapping[str, Any]]
-"""Maps settings to the variables of the network with these settings: a nested tree of `jax.ShapeDtypeStruct`."""
-
-
-def convert(network: str, source: SourceArrays, expected: ExpectedVariables) -> ConvertedWeights:
+def convert(
+  network: str, source: SourceArrays, expected: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> ConvertedWeights:
   """Detects the naming of a file and maps its arrays to a network's variables.
 
   A gain that our normalisation lacks is multiplied into the kernel and the mean: gamma (Wx - mean) / std is
@@ -56,7 +54,7 @@ def convert(network: str, source: SourceArrays, expected: ExpectedVariables) -> 
   Args:
     network: 'i3d', 'c3d', 'r3d18', 'tsn' or 'pwc_net'.
     source: arrays of the file.
-    expected: shapes of the network's variables, see `ExpectedVariables`.
+    expected: function from settings to the nested `jax.ShapeDtypeStruct` of the network's variables.
 
   Returns:
     All variables of the network, made from all arrays of the file.
@@ -64,7 +62,6 @@ def convert(network: str, source: SourceArrays, expected: ExpectedVariables) -> 
   Raises:
     UserError: if the file belongs to another network, an array is unused or missing, or a shape differs; one line lists
       everything.
-    ValueError: if there is no such network.
   """
   naming = _detect_naming(network, source)
   names = {naming.normalise(name): name for name in source.arrays}
@@ -105,8 +102,6 @@ def convert(network: str, source: SourceArrays, expected: ExpectedVariables) -> 
 
 def _detect_naming(network: str, source: SourceArrays) -> Naming:
   candidates = [naming for naming in NAMINGS if naming.network == network]
-  if not candidates:
-    raise ValueError(f"unknown network {network!r}; known are {sorted({naming.network for naming in NAMINGS})}")
   best = max(candidates, key=lambda naming: _num_marks(naming, source.arrays))
   found = _num_marks(best, source.arrays)
   others = [n for n in NAMINGS if n.network != network and _num_marks(n, source.arrays) == len(n.marks)]
@@ -131,7 +126,7 @@ def _num_marks(naming: Naming, arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _num_classes(naming: Naming, arrays: Mapping[str, np.ndarray]) -> int:
-  """Size of the head; 1 where the head is missing, which `convert` reports with all other problems."""
+  """Size of the head; 1 without a head, which `convert` reports with all other problems."""
   head = arrays.get(naming.head)
   return max(1, head.shape[naming.head_axis]) if head is not None and head.ndim else 1
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 Path = tuple[str, ...]
-"""(collection, module, ..., name) of one of our variables."""
-
 ForeignName = Callable[[Path], str | None]
 
 
@@ -96,12 +94,7 @@ def _chainer(path: Path) -> str | None:
 
 
 def _resnet(stem: Mapping[str, str], parts: Mapping[str, str]) -> ForeignName:
-  """Names of PyTorch's ResNets.
-
-  Args:
-    stem: names of the stem's `conv` and `norm`.
-    parts: names of a block's `conv` and `norm`, in which {} is their index, counted from 1.
-  """
+  """Names of PyTorch's ResNets, from those of `conv` and `norm` in the stem and in a block ({}: index from 1)."""
 
   def foreign(path: Path) -> str:
     _, *modules, leaf = path

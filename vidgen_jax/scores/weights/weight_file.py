@@ -20,13 +20,10 @@ from flax import traverse_util
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 
-FORMAT_VERSION = 1
-"""Version of the description; readers refuse later versions."""
-
+_FORMAT_VERSION = 1
 _SUFFIX = ".safetensors"
 _MAKERS = "`vidgen weights import` or `vidgen classify`"
 _METADATA = {"made_by": "vidgen_jax"}
-_SHORT_HASH = 12
 
 _FIELD_TYPES: Mapping[str, type] = {
   "network": str,
@@ -85,7 +82,7 @@ class WeightFile:
   @property
   def short_hash(self) -> str:
     """The first 12 digits of `hash`, as scores show it."""
-    return self.hash[:_SHORT_HASH]
+    return self.hash[:12]
 
   @property
   def num_values(self) -> int:
@@ -94,11 +91,7 @@ class WeightFile:
 
 
 def write_weight_file(path: str | os.PathLike[str], weights: WeightFile) -> None:
-  """Writes the tensors and their description, or nothing.
-
-  Args:
-    path: NAME.safetensors; the folder is created, and NAME.json is written next to it.
-    weights: weights to write.
+  """Writes NAME.safetensors and its description NAME.json, or nothing; the folder is created.
 
   Raises:
     UserError: if the path has another suffix, a value is not finite, or the disk refuses the files.
@@ -108,7 +101,7 @@ def write_weight_file(path: str | os.PathLike[str], weights: WeightFile) -> None
   _check_values(path, weights)
   fields = {name: getattr(weights, name) for name in _FIELD_TYPES}
   sizes = {"hash": weights.hash, "layers": len(weights.tensors), "values": weights.num_values}
-  description = json.dumps({"format_version": FORMAT_VERSION, **fields, **sizes}, indent=2, allow_nan=False) + "\n"
+  description = json.dumps({"format_version": _FORMAT_VERSION, **fields, **sizes}, indent=2, allow_nan=False) + "\n"
   data = safetensors.numpy.save(weights.tensors, metadata=_METADATA)
   # Both files are written before either gets its name. If renaming the second fails, readers detect it by the hash.
   with atomic_write(path.with_suffix(".json")) as json_file, atomic_write(path) as tensor_file:
@@ -117,10 +110,7 @@ def write_weight_file(path: str | os.PathLike[str], weights: WeightFile) -> None
 
 
 def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
-  """Reads weights and checks that tensors and description belong together.
-
-  Args:
-    path: NAME.safetensors, with NAME.json next to it.
+  """Reads NAME.safetensors and NAME.json, and checks that they belong together.
 
   Raises:
     UserError: if a file is missing, damaged, made by another program, or belongs to another pair.
@@ -184,9 +174,9 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str]:
   except (ValueError, RecursionError) as error:
     raise UserError(f"{path} is damaged; make it again with {_MAKERS}") from error
   version = found.get("format_version") if isinstance(found, dict) else None
-  if type(version) is int and version > FORMAT_VERSION:
+  if type(version) is int and version > _FORMAT_VERSION:
     raise UserError(f"{path} has format {version}, which a later version of this package wrote; update the package")
-  if version != FORMAT_VERSION or not isinstance(found.get("hash"), str):
+  if version != _FORMAT_VERSION or not isinstance(found.get("hash"), str):
     raise UserError(f"{path} is not a description of weights; make it with {_MAKERS}")
   for name, kind in _FIELD_TYPES.items():
     if not isinstance(found.get(name), kind):
