@@ -6,7 +6,7 @@ from typing import Any
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.mvt.presets import ROWS as MVT_ROWS
-from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
+from vidgen_jax.gans.trivd.config import DECOMPOSITIONS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 
 

@@ -20,8 +20,8 @@ from absl import flags, logging
 from benchmarks.paper_rows import TABLES, Published, Row, Table, choose_rows
 from benchmarks.script import run_script
 from vidgen_jax.bench.compilation import planned_memory, trace_step
+from vidgen_jax.bench.cost_estimate import needed_flops, total_flops
 from vidgen_jax.bench.measurements import Measurement, Report, describe, significant, table_text
-from vidgen_jax.bench.step_flops import needed_flops, total_flops
 from vidgen_jax.bench.step_timing import WINDOWS, CompiledStep, StepTiming, noise, timed_steps
 from vidgen_jax.commands.flag_parsing import define_config
 from vidgen_jax.core.state import TrainState

@@ -1,12 +1,11 @@
-"""Chip-hours of a run, computed by hand."""
+"""Published peaks by JAX's kind of a device, and chip-hours of a run, computed by hand."""
 
 import dataclasses
 
 import pytest
 
-from vidgen_jax.bench.cost_estimate import estimate
+from vidgen_jax.bench.cost_estimate import PEAKS, estimate, needed_flops, published_peak, total_flops
 from vidgen_jax.bench.flops import on_backend
-from vidgen_jax.bench.step_flops import needed_flops, total_flops
 from vidgen_jax.errors import UserError
 
 pytest_plugins = ("tests.tiny_experiment",)
@@ -41,3 +40,27 @@ def test_hours_are_flops_over_the_assumed_rate(tiny):
 def test_invalid_settings(settings, message, tiny):
   with pytest.raises(UserError, match=message):
     estimate(tiny().config, **settings)
+
+
+@pytest.mark.parametrize(
+  ("kind", "peak"),
+  [
+    ("NVIDIA H200", 989e12),
+    ("NVIDIA H100 80GB HBM3", 989e12),
+    ("NVIDIA H200 NVL", None),
+    ("NVIDIA A100-SXM4-80GB", 312e12),
+    ("TPU v2", 22.5e12),  # two devices per chip
+    ("TPU v3", 61.5e12),
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5", 459e12),
+    ("TPU v6 lite", 918e12),
+    ("cpu", None),
+  ],
+)
+def test_the_whole_kind_must_match(kind, peak):
+  assert published_peak(kind) == peak
+
+
+def test_names_are_unique():
+  assert len({peak.name for peak in PEAKS}) == len(PEAKS)

@@ -8,8 +8,8 @@ import pytest
 
 from experiments import inbetween_shape_motion
 from vidgen_jax.bench import compilation, flops
+from vidgen_jax.bench.cost_estimate import flops_figures, needed_flops, total_flops
 from vidgen_jax.bench.flops import Part
-from vidgen_jax.bench.step_flops import flops_figures, needed_flops, total_flops
 from vidgen_jax.runs import config as configs
 from vidgen_jax.runs.experiment import build_experiment
 

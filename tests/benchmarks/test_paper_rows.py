@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.paper_rows import TABLES, choose_rows
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
+from vidgen_jax.gans.trivd.config import DECOMPOSITIONS
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 
 

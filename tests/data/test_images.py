@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_jax.data.images import read_image
+from vidgen_jax.data.decode import read_image
 from vidgen_jax.errors import UserError
 
 RGB = np.random.default_rng(0).integers(256, size=(3, 5, 3), dtype=np.uint8)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from vidgen_jax.data.datasets.video_folder import VideoBuildOptions, clips_of
 from vidgen_jax.data.listing import SourceFile
-from vidgen_jax.data.video_clips import VideoBuildOptions, clips_of
 
 
 def _file(**changes):

@@ -9,14 +9,14 @@ import pytest
 
 from vidgen_jax.gans.discriminators import apply_view
 from vidgen_jax.gans.trivd.algorithm import Trivd
-from vidgen_jax.gans.trivd.config import TrivdConfig
-from vidgen_jax.gans.trivd.decompositions import (
+from vidgen_jax.gans.trivd.config import (
   CROPPED_VIDEO,
   DECOMPOSITIONS,
   DOWNSAMPLED_FRAMES,
   DOWNSAMPLED_VIDEO,
   FRAMES,
   VIDEO,
+  TrivdConfig,
 )
 from vidgen_jax.ops.video import to_model_range
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.nn.attention import SelfAttention
+from vidgen_jax.nn.biggan import SelfAttention
 
 
 def _module(channels: int = 8):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.nn.blocks import DiscriminatorBlock, GeneratorBlock
+from vidgen_jax.nn.biggan import DiscriminatorBlock, GeneratorBlock
 from vidgen_jax.nn.norm import BATCH_STATS
 
 EPSILON = 1e-5

@@ -13,7 +13,7 @@ import pytest
 
 from tests.nn import unit_equations
 from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
-from vidgen_jax.nn.recurrent.conv_gru import ConvGRU
+from vidgen_jax.nn.recurrent.convolutional import ConvGRU
 from vidgen_jax.nn.recurrent.tsru import TSRU
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
 

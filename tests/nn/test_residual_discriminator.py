@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.nn.blocks import DiscriminatorBlock
-from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
+from vidgen_jax.nn.biggan import DiscriminatorBlock, ResidualDiscriminator
 
 
 def _shapes(module: ResidualDiscriminator, *video: int):

@@ -37,9 +37,6 @@ PURPOSES = (GRADIENTS, PARAMETERS, STATISTICS, PAIRS, SCALARS, OTHER)
 """Reasons for exchanging an array: split parameters are gathered; the mixed projection head and the motion constraint
 use pairs of clips, which may be on different devices; scalars are losses and norms."""
 
-GOAL = 1.05
-"""Goal for the bytes of exchanged gradients over those of the trained parameters."""
-
 # LLVM's optimisations do not matter: XLA partitions the program before them, and nothing runs.
 _QUICK_ON_CPU = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # JAX's name of the backward pass of a linen module; the backward pass of a loss has no module's name.
@@ -68,8 +65,7 @@ class Traffic:
 def compile_step(experiment: Experiment, phase: str) -> Any:
   """Compiles the train step for the devices of the experiment's mesh, which need not exist.
 
-  Raises:
-    UserError: if it needs more memory than they have.
+  Raises UserError if it needs more memory than they have.
   """
   constants = abstract_constants(experiment, phase)
   step: Any = experiment.step_fn(phase)
@@ -123,15 +119,10 @@ def _split(experiment: Experiment) -> list[jax.ShapeDtypeStruct]:
 
 
 def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]:
-  """Traffic of a compiled step by purpose, one of `PURPOSES`.
+  """Traffic of a compiled step (`text` is `compiled.as_text()`) by purpose, one of `PURPOSES`.
 
   A reduction in a network's backward pass without another purpose counts as one of gradients; an unexpected reduction
   therefore shows as too many bytes of gradients.
-
-  Args:
-    experiment: experiment of the step.
-    phase: phase of the step.
-    text: the compiled step, `compiled.as_text()`.
   """
   nets = experiment.abstract_state.nets
   trained = {name for update in experiment.algorithm.updates(phase) for name in update.trains}
@@ -212,14 +203,10 @@ def state_bytes(experiment: Experiment) -> dict[str, int]:
 
 
 def fake_devices(names: Sequence[str]) -> dict[str, Sequence[Any]]:
-  """Devices to compile for, by name.
+  """Devices to compile for, by name: a number of CPU devices, or libtpu's name of a TPU topology such as 'v5p:4x4x4'.
 
-  Args:
-    names: numbers of CPU devices, or TPU topologies with libtpu's names such as 'v5p:4x4x4'.
-
-  Raises:
-    UserError: if a name is neither, libtpu is missing or does not know a topology, or JAX already runs with fewer
-      devices.
+  Raises UserError if a name is neither, libtpu is missing or does not know a topology, or JAX already runs with fewer
+  devices.
   """
   counts = [int(name) for name in names if name.isdigit()]
   if counts:
@@ -249,30 +236,20 @@ def _topology(name: str) -> Sequence[Any]:
 def fit(config: ExperimentConfig, num_devices: int) -> ExperimentConfig:
   """The config with batch sizes rounded up to multiples of the number of devices, also those of the evaluation."""
 
-  def grown(batch_size: int, unit: int) -> int:
-    return -(-batch_size // unit) * unit
+  def grown(part: Any, unit: int, *names: str) -> Any:
+    return dataclasses.replace(part, **{name: -(-getattr(part, name) // unit) * unit for name in names})
 
-  evaluation = dataclasses.replace(
-    config.evaluation,
-    batch_size=grown(config.evaluation.batch_size, num_devices),
-    standing_batch_size=grown(config.evaluation.standing_batch_size, num_devices),
-  )
-  train = dataclasses.replace(
-    config.train, batch_size=grown(config.train.batch_size, num_devices * config.step.accumulate)
-  )
+  train = grown(config.train, num_devices * config.step.accumulate, "batch_size")
+  evaluation = grown(config.evaluation, num_devices, "batch_size", "standing_batch_size")
   return dataclasses.replace(config, train=train, evaluation=evaluation)
 
 
 def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int = 0) -> list[Measurement]:
   """Compiles the train step for devices and reports its traffic and memory, in megabytes of 1e6 bytes.
 
-  Args:
-    config: config of the experiment; see `fit`.
-    devices: devices of the mesh, fake or of a topology.
-    first_step: completed train steps, which choose the phase.
+  `config` need not suit the number of devices, see `fit`; `first_step` completed train steps choose the phase.
 
   Raises:
-    UserError: if the config does not fit the devices.
     ValueError: if the number of iterations of a loop with collectives is unknown.
   """
   experiment = build_experiment(fit(config, len(devices)), devices=list(devices))
@@ -297,16 +274,16 @@ def _traffic_figures(needed: int, moved: Mapping[str, Traffic], *, parameters: i
       note += f"; largest: {largest.kind} of {largest.array.dtype}{list(largest.array.shape)} in {largest.scope}"
     goal = 0.0 if purpose == OTHER else None
     yield Measurement(name=f"  {purpose}", value=part.bytes / _MB, unit="MB", at_most=goal, note=note)
-  yield Measurement(name="moved / needed gradients", value=moved[GRADIENTS].bytes / needed, at_most=GOAL)
+  yield Measurement(name="moved / needed gradients", value=moved[GRADIENTS].bytes / needed, at_most=1.05)
   if parameters:
     ratio = moved[PARAMETERS].bytes / parameters
-    yield Measurement(name="gathered / split parameters", value=ratio, at_most=GOAL, note="once per update")
+    yield Measurement(name="gathered / split parameters", value=ratio, at_most=1.05, note="once per update")
 
 
 def _memory_figures(experiment: Experiment, analysis: Any) -> Iterator[Measurement]:
   for name, size in state_bytes(experiment).items():
     yield Measurement(name=f"{name} on a device", value=size / _MB, unit="MB")
   if analysis is not None:
-    planned = "as planned by XLA"
-    yield Measurement(name="arguments", value=analysis.argument_size_in_bytes / _MB, unit="MB", note="state and batch")
-    yield Measurement(name="temporaries", value=analysis.temp_size_in_bytes / _MB, unit="MB", note=planned)
+    arguments, temporaries = analysis.argument_size_in_bytes / _MB, analysis.temp_size_in_bytes / _MB
+    yield Measurement(name="arguments", value=arguments, unit="MB", note="state and batch")
+    yield Measurement(name="temporaries", value=temporaries, unit="MB", note="as planned by XLA")

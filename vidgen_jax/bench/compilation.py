@@ -14,7 +14,6 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from vidgen_jax.bench.flops import Jaxpr, loops_over_products
-from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.runs.experiment import Experiment, build_experiment
 
 # XLA's cost analysis does not see inside library calls.
@@ -47,7 +46,7 @@ def trace_step(experiment: Experiment, phase: str) -> jax.stages.Traced:
 
 
 def compile_twice(experiment: Experiment, phase: str) -> Compilation:
-  """Compiles the train step of a phase with an empty cache, and from the cache. Does not touch the user's cache."""
+  """Compiles the train step of a phase with an empty cache, and from the cache; leaves the user's cache alone."""
   with own_compilation_cache() as folder:
     traced, lowered, lowering = _lower(experiment, phase)
     step, cold = _compile(lowered)
@@ -72,11 +71,11 @@ def _compile(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, float]:
 @contextlib.contextmanager
 def own_compilation_cache() -> Generator[Path]:
   """Replaces the compilation cache by an empty temporary one, which also keeps programs that compile quickly."""
-  names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-  before = {name: getattr(jax.config, name) for name in names}
   with tempfile.TemporaryDirectory() as folder:
+    settings = {"jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
     try:
-      for name, value in zip(names, (folder, 0.0), strict=True):
+      for name, value in settings.items():
         jax.config.update(name, value)
       compilation_cache.reset_cache()
       yield Path(folder)
@@ -92,11 +91,6 @@ def executed_flops(experiment: Experiment, phase: str, compilation: Compilation)
   XLA counts a loop's body once and library calls not at all. A step with either is counted with its loops unrolled,
   before XLA optimises it.
 
-  Args:
-    experiment: experiment of the step.
-    phase: phase of the step.
-    compilation: the compiled step.
-
   Returns:
     (FLOPs, the program that was counted); or (None, the reason) if there is no valid count.
   """
@@ -104,18 +98,14 @@ def executed_flops(experiment: Experiment, phase: str, compilation: Compilation)
     count = _cost(compilation.step)
     if count and not _LIBRARY_CALL.search(compilation.step.as_text()):
       return count * experiment.mesh.size, "the compiled program"
-  unrolled = build_experiment(_unrolled(experiment.config), devices=list(experiment.mesh.devices.flat))
-  traced = trace_step(unrolled, phase)
+  config, algorithm = experiment.config, experiment.config.algorithm
+  if hasattr(algorithm, "unroll"):
+    algorithm = dataclasses.replace(algorithm, unroll=True)
+  config = dataclasses.replace(config, algorithm=algorithm, step=dataclasses.replace(config.step, unroll=True))
+  traced = trace_step(build_experiment(config, devices=list(experiment.mesh.devices.flat)), phase)
   if loops_over_products(traced.jaxpr.jaxpr):
     return None, "the step has loops that cannot be unrolled"
   return _cost(traced.lower()), "the unrolled program before XLA's optimisation"
-
-
-def _unrolled(config: ExperimentConfig) -> ExperimentConfig:
-  algorithm: Any = config.algorithm
-  if "unroll" in {field.name for field in dataclasses.fields(algorithm)}:
-    algorithm = dataclasses.replace(algorithm, unroll=True)
-  return dataclasses.replace(config, algorithm=algorithm, step=dataclasses.replace(config.step, unroll=True))
 
 
 def _cost(stage: Any) -> float | None:
@@ -124,11 +114,7 @@ def _cost(stage: Any) -> float | None:
 
 
 def peak_memory(compiled: Any) -> tuple[int | None, str]:
-  """(peak bytes of one device, how they were obtained); None if the backend does not report them.
-
-  Args:
-    compiled: a program that has run.
-  """
+  """(peak bytes of one device, how they were obtained) for a program that has run; None if the backend reports none."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if "peak_bytes_in_use" in stats:
     return stats["peak_bytes_in_use"], "one device's peak so far"
@@ -136,7 +122,7 @@ def peak_memory(compiled: Any) -> tuple[int | None, str]:
 
 
 def planned_memory(compiled: Any) -> tuple[int | None, str]:
-  """As `peak_memory`, but only what XLA planned for this program."""
+  """As `peak_memory`, but only what XLA planned for this program, which need not have run."""
   analysis = compiled.memory_analysis()
   if analysis is None:
     return None, "not reported by this backend"

@@ -20,7 +20,9 @@ import collections
 import contextlib
 import contextvars
 import enum
+import functools
 import math
+import operator
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ Jaxpr = jex_core.Jaxpr
 Direction = Literal["forward", "backward"]
 
 _STOP_GRADIENT = "stop_gradient"
-# Parameters of a call that hold the called program, whose inputs are the call's inputs, in order.
+# Parameters of a call that contain the called program, whose inputs are the call's inputs, in order.
 _CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 # Names of a backend's platforms in programs, if they differ from the backend's name.
@@ -63,8 +65,7 @@ class Part:
     network: class of the outermost module; '' outside of modules.
     direction: 'forward', or 'backward' for gradients.
     on: 'clips' if it depends on the batch or the latents, otherwise 'weights': power iterations and penalties on
-      weights, whose cost does not depend on the batch size, and the start of a gradient penalty's backward pass, which
-      has a constant one per clip.
+      weights, and the start of a gradient penalty's backward pass, which has a constant one per clip.
   """
 
   network: str
@@ -88,9 +89,7 @@ def product_flops(equation: jex_core.JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
     lhs, out = _shape(equation.invars[0]), _shape(equation.outvars[0])
     return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
-  if equation.primitive.name == "conv_general_dilated":
-    return _convolution_flops(equation)
-  return 0
+  return _convolution_flops(equation) if equation.primitive.name == "conv_general_dilated" else 0
 
 
 def _shape(atom: Any) -> tuple[int, ...]:
@@ -104,56 +103,40 @@ def _convolution_flops(equation: jex_core.JaxprEqn) -> int:
   out = _shape(equation.outvars[0])
   taps = 1
   for i in range(len(lhs) - 2):
-    taps *= _taps_on_input(
-      size=lhs[lhs_spec[2 + i]],
-      kernel=rhs[rhs_spec[2 + i]],
-      out=out[out_spec[2 + i]],
-      stride=p["window_strides"][i],
-      padding=p["padding"][i][0],
-      lhs_dilation=p["lhs_dilation"][i],
-      rhs_dilation=p["rhs_dilation"][i],
-    )
-  # The kernel's second axis holds the input features of one group.
+    first = np.arange(out[out_spec[2 + i]])[:, None] * p["window_strides"][i] - p["padding"][i][0]
+    index = first + np.arange(rhs[rhs_spec[2 + i]]) * p["rhs_dilation"][i]
+    # Taps on padding, or on a hole of dilation, do not count.
+    size, dilation = lhs[lhs_spec[2 + i]], p["lhs_dilation"][i]
+    taps *= int(np.sum((index >= 0) & (index <= (size - 1) * dilation) & (index % dilation == 0)))
+  # The kernel's second axis contains the input features of one group.
   return 2 * out[out_spec[0]] * out[out_spec[1]] * rhs[rhs_spec[1]] * taps
-
-
-def _taps_on_input(
-  *, size: int, kernel: int, out: int, stride: int, padding: int, lhs_dilation: int, rhs_dilation: int
-) -> int:
-  """Pairs of an output element and a kernel tap that use an input element, not padding or a hole of dilation."""
-  index = np.arange(out)[:, None] * stride + np.arange(kernel)[None] * rhs_dilation - padding
-  return int(np.sum((index >= 0) & (index <= (size - 1) * lhs_dilation) & (index % lhs_dilation == 0)))
 
 
 def traced_flops(jaxpr: Jaxpr) -> int:
   """FLOPs of all products in a traced program, including its gradients and all iterations of its loops.
 
-  Raises:
-    ValueError: if a while loop contains products.
+  Raises ValueError if a while loop contains products.
   """
   total = 0
   for equation in jaxpr.eqns:
     inner = [traced_flops(sub) for sub in _subjaxprs(equation)]
-    total += product_flops(equation) + _trips(equation, has_products=any(inner)) * _once_or_longest(equation, inner)
+    name = equation.primitive.name
+    if name == "while" and any(inner):
+      raise ValueError("cannot count FLOPs inside a while loop: its number of iterations is unknown; use a scan")
+    total += product_flops(equation) + _trips(equation) * (max(inner, default=0) if name == "cond" else sum(inner))
   return total
 
 
 def loops_over_products(jaxpr: Jaxpr) -> bool:
   """Whether a loop of several iterations contains a product; XLA's cost analysis counts one iteration."""
   return any(
-    (_trips(equation, has_products=False) > 1 and traced_flops(sub) > 0) or loops_over_products(sub)
+    (_trips(equation) > 1 and traced_flops(sub) > 0) or loops_over_products(sub)
     for equation in jaxpr.eqns
     for sub in _subjaxprs(equation)
   )
 
 
-def _once_or_longest(equation: jex_core.JaxprEqn, inner: Sequence[int]) -> int:
-  return max(inner, default=0) if equation.primitive.name == "cond" else sum(inner)
-
-
-def _trips(equation: jex_core.JaxprEqn, *, has_products: bool) -> int:
-  if equation.primitive.name == "while" and has_products:
-    raise ValueError("cannot count FLOPs inside a while loop: its number of iterations is unknown; use a scan")
+def _trips(equation: jex_core.JaxprEqn) -> int:
   return equation.params["length"] if equation.primitive.name == "scan" else 1
 
 
@@ -179,27 +162,20 @@ def _branch_taken(platforms: Sequence[tuple[str, ...] | None]) -> int:
 
 
 def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -> Parts:
-  """FLOPs that a loss and its gradient need, by kind of work.
+  """FLOPs that a loss and its gradient need, by kind of work; ValueError if a while loop contains products.
+
+  The forward pass computes all outputs, the backward pass starts at the loss alone.
 
   Args:
     function: (params, constants, data) -> (loss, other outputs).
     params: pytree of arrays or ShapeDtypeStructs that are differentiated.
     constants: pytree of weights that are used but not differentiated.
     data: pytree of clips, labels and random keys.
-
-  Returns:
-    Counts of the kinds that occur. The forward pass computes all outputs, the backward pass starts at the loss alone.
-
-  Raises:
-    ValueError: if a while loop contains products.
   """
   closed = jax.make_jaxpr(function)(params, constants, data)
-  sizes = [len(jax.tree.leaves(argument)) for argument in (params, constants, data)]
-  tags = [
-    tag
-    for tag, size in zip((_Depends.PARAMS, _Depends.NOTHING, _Depends.DATA), sizes, strict=True)
-    for _ in range(size)
-  ]
+  tags = []
+  for tag, argument in ((_Depends.PARAMS, params), (_Depends.NOTHING, constants), (_Depends.DATA, data)):
+    tags += [tag] * len(jax.tree.leaves(argument))
   outputs = len(closed.jaxpr.outvars)
   counts: collections.Counter[Part] = collections.Counter()
   for direction, wanted in (("forward", [True] * outputs), ("backward", [True] + [False] * (outputs - 1))):
@@ -269,17 +245,10 @@ class _Counter:
   def visit(
     self, jaxpr: Jaxpr, tags: Sequence[_Depends], wanted: Sequence[bool], network: str, trips: int
   ) -> list[_Depends]:
-    """Counts a program that runs `trips` times; 0 trips only propagate the dependences.
+    """Counts a program that `network` calls ('' outside of modules) and that runs `trips` times.
 
-    Args:
-      jaxpr: program.
-      tags: dependences of its inputs.
-      wanted: whether each output is needed.
-      network: module that calls the program; '' outside of modules.
-      trips: number of runs.
-
-    Returns:
-      Dependences of its outputs.
+    `tags` are the dependences of its inputs, `wanted` says whether each output is needed. Returns the dependences of
+    its outputs; 0 trips only propagate them.
     """
     known = dict(zip(jaxpr.invars, tags, strict=True))
 
@@ -358,10 +327,7 @@ def _kind(equation: jex_core.JaxprEqn) -> Literal["scan", "branches", "call", "o
 
 
 def _union(tags: Sequence[_Depends]) -> _Depends:
-  result = _Depends.NOTHING
-  for tag in tags:
-    result |= tag
-  return result
+  return functools.reduce(operator.or_, tags, _Depends.NOTHING)
 
 
 def _is_variable(atom: Any) -> bool:

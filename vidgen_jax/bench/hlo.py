@@ -99,15 +99,10 @@ _Computation = dict[str, _Instruction]
 
 
 def payloads(text: str) -> list[Payload]:
-  """The arrays that a compiled program's collectives move, on every device.
+  """The arrays that a compiled program's collectives move, on every device, in program order.
 
   Loops count by their number of iterations, conditionals as if all branches ran. Collectives of one device are skipped.
-
-  Args:
-    text: the optimised program, `compiled.as_text()`.
-
-  Returns:
-    One payload per operand of each collective, in program order.
+  `text` is the optimised program, `compiled.as_text()`.
 
   Raises:
     ValueError: if the text is not a program, or the number of iterations of a loop with collectives is unknown.

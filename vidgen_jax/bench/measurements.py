@@ -39,9 +39,8 @@ class Measurement:
     """Whether the goal is met; None without a value or a goal."""
     if self.value is None or (self.at_most is None and self.at_least is None):
       return None
-    return (self.at_most is None or self.value <= self.at_most) and (
-      self.at_least is None or self.value >= self.at_least
-    )
+    least = -math.inf if self.at_least is None else self.at_least
+    return least <= self.value <= (math.inf if self.at_most is None else self.at_most)
 
   def as_row(self) -> dict[str, Any]:
     """All fields and `met`, for JSON."""
@@ -102,11 +101,7 @@ def significant(value: float) -> str:
 
 
 def write_report(report: Report, out: Path | None) -> None:
-  """Prints a report, and writes head and rows to a file, one JSON object per line.
-
-  Raises:
-    UserError: if the file cannot be written.
-  """
+  """Prints a report, and writes head and rows to a file, one JSON object per line; UserError if it fails."""
   sys.stdout.write(f"{head_text(report.head)}\n\n{report.text}")
   if out is not None:
     with disk_errors(out), atomic_write(out) as temporary:

@@ -164,12 +164,7 @@ def timed_steps(
 ) -> tuple[TrainState, list[float]]:
   """Runs one untimed step and `count` timed ones; every step ends before the next one starts.
 
-  Args:
-    compiled: train step.
-    state: initial state; donated.
-    batch: micro-batches on the devices, the same for all steps.
-    constants: learning rates and frozen nets.
-    count: number of timed steps, at least 1.
+  All steps get the same `batch` of micro-batches on the devices; `state` is donated.
 
   Returns:
     (state after the last step, seconds of each timed step).

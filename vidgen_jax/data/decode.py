@@ -1,4 +1,4 @@
-"""Reads video files and frame strips. The content decides the format, not the file name."""
+"""Reads video files, frame strips and single images. The content decides the format, not the file name."""
 
 import contextlib
 import dataclasses
@@ -7,12 +7,15 @@ import functools
 import struct
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import av
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vidgen_jax.data.frames import FrameEncoding, resize_smallest_side
+from vidgen_jax.errors import UserError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
 """Formats of strips and single frames."""
@@ -160,12 +163,8 @@ def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
 def iterate_frames(file: BinaryIO, *, wanted: range | None = None) -> Iterator[Image.Image]:
   """Decodes frames of a file to upright RGB images of one size, one at a time.
 
-  Args:
-    file: file as for `decode_video`.
-    wanted: indices of the frames, ascending; None for all. Indices beyond the end of the file are ignored.
-
-  Raises:
-    UnreadableVideoError: if the file is damaged before the last wanted frame.
+  `wanted` are their indices, ascending; None for all. Indices beyond the end of the file are ignored. Raises
+  UnreadableVideoError if the file is damaged before the last wanted frame.
   """
   with contextlib.closing(_frames(file)) as frames:
     for index, frame in enumerate(frames):
@@ -263,3 +262,49 @@ def _upright(frame: av.VideoFrame) -> Image.Image:
 def reason_of(error: Exception) -> str:
   """Message of an error in one line, without error number and path, which the manifest contains already."""
   return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+def read_image(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
+  """Reads an image of any format that Pillow supports; of a file with several images, the first.
+
+  The image is rotated as its EXIF orientation says, transparent parts are composited on white, and 16 bits per channel
+  are reduced to 8 (65535 becomes 255).
+
+  Returns:
+    (image of mode RGB, descriptions of all changes beyond decoding).
+
+  Raises:
+    UserError: if the file is missing, damaged, not an image, or has values of unknown range.
+  """
+  try:
+    with Image.open(path) as opened:
+      count = getattr(opened, "n_frames", 1)
+      changes = [f"the first of {count} images"] if count > 1 else []
+      opened.load()
+      if opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        changes.append("turned as its EXIF says")
+      image, change = _image_to_rgb(ImageOps.exif_transpose(opened), path)
+  except UnidentifiedImageError as error:
+    raise UserError(f"{path} is no image of a known format; save it as PNG or JPEG") from error
+  except DAMAGED_IMAGE_ERRORS as error:
+    raise UserError(f"{path} cannot be read as an image: {reason_of(error)}") from error
+  return image, (*changes, change) if change else tuple(changes)
+
+
+def _image_to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
+  """(image of mode RGB, description of the change or '')."""
+  if image.mode == "F":
+    raise UserError(f"{path} holds floating-point values of unknown range; save it with 8 or 16 bits")
+  if image.mode.startswith("I"):
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+      raise UserError(f"{path} holds values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
+    # 65535 / 257 = 255.
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB"), "16 bits reduced to 8"
+  if not image.has_transparency_data:
+    return image.convert("RGB"), ""
+  image = image.convert("RGBA")
+  if image.getchannel("A").getextrema()[0] == 255:
+    return image.convert("RGB"), ""
+  white = Image.new("RGBA", image.size, "white")
+  return Image.alpha_composite(white, image).convert("RGB"), "composited on white"

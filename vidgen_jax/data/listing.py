@@ -1,4 +1,4 @@
-"""Lists the video files of a folder or an archive; their paths give class and split."""
+"""Lists the video files of a folder or an archive; their paths determine class and split."""
 
 import dataclasses
 import functools

@@ -82,15 +82,9 @@ def index_file(split: str) -> str:
 
 
 def check_class_names(class_names: Sequence[str], data: DataConfig, *, what: str) -> None:
-  """Checks that a data set has the expected classes in the expected order, so that labels mean the same.
+  """Checks that a data set has these class names by label, so that labels mean the same; UserError if not.
 
-  Args:
-    class_names: expected class names by label.
-    data: data set to check.
-    what: owner of `class_names`, for the error message.
-
-  Raises:
-    UserError: if the data set is missing or its class names differ.
+  `what` is the owner of `class_names`, for the message.
   """
   found = load_info(data.name, data.data_dir).class_names
   if tuple(class_names) != tuple(found):

@@ -69,7 +69,7 @@ class RandomWindow(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationWindow(grain.transforms.RandomMap):
-  """Evaluation window: centre square, at the time that `config.eval_window` names."""
+  """Evaluation window: centre square, at the time `config.eval_window`."""
 
   config: DataConfig
 

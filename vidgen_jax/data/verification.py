@@ -27,11 +27,11 @@ _Index = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verification:
-  """Result of checking a data set.
+  """Result of checking the data set in a folder.
 
   Attributes:
     directory: folder of the data set.
-    problems: one line per problem; () if there are none.
+    problems: one line per problem.
     clips: number of readable records.
     frames: number of frames of these records.
     bytes: size of all files.

@@ -5,7 +5,7 @@ To add a GAN, add a folder whose `algorithm.py` has a `Gan` under the decorator 
 Network modules document only their own attributes. These have the same meaning in all modules:
   num_classes: number of classes; 1 for an unconditional model (a constant dummy class).
   channels: channels of the frames.
-  bn_momentum: see `BatchNorm`.
+  bn_momentum: `BatchNorm.momentum`.
   spectral_norm: whether kernels are spectrally normalised.
   remat: whether the backward pass recomputes activations.
   unroll: whether loops over time or blocks are unrolled (for CPUs; see `vidgen_jax.ops.loops.scan`).

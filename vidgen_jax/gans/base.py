@@ -38,13 +38,9 @@ class Gan(Algorithm, Protocol):
 
   @abstractmethod
   def conditioning_indices(self, num_frames: int) -> tuple[int, ...]:
-    """Indices of the conditioning frames in a clip, in ascending order; () for none.
+    """Indices of the conditioning frames in a clip of `num_frames` frames, ascending; () for none.
 
-    Args:
-      num_frames: length of the whole clip.
-
-    Raises:
-      UserError: if the model cannot generate clips of this length.
+    Raises UserError if the model cannot generate clips of this length.
     """
 
   def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
@@ -52,8 +48,8 @@ class Gan(Algorithm, Protocol):
 
     Args:
       nets: nets with standing statistics for `options.num_frames`.
-      batch: conditioning uint8 [B, G, H, W, C], the frames that `conditioning_indices(options.num_frames)` names, in
-        that order (G may be 0); label int32 [B].
+      batch: conditioning uint8 [B, G, H, W, C], frames `conditioning_indices(options.num_frames)` (G may be 0); label
+        int32 [B].
       key: key of the latents.
       options: length and truncation.
     """
@@ -66,20 +62,13 @@ class Gan(Algorithm, Protocol):
 
   @abstractmethod
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """Whole clips for the latents of the caller; deterministic, as an export requires.
-
-    Args:
-      nets: nets with standing statistics for `num_frames`.
-      batch: see `sample`.
-      latent: float32 [B, D], see `latent`.
-      num_frames: length of the whole clip, conditioning frames included.
-    """
+    """Whole clips for the latents of the caller, [B, D] as from `latent`; deterministic, as an export requires."""
 
   @abstractmethod
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
-    """Nets whose 'batch_stats' are the moments of one forward pass in train mode; arguments as for `sample`.
+    """Nets whose 'batch_stats' are the moments of one forward pass in train mode, for `standing_statistics`.
 
-    See `standing_statistics`.
+    The arguments are those of `sample`.
     """
 
 
@@ -104,8 +93,7 @@ class PredictsMotion(Protocol):
   def motion_levels(self) -> int:
     """Number of resolutions at which the model moves content; level 0 is the coarsest.
 
-    Raises:
-      UserError: if a model with these settings moves no content; names the settings that do.
+    If none, raises a UserError that lists the settings that do.
     """
 
   def predict_motion(
@@ -127,11 +115,7 @@ class DecodesBlocks(Protocol):
     """Numbers of the last level's blocks, counted from 1 over all levels; () for a model without latent blocks."""
 
   def decode_blocks(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """Clips [blocks, B, num_frames, H, W, C], one for each of `last_blocks`; arguments as for `Gan.predict`.
-
-    Raises:
-      UserError: if the model has no latent blocks.
-    """
+    """Clips [blocks, B, num_frames, H, W, C], one for each of `last_blocks`; arguments as for `Gan.predict`."""
 
 
 @runtime_checkable

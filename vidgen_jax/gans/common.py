@@ -68,7 +68,7 @@ def check_entries(config: Any, *names: str) -> None:
   """Checks that the named fields are tuples of positive, finite numbers, not empty."""
   for name in names:
     if not getattr(config, name) or not 0 < min(getattr(config, name)) < math.inf:
-      raise UserError(f"algorithm.{name}={getattr(config, name)} must hold positive numbers")
+      raise UserError(f"algorithm.{name}={getattr(config, name)} must be positive numbers")
 
 
 def check_weights(config: Any, *names: str) -> None:
@@ -87,11 +87,7 @@ def check_channels(config: Any, channels: int) -> None:
 def check_resolution(config: Any, height: int, width: int, factors: Mapping[str, int]) -> None:
   """Checks that frames can be halved as often as the networks halve them.
 
-  Args:
-    config: settings of the GAN.
-    height: height of the frames.
-    width: width of the frames.
-    factors: required divisors of height and width, by the field whose entries cause them.
+  `factors` are the required divisors of height and width, by the field whose entries cause them.
   """
   for name, factor in factors.items():
     if height % factor or width % factor:
@@ -102,18 +98,9 @@ def check_resolution(config: Any, height: int, width: int, factors: Mapping[str,
 
 
 def draw_latent(key: jax.Array, shape: Sequence[int], *, truncation: float | None = None) -> jax.Array:
-  """Draws from the standard normal distribution, optionally truncated at +-truncation (BigGAN, section 3.1).
+  """Draws float32 values of a shape from the standard normal distribution (BigGAN, section 3.1).
 
-  Args:
-    key: key of the draw.
-    shape: shape of the result, usually [B, D].
-    truncation: bound in standard deviations; 0 gives zeros, None does not truncate.
-
-  Returns:
-    float32 array of that shape.
-
-  Raises:
-    ValueError: if `truncation` is negative.
+  `truncation` is a bound in standard deviations: 0 gives zeros, None does not truncate, ValueError if negative.
   """
   if truncation is None:
     return jax.random.normal(key, shape, jnp.float32)

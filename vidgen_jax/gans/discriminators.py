@@ -35,12 +35,9 @@ class View:
     return f"{kind}{'F' if self.on == 'frames' else 'V'}"
 
   def pixels(self, clip: tuple[int, int, int], *, num_frames: int, factor: int) -> int:
-    """Number of pixels per clip in this view: K x H x W for full frames, T x H/s x W/s for a downsampled video.
+    """Pixels per clip (T, H, W) in this view: K x H x W for full frames, T x H/s x W/s for a downsampled video.
 
-    Args:
-      clip: (T, H, W): frames, height and width.
-      num_frames: K, number of frames drawn.
-      factor: s, divisor of height and width in downsampled and cropped views.
+    `num_frames` is K, the number of frames drawn; `factor` is s, the divisor in downsampled and cropped views.
     """
     frames, height, width = clip
     divisor = 1 if self.spatial == "full" else factor
@@ -48,7 +45,7 @@ class View:
 
 
 def apply_view(view: View, video: Video, key: PRNGKey, *, first_frame: int, num_frames: int, factor: int) -> jax.Array:
-  """Extracts a discriminator's input from clips.
+  """Extracts a discriminator's input, [B, K or T, H', W', C], from clips.
 
   Args:
     view: the discriminator's view.
@@ -57,9 +54,6 @@ def apply_view(view: View, video: Video, key: PRNGKey, *, first_frame: int, num_
     first_frame: first frame that may be drawn; the conditioning frames before it are always real.
     num_frames: K, number of frames drawn.
     factor: s, divisor of height and width in downsampled and cropped views.
-
-  Returns:
-    [B, K or T, H', W', C].
   """
   frames_key, crop_key = jax.random.split(key)
   if view.on == "frames":

@@ -23,11 +23,7 @@ def variants_of(rows: Sequence[str]) -> tuple[str, ...]:
 
 
 def row_and_form(variant: str, rows: Sequence[str]) -> tuple[str, str]:
-  """Splits a variant: 'faster' into ('faster', 'paper'), 'faster_cpu' into ('faster', 'cpu').
-
-  Raises:
-    UserError: if there is no such variant.
-  """
+  """Splits a variant: 'faster' into ('faster', 'paper'), 'faster_cpu' into ('faster', 'cpu'); UserError for others."""
   if variant not in variants_of(rows):
     raise unknown_variant(variant, choices=[*rows, "one of these with _cpu or _smoke appended"])
   form = next((form for form in FORMS[1:] if variant.endswith(f"_{form}")), FORMS[0])
@@ -35,16 +31,7 @@ def row_and_form(variant: str, rows: Sequence[str]) -> tuple[str, str]:
 
 
 def apply_form(config: ml_collections.ConfigDict, form: str, sizes: Mapping[str, Mapping[str, Any]]) -> None:
-  """Sets the fields of one form.
-
-  Args:
-    config: config to change.
-    form: a name in `sizes`.
-    sizes: values by dotted field, by form.
-
-  Raises:
-    UserError: if there is no such form.
-  """
+  """Sets the fields of one form; `sizes` are values by dotted field, by form. UserError if there is no such form."""
   if form not in sizes:
     raise unknown_variant(form, choices=tuple(sizes))
   config.update_from_flattened_dict(sizes[form])

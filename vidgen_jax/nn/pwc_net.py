@@ -101,10 +101,7 @@ class PWCNet(nn.Module):
 def cost_volume(first: jax.Array, second: jax.Array, *, search_range: int = 4) -> jax.Array:
   """Correlation of each position with the neighbourhood in the second image (section 3, 'cost volume layer').
 
-  Args:
-    first: features [N, H, W, C].
-    second: features of the same shape; zero outside.
-    search_range: r, search radius in pixels.
+  Both are features [N, H, W, C], zero outside; `search_range` is the search radius r in pixels.
 
   Returns:
     [N, H, W, (2r + 1)^2], means over channels of first(p) second(p + d), with d in row-major order.

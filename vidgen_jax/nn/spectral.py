@@ -48,12 +48,9 @@ def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral
   Args:
     module: linen module of the parameter, in its compact method.
     name: name of the parameter; the singular vector is `{name}_u`.
-    shape: [..., in, out].
+    shape: [..., in, out] of the float32 kernel.
     spectral_norm: False returns the raw kernel and declares no variable.
     train: whether to advance the power iteration.
-
-  Returns:
-    float32 kernel of that shape.
   """
   kernel = module.param(name, nn.initializers.orthogonal(), tuple(shape), jnp.float32)
   if not spectral_norm:
@@ -68,14 +65,10 @@ def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """SAME convolution, channels last.
+  """SAME convolution, channels last, with x's rank and dtype.
 
-  Args:
-    x: [N, H, W, C], or [B, T, H, W, C], to whose frames a 2-D kernel is applied.
-    kernel: [kh, kw, in, out] or [kt, kh, kw, in, out]; cast to x's dtype.
-
-  Returns:
-    Array with x's rank and dtype.
+  x is [N, H, W, C], or [B, T, H, W, C], to whose frames a 2-D kernel is applied; the kernel [kh, kw, in, out] or [kt,
+  kh, kw, in, out] is cast to x's dtype.
   """
   if kernel.ndim == 5:
     return convolution.convolve(x, kernel, precision=None)

@@ -68,7 +68,7 @@ def test_two_lists_of_a_split_are_refused(kinetics):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("a b.mp4 0\n", r"has a train\.csv whose first line does not name time_end, time_start, youtube_id: fetch "),
+    ("a b.mp4 0\n", r"has a train\.csv whose first line lacks one of time_end, time_start, youtube_id: fetch "),
     (
       "label,youtube_id,time_start,time_end\na,b,1,2\na,c,1,\n",
       r"has a train\.csv whose line 3 has no start or end time",

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
-from vidgen_jax.gans.inbetween.encoder import Encoder
-from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
+from vidgen_jax.gans.inbetween.video_generator import Encoder, VideoGenerator
 from vidgen_jax.nn.norm import BATCH_STATS
 
 torch = pytest.importorskip("torch")

@@ -10,9 +10,8 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.gans.inbetween.algorithm import Inbetween
 from vidgen_jax.gans.inbetween.config import InbetweenConfig
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
-from vidgen_jax.gans.inbetween.encoder import Encoder
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
-from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
+from vidgen_jax.gans.inbetween.video_generator import Encoder, VideoGenerator
 
 GENERATOR = ("encoder", "latent_generator", "video_generator")
 DISCRIMINATORS = ("image_disc", "video_disc")
@@ -55,15 +54,15 @@ def test_default_networks_have_the_papers_sizes():
   ("changes", "message"),
   [
     ({"encoder_widths": (2, 2)}, r"encoder_widths=\(2, 2\) and decoder_widths=\(256, 128, 64\) must have the same"),
-    ({"latent_blocks": ()}, r"algorithm\.latent_blocks=\(\) must hold positive numbers"),
-    ({"latent_blocks": (1, 0)}, r"algorithm\.latent_blocks=\(1, 0\) must hold positive numbers"),
-    ({"video_discriminator_widths": ()}, r"algorithm\.video_discriminator_widths=\(\) must hold positive"),
-    ({"decoder_widths": (4, 0, 4)}, r"algorithm\.decoder_widths=\(4, 0, 4\) must hold positive"),
+    ({"latent_blocks": ()}, r"algorithm\.latent_blocks=\(\) must be positive numbers"),
+    ({"latent_blocks": (1, 0)}, r"algorithm\.latent_blocks=\(1, 0\) must be positive numbers"),
+    ({"video_discriminator_widths": ()}, r"algorithm\.video_discriminator_widths=\(\) must be positive"),
+    ({"decoder_widths": (4, 0, 4)}, r"algorithm\.decoder_widths=\(4, 0, 4\) must be positive"),
     ({"latent_features": 0}, r"algorithm\.latent_features=0 must be at least 1"),
     ({"encoding_features": -1}, r"algorithm\.encoding_features=-1 must be at least 1"),
     ({"gradient_penalty": -1.0}, r"algorithm\.gradient_penalty=-1\.0 must be 0 or more"),
     ({"gradient_penalty": math.nan}, r"algorithm\.gradient_penalty=nan must be 0 or more"),
-    ({"image_discriminator_widths": (0,)}, r"algorithm\.image_discriminator_widths=\(0,\) must hold positive"),
+    ({"image_discriminator_widths": (0,)}, r"algorithm\.image_discriminator_widths=\(0,\) must be positive"),
   ],
 )
 def test_invalid_settings(changes, message):

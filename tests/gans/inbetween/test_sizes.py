@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import pytest
 
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
-from vidgen_jax.gans.inbetween.encoder import Encoder
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
-from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
+from vidgen_jax.gans.inbetween.video_generator import Encoder, VideoGenerator
 from vidgen_jax.nn.norm import BATCH_STATS
 
 ENDS, NOISE = (2, 2, 8, 8, 64), (2, 128)

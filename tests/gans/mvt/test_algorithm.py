@@ -194,7 +194,7 @@ def test_unsuitable_clips(algorithm, shape, message):
   ("changes", "message"),
   [
     ({"latent_scales": (1.0, 2.0)}, "same number of entries"),
-    ({"latent_sizes": (0, 1, 2)}, "latent_sizes=.* must hold positive numbers"),
+    ({"latent_sizes": (0, 1, 2)}, "latent_sizes=.* must be positive numbers"),
     ({"generator_attention": 2}, r"generator_attention=2 must be in -1\.\.1"),
     ({"shifted_blocks": 3}, r"shifted_blocks=3 must be in 0\.\.2"),
     ({"image_discriminator_attention": -2}, r"must be in -1\.\.1"),

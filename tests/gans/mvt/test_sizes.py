@@ -6,11 +6,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from vidgen_jax.gans.mvt.frame_generator import FrameGenerator
-from vidgen_jax.gans.mvt.generator import Generator
-from vidgen_jax.gans.mvt.sequence_generator import SequenceGenerator
+from vidgen_jax.gans.mvt.generator import FrameGenerator, Generator, SequenceGenerator
 from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
-from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
+from vidgen_jax.nn.biggan import ResidualDiscriminator
 
 WIDTH = 96
 BIGGAN_GENERATOR, BIGGAN_DISCRIMINATOR = 70_433_988, 87_982_370

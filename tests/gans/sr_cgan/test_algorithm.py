@@ -15,9 +15,8 @@ from vidgen_jax.gans import SampleOptions
 from vidgen_jax.gans.sr_cgan import anchors as anchor_ops
 from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
-from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
-from vidgen_jax.gans.sr_cgan.losses import time_cross_entropy
-from vidgen_jax.gans.sr_cgan.temporal_discriminator import place_anchors
+from vidgen_jax.gans.sr_cgan.losses import Gaussian, time_cross_entropy
+from vidgen_jax.gans.sr_cgan.temporal_networks import place_anchors
 
 CONFIG = SrCganConfig(
   num_frames=4,

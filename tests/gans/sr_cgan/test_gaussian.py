@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidgen_jax.gans.sr_cgan.gaussian import Gaussian, kl_to_standard_normal
+from vidgen_jax.gans.sr_cgan.losses import Gaussian, divergence
 
 
 def test_divergence_by_hand():
-  # N(1, 4) gives (1 + 4 - log 4 - 1) / 2, N(0, 1) gives 0; components are summed.
+  # N(1, 4) gives (1 + 4 - log 4 - 1) / 2, N(0, 1) gives 0; components are summed, latents averaged.
   gaussian = Gaussian(
     mean=jnp.array([[1.0, 0.0], [0.0, 0.0]]), log_variance=jnp.log(jnp.array([[4.0, 1.0], [1.0, 1.0]]))
   )
-  np.testing.assert_allclose(kl_to_standard_normal(gaussian), [(4 - math.log(4)) / 2, 0.0], rtol=1e-6)
+  np.testing.assert_allclose(divergence(gaussian), (4 - math.log(4)) / 4, rtol=1e-6)
 
 
 def test_samples_have_the_right_moments_and_gradients():

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEncoder, ImageGenerator
-from vidgen_jax.gans.sr_cgan.temporal_discriminator import TemporalDiscriminator, place_anchors
-from vidgen_jax.gans.sr_cgan.temporal_networks import TemporalEncoder, TemporalGenerator
+from vidgen_jax.gans.sr_cgan.temporal_networks import (
+  TemporalDiscriminator,
+  TemporalEncoder,
+  TemporalGenerator,
+  place_anchors,
+)
 
 KEY = jax.random.key(0)
 

@@ -16,7 +16,7 @@ from tests.one_step import OneStep
 from vidgen_jax.core.state import NetState
 from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
-from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
+from vidgen_jax.gans.sr_cgan.losses import Gaussian
 
 FRAMES, RATE, LOG2 = 2, 0.01, math.log(2)
 BATCH = {"video": jnp.full((3, FRAMES, 1, 1, 1), 255, jnp.uint8), "label": jnp.zeros(3, jnp.int32)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax.gans.trivd.generator import Encoder, fold_time
-from vidgen_jax.nn.blocks import DiscriminatorBlock
+from vidgen_jax.nn.biggan import DiscriminatorBlock
 
 
 def test_fold_time_keeps_the_channels_of_a_frame_adjacent():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vidgen_jax.gans.trivd.generator import Encoder, Generator
-from vidgen_jax.nn.blocks import GeneratorBlock
+from vidgen_jax.nn.biggan import GeneratorBlock
 from vidgen_jax.nn.norm import BATCH_STATS, BatchNorm
-from vidgen_jax.nn.recurrent.conv_gru import ConvGRU
+from vidgen_jax.nn.recurrent.convolutional import ConvGRU
 from vidgen_jax.nn.spectral import SPECTRAL_STATS, convolve
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.trivd.generator import Generator
-from vidgen_jax.gans.trivd.motion import check_moves, combine_flows, expected_flow, moving_units, stage_kernels
+from vidgen_jax.gans.trivd.motion import check_moves, combine_flows, expected_flow, moving_units
 from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
 from vidgen_jax.ops.warp import warp
 
@@ -34,7 +34,8 @@ def test_every_stage_writes_kernels_of_its_resolution():
   conditioning, latent = jnp.zeros((2, 1, 16, 16, 3)), jnp.zeros((2, 3))
   init = functools.partial(generator.init, num_frames=5, train=False)
   motion = jax.eval_shape(init, jax.random.key(0), conditioning, latent, jnp.zeros(2, jnp.int32))[MOTION]
-  assert [stage_kernels(motion, stage).shape for stage in range(2)] == [(2, 5, 4, 4, 9), (2, 5, 8, 8, 9)]
+  shapes = [motion[f"stage_{stage}_unit"]["kernels"].shape for stage in range(2)]
+  assert shapes == [(2, 5, 4, 4, 9), (2, 5, 8, 8, 9)]
   assert len(motion) == 2
 
 

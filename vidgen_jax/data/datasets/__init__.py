@@ -62,7 +62,7 @@ class Dataset:
     except ListError as error:
       raise UserError(f"--source {source.path} {error}: {self.obtain}") from error
     if all(file.stamp == MISSING for file in files):
-      raise UserError(f"--source {source.path} does not hold {self.name}: {self.obtain}")
+      raise UserError(f"--source {source.path} does not contain {self.name}: {self.obtain}")
     return files
 
 

@@ -18,8 +18,6 @@ from vidgen_jax.data.datasets.published import by_file_name, found, published, r
 from vidgen_jax.data.listing import Source, SourceFile
 
 _LIST = re.compile(r"(?:.*[_-])?(train|val|validate|validation|test)\.(?:csv|txt)")
-_HELD_OUT = "holdout"
-"""Part of the name of the list of a second test set, which the owners held back at first."""
 _SPLITS = {"train": "train", "val": "validation", "validate": "validation", "validation": "validation", "test": "test"}
 _VIDEOS = (".mp4", ".mkv", ".webm")
 _COLUMNS = {"youtube_id", "time_start", "time_end"}
@@ -59,7 +57,8 @@ def _rows(source: Source, paths: Iterable[str]) -> Iterator[_Row]:
   lists = by_file_name(paths, (".csv", ".txt"))
   named: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
   for name in sorted(lists):
-    if (match := _LIST.fullmatch(name.lower())) and _HELD_OUT not in name.lower():
+    # The list of a second test set, which the owners held back at first, is not used.
+    if (match := _LIST.fullmatch(name.lower())) and "holdout" not in name.lower():
       named[_SPLITS[match[1]]].append(name)
   if not named["train"]:
     raise ListError("has no train.csv")
@@ -73,7 +72,7 @@ def _rows(source: Source, paths: Iterable[str]) -> Iterator[_Row]:
 def _labelled(name: str, text: str, split: str) -> Iterator[_Row]:
   reader = csv.DictReader(io.StringIO(text))
   if not set(reader.fieldnames or ()) >= _COLUMNS:
-    raise ListError(f"has a {name} whose first line does not name {', '.join(sorted(_COLUMNS))}")
+    raise ListError(f"has a {name} whose first line lacks one of {', '.join(sorted(_COLUMNS))}")
   for row in reader:
     if not row.get("label"):
       continue

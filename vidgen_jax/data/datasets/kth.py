@@ -11,10 +11,8 @@ from vidgen_jax.data.datasets.published import by_file_name, found, published, r
 from vidgen_jax.data.listing import Source, SourceFile
 
 _ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
-_SEQUENCES = "00sequences.txt"
 _VIDEO = re.compile(rf"person(\d\d)_({'|'.join(_ACTIONS)})_d([1-4])(?:_uncomp)?\.avi")
 _LINE = re.compile(r"(person\d\d_\w+_d[1-4])\s+frames\s+([\d\s,-]+)")
-_ABSENT = {"person13_handclapping_d3"}
 
 
 @published(
@@ -40,7 +38,7 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
   for name, path in by_file_name(stamps, (".avi",)).items():
     if match := _VIDEO.fullmatch(name):
       videos["person{}_{}_d{}".format(*match.groups())] = path
-  parts = _sequences(read_list(source, by_file_name(stamps, (".txt",)), _SEQUENCES))
+  parts = _sequences(read_list(source, by_file_name(stamps, (".txt",)), "00sequences.txt"))
   actions = ("handwaving",) if rule == "handwaving" else _ACTIONS
   names = [
     (person, action, f"person{person:02d}_{action}_d{setting}")
@@ -51,7 +49,7 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
   return [
     found(videos.get(name), name, stamps, class_name=action, split=_split(rule, person), parts=parts.get(name, ()))
     for person, action, name in names
-    if name not in _ABSENT
+    if name != "person13_handclapping_d3"
   ]
 
 

@@ -18,8 +18,6 @@ from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoE
 from vidgen_jax.data.listing import UNLABELLED, Source, SourceFile
 
 _FILE = "mnist_test_seq.npy"
-_PIECE = 500
-"""Clips that are read at a time."""
 # Headers are Python literals, so that parsing damaged ones raises all of these.
 _DAMAGED_HEADER_ERRORS = (ValueError, SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError)
 
@@ -49,7 +47,8 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
     except UnreadableVideoError as error:
       raise ListError(f"has a {_FILE} that {error}") from error
   border = 9 * num_clips // 10 if rule == "nine_tenths" else 0
-  starts = sorted({border, *range(0, num_clips, _PIECE)} - {num_clips})
+  # 500 clips are read at a time.
+  starts = sorted({border, *range(0, num_clips, 500)} - {num_clips})
   return [
     SourceFile(
       path=path,

@@ -18,7 +18,6 @@ from vidgen_jax.data.listing import Source, SourceFile
 
 _EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 _NEUTRAL = "neutral"
-_TEST_PERCENT = 20
 _TAKE = re.compile(
   r"(?:.*/)?(?!session\d+/)(?P<subject>[^/]+)/(?P<session>session\d+/)?"
   rf"(?P<expression>{'|'.join((*_EXPRESSIONS, _NEUTRAL))})/(?P<take>take\d+)"
@@ -62,5 +61,5 @@ def _splits(rule: str, subjects: Mapping[str, str]) -> dict[str, str]:
   """Split by take, from the subject by take."""
   groups = subjects if rule.startswith("subjects") else {name: name for name in subjects}
   names = set(groups.values())
-  testing = first_by_hash(names, round(len(names) * _TEST_PERCENT / 100))
+  testing = first_by_hash(names, round(len(names) * 20 / 100))
   return {name: "test" if group in testing else "train" for name, group in groups.items()}

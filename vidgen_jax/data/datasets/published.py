@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vidgen_jax.data.datasets import Dataset, ListError, SplitRule, register
-from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.data.datasets.video_folder import VideoBuildOptions, VideoFolderOptions, build_video_folder
 from vidgen_jax.data.listing import MISSING, Source, SourceFile
-from vidgen_jax.data.video_clips import VideoBuildOptions
 
 _ListFiles = Callable[[Source, str], list[SourceFile]]
 

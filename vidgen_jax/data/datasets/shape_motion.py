@@ -31,10 +31,6 @@ SIZE = 64
 OBJECT_SIZES = (8, 10, 12, 14)
 """Widths and heights of the bounding box, in pixels."""
 
-_FIRST = 1
-"""Smallest coordinate of the top left corner of the object."""
-
-_DEGREE = 4
 _TEST_EVERY = 5
 
 
@@ -87,10 +83,10 @@ def bezier(control_points: np.ndarray, num_points: int) -> np.ndarray:
 
 def sample_path(generator: np.random.Generator, label: int, object_size: int) -> np.ndarray:
   """Draws a path, int[32, 2]: row and column of the top left corner of an object, whose size is in pixels."""
-  last = SIZE - 2 - object_size
-  points = generator.integers(_FIRST, last, endpoint=True, size=(_DEGREE + 1, 2)).astype(np.float64)
+  first, last = 1, SIZE - 2 - object_size
+  points = generator.integers(first, last, endpoint=True, size=(5, 2)).astype(np.float64)
   along, across = (0, 1) if CLASS_NAMES[label] == "up" else (1, 0)
-  points[0, along], points[-1, along] = last, _FIRST
+  points[0, along], points[-1, along] = last, first
   points[-1, across] = points[0, across]
   # Rounding errors must not round an exact integer, such as an end point, down to the one below.
   return np.floor(bezier(points, NUM_FRAMES) + 1e-9).astype(int)

@@ -8,7 +8,6 @@ from vidgen_jax.data.datasets.published import by_file_name, first_by_hash, foun
 from vidgen_jax.data.listing import Source, SourceFile
 
 _VALIDATION = "1_validation"
-_VALIDATION_SHARE = 0.05
 
 
 @published(
@@ -40,7 +39,7 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
   if rule == _VALIDATION:
     training = [name for name, split in named.items() if split == "train"]
     groups = {_recording(name) for name in training}
-    chosen = first_by_hash(groups, math.ceil(_VALIDATION_SHARE * len(groups)))
+    chosen = first_by_hash(groups, math.ceil(0.05 * len(groups)))
     named |= {name: "validation" for name in training if _recording(name) in chosen}
   return [
     found(videos.get(name), name, stamps, class_name=PurePosixPath(name).parts[0], split=split)

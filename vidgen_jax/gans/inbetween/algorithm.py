@@ -16,9 +16,8 @@ from vidgen_jax.gans.base import Gan, SampleOptions, register
 from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
 from vidgen_jax.gans.inbetween.config import InbetweenConfig
 from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
-from vidgen_jax.gans.inbetween.encoder import Encoder
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
-from vidgen_jax.gans.inbetween.video_generator import VideoGenerator
+from vidgen_jax.gans.inbetween.video_generator import Encoder, VideoGenerator
 from vidgen_jax.ops import losses, resampling
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, Metrics, PRNGKey, Video
@@ -126,7 +125,7 @@ class Inbetween(Gan):
     )
 
   def discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """The log loss (eqs. 7 and 8) and the weighted gradient penalty, summed over both discriminators; see `LossFn`."""
+    """The log loss (eqs. 7 and 8) and the weighted gradient penalty, summed over both discriminators."""
     del frozen, step
     fake_key, real_frame_key, fake_frame_key = jax.random.split(key, 3)
     real = to_model_range(batch["video"])
@@ -152,7 +151,7 @@ class Inbetween(Gan):
     return total, LossOutput(nets={}, metrics=metrics)
 
   def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """The non-saturating loss (eq. 9), summed over both discriminators; see `LossFn`."""
+    """The non-saturating loss (eq. 9), summed over both discriminators."""
     del frozen, step
     fake_key, frame_key = jax.random.split(key)
     fake, refreshed = self._fake_video(nets, batch, fake_key)

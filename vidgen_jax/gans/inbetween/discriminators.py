@@ -33,16 +33,8 @@ class VideoDiscriminator(nn.Module):
     """Logits float32 [B] of clips [B, T, H, W, C] in [-1, 1]; T must exceed three times the number of convolutions."""
     x = video
     for index, width in enumerate(self.widths):
-      x = Conv3D(
-        width,
-        (4, 4, 4),
-        strides=(1, 2, 2),
-        padding=((0, 0), (1, 1), (1, 1)),
-        use_bias=True,
-        precision=None,
-        dtype=self.dtype,
-        name=f"conv_{index}",
-      )(x)
+      options: dict[str, Any] = {"use_bias": True, "precision": None, "dtype": self.dtype, "name": f"conv_{index}"}
+      x = Conv3D(width, (4, 4, 4), (1, 2, 2), ((0, 0), (1, 1), (1, 1)), **options)(x)
       x = activation(LayerNorm(dtype=self.dtype, name=f"norm_{index}")(x))
     return _logit(x)
 

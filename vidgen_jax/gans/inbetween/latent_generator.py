@@ -27,11 +27,7 @@ def resize_time(latent: jax.Array, length: int) -> jax.Array:
 
 
 def level_lengths(num_frames: int, num_levels: int) -> tuple[int, ...]:
-  """Lengths of the latent video at each level, coarsest first; each is half the next.
-
-  Raises:
-    ValueError: if the length cannot be halved once per level after the first.
-  """
+  """Lengths of the latent video at each level, coarsest first; each is half the next; ValueError if impossible."""
   factor = 2 ** (num_levels - 1)
   if num_frames % factor or num_frames < 2:
     raise ValueError(f"{num_frames=} must be a multiple of {factor} for {num_levels} levels")
@@ -57,11 +53,8 @@ class FusionBlock(nn.Module):
   def __call__(self, z: jax.Array, ends: jax.Array, control: jax.Array, *, train: bool) -> jax.Array:
     """Maps z [B, T, h, w, C] to the next z.
 
-    Args:
-      z: output of the previous block.
-      ends: E(xs) and E(xe), [B, 2, h, w, C].
-      control: with fusion the gates' logits and n, [B, T, 3 C] in the order s, e, n; without fusion n, [B, T, C].
-      train: see `vidgen_jax.gans`.
+    `ends` are E(xs) and E(xe), [B, 2, h, w, C]. With fusion `control` contains the gates' logits and n, [B, T, 3 C] in
+    the order s, e, n; without fusion n, [B, T, C].
     """
     control = control[:, :, None, None]
     if self.fusion:
@@ -162,10 +155,7 @@ class LatentGenerator(nn.Module):
     """Maps E(xs) and E(xe), [B, 2, h, w, C], and u, float32 [B, D], to the latent video [B, num_frames, h, w, C].
 
     With `every_block` it returns the output of each block of the last level instead, [blocks, B, num_frames, h, w, C]
-    (figure 4).
-
-    Raises:
-      ValueError: see `level_lengths`.
+    (figure 4). The length must suit `level_lengths`.
     """
     z, outputs = ends.astype(self.dtype), None
     lengths = level_lengths(num_frames, len(self.blocks))

@@ -27,13 +27,11 @@ from vidgen_jax.gans.common import (
 )
 from vidgen_jax.gans.discriminators import View, apply_discriminator
 from vidgen_jax.gans.mvt.config import MvtConfig
-from vidgen_jax.gans.mvt.frame_generator import FrameGenerator
-from vidgen_jax.gans.mvt.generator import Generator
+from vidgen_jax.gans.mvt.generator import FrameGenerator, Generator, SequenceGenerator
 from vidgen_jax.gans.mvt.motion_constraint import motion_similarity
-from vidgen_jax.gans.mvt.sequence_generator import SequenceGenerator
 from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
+from vidgen_jax.nn.biggan import ResidualDiscriminator
 from vidgen_jax.nn.pwc_net import PWCNet
-from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
 from vidgen_jax.ops import resampling
 from vidgen_jax.ops.optical_flow import FlowEstimator, LucasKanade, flow_of_clips
 from vidgen_jax.ops.video import to_model_range
@@ -135,10 +133,7 @@ class Mvt(Gan):
     )
 
   def discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """The hinge loss (eqs. 2 and 3), summed over both discriminators; see `LossFn`.
-
-    Generated clips have the classes of the real clips.
-    """
+    """The hinge loss (eqs. 2 and 3), summed over both discriminators; fakes have the classes of the real clips."""
     del frozen, step
     fake_key, real_frame_key, fake_frame_key = jax.random.split(key, 3)
     real = to_model_range(batch["video"])
@@ -149,7 +144,7 @@ class Mvt(Gan):
     )
 
   def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """The sum over discriminators of -mean D(fake), and the motion constraint (eq. 6); see `LossFn`."""
+    """The sum over discriminators of -mean D(fake), and the motion constraint (eq. 6)."""
     del step
     fake_key, frame_key = jax.random.split(key)
     label = self._label(batch["label"])

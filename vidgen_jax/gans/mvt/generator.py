@@ -1,12 +1,105 @@
-"""The generator of MVT-GAN: class embedding, sequence generator and frame generator (figure 2)."""
+"""The generator of MVT-GAN: class embedding, sequence generator and frame generator (4.1, figure 2, appendix A)."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.gans.mvt.frame_generator import FrameGenerator
-from vidgen_jax.gans.mvt.sequence_generator import SequenceGenerator
-from vidgen_jax.nn.spectral import Embed
+from vidgen_jax.nn.biggan import GeneratorBlock, SelfAttention
+from vidgen_jax.nn.norm import MOMENTS, BatchNorm
+from vidgen_jax.nn.spectral import Conv, Dense, Embed
+
+
+class SequenceGenerator(nn.Module):
+  """A linear map, a GRU that receives its own output, and a batch normalisation for each time step.
+
+  The paper specifies the linear map d -> d and a GRU cell with 2048 units. The authors' code adds the rest: the cell
+  starts from zeros; its state is projected to d values, the next input; the outputs are normalised over the batch, with
+  statistics for each time step and without a learned scale.
+
+  Attributes:
+    hidden_features: units of the cell.
+  """
+
+  hidden_features: int = 2048
+  bn_momentum: float = 0.9
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, latent: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
+    """Maps latents [B, d] to float32 [B, num_frames, d]."""
+    features = latent.shape[-1]
+    x = nn.Dense(features, dtype=self.dtype, name="input")(latent.astype(self.dtype))
+    state = jnp.zeros((latent.shape[0], self.hidden_features), self.dtype)
+    cell = nn.scan(_Cell, variable_broadcast="params", split_rngs={"params": False}, length=num_frames, out_axes=1)(
+      features=features, hidden_features=self.hidden_features, dtype=self.dtype, name="cell"
+    )
+    _, outputs = cell((state, x), None)
+    norm = BatchNorm(momentum=self.bn_momentum, affine=False, dtype=jnp.float32, name="norm")
+    return norm(outputs[:, :, None, None, :], train=train)[:, :, 0, 0]
+
+
+class _Cell(nn.Module):
+  """One time step: (state, input) to (state, output); the output is also the next input."""
+
+  features: int
+  hidden_features: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, carry: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    state, x = carry
+    state, _ = nn.GRUCell(self.hidden_features, dtype=self.dtype, name="gru")(state, x)
+    x = nn.Dense(self.features, dtype=self.dtype, name="output")(state)
+    return (state, x), x
+
+
+class FrameGenerator(nn.Module):
+  """BigGAN's generator: a frame from each Z_F[t], which also conditions the batch normalisations (4.1, figure 4).
+
+  Batch statistics span all frames of all clips. In the temporal self-attention variant (MVT-TSA) the first blocks begin
+  with a temporal shift, the only layer that mixes frames.
+
+  Attributes:
+    widths: channels after the first linear map and after each block; each block doubles height and width.
+    first_size: (height, width) after the linear map: 4x4 for frames of 128x128, 3x3 for 96x96.
+    attention_after: 0-based index of the block that is followed by self-attention within each frame; None for none.
+    shifted_blocks: number of leading blocks that begin with a temporal shift: 0, or 2 in MVT-TSA.
+  """
+
+  widths: tuple[int, ...]
+  first_size: tuple[int, int] = (4, 4)
+  channels: int = 3
+  attention_after: int | None = None
+  shifted_blocks: int = 0
+  bn_momentum: float = 0.9
+  remat: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, condition: jax.Array, *, train: bool) -> jax.Array:
+    """Maps Z_F [B, T, D] to frames, float32 [B, T, H, W, channels] in [-1, 1]."""
+    height, width = self.first_size
+    x = Dense(height * width * self.widths[0], dtype=self.dtype, name="input")(condition, train=train)
+    x = x.reshape(*condition.shape[:2], height, width, self.widths[0])
+    keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)
+    block_type = nn.remat(GeneratorBlock, static_argnums=(3,), policy=keep) if self.remat else GeneratorBlock
+    for i, features in enumerate(self.widths[1:]):
+      x = block_type(
+        features,
+        upsample=True,
+        shift=i < self.shifted_blocks,
+        bn_per_frame=False,
+        bn_momentum=self.bn_momentum,
+        dtype=self.dtype,
+        name=f"block_{i}",
+      )(x, condition, train)
+      if i == self.attention_after:
+        x = SelfAttention(dtype=self.dtype, name="attention")(x, train=train)
+    norm = BatchNorm(per_frame=False, momentum=self.bn_momentum, dtype=self.dtype, name="output_norm")
+    x = Conv(self.channels, dtype=self.dtype, name="output")(nn.relu(norm(x, train=train)), train=train)
+    return jnp.tanh(x.astype(jnp.float32))
 
 
 class Generator(nn.Module):

@@ -15,8 +15,8 @@ def motion_similarity(
 ) -> tuple[jax.Array, jax.Array]:
   """L_M: mean cosine similarity of flows over all pairs of a real and a fake clip of one class (eq. 5).
 
-  The cosine is that of the flattened flows of whole clips. The condition in eq. 5 compares y_f_i with y_r_i; this
-  function compares the labels of the pair (j, i).
+  Compares the flattened flows of whole clips. The condition in eq. 5 compares y_f_i with y_r_i; this function compares
+  the labels of the pair (j, i).
 
   Args:
     real_flow: flows of real clips [N, ...]; no gradient.
@@ -26,8 +26,8 @@ def motion_similarity(
     num_classes: number of classes.
 
   Returns:
-    (L_M in [-1, 1], float32 []; the number C of pairs, float32 []). Without pairs L_M is 1, so that the constraint
-    alpha (1 - L_M) is 0.
+    (L_M in [-1, 1], number C of pairs), float32 []. Without pairs L_M is 1, so that the constraint alpha (1 - L_M) is
+      0.
   """
   real, fake = (_unit(flow) for flow in (lax.stop_gradient(real_flow), fake_flow))
   with jax.named_scope(PAIRS_SCOPE):

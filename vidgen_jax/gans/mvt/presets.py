@@ -75,13 +75,9 @@ SMOKE: dict[str, Any] = {
 
 
 def configure(config: ml_collections.ConfigDict, row: str, form: str, *, resolution: int = 96) -> None:
-  """Sets the sizes of one form and the changes of one row.
+  """Sets the sizes of one form, a name in `FORMS`, and the changes of one row, a name in `ROWS`.
 
-  Args:
-    config: config to change.
-    row: a name in `ROWS`.
-    form: a name in `vidgen_jax.gans.presets.FORMS`.
-    resolution: height and width of the frames in the form 'paper'.
+  `resolution` is the height and width of the frames in the form 'paper'.
   """
   paper = {**PAPER, "data.resolution": resolution}
   apply_form(config, form, {"paper": paper, "cpu": CPU, "smoke": SMOKE})

@@ -15,20 +15,17 @@ class VideoDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the convolutions; each halves time, height and width.
-    negative_slope: negative slope of the leaky ReLU.
   """
 
   widths: tuple[int, ...] = (96, 192, 384, 768)
   num_classes: int = 1
-  negative_slope: float = 0.2
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, video: jax.Array, label: jax.Array, *, train: bool) -> jax.Array:
     """Logits float32 [B] of clips [B, T, H, W, C] in [-1, 1] and labels int [B].
 
-    Raises:
-      ValueError: if time, height or width cannot be halved once per convolution.
+    Raises ValueError if time, height or width cannot be halved once per convolution.
     """
     factor = 2 ** len(self.widths)
     if any(side % factor for side in video.shape[1:4]):
@@ -39,7 +36,7 @@ class VideoDiscriminator(nn.Module):
       kernel = kernel_param(self, f"kernel_{i}", shape, spectral_norm=True, train=train)
       x = convolve(x, kernel, strides=(2, 2, 2), padding=((1, 1),) * 3, precision=None)
       x = add_bias(x, self.param(f"bias_{i}", nn.initializers.zeros, (width,), jnp.float32))
-      x = nn.leaky_relu(x, self.negative_slope)
+      x = nn.leaky_relu(x, 0.2)
     features = jnp.sum(x.astype(jnp.float32), axis=(1, 2, 3))
     unconditional = Dense(1, name="output")(features, train=train)[:, 0]
     embedded = Embed(self.num_classes, features.shape[-1], name="class_embedding")(label, train=train)

@@ -15,11 +15,14 @@ from vidgen_jax.gans.base import Gan, SampleOptions, register
 from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
 from vidgen_jax.gans.sr_cgan.anchors import draw_anchors, interpolate_times, put_times, take_times
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
-from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
 from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEncoder, ImageGenerator
-from vidgen_jax.gans.sr_cgan.losses import clip_error, divergence, frame_error, time_cross_entropy
-from vidgen_jax.gans.sr_cgan.temporal_discriminator import TemporalDiscriminator, place_anchors
-from vidgen_jax.gans.sr_cgan.temporal_networks import TemporalEncoder, TemporalGenerator
+from vidgen_jax.gans.sr_cgan.losses import Gaussian, clip_error, divergence, frame_error, time_cross_entropy
+from vidgen_jax.gans.sr_cgan.temporal_networks import (
+  TemporalDiscriminator,
+  TemporalEncoder,
+  TemporalGenerator,
+  place_anchors,
+)
 from vidgen_jax.ops.losses import log_discriminator_loss, nonsaturating_generator_loss
 from vidgen_jax.ops.resampling import random_frames
 from vidgen_jax.ops.video import to_model_range
@@ -113,11 +116,7 @@ class SrCgan(Gan):
     }
 
   def updates(self, phase: str) -> tuple[Update, ...]:
-    """In 'images': E_I, G_I and D_I, each with its own loss; in 'clips': D_T, then all nets that generate clips.
-
-    Raises:
-      ValueError: if there is no such phase.
-    """
+    """In 'images': E_I, G_I and D_I, each with its own loss; in 'clips': D_T, then all nets that generate clips."""
     c = self.config
     if phase == IMAGES:
       return (
@@ -142,7 +141,7 @@ class SrCgan(Gan):
   # First phase: frames.
 
   def image_encoder_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """L_prior + 50 L_recon, the loss of E_I (eq. 2); see `LossFn`."""
+    """L_prior + 50 L_recon, the loss of E_I (eq. 2)."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
@@ -155,7 +154,7 @@ class SrCgan(Gan):
     return loss, LossOutput(nets={IMAGE_ENCODER: encoder}, metrics=metrics)
 
   def image_generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """L_IGAN + 0.5 L_recon, the loss of G_I (eq. 3, non-saturating); see `LossFn`."""
+    """L_IGAN + 0.5 L_recon, the loss of G_I (eq. 3, non-saturating)."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
@@ -168,7 +167,7 @@ class SrCgan(Gan):
     return loss, LossOutput(nets={IMAGE_GENERATOR: generator}, metrics=metrics)
 
   def image_discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """-L_IGAN (eq. 3), the loss of D_I: real frames against decoded and against drawn frames; see `LossFn`."""
+    """-L_IGAN (eq. 3), the loss of D_I: real frames against decoded and against drawn frames."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
@@ -185,7 +184,7 @@ class SrCgan(Gan):
   # Second phase: clips.
 
   def clip_discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """-L_content (eq. 11), or -L_TGAN for the base model (eq. 8), the loss of D_T; see `LossFn`."""
+    """-L_content (eq. 11), or -L_TGAN for the base model (eq. 8), the loss of D_T."""
     del frozen, step
     video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
     generated = self._generate(bound, video, key)
@@ -196,10 +195,7 @@ class SrCgan(Gan):
     return loss, LossOutput(nets={}, metrics={"real": jnp.mean(on_real), "fake": jnp.mean(on_fake)})
 
   def clip_generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """The weighted sum of L_TVAE, L_anchor and L_content (eqs. 9 to 11); L_TGAN alone for the base model (eq. 8).
-
-    See `LossFn`.
-    """
+    """The weighted sum of L_TVAE, L_anchor and L_content (eqs. 9 to 11); L_TGAN alone for the base model (eq. 8)."""
     del frozen, step
     video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
     generated, c = self._generate(bound, video, key), self.config

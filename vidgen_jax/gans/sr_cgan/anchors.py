@@ -9,16 +9,12 @@ from vidgen_jax.types import PRNGKey, Video
 def draw_anchors(key: PRNGKey, batch_size: int, *, num_frames: int, counts: tuple[int, int]) -> tuple[jax.Array, ...]:
   """Draws the number of anchors of each clip, and their times.
 
-  Args:
-    key: key of the draws.
-    batch_size: number of clips, B.
-    num_frames: length of the clips, N.
-    counts: minimum and maximum number of anchors, 1 <= minimum <= maximum = M <= N. All numbers in this range are
-      equally likely, and so are all sets of the same size.
+  `counts` are the minimum and maximum number of anchors, 1 <= minimum <= maximum = M <= N = `num_frames`. All numbers
+  in this range are equally likely, and so are all sets of the same size.
 
   Returns:
     (times int32 [B, M], 0-based and ascending; known bool [B, M], False for padding, which follows the anchors and has
-    times of other frames).
+      times of other frames).
   """
   order_key, count_key = jax.random.split(key)
   order = jnp.argsort(jax.random.uniform(order_key, (batch_size, num_frames)), axis=-1)[:, : counts[1]]
@@ -35,16 +31,9 @@ def take_times(video: Video, times: jax.Array) -> Video:
 
 
 def put_times(video: Video, frames: Video, times: jax.Array, known: jax.Array) -> Video:
-  """Inserts frames into clips at their times.
+  """Inserts frames [B, M, H, W, C] into clips [B, N, H, W, C] at times int [B, M], which differ within a clip.
 
-  Args:
-    video: clips [B, N, H, W, C].
-    frames: frames [B, M, H, W, C] with the dtype of `video`.
-    times: int [B, M]; the known times of a clip differ.
-    known: bool [B, M]; frames that are not known are ignored.
-
-  Returns:
-    [B, N, H, W, C].
+  Frames that are not `known`, bool [B, M], are ignored.
   """
   is_at = (times[:, :, None] == jnp.arange(video.shape[1])[None, None, :]) & known[:, :, None]
   source = jnp.argmax(is_at, axis=1)
@@ -53,16 +42,9 @@ def put_times(video: Video, frames: Video, times: jax.Array, known: jax.Array) -
 
 
 def interpolate_times(values: jax.Array, times: jax.Array, known: jax.Array, *, num_frames: int) -> jax.Array:
-  """Interpolates linearly between values at some times; constant before the first and after the last of them.
+  """Interpolates values [B, M, D] linearly to [B, N, D]; constant before the first and after the last time.
 
-  Args:
-    values: values [B, M, D].
-    times: int [B, M]; the known times of a clip differ.
-    known: bool [B, M], with at least one known value per clip.
-    num_frames: length of the clips, N.
-
-  Returns:
-    [B, N, D].
+  `times`, int [B, M], differ within a clip; at least one value per clip is `known`, bool [B, M].
   """
   frame = jnp.arange(num_frames)[None, :, None]
   at = jnp.where(known, times, -1)[:, None, :]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
+from vidgen_jax.gans.sr_cgan.losses import Gaussian
 from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.nn.normalised_conv import NormalisedConv, activation
 from vidgen_jax.nn.transposed_convolution import ConvTranspose3D

@@ -101,15 +101,9 @@ SIZES = {
 
 
 def configure(config: ml_collections.ConfigDict, variant: str, *, tracked: bool = False) -> None:
-  """Sets the sizes of one variant.
+  """Sets the sizes of one variant, a name in `SIZES`; UserError for others.
 
-  Args:
-    config: config to change.
-    variant: a name in `SIZES`.
-    tracked: whether clips show a single object whose position is scored.
-
-  Raises:
-    UserError: if there is no such variant.
+  `tracked` says whether clips show a single object whose position is scored.
   """
   apply_form(config, variant, SIZES)
   config.evaluation.object_tracking = tracked
@@ -119,11 +113,9 @@ def configure(config: ml_collections.ConfigDict, variant: str, *, tracked: bool 
 
 
 def eight_frames(config: ml_collections.ConfigDict, variant: str) -> None:
-  """Changes a configured variant to eight consecutive frames with three anchors, as in figure 9.
+  """Changes a variant, after `configure`, to eight consecutive frames with three anchors, as in figure 9.
 
-  Args:
-    config: config to change, after `configure`.
-    variant: a name in `SIZES`; smoke variants have five frames and stay as they are.
+  Smoke variants have five frames and stay as they are.
   """
   if variant.endswith("smoke"):
     return

@@ -1,4 +1,4 @@
-"""E_T and G_T of SR-cGAN (III.C.1): two-layer GRUs that map latents of frames to a clip's latent, and back."""
+"""E_T, G_T and D_T of SR-cGAN (III.C): two-layer GRUs between latents of frames and of clips, and a discriminator."""
 
 from typing import Any
 
@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.gans.sr_cgan.gaussian import Gaussian
+from vidgen_jax.gans.sr_cgan.losses import Gaussian
+from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.nn.normalised_conv import activation
+from vidgen_jax.types import Video
 
 NUM_LAYERS = 2
 
@@ -34,12 +36,9 @@ class TemporalEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, latents: jax.Array, times: jax.Array, known: jax.Array) -> Gaussian:
-    """Returns q(z_T | A, T), [B, Z].
+    """Returns q(z_T | A, T), [B, Z], for z_I of the anchors, [B, M, D], at times int [B, M] from 0.
 
-    Args:
-      latents: z_I of the anchors, [B, M, D].
-      times: 0-based times int [B, M].
-      known: bool [B, M]; False marks padding.
+    False in `known`, bool [B, M], marks padding.
     """
     time = jax.nn.one_hot(times, self.num_frames, dtype=self.dtype)
     inputs = jnp.concatenate([latents.astype(self.dtype), time], axis=-1)
@@ -125,3 +124,45 @@ class _Write(_StackedGru):
   def __call__(self, state: tuple[jax.Array, ...], z: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
     state = self._step(state, z)
     return state, state[-1]
+
+
+class TemporalDiscriminator(nn.Module):
+  """D_T: 4x4x4 convolutions with stride 2 over a clip, the anchors it was generated from, and the anchors' mask.
+
+  Time is halved until one frame is left.
+
+  Attributes:
+    widths: channels of the convolutions.
+  """
+
+  widths: tuple[int, ...] = (64, 128, 256, 512)
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: Video, anchors: Video | None = None) -> jax.Array:
+    """Maps clips [B, N, H, W, C] in [-1, 1] to logits float32 [B].
+
+    `anchors` are the result of `place_anchors`, [B, N, H, W, C + 1]; None for the base model.
+    """
+    x = video if anchors is None else jnp.concatenate([video, anchors], axis=-1)
+    x = x.astype(self.dtype)
+    for i, width in enumerate(self.widths):
+      axes = 3 if x.shape[1] > 1 else 2
+      window: dict[str, Any] = {"kernel_size": (4,) * axes, "strides": (2,) * axes, "padding": ((1, 1),) * axes}
+      x = activation(Conv3D(width, **window, use_bias=True, dtype=self.dtype, precision=None, name=f"down_{i}")(x))
+    features = x.reshape(x.shape[0], -1).astype(jnp.float32)
+    return nn.Dense(1, name="output")(features)[:, 0]
+
+
+def place_anchors(frames: Video, times: jax.Array, known: jax.Array, *, num_frames: int) -> Video:
+  """Places anchors [B, M, H, W, C] at their times, int [B, M] from 0, in a clip of `num_frames` frames, else zeros.
+
+  The known times of a clip are distinct; False in `known`, bool [B, M], marks padding.
+
+  Returns:
+    [B, N, H, W, C + 1], where the last channel is 1 at the anchors.
+  """
+  position = jax.nn.one_hot(times, num_frames, dtype=frames.dtype) * known[..., None]
+  placed = jnp.einsum("bmn,bmhwc->bnhwc", position, frames, precision=jax.lax.Precision.HIGHEST)
+  mask = jnp.sum(position, axis=1)[:, :, None, None, None]
+  return jnp.concatenate([placed, jnp.broadcast_to(mask, (*placed.shape[:-1], 1))], axis=-1)

@@ -24,12 +24,11 @@ from vidgen_jax.gans.common import (
   without_batch_stats,
 )
 from vidgen_jax.gans.discriminators import View, apply_discriminator, apply_view
-from vidgen_jax.gans.trivd.config import HEADS, TrivdConfig
-from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
+from vidgen_jax.gans.trivd.config import DECOMPOSITIONS, HEADS, TrivdConfig
 from vidgen_jax.gans.trivd.generator import Generator
-from vidgen_jax.gans.trivd.motion import check_moves, combine_flows, expected_flow, stage_kernels
+from vidgen_jax.gans.trivd.motion import check_moves, combine_flows, expected_flow
+from vidgen_jax.nn.biggan import ResidualDiscriminator
 from vidgen_jax.nn.recurrent import MOTION
-from vidgen_jax.nn.residual_discriminator import ResidualDiscriminator
 from vidgen_jax.ops import losses
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, PRNGKey, Variables, Video
@@ -123,7 +122,7 @@ class Trivd(Gan):
     )
 
   def discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """The hinge loss (eq. 13), summed over discriminators; see `LossFn`."""
+    """The hinge loss (eq. 13), summed over discriminators."""
     del frozen, step
     fake_key, real_view_key, fake_view_key = jax.random.split(key, 3)
     real = to_model_range(batch["video"])
@@ -134,7 +133,7 @@ class Trivd(Gan):
     )
 
   def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
-    """The sum over discriminators of -mean D(fake) (eq. 14), and the orthogonality penalty; see `LossFn`."""
+    """The sum over discriminators of -mean D(fake) (eq. 14), and the orthogonality penalty."""
     del frozen, step
     fake_key, view_key = jax.random.split(key)
     fake, generator = self._fake_video(nets[GENERATOR], batch, fake_key)
@@ -160,7 +159,7 @@ class Trivd(Gan):
   ) -> tuple[Video, jax.Array]:
     """Clips and their motion, read from the warping kernels of the stages; see `PredictsMotion.predict_motion`."""
     video, variables = self._predict(nets, batch, latent, num_frames=num_frames, mutable=(MOTION,))
-    flows = [expected_flow(stage_kernels(variables[MOTION], level)) for level in levels]
+    flows = [expected_flow(variables[MOTION][f"stage_{level}_unit"]["kernels"]) for level in levels]
     return video, combine_flows(flows, size=video.shape[2:4])
 
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:

@@ -1,14 +1,33 @@
-"""Settings of TrIVD-GAN-FP."""
+"""Settings of TrIVD-GAN-FP, and its discriminator decompositions (Table 1, figure 1)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.common import check_counts
-from vidgen_jax.gans.trivd.decompositions import DECOMPOSITIONS
+from vidgen_jax.gans.discriminators import View
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.ops import losses
+
+FRAMES = View(net="frame_disc", on="frames", spatial="full")
+DOWNSAMPLED_FRAMES = View(net="downsampled_frame_disc", on="frames", spatial="downsampled")
+VIDEO = View(net="video_disc", on="video", spatial="full")
+DOWNSAMPLED_VIDEO = View(net="downsampled_video_disc", on="video", spatial="downsampled")
+CROPPED_VIDEO = View(net="cropped_video_disc", on="video", spatial="cropped")
+
+DECOMPOSITIONS: Mapping[str, tuple[View, ...]] = {
+  "clip": (VIDEO,),
+  "downsampled": (DOWNSAMPLED_VIDEO,),
+  "cropped": (CROPPED_VIDEO,),
+  "cropped_downsampled": (CROPPED_VIDEO, DOWNSAMPLED_VIDEO),
+  "mocogan_like": (FRAMES, VIDEO),
+  "dvd_gan_fp": (FRAMES, DOWNSAMPLED_VIDEO),
+  "faster": (DOWNSAMPLED_FRAMES, CROPPED_VIDEO),
+  "stronger": (DOWNSAMPLED_FRAMES, CROPPED_VIDEO, DOWNSAMPLED_VIDEO),
+}
+"""Views of the discriminators by name of the decomposition, in the order of Table 1."""
 
 HEADS = {"mixed_projection": losses.mixed_projection, "projection": losses.projection}
 """Discriminator heads by the name that configs use."""

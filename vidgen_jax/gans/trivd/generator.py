@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vidgen_jax.nn.blocks import DiscriminatorBlock, GeneratorBlock
+from vidgen_jax.nn.biggan import DiscriminatorBlock, GeneratorBlock
 from vidgen_jax.nn.norm import MOMENTS, BatchNorm
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.nn.spectral import Conv, Dense, Embed
@@ -84,10 +84,7 @@ class Generator(nn.Module):
   ) -> jax.Array:
     """Predicts frames, float32 [B, num_frames, H, W, C], from conditioning frames [B, Tc, H, W, C] and z [B, D].
 
-    Frames have values in [-1, 1].
-
-    Raises:
-      ValueError: if height or width cannot be halved once per stage.
+    Frames have values in [-1, 1]. Raises ValueError if height or width cannot be halved once per stage.
     """
     batch, _, height, width, _ = conditioning.shape
     factor = 2 ** len(self.stage_widths)

@@ -4,8 +4,7 @@ A flow is [..., H, W, 2]: (dx, dy) in pixels per frame, x to the right and y dow
 since the previous frame of the content that arrived at that pixel.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +16,7 @@ from vidgen_jax.ops.resampling import upsample_nearest
 
 
 def check_moves(recurrent_unit: str) -> None:
-  """Checks that a recurrent unit moves its state with kernels, from which motion can be read.
-
-  Raises:
-    UserError: if it does not; the message names the units that do.
-  """
+  """Raises a UserError that lists the units with motion unless this unit moves its state with kernels."""
   if recurrent_unit not in moving_units():
     raise UserError(
       f"algorithm.recurrent_unit={recurrent_unit!r} moves no content, so the model shows no motion; "
@@ -32,11 +27,6 @@ def check_moves(recurrent_unit: str) -> None:
 def moving_units() -> tuple[str, ...]:
   """Names of the units that write kernels to the collection `MOTION`."""
   return tuple(name for name, unit in RECURRENT_UNITS.items() if unit.moves)
-
-
-def stage_kernels(motion: Mapping[str, Any], stage: int) -> jax.Array:
-  """Warping kernels [B, T, h, w, k*k] of one stage, 0 for the coarsest, from a `Generator`'s collection `MOTION`."""
-  return motion[f"stage_{stage}_unit"]["kernels"]
 
 
 def expected_flow(kernels: jax.Array) -> jax.Array:

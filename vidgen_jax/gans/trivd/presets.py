@@ -75,16 +75,10 @@ SHAPE_MOTION: dict[str, Any] = {
 
 
 def configure(config: ml_collections.ConfigDict, form: str, *, channels: int = 120) -> None:
-  """Sets the sizes of one form.
+  """Sets the sizes of one form, a name in `FORMS`; UserError for others.
 
-  Args:
-    config: config to change.
-    form: a name in `vidgen_jax.gans.presets.FORMS`.
-    channels: ch of the generator and the discriminators in the form 'paper': 120 in the final model, 48 in the
-      comparisons.
-
-  Raises:
-    UserError: if there is no such form.
+  `channels` is ch of the generator and the discriminators in the form 'paper': 120 in the final model, 48 in the
+  comparisons.
   """
   paper = {**PAPER, "algorithm.generator_channels": channels, "algorithm.discriminator_channels": channels}
   apply_form(config, form, {"paper": paper, "cpu": CPU, "smoke": SMOKE})

@@ -5,11 +5,8 @@ Example:
   variables = unit.init(key, x, state, num_steps=11, train=False)      # x [B, 11, H, W, C], state [B, H, W, 32]
   states = unit.apply(variables, x, state, num_steps=11, train=False)  # [B, 11, H, W, 32]
 
-The units are ordinary linen modules and interchangeable. Applied with `mutable=[MOTION]`, warping units also return
-their warping kernels, from which a motion field can be computed.
-
-To add a unit, add a module to this package with a `RecurrentUnit` under the decorator `register(NAME)`; nothing else
-changes: configs, experiments, benchmarks and tests read `RECURRENT_UNITS`.
+Applied with `mutable=[MOTION]`, warping units also return their warping kernels, from which motion can be computed. To
+add a unit, add a `RecurrentUnit` under the decorator `register(NAME)` to a module of this package.
 """
 
 import importlib

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.nn.recurrent.conv_lstm import LSTM, LSTM_GATES
+from vidgen_jax.nn.recurrent.convolutional import LSTM, LSTM_GATES
 from vidgen_jax.nn.recurrent.unit import Weights, affine, register, split
 from vidgen_jax.nn.spectral import add_bias, convolve
 from vidgen_jax.ops import resampling
@@ -88,10 +88,7 @@ class DynamicConvLSTM(LSTM):
   def kernels(self, weights: Weights, current: jax.Array, previous: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The predicted kernels of all gates, in the order of `LSTM_GATES`.
 
-    Args:
-      weights: result of `weights`.
-      current: first c_h channels of the inputs, [B, T, H, W, c_h].
-      previous: the same channels of the frames before, [B, T, H, W, c_h].
+    `current` are the first c_h channels of the inputs, [B, T, H, W, c_h], `previous` those of the frames before.
 
     Returns:
       (kernels for the hidden state [B, T, k*k, c_h, 4 c_h], kernels for the inputs [B, T, k*k, q c_h, 4 c_h]).

@@ -154,14 +154,9 @@ def register(name: str) -> Callable[[type[_Unit]], type[_Unit]]:
 
 
 def fuse(weights: Weights, **groups: Sequence[str]) -> dict[str, jax.Array]:
-  """Concatenates kernels that act on the same array, so that one convolution replaces several.
+  """Concatenates kernels [..., width] that act on the same array, so that one convolution replaces several.
 
-  Args:
-    weights: kernels [..., width] and other weights by name.
-    **groups: names of the kernels in each fused kernel, in order, by the name of the fused kernel.
-
-  Returns:
-    The other weights and the fused kernels, [..., sum of the widths].
+  `groups` are the names of the kernels in each fused kernel, in order, by its name; other weights stay as they are.
   """
   parts = {name for names in groups.values() for name in names}
   fused = {group: jnp.concatenate([weights[name] for name in names], axis=-1) for group, names in groups.items()}

@@ -1,7 +1,7 @@
 """Units that warp their past state, and the networks f that predict the kernels (TrIVD-GAN-FP, appendices B, F.1)."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import jax
 from flax import linen as nn
@@ -11,46 +11,32 @@ from vidgen_jax.nn.spectral import add_bias, convolve
 from vidgen_jax.ops import resampling, warp
 
 
-class MotionNetwork(Protocol):
-  """f, which predicts a k x k kernel for every position.
+class FactorisedNetwork:
+  """f: N = k*k kernels w for the whole image, and a map S that mixes them at every position (eq. 12).
 
-  Its first convolutions act on [h; x], like gates. Hidden layers have half as many channels as [h; x].
+  w comes from a convolution, max-pooling to 4x4 and a perceptron with one hidden layer; S from one convolution. The
+  first convolutions act on [h; x], like gates. Hidden layers have half as many channels as [h; x].
   """
 
   def gates(self, hidden: int, taps: int) -> Mapping[str, int]:
     """Output channels of the convolutions on [h; x], by name."""
-
-  def layers(self, hidden: int, kernel_size: int) -> Mapping[str, tuple[int, ...]]:
-    """Kernel shapes of the other layers, by name; each layer has a bias."""
-
-  def kernels(self, weights: Weights, convolved: jax.Array, taps: int) -> jax.Array:
-    """W float32 [B, H, W, k*k], a distribution over the taps, from the concatenated outputs of `gates`."""
-
-
-class FactorisedNetwork:
-  """N = k*k kernels w for the whole image, and a map S that mixes them at every position (eq. 12).
-
-  w comes from a convolution, max-pooling to 4x4 and a perceptron with one hidden layer; S from one convolution.
-  """
-
-  POOLED = 4
-
-  def gates(self, hidden: int, taps: int) -> Mapping[str, int]:
     return {"theta": hidden, "selection": taps}
 
   def layers(self, hidden: int, kernel_size: int) -> Mapping[str, tuple[int, ...]]:
-    return {"hidden": (self.POOLED**2 * hidden, hidden), "basis": (hidden, kernel_size**4)}
+    """Kernel shapes of the other layers, by name; each layer has a bias."""
+    return {"hidden": (4 * 4 * hidden, hidden), "basis": (hidden, kernel_size**4)}
 
   def kernels(self, weights: Weights, convolved: jax.Array, taps: int) -> jax.Array:
+    """W float32 [B, H, W, k*k], a distribution over the taps, from the concatenated outputs of `gates`."""
     theta, selection = convolved[..., :-taps], convolved[..., -taps:]
-    pooled = resampling.adaptive_max_pool(nn.relu(theta), self.POOLED).reshape(theta.shape[0], -1)
+    pooled = resampling.adaptive_max_pool(nn.relu(theta), 4).reshape(theta.shape[0], -1)
     basis = affine(nn.relu(affine(pooled, weights, "hidden")), weights, "basis")
     basis = nn.softmax(basis.reshape(-1, taps, taps).astype("float32"), axis=1)
     return warp.combine_kernels(basis, nn.softmax(selection.astype("float32"), axis=-1))
 
 
-class PixelwiseNetwork:
-  """W for each position from a CNN with two hidden layers at full resolution."""
+class PixelwiseNetwork(FactorisedNetwork):
+  """f: W for each position from a CNN with two hidden layers at full resolution."""
 
   def gates(self, hidden: int, taps: int) -> Mapping[str, int]:
     del taps
@@ -72,7 +58,7 @@ class WarpingUnit(RecurrentUnit):
   """A unit that warps its past state with kernels from a motion network (TrIVD-GAN-FP, eqs. 6, 7)."""
 
   moves: ClassVar[bool] = True
-  motion_network: ClassVar[MotionNetwork] = FactorisedNetwork()
+  motion_network: ClassVar[FactorisedNetwork] = FactorisedNetwork()
 
   @property
   def taps(self) -> int:

@@ -1,4 +1,4 @@
-"""The convolutional long short-term memory."""
+"""Convolutional gated recurrent units and long short-term memories."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,21 @@ from flax import linen as nn
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.recurrent.unit import RecurrentUnit, Weights, fuse, register, split
 from vidgen_jax.nn.spectral import convolve
+
+
+@register("conv_gru")
+class ConvGRU(RecurrentUnit):
+  """Convolutional gated recurrent unit (TrIVD-GAN-FP, eqs. 1-5; ReLU candidate, appendix F.1)."""
+
+  def weights(self, input_features: int, *, train: bool) -> Weights:
+    return fuse(self.gates(input_features, dict.fromkeys("ruc", self.features), train=train), ru="ru")
+
+  def step(self, weights: Weights, state: jax.Array, projected: jax.Array) -> tuple[jax.Array, None]:
+    ru, c = split(projected, 2 * self.features)
+    r, u = split(nn.sigmoid(ru + convolve(state, weights["ru"])), self.features)  # eqs. 1, 4
+    c = self.activation(c + convolve(r * state, weights["c"]))  # eqs. 2, 3
+    return u * state + (1 - u) * c, None  # eq. 5
+
 
 LSTM_GATES = "ifog"
 """Input, forget and output gate, and the candidate, in channel order."""
@@ -25,11 +40,9 @@ class LSTM(RecurrentUnit):
     return self.features // 2
 
   def update(self, gates: jax.Array, memory: jax.Array) -> jax.Array:
-    """The new hidden state and memory, [B, H, W, features].
+    """The new hidden state and memory, [B, H, W, features], from the old memory, [B, H, W, features / 2].
 
-    Args:
-      gates: gates before their activations, [B, H, W, 2 * features], in the order of `LSTM_GATES`.
-      memory: [B, H, W, features / 2].
+    `gates`, [B, H, W, 2 * features] in the order of `LSTM_GATES`, are values before the activations.
     """
     ifo, g = split(gates, 3 * self.hidden_features)
     i, f, o = split(nn.sigmoid(ifo), self.hidden_features, self.hidden_features)
