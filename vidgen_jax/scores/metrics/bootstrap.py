@@ -34,7 +34,7 @@ def statistic_interval(
     statistic: function of the sets, as positional arguments.
     value: `statistic(*samples)`.
     samples: sets [N, ...] of independent clips, resampled independently.
-    at_least: lower bound of the statistic, applied to the interval.
+    at_least: lower bound of the statistic and of the interval.
     num_resamples: number of resamples; 0 for no interval.
     seed: seed of the resamples.
 

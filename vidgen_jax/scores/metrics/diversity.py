@@ -11,13 +11,10 @@ def pairwise_cosine_distance(features: np.ndarray) -> np.ndarray:
   """Mean of 1 - cos(f_i, f_j) over the pairs i < j of the samples of each condition.
 
   Args:
-    features: [N, l, D]: l >= 2 samples of each of N conditions; finite, no zero vector.
+    features: [N, l, D]: l >= 2 samples of each of N conditions; ValueError if they are not finite or zero.
 
   Returns:
     float64[N] in [0, 2]; 0 for equal directions.
-
-  Raises:
-    ValueError: for other shapes, fewer than two samples, or vectors without a direction.
   """
   features = np.asarray(features, np.float64)
   if features.ndim != 3 or features.shape[1] < 2:
@@ -41,8 +38,6 @@ class RunningSpread:
 
   def add(self, values: np.ndarray) -> None:
     """Adds an array of the same shape as the others."""
-    if self._count and values.shape != self._mean.shape:
-      raise ValueError(f"values changed shape: {self._mean.shape}, then {values.shape}")
     self._count += 1
     off = values - self._mean
     self._mean = self._mean + off / self._count

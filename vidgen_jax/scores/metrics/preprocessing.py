@@ -27,10 +27,10 @@ class Preprocessing:
     fit: 'stretch' resizes each side independently; 'short_side' keeps the aspect ratio, rounds the longer side up and
       crops to `size` at the centre.
     crop: side in pixels of a square centre crop after resizing; 0 for none.
-    scaling: 'unit': (v / 255 - mean) / std, RGB; 'volume': v in [0, 255], BGR, minus a volume stored with the weights.
-    mean: mean of 'unit' by channel, in [0, 1].
-    std: deviation of 'unit' by channel, in [0, 1].
-    volume_corner: (top, left) of the part of the volume that is subtracted.
+    mean: mean by RGB channel, in [0, 1]: the result is (v / 255 - mean) / std.
+    std: deviation by channel, in [0, 1].
+    volume_corner: (top, left) of the part of a volume, stored with the weights, that is subtracted from v in [0, 255],
+      BGR, instead; None for RGB.
     epsilon: epsilon of I3D's batch normalisation.
     unbiased: whether Frechet distances divide covariances by N - 1 instead of N.
   """
@@ -40,10 +40,9 @@ class Preprocessing:
   method: str = "half_pixel_bilinear"
   fit: Literal["stretch", "short_side"] = "stretch"
   crop: int = 0
-  scaling: Literal["unit", "volume"] = "unit"
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)
   std: tuple[float, ...] = (0.5, 0.5, 0.5)
-  volume_corner: tuple[int, int] = (0, 0)
+  volume_corner: tuple[int, int] | None = None
   epsilon: float = 1e-3
   unbiased: bool = True
 
@@ -52,21 +51,20 @@ class Preprocessing:
 
     Args:
       video: uint8[B, T, H, W, C] with C 3, or 1, which is repeated.
-      volume: float32[T, H', W', 3], BGR in [0, 255], for 'volume'; ValueError if its number of frames differs.
+      volume: float32[T, H', W', 3], BGR in [0, 255]; ValueError if it is needed and its number of frames differs.
     """
     x = _rgb(video)
     if self.size is not None:
       x = self._resize(x, *self.size)
     if self.crop:
       x = _centre(x, self.crop, self.crop)
-    if self.scaling == "unit":
+    if self.volume_corner is None:
       return normalise(x, mean=self.mean, std=self.std)
     if volume is None or volume.shape[0] != x.shape[1]:
       found = "none" if volume is None else f"one of {volume.shape[0]} frames"
       raise ValueError(f"protocol {self.name} subtracts a mean volume of {x.shape[1]} frames; the weights hold {found}")
     top, left = self.volume_corner
-    part = volume[:, top : top + x.shape[2], left : left + x.shape[3]]
-    return x[..., ::-1] - part[None]
+    return x[..., ::-1] - volume[None, :, top : top + x.shape[2], left : left + x.shape[3]]
 
   def _resize(self, x: jax.Array, height: int, width: int) -> jax.Array:
     if self.fit == "stretch":
@@ -102,12 +100,8 @@ FVD_PROTOCOLS = {
 """FVD by Unterthiner et al. 2018, by the metrics of StyleGAN-V, and by VideoGPT."""
 
 C3D_PROTOCOLS = {
-  "tgan1": Preprocessing(
-    name="tgan1", size=(128, 128), method="half_pixel_cubic", crop=112, scaling="volume", volume_corner=(8, 21 + 8)
-  ),
-  "tgan2": Preprocessing(
-    name="tgan2", size=(112, 112), method="corner_bilinear", scaling="volume", volume_corner=(8, 8)
-  ),
+  "tgan1": Preprocessing(name="tgan1", size=(128, 128), method="half_pixel_cubic", crop=112, volume_corner=(8, 21 + 8)),
+  "tgan2": Preprocessing(name="tgan2", size=(112, 112), method="corner_bilinear", volume_corner=(8, 8)),
 }
 """Input of C3D for the inception score on UCF-101. Both subtract a part of a 128 x 171 mean volume: TGAN the middle 112
 columns of columns 21..148, TGANv2 columns 8..119."""

@@ -83,10 +83,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
   """Unbiased estimate of the squared maximum mean discrepancy with k(x, y) = (x . y / D + 1)^3 (KID, sec. 4.1).
 
   It is E k(a, a') + E k(b, b') - 2 E k(a, b) of finite sets [N, D] and [M, D], without pairs of a vector with itself,
-  and may be negative.
-
-  Raises:
-    ValueError: if a set is not [N, D], not finite or too small, or the numbers of features differ.
+  and may be negative. Raises as `frechet_distance`.
   """
   a, b = _checked(a, b, at_least=2)
   of_self = [_kernel(np.square(x).sum(axis=1), x.shape[1]).sum() for x in (a, b)]

@@ -14,14 +14,11 @@ from vidgen_jax.scores.metrics.trajectory import Track
 
 
 def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
-  """Continues with the velocity between the last two conditioning frames; ValueError unless these are 0..G - 1, G >= 2.
+  """Continues with the velocity between the last two of the conditioning frames 0..G - 1, G >= 2.
 
-  If the object is missing in one of the last two conditioning frames, it is missing in all generated frames.
+  If the object is missing in one of these two, it is missing in all generated frames.
   """
-  conditioning = list(conditioning_indices)
-  if len(conditioning) < 2 or not are_leading(conditioning):
-    raise ValueError(f"linear_extrapolation needs at least 2 leading conditioning frames, got {conditioning}")
-  before, last = conditioning[-2:]
+  before, last = conditioning_indices[-2:]
   ahead = jnp.arange(1, track.presence.shape[1] - last, dtype=jnp.float32)[None, :, None]
   velocity = track.centroid[:, last] - track.centroid[:, before]
   centroid = track.centroid[:, last, None] + ahead * velocity[:, None]
@@ -35,12 +32,9 @@ def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> T
 def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
   """Moves on a straight line from each conditioning frame to the next; before the first and after the last, it stays.
 
-  Between two conditioning frames, the object is missing if it is missing in either of them. ValueError without
-  conditioning frames.
+  Between two conditioning frames, the object is missing if it is missing in either of them.
   """
   conditioning = np.asarray(conditioning_indices, np.intp)
-  if not len(conditioning):
-    raise ValueError("linear_interpolation needs at least 1 conditioning frame")
   frames = np.arange(track.presence.shape[1])
   left = conditioning[np.maximum(np.searchsorted(conditioning, frames, side="right") - 1, 0)]
   right = conditioning[np.minimum(np.searchsorted(conditioning, frames), len(conditioning) - 1)]

@@ -45,15 +45,12 @@ class C3D(nn.Module):
     """Classifies clips.
 
     Args:
-      video: float32[B, T, H, W, 3]; for published weights BGR in 0..255 minus the mean clip. At least 8 frames of
-        16x16.
+      video: float32[B, T, H, W, 3]; for published weights BGR in 0..255 minus the mean clip. ValueError for fewer than
+        8 frames, or frames below 16x16.
       train: whether to apply dropout, with the random stream 'dropout'.
 
     Returns:
       The logits, and as features fc7 after its ReLU (4096 values), without dropout.
-
-    Raises:
-      ValueError: if the video is too small for the pools.
     """
     if video.ndim != 5 or video.shape[1] < _MIN_FRAMES or min(video.shape[2:4]) < _MIN_SIZE:
       raise ValueError(

@@ -96,15 +96,13 @@ class I3D(nn.Module):
     """Classifies clips.
 
     Args:
-      video: float32[B, T, H, W, 3], RGB in [-1, 1]; at least 9 frames of 193 to 224 pixels a side (224 as published).
+      video: float32[B, T, H, W, 3], RGB in [-1, 1]; at least 9 frames of 193 to 224 pixels a side (224 as published),
+        ValueError for others.
       train: without effect; all classifiers have this argument.
 
     Returns:
       The logits averaged over time, on which FVD is defined, and as features the 1024 averages before the last
       convolution.
-
-    Raises:
-      ValueError: if the clip is too short for the last average pool, or the image does not fit it.
     """
     del train
     self._check(video.shape)

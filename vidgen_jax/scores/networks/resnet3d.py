@@ -82,9 +82,6 @@ class ResNet3D(nn.Module):
 
     Returns:
       The logits, and as features the 8 * width channels averaged over time and space, without dropout.
-
-    Raises:
-      ValueError: if the stem is unknown or `video` is not [B, T, H, W, C].
     """
     if self.stem not in _STEM_KERNELS:
       raise ValueError(f"stem must be one of {tuple(_STEM_KERNELS)}, got {self.stem!r}")

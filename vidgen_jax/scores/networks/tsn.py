@@ -87,15 +87,12 @@ class TSN(nn.Module):
     """Classifies clips.
 
     Args:
-      video: float32[B, T, H, W, 3], RGB normalised as the weights require; T is at least `segments`.
+      video: float32[B, T, H, W, 3], RGB normalised as the weights require; ValueError if T is below `segments`.
       train: whether to normalise with batch statistics, to update the collection 'batch_stats', to use a random frame
         of each segment (random stream 'frames') instead of the middle one, and to apply dropout (stream 'dropout').
 
     Returns:
       Logits and features (the 32 * width channels averaged over space, without dropout), averaged over the segments.
-
-    Raises:
-      ValueError: if there are fewer frames than segments, or `video` is not [B, T, H, W, C].
     """
     if video.ndim != 5 or video.shape[1] < self.segments:
       raise ValueError(

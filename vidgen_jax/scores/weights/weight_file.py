@@ -38,7 +38,7 @@ _FIELD_TYPES: Mapping[str, type] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class WeightFile:
-  """The weights of a network with everything that is needed to use and to cite them.
+  """The weights of a network with the facts that are needed to use and to cite them.
 
   Attributes:
     network: registered name, such as 'i3d'.
