@@ -1,13 +1,11 @@
 """`vidgen COMMAND [--flag=value ...]`: runs one command, and reports the user's mistakes in one line.
 
-A command is a module of `vidgen_jax.commands` with these names:
+A command is a module of `vidgen_jax.commands`, imported only when it runs, with these names:
 
 - `SUMMARY: str`: what the command does and needs; the list of commands shows its first line.
 - `define_flags(flag_values: flags.FlagValues) -> None`: defines the command's flags in `flag_values`.
 - `run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None`: runs the command; None is success.
 - `BUCKET_FLAGS: tuple[str, ...]` (optional): names of the flags that accept gs://BUCKET/NAME as well as local paths.
-
-The module of a command is imported only when the command runs, so `vidgen data` never loads the models.
 
 Exit status: 0 for success; 2 for a mistake that the user can fix, reported in one line on stderr; 75 if the platform
 stopped the process, which should be started again; 130 if interrupted; otherwise the result of `run`. Any other
@@ -51,12 +49,10 @@ COMMANDS = {name: Command(module=f"vidgen_jax.commands.{name}") for name in _NAM
 _HELP_FLAGS = frozenset({"-h", "-help", "--help", "--helpshort", "--helpfull"})
 
 _DISK_REMEDIES = {
-  errno.ENOSPC: "free some space or choose another folder",
-  errno.EDQUOT: "free some space or choose another folder",
+  **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another folder"),
+  **dict.fromkeys((errno.EACCES, errno.EPERM), "choose a readable and writable folder, or change its permissions"),
   errno.EROFS: "choose a folder that can be written",
-  errno.EACCES: "choose a folder that may be read and written, or change its permissions",
   errno.ENOTDIR: "choose a folder, not a file",
-  errno.EPERM: "choose a folder that may be read and written, or change its permissions",
 }
 
 

@@ -28,7 +28,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 @contextlib.contextmanager
 def disk_errors(path: str | os.PathLike[str]) -> Generator[None]:
-  """Converts an `OSError` of its block, or a bucket's error, to a `UserError` that names the file `path`."""
+  """Converts an `OSError` of its block, or a bucket's error, to a `UserError` that contains `path`."""
   if is_bucket(path):
     with buckets.bucket_errors(path):
       yield
@@ -80,13 +80,9 @@ def locked(path: str | os.PathLike[str], *, held: str) -> Generator[None]:
       remedy = "make sure that no other process uses this folder"
       logging.warning("%s cannot be locked (%s); %s", path, error.strerror, remedy)
     lock.truncate(0)
-    lock.write(_this_process() + "\n")
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     lock.flush()
     yield
-
-
-def _this_process() -> str:
-  return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 @contextlib.contextmanager
@@ -94,7 +90,8 @@ def _announced(path: epath.Path) -> Generator[None]:
   holder = (buckets.read_text(path) or "").strip()
   found = f" ({holder} started, and is running or was killed)" if holder else ""
   logging.warning("%s does not lock; make sure that no other process uses this folder%s", path, found)
-  own = f"{_this_process()} since {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+  now = datetime.datetime.now(datetime.UTC)
+  own = f"process {os.getpid()} on {socket.gethostname()} since {now:%Y-%m-%d %H:%M:%S} UTC"
   _write(path, own)
   try:
     yield

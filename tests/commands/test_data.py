@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.data.conftest import make_marked_clip, make_strip
 from vidgen_jax.commands import data as data_command
+from vidgen_jax.commands.flag_parsing import parse_flags
 from vidgen_jax.data import records
 from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
 from vidgen_jax.errors import UserError
@@ -16,7 +17,7 @@ def run(*words):
   flag_values = flags.FlagValues()
   flag_values.set_gnu_getopt(True)
   data_command.define_flags(flag_values)
-  data_command.run(flag_values, flag_values(["vidgen", *map(str, words)])[1:])
+  data_command.run(flag_values, parse_flags([*map(str, words)], flag_values, command="data"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from vidgen_jax import cli
 from vidgen_jax.runs import generation, workdir
-from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
+from vidgen_jax.runs.sampling.samplers import with_conditioning_indices
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
 pytest_plugins = ("tests.trained_runs",)

@@ -57,9 +57,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flag_as_required("config", **values)
 
 
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  del arguments
   _check_flags(flag_values)
   out = Path(flag_values.out) if flag_values.out else None
   if out:
@@ -73,14 +72,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     figures = estimate(config, first_step=flag_values.first_step, **settings)
     report = Report.of({"experiment": config.name, "jax": jax.__version__, **settings}, figures)
   else:
-    figures = bench(
-      config,
-      steps=flag_values.steps,
-      first_step=flag_values.first_step,
-      peak_flops=flag_values.peak_tflops * 1e12 if flag_values.peak_tflops else None,
-      use_data=not flag_values.no_data,
-      run_loop=not flag_values.no_loop,
-    )
+    figures = _bench(config, flag_values)
     report = Report.of(describe(config.name, steps=flag_values.steps), figures)
   write_report(report, out)
 
@@ -107,25 +99,8 @@ def _report_collectives(config: ExperimentConfig, names: list[str], *, first_ste
   return Report(head={"experiment": config.name, "jax": jax.__version__}, rows=rows, text="\n".join(texts))
 
 
-def bench(
-  config: ExperimentConfig,
-  *,
-  steps: int = 20,
-  first_step: int = 0,
-  peak_flops: float | None = None,
-  use_data: bool = True,
-  run_loop: bool = True,
-) -> list[Measurement]:
-  """Measures an experiment's train step on this machine.
-
-  Args:
-    config: config of the experiment.
-    steps: number of steps to time, of the bare step and of the loop; 1 is enough without the loop.
-    first_step: completed train steps, which choose the phase.
-    peak_flops: FLOP/s of one device, for the utilisation; None looks the device up in `PEAKS`.
-    use_data: False trains on noise, and leaves out the pipeline.
-    run_loop: False times the bare step alone.
-  """
+def _bench(config: ExperimentConfig, flag_values: flags.FlagValues) -> list[Measurement]:
+  steps, first_step, use_data = flag_values.steps, flag_values.first_step, not flag_values.no_data
   experiment = build_experiment(config)
   iterator = train_iterator(experiment) if use_data else itertools.repeat(noise(experiment))
   phase = experiment.algorithm.phase_at(first_step)
@@ -135,7 +110,7 @@ def bench(
   compilation = compile_twice(experiment, phase)
   logging.info("timing")
   state = experiment.init_state()
-  if run_loop:
+  if not flag_values.no_loop:
     timing = time_steps(experiment, compilation.step, state, iterator, steps=steps, first_step=first_step)
   else:
     batch = experiment.put_batch(next(iterator), microbatches=True)
@@ -158,7 +133,7 @@ def bench(
       at_most=1.15,
       note="all operations, also elementwise",
     ),
-    _utilisation(total, timing.bare, peak_flops),
+    _utilisation(total, timing.bare, flag_values.peak_tflops),
   ]
   if use_data:
     logging.info("reading data without training")
@@ -204,9 +179,9 @@ def _compilation_figures(compilation: Compilation) -> list[Measurement]:
   ]
 
 
-def _utilisation(needed: float, seconds: float, peak: float | None) -> Measurement:
+def _utilisation(needed: float, seconds: float, peak_tflops: float | None) -> Measurement:
   kind = jax.devices()[0].device_kind
-  peak = peak or published_peak(kind)
+  peak = 1e12 * peak_tflops if peak_tflops else published_peak(kind)
   if peak is None:
     return Measurement(name="MFU", value=None, unit="%", note=f"no peak known for {kind!r}: give --peak_tflops")
   value = 100 * needed / (seconds * peak * jax.device_count())

@@ -38,8 +38,7 @@ Example: vidgen compare --real=videos/real --fake=videos/model --networks=i3d.sa
 Example: vidgen compare --real=weizmann/train --fake=samples/samples.npz --networks=classifier.safetensors
   --neighbours=neighbours.png"""
 
-BATCH = 16
-"""Clips in memory at a time outside of the networks."""
+BATCH = 16  # clips in memory at a time outside of the networks
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -69,9 +68,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 @distributed_flags.fail_fast
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  del arguments
   if flag_values.out is not None:
     check_writable(Path(flag_values.out), "--out")
   enable_compilation_cache()
@@ -152,10 +150,9 @@ def _resolved(conditioning_indices: Sequence[int], num_frames: int) -> tuple[int
 
 def _check(real: ClipSet, fake: ClipSet, *, paired: bool, max_clips: int) -> None:
   if real.clip_shape[1:] != fake.clip_shape[1:]:
-    sizes = ["x".join(map(str, clips.clip_shape)) for clips in (real, fake)]
+    shapes = " and ".join("x".join(map(str, clips.clip_shape)) for clips in (real, fake))
     raise UserError(
-      f"--real contains clips of {sizes[0]}, --fake of {sizes[1]} (frames x height x width x channels); "
-      "resize both with --resolution"
+      f"the clips of --real and --fake are {shapes} (frames x height x width x channels); set --resolution"
     )
   if real.clip_shape[0] != fake.clip_shape[0]:
     raise UserError(

@@ -8,9 +8,10 @@ from absl import flags
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.sampling.conditioning import TASKS, indices_of_task
 
 NAMES = ("task", "conditioning_indices")
+TASKS = ("interpolate", "inpaint", "predict", "infer", "generate")
+"""Sets of conditioning frames."""
 
 
 def define_conditioning_flags(flag_values: flags.FlagValues) -> None:
@@ -18,6 +19,25 @@ def define_conditioning_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_enum("task", None, TASKS, "sr_cgan: the conditioning frames of a task", flag_values=flag_values)
   text = "sr_cgan: the conditioning frames by index, counted from 0, -1 for the last"
   flags.DEFINE_list("conditioning_indices", None, text, flag_values=flag_values)
+
+
+def indices_of_task(task: str, *, num_frames: int, default: Sequence[int]) -> tuple[int, ...]:
+  """The 0-based conditioning indices of one of `TASKS` (SR-cGAN, IV.C.3 and IV.C.4; its figures have 16 frames).
+
+  - interpolate: the first and the last frame, as in figure 11;
+  - inpaint: the first and the last fifth of the clip, at least one frame each;
+  - predict: the first three eighths, at least one frame: 6 of 16, as in figure 12;
+  - infer: `default`, the frames of the model's config, as in figure 8;
+  - generate: none.
+  """
+  fifth = max(1, num_frames // 5)
+  return {
+    "interpolate": (0, num_frames - 1),
+    "inpaint": (*range(fifth), *range(num_frames - fifth, num_frames)),
+    "predict": tuple(range(max(1, 3 * num_frames // 8))),
+    "infer": tuple(default),
+    "generate": (),
+  }[task]
 
 
 def conditioning_indices(flag_values: flags.FlagValues, config: ExperimentConfig) -> tuple[int, ...] | None:

@@ -1,7 +1,7 @@
 """`vidgen data`: builds data sets, shows their content, verifies them, and measures how fast they are read."""
 
 import dataclasses
-import inspect as introspection
+import inspect
 import re
 import sys
 import time
@@ -56,8 +56,6 @@ for _name, _dataset in all_datasets().items():
   SUMMARY += "".join(f"      {rule}: {description}\n" for rule, (description, _) in _dataset.split_rules.items())
 
 BUCKET_FLAGS = ("workdir",)
-
-USAGE = "vidgen data build DATASET [flags], or vidgen data inspect|verify|bench NAME [flags]"
 
 _INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
 _VERIFY_FLAGS = ("data_dir", "decode")
@@ -115,7 +113,7 @@ def _attribute_docs(options_type: type) -> dict[str, str]:
   """Descriptions in the 'Attributes' sections of a class and its bases."""
   found = {}
   for base in reversed(options_type.__mro__):
-    section = introspection.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+    section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
     for name, text in re.findall(r"^  (\w+): (.*(?:\n    .*)*)", section, re.MULTILINE):
       found[name] = " ".join(text.split()).rstrip(".")
   return found
@@ -125,20 +123,20 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs an action: ['build', data set], or ['inspect' | 'verify' | 'bench', built data set]."""
   match arguments:
     case ["build", name]:
-      build(name, flag_values)
+      _build(name, flag_values)
     case ["inspect", name]:
-      inspect(name, flag_values)
+      _inspect(name, flag_values)
     case ["verify", name]:
-      verify(name, flag_values)
+      _verify(name, flag_values)
     case ["bench", name]:
       _check_flags(flag_values, allowed=data_bench.FLAGS, what="bench")
       data_bench.run(name, flag_values)
     case _:
-      raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
+      usage = "vidgen data build DATASET [flags], or vidgen data inspect|verify|bench NAME [flags]"
+      raise UserError(f"usage: {usage}; got {' '.join(arguments) or 'nothing'}")
 
 
-def build(name: str, flag_values: flags.FlagValues) -> None:
-  """Builds a registered data set and describes it."""
+def _build(name: str, flag_values: flags.FlagValues) -> None:
   datasets = all_datasets()
   if name not in datasets:
     raise UserError(f"there is no data set {name!r} to build; choose one of {', '.join(datasets)}")
@@ -160,19 +158,13 @@ def build(name: str, flag_values: flags.FlagValues) -> None:
   _describe(records.load_info(values["name"], data_dir))
 
 
-def inspect(name: str, flag_values: flags.FlagValues) -> None:
-  """Describes a built data set and writes a contact sheet: rows are clips, columns are frames."""
+def _inspect(name: str, flag_values: flags.FlagValues) -> None:
   _check_flags(flag_values, allowed=_INSPECT_FLAGS, what="inspect")
   info = records.load_info(name, flag_values.data_dir)
   _describe(info)
   output = Path(flag_values.output or f"{name}_contact_sheet.png")
-  videos = sample_videos(
-    info,
-    flag_values.split,
-    num_clips=flag_values.clips,
-    num_frames=flag_values.frames,
-    resolution=flag_values.resolution,
-  )
+  sizes = {"num_clips": flag_values.clips, "num_frames": flag_values.frames, "resolution": flag_values.resolution}
+  videos = sample_videos(info, flag_values.split, **sizes)
   try:
     Image.fromarray(contact_sheet(videos)).save(output)
   except (OSError, ValueError) as error:
@@ -180,8 +172,7 @@ def inspect(name: str, flag_values: flags.FlagValues) -> None:
   _write_line(f"contact sheet: {output}")
 
 
-def verify(name: str, flag_values: flags.FlagValues) -> None:
-  """Verifies a built data set; prints its problems and raises UserError, or prints one line if there are none."""
+def _verify(name: str, flag_values: flags.FlagValues) -> None:
   _check_flags(flag_values, allowed=_VERIFY_FLAGS, what="verify")
   data_dir, decode, start = flag_values.data_dir, flag_values.decode, time.perf_counter()
   found = verification.verify_dataset(name, data_dir, decode=decode)

@@ -102,15 +102,15 @@ def workers_needed(
 def _stage_figures(config: DataConfig, batch_size: int) -> list[Measurement]:
   timing = time_stages(config, batch_size=batch_size, batches=max(4, 128 // batch_size))
   total = sum(timing.seconds.values())
-  figures = [
+  return [
     Measurement(name="stored clip", value=stored_bytes_per_clip(config) / 1024, unit="KiB", note="of the files"),
     Measurement(name="record read for a window", value=timing.record_bytes / 1024, unit="KiB", note="uncompressed"),
     Measurement(name="frames of a window", value=timing.window_bytes / 1024, unit="KiB", note="as they are encoded"),
     Measurement(name="window, one thread", value=1e3 * total, unit="ms", note="all stages, means"),
-  ]
-  return figures + [
-    Measurement(name=f"  {stage}", value=100 * seconds / total, unit="%", note=f"{1e3 * seconds:.3f} ms a clip")
-    for stage, seconds in timing.seconds.items()
+    *(
+      Measurement(name=f"  {stage}", value=100 * seconds / total, unit="%", note=f"{1e3 * seconds:.3f} ms a clip")
+      for stage, seconds in timing.seconds.items()
+    ),
   ]
 
 

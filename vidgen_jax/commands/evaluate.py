@@ -21,7 +21,7 @@ from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.follow import BEST_FOLDER, FollowOptions, follow
 from vidgen_jax.runs.run_scores import curve_text, score_run
-from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
+from vidgen_jax.runs.sampling.samplers import with_conditioning_indices
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
@@ -82,9 +82,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 @distributed_flags.fail_fast
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  del arguments
   _check_follow_flags(flag_values)
   workdir = user_path(flag_values.workdir)
   enable_compilation_cache()

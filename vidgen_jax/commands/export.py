@@ -32,9 +32,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flags_as_required(["workdir", "out"], **values)
 
 
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  del arguments
   enable_compilation_cache()
   with atomic_write_dir(flag_values.out, overwrite=flag_values.overwrite, marker=SIGNATURE_FILE) as folder:
     config = with_data_dir(workdir.load_config(flag_values.workdir), flag_values.data_dir)

@@ -11,8 +11,6 @@ from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write, check_writable
 from vidgen_jax.parallel.processes import enable_compilation_cache
-from vidgen_jax.scores.clip_sets import ClipSet
-from vidgen_jax.scores.extraction import FeatureExtractor
 
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file.
 
@@ -32,9 +30,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 @distributed_flags.fail_fast
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  del arguments
   path = Path(flag_values.out)
   if len(flag_values.networks) != 1:
     raise UserError(f"--networks needs exactly one weight file, got {len(flag_values.networks)}")
@@ -45,12 +42,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   distributed_flags.join(flag_values)
   (extractor,) = metric_flags.extractors(flag_values)
   with metric_flags.open_set(flag_values, "clips") as clips:
-    _write_features(clips, extractor, path)
-
-
-def _write_features(clips: ClipSet, extractor: FeatureExtractor, path: Path) -> None:
-  extractor.check(clips.clip_shape)
-  features = extractor.extract_all(clips, description="features")[""]
+    extractor.check(clips.clip_shape)
+    features = extractor.extract_all(clips, description="features")[""]
   protocol = {
     "extractor": extractor.label,
     "extractor_hash": extractor.weights.hash,

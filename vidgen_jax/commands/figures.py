@@ -31,15 +31,14 @@ conditioning frames have a green border. The figures, with the figures of the pa
   which have a yellow border; from the first and the last frame, compared with decoded lines between their latents;
   best-of-l PSNR over --curve_clips clips with random anchors, compared with the deterministic model; for models that
   accept any conditioning frames.
-- best_of_ssim (TrIVD-GAN-FP, figure 5): for each clip the sample with the best mean SSIM out of 1, 2, 5, 10, ... is
-  chosen; SSIM by frame, as mean over --curve_clips clips, and the same for PSNR. For comparison: the mean over all
-  samples, and the simplest guess, which repeats the last conditioning frame, or cross-fades if the last frame is known.
+- best_of_ssim (TrIVD-GAN-FP, figure 5): SSIM by frame of each clip's best sample out of 1, 2, 5, 10, ..., as mean over
+  --curve_clips clips, and the same for PSNR; compared with the mean over all samples, and the simplest guess, which
+  repeats the last conditioning frame, or cross-fades if the last frame is known.
 - truncation (TrIVD-GAN-FP, D.2; needs --truncations): SSIM, PSNR, object scores and diversity of --curve_clips clips at
   each truncation; and truncation_samples.png, samples of the same clips and latents at each. Each truncation takes as
   long as all samples of the other figures.
---only selects some of them. Figures that the model does not support are skipped. The curves and the sweep also write
-their numbers as JSON; they need matplotlib (the extra [plot]). The samples equal those of `vidgen sample` with the same
---seed.
+--only selects some of them. Figures that the model does not support are skipped. Curves are also written as JSON and
+need matplotlib (the extra [plot]). The samples equal those of `vidgen sample` with the same --seed.
 Example: vidgen figures --workdir=runs/between --out=figures
 Example: vidgen figures --workdir=runs/shapes --only=best_of_ssim,truncation --samples=20 --truncations=0,0.5,1,none
   --out=curves"""
@@ -65,9 +64,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.mark_flags_as_required(["workdir", "out"], flag_values=flag_values)
 
 
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  del arguments
   truncations = parse_truncations(flag_values.truncations)
   curve_clips, samples = flag_values.curve_clips, flag_values.samples
   names = choose_figures(

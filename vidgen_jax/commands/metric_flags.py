@@ -14,7 +14,6 @@ from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.scores.set_metrics import SetOptions
 
 MAX_LISTED = 100
-"""Largest number of unusable files that are listed one by one."""
 
 
 def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) -> None:

@@ -86,9 +86,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 @distributed_flags.fail_fast
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  del arguments
   _check(flag_values)
   enable_compilation_cache()
   distributed_flags.join(flag_values)

@@ -5,7 +5,7 @@ import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,6 @@ same bytes as TF-Hub's deepmind/i3d-kinetics-400/1); C3D's conv3d_deepnetA_ucf.n
 PWC-Net's pwc_net.pth.tar with the release of PWC-Net.
 """
 
-USAGE = "vidgen weights import|selftest|show [flags]"
-
 RGB_SCRATCH_FVD = 131.0
 """FVD between all-black and all-white clips with rgb_scratch, computed by the reference implementation."""
 
@@ -71,7 +69,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   """Runs `vidgen weights`; the exit status of a failed self-test is 1."""
   if arguments not in (["import"], ["selftest"], ["show"]):
-    raise UserError(f"usage: {USAGE}; got {' '.join(arguments) or 'nothing'}")
+    raise UserError(f"usage: vidgen weights import|selftest|show [flags]; got {' '.join(arguments) or 'nothing'}")
   (action,) = arguments
   _check_flags(flag_values, action)
   if action == "import":
@@ -79,7 +77,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
     import_weights(flag_values.network, source, flag_values.out, mean=flag_values.mean, allow_code=allow_code)
     return None
   if action == "show":
-    sys.stdout.write(describe(flag_values.weights, read_weight_file(flag_values.weights)))
+    sys.stdout.write(_describe(flag_values.weights, read_weight_file(flag_values.weights)))
     return None
   enable_compilation_cache()
   weights = read_weight_file(flag_values.weights)
@@ -173,8 +171,7 @@ def read_mean_volume(path: str) -> np.ndarray:
   return np.ascontiguousarray(array.transpose(1, 2, 3, 0))
 
 
-def describe(path: str, weights: WeightFile) -> str:
-  """The facts about a weight file, one per line."""
+def _describe(path: str, weights: WeightFile) -> str:
   facts = {
     "file": path,
     "network": weights.network,
@@ -190,12 +187,6 @@ def describe(path: str, weights: WeightFile) -> str:
   shown = {name: value for name, value in facts.items() if value not in ("", {}, None)}
   width = max(map(len, shown))
   return "".join(f"{name:<{width}}  {value}\n" for name, value in shown.items())
-
-
-class _Answer(NamedTuple):
-  name: str
-  passed: bool
-  text: str
 
 
 def selftest(extractor: FeatureExtractor) -> tuple[bool, str]:
@@ -216,7 +207,7 @@ def flow_selftest(weights: WeightFile) -> tuple[bool, str]:
   motion = ", ".join(f"{value:.2f}" for value in np.median(middle, axis=0))
   text = f"found ({motion}) px for ({_SHIFT[0]:g}, {_SHIFT[1]:g}), median error {error:.2f}"
   # Published networks are well below half a pixel on such motion.
-  return _report([_Answer(name="texture", passed=error <= 0.5, text=text)])
+  return _report([("texture", error <= 0.5, text)])
 
 
 def _texture(shift: np.ndarray, *, size: int = 128) -> jax.Array:
@@ -229,12 +220,12 @@ def _texture(shift: np.ndarray, *, size: int = 128) -> jax.Array:
   return jnp.asarray(np.clip(image, -1.0, 1.0)[None], jnp.float32)
 
 
-def _report(answers: Sequence[_Answer]) -> tuple[bool, str]:
-  lines = [f"{'ok' if a.passed else 'WRONG':<6}{a.name}: {a.text}\n" for a in answers]
-  return all(a.passed for a in answers), "".join(lines)
+def _report(answers: Sequence[tuple[str, bool, str]]) -> tuple[bool, str]:
+  lines = [f"{'ok' if passed else 'WRONG':<6}{name}: {text}\n" for name, passed, text in answers]
+  return all(passed for _, passed, _ in answers), "".join(lines)
 
 
-def _same_clip_twice(extractor: FeatureExtractor) -> _Answer:
+def _same_clip_twice(extractor: FeatureExtractor) -> tuple[str, bool, str]:
   """Checks that a clip's features do not depend on its batch, and differ between clips."""
   shape = (16, 112, 112, 3) if extractor.network == "c3d" else (16, 64, 64, 3)
   clips = np.random.default_rng(0).integers(256, size=(3, *shape), dtype=np.uint8)
@@ -243,14 +234,14 @@ def _same_clip_twice(extractor: FeatureExtractor) -> _Answer:
   difference = float(np.abs(together.logits[1] - alone.logits[0]).max()) / scale
   apart = float(np.abs(together.logits[0] - together.logits[1]).max()) / scale
   text = f"a clip alone and in a batch differ by {difference:.1e}, two noise clips by {apart:.1e} of the largest logit"
-  return _Answer(name="batches", passed=difference < 1e-4 < apart, text=text)
+  return "batches", difference < 1e-4 < apart, text
 
 
-def _black_against_white(extractor: FeatureExtractor) -> _Answer:
+def _black_against_white(extractor: FeatureExtractor) -> tuple[str, bool, str]:
   black, white = (extractor.extract(np.full((16, 15, 64, 64, 3), value, np.uint8)).logits for value in (0, 255))
   value = frechet_distance(black, white)
   expected = f"about {RGB_SCRATCH_FVD:g} with rgb_scratch"
   passed = abs(value - RGB_SCRATCH_FVD) <= _TOLERANCE * RGB_SCRATCH_FVD
   if abs(value - RGB_IMAGENET_FVD) <= _TOLERANCE * RGB_IMAGENET_FVD:
     expected += f"; {RGB_IMAGENET_FVD:g} is the answer of rgb_imagenet: these are the wrong weights for FVD"
-  return _Answer(name="FVD, black against white", passed=passed, text=f"{value:.2f}, {expected}")
+  return "FVD, black against white", passed, f"{value:.2f}, {expected}"

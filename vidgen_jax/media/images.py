@@ -133,14 +133,7 @@ def save_prediction_images(
   The sheet has two rows per clip, the truth above the prediction, and green borders around conditioning frames. The GIF
   shows guess | prediction | truth of every clip.
 
-  Args:
-    folder: folder of both files.
-    step: number of completed train steps.
-    conditioning_indices: 0-based indices; may be empty.
-    prediction: uint8[N, T, H, W, C] with C 1 or 3.
-    truth: the same shape.
-    guess: clips of a baseline, the same shape.
-    fps: frames per second of the GIF.
+  `guess`, the clips of a baseline, `prediction` and `truth` are uint8[N, T, H, W, C] with C 1 or 3.
   """
   panels = np.stack([side_by_side(*clip) for clip in zip(guess, prediction, truth, strict=True)])
   rows = np.stack([truth, prediction], axis=1).reshape(-1, *truth.shape[1:])

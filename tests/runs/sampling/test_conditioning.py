@@ -6,11 +6,11 @@ from PIL import Image
 
 from tests.sheet_cells import read_cells
 from vidgen_jax import cli
-from vidgen_jax.commands.conditioning_flags import parse_anchors
+from vidgen_jax.commands.conditioning_flags import indices_of_task, parse_anchors
 from vidgen_jax.errors import UserError
 from vidgen_jax.media.images import ANCHOR_COLOUR
 from vidgen_jax.runs import workdir
-from vidgen_jax.runs.sampling.conditioning import indices_of_task, with_conditioning_indices
+from vidgen_jax.runs.sampling.samplers import with_conditioning_indices
 
 pytest_plugins = ("tests.trained_runs",)
 

@@ -27,7 +27,6 @@ MEASURED = frozenset({CURVE, BEST_OF, TRUNCATION})
 """Plots of `curve_clips` clips, which need matplotlib; the other figures show `num_clips` clips."""
 
 INDEX_FILE = "figures.json"
-"""Lists the files of the folder and the origin of their samples."""
 
 
 def clip_counts(names: Set[str], *, num_clips: int, curve_clips: int) -> tuple[int, int]:
@@ -57,9 +56,6 @@ def draw_figures(
     samples: number of samples of each clip.
     truncations: for `TRUNCATION`, in ascending order; None for no truncation.
     seed: seed of the latents.
-
-  Raises:
-    UserError: the data set is missing or its clips are too short, or the disk is full.
   """
   sampler = workdir_sampler(trained)
   num_shown, num_measured = clip_counts(names, num_clips=num_clips, curve_clips=curve_clips)

@@ -25,11 +25,8 @@ LATENT_WALK, CLASS_WALK, REDRAWN_PARTS = "latent_walk", "class_walk", "redrawn_p
 WALKS = (LATENT_WALK, CLASS_WALK, REDRAWN_PARTS)
 """Names of the figures."""
 
-STEPS = 7
-"""Number of clips in a walk, both ends included."""
-
-REDRAWN = 3
-"""Number of clips for each redrawn part of the latent."""
+STEPS = 7  # clips in a walk, both ends included
+REDRAWN = 3  # clips for each redrawn part of the latent
 
 
 class LatentWalks:

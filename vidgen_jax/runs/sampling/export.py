@@ -30,13 +30,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def export_generator(trained: Trained, folder: Path, *, num_frames: int | None = None) -> None:
   """Computes standing statistics and writes all files of an export to an empty folder.
 
-  Args:
-    trained: weights of the run.
-    folder: an empty folder.
-    num_frames: length of the clips, conditioning frames included; None for `config.evaluation.num_frames`.
-
-  Raises:
-    UserError: the model does not support the length, the data set is missing, or the disk is full.
+  `num_frames` is the length of the clips, conditioning frames included; None for `config.evaluation.num_frames`.
   """
   experiment = trained.experiment
   config, options = experiment.config, generation.sampling_options(experiment, num_frames=num_frames)
@@ -65,12 +59,7 @@ def unflatten_nets(weights: Mapping[str, jax.Array]) -> Nets:
 
 
 def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, num_frames: int) -> jax_export.Exported:
-  """The generator for all `PLATFORMS` and any batch size.
-
-  Args:
-    config: config of the run.
-    weights: arrays or ShapeDtypeStructs by flat name.
-    num_frames: length of the clips, conditioning frames included.
+  """The generator for all `PLATFORMS` and any batch size; `weights` are arrays or ShapeDtypeStructs by flat name.
 
   Returns:
     (weights, conditioning uint8 [b, G, H, W, C], latent float32 [b, D], label int32 [b])

@@ -94,12 +94,7 @@ class ExportedGenerator:
 
 
 def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
-  """Reads a folder written by `vidgen export`.
-
-  Raises:
-    UserError: the folder is not an export or has another format, a file is missing or damaged, or the program was not
-      compiled for this platform.
-  """
+  """Reads a folder written by `vidgen export`; UserError if it is not one, or has another format or platforms."""
   folder = Path(folder)
   signature = read_json(folder, SIGNATURE_FILE)
   found = signature.get("format", 0)
@@ -118,8 +113,7 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedGenerator:
     raise UserError(f"reading {folder / PROGRAM_FILE} needs flatbuffers: pip install flatbuffers") from error
   except (OSError, zipfile.BadZipFile) as error:
     raise UserError(f"export {folder} is damaged: {_one_line(error)}; export again with --overwrite") from error
-  except Exception as error:
-    # Flatbuffers, jax and numpy raise many types of exceptions on damaged bytes.
+  except Exception as error:  # Flatbuffers, jax and numpy raise many types of exceptions on damaged bytes.
     reason = _one_line(error)
     raise UserError(f"export {folder} cannot be read by jax {jax.__version__}: {reason}; export again") from error
   return ExportedGenerator(signature=signature, weights=weights, program=program)

@@ -64,13 +64,13 @@ class GeneratedOptions:
 
 
 def build_generated(options: GeneratedOptions) -> Path:
-  """Generates clips of all classes of the model and builds a data set from them; returns its folder.
-
-  Raises:
-    UserError: there is no such model, it has no classes or needs conditioning frames, or the data set exists already or
-      cannot be written.
-  """
-  sampler = _sampler(options)
+  """Generates clips of all classes of the model and builds a data set from them; returns its folder."""
+  if options.workdir is None:
+    sampler = samplers.export_sampler(str(options.export), truncation=options.truncation)
+  else:
+    count = options.clips_per_class
+    trained = samplers.load_run(options.workdir, num_clips=count, step=options.step, weights=options.weights)
+    sampler = samplers.workdir_sampler(trained, truncation=options.truncation)
   if not sampler.class_names:
     raise UserError("the model has no classes, so its clips have no labels; choose a model trained with classes")
   if sampler.conditioning_indices:
@@ -104,14 +104,6 @@ def _videos(sampler: Sampler, options: GeneratedOptions, number: int) -> Iterato
     for video, label in zip(sampler.draw(part, key), part.label, strict=True):
       yield f"{index:08d}", as_rgb(video), int(label), f"seed {options.seed} clip {index}"
       index += 1
-
-
-def _sampler(options: GeneratedOptions) -> Sampler:
-  if options.workdir is None:
-    return samplers.export_sampler(str(options.export), truncation=options.truncation)
-  count = options.clips_per_class
-  trained = samplers.load_run(options.workdir, num_clips=count, step=options.step, weights=options.weights)
-  return samplers.workdir_sampler(trained, truncation=options.truncation)
 
 
 def _fps(sampler: Sampler) -> float:

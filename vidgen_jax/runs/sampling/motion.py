@@ -140,12 +140,7 @@ def write_agreement(
 ) -> dict[str, MotionAgreement]:
   """Measures how well the motion fields agree with the motion of the clips' only object; logs and writes `motion.json`.
 
-  Args:
-    folder: an existing folder.
-    moving: clips and fields.
-    truth: uint8 [N, T, H, W, C].
-    levels: levels whose motion is combined, for the file.
-    seed: seed of the random baseline.
+  `truth` is uint8 [N, T, H, W, C], and `seed` that of the random baseline.
 
   Returns:
     'model': fields compared with the true object; 'model_own': with the object in the model's clips; both also with

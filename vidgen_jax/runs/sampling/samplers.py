@@ -22,14 +22,13 @@ from vidgen_jax.runs.config import ExperimentConfig, from_dict
 from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.runs.sampling import clips as clip_sources
 from vidgen_jax.runs.sampling.clips import Clips, ClipSpec
-from vidgen_jax.runs.sampling.conditioning import with_conditioning_indices
 from vidgen_jax.runs.sampling.exported import CONFIG_FILE, load_export, read_json
 from vidgen_jax.runs.workdir import Trained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampler:
-  """A generator that is ready for use."""
+  """A generator that is ready for use. `class_names` is empty for a model without classes."""
 
   draw: Callable[[Clips, jax.Array], np.ndarray]
   """(clips, key of the latents) -> whole clips, uint8 [B, num_frames, H, W, C]."""
@@ -38,7 +37,6 @@ class Sampler:
   conditioning_indices: tuple[int, ...]
   num_frames: int
   class_names: tuple[str, ...]
-  """Empty for a model without classes."""
   data: DataConfig
   """Training data of the model."""
   takes_any_frames: bool = False
@@ -101,15 +99,10 @@ def load_run(
   data_dir: str | None = None,
   conditioning_indices: Sequence[int] | None = None,
 ) -> Trained:
-  """Reads a checkpoint of a run, with a batch size no larger than needed.
+  """Reads a checkpoint of a run, with a batch size no larger than `num_clips` needs.
 
-  Args:
-    folder: folder of the run.
-    num_clips: number of clips to generate.
-    step: step of the checkpoint; None for the latest.
-    weights: 'ema' or 'raw'.
-    data_dir: folder of the data sets; None for the run's.
-    conditioning_indices: 0-based indices; None for those of the run's config.
+  `step` None is the latest, `weights` 'ema' or 'raw'. `data_dir` and `conditioning_indices` replace those of the run's
+  config.
 
   Raises:
     UserError: there is no such run or checkpoint, or the model does not accept these conditioning frames.
@@ -122,6 +115,23 @@ def load_run(
   evaluation = dataclasses.replace(config.evaluation, batch_size=min(config.evaluation.batch_size, wanted))
   config = dataclasses.replace(config, evaluation=evaluation)
   return workdir.load_trained(folder, config=config, step=step, weights=weights)
+
+
+def with_conditioning_indices(config: ExperimentConfig, conditioning_indices: Sequence[int]) -> ExperimentConfig:
+  """The config with other conditioning frames: 0-based indices in any order, negative ones count from the end.
+
+  Raises:
+    UserError: the model's conditioning frames are fixed, or a frame is out of range or occurs twice.
+  """
+  if not hasattr(config.algorithm, "conditioning_indices"):
+    raise UserError(f"the conditioning frames of {config.algorithm_name} are fixed; only sr_cgan accepts any frames")
+  num_frames = config.data.num_frames
+  if wrong := [frame for frame in conditioning_indices if not -num_frames <= frame < num_frames]:
+    raise UserError(f"frame {wrong[0]} is out of range: a clip has {num_frames} frames, counted from 0")
+  times = sorted(frame % num_frames for frame in conditioning_indices)
+  if len(set(times)) < len(times):
+    raise UserError(f"conditioning frames {', '.join(map(str, conditioning_indices))}: one of them occurs twice")
+  return dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, conditioning_indices=tuple(times)))
 
 
 def with_data_dir(config: ExperimentConfig, data_dir: str | None) -> ExperimentConfig:
