@@ -193,8 +193,6 @@ def _link(source: str, target: str) -> None:
   """Makes a hard link, which keeps the data when training deletes the file; a copy if the disk has no links."""
   try:
     os.link(source, target)
-  except FileNotFoundError:
-    raise
   except OSError:
     shutil.copy2(source, target)
 
