@@ -359,7 +359,7 @@ def test_damaged_checkpoint_is_skipped_for_the_previous_one(run_folder, tmp_path
     ("--workdir={run} --num_frames=40", "has no clip of 40 frames in split 'test' (the longest has 32)"),
     (
       "--workdir={run} --config={experiment}:cpu",
-      "holds another model than --config: config.algorithm.class_features was 4, is 32",
+      "has another model than --config: config.algorithm.class_features was 4, is 32",
     ),
   ],
 )

@@ -84,7 +84,7 @@ def test_a_checkpoint_with_one_flipped_bit_is_skipped(tmp_path, caplog):
   data[len(data) // 2] ^= 4
   largest.write_bytes(data)
   assert _restored_step(tmp_path) == 1
-  assert "1 checksums differ, the first one of ['x']" in caplog.text
+  assert "1 checksums differ, the first one in ['x']" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_checkpoint_with_changed_data_state_or_meta_is_skipped(item, old, new,
   assert old in path.read_text()
   path.write_text(path.read_text().replace(old, new))
   assert _restored_step(tmp_path) == 1
-  assert f"the first one of {what}" in caplog.text
+  assert f"the first one in {what}" in caplog.text
 
 
 @pytest.mark.parametrize("removed", ["checkpoints", "checkpoints/step_2", "."])
@@ -119,7 +119,7 @@ def full_disk():
   resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("method", ["due", "save", "wait", "close"])
+@pytest.mark.parametrize("method", ["due", "save", "wait", "exit"])
 def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(method, tmp_path, full_disk):
   checkpointer = Checkpointer(str(tmp_path))
   checkpointer.save(1, _values(1), {"next_index": 10}, {})
@@ -133,8 +133,11 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(method, tmp_path
 
 
 def _call_until_error(checkpointer, method):
-  if method in ("wait", "close"):
-    getattr(checkpointer, method)()
+  if method == "wait":
+    checkpointer.wait()
+  elif method == "exit":
+    with checkpointer:
+      pass
   elif method == "save":
     checkpointer.save(3, _values(3), {"next_index": 30}, {})
   else:

@@ -27,7 +27,7 @@ from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 SUMMARY = """Trains a video classifier on a data set; with --synthetic, scores that data set's clips by S3.
 
 Needs --data, a built data set with classes and the splits train and test, and --out. OUT/classifier.safetensors and
-.json hold the epoch with the best test accuracy; the same command resumes a training that was stopped.
+.json contain the epoch with the best test accuracy; the same command resumes a training that was stopped.
 With --synthetic a second classifier is trained on synthetic clips with the same settings (in OUT/synthetic), and
 S3 = sqrt(SeR ReS) / ReR is printed and appended to OUT/scores.jsonl: SeR is trained on synthetic and tested on real
 clips, ReS the reverse, ReR is real on both sides. Both data sets must have the same classes in the same order.
@@ -35,20 +35,8 @@ Example: vidgen classify --data=weizmann --synthetic=weizmann_generated --out=ru
 
 SCORES_FILE = "scores.jsonl"
 SYNTHETIC_FOLDER = "synthetic"
-NUM_RESAMPLES = 1000
 
-_BY_NETWORK = ("batch_size", "learning_rate", "dropout", "width")
-_SETTINGS = (
-  "epochs",
-  "seed",
-  "network",
-  "steps_per_epoch",
-  "optimizer",
-  "weight_decay",
-  "patience",
-  "max_reductions",
-  "test_windows",
-)
+_OPTIMISATION = ("epochs", "steps_per_epoch", "seed", "optimizer", "weight_decay", "patience", "max_reductions")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -59,7 +47,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     getattr(flags, f"DEFINE_{kind}")(name, default, help=text, flag_values=flag_values, **options)
 
   def by_network(field: str) -> str:
-    return "default: " + ", ".join(f"{name} {getattr(network, field):g}" for name, network in NETWORK_DEFAULTS.items())
+    return "default: " + ", ".join(f"{name} {network[field]:g}" for name, network in NETWORK_DEFAULTS.items())
 
   define("string", "data", None, "name of a built data set of real clips")
   define("string", "synthetic", None, "name of a built data set of synthetic clips of the same classes")
@@ -130,8 +118,10 @@ MakeConfig = Callable[[str, str, jax.sharding.Mesh], ExperimentConfig]
 def config_factory(flag_values: flags.FlagValues) -> MakeConfig:
   """Makes configs that differ in their data sets only."""
   published = NETWORK_DEFAULTS[flag_values.network]
-  settings: dict[str, Any] = {name: flag_values[name].value for name in (*_SETTINGS, *_BY_NETWORK)}
-  settings |= {name: getattr(published, name) for name in _BY_NETWORK if settings[name] is None}
+  settings: dict[str, Any] = {
+    name: flag_values[name].value for name in (*_OPTIMISATION, "network", "test_windows", *published)
+  }
+  settings |= {name: value for name, value in published.items() if settings[name] is None}
   window = ("num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
   data_fields: dict[str, Any] = {name: flag_values[name].value for name in window}
 
@@ -146,25 +136,24 @@ def config_factory(flag_values: flags.FlagValues) -> MakeConfig:
 def classify(
   make_config: MakeConfig, data: str, folder: str, *, synthetic: str | None = None, classifier: str | None = None
 ) -> list[Score] | None:
-  """Trains the classifiers that are not trained yet, and scores.
+  """Trains the classifiers that are not trained yet, and computes the scores.
 
   Args:
-    make_config: see `config_factory`.
+    make_config: result of `config_factory`.
     data: name of the data set of real clips.
-    folder: folder of everything that is written.
+    folder: output folder.
     synthetic: name of the data set of synthetic clips; None for the real classifier alone.
     classifier: weight file of a trained real classifier; None to train it.
 
   Returns:
-    Scores ReR, or ReR, ReS, SeR, S3 and its value by chance. None if a signal stopped the process: the same call
-    resumes.
+    Scores ReR, or ReR, ReS, SeR, S3 and its value by chance. None after SIGTERM or SIGINT: the same call resumes.
 
   Raises:
     UserError: if data, files or settings do not fit together.
   """
   mesh = make_mesh(MeshConfig())
   config = make_config(data, data, mesh)
-  if synthetic is not None:  # Raises before hours of training.
+  if synthetic is not None:  # Raises before the training.
     names = records.load_info(data, config.data.data_dir).class_names
     synthetic_config = make_config(synthetic, data, mesh)
     records.check_class_names(names, synthetic_config.data, what=f"data set {data!r}")
@@ -202,13 +191,10 @@ def s3_scores(
     synthetic_trained: classifier of synthetic clips, tested on real clips (SeR).
     res: accuracy of the real classifier on synthetic clips (ReS).
     res_split: split on which `res` was measured.
-
-  Raises:
-    UserError: if the real classifier recognises nothing, so that S3 is not defined.
   """
   rer, ser = real.accuracy, synthetic_trained.accuracy
   if rer.num_right == 0:
-    raise UserError("the real classifier recognises no real clip, so S3 is not defined; train it with more --epochs")
+    raise UserError("the real classifier recognises no real clip, so S3 is undefined; train it with more --epochs")
   rer_score = _accuracy_score(config, "s3_rer", config.data.name, rer, real.weights)
   res_score = _accuracy_score(config, "s3_res", synthetic, res, real.weights)
   total = dataclasses.replace(
@@ -218,7 +204,7 @@ def s3_scores(
     num_generated=res.num_clips,
     extractor_hash=f"{real.weights.short_hash}+{synthetic_trained.weights.short_hash}",
   )
-  # With few classes the S3 of guessing is far from 0.
+  # With few classes random guesses have an S3 far from 0.
   chance = 1.0 / len(rer.class_names)
   guessing = Score(
     metric="s3_chance",
@@ -255,7 +241,7 @@ def _accuracy_score(
 
 
 def protocol(config: ExperimentConfig, metric: str) -> str:
-  """Settings that a classifier's score depends on: 's3, r3d18 width 64, 16 frames, 64x64, seed 0, ...'."""
+  """Settings that determine a classifier's score: 's3, r3d18 width 64, 16 frames, 64x64, seed 0, ...'."""
   data, settings = config.data, config.algorithm
   parts = [metric, f"{settings.network} width {settings.width:g}", f"{data.num_frames} frames"]
   parts += [f"stride {data.frame_stride}"] if data.frame_stride > 1 else []
@@ -268,20 +254,21 @@ def protocol(config: ExperimentConfig, metric: str) -> str:
 def fraction_interval(num_right: int, num_clips: int, *, seed: int = 0) -> tuple[float, float]:
   """95 % confidence interval of `num_right / num_clips`, by bootstrap over the clips."""
   # The number of recognised clips in a resampled set is binomial.
-  drawn = np.random.default_rng(seed).binomial(num_clips, num_right / num_clips, size=NUM_RESAMPLES) / num_clips
+  drawn = np.random.default_rng(seed).binomial(num_clips, num_right / num_clips, size=1000) / num_clips
   low, high = np.percentile(drawn, [2.5, 97.5])
   return float(low), float(high)
 
 
 def confusion_text(measured: Accuracy) -> str:
-  """One line per true class: the number of predictions of each class, and the fraction of right ones."""
+  """One line per true class: the number of predictions of each class, and the fraction of correct ones."""
   names = measured.class_names
   width = max(max(map(len, names)), len(str(measured.confusion.max())), 4)
   head = " ".join([" " * width, *(f"{name:>{width}}" for name in names)])
-  fractions = measured.per_class
+  with np.errstate(invalid="ignore"):  # NaN for a class without clips.
+    fractions = np.diag(measured.confusion) / measured.confusion.sum(axis=1)
   rows = [
-    " ".join([f"{name:<{width}}", *(f"{count:>{width}}" for count in row), f"  {fractions[name]:.3f}"])
-    for name, row in zip(names, measured.confusion.tolist(), strict=True)
+    " ".join([f"{name:<{width}}", *(f"{count:>{width}}" for count in row), f"  {fraction:.3f}"])
+    for name, row, fraction in zip(names, measured.confusion, fractions, strict=True)
   ]
   return "\n".join([head, *rows])
 

@@ -1,6 +1,7 @@
 """`vidgen train`: starts or resumes a run."""
 
 import signal
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -12,16 +13,14 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
-from vidgen_jax.runs.loop import Hook, train_experiment
-from vidgen_jax.runs.writers import MetricWriter
+from vidgen_jax.runs.loop import train_experiment
 
-SUMMARY = """Trains the system that an experiment file describes; resumes if the workdir holds checkpoints.
+SUMMARY = """Trains the system that an experiment file describes; resumes if the workdir contains checkpoints.
 
-Needs --config and --workdir, and the data set that config.data.name names (build it with `vidgen data build`).
---restore_step=N goes back to the checkpoint of step N and deletes later checkpoints and metrics; with --new_seed the
-run then takes other random numbers and another order of the data, so that it does not repeat a collapse.
-Exit status: 0 when the last step is done; 75 when SIGTERM came before it: the state is saved, and the same command
-resumes the run.
+Needs --config and --workdir, and the data set of config.data.name (build it with `vidgen data build`).
+--restore_step=N restarts from the checkpoint of step N and deletes later checkpoints and metrics; with --new_seed the
+run then uses other random numbers and another order of the data, so that it does not repeat a collapse.
+Exit status: 0 after the last step; 75 after SIGTERM: the state is saved, and the same command resumes the run.
 Example: vidgen train --config=experiments/trivd_shape_motion.py:cpu --workdir=runs/shapes"""
 
 BUCKET_FLAGS = ("workdir",)
@@ -57,7 +56,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 @distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
-  """Runs the command; returns `PREEMPTED_EXIT_CODE` if the platform stopped it."""
+  """Runs the command; returns `PREEMPTED_EXIT_CODE` if a signal stopped it."""
   del arguments
   config = from_config_dict(flag_values.config)
   if flag_values.new_seed is not None and flag_values.restore_step is None:
@@ -73,7 +72,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
     restore_step=flag_values.restore_step,
     new_seed=flag_values.new_seed,
   )
-  # In a job of several hosts the signal may have reached another host. A person who presses ^C wants no restart.
+  # In a job of several hosts the signal may have reached another host. SIGINT comes from a user who wants no restart.
   preempted = int(state.step) < config.train.num_steps and stop.received != signal.SIGINT
   return PREEMPTED_EXIT_CODE if preempted else None
 
@@ -87,21 +86,14 @@ def train(
   restore_step: int | None = None,
   new_seed: int | None = None,
 ) -> TrainState:
-  """Trains a GAN; arguments, result and errors are those of `train_experiment`."""
+  """Trains a GAN with the arguments, result and errors of `train_experiment`."""
   experiment = build_experiment(config)
-  # `validation` is imported where it is needed because it imports every metric.
-  if config.train.evaluate_every:
-    from vidgen_jax.runs.validation import check_scores
+  options: dict[str, Any] = {"profile": profile, "stop": stop, "restore_step": restore_step, "new_seed": new_seed}
+  if not (config.train.image_every or config.train.evaluate_every):
+    return train_experiment(experiment, workdir, lambda _: [], **options)
+  # Imports every metric.
+  from vidgen_jax.runs.validation import ValidationHook, check_scores
 
-    check_scores(experiment)
-
-  def make_hooks(writer: MetricWriter) -> list[Hook]:
-    if not (config.train.image_every or config.train.evaluate_every):
-      return []
-    from vidgen_jax.runs.validation import ValidationHook
-
-    return [ValidationHook(experiment, user_path(workdir), writer)]
-
-  return train_experiment(
-    experiment, workdir, make_hooks, profile=profile, stop=stop, restore_step=restore_step, new_seed=new_seed
-  )
+  check_scores(experiment)
+  folder = user_path(workdir)
+  return train_experiment(experiment, workdir, lambda writer: [ValidationHook(experiment, folder, writer)], **options)

@@ -84,7 +84,7 @@ def global_batch(local_batch: Any, sharding: NamedSharding) -> Any:
 
 
 def local_batch_indices(batch_size: int, mesh: Mesh) -> tuple[int, ...]:
-  """Indices of the clips of a global batch that this process holds, ascending, in the order of `global_batch`."""
+  """Indices of this process's clips in a global batch, ascending, in the order of `global_batch`."""
   slices: Any = batch_sharding(mesh, microbatches=False).addressable_devices_indices_map((batch_size,)).values()
   return tuple(sorted({index for (part,) in slices for index in range(batch_size)[part]}))
 

@@ -33,7 +33,7 @@ def enable_compilation_cache() -> None:
 
 
 def initialize_distributed(
-  coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+  *, coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
 ) -> None:
   """Joins the other processes of this job; must be called before anything uses a device.
 

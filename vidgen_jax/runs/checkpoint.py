@@ -9,8 +9,7 @@ import sys
 import time
 import zlib
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import orbax.checkpoint as ocp
@@ -27,7 +26,7 @@ _CHECKSUMS = "checksums"
 
 
 class _FailFastManager(ocp.CheckpointManager):
-  """Reports at once that a background save has failed on this process.
+  """Reports a failed background save of this process at once.
 
   Orbax 0.12.8 first waits at a barrier for the other processes, which wait for this one until they time out, and no
   public method returns the error meanwhile.
@@ -36,7 +35,6 @@ class _FailFastManager(ocp.CheckpointManager):
   failure: Exception | None = None
 
   def check(self) -> None:
-    """Raises the error of a background save."""
     if self.failure is not None:
       raise self.failure
     if not self.is_saving_in_progress():
@@ -50,16 +48,8 @@ class _FailFastManager(ocp.CheckpointManager):
       raise
 
 
-@dataclass(frozen=True)
-class Restored:
-  """Contents of a checkpoint.
-
-  Attributes:
-    step: number of completed train steps.
-    state: pytree of arrays.
-    data_state: data iterator state, as passed to `Checkpointer.save`.
-    meta: JSON-compatible meta data, as passed to `Checkpointer.save`.
-  """
+class Restored(NamedTuple):
+  """Contents of a checkpoint: the arguments of `Checkpointer.save`."""
 
   step: int
   state: Any
@@ -71,22 +61,24 @@ class Checkpointer:
   """Saves and restores train states with the data iterator state.
 
   Saves are asynchronous and atomic: an interrupted save leaves no checkpoint. A checkpoint that cannot be read, or
-  whose checksums differ, is skipped with a warning, and the one before it is taken.
+  whose checksums differ, is skipped with a warning, and the previous one is restored.
 
   All processes of a job must call every method. Each reads on its own; a checkpoint is readable if all can read it.
+  A failed background save is raised by the next call of `due`, `save`, `wait` or the end of the context: a UserError,
+  or a RetryableError if it took too long.
   """
 
   def __init__(
     self, workdir: str, *, every: int = 1, keep: int | None = None, keep_every: int = 0, read_only: bool = False
   ) -> None:
-    """Opens `workdir/checkpoints`.
+    """Opens `workdir/checkpoints`, and creates it unless `read_only`.
 
     Args:
       workdir: folder of the run.
       every: number of steps between periodic saves.
       keep: number of latest checkpoints that are kept; None for all.
       keep_every: distance in steps of checkpoints that are kept in addition; 0 for none.
-      read_only: whether nothing will be saved; the folder is not created then.
+      read_only: whether nothing will be saved.
     """
     folder = user_path(workdir)
     # `resolve` would turn the URL of a bucket into a local path.
@@ -108,21 +100,18 @@ class Checkpointer:
     )
     self._saving: int | None = None
 
-  def __enter__(self) -> "Checkpointer":
+  def __enter__(self) -> Self:
     return self
 
   def __exit__(self, error: type[BaseException] | None, *unused: object) -> None:
     # A process of several that fails must not wait for the others, which may wait for it.
     if error is None or jax.process_count() == 1:
-      self.close()
+      self.wait()
+      with self._save_errors():
+        self._manager.close()
 
   def due(self, step: int) -> bool:
-    """Whether a periodic or preemption save is due after `step` completed steps.
-
-    Raises:
-      UserError: if an earlier save has failed.
-      RetryableError: if an earlier save took too long.
-    """
+    """Whether a periodic or preemption save is due after `step` completed steps."""
     with self._save_errors():
       self._manager.check()
     return self._manager.should_save(step)
@@ -139,10 +128,6 @@ class Checkpointer:
       state: pytree of arrays; may be donated once this returns.
       data_state: JSON-compatible data iterator state, equal on all processes.
       meta: JSON-compatible meta data.
-
-    Raises:
-      UserError: if an earlier save has failed.
-      RetryableError: if an earlier save took too long.
     """
     if step in self._manager.all_steps():
       return
@@ -163,18 +148,15 @@ class Checkpointer:
 
   def latest_meta(self) -> Mapping[str, Any] | None:
     """Meta data of the latest checkpoint whose meta data is readable; None if there is none."""
-    for step in reversed(self.steps()):
-      restored = self._read(step, {META: ocp.args.JsonRestore()})
-      if restored is not None:
-        return restored[META]
-    return None
+    found = (self._read(step, {META: ocp.args.JsonRestore()}) for step in reversed(self.steps()))
+    return next((restored[META] for restored in found if restored is not None), None)
 
   def restore(self, abstract_state: Any, *, step: int | None = None) -> Restored | None:
-    """Reads a checkpoint; returns None if there is none at all.
+    """Reads the checkpoint of `step`, by default the latest readable one; returns None if the folder has none.
 
     Args:
       abstract_state: pytree of jax.ShapeDtypeStruct with shardings.
-      step: step of the checkpoint; None for the latest readable one.
+      step: number of completed train steps.
 
     Raises:
       UserError: if `step` does not exist, or checkpoints exist and none can be read.
@@ -202,23 +184,12 @@ class Checkpointer:
       self._manager.delete(later)
 
   def wait(self) -> None:
-    """Blocks until pending saves are complete.
-
-    Raises:
-      UserError: if one has failed.
-      RetryableError: if one took too long.
-    """
+    """Blocks until pending saves are complete."""
     with self._save_errors():
       while self._manager.is_saving_in_progress():
         self._manager.check()
         time.sleep(0.02)
       self._manager.wait_until_finished()
-
-  def close(self) -> None:
-    """Waits for pending saves and closes the folder; raises like `wait`."""
-    self.wait()
-    with self._save_errors():
-      self._manager.close()
 
   def _read(self, step: int, items: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Items of one checkpoint; None, with a warning, if any process cannot read it."""
@@ -230,7 +201,7 @@ class Checkpointer:
       except Exception as error:  # noqa: BLE001 - orbax, tensorstore and json raise many kinds on damaged files
         problem = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
     if all_processes(restored is not None) and restored is not None:
-      # Checksums of split arrays are a computation of all processes.
+      # All processes compute the checksums of sharded arrays together.
       problem = _damage(restored)
       if all_processes(not problem):
         return restored
@@ -252,7 +223,6 @@ class Checkpointer:
 
   @contextlib.contextmanager
   def _save_errors(self) -> Generator[None]:
-    """Turns errors of a save into one line."""
     try:
       yield
     except (OSError, ValueError) as error:
@@ -280,7 +250,7 @@ def _handlers(processes: ocp.options.MultiprocessingOptions) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-  """The system's own words: 'File too large' of '... writing file: ...: File too large [code]'."""
+  """The system's message: 'File too large' in '... writing file: ...: File too large [code]'."""
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   text = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -293,7 +263,7 @@ def _json_checksum(value: Any) -> int:
 
 
 def _damage(restored: Mapping[str, Any]) -> str:
-  """Differences from the saved checksums in words; '' if there are none."""
+  """Description of the differences from the saved checksums; '' if there are none."""
   meta = dict(restored[META])
   sums = meta.pop(_CHECKSUMS, {})
   damaged = []
@@ -304,14 +274,14 @@ def _damage(restored: Mapping[str, Any]) -> str:
   if STATE in restored:
     found = checksums(restored[STATE])
     damaged += [name for name, value in sums.get("arrays", {}).items() if found.get(name) != value]
-  return f"{len(damaged)} checksums differ, the first one of {damaged[0]}" if damaged else ""
+  return f"{len(damaged)} checksums differ, the first one in {damaged[0]}" if damaged else ""
 
 
 @contextlib.contextmanager
 def _muted_asyncio() -> Generator[None]:
-  """Hides errors of arrays that orbax is still reading when another one has failed.
+  """Hides errors of arrays that orbax is still reading after the first failure.
 
-  Orbax then closes its event loop, and each of these reads would print an error after the one that matters.
+  Orbax closes its event loop after the failure, and each pending read would then print an error.
   """
   logger, hook = stdlib_logging.getLogger("asyncio"), sys.unraisablehook
   disabled = logger.disabled

@@ -29,12 +29,12 @@ class TrainConfig:
     batch_size: number of clips in a micro-batch, over all devices of all hosts.
     num_steps: number of train steps of the whole run.
     seed: seed of the initial parameters, the latents and the order of the data.
-    log_every: number of train steps between two rows of metrics, which hold means over these steps.
+    log_every: number of train steps between two rows of metrics, which are means over these steps.
     image_every: number of train steps between contact sheets and GIFs of fixed validation clips; 0 turns them off.
     evaluate_every: number of train steps between scores on validation clips; 0 turns them off.
     checkpoint_every: number of train steps between checkpoints.
     checkpoints_to_keep: number of latest checkpoints that are kept.
-    keep_every: distance in train steps of checkpoints that are kept for good; 0 keeps the latest ones only.
+    keep_every: distance in train steps of checkpoints that are never deleted; 0 for none.
   """
 
   batch_size: int = 512
@@ -55,10 +55,9 @@ class EvaluationConfig:
   Attributes:
     batch_size: number of clips generated at once, over all devices.
     num_clips: number of evaluation clips; 0 for the whole split.
-    samples: l, number of predictions drawn per clip; "best of l" scores take the best of them.
+    samples: l, number of predictions per clip; "best of l" scores use the best of them.
     num_frames: length of the clips in frames, conditioning frames included; 0 for the trained length.
-    truncation: bound at which the normal distribution of the latents is cut; 0 gives the constant 0, a negative value
-      no cut.
+    truncation: bound of the truncated normal distribution of the latents; 0 for the constant 0, negative for no bound.
     standing_batches: number of forward passes over which batch statistics are pooled (TrIVD-GAN-FP: 100).
     standing_batch_size: number of clips in each of these passes, over all devices (TrIVD-GAN-FP: 256).
     training_clips: number of clips scored, with one sample each, every `train.evaluate_every` steps.
@@ -82,21 +81,19 @@ class EvaluationConfig:
 class HealthConfig:
   """Limits beyond which metrics count as a collapse, and the reaction to it.
 
-  The detector checks means over windows of `train.log_every` steps. A window is bad if any limit is exceeded;
-  `patience` bad windows in a row are a collapse. A metric that is NaN or infinite always ends the run. The metrics do
-  not reveal mode collapse.
+  The detector checks means over windows of `train.log_every` steps. A window is bad if any limit is exceeded. A metric
+  that is NaN or infinite always ends the run. The metrics do not reveal mode collapse.
 
   Attributes:
     action: reaction to a collapse: 'warn' logs one line, 'stop' ends the run, 'off' does nothing.
     patience: number of consecutive bad windows that make a collapse.
-    history: number of good windows whose median is the reference; a metric is not checked before it has as many.
+    history: number of good windows whose median is the reference; a metric with fewer is not checked.
     grad_norm_factor: upper limit of an update's gradient norm, in medians; 0 turns the check off.
     sigma_factor: upper limit of the largest singular value of a net's kernels, in medians; 0 turns the check off. At
       collapse the generator's explodes and the discriminator's jumps (Brock et al. 2018, sections 4.1 and 4.2).
     margin_limit: upper limit of the distance between a discriminator's mean outputs on real and on generated inputs; 0
       turns the check off. Beyond it the discriminator has won outright, or its loss has jumped (Brock et al. 2018,
-      section 4.2). The limit is absolute because the distance approaches 0 in good runs; good runs of these models
-      stay below 24.
+      section 4.2). Absolute because the distance approaches 0 in good runs, where it stays below 24.
   """
 
   action: Literal["off", "warn", "stop"] = "warn"
@@ -107,7 +104,6 @@ class HealthConfig:
   margin_limit: float = 100.0
 
   def __post_init__(self) -> None:
-    """Raises UserError for values out of range."""
     for name in ("patience", "history"):
       if getattr(self, name) < 1:
         raise UserError(f"config.health.{name}={getattr(self, name)} must be at least 1")
@@ -171,32 +167,32 @@ RESUME_OVERRIDABLE = (
   "data.eval_split",
   "data.eval_window",
 )
-"""Fields that may change when a run resumes: they affect neither the layout of the state nor what is learned."""
+"""Fields that may change when a run resumes: they affect neither the layout of the state nor the training."""
 
 
 def template(algorithm_name: str) -> ml_collections.ConfigDict:
-  """A ConfigDict with every field of an experiment at its default, for experiment files to change.
-
-  No fields can be added, so a misspelt name is an error. Fields without a default are placeholders.
-  """
-  config_type = GANS[algorithm_name][0]
-  fields = _defaults(ExperimentConfig) | {"algorithm_name": algorithm_name, "algorithm": _defaults(config_type)}
+  """A locked ConfigDict with every field of an experiment at its default; fields without one are placeholders."""
+  algorithm = _defaults(GANS[algorithm_name][0])
+  fields = _defaults(ExperimentConfig) | {"algorithm_name": algorithm_name, "algorithm": algorithm}
   return ml_collections.ConfigDict(fields, type_safe=True).lock()
 
 
 def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
-  """The frozen form of a ConfigDict, with every field checked.
-
-  Raises:
-    UserError: names the field that is unknown, missing, of another type or out of range.
-  """
+  """The frozen form of a ConfigDict; UserError for an unknown or missing field, or a value of another type or range."""
   values = config.to_dict()
   name = values.get("algorithm_name")
   if name not in GANS:
     raise UserError(f"config.algorithm_name={name!r} must be one of {', '.join(GANS)}")
   algorithm = _build(GANS[name][0], values.pop("algorithm", {}), "algorithm")
   result = _build(ExperimentConfig, values | {"algorithm": algorithm}, "")
-  _check(result)
+  for part, names in _AT_LEAST_ONE.items():
+    for field_name in names:
+      if (value := getattr(getattr(result, part), field_name)) < 1:
+        raise UserError(f"config.{part}.{field_name}={value} must be at least 1")
+  if (num_clips := result.evaluation.num_clips) < 0:
+    raise UserError(f"config.evaluation.{num_clips=} must not be negative; 0 for all")
+  if (batch_size := result.train.batch_size) % result.step.accumulate:
+    raise UserError(f"config.step.accumulate={result.step.accumulate} does not divide {batch_size=}")
   return result
 
 
@@ -211,7 +207,7 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-  """Differences between two plain configs that forbid to resume, as {dotted name: (old, new)}."""
+  """Differences between two plain configs that prevent a resume, as {dotted name: (old, new)}."""
   flat_old, flat_new = (flatten_dict(dict(values), sep=".") for values in (old, new))
   return {
     name: (flat_old.get(name), flat_new.get(name))
@@ -226,18 +222,6 @@ _AT_LEAST_ONE = {
   "step": ("accumulate",),
   "evaluation": ("batch_size", "samples", "standing_batches", "training_standing_batches", "training_clips"),
 }
-
-
-def _check(config: ExperimentConfig) -> None:
-  for part, names in _AT_LEAST_ONE.items():
-    for name in names:
-      if (value := getattr(getattr(config, part), name)) < 1:
-        raise UserError(f"config.{part}.{name}={value} must be at least 1")
-  if config.evaluation.num_clips < 0:
-    raise UserError(f"config.evaluation.num_clips={config.evaluation.num_clips} must not be negative; 0 for all")
-  if config.train.batch_size % config.step.accumulate:
-    batch_size = config.train.batch_size
-    raise UserError(f"config.step.accumulate={config.step.accumulate} does not divide {batch_size=}")
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
@@ -258,7 +242,7 @@ def _defaults(cls: Any) -> dict[str, Any]:
 
 def _build(cls: Any, values: Any, path: str) -> Any:
   if not isinstance(values, Mapping):
-    raise UserError(f"config.{path} must hold fields, got {values!r}")
+    raise UserError(f"config.{path} must contain fields, got {values!r}")
   hints = typing.get_type_hints(cls)
   names = [item.name for item in dataclasses.fields(cls)]
   arguments = {}

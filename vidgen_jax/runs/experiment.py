@@ -158,7 +158,7 @@ class TrainingExperiment:
 
   @functools.cached_property
   def frozen_weights(self) -> Mapping[str, WeightFile]:
-    """Weight files of the frozen networks, by the names under which losses find the networks."""
+    """Weight files of the frozen networks, by the names that losses use."""
     files = {}
     for name, frozen in self.algorithm.frozen_networks().items():
       files[name] = weights = read_weight_file(frozen.weights)

@@ -21,9 +21,6 @@ from vidgen_jax.runs.experiment import Experiment, build_experiment
 
 CONFIG_FILE = "config.json"
 
-CONDITIONING_INDICES = "algorithm.conditioning_indices"
-"""Field of an algorithm's config that describes its use and not the model."""
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -31,7 +28,7 @@ class Trained:
 
   Attributes:
     experiment: experiment of the run.
-    nets: averaged or live weights of the nets in `ema_nets` (the generator), with their last batch statistics.
+    nets: weights of the nets in `ema_nets` (the generator), with their last batch statistics.
     step: number of completed train steps.
     weights: 'ema' for averaged weights, 'raw' for live ones.
     class_names: classes of the training labels, also for a model that ignores labels.
@@ -50,17 +47,12 @@ class Trained:
 
 
 def claim(workdir: str, config: ExperimentConfig) -> None:
-  """Creates the folder of a run with its config, or checks that an existing one belongs to this config.
-
-  Raises:
-    UserError: if the folder belongs to another config (names the fields that differ), or cannot be written.
-  """
+  """Creates the folder of a run with its config; UserError if it belongs to another config or cannot be written."""
   path, plain = user_path(workdir) / CONFIG_FILE, to_dict(config)
-  if (known := _read(path)) is not None:
-    changed = differences(known, plain)
-    if changed:
-      listed = "; ".join(f"config.{name} was {old!r}, is {new!r}" for name, (old, new) in list(changed.items())[:5])
-      raise UserError(f"{workdir} belongs to a run with another config ({listed}); choose another folder")
+  known = _read(path)
+  if known is not None and (changed := differences(known, plain)):
+    listed = "; ".join(f"config.{name} was {old!r}, is {new!r}" for name, (old, new) in list(changed.items())[:5])
+    raise UserError(f"{workdir} belongs to a run with another config ({listed}); choose another folder")
   if jax.process_index() == 0:
     if not is_bucket(path):
       with disk_errors(path):
@@ -71,11 +63,7 @@ def claim(workdir: str, config: ExperimentConfig) -> None:
 
 @contextlib.contextmanager
 def exclusive(workdir: str) -> Generator[None]:
-  """Locks a claimed folder against other trainings; process 0 holds the lock for its job.
-
-  Raises:
-    UserError: if another process trains in the folder.
-  """
+  """Locks a claimed folder against other trainings, on process 0; UserError if one is running."""
   if jax.process_index() != 0:
     yield
     return
@@ -89,11 +77,7 @@ def exclusive(workdir: str) -> Generator[None]:
 
 
 def load_config(workdir: str) -> ExperimentConfig:
-  """The config of a run.
-
-  Raises:
-    UserError: if the folder holds no config.
-  """
+  """The config of a run; UserError if the folder has none."""
   config = _read(user_path(workdir) / CONFIG_FILE)
   if config is None:
     raise UserError(f"--workdir={workdir} has no {CONFIG_FILE}: no run was started there")
@@ -107,7 +91,7 @@ def load_trained(
 
   Args:
     workdir: folder of the run.
-    config: replacement for the run's own config (other data, other evaluation settings); None for the run's own.
+    config: replacement for the run's own config, with other data or evaluation settings.
     step: step of the checkpoint; None for the latest.
     weights: 'ema' or 'raw'.
 
@@ -122,17 +106,7 @@ def load_trained(
 
 
 def load_weights(workdir: str, experiment: Experiment, *, step: int | None = None, weights: str = "ema") -> Trained:
-  """Like `load_trained`, for an experiment that was built before; serves to read many checkpoints.
-
-  Args:
-    workdir: folder of the run.
-    experiment: experiment of the run.
-    step: see `load_trained`.
-    weights: see `load_trained`.
-
-  Raises:
-    UserError: if there is no such checkpoint.
-  """
+  """Like `load_trained`, for an experiment that is built once to read many checkpoints."""
   with Checkpointer(workdir, read_only=True) as checkpointer:
     restored = checkpointer.restore(experiment.abstract_state, step=step)
   if restored is None:
@@ -149,35 +123,24 @@ def load_weights(workdir: str, experiment: Experiment, *, step: int | None = Non
 
 
 def check_label_map(trained: Trained) -> None:
-  """Checks that the labels of the data set mean what the model has learned; any data set fits an unconditional model.
-
-  Raises:
-    UserError: if the classes differ (lists both), or the data set is missing.
-  """
+  """Raises a UserError if the classes of the data set are not those of a conditional model."""
   if trained.is_conditional:
     check_class_names(trained.class_names, trained.experiment.config.data, what="the model")
 
 
 def check_same_model(workdir: str, config: ExperimentConfig) -> None:
-  """Checks that a config describes the model of a run.
-
-  Raises:
-    UserError: if a field differs (names the first one), or the folder holds no run.
-  """
+  """Raises a UserError with the first field that makes a config describe another model than a run's."""
   changed = differences(to_dict(load_config(workdir)), to_dict(config))
   gan_type: Any = GANS[config.algorithm_name][1]
-  shape = (
-    "data.resolution",
-    "data.channels",
-    *(["data.num_frames"] if gan_type(config.algorithm).fixed_length else []),
-  )
+  shape = ["data.resolution", "data.channels"]
+  shape += ["data.num_frames"] if gan_type(config.algorithm).fixed_length else []
   for name, (old, new) in changed.items():
-    if (name.startswith("algorithm") and name != CONDITIONING_INDICES) or name in shape:
-      raise UserError(f"--workdir={workdir} holds another model than --config: config.{name} was {old!r}, is {new!r}")
+    # The conditioning indices are a use of the model.
+    if (name.startswith("algorithm") and name != "algorithm.conditioning_indices") or name in shape:
+      raise UserError(f"--workdir={workdir} has another model than --config: config.{name} was {old!r}, is {new!r}")
 
 
 def _read(path: AnyPath) -> dict | None:
-  """The fields of a config file; None if there is no file."""
   try:
     text = read_text(path)
     return None if text is None else json.loads(text)

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import contextlib
-import importlib.util
 import io
 import json
 import math
@@ -20,7 +19,7 @@ from etils import epath
 from PIL import Image
 
 from vidgen_jax import buckets
-from vidgen_jax.buckets import is_bucket, local_path, user_path
+from vidgen_jax.buckets import local_path, user_path
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write, disk_errors
 
@@ -29,8 +28,6 @@ TENSORBOARD_FOLDER = "tensorboard"
 
 UPLOAD_SECONDS = 60.0
 """Maximum age in seconds of the copy in a bucket between checkpoints; a checkpoint updates it."""
-
-_OWN_FIELDS = ("step", "time")
 
 
 class MetricWriter:
@@ -53,13 +50,11 @@ class JsonlWriter(MetricWriter):
   """Appends one JSON object per line: {"step": 10, "time": 1700000000.0, "disc/loss": 1.5, ...}.
 
   `time` is in seconds since 1970. Non-finite values become null, since JSON has no NaN. Every line reaches the
-  operating system at once, so a killed process loses none. Images are not written.
-
-  Args:
-    path: path of the file; it and its folder are created if missing.
+  operating system at once, so a killed process loses none. Images are not written. The folder is created if missing.
 
   Raises:
-    UserError: if the file cannot be opened or, later, written.
+    ValueError: if a metric is named 'step' or 'time'.
+    UserError: if the file cannot be opened or written.
   """
 
   def __init__(self, path: str | os.PathLike[str]):
@@ -67,11 +62,7 @@ class JsonlWriter(MetricWriter):
     self._file = self._open()
 
   def truncate_after(self, step: int) -> None:
-    """Removes the lines of later steps, which a resumed run writes again, and lines that a kill cut short.
-
-    Args:
-      step: last step whose lines are kept; -1 empties the file.
-    """
+    """Removes the lines of later steps (-1 for all), which a resumed run writes again, and incomplete lines."""
     self._file.close()
     with disk_errors(self._path):
       lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
@@ -83,13 +74,7 @@ class JsonlWriter(MetricWriter):
     self._file = self._open()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Appends one line.
-
-    Raises:
-      ValueError: if a metric has the name of one of the line's own fields.
-      UserError: if the file cannot be written.
-    """
-    if taken := sorted(set(scalars) & set(_OWN_FIELDS)):
+    if taken := sorted({"step", "time"} & set(scalars)):
       raise ValueError(f"a metric must not be named {taken[0]!r}: every line has a field of that name")
     values = {name: float(value) for name, value in scalars.items()}
     values = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -99,7 +84,6 @@ class JsonlWriter(MetricWriter):
       self._file.flush()
 
   def close(self) -> None:
-    """Closes the file."""
     with disk_errors(self._path):
       self._file.close()
 
@@ -113,7 +97,7 @@ class TensorBoardWriter(MetricWriter):
   """Writes a TensorBoard event file with tensorboard's record format; never imports TensorFlow.
 
   Args:
-    folder: folder of the event files, which is created if missing.
+    folder: folder of the event files; created if missing.
     resumed_step: step of the restored checkpoint, after which TensorBoard discards older events; None for a new run.
 
   Raises:
@@ -121,7 +105,7 @@ class TensorBoardWriter(MetricWriter):
     UserError: if the file cannot be written.
   """
 
-  def __init__(self, folder: str | os.PathLike[str], *, resumed_step: int | None = None):
+  def __init__(self, folder: pathlib.Path, *, resumed_step: int | None):
     # Unlike `tensorboard.summary.writer.event_file_writer`, these modules never import TensorFlow.
     from tensorboard.compat.proto import event_pb2, summary_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -130,7 +114,7 @@ class TensorBoardWriter(MetricWriter):
     summaries: Any = summary_pb2
     self._event, self._summary = events.Event, summaries.Summary
     name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-    self._path = pathlib.Path(folder) / name
+    self._path = folder / name
     with disk_errors(self._path):
       self._path.parent.mkdir(parents=True, exist_ok=True)
       self._records = RecordWriter(self._path.open("wb"))
@@ -140,12 +124,10 @@ class TensorBoardWriter(MetricWriter):
       self._write(step=resumed_step + 1, session_log=start)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Adds one point to the curve of each metric."""
     values = [self._summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
     self._write(step=step, summary=self._summary(value=values))
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Adds images, each uint8 [H, W, 3]."""
     values = []
     for name, pixels in images.items():
       buffer = io.BytesIO()
@@ -158,7 +140,6 @@ class TensorBoardWriter(MetricWriter):
     self._write(step=step, summary=self._summary(value=values))
 
   def close(self) -> None:
-    """Closes the event file."""
     with disk_errors(self._path):
       self._records.close()
 
@@ -170,63 +151,52 @@ class TensorBoardWriter(MetricWriter):
 
 
 class MultiWriter(MetricWriter):
-  """Passes everything to several writers; `close` closes all of them, even if one raises."""
+  """Forwards everything to several writers; `close` closes all of them, even if one raises."""
 
   def __init__(self, writers: Sequence[MetricWriter]):
     self._writers = tuple(writers)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Passes the metrics on."""
     for writer in self._writers:
       writer.write_scalars(step, scalars)
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Passes the images on."""
     for writer in self._writers:
       writer.write_images(step, images)
 
   def flush(self) -> None:
-    """Flushes every writer."""
     for writer in self._writers:
       writer.flush()
 
   def close(self) -> None:
-    """Closes every writer."""
     with contextlib.ExitStack() as stack:
       for writer in reversed(self._writers):
         stack.callback(writer.close)
 
 
 class UploadingWriter(MetricWriter):
-  """Writes to a temporary folder and uploads whole files to a bucket, where objects cannot be appended to.
+  """Writes to a temporary folder and uploads whole files to a bucket, whose objects cannot be appended to.
 
   Uploads run in the background every `every` seconds, and in `flush`.
 
   Args:
     folder: folder of the run, in a bucket.
-    make: makes the writer of a local folder.
-    continued: names of files that are downloaded first, so that the writer appends to them.
+    make: makes the writer of a local folder, which may contain the metrics file of a resumed run.
     every: seconds between two uploads; unchanged files are not uploaded again.
 
   Raises:
-    UserError: if the bucket cannot be read or, later in `flush` and `close`, written.
+    UserError: if the bucket cannot be read or, in `flush` and `close`, written.
   """
 
   def __init__(
-    self,
-    folder: epath.Path,
-    make: Callable[[pathlib.Path], MetricWriter],
-    *,
-    continued: tuple[str, ...] = (),
-    every: float = UPLOAD_SECONDS,
+    self, folder: epath.Path, make: Callable[[pathlib.Path], MetricWriter], *, every: float = UPLOAD_SECONDS
   ):
     self._folder, self._every = folder, every
     self._sizes: dict[pathlib.Path, tuple[int, int]] = {}
     with contextlib.ExitStack() as stack:
       self._local = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-      for name in continued:
-        if (text := buckets.read_text(folder / name)) is not None:
-          (self._local / name).write_text(text, encoding="utf-8")
+      if (text := buckets.read_text(folder / METRICS_FILE)) is not None:
+        (self._local / METRICS_FILE).write_text(text, encoding="utf-8")
       self._writer = make(self._local)
       stack.callback(self._writer.close)
       self._thread = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1, "upload"))
@@ -236,24 +206,20 @@ class UploadingWriter(MetricWriter):
     self._uploaded = time.monotonic()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes, and starts an upload if one is due."""
     self._writer.write_scalars(step, scalars)
     self._upload_if_due()
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Writes, and starts an upload if one is due."""
     self._writer.write_images(step, images)
     self._upload_if_due()
 
   def flush(self) -> None:
-    """Returns when everything is in the bucket."""
     self._writer.flush()
     self._wait()
     self._upload()
     self._uploaded = time.monotonic()
 
   def close(self) -> None:
-    """Flushes, and removes the temporary folder."""
     with self._stack:
       self.flush()
 
@@ -283,43 +249,30 @@ class UploadingWriter(MetricWriter):
         self._sizes[path] = size
 
 
-def tensorboard_is_installed() -> bool:
-  """Whether tensorboard can be found, without importing it."""
-  return importlib.util.find_spec("tensorboard") is not None
-
-
 def create_writer(workdir: str | os.PathLike[str], *, is_lead: bool, resumed_step: int | None) -> MetricWriter:
   """The writer of a run: `metrics.jsonl`, and `tensorboard/` where tensorboard is installed.
 
   Args:
-    workdir: folder of the run.
+    workdir: folder of the run, local or in a bucket; UserError if it cannot be written.
     is_lead: whether this process writes for all; the others get a writer that writes nothing.
     resumed_step: step of the restored checkpoint, whose later rows are removed; None for a new run, which starts with
       an empty file.
-
-  Raises:
-    UserError: if the folder cannot be written.
   """
   if not is_lead:
     return MetricWriter()
   folder = user_path(workdir)
-  if isinstance(folder, pathlib.Path) and not is_bucket(folder):
+  if isinstance(folder, pathlib.Path):
     return _create_local_writer(folder, resumed_step)
-  return UploadingWriter(
-    epath.Path(folder), lambda local: _create_local_writer(local, resumed_step), continued=(METRICS_FILE,)
-  )
+  return UploadingWriter(folder, lambda local: _create_local_writer(local, resumed_step))
 
 
 def _create_local_writer(workdir: pathlib.Path, resumed_step: int | None) -> MetricWriter:
   lines = JsonlWriter(workdir / METRICS_FILE)
   lines.truncate_after(-1 if resumed_step is None else resumed_step)
-  if not tensorboard_is_installed():
-    logging.info("TensorBoard is not installed (extra [tensorboard]); metrics go to %s", workdir / METRICS_FILE)
-    return lines
   try:
     return MultiWriter([lines, TensorBoardWriter(workdir / TENSORBOARD_FOLDER, resumed_step=resumed_step)])
   except ImportError as error:
-    logging.warning("tensorboard cannot be imported (%s); training without event files", error)
+    logging.info("no TensorBoard event files: %s; install the extra [tensorboard]", error)
     return lines
 
 

@@ -33,7 +33,7 @@ class Plateau:
   Attributes:
     epoch: number of completed epochs.
     best_accuracy: highest test accuracy, in [0, 1]; -1 before the first epoch.
-    best_epoch: first epoch with the highest test accuracy; 0 before the first epoch.
+    best_epoch: first epoch with this accuracy; 0 before the first epoch.
     stale: number of epochs since then, or since the last reduction, without a higher accuracy.
     reductions: number of reductions of the learning rate.
   """
@@ -65,36 +65,25 @@ class Plateau:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classifier(Algorithm):
-  """A classifier trained on the cross-entropy of its training windows.
-
-  Attributes:
-    config: settings.
-    plateau: current state of the learning-rate schedule, advanced by the hook that tests the classifier.
-  """
+  """A classifier trained on the cross-entropy of its training windows; the hook that tests it advances `plateau`."""
 
   config: ClassifierConfig
   plateau: Plateau = dataclasses.field(default_factory=Plateau)
 
   @functools.cached_property
   def network(self) -> nn.Module:
-    """The classifier, whose output has `logits`."""
+    """The module; its output has `logits`."""
     return build_network(self.config.network, self.config.settings)
 
   @property
   def ema_nets(self) -> tuple[str, ...]:
-    """No averages."""
     return ()
 
   def networks(self) -> Mapping[str, nn.Module]:
-    """The classifier."""
     return {NET: self.network}
 
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
-    """Newly initialised classifier for windows uint8 [B, T, H, W, C].
-
-    Raises:
-      UserError: if the windows are too small for the network.
-    """
+    """Initialises the classifier; raises a UserError if the windows are too small for it."""
     try:
       variables = dict(self.network.init(key, network_input(batch["video"]), train=False))
     except ValueError as error:
@@ -106,7 +95,6 @@ class Classifier(Algorithm):
     return {NET: NetState(params=variables.pop("params"), variables=variables)}
 
   def updates(self, phase: str) -> tuple[Update, ...]:
-    """The only update, named 'train'."""
     del phase
     update = Update(
       name="train",
@@ -150,19 +138,7 @@ def make_optimizer(config: ClassifierConfig) -> optax.GradientTransformation:
 def network_input(
   video: jax.typing.ArrayLike, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
 ) -> jax.Array:
-  """Maps uint8 video to the input range of a network; luma becomes grey RGB.
-
-  Args:
-    video: uint8 [..., H, W, C] with C 1 or 3.
-    mean: mean of R, G and B, where white is 1.
-    std: divisor of R, G and B, on the same scale.
-
-  Returns:
-    float32 [..., H, W, 3]: (video / 255 - mean) / std.
-
-  Raises:
-    TypeError: if `video` is not uint8.
-  """
+  """(video / 255 - mean) / std, float32 [..., H, W, 3], of uint8 [..., H, W, C]; luma (C = 1) becomes grey RGB."""
   video = jnp.asarray(video)
   if video.dtype != jnp.uint8:
     raise TypeError(f"network_input needs uint8 video, got {video.dtype}; convert with to_uint8 first")
@@ -172,13 +148,13 @@ def network_input(
 def class_probabilities(
   network: nn.Module, variables: Mapping[str, Any], clips: jax.typing.ArrayLike, **preprocessing: Any
 ) -> jax.Array:
-  """Class probabilities of clips, float32 [B, num_classes].
+  """Class probabilities of clips uint8 [B, T, H, W, C] (C 1 or 3), float32 [B, num_classes].
 
   Args:
     network: module whose output has `logits`.
     variables: collections of the network.
-    clips: uint8 [B, T, H, W, C] with C 1 or 3.
-    **preprocessing: `mean` and `std`, see `network_input`.
+    clips: uint8 video.
+    **preprocessing: `mean` and `std` of `network_input`.
   """
   output: Any = network.apply(variables, network_input(clips, **preprocessing), train=False)
   return jax.nn.softmax(output.logits.astype(jnp.float32), axis=-1)

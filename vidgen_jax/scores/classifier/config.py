@@ -8,46 +8,26 @@ from typing import Any, Literal
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NetworkDefaults:
-  """Published settings of a network.
-
-  Attributes:
-    batch_size: number of clips per step.
-    learning_rate: initial learning rate.
-    dropout: dropout probability before the last layer.
-    width: number of channels of the first block; for C3D a multiple of all channels.
-  """
-
-  batch_size: int
-  learning_rate: float
-  dropout: float
-  width: float
-
-
-NETWORK_DEFAULTS: Mapping[str, NetworkDefaults] = MappingProxyType(
+NETWORK_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
   {
     # Munoz et al., Temporal Shift GAN for Large Scale Video Generation, appendix B.1.
-    "r3d18": NetworkDefaults(batch_size=32, learning_rate=1e-3, dropout=0.6, width=64),
+    "r3d18": {"batch_size": 32, "learning_rate": 1e-3, "dropout": 0.6, "width": 64},
     # As r3d18, except for the dropout: Wang et al., Temporal Segment Networks, section 4.1 (RGB).
-    "tsn": NetworkDefaults(batch_size=14, learning_rate=1e-2, dropout=0.8, width=64),
+    "tsn": {"batch_size": 14, "learning_rate": 1e-2, "dropout": 0.8, "width": 64},
     # Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, sections 3.1 and 3.3.
-    "c3d": NetworkDefaults(batch_size=30, learning_rate=3e-3, dropout=0.5, width=1),
+    "c3d": {"batch_size": 30, "learning_rate": 3e-3, "dropout": 0.5, "width": 1},
   }
 )
-"""Networks that can be trained, by name."""
-
-WINDOW_FIELDS = ("num_frames", "frame_stride", "resolution", "channels")
+"""Networks that can be trained, by name, with published fields of `ClassifierConfig` and the batch size."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
   """A classifier, its optimizer and its schedule.
 
-  The schedule is that of Munoz et al., Temporal Shift GAN for Large Scale Video Generation, appendix B.1: the learning
-  rate falls to a tenth when the best test accuracy has not improved for four epochs. What they leave open is marked
-  [choice].
+  The schedule follows Munoz et al., Temporal Shift GAN for Large Scale Video Generation, appendix B.1: the learning
+  rate falls to a tenth when the best test accuracy has not improved for four epochs. Settings that they do not specify
+  are marked [choice].
 
   Attributes:
     num_classes: number of classes of the data set.
@@ -56,8 +36,8 @@ class ClassifierConfig:
     dropout: dropout probability before the last layer, in [0, 1).
     learning_rate: initial learning rate.
     optimizer: 'sgd' with momentum 0.9, as in the networks' own papers, or 'adam' [choice].
-    weight_decay: decay of kernels, not of biases and norms; the default is that of the released settings of Wang et
-      al., Temporal Segment Networks [choice]. With SGD it is part of the gradient, with Adam it is decoupled.
+    weight_decay: decay of kernels, not of biases and norms; 5e-4 as in the released settings of Wang et al., Temporal
+      Segment Networks [choice]. With SGD it is part of the gradient, with Adam it is decoupled.
     steps_per_epoch: number of train steps between two tests.
     patience: number of epochs without a better test accuracy after which the learning rate falls.
     max_reductions: number of such plateaus that end the training; with 3 the last epochs run at a hundredth of the
@@ -80,7 +60,7 @@ class ClassifierConfig:
   test_windows: int = 1
 
   def __post_init__(self) -> None:
-    """Raises UserError for values out of range; flags check the ranges that hold for every network."""
+    # Flags check the other ranges.
     if self.network not in NETWORK_DEFAULTS:
       raise UserError(f"--network must be one of {', '.join(NETWORK_DEFAULTS)}, got {self.network!r}")
     for field in ("learning_rate", "width"):
@@ -99,5 +79,5 @@ class ClassifierConfig:
 
 
 def window_of(data: DataConfig) -> dict[str, int]:
-  """The fields of a data config that determine the shape and speed of the clips that a classifier sees."""
-  return {field: getattr(data, field) for field in WINDOW_FIELDS}
+  """The fields of a data config that determine the shape and speed of the input of a classifier."""
+  return {field: getattr(data, field) for field in ("num_frames", "frame_stride", "resolution", "channels")}

@@ -15,7 +15,7 @@ from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import batch_sharding, global_batch, replicated
-from vidgen_jax.scores.classifier.algorithm import MEAN, STD, class_probabilities
+from vidgen_jax.scores.classifier.algorithm import class_probabilities
 from vidgen_jax.scores.classifier.config import window_of
 from vidgen_jax.scores.networks import build_network
 from vidgen_jax.scores.weights.weight_file import WeightFile
@@ -23,12 +23,7 @@ from vidgen_jax.scores.weights.weight_file import WeightFile
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Accuracy:
-  """Predicted classes of a set of clips.
-
-  Attributes:
-    class_names: class names by label.
-    confusion: number of clips, int64 [true class, predicted class].
-  """
+  """Predicted classes of a set of clips: `confusion` int64 [true class, predicted class] counts them."""
 
   class_names: tuple[str, ...]
   confusion: np.ndarray
@@ -45,29 +40,22 @@ class Accuracy:
 
   @property
   def top1(self) -> float:
-    """Fraction of the clips whose most probable class is the true one, in [0, 1]."""
+    """`num_right / num_clips`, in [0, 1]."""
     return self.num_right / self.num_clips
-
-  @property
-  def per_class(self) -> dict[str, float]:
-    """`top1` of each class; NaN for a class without clips."""
-    counts = self.confusion.sum(axis=1)
-    fractions = np.where(counts, np.diag(self.confusion) / np.maximum(counts, 1), np.nan)
-    return dict(zip(self.class_names, fractions.tolist(), strict=True))
 
 
 def accuracy(
   weights: WeightFile, data: DataConfig, split: str, mesh: jax.sharding.Mesh, *, batch_size: int = 32, windows: int = 1
 ) -> Accuracy:
-  """Classifies a whole split.
+  """Classifies a split with a classifier trained by `vidgen classify`; the result does not depend on the devices.
 
   Args:
-    weights: classifier trained by `vidgen classify`.
+    weights: classifier.
     data: data set, with the windows that the classifier was trained on.
     split: name of the split.
-    mesh: devices; the result does not depend on them.
+    mesh: devices.
     batch_size: number of windows per batch, over all devices; rounded up to a multiple of the devices.
-    windows: number of windows of each clip, see `ClassifierConfig.test_windows`.
+    windows: number of windows of each clip; see `ClassifierConfig.test_windows`.
 
   Raises:
     UserError: if data set or split are missing, or its classes or windows are not the classifier's.
@@ -78,13 +66,9 @@ def accuracy(
   if trained != window_of(data):
     raise UserError(f"the classifier was trained on windows of {trained}, got {window_of(data)}; choose the same")
   variables = jax.device_put(jax.tree.map(np.asarray, weights.variables), replicated(mesh))
-  count = ConfusionCounter(
-    build_network(weights.network, weights.settings),
-    mesh,
-    len(weights.class_names),
-    mean=weights.preprocessing["mean"],
-    std=weights.preprocessing["std"],
-  )
+  preprocessing = {name: weights.preprocessing[name] for name in ("mean", "std")}
+  network = build_network(weights.network, weights.settings)
+  count = ConfusionCounter(network, mesh, len(weights.class_names), **preprocessing)
   batches = SplitBatches(data, split, batch_size=batch_size, windows=windows, mesh=mesh)
   return Accuracy(class_names=tuple(weights.class_names), confusion=count(variables, batches))
 
@@ -92,7 +76,7 @@ def accuracy(
 class SplitBatches:
   """Iterable over all clips of a split in record order, in batches of one size, divided between the processes.
 
-  Every process yields the same number of batches; missing clips are padding with label -1.
+  Every process yields the same number of batches, padded with clips of label -1.
 
   Args:
     data: data set and windows; frames are cropped to their centre square.
@@ -160,24 +144,15 @@ class ConfusionCounter:
     network: module whose output has `logits`.
     mesh: devices.
     num_classes: number of classes.
-    mean: see `network_input`.
-    std: see `network_input`.
+    **preprocessing: `mean` and `std` of `network_input`.
   """
 
-  def __init__(
-    self,
-    network: nn.Module,
-    mesh: jax.sharding.Mesh,
-    num_classes: int,
-    *,
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
-  ):
+  def __init__(self, network: nn.Module, mesh: jax.sharding.Mesh, num_classes: int, **preprocessing: Sequence[float]):
     def count(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> jax.Array:
       video, label = batch["video"], batch["label"]
-      # Windows are neighbours on the batch axis, so every device keeps its own clips.
+      # The windows of a clip are adjacent on the batch axis, so every device keeps its own clips.
       flat = video.reshape(-1, *video.shape[2:])
-      probabilities = class_probabilities(network, variables, flat, mean=mean, std=std)
+      probabilities = class_probabilities(network, variables, flat, **preprocessing)
       predicted = probabilities.reshape(-1, video.shape[1], num_classes).mean(axis=1).argmax(axis=-1)
       true = jax.nn.one_hot(label, num_classes, dtype=jnp.int32)  # All zeros for label -1.
       return true.T @ jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
