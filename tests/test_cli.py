@@ -128,6 +128,25 @@ def test_version(capsys):
   assert re.fullmatch(r"vidgen_jax \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
+def test_names_find_experiments_of_the_current_folder_first(command):
+  assert find_experiment("widgets") == "experiments/widgets.py"
+  Path("experiments/trivd_bair.py").write_text(CONFIG)
+  assert find_experiment("trivd_bair") == "experiments/trivd_bair.py"
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "no function get_config"),
+    ("def get_config():\n  raise RuntimeError('no')\n", "line 2: RuntimeError: no"),
+    ("def get_config():\n  assert False, 'no'\n", "line 2: AssertionError: no"),
+  ],
+)
+def test_a_file_that_is_not_an_experiment_is_one_line(text, message, command, error_line):
+  Path("broken.py").write_text(text)
+  assert message in error_line("fake --config=broken.py")
+
+
 def test_flags_overrides_and_arguments_reach_the_command_in_any_order(command):
   words = "words build --widgets=5 shapes --config=experiments/widgets.py:cpu --config.train.num_steps=7 --workdir w"
   words += " --config.train.learning_rate 2 --noconfig.train.remat --config.train.widths=(3,4,5) -- --not_a_flag"

@@ -30,7 +30,7 @@ from vidgen_jax.errors import RetryableError, UserError
 from vidgen_jax.gans.mvt import algorithm as mvt
 from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.checkpoint import Checkpointer
-from vidgen_jax.runs.config import ExperimentConfig, differences, from_config_dict, to_dict
+from vidgen_jax.runs.config import ExperimentConfig, differences, from_config_dict, from_dict, to_dict
 from vidgen_jax.runs.experiment import TrainingExperiment, build_experiment
 from vidgen_jax.runs.loop import NonFiniteMetricError
 from vidgen_jax.runs.monitor import MetricLog
@@ -178,6 +178,14 @@ def test_only_existing_checkpoints_can_be_restored(run_copy, run_config, capsys)
   words = ["train", "--config=experiments/trivd_shape_motion.py:smoke", f"--workdir={run_copy}", "--new_seed=1"]
   assert cli.dispatch(words) == 2
   assert "--new_seed needs --restore_step" in capsys.readouterr().err
+  assert cli.dispatch([*words[:-1], "--restore_step=2", "--new_seed=4294967295"]) == 2
+  assert _rows(run_copy) == [1, 2, 3, 4]  # nothing was deleted
+
+
+@pytest.mark.parametrize("seed", [-5, 2**64])
+def test_seeds_out_of_range_raise(run_config, seed):
+  with pytest.raises(UserError, match=f"config.train.seed={seed} must be in 0"):
+    from_dict(to_dict(_with_train(run_config, seed=seed)))
 
 
 def test_a_clock_that_jumps_changes_only_the_times(run_config, uninterrupted, tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ class _Batches:
     return {"next_index": self.count}
 
 
-def _run(experiment, *hooks):
+def _run(experiment, *hooks, branch=None):
   """(rows by step, arguments of the saves)."""
   written, saves = {}, []
   checkpointer = types.SimpleNamespace(
@@ -71,7 +71,7 @@ def _run(experiment, *hooks):
   log = MetricLog(MetricWindow(experiment.config.train), writer, progress)
   state = TrainState(step=jnp.int32(0), key=None, nets={"generator": None}, opt_states={}, ema={})
   with jax.disable_jit():
-    loop = TrainLoop(experiment, checkpointer, log, hooks, StopSignals(), {"name": "run"})
+    loop = TrainLoop(experiment, checkpointer, log, hooks, StopSignals(), {"name": "run", "branch": branch})
     loop.run(RunStart(state=state, step=0, iterator=_Batches()))
   return written, saves
 
@@ -92,6 +92,11 @@ def test_a_collapse_is_one_warning(action, seen, caplog):
 def test_a_collapse_ends_the_run_if_the_config_says_so():
   with pytest.raises(CollapseError, match=r"gen/grad_norm is 20 at step 5.* before it: 3; .* --restore_step=3"):
     _run(_MetricsOnly(action="stop"))
+
+
+def test_a_run_that_collapsed_again_is_advised_to_use_another_seed():
+  with pytest.raises(CollapseError, match="--restore_step=3 --new_seed=8"):
+    _run(_MetricsOnly(action="stop"), branch=[2, 7])
 
 
 @pytest.mark.parametrize("action", ["off", "warn", "stop"])

@@ -1,6 +1,7 @@
 """`vidgen classify`: trains a classifier on a data set, and scores synthetic clips with two of them (S3)."""
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from vidgen_jax.data import records
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
-from vidgen_jax.parallel.processes import enable_compilation_cache
+from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
 from vidgen_jax.runs.classifier import TrainedClassifier, classifier_experiment, train_classifier
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.scores.classifier.config import NETWORK_DEFAULTS, ClassifierConfig, window_of
@@ -23,6 +24,7 @@ from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.report import Score, append_scores, score_table
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
+from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Trains a video classifier on a data set; with --synthetic, scores that data set's clips by S3.
 
@@ -89,26 +91,35 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "windows of each test clip, evenly spread; 1 is the centre",
     lower_bound=1,
   )
-  define("integer", "seed", 0, "seed of weights, order, windows and dropout", lower_bound=0)
+  define("integer", "seed", 0, "seed of weights, order, windows and dropout", lower_bound=0, upper_bound=MAX_SEED)
   distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["data", "out"], flag_values=flag_values)
 
 
 @distributed_flags.fail_fast
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs the command."""
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
+  """Runs the command; returns `PREEMPTED_EXIT_CODE` if a signal stopped it."""
   del arguments
   make_config = config_factory(flag_values)
   enable_compilation_cache()
   distributed_flags.join(flag_values)
+  stop = StopSignals()
   scores = classify(
-    make_config, flag_values.data, flag_values.out, synthetic=flag_values.synthetic, classifier=flag_values.classifier
+    make_config,
+    flag_values.data,
+    flag_values.out,
+    synthetic=flag_values.synthetic,
+    classifier=flag_values.classifier,
+    stop=stop,
   )
-  if scores is not None and jax.process_index() == 0:
+  if scores is None:
+    return None if stop.received == signal.SIGINT else PREEMPTED_EXIT_CODE
+  if jax.process_index() == 0:
     path = Path(flag_values.out) / SCORES_FILE
     append_scores(path, scores)
     sys.stdout.write(f"{score_table(scores)}\n")
     logging.info("appended %d scores to %s", len(scores), path)
+  return None
 
 
 MakeConfig = Callable[[str, str, jax.sharding.Mesh], ExperimentConfig]
@@ -134,7 +145,13 @@ def config_factory(flag_values: flags.FlagValues) -> MakeConfig:
 
 
 def classify(
-  make_config: MakeConfig, data: str, folder: str, *, synthetic: str | None = None, classifier: str | None = None
+  make_config: MakeConfig,
+  data: str,
+  folder: str,
+  *,
+  synthetic: str | None = None,
+  classifier: str | None = None,
+  stop: StopSignals | None = None,
 ) -> list[Score] | None:
   """Trains the classifiers that are not trained yet, and computes the scores.
 
@@ -144,6 +161,7 @@ def classify(
     folder: output folder.
     synthetic: name of the data set of synthetic clips; None for the real classifier alone.
     classifier: weight file of a trained real classifier; None to train it.
+    stop: signal handlers, which report the received signal to the caller.
 
   Returns:
     Scores ReR, or ReR, ReS, SeR, S3 and its value by chance. None after SIGTERM or SIGINT: the same call resumes.
@@ -159,12 +177,12 @@ def classify(
     records.check_class_names(names, synthetic_config.data, what=f"data set {data!r}")
   if classifier is not None:
     real = _read_classifier(classifier, config, mesh)
-  elif (real := train_classifier(config, folder, mesh)) is None:
+  elif (real := train_classifier(config, folder, mesh, stop=stop)) is None:
     return None
   _log_accuracy(data, real.accuracy)
   if synthetic is None:
     return [_accuracy_score(config, "accuracy", data, real.accuracy, real.weights)]
-  trained = train_classifier(synthetic_config, str(Path(folder) / SYNTHETIC_FOLDER), mesh)
+  trained = train_classifier(synthetic_config, str(Path(folder) / SYNTHETIC_FOLDER), mesh, stop=stop)
   if trained is None:
     return None
   splits = records.load_info(synthetic, synthetic_config.data.data_dir).num_clips

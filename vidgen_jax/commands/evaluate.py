@@ -27,6 +27,7 @@ from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import Score, append_scores, frames_text, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
+from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
 
@@ -66,7 +67,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_float("truncation", None, text, **values)
   flags.DEFINE_string("split", None, "split of the data set; config.data.eval_split by default", **values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", **values)
-  flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, **values)
+  flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, upper_bound=MAX_SEED, **values)
   conditioning_flags.define_conditioning_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)

@@ -14,6 +14,7 @@ from vidgen_jax.runs.figures.anchor_study import CURVE
 from vidgen_jax.runs.figures.draw import BEST_OF, FIGURES, INDEX_FILE, MEASURED, TRUNCATION, clip_counts, draw_figures
 from vidgen_jax.runs.figures.truncation_sweep import parse_truncations
 from vidgen_jax.runs.sampling.samplers import load_run
+from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Draws a run's samples above their originals, their spread, best-of-l curves and a truncation sweep.
 
@@ -56,7 +57,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("samples", 100, "number of samples of each clip", lower_bound=1, **values)
   flags.DEFINE_integer("curve_clips", 64, "number of clips in curves; 0 omits curves", lower_bound=0, **values)
   flags.DEFINE_list("truncations", [], "truncations to compare, such as 0,0.25,0.5,0.8,1,2,none", **values)
-  flags.DEFINE_integer("seed", 0, "seed of the latents", **values)
+  flags.DEFINE_integer("seed", 0, "seed of the latents", lower_bound=0, upper_bound=MAX_SEED, **values)
   flags.DEFINE_integer("step", None, "step of the checkpoint; default: the latest", **values)
   flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "averaged or live weights", **values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets; default: the run's", **values)

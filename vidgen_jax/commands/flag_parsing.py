@@ -17,8 +17,8 @@ from vidgen_jax.errors import UserError
 
 # Raised by a mistake in a config file while it is loaded, and by ml_collections for a bad override.
 _CONFIG_ERRORS = (
-  *(ArithmeticError, AttributeError, ImportError, LookupError),
-  *(NameError, SyntaxError, TypeError, ValueError),
+  *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
+  *(NameError, RuntimeError, SyntaxError, TypeError, ValueError),
 )
 
 
@@ -57,6 +57,9 @@ def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command:
     for file in config_files.values():
       if position := _position_in(file, error):
         raise UserError(f"{position}: {type(error).__name__}: {_text(error)}") from error
+    if "has no attribute 'get_config'" in str(error):
+      file = next(iter(config_files.values()), "the config file")
+      raise UserError(f"{file} has no function get_config(variant), which must return a ConfigDict") from error
     overrides = [word.lstrip("-").split("=", 1)[0] for word in words if _is_override(word, config_files)]
     if not overrides:
       raise
@@ -64,10 +67,11 @@ def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command:
 
 
 def find_experiment(name: str) -> str:
-  """The config file of a path, or of an experiment of the package: `NAME`, `NAME.py` or `experiments/NAME.py`."""
+  """The config file of a path or a name: `NAME`, `NAME.py`, `experiments/NAME.py`; current folder first."""
   path = Path(name if name.endswith(".py") else f"{name}.py")
-  if path.is_file():
-    return str(path)
+  for own in (path, Path("experiments") / path if path.parent == Path() else path):
+    if own.is_file():
+      return str(own)
   # Inside the installed package, or next to it in a checkout.
   package = Path(vidgen_jax.__file__).parent
   experiments = next(filter(Path.is_dir, (package / "experiments", package.parent / "experiments")), package)

@@ -22,6 +22,7 @@ from vidgen_jax.runs.sampling.motion import check_levels
 from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler
 from vidgen_jax.runs.sampling.samples import SAMPLES_FILE, generate, generate_with_motion, write_samples
 from vidgen_jax.runs.workdir import Trained, load_config
+from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Generates clips with a trained generator; writes a contact sheet, GIFs and samples.npz.
 
@@ -72,7 +73,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_float("truncation", None, text, **values)
   text = "class names or indices: each clip is generated in all of them; default: its own class, from noise all"
   flags.DEFINE_list("classes", None, text, **values)
-  flags.DEFINE_integer("seed", 0, "seed of the latents", **values)
+  flags.DEFINE_integer("seed", 0, "seed of the latents", lower_bound=0, upper_bound=MAX_SEED, **values)
   text = f"also writes each clip as a separate file: {', '.join(FORMATS)} (a strip of frames)"
   flags.DEFINE_list("formats", [], text, **values)
   flags.DEFINE_float("fps", 8.0, "frames per second of GIF and MP4", lower_bound=0.1, upper_bound=50, **values)

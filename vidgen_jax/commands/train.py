@@ -4,16 +4,17 @@ import signal
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from vidgen_jax.buckets import user_path
 from vidgen_jax.commands import distributed_flags
+from vidgen_jax.commands.flag_parsing import define_config
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.loop import train_experiment
+from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Trains the system that an experiment file describes; resumes if the workdir contains checkpoints.
 
@@ -28,9 +29,7 @@ BUCKET_FLAGS = ("workdir",)
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of the command."""
-  config_flags.DEFINE_config_file(
-    "config", None, "experiments/FILE.py:VARIANT; override fields with --config.FIELD=VALUE", flag_values=flag_values
-  )
+  define_config(flag_values)
   flags.DEFINE_string(
     "workdir", None, "folder of the run, or gs://BUCKET/NAME: checkpoints, metrics, images", flag_values=flag_values
   )
@@ -47,6 +46,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     None,
     "with --restore_step: seed of other random numbers and another order of the data",
     lower_bound=0,
+    upper_bound=MAX_SEED,
     flag_values=flag_values,
   )
   flags.DEFINE_bool("profile", False, "write a JAX trace of a few steps to workdir/profile", flag_values=flag_values)

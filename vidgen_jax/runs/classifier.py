@@ -15,7 +15,7 @@ from vidgen_jax.data import records
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import check_batch_size
-from vidgen_jax.parallel.processes import all_processes
+from vidgen_jax.parallel.processes import StopSignals, all_processes
 from vidgen_jax.runs.config import ExperimentConfig, HealthConfig, TrainConfig
 from vidgen_jax.runs.experiment import TrainingExperiment
 from vidgen_jax.runs.loop import Hook, NonFiniteMetricError, train_experiment
@@ -74,7 +74,9 @@ def classifier_experiment(
   )
 
 
-def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.Mesh) -> TrainedClassifier | None:
+def train_classifier(
+  config: ExperimentConfig, folder: str, mesh: jax.sharding.Mesh, *, stop: StopSignals | None = None
+) -> TrainedClassifier | None:
   """Trains a classifier, or resumes its training, bitwise; writes `classifier.safetensors` and its JSON file.
 
   The file always contains the weights with the best test accuracy so far, as in Munoz et al., Temporal Shift GAN for
@@ -85,6 +87,7 @@ def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.M
     config: result of `classifier_experiment`.
     folder: folder of checkpoints, metrics and weights.
     mesh: devices; their number affects the result only through rounding.
+    stop: see `train_experiment`.
 
   Returns:
     None after SIGTERM or SIGINT: the state is saved, and the same call resumes the training.
@@ -104,7 +107,7 @@ def train_classifier(config: ExperimentConfig, folder: str, mesh: jax.sharding.M
   records.check_class_names(info.class_names, test_data, what=f"the training data set {config.data.name!r}")
   records.open_clips(test_data, test_data.eval_split)  # Raises before the training if there are none.
   try:
-    state = train_experiment(experiment, folder, make_hooks)
+    state = train_experiment(experiment, folder, make_hooks, stop=stop)
   except NonFiniteMetricError as error:
     found, rate = str(error).partition(";")[0], config.algorithm.learning_rate
     raise UserError(f"{found}; start again in another --out with a lower --learning_rate than {rate:g}") from error

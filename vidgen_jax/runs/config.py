@@ -19,6 +19,7 @@ from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import GANS
 from vidgen_jax.parallel.mesh import MeshConfig
+from vidgen_jax.types import MAX_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +180,8 @@ def template(algorithm_name: str) -> ml_collections.ConfigDict:
 
 def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
   """The frozen form of a ConfigDict; UserError for an unknown or missing field, or a value of another type or range."""
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise UserError(f"get_config must return a ConfigDict such as `template` makes, got {type(config).__name__}")
   values = config.to_dict()
   name = values.get("algorithm_name")
   if name not in GANS:
@@ -189,6 +192,8 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
     for field_name in names:
       if (value := getattr(getattr(result, part), field_name)) < 1:
         raise UserError(f"config.{part}.{field_name}={value} must be at least 1")
+  if not 0 <= result.train.seed <= MAX_SEED:
+    raise UserError(f"config.train.seed={result.train.seed} must be in 0..{MAX_SEED}")
   if (num_clips := result.evaluation.num_clips) < 0:
     raise UserError(f"config.evaluation.{num_clips=} must not be negative; 0 for all")
   if (batch_size := result.train.batch_size) % result.step.accumulate:

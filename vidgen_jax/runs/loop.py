@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 
 from vidgen_jax.core.state import TrainState
@@ -177,7 +178,8 @@ def start_run(
     restore_step: step of the checkpoint to restore; later ones are deleted. A run whose latest checkpoint already
       descends from the same `restore_step` and `new_seed` resumes from its latest checkpoint instead, so that a
       launcher may repeat the command after an interruption.
-    new_seed: seed that changes the random keys and the order of the data from `restore_step` on; None keeps both.
+    new_seed: seed in 0..2^31 - 1 that changes the random keys and the order of the data from `restore_step` on; None
+      keeps both.
 
   Raises:
     UserError: if the checkpoint does not exist, or none can be read.
@@ -199,7 +201,8 @@ def start_run(
   state, meta = restored.state, restored.meta
   lineage = {"seed": meta["seed"], "branch": meta["branch"] if restore_step is None else branch}
   if new_seed is not None:
-    lineage["seed"] = new_seed
+    # Derived, so that it differs from all earlier seeds of the run.
+    lineage["seed"] = int(np.random.SeedSequence([meta["seed"], new_seed]).generate_state(1)[0] >> 1)
     state = state.replace(key=jax.jit(jax.random.fold_in, out_shardings=state.key.sharding)(state.key, new_seed))
   if lineage["seed"] != seed:
     iterator.close()
@@ -330,7 +333,7 @@ class TrainLoop:
       if not math.isfinite(value):
         latest = max(self._checkpointer.steps(), default=None)
         found = f"metric {name} became {value} at step {step}; last good step {step - 1}"
-        raise NonFiniteMetricError(f"{found}, latest checkpoint {latest or 'none'}; {_remedy(latest)}")
+        raise NonFiniteMetricError(f"{found}, latest checkpoint {latest or 'none'}; {self._remedy(latest)}")
     means = self._log.add(step, values)
     if means is not None and self._log.window.complete(step) and (collapse := self._detector.check(step, means)):
       self._report(collapse)
@@ -340,9 +343,15 @@ class TrainLoop:
     good = max((step for step in self._checkpointer.steps() if step <= collapse.good_step), default=None)
     text = f"the training may have collapsed: {collapse}, last checkpoint before it: {good or 'none'}"
     if config.action == "stop":
-      raise CollapseError(f"{text}; look at the images, then {_remedy(good)} or with other config.health limits")
+      raise CollapseError(f"{text}; look at the images, then {self._remedy(good)} or with other config.health limits")
     if config.action == "warn" and collapse.bad_windows == config.patience:
-      logging.warning("%s; look at the images, then %s", text, _remedy(good))
+      logging.warning("%s; look at the images, then %s", text, self._remedy(good))
+
+  def _remedy(self, step: int | None) -> str:
+    if step is None:
+      return "start again in another --workdir with another --config.train.seed"
+    _, seed = self._meta.get("branch") or (None, None)
+    return f"start again with --restore_step={step} --new_seed={(seed or 0) + 1}"
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite must never be saved.
@@ -376,9 +385,3 @@ class TrainLoop:
       jax.profiler.stop_trace()
       self._tracing = False
       logging.info("wrote a trace for TensorBoard or Perfetto")
-
-
-def _remedy(step: int | None) -> str:
-  if step is None:
-    return "start again in another --workdir with another --config.train.seed"
-  return f"start again with --restore_step={step} --new_seed=1"

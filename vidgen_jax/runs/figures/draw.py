@@ -94,7 +94,8 @@ def draw_figures(
     draw_anchor_study(inputs, study)
   if TRUNCATION in names:
     draw_sweep(inputs, truncations)
-  files = sorted(path.name for path in folder.iterdir())
+  if not (files := sorted(path.name for path in folder.iterdir())):
+    raise UserError(f"--only={','.join(sorted(names))}: this model has none of these figures; choose others")
   write_json(folder / INDEX_FILE, {**inputs.origin, "files": files})
   return files
 
