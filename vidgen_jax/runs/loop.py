@@ -128,17 +128,10 @@ def train_experiment(
     _check_unchanged_inputs(checkpointer, experiment, workdir)
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
-    is_lead = jax.process_index() == 0
-    writer = create_writer(workdir, is_lead=is_lead, resumed_step=start.step if start.meta else None)
+    resumed_step = start.step if start.meta else None
+    writer = create_writer(workdir, is_lead=jax.process_index() == 0, resumed_step=resumed_step)
     stack.enter_context(contextlib.closing(writer))
-    progress = Progress(
-      train.num_steps,
-      initial_step=start.step,
-      clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(start.step)),
-      enabled=is_lead,
-      shown=[f"{update.name}/loss" for update in experiment.updates],
-    )
-    log = MetricLog(MetricWindow(train), writer, stack.enter_context(progress))
+    log = MetricLog(MetricWindow(train), writer, stack.enter_context(_progress(experiment, start.step)))
     meta = {
       "config": to_dict(experiment.config),
       "class_names": list(info.class_names),
@@ -147,6 +140,16 @@ def train_experiment(
     }
     loop = TrainLoop(experiment, checkpointer, log, make_hooks(writer), stop, meta)
     return loop.run(start, profile_folder=profile_folder)
+
+
+def _progress(experiment: TrainingExperiment, first_step: int) -> Progress:
+  return Progress(
+    experiment.config.train.num_steps,
+    initial_step=first_step,
+    clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(first_step)),
+    enabled=jax.process_index() == 0,
+    shown=[f"{update.name}/loss" for update in experiment.updates],
+  )
 
 
 def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -> pipeline.TrainingStream:

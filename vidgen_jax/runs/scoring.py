@@ -134,13 +134,17 @@ def evaluate(
         collector.add("model", j, put_frames(clips, inputs["conditioning"], indices))
     model.append(kept.result())
     count += len(truth)
-  best, mean = (_concatenate([getattr(part, field) for part in model]) for field in ("best", "mean"))
   return Evaluation(
-    model=BestOf(best=best, mean=mean, num_samples=samples),
+    model=_joined(model, num_samples=samples),
     baselines={name: _concatenate(parts) for name, parts in others.items()},
     num_clips=count,
     frames=generated_indices(indices, options.num_frames),
   )
+
+
+def _joined(parts: Sequence[BestOf], *, num_samples: int) -> BestOf:
+  best, mean = (_concatenate([getattr(part, field) for part in parts]) for field in ("best", "mean"))
+  return BestOf(best=best, mean=mean, num_samples=num_samples)
 
 
 def _baselines(

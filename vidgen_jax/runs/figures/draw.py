@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -14,7 +15,7 @@ from vidgen_jax.runs.figures.sample_images import SampleImages, draw_latent_bloc
 from vidgen_jax.runs.figures.stochasticity import Stochasticity
 from vidgen_jax.runs.figures.truncation_sweep import draw_sweep
 from vidgen_jax.runs.sampling.clips import Clips
-from vidgen_jax.runs.sampling.samplers import draw_sample, evaluation_clips, workdir_sampler
+from vidgen_jax.runs.sampling.samplers import RunSampler, draw_sample, evaluation_clips, workdir_sampler
 from vidgen_jax.runs.workdir import Trained
 
 GENERATED, MEAN, BLOCKS = "generated_over_original", "mean_of_samples", "latent_blocks"
@@ -72,18 +73,7 @@ def draw_figures(
     measured=clips[:num_measured],
     samples=samples,
     seed=seed,
-    origin={
-      "experiment": trained.experiment.config.name,
-      "step": trained.step,
-      "weights": trained.weights,
-      "data": sampler.data.name,
-      "split": sampler.data.eval_split,
-      "num_frames": sampler.num_frames,
-      "conditioning_indices": list(sampler.conditioning_indices),
-      "truncation": sampler.options.truncation,
-      "samples": samples,
-      "seed": seed,
-    },
+    origin=_origin(trained, sampler, samples=samples, seed=seed),
   )
   _draw_samples(inputs, clips, names)
   if BLOCKS in names:
@@ -98,6 +88,21 @@ def draw_figures(
     raise UserError(f"--only={','.join(sorted(names))}: this model has none of these figures; choose others")
   write_json(folder / INDEX_FILE, {**inputs.origin, "files": files})
   return files
+
+
+def _origin(trained: Trained, sampler: RunSampler, *, samples: int, seed: int) -> dict[str, Any]:
+  return {
+    "experiment": trained.experiment.config.name,
+    "step": trained.step,
+    "weights": trained.weights,
+    "data": sampler.data.name,
+    "split": sampler.data.eval_split,
+    "num_frames": sampler.num_frames,
+    "conditioning_indices": list(sampler.conditioning_indices),
+    "truncation": sampler.options.truncation,
+    "samples": samples,
+    "seed": seed,
+  }
 
 
 def _draw_samples(inputs: FigureInputs, clips: Clips, names: Set[str]) -> None:
