@@ -19,7 +19,11 @@ _NUMBER = re.compile(r"(\d+)\.\w+$")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedOptions(VideoBuildOptions):
-  """Options of a published data set; `split_rule` is the name of one of its split rules, '' for the first."""
+  """Options of a published data set.
+
+  Attributes:
+    split_rule: one of the split rules of the data set; '' for the first.
+  """
 
   split_rule: str = ""
 
