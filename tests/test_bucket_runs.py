@@ -113,6 +113,7 @@ def test_a_run_in_a_bucket_resumes_bitwise_as_a_local_one(storage, run_url, loca
   assert load_config(str(tmp_path / "copy")) == load_config(run_url)
 
 
+@pytest.mark.slow
 def test_a_copied_run_resumes_in_a_bucket_with_transient_errors(storage, bucket, local_run, tiny_config, caplog):
   url = f"{bucket}/run"
   _upload(storage, local_run, url)

@@ -18,7 +18,6 @@ from vidgen_jax.runs import config as configs
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.experiment import Experiment, build_experiment
 
-EXPERIMENTS = (trivd_shape_motion, inbetween_shape_motion)
 # A smaller step compiles faster. One of the two frames between is drawn, for each clip by itself.
 CHANGES = {
   trivd_shape_motion: {},
@@ -97,7 +96,11 @@ def _from_host(leaf, abstract):
   return jax.device_put(jax.random.wrap_key_data(leaf) if is_key else leaf, abstract.sharding)
 
 
-@pytest.fixture(scope="module", params=EXPERIMENTS, ids=lambda module: module.__name__.rpartition(".")[2])
+@pytest.fixture(
+  scope="module",
+  params=[trivd_shape_motion, pytest.param(inbetween_shape_motion, marks=pytest.mark.slow)],
+  ids=lambda module: module.__name__.rpartition(".")[2],
+)
 def one(request) -> Run:
   return _run(request.param, 1)
 
@@ -168,6 +171,7 @@ def _gradients(update, params, nets, batch, key):
   return jax.value_and_grad(loss, has_aux=True)(params)
 
 
+@pytest.mark.slow
 def test_accumulation_on_eight_devices_averages_the_parts_of_inbetween():
   config = _config(inbetween_shape_motion)
   config = dataclasses.replace(

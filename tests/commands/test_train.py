@@ -291,7 +291,8 @@ def _losses(workdir: Path) -> dict[int, dict[str, float]]:
   return {step: figures for step, figures in found.items() if figures}
 
 
-@pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [1, 2])
 def test_two_phases_resume_bitwise_before_and_at_the_phase_change(first, anchors_folder, tmp_path):
   config = load_config(str(anchors_folder))
   after = _saved(anchors_folder, 4, config)
@@ -309,6 +310,7 @@ def test_two_phases_resume_bitwise_before_and_at_the_phase_change(first, anchors
   assert _losses(tmp_path) == _losses(anchors_folder)
 
 
+@pytest.mark.slow
 def test_inbetween_resumes_bitwise(inbetween_folder, tmp_path):
   config = load_config(str(inbetween_folder))
   before, after = (_saved(inbetween_folder, step, config) for step in (2, 4))
