@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -91,6 +92,8 @@ def evaluate(
 ) -> Evaluation:
   """Scores the generated frames of evaluation clips, one sample in memory at a time.
 
+  Raises a UserError if the data set is missing, or the frames are too small for a metric.
+
   Args:
     experiment: experiment with the data, the batch size and `evaluation.object_tracking`.
     nets: nets with standing statistics.
@@ -101,18 +104,16 @@ def evaluate(
     batch_norm: normalisation of `generation.predict`.
     with_baselines: whether to score the baselines too; during training their scores would not change.
     collector: collector that receives all clips, for scores of whole sets.
-
-  Raises:
-    UserError: if the data set is missing, or the frames are too small for a metric.
   """
   tracking = experiment.config.evaluation.object_tracking
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   infers = generation.infers_clips(experiment, indices)
-  names = metric_names(indices, tracking=tracking, infers=infers)
+  directions = _directions(indices, tracking=tracking, infers=infers)
+  predict_options: dict[str, Any] = {"options": options, "batch_norm": batch_norm, "reconstruct": infers}
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
-  count = 0
   batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
+  count = 0
   for i, batch in enumerate(batches):
     truth, inputs = batch["video"], generation.conditioning_batch(batch, indices)
     guesses: dict[str, np.ndarray] = {}
@@ -123,12 +124,10 @@ def evaluate(
     if collector is not None:
       for name, clips in {"real": truth, **guesses}.items():
         collector.add(name, 0, clips)
-    kept = BestOfSamples({name: bool(METRICS[name].higher_is_better) for name in names})
+    kept = BestOfSamples(directions)
     for j in range(samples):
       latent_key = generation.sample_key(key, i, j)
-      clips = generation.predict(
-        experiment, nets, inputs, latent_key, options=options, batch_norm=batch_norm, reconstruct=infers
-      )
+      clips = generation.predict(experiment, nets, inputs, latent_key, **predict_options)
       kept.add(score(clips, truth, indices, tracking=tracking, infers=infers))
       if collector is not None:
         collector.add("model", j, put_frames(clips, inputs["conditioning"], indices))
@@ -140,6 +139,11 @@ def evaluate(
     num_clips=count,
     frames=generated_indices(indices, options.num_frames),
   )
+
+
+def _directions(indices: Sequence[int], *, tracking: bool, infers: bool) -> dict[str, bool]:
+  names = metric_names(indices, tracking=tracking, infers=infers)
+  return {name: bool(METRICS[name].higher_is_better) for name in names}
 
 
 def _joined(parts: Sequence[BestOf], *, num_samples: int) -> BestOf:
