@@ -245,5 +245,5 @@ def test_metrics_are_uploaded_in_the_background_and_retried_after_a_failure(stor
 def test_metrics_of_repeated_steps_are_dropped_from_the_bucket(storage, bucket, monkeypatch):
   monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
   storage.put(bucket.removeprefix("gs://"), "run/metrics.jsonl", b'{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
-  with contextlib.closing(create_writer(f"{bucket}/run", is_lead=True, resumed_step=2)):
+  with contextlib.closing(create_writer(f"{bucket}/run", resumed_step=2)):
     assert _lines(storage, bucket) == [1, 2]

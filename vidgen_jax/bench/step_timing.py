@@ -145,7 +145,7 @@ def time_steps(
   bare, loop = [], []
   with (
     tempfile.TemporaryDirectory() as workdir,
-    contextlib.closing(create_writer(workdir, is_lead=jax.process_index() == 0, resumed_step=None)) as writer,
+    contextlib.closing(create_writer(workdir, resumed_step=None)) as writer,
   ):
     for _ in range(WINDOWS):
       state, seconds = _pipelined_steps(compiled, state, batch, constants, window)

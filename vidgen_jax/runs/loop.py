@@ -129,7 +129,7 @@ def train_experiment(
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
     resumed_step = start.step if start.meta else None
-    writer = create_writer(workdir, is_lead=jax.process_index() == 0, resumed_step=resumed_step)
+    writer = create_writer(workdir, resumed_step=resumed_step)
     stack.enter_context(contextlib.closing(writer))
     log = MetricLog(MetricWindow(train), writer, stack.enter_context(_progress(experiment, start.step)))
     meta = {

@@ -70,7 +70,7 @@ class ValidationHook(Hook):
       images = scoring.draw_images(
         self._workdir / "images", step, prediction=prediction, truth=batch["video"], conditioning_indices=indices
       )
-      self._writer.write_images(step, {"predictions": images.sheet})
+      self._writer.write_image(step, "predictions", images.sheet)
 
   def _images_due(self, step: int) -> bool:
     config = self._experiment.config.train

@@ -10,16 +10,17 @@ import pathlib
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 from etils import epath
 from PIL import Image
 
 from vidgen_jax import buckets
-from vidgen_jax.buckets import local_path, user_path
+from vidgen_jax.buckets import user_path
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write, disk_errors
 
@@ -31,19 +32,33 @@ UPLOAD_SECONDS = 60.0
 
 
 class MetricWriter:
-  """Interface of the writers. This class itself writes nothing; all processes but the first use it."""
+  """Forwards everything to other writers; without any it writes nothing, as on all processes but the first."""
+
+  _writers: tuple["MetricWriter", ...] = ()
+
+  def __init__(self, *writers: "MetricWriter") -> None:
+    self._writers = writers
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Writes the metrics of one step; `step` is the number of completed train steps."""
+    for writer in self._writers:
+      writer.write_scalars(step, scalars)
 
-  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Writes images, each uint8 [H, W, 3]."""
+  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+    """Writes an image, uint8 [H, W, 3]."""
+    for writer in self._writers:
+      writer.write_image(step, name, image)
 
   def flush(self) -> None:
     """Returns when everything written so far has reached the operating system, or the bucket."""
+    for writer in self._writers:
+      writer.flush()
 
   def close(self) -> None:
-    """Flushes and closes the files; the writer must not be used afterwards."""
+    """Flushes and closes the files, all of them even if one raises; the writer must not be used afterwards."""
+    with contextlib.ExitStack() as stack:
+      for writer in reversed(self._writers):
+        stack.callback(writer.close)
 
 
 class JsonlWriter(MetricWriter):
@@ -51,31 +66,16 @@ class JsonlWriter(MetricWriter):
 
   `time` is in seconds since 1970. Non-finite values become null, since JSON has no NaN. Every line reaches the
   operating system at once, so a killed process loses none. Images are not written. The folder is created if missing.
-
-  Raises:
-    ValueError: if a metric is named 'step' or 'time'.
-    UserError: if the file cannot be opened or written.
+  A file that cannot be opened or written is a UserError.
   """
 
-  def __init__(self, path: str | os.PathLike[str]):
-    self._path = local_path(path, "path")
-    self._file = self._open()
-
-  def truncate_after(self, step: int) -> None:
-    """Removes the lines of later steps (-1 for all), which a resumed run writes again, and incomplete lines."""
-    self._file.close()
-    with disk_errors(self._path):
-      lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    kept = [line for line in lines if (found := _step_of(line)) is not None and found <= step]
-    if len(kept) < len(lines):
-      logging.info("%s: removed %d of %d lines, after step %d", self._path, len(lines) - len(kept), len(lines), step)
-      with atomic_write(self._path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
-    self._file = self._open()
+  def __init__(self, path: pathlib.Path) -> None:
+    self._path = path
+    with disk_errors(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      self._file = path.open("a", encoding="utf-8")
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    if taken := sorted({"step", "time"} & set(scalars)):
-      raise ValueError(f"a metric must not be named {taken[0]!r}: every line has a field of that name")
     values = {name: float(value) for name, value in scalars.items()}
     values = {name: value if math.isfinite(value) else None for name, value in values.items()}
     line = json.dumps({"step": int(step), "time": round(time.time(), 3), **values}, allow_nan=False)
@@ -86,11 +86,6 @@ class JsonlWriter(MetricWriter):
   def close(self) -> None:
     with disk_errors(self._path):
       self._file.close()
-
-  def _open(self) -> io.TextIOWrapper:
-    with disk_errors(self._path):
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      return self._path.open("a", encoding="utf-8")
 
 
 class TensorBoardWriter(MetricWriter):
@@ -113,31 +108,24 @@ class TensorBoardWriter(MetricWriter):
     events: Any = event_pb2  # Protobuf creates the message classes at run time.
     summaries: Any = summary_pb2
     self._event, self._summary = events.Event, summaries.Summary
-    name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-    self._path = folder / name
+    self._path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
     with disk_errors(self._path):
-      self._path.parent.mkdir(parents=True, exist_ok=True)
+      folder.mkdir(parents=True, exist_ok=True)
       self._records = RecordWriter(self._path.open("wb"))
     self._write(file_version="brain.Event:2")
     if resumed_step is not None:
-      start = events.SessionLog(status=events.SessionLog.START)
-      self._write(step=resumed_step + 1, session_log=start)
+      self._write(step=resumed_step + 1, session_log=events.SessionLog(status=events.SessionLog.START))
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     values = [self._summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
     self._write(step=step, summary=self._summary(value=values))
 
-  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    values = []
-    for name, pixels in images.items():
-      buffer = io.BytesIO()
-      Image.fromarray(pixels).save(buffer, "PNG")
-      height, width, channels = pixels.shape
-      image = self._summary.Image(
-        height=height, width=width, colorspace=channels, encoded_image_string=buffer.getvalue()
-      )
-      values.append(self._summary.Value(tag=name, image=image))
-    self._write(step=step, summary=self._summary(value=values))
+  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "PNG")
+    height, width, channels = image.shape
+    encoded = self._summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png.getvalue())
+    self._write(step=step, summary=self._summary(value=[self._summary.Value(tag=name, image=encoded)]))
 
   def close(self) -> None:
     with disk_errors(self._path):
@@ -148,30 +136,6 @@ class TensorBoardWriter(MetricWriter):
     with disk_errors(self._path):
       self._records.write(event.SerializeToString())
       self._records.flush()
-
-
-class MultiWriter(MetricWriter):
-  """Forwards everything to several writers; `close` closes all of them, even if one raises."""
-
-  def __init__(self, writers: Sequence[MetricWriter]):
-    self._writers = tuple(writers)
-
-  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    for writer in self._writers:
-      writer.write_scalars(step, scalars)
-
-  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    for writer in self._writers:
-      writer.write_images(step, images)
-
-  def flush(self) -> None:
-    for writer in self._writers:
-      writer.flush()
-
-  def close(self) -> None:
-    with contextlib.ExitStack() as stack:
-      for writer in reversed(self._writers):
-        stack.callback(writer.close)
 
 
 class UploadingWriter(MetricWriter):
@@ -192,73 +156,63 @@ class UploadingWriter(MetricWriter):
     self, folder: epath.Path, make: Callable[[pathlib.Path], MetricWriter], *, every: float = UPLOAD_SECONDS
   ):
     self._folder, self._every = folder, every
-    self._sizes: dict[pathlib.Path, tuple[int, int]] = {}
+    self._stats: dict[pathlib.Path, tuple[int, int]] = {}
     with contextlib.ExitStack() as stack:
       self._local = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
       if (text := buckets.read_text(folder / METRICS_FILE)) is not None:
         (self._local / METRICS_FILE).write_text(text, encoding="utf-8")
-      self._writer = make(self._local)
-      stack.callback(self._writer.close)
+      super().__init__(make(self._local))
+      stack.callback(super().close)
       self._thread = stack.enter_context(concurrent.futures.ThreadPoolExecutor(1, "upload"))
-      self._upload()
+      self._running = self._thread.submit(self._upload)
+      self._running.result()
       self._stack = stack.pop_all()
-    self._running: concurrent.futures.Future | None = None
-    self._uploaded = time.monotonic()
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    self._writer.write_scalars(step, scalars)
+    super().write_scalars(step, scalars)
     self._upload_if_due()
 
-  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    self._writer.write_images(step, images)
+  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
+    super().write_image(step, name, image)
     self._upload_if_due()
 
   def flush(self) -> None:
-    self._writer.flush()
-    self._wait()
+    self._running.result()
     self._upload()
-    self._uploaded = time.monotonic()
 
   def close(self) -> None:
     with self._stack:
       self.flush()
 
   def _upload_if_due(self) -> None:
-    if time.monotonic() - self._uploaded < self._every or (self._running and not self._running.done()):
-      return
-    self._wait()
-    self._writer.flush()
-    self._running = self._thread.submit(self._upload)
-    self._uploaded = time.monotonic()
+    if self._running.done() and time.monotonic() - self._started >= self._every:
+      self._running.result()
+      self._running = self._thread.submit(self._try_upload)
 
-  def _wait(self) -> None:
-    """Waits for the background upload. Its failure is only logged, since the next upload repeats it."""
-    if self._running is not None:
-      try:
-        self._running.result()
-      except UserError as error:
-        logging.warning("%s", error)
-      self._running = None
+  def _try_upload(self) -> None:
+    try:
+      self._upload()
+    except UserError as error:  # The next upload repeats it.
+      logging.warning("%s", error)
 
   def _upload(self) -> None:
+    self._started = time.monotonic()
     for path in sorted(path for path in self._local.rglob("*") if path.is_file()):
-      stat = path.stat()
-      size = (stat.st_size, stat.st_mtime_ns)
-      if self._sizes.get(path) != size:
+      stat = path.stat().st_size, path.stat().st_mtime_ns
+      if self._stats.get(path) != stat:
         buckets.upload(path, self._folder / path.relative_to(self._local).as_posix())
-        self._sizes[path] = size
+        self._stats[path] = stat
 
 
-def create_writer(workdir: str | os.PathLike[str], *, is_lead: bool, resumed_step: int | None) -> MetricWriter:
-  """The writer of a run: `metrics.jsonl`, and `tensorboard/` where tensorboard is installed.
+def create_writer(workdir: str | os.PathLike[str], *, resumed_step: int | None) -> MetricWriter:
+  """The writer of a run: `metrics.jsonl`, and `tensorboard/` where tensorboard is installed; process 0 writes for all.
 
   Args:
     workdir: folder of the run, local or in a bucket; UserError if it cannot be written.
-    is_lead: whether this process writes for all; the others get a writer that writes nothing.
     resumed_step: step of the restored checkpoint, whose later rows are removed; None for a new run, which starts with
       an empty file.
   """
-  if not is_lead:
+  if jax.process_index() != 0:
     return MetricWriter()
   folder = user_path(workdir)
   if isinstance(folder, pathlib.Path):
@@ -267,21 +221,29 @@ def create_writer(workdir: str | os.PathLike[str], *, is_lead: bool, resumed_ste
 
 
 def _create_local_writer(workdir: pathlib.Path, resumed_step: int | None) -> MetricWriter:
+  _remove_rows(workdir / METRICS_FILE, after=-1 if resumed_step is None else resumed_step)
   lines = JsonlWriter(workdir / METRICS_FILE)
-  lines.truncate_after(-1 if resumed_step is None else resumed_step)
   try:
-    return MultiWriter([lines, TensorBoardWriter(workdir / TENSORBOARD_FOLDER, resumed_step=resumed_step)])
+    return MetricWriter(lines, TensorBoardWriter(workdir / TENSORBOARD_FOLDER, resumed_step=resumed_step))
   except ImportError as error:
     logging.info("no TensorBoard event files: %s; install the extra [tensorboard]", error)
     return lines
 
 
-def _step_of(line: str) -> int | None:
-  """The step of a line of the metrics file; None if the line is incomplete."""
-  if not line.endswith("\n"):
-    return None
-  try:
-    step = json.loads(line)["step"]
-  except (ValueError, KeyError, TypeError):
-    return None
-  return step if isinstance(step, int) else None
+def _remove_rows(path: pathlib.Path, *, after: int) -> None:
+  """Removes the rows after a step, which a resumed run writes again, and incomplete rows."""
+  if not path.exists():
+    return
+  with disk_errors(path):
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+  kept = [line for line in lines if _is_row(line, until=after)]
+  if len(kept) < len(lines):
+    logging.info("%s: removed %d of %d lines, after step %d", path, len(lines) - len(kept), len(lines), after)
+    with atomic_write(path) as temporary:
+      temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _is_row(line: str, *, until: int) -> bool:
+  with contextlib.suppress(ValueError, KeyError, TypeError):
+    return line.endswith("\n") and json.loads(line)["step"] <= until
+  return False
