@@ -12,7 +12,7 @@ from vidgen_jax.core.state import TrainState
 from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.config import HealthConfig, from_config_dict
 from vidgen_jax.runs.loop import CollapseError, Hook, NonFiniteMetricError, RunStart, TrainLoop
-from vidgen_jax.runs.monitor import MetricLog, MetricWindow
+from vidgen_jax.runs.monitor import MetricLog
 
 GRADIENTS = (1.0, 1.0, 1.0, 20.0, 20.0, 20.0, 20.0, 1.0, 20.0, 20.0)
 """By step. With a median of 1, a factor of 10 and two bad windows there is a collapse at steps 5 to 7, and at 10."""
@@ -68,7 +68,7 @@ def _run(experiment, *hooks, branch=None):
   )
   writer = types.SimpleNamespace(write_scalars=written.__setitem__, flush=lambda: None)
   progress = types.SimpleNamespace(update=lambda *_, **__: None, steps_per_second=lambda: None)
-  log = MetricLog(MetricWindow(experiment.config.train), writer, progress)
+  log = MetricLog(experiment.config.train, writer, progress)
   state = TrainState(step=jnp.int32(0), key=None, nets={"generator": None}, opt_states={}, ema={})
   with jax.disable_jit():
     loop = TrainLoop(experiment, checkpointer, log, hooks, StopSignals(), {"name": "run", "branch": branch})

@@ -19,7 +19,7 @@ from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.experiment import TrainingExperiment
 from vidgen_jax.runs.loop import RunStart, TrainLoop
-from vidgen_jax.runs.monitor import MetricLog, MetricWindow, Progress
+from vidgen_jax.runs.monitor import MetricLog, Progress
 from vidgen_jax.runs.writers import create_writer
 from vidgen_jax.types import Batch, Metrics
 
@@ -151,7 +151,7 @@ def time_steps(
       state, seconds = _pipelined_steps(compiled, state, batch, constants, window)
       bare += seconds
       progress = Progress(num_steps, initial_step=first_step, stream=io.StringIO(), interval_s=math.inf)
-      log = _TimedLog(MetricWindow(train), writer, progress)
+      log = _TimedLog(train, writer, progress)
       checkpointer: Any = _NoCheckpoints()
       start = RunStart(state=state, step=first_step, iterator=iterator)
       state = TrainLoop(prepared, checkpointer, log, (), StopSignals(), {}).run(start)

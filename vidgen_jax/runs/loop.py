@@ -24,7 +24,7 @@ from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import to_dict
 from vidgen_jax.runs.experiment import TrainingExperiment, jax_disable_jit, parameter_table
-from vidgen_jax.runs.monitor import Collapse, CollapseDetector, MetricLog, MetricWindow, Progress
+from vidgen_jax.runs.monitor import Collapse, CollapseDetector, MetricLog, Progress
 from vidgen_jax.runs.workdir import claim, exclusive
 from vidgen_jax.runs.writers import MetricWriter, create_writer
 from vidgen_jax.types import Metrics
@@ -131,7 +131,7 @@ def train_experiment(
     resumed_step = start.step if start.meta else None
     writer = create_writer(workdir, resumed_step=resumed_step)
     stack.enter_context(contextlib.closing(writer))
-    log = MetricLog(MetricWindow(train), writer, stack.enter_context(_progress(experiment, start.step)))
+    log = MetricLog(train, writer, stack.enter_context(_progress(experiment, start.step)))
     meta = {
       "config": to_dict(experiment.config),
       "class_names": list(info.class_names),
@@ -268,7 +268,7 @@ class TrainLoop:
     """
     config = self._experiment.config
     self._detector = CollapseDetector(config.health, first_step=start.step, saved=start.meta.get("detector"))
-    self._log.window.set_state(start.meta.get("window", {}))
+    self._log.set_state(start.meta.get("window", {}))
     for hook in self._hooks:
       if (saved := start.meta.get("hooks", {}).get(type(hook).__name__)) is not None:
         hook.set_state(saved)
@@ -299,7 +299,7 @@ class TrainLoop:
       step += 1
       with jax.transfer_guard(transfers):
         state, metrics = step_fns[phase](state, batch, constants)
-        if self._log.window.due(step):
+        if self._log.due(step):
           metrics = metrics | self._experiment.parameter_norms(state.nets)
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()
@@ -338,7 +338,7 @@ class TrainLoop:
         found = f"metric {name} became {value} at step {step}; last good step {step - 1}"
         raise NonFiniteMetricError(f"{found}, latest checkpoint {latest or 'none'}; {self._remedy(latest)}")
     means = self._log.add(step, values)
-    if means is not None and self._log.window.complete(step) and (collapse := self._detector.check(step, means)):
+    if means is not None and self._log.complete(step) and (collapse := self._detector.check(step, means)):
       self._report(collapse)
 
   def _report(self, collapse: Collapse) -> None:
@@ -358,13 +358,13 @@ class TrainLoop:
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite must never be saved.
-    self._log.flush()  # A resumed run never repeats the steps of this checkpoint, so their rows must be durable.
+    self._log.writer.flush()  # A resumed run never repeats the steps of this checkpoint, so their rows must be durable.
     meta = {
       **self._meta,
       "step": step,
       "process_count": jax.process_count(),
       "device_count": jax.device_count(),
-      "window": self._log.window.get_state(),
+      "window": self._log.get_state(),
       "detector": self._detector.get_state(),
       "hooks": {type(hook).__name__: hook.get_state() for hook in self._hooks},
     }
