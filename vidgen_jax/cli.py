@@ -104,7 +104,9 @@ def _dispatch(argv: list[str]) -> int:
   arguments = parse_flags(words, flag_values, command=name)
   if arguments and not command.arguments:
     raise UserError(f"vidgen {name} takes no arguments, got {arguments[0]!r}; flags are written --name=value")
-  refuse_urls(flag_values, arguments, but=getattr(module, "BUCKET_FLAGS", ()))
+  for flag_name in sorted(set(flag_values) - set(getattr(module, "BUCKET_FLAGS", ()))):
+    refuse_urls(f"--{flag_name}", flag_values[flag_name].value)
+  refuse_urls("", arguments)
   _log_to_stderr(verbose=flag_values.verbose)
   status = module.run(flag_values, arguments)
   return 0 if status is None else status

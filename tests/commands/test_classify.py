@@ -152,7 +152,7 @@ def test_published_settings_are_the_defaults(brightness_data):
     classify.define_flags(flag_values)
     window = ["--num_frames=3", f"--resolution={SIZE}", f"--data_dir={brightness_data}"]
     flag_values(["classify", "--data=real", "--out=unused", *window, *words])
-    return classify.config_factory(flag_values)("real", "real", mesh)
+    return classify.make_config(flag_values, "real", mesh)
 
   r3d18, tsn = config(), config("--network=tsn", "--width=8")
   settings = r3d18.algorithm

@@ -3,7 +3,6 @@
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.commands import distributed_flags
+from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
@@ -38,80 +38,58 @@ Example: vidgen classify --data=weizmann --synthetic=weizmann_generated --out=ru
 SCORES_FILE = "scores.jsonl"
 SYNTHETIC_FOLDER = "synthetic"
 
-_OPTIMISATION = ("epochs", "steps_per_epoch", "seed", "optimizer", "weight_decay", "patience", "max_reductions")
-
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of the command."""
-  defaults = {field.name: field.default for field in dataclasses.fields(ClassifierConfig)}
-
-  def define(kind: str, name: str, default: object, text: str, **options: object) -> None:
-    getattr(flags, f"DEFINE_{kind}")(name, default, help=text, flag_values=flag_values, **options)
 
   def by_network(field: str) -> str:
     return "default: " + ", ".join(f"{name} {network[field]:g}" for name, network in NETWORK_DEFAULTS.items())
 
-  define("string", "data", None, "name of a built data set of real clips")
-  define("string", "synthetic", None, "name of a built data set of synthetic clips of the same classes")
-  define("string", "data_dir", DEFAULT_DATA_DIR, "folder of all data sets")
-  define("string", "out", None, "folder of classifiers, checkpoints, metrics and scores")
-  define("string", "classifier", None, "trained classifier of --data and the same settings, .safetensors")
-  define("enum", "network", defaults["network"], "architecture", enum_values=list(NETWORK_DEFAULTS))
-  define("float", "width", None, f"channels of the first block (c3d: multiple of all); {by_network('width')}")
-  define("float", "dropout", None, f"dropout probability before the last layer; {by_network('dropout')}")
-  define("integer", "num_frames", 16, "frames of a window")
-  define("integer", "frame_stride", 1, "distance between the frames of a window")
-  define("integer", "resolution", 64, "height and width of a window in pixels")
-  define("integer", "channels", 3, "3 for RGB, 1 for luma")
-  define("integer", "epochs", 100, "maximum number of epochs", lower_bound=1)
-  define(
-    "integer",
-    "steps_per_epoch",
-    0,
-    "train steps between two tests; 0 for one pass through the data, small data sets profit from more",
-    lower_bound=0,
-  )
-  define("integer", "batch_size", None, f"clips per step over all devices; {by_network('batch_size')}", lower_bound=1)
-  define("float", "learning_rate", None, f"initial learning rate; {by_network('learning_rate')}")
-  define("enum", "optimizer", defaults["optimizer"], "sgd has momentum 0.9", enum_values=["sgd", "adam"])
-  define("float", "weight_decay", defaults["weight_decay"], "weight decay of kernels", lower_bound=0)
-  define(
-    "integer",
-    "patience",
-    defaults["patience"],
-    "epochs without a better test accuracy before the learning rate falls to a tenth",
-    lower_bound=1,
-  )
-  define("integer", "max_reductions", defaults["max_reductions"], "plateaus that end the training", lower_bound=1)
-  define("bool", "random_flip", False, "mirror half of the training windows; wrong where left and right matter")
-  define(
-    "integer",
-    "test_windows",
-    defaults["test_windows"],
-    "windows of each test clip, evenly spread; 1 is the centre",
-    lower_bound=1,
-  )
-  define("integer", "seed", 0, "seed of weights, order, windows and dropout", lower_bound=0, upper_bound=MAX_SEED)
+  values: dict[str, Any] = {"flag_values": flag_values}
+  flags.DEFINE_string("data", None, "name of a built data set of real clips", **values)
+  flags.DEFINE_string("synthetic", None, "name of a built data set of synthetic clips of the same classes", **values)
+  flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of all data sets", **values)
+  flags.DEFINE_string("out", None, "folder of classifiers, checkpoints, metrics and scores", **values)
+  text = "trained classifier of --data and the same settings, .safetensors"
+  flags.DEFINE_string("classifier", None, text, **values)
+  flags.DEFINE_enum("network", ClassifierConfig.network, list(NETWORK_DEFAULTS), "architecture", **values)
+  text = f"channels of the first block (c3d: multiple of all); {by_network('width')}"
+  flags.DEFINE_float("width", None, text, **values)
+  text = f"dropout probability before the last layer; {by_network('dropout')}"
+  flags.DEFINE_float("dropout", None, text, **values)
+  flags.DEFINE_integer("num_frames", 16, "frames of a window", **values)
+  flags.DEFINE_integer("frame_stride", 1, "distance between the frames of a window", **values)
+  flags.DEFINE_integer("resolution", 64, "height and width of a window in pixels", **values)
+  flags.DEFINE_integer("channels", 3, "3 for RGB, 1 for luma", **values)
+  flags.DEFINE_integer("epochs", 100, "maximum number of epochs", lower_bound=1, **values)
+  text = "train steps between two tests; 0 for one pass through the data, small data sets profit from more"
+  flags.DEFINE_integer("steps_per_epoch", 0, text, lower_bound=0, **values)
+  text = f"clips per step over all devices; {by_network('batch_size')}"
+  flags.DEFINE_integer("batch_size", None, text, lower_bound=1, **values)
+  flags.DEFINE_float("learning_rate", None, f"initial learning rate; {by_network('learning_rate')}", **values)
+  flags.DEFINE_enum("optimizer", ClassifierConfig.optimizer, ["sgd", "adam"], "sgd has momentum 0.9", **values)
+  flags.DEFINE_float("weight_decay", ClassifierConfig.weight_decay, "weight decay of kernels", lower_bound=0, **values)
+  text = "epochs without a better test accuracy before the learning rate falls to a tenth"
+  flags.DEFINE_integer("patience", ClassifierConfig.patience, text, lower_bound=1, **values)
+  text = "plateaus that end the training"
+  flags.DEFINE_integer("max_reductions", ClassifierConfig.max_reductions, text, lower_bound=1, **values)
+  text = "mirror half of the training windows; wrong where left and right matter"
+  flags.DEFINE_bool("random_flip", False, text, **values)
+  text = "windows of each test clip, evenly spread; 1 is the centre"
+  flags.DEFINE_integer("test_windows", ClassifierConfig.test_windows, text, lower_bound=1, **values)
+  text = "seed of weights, order, windows and dropout"
+  flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=MAX_SEED, **values)
   distributed_flags.define(flag_values)
-  flags.mark_flags_as_required(["data", "out"], flag_values=flag_values)
+  flags.mark_flags_as_required(["data", "out"], **values)
 
 
 @distributed_flags.fail_fast
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   """Runs the command; returns `PREEMPTED_EXIT_CODE` if a signal stopped it."""
-  del arguments
-  make_config = config_factory(flag_values)
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   stop = StopSignals()
-  scores = classify(
-    make_config,
-    flag_values.data,
-    flag_values.out,
-    synthetic=flag_values.synthetic,
-    classifier=flag_values.classifier,
-    stop=stop,
-  )
+  scores = _classify(flag_values, stop)
   if scores is None:
     return None if stop.received == signal.SIGINT else PREEMPTED_EXIT_CODE
   if jax.process_index() == 0:
@@ -122,105 +100,64 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   return None
 
 
-MakeConfig = Callable[[str, str, jax.sharding.Mesh], ExperimentConfig]
-"""(training data set, test data set, mesh) -> config."""
-
-
-def config_factory(flag_values: flags.FlagValues) -> MakeConfig:
-  """Makes configs that differ in their data sets only."""
+def make_config(flag_values: flags.FlagValues, training_data: str, mesh: jax.sharding.Mesh) -> ExperimentConfig:
+  """The config of a classifier that is trained on `training_data` and tested on --data."""
   published = NETWORK_DEFAULTS[flag_values.network]
-  settings: dict[str, Any] = {
-    name: flag_values[name].value for name in (*_OPTIMISATION, "network", "test_windows", *published)
-  }
+  schedule = ("epochs", "steps_per_epoch", "seed", "optimizer", "weight_decay", "patience", "max_reductions")
+  settings = values_of(flag_values, *schedule, "network", "test_windows", *published)
   settings |= {name: value for name, value in published.items() if settings[name] is None}
-  window = ("num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
-  data_fields: dict[str, Any] = {name: flag_values[name].value for name in window}
-
-  def make(data: str, test_data: str, mesh: jax.sharding.Mesh) -> ExperimentConfig:
-    return classifier_experiment(
-      DataConfig(name=data, **data_fields), mesh, test_data="" if test_data == data else test_data, **settings
-    )
-
-  return make
+  window = values_of(flag_values, "num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
+  test_data = "" if training_data == flag_values.data else flag_values.data
+  return classifier_experiment(DataConfig(name=training_data, **window), mesh, test_data=test_data, **settings)
 
 
-def classify(
-  make_config: MakeConfig,
-  data: str,
-  folder: str,
-  *,
-  synthetic: str | None = None,
-  classifier: str | None = None,
-  stop: StopSignals | None = None,
-) -> list[Score] | None:
-  """Trains the classifiers that are not trained yet, and computes the scores.
-
-  Args:
-    make_config: result of `config_factory`.
-    data: name of the data set of real clips.
-    folder: output folder.
-    synthetic: name of the data set of synthetic clips; None for the real classifier alone.
-    classifier: weight file of a trained real classifier; None to train it.
-    stop: signal handlers, which report the received signal to the caller.
-
-  Returns:
-    Scores ReR, or ReR, ReS, SeR, S3 and its value by chance. None after SIGTERM or SIGINT: the same call resumes.
-
-  Raises:
-    UserError: if data, files or settings do not fit together.
-  """
-  mesh = make_mesh(MeshConfig())
-  config = make_config(data, data, mesh)
+def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] | None:
+  """Trains the classifiers that are not trained yet, and computes the scores; None after SIGTERM or SIGINT."""
+  mesh, data, synthetic = make_mesh(MeshConfig()), flag_values.data, flag_values.synthetic
+  config = make_config(flag_values, data, mesh)
   if synthetic is not None:  # Raises before the training.
     names = records.load_info(data, config.data.data_dir).class_names
-    synthetic_config = make_config(synthetic, data, mesh)
+    synthetic_config = make_config(flag_values, synthetic, mesh)
     records.check_class_names(names, synthetic_config.data, what=f"data set {data!r}")
-  if classifier is not None:
-    real = _read_classifier(classifier, config, mesh)
-  elif (real := train_classifier(config, folder, mesh, stop=stop)) is None:
+  options = {"mesh": mesh, "batch_size": config.train.batch_size, "windows": config.algorithm.test_windows}
+  if flag_values.classifier is not None:
+    weights = _read_classifier(flag_values.classifier, config)
+    tested = accuracy(weights, config.data, config.data.eval_split, **options)
+    real = TrainedClassifier(weights=weights, accuracy=tested)
+  elif (real := train_classifier(config, flag_values.out, mesh, stop=stop)) is None:
     return None
   _log_accuracy(data, real.accuracy)
   if synthetic is None:
     return [_accuracy_score(config, "accuracy", data, real.accuracy, real.weights)]
-  trained = train_classifier(synthetic_config, str(Path(folder) / SYNTHETIC_FOLDER), mesh, stop=stop)
+  trained = train_classifier(synthetic_config, str(Path(flag_values.out) / SYNTHETIC_FOLDER), mesh, stop=stop)
   if trained is None:
     return None
   splits = records.load_info(synthetic, synthetic_config.data.data_dir).num_clips
   split = config.data.eval_split if config.data.eval_split in splits else config.data.train_split
-  res = _accuracy(real.weights, synthetic_config.data, split, config, mesh)
-  return s3_scores(config, synthetic, real=real, synthetic_trained=trained, res=res, res_split=split)
+  res = accuracy(real.weights, synthetic_config.data, split, **options)
+  return _s3_scores(config, synthetic, real=real, trained=trained, res=res, res_split=split)
 
 
-def s3_scores(
+def _s3_scores(
   config: ExperimentConfig,
   synthetic: str,
   *,
   real: TrainedClassifier,
-  synthetic_trained: TrainedClassifier,
+  trained: TrainedClassifier,
   res: Accuracy,
   res_split: str,
 ) -> list[Score]:
-  """ReR, ReS, SeR, S3, and the S3 of clips that do not depend on their class.
-
-  Args:
-    config: config of the real classifier.
-    synthetic: name of the data set of synthetic clips.
-    real: classifier of real clips, tested on real clips (ReR).
-    synthetic_trained: classifier of synthetic clips, tested on real clips (SeR).
-    res: accuracy of the real classifier on synthetic clips (ReS).
-    res_split: split on which `res` was measured.
-  """
-  rer, ser = real.accuracy, synthetic_trained.accuracy
+  """ReR, ReS (`res`, on `res_split`), SeR (of `trained`), S3, and the S3 of clips that do not depend on their class."""
+  rer, ser = real.accuracy, trained.accuracy
   if rer.num_right == 0:
     raise UserError("the real classifier recognises no real clip, so S3 is undefined; train it with more --epochs")
-  rer_score = _accuracy_score(config, "s3_rer", config.data.name, rer, real.weights)
   res_score = _accuracy_score(config, "s3_res", synthetic, res, real.weights)
   total = dataclasses.replace(
     _accuracy_score(config, "s3", synthetic, rer, real.weights),
     value=s3_score(ser=ser.top1, res=res.top1, rer=rer.top1),
     interval=None,
     num_generated=res.num_clips,
-    extractor_hash=f"{real.weights.short_hash}+{synthetic_trained.weights.short_hash}",
+    extractor_hash=f"{real.weights.short_hash}+{trained.weights.short_hash}",
   )
   # With few classes random guesses have an S3 far from 0.
   chance = 1.0 / len(rer.class_names)
@@ -233,9 +170,9 @@ def s3_scores(
     num_clips=rer.num_clips,
   )
   return [
-    rer_score,
+    _accuracy_score(config, "s3_rer", config.data.name, rer, real.weights),
     dataclasses.replace(res_score, split=res_split, num_clips=0, num_generated=res.num_clips),
-    _accuracy_score(config, "s3_ser", synthetic, ser, synthetic_trained.weights),
+    _accuracy_score(config, "s3_ser", synthetic, ser, trained.weights),
     total,
     guessing,
   ]
@@ -269,10 +206,10 @@ def protocol(config: ExperimentConfig, metric: str) -> str:
   return ", ".join([*parts, f"seed {config.train.seed}", "best epoch on the test split"])
 
 
-def fraction_interval(num_right: int, num_clips: int, *, seed: int = 0) -> tuple[float, float]:
+def fraction_interval(num_right: int, num_clips: int) -> tuple[float, float]:
   """95 % confidence interval of `num_right / num_clips`, by bootstrap over the clips."""
   # The number of recognised clips in a resampled set is binomial.
-  drawn = np.random.default_rng(seed).binomial(num_clips, num_right / num_clips, size=1000) / num_clips
+  drawn = np.random.default_rng(0).binomial(num_clips, num_right / num_clips, size=1000) / num_clips
   low, high = np.percentile(drawn, [2.5, 97.5])
   return float(low), float(high)
 
@@ -298,24 +235,14 @@ def _log_accuracy(name: str, measured: Accuracy) -> None:
       logging.info("%s", line)
 
 
-def _accuracy(
-  weights: WeightFile, data: DataConfig, split: str, config: ExperimentConfig, mesh: jax.sharding.Mesh
-) -> Accuracy:
-  windows = config.algorithm.test_windows
-  return accuracy(weights, data, split, mesh, batch_size=config.train.batch_size, windows=windows)
-
-
-def _read_classifier(path: str, config: ExperimentConfig, mesh: jax.sharding.Mesh) -> TrainedClassifier:
-  """Reads and tests a trained classifier, which must have the settings of `config`."""
+def _read_classifier(path: str, config: ExperimentConfig) -> WeightFile:
+  """Reads a trained classifier, which must have the settings of `config`."""
   weights = read_weight_file(path)
-  settings, window = config.algorithm.settings, window_of(config.data)
+  settings = config.algorithm.settings
   expected = {"network": config.algorithm.network, "data": config.data.name, "seed": config.train.seed}
-  found = {"network": weights.network, "data": weights.details.get("data"), "seed": weights.details.get("seed")}
-  expected |= {name: settings[name] for name in ("width", "dropout")} | window
-  found |= {name: weights.settings.get(name) for name in ("width", "dropout")}
-  found |= {name: weights.preprocessing.get(name) for name in window}
+  expected |= {"width": settings["width"], "dropout": settings["dropout"], **window_of(config.data)}
+  known = {**weights.details, **weights.settings, **weights.preprocessing, "network": weights.network}
   for name, value in expected.items():
-    if found[name] != value:
-      raise UserError(f"--classifier {path} has {name}={found[name]!r}, not {value!r}; pass --{name}={found[name]}")
-  tested = _accuracy(weights, config.data, config.data.eval_split, config, mesh)
-  return TrainedClassifier(weights=weights, accuracy=tested)
+    if (found := known.get(name)) != value:
+      raise UserError(f"--classifier {path} has {name}={found!r}, not {value!r}; pass --{name}={found}")
+  return weights

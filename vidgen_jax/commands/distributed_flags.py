@@ -10,12 +10,11 @@ from typing import Any
 import jax
 from absl import flags, logging
 
+from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, initialize_distributed, peer_failure
 
 Run = Callable[[flags.FlagValues, list[str]], int | None]
-
-_IDENTITY = ("coordinator", "num_processes", "process_id")
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -29,15 +28,14 @@ def define(flag_values: flags.FlagValues) -> None:
 
 def join(flag_values: flags.FlagValues) -> None:
   """Joins the other processes if --distributed is set; must be called before any use of a device."""
-  coordinator, num_processes, process_id = flag_values.coordinator, flag_values.num_processes, flag_values.process_id
-  identity = (coordinator, num_processes, process_id)
-  missing = [name for name, value in zip(_IDENTITY, identity, strict=True) if value is None]
+  identity = values_of(flag_values, "coordinator", "num_processes", "process_id")
+  missing = [name for name, value in identity.items() if value is None]
   if len(missing) not in (0, 3):
     raise UserError(f"--{', --'.join(missing)} is missing: --coordinator, --num_processes, --process_id go together")
-  if not missing and not 0 <= process_id < num_processes:
-    raise UserError(f"--process_id={process_id} must be in 0..{num_processes - 1}")
+  if not missing and not 0 <= flag_values.process_id < flag_values.num_processes:
+    raise UserError(f"--process_id={flag_values.process_id} must be in 0..{flag_values.num_processes - 1}")
   if flag_values.distributed:
-    initialize_distributed(coordinator=coordinator, num_processes=num_processes, process_id=process_id)
+    initialize_distributed(**identity)
   elif not missing:
     raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
 

@@ -1,12 +1,12 @@
 """Parsing the flags of one command; a mistake in them becomes a `UserError` that names the flag or field."""
 
-import contextlib
 import difflib
 import re
 import sys
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -14,12 +14,6 @@ from ml_collections import ConfigDict, config_flags
 import vidgen_jax
 from vidgen_jax import buckets
 from vidgen_jax.errors import UserError
-
-# Raised by a mistake in a config file while it is loaded, and by ml_collections for a bad override.
-_CONFIG_ERRORS = (
-  *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError),
-  *(NameError, RuntimeError, SyntaxError, TypeError, ValueError),
-)
 
 
 def define_config(flag_values: flags.FlagValues, *, help_text: str = "experiment to use") -> None:
@@ -46,24 +40,30 @@ def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command:
       the config does not have.
   """
   words, config_files = _find_config_files(words, flag_values)
+  # ml_collections searches `sys.argv` for overrides, not the words that it parses.
+  previous, sys.argv = sys.argv, ["vidgen", *words]
   try:
-    with _as_sys_argv(["vidgen", *words]):
-      return flag_values(["vidgen", *words])[1:]
+    return flag_values(sys.argv)[1:]
+  except UserError:
+    raise
   except flags.UnrecognizedFlagError as error:
     raise UserError(_unknown_flag(command, error.flagname, flag_values)) from None
   except flags.Error as error:
     raise UserError(_illegal_value(str(error), flag_values)) from None
-  except _CONFIG_ERRORS as error:
+  except Exception as error:  # By a mistake in a config file, or by ml_collections for a bad override.
     for file in config_files.values():
       if position := _position_in(file, error):
         raise UserError(f"{position}: {type(error).__name__}: {_text(error)}") from error
     if "has no attribute 'get_config'" in str(error):
       file = next(iter(config_files.values()), "the config file")
       raise UserError(f"{file} has no function get_config(variant), which must return a ConfigDict") from error
-    overrides = [word.lstrip("-").split("=", 1)[0] for word in words if _is_override(word, config_files)]
+    pattern = re.compile(rf"--?((?:no)?(?:{'|'.join(config_files)})\.[^=]*)")
+    overrides = [match[1] for match in map(pattern.match, words) if match]
     if not overrides:
       raise
     raise UserError(_bad_override(error, overrides, config_files)) from None
+  finally:
+    sys.argv = previous
 
 
 def find_experiment(name: str) -> str:
@@ -98,30 +98,15 @@ def _find_config_files(words: Sequence[str], flag_values: flags.FlagValues) -> t
       value = words[position] if position < len(words) else ""
     name, colon, variant = value.partition(":")
     files[flag_name] = find_experiment(name)
+    # ml_collections would run the file in the module of an earlier config, whose `get_config` an empty file would keep.
+    sys.modules.pop(f"{flag_name}_config", None)
     found[position : position + 1] = [f"{f'--{flag_name}=' if has_value else ''}{files[flag_name]}{colon}{variant}"]
   return found, files
-
-
-@contextlib.contextmanager
-def _as_sys_argv(argv: list[str]) -> Generator[None]:
-  # ml_collections searches `sys.argv` for overrides, not the words that it parses.
-  previous = sys.argv
-  sys.argv = argv
-  try:
-    yield
-  finally:
-    sys.argv = previous
 
 
 def before_separator(words: Sequence[str]) -> list[str]:
   """The words before `--`, which ends the flags."""
   return list(words[: words.index("--")] if "--" in words else words)
-
-
-def _is_override(word: str, config_files: Mapping[str, str]) -> bool:
-  flag_name, has_field, _ = word.split("=", 1)[0].lstrip("-").partition(".")
-  is_config = flag_name in config_files or flag_name.removeprefix("no") in config_files
-  return word.startswith("-") and bool(has_field) and is_config
 
 
 def _unknown_flag(command: str, flag_name: str, flag_values: flags.FlagValues) -> str:
@@ -176,24 +161,21 @@ def _text(error: BaseException) -> str:
   return str(error.args[0]) if isinstance(error, (KeyError, SyntaxError)) and error.args else str(error)
 
 
-def refuse_urls(flag_values: flags.FlagValues, arguments: Sequence[str], *, but: Sequence[str]) -> None:
-  """Raises UserError for a URL in an argument, flag or config field; the flags `but` support buckets."""
-  values = {f"--{name}": flag_values[name].value for name in flag_values if name not in but}
-  for name, value in [*values.items(), *(("", argument) for argument in arguments)]:
-    for field, text in _texts(name, value):
-      buckets.local_path(text, field)
-
-
-def _texts(name: str, value: object) -> Iterator[tuple[str, str]]:
-  """All strings in a flag's value, with their names."""
+def refuse_urls(name: str, value: object) -> None:
+  """Raises UserError for a URL in the value of a flag, also in the fields of a config."""
   if isinstance(value, str):
-    yield name, value
+    buckets.local_path(value, name)
   elif isinstance(value, ConfigDict):
     for field, part in value.items():
-      yield from _texts(f"{name}.{field}", part)
+      refuse_urls(f"{name}.{field}", part)
   elif isinstance(value, list | tuple):
     for part in value:
-      yield from _texts(name, part)
+      refuse_urls(name, part)
+
+
+def values_of(flag_values: flags.FlagValues, *names: str) -> dict[str, Any]:
+  """The values of some flags by name."""
+  return {name: flag_values[name].value for name in names}
 
 
 def integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:

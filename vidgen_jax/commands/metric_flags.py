@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags, logging
 
+from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
@@ -35,15 +36,9 @@ def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) ->
 
 def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
   """Opens the set of clips of the flag `name`."""
-  options = ClipOptions(
-    num_frames=flag_values.num_frames,
-    frame_stride=flag_values.frame_stride,
-    window=flag_values.window,
-    resolution=flag_values.resolution,
-    max_clips=flag_values.max_clips,
-    value_range=getattr(flag_values, f"{name}_range"),
-  )
-  source = getattr(flag_values, name)
+  window = values_of(flag_values, "num_frames", "frame_stride", "window", "resolution", "max_clips")
+  options = ClipOptions(value_range=flag_values[f"{name}_range"].value, **window)
+  source = flag_values[name].value
   if not source:
     raise UserError(f"--{name} is required")
   clips = open_clips(source, options, what=f"--{name}", data_dir=flag_values.data_dir)
@@ -71,11 +66,11 @@ def define_network_flags(flag_values: flags.FlagValues) -> None:
 
 def define_score_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of `SetOptions`, apart from --seed."""
+  values: dict[str, Any] = {"flag_values": flag_values}
   text = "resamples for the 95 % intervals of distances between sets; 0 for none"
-  flags.DEFINE_integer("bootstrap", 200, text, flag_values=flag_values)
-  text = "also extrapolates the Frechet distance to infinitely many clips"
-  flags.DEFINE_bool("extrapolate", False, text, flag_values=flag_values)
-  flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", flag_values=flag_values)
+  flags.DEFINE_integer("bootstrap", 200, text, **values)
+  flags.DEFINE_bool("extrapolate", False, "also extrapolates the Frechet distance to infinitely many clips", **values)
+  flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", **values)
 
 
 def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
@@ -83,23 +78,11 @@ def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
   paths = flag_values.networks
   if len(set(paths)) < len(paths):
     raise UserError(f"--networks={','.join(paths)} lists a file twice")
+  options = values_of(flag_values, "fvd_protocol", "c3d_protocol") | {"batch_size": flag_values.feature_batch}
   mesh = make_mesh(MeshConfig())
-  return [
-    load_extractor(
-      path,
-      mesh=mesh,
-      batch_size=flag_values.feature_batch,
-      fvd_protocol=flag_values.fvd_protocol,
-      c3d_protocol=flag_values.c3d_protocol,
-    )
-    for path in paths
-  ]
+  return [load_extractor(path, mesh=mesh, **options) for path in paths]
 
 
 def set_options(flag_values: flags.FlagValues) -> SetOptions:
-  """The options of `define_score_flags` and `--seed`.
-
-  Raises:
-    UserError: if a value is out of range.
-  """
-  return SetOptions(**{name: getattr(flag_values, name) for name in ("bootstrap", "extrapolate", "splits", "seed")})
+  """The options of `define_score_flags` and `--seed`; UserError if a value is out of range."""
+  return SetOptions(**values_of(flag_values, "bootstrap", "extrapolate", "splits", "seed"))

@@ -7,7 +7,7 @@ from absl import flags
 
 from vidgen_jax.buckets import user_path
 from vidgen_jax.commands import distributed_flags
-from vidgen_jax.commands.flag_parsing import define_config
+from vidgen_jax.commands.flag_parsing import define_config, values_of
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
@@ -29,66 +29,41 @@ BUCKET_FLAGS = ("workdir",)
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of the command."""
+  values: dict[str, Any] = {"flag_values": flag_values}
   define_config(flag_values)
-  flags.DEFINE_string(
-    "workdir", None, "folder of the run, or gs://BUCKET/NAME: checkpoints, metrics, images", flag_values=flag_values
-  )
-  flags.DEFINE_integer(
-    "restore_step",
-    None,
+  text = "folder of the run, or gs://BUCKET/NAME: checkpoints, metrics, images"
+  flags.DEFINE_string("workdir", None, text, **values)
+  text = (
     "checkpoint to restart from; deletes later checkpoints and metrics. Repeating the command with the same "
-    "--restore_step and --new_seed resumes instead",
-    lower_bound=1,
-    flag_values=flag_values,
+    "--restore_step and --new_seed resumes instead"
   )
-  flags.DEFINE_integer(
-    "new_seed",
-    None,
-    "with --restore_step: seed of other random numbers and another order of the data",
-    lower_bound=0,
-    upper_bound=MAX_SEED,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_bool("profile", False, "write a JAX trace of a few steps to workdir/profile", flag_values=flag_values)
+  flags.DEFINE_integer("restore_step", None, text, lower_bound=1, **values)
+  text = "with --restore_step: seed of other random numbers and another order of the data"
+  flags.DEFINE_integer("new_seed", None, text, lower_bound=0, upper_bound=MAX_SEED, **values)
+  flags.DEFINE_bool("profile", False, "write a JAX trace of a few steps to workdir/profile", **values)
   distributed_flags.define(flag_values)
-  flags.mark_flags_as_required(["config", "workdir"], flag_values=flag_values)
+  flags.mark_flags_as_required(["config", "workdir"], **values)
 
 
 @distributed_flags.fail_fast
-def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
+def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   """Runs the command; returns `PREEMPTED_EXIT_CODE` if a signal stopped it."""
-  del arguments
   config = from_config_dict(flag_values.config)
   if flag_values.new_seed is not None and flag_values.restore_step is None:
     raise UserError("--new_seed needs --restore_step, the checkpoint from which the run continues with it")
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   stop = StopSignals()
-  state = train(
-    config,
-    flag_values.workdir,
-    profile=flag_values.profile,
-    stop=stop,
-    restore_step=flag_values.restore_step,
-    new_seed=flag_values.new_seed,
-  )
+  options = values_of(flag_values, "profile", "restore_step", "new_seed")
+  state = train(config, flag_values.workdir, stop=stop, **options)
   # In a job of several hosts the signal may have reached another host. SIGINT comes from a user who wants no restart.
   preempted = int(state.step) < config.train.num_steps and stop.received != signal.SIGINT
   return PREEMPTED_EXIT_CODE if preempted else None
 
 
-def train(
-  config: ExperimentConfig,
-  workdir: str,
-  *,
-  profile: bool = False,
-  stop: StopSignals | None = None,
-  restore_step: int | None = None,
-  new_seed: int | None = None,
-) -> TrainState:
-  """Trains a GAN with the arguments, result and errors of `train_experiment`."""
+def train(config: ExperimentConfig, workdir: str, **options: Any) -> TrainState:
+  """Trains a GAN; options, result and errors are those of `train_experiment`."""
   experiment = build_experiment(config)
-  options: dict[str, Any] = {"profile": profile, "stop": stop, "restore_step": restore_step, "new_seed": new_seed}
   if not (config.train.image_every or config.train.evaluate_every):
     return train_experiment(experiment, workdir, lambda _: [], **options)
   # Imports every metric.

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
+from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
@@ -73,14 +74,13 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   (action,) = arguments
   _check_flags(flag_values, action)
   if action == "import":
-    source, allow_code = str(flag_values["from"].value), flag_values.allow_code
-    import_weights(flag_values.network, source, flag_values.out, mean=flag_values.mean, allow_code=allow_code)
+    _import(**values_of(flag_values, "network", "out", "mean", "allow_code"), source=flag_values["from"].value)
     return None
+  weights = read_weight_file(flag_values.weights)
   if action == "show":
-    sys.stdout.write(_describe(flag_values.weights, read_weight_file(flag_values.weights)))
+    sys.stdout.write(_describe(flag_values.weights, weights))
     return None
   enable_compilation_cache()
-  weights = read_weight_file(flag_values.weights)
   if weights.network in FLOW_NETWORKS:
     passed, report = flow_selftest(weights)
   else:
@@ -92,30 +92,16 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
 def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
   needed = ("network", "from", "out") if action == "import" else ("weights",)
   optional = ("mean",) if action == "import" else ()
-  for name in ("network", "from", "mean", "out", "weights"):
-    if name in needed and flag_values[name].value is None:
+  for name, value in values_of(flag_values, "network", "from", "mean", "out", "weights").items():
+    if name in needed and value is None:
       raise UserError(f"--{name} is required by `vidgen weights {action}`")
-    if name not in (*needed, *optional) and flag_values[name].value is not None:
+    if name not in (*needed, *optional) and value is not None:
       raise UserError(f"--{name} does not apply to `vidgen weights {action}`; leave it out")
   if action == "import" and Path(flag_values.out).suffix != ".safetensors":
     raise UserError(f"--out={flag_values.out} must end in .safetensors")
 
 
-def import_weights(
-  network: str, source: str, out: str, *, mean: str | None = None, allow_code: bool = False
-) -> WeightFile:
-  """Converts a weight file of another framework; returns the written weights.
-
-  Args:
-    network: name in `NETWORKS` or `FLOW_NETWORKS`.
-    source: file, or prefix of a checkpoint.
-    out: .safetensors file to write; its description is written next to it.
-    mean: for C3D, the file of the mean volume, [3, T, H, W] in BGR order.
-    allow_code: whether a TorchScript archive may be loaded.
-
-  Raises:
-    UserError: the file cannot be read or does not fit the network; the message lists unused and missing tensors.
-  """
+def _import(*, network: str, source: str, out: str, mean: str | None, allow_code: bool) -> None:
   arrays = read_arrays(source, allow_code=allow_code)
   converted = convert(network, arrays, functools.partial(abstract_variables, network))
   variables = dict(converted.variables)
@@ -137,7 +123,6 @@ def import_weights(
     logging.warning("%s: %s", source, converted.warning)
   write_weight_file(out, weights)
   logging.info("wrote %s and its description: %s, %s values", out, network, f"{weights.num_values:,}")
-  return weights
 
 
 def abstract_variables(network: str, settings: Mapping[str, Any]) -> dict[str, Any]:
