@@ -17,7 +17,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
-from vidgen_jax.runs import generation, run_scores, scoring, workdir
+from vidgen_jax.runs import generation, scoring, workdir
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.scoring import Evaluation
 from vidgen_jax.scores.extraction import FeatureExtractor
@@ -197,7 +197,7 @@ def test_scores_and_curves_by_hand():
     mean={"psnr": np.array([[20.0, 10.0], [12.0, 6.0]]), "presence": np.array([0.5, nan])},
     baseline={"centroid_error": np.array([nan, nan])},
   )
-  scores = list(run_scores.clip_scores(evaluation, COMMON))
+  scores = list(scoring.clip_scores(evaluation, COMMON))
   rows = [(score.subject, score.metric, score.protocol, score.value, score.samples) for score in scores]
   assert rows[:3] == [
     ("model", "psnr", "frame_mean, mean of 3 samples", 12.0, 3),  # (15 + 9) / 2
@@ -209,14 +209,14 @@ def test_scores_and_curves_by_hand():
   assert scores[0].interval[0] >= 9
   assert scores[0].interval[1] <= 15
   assert scores[1].interval is None  # a single clip has a score
-  curves = list(run_scores.frame_scores(evaluation, COMMON))
+  curves = list(scoring.frame_scores(evaluation, COMMON))
   assert [(score.metric, score.protocol, score.value) for score in curves] == [
     ("psnr_frame_3", "one frame, mean of 3 samples", 16.0),
     ("psnr_frame_7", "one frame, mean of 3 samples", 8.0),
     ("psnr_frame_3", "one frame, best of 3 samples", 26.0),
     ("psnr_frame_7", "one frame, best of 3 samples", 16.0),
   ]
-  assert [line.split() for line in run_scores.curve_text(curves).splitlines()] == [
+  assert [line.split() for line in scoring.curve_text(curves).splitlines()] == [
     ["by", "frame", "t=3", "t=7"],
     ["psnr", "model", "(mean", "of", "3", "samples)", "16", "8"],
     ["psnr", "model", "(best", "of", "3", "samples)", "26", "16"],
@@ -302,7 +302,7 @@ def test_clips_from_noise_are_scored_by_presence_only():
     inferred = scoring.score(*clips, (0,), tracking=tracking, infers=True)
     assert set(inferred) == names | {"anchor_psnr"} == set(scoring.metric_names((0,), tracking=tracking, infers=True))
     np.testing.assert_allclose(inferred["anchor_psnr"][:, 0], frame_psnr(*clips[:, :, 0:1])[:, 0])
-  assert run_scores.curve_text([]) == ""
+  assert scoring.curve_text([]) == ""
 
 
 def test_clips_without_conditioning_frames_can_be_placed_on_devices(run_config):

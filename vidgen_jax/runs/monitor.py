@@ -203,7 +203,7 @@ class CollapseDetector:
   def __init__(self, config: HealthConfig, *, first_step: int = 0, saved: Mapping[str, Any] | None = None) -> None:
     """Resumes from the result of `get_state`, or starts without history at `first_step`, which counts as good."""
     self._config = config
-    state: Mapping[str, Any] = saved or {"bad_windows": 0, "good_step": first_step, "history": {}}
+    state: dict[str, Any] = dict(saved or {"bad_windows": 0, "good_step": first_step, "history": {}})
     self._bad_windows: int = state["bad_windows"]
     self._good_step: int = state["good_step"]
     self._history: dict[str, list[float]] = dict(state["history"])

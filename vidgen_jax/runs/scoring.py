@@ -1,28 +1,32 @@
-"""Scores of generated clips against the evaluation clips, for the model and for trivial baselines."""
+"""Scores of generated clips against the evaluation clips, for the model and for trivial baselines: of a run, a clip."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from vidgen_jax.buckets import AnyPath
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
-from vidgen_jax.media.images import PredictionImages, save_prediction_images
+from vidgen_jax.media.images import save_prediction_images
 from vidgen_jax.ops.conditioning import generated_indices, put_frames, take_frames
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.workdir import Trained, check_label_map
 from vidgen_jax.scores.feature_collector import FeatureCollector
-from vidgen_jax.scores.metric import Metric, Need
+from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.best_of import BestOf, BestOfSamples
+from vidgen_jax.scores.metrics.bootstrap import mean_interval
 from vidgen_jax.scores.metrics.track_baselines import track_baselines
 from vidgen_jax.scores.metrics.trajectory import object_centroid
 from vidgen_jax.scores.registry import METRICS, paired_metrics
+from vidgen_jax.scores.report import Score, frames_text
 
 NUM_IMAGE_CLIPS = 8
 
@@ -62,20 +66,34 @@ class Evaluation:
   frames: tuple[int, ...]
   """0-based indices of the generated frames, in the order of the values [B, T - G]."""
 
-  def means(self) -> dict[str, float]:
-    """The model's means over clips and samples, by metric."""
-    return {name: mean_without_nan(values) for name, values in self.model.mean.items()}
-
 
 def draw_images(
-  folder: AnyPath, step: int, *, prediction: np.ndarray, truth: np.ndarray, conditioning_indices: Sequence[int]
-) -> PredictionImages:
-  """`save_prediction_images` of the first `NUM_IMAGE_CLIPS` clips, with the simplest guess next to them."""
-  prediction, truth = prediction[:NUM_IMAGE_CLIPS], truth[:NUM_IMAGE_CLIPS]
-  guess = baselines.simplest_guess(truth, conditioning_indices)
-  return save_prediction_images(
-    folder, step, conditioning_indices=conditioning_indices, prediction=prediction, truth=truth, guess=guess
+  folder: AnyPath,
+  step: int,
+  experiment: Experiment,
+  nets: Nets,
+  batch: Mapping[str, np.ndarray],
+  key: jax.Array,
+  *,
+  options: SampleOptions,
+  batch_norm: str = "standing",
+) -> np.ndarray | None:
+  """`save_prediction_images` of a batch's first `NUM_IMAGE_CLIPS` clips, with the simplest guess next to them.
+
+  Returns the contact sheet uint8 [H, W, 3]; None on all processes but the first, which predict only.
+  """
+  indices = experiment.algorithm.conditioning_indices(options.num_frames)
+  inputs = generation.conditioning_batch(batch, indices)
+  prediction = generation.predict(experiment, nets, inputs, key, options=options, batch_norm=batch_norm)
+  if jax.process_index() != 0:
+    return None
+  prediction, truth = prediction[:NUM_IMAGE_CLIPS], batch["video"][:NUM_IMAGE_CLIPS]
+  guess = baselines.simplest_guess(truth, indices)
+  images = save_prediction_images(
+    folder, step, conditioning_indices=indices, prediction=prediction, truth=truth, guess=guess
   )
+  logging.info("contact sheet %s, GIF %s", images.sheet_path, images.gif_path)
+  return images.sheet
 
 
 def evaluate(
@@ -87,89 +105,56 @@ def evaluate(
   num_clips: int,
   samples: int,
   batch_norm: str = "standing",
-  with_baselines: bool = True,
   collector: FeatureCollector | None = None,
 ) -> Evaluation:
   """Scores the generated frames of evaluation clips, one sample in memory at a time.
 
-  Raises a UserError if the data set is missing, or the frames are too small for a metric.
+  `nets` have standing statistics, `key` is folded with the batch and the sample, and 0 clips means all of them. A
+  `collector` for scores of whole sets receives all clips. Only with one are the baselines scored: during training
+  their scores would not change.
 
-  Args:
-    experiment: experiment with the data, the batch size and `evaluation.object_tracking`.
-    nets: nets with standing statistics.
-    key: key of the latents, folded with the batch and the sample.
-    options: length and truncation.
-    num_clips: number of clips; 0 for all.
-    samples: number of samples per clip.
-    batch_norm: normalisation of `generation.predict`.
-    with_baselines: whether to score the baselines too; during training their scores would not change.
-    collector: collector that receives all clips, for scores of whole sets.
+  Raises a UserError if the data set is missing, or the frames are too small for a metric.
   """
   tracking = experiment.config.evaluation.object_tracking
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   infers = generation.infers_clips(experiment, indices)
-  directions = _directions(indices, tracking=tracking, infers=infers)
-  predict_options: dict[str, Any] = {"options": options, "batch_norm": batch_norm, "reconstruct": infers}
+  names = metric_names(indices, tracking=tracking, infers=infers)
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
-  batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
   count = 0
-  for i, batch in enumerate(batches):
+  for i, batch in enumerate(
+    generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
+  ):
     truth, inputs = batch["video"], generation.conditioning_batch(batch, indices)
-    guesses: dict[str, np.ndarray] = {}
-    if with_baselines:
-      guesses, scored = _baselines(experiment, nets, inputs, truth, jax.random.fold_in(key, i), options=options)
-      for name, scores in scored.items():
-        others[name].append(scores)
     if collector is not None:
+      guesses = baseline_predictions(truth, indices, key=jax.random.fold_in(key, i))
+      scored = score_baselines(guesses, truth, indices, tracking=tracking)
+      if infers:
+        lines = generation.interpolate(experiment, nets, inputs, options=options)
+        guesses["naive_interpolation"] = put_frames(lines, inputs["conditioning"], indices)
+        scored["naive_interpolation"] = score(lines, truth, indices, tracking=tracking, infers=True)
       for name, clips in {"real": truth, **guesses}.items():
         collector.add(name, 0, clips)
-    kept = BestOfSamples(directions)
+      for name, scores in scored.items():
+        others[name].append(scores)
+    kept = BestOfSamples({name: bool(METRICS[name].higher_is_better) for name in names})
     for j in range(samples):
       latent_key = generation.sample_key(key, i, j)
-      clips = generation.predict(experiment, nets, inputs, latent_key, **predict_options)
+      clips = generation.predict(
+        experiment, nets, inputs, latent_key, options=options, batch_norm=batch_norm, reconstruct=infers
+      )
       kept.add(score(clips, truth, indices, tracking=tracking, infers=infers))
       if collector is not None:
         collector.add("model", j, put_frames(clips, inputs["conditioning"], indices))
     model.append(kept.result())
     count += len(truth)
+  best, mean = (_concatenate([getattr(part, field) for part in model]) for field in ("best", "mean"))
   return Evaluation(
-    model=_joined(model, num_samples=samples),
+    model=BestOf(best=best, mean=mean, num_samples=samples),
     baselines={name: _concatenate(parts) for name, parts in others.items()},
     num_clips=count,
     frames=generated_indices(indices, options.num_frames),
   )
-
-
-def _directions(indices: Sequence[int], *, tracking: bool, infers: bool) -> dict[str, bool]:
-  names = metric_names(indices, tracking=tracking, infers=infers)
-  return {name: bool(METRICS[name].higher_is_better) for name in names}
-
-
-def _joined(parts: Sequence[BestOf], *, num_samples: int) -> BestOf:
-  best, mean = (_concatenate([getattr(part, field) for part in parts]) for field in ("best", "mean"))
-  return BestOf(best=best, mean=mean, num_samples=num_samples)
-
-
-def _baselines(
-  experiment: Experiment,
-  nets: Nets,
-  inputs: Mapping[str, np.ndarray],
-  truth: np.ndarray,
-  key: jax.Array,
-  *,
-  options: SampleOptions,
-) -> tuple[dict[str, np.ndarray], dict[str, Scores]]:
-  """Clips and scores of the baselines of one batch, with the naive interpolation of models that reconstruct."""
-  tracking = experiment.config.evaluation.object_tracking
-  indices = experiment.algorithm.conditioning_indices(options.num_frames)
-  guesses = baseline_predictions(truth, indices, key=key)
-  scored = score_baselines(guesses, truth, indices, tracking=tracking)
-  if generation.infers_clips(experiment, indices):
-    lines = generation.interpolate(experiment, nets, inputs, options=options)
-    guesses["naive_interpolation"] = put_frames(lines, inputs["conditioning"], indices)
-    scored["naive_interpolation"] = score(lines, truth, indices, tracking=tracking, infers=True)
-  return guesses, scored
 
 
 def score(
@@ -242,6 +227,119 @@ def score_baselines(
       tracks = (track.take(generated), true.take(generated))
       results[name] = {m.name: np.asarray(m.function(*tracks, truth.shape[2:4])) for m in metrics}
   return results
+
+
+def score_run(
+  trained: Trained,
+  *,
+  options: SampleOptions,
+  folder: AnyPath,
+  collector: FeatureCollector,
+  batch_norm: str = "standing",
+  seed: int = 0,
+) -> tuple[list[Score], list[Score]]:
+  """Scores clips as `config.evaluation` and `config.data.eval_split` define, and draws some of them.
+
+  The contact sheet and the GIF are written to `folder`. `seed` is that of the latents.
+
+  Returns:
+    Scores of whole clips and sets; scores of each frame.
+
+  Raises:
+    UserError: if the data set is missing or has other classes than the model, the frames are too small, or the disk is
+      full.
+  """
+  experiment, nets, settings = trained.experiment, trained.nets, trained.experiment.config.evaluation
+  check_label_map(trained)
+  batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
+  first = next(batches)  # Raises for a missing data set before anything is compiled.
+  if batch_norm == "standing":
+    logging.info("standing statistics over %d batches", settings.standing_batches)
+    key = generation.standing_statistics_key(experiment)
+    nets = generation.prepare_nets(experiment, nets, key, options=options, num_batches=settings.standing_batches)
+  key, step = jax.random.key(seed), trained.step
+  first_key = generation.sample_key(key, 0, 0)
+  draw_images(folder, step, experiment, nets, first, first_key, options=options, batch_norm=batch_norm)
+  logging.info("drawing and scoring %d samples per clip", settings.samples)
+  evaluation = evaluate(
+    experiment,
+    nets,
+    key,
+    options=options,
+    num_clips=settings.num_clips,
+    samples=settings.samples,
+    batch_norm=batch_norm,
+    collector=collector,
+  )
+  common: dict[str, Any] = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips}
+  common |= {"step": step, "weights": trained.weights, "batch_norm": batch_norm, "seed": seed}
+  indices = experiment.algorithm.conditioning_indices(options.num_frames)
+  common |= {"truncation": options.truncation, "conditioning_indices": frames_text(indices)}
+  shape = {"clip": "x".join(map(str, first["video"].shape[1:]))}
+  sets = collector.scores(model_fields=common, plain_fields=_plain(common))
+  return [*clip_scores(evaluation, common | shape), *sets], list(frame_scores(evaluation, common | shape))
+
+
+def clip_scores(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[Score]:
+  """One score per subject and metric: the mean over clips, and for the model also the mean over the best samples.
+
+  `common` has the fields of `Score` for the model; the baselines get those that apply to them.
+  """
+  for aggregate, values, fields in _aggregates(evaluation, common):
+    for metric in (METRICS[name] for name in METRICS if name in values):
+      if aggregate.startswith("best") and not metric.selectable:
+        continue
+      found = values[metric.name]
+      clips = np.array([mean_without_nan(clip) for clip in found.reshape(len(found), -1)])
+      yield _score(metric, metric.row, clips, metric.protocol, aggregate, interval=mean_interval(clips), **fields)
+
+
+def frame_scores(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[Score]:
+  """Scores of each generated frame, as '{metric}_frame_{0-based index in the clip}'; arguments as in `clip_scores`."""
+  for aggregate, values, fields in _aggregates(evaluation, common):
+    for metric in (METRICS[name] for name in METRICS if name in values):
+      if metric.kind is Kind.FRAME and Need.CONDITIONING not in metric.needs:
+        for index, frame in zip(evaluation.frames, values[metric.name].T, strict=True):
+          yield _score(metric, f"{metric.row}_frame_{index}", frame, "one frame", aggregate, **fields)
+
+
+def curve_text(scores: Sequence[Score]) -> str:
+  """The scores of `frame_scores` as a table: one line per subject, one column per frame; '' without scores."""
+  if not scores:
+    return ""
+  curves: dict[str, list[float]] = {}
+  frames: dict[str, None] = {}
+  for score in scores:
+    metric, _, frame = score.metric.partition("_frame_")
+    _, _, aggregate = score.protocol.partition(", ")
+    frames[frame] = None
+    head = " ".join(filter(None, [metric, score.subject, f"({aggregate})" if aggregate else ""]))
+    curves.setdefault(head, []).append(score.value)
+  width = max(map(len, curves))
+  lines = [" ".join([f"{'by frame':<{width}}", *(f"{f't={frame}':>8}" for frame in frames)])]
+  lines += [" ".join([f"{head:<{width}}", *(f"{value:8.4g}" for value in values)]) for head, values in curves.items()]
+  return "\n".join(lines)
+
+
+def _aggregates(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[tuple[str, Scores, dict[str, Any]]]:
+  """Yields (how samples were combined, values by metric, fields of their scores)."""
+  count = evaluation.model.num_samples
+  fields = {**common, "subject": "model", "samples": count}
+  yield f"mean of {count} samples" if count > 1 else "", evaluation.model.mean, fields
+  if count > 1:
+    yield f"best of {count} samples", evaluation.model.best, fields
+  for subject, scores in evaluation.baselines.items():
+    yield "", scores, {**_plain(common), "subject": subject}
+
+
+def _plain(common: Mapping[str, Any]) -> dict[str, Any]:
+  """The fields that apply to a baseline, which has no weights and no latents."""
+  return {name: common[name] for name in ("split", "num_clips", "clip", "conditioning_indices") if name in common}
+
+
+def _score(metric: Metric, row: str, values: np.ndarray, *protocol: str, **fields: Any) -> Score:
+  text = ", ".join(filter(None, protocol))
+  return Score(metric=row, value=mean_without_nan(values), unit=metric.unit, protocol=text, **fields)
 
 
 def mean_without_nan(values: np.ndarray) -> float:

@@ -1,10 +1,9 @@
 """Images and scores of validation clips during training."""
 
-import jax
 from absl import logging
 
 from vidgen_jax.buckets import AnyPath
-from vidgen_jax.core.state import Nets, TrainState
+from vidgen_jax.core.state import TrainState
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.experiment import Experiment
@@ -37,45 +36,28 @@ class ValidationHook(Hook):
 
   def due(self, step: int) -> bool:
     """Whether images or scores are due."""
-    return self._images_due(step) or self._scores_due(step)
+    train = self._experiment.config.train
+    return any(is_due(step, every, train.num_steps) for every in (train.image_every, train.evaluate_every))
 
   def __call__(self, step: int, state: TrainState) -> None:
     """Writes the images to `workdir/images` and the scores to the metrics, whichever are due."""
-    config, experiment = self._experiment.config.evaluation, self._experiment
-    options = experiment.options()
+    experiment, options = self._experiment, self._experiment.options()
+    config, train = experiment.config.evaluation, experiment.config.train
     # The same key, and thus the same latents, each time: images of different steps are comparable.
     key = generation.standing_statistics_key(experiment)
     nets = generation.prepare_nets(
       experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
     )
-    if self._images_due(step):
-      self._write_images(step, nets, key)
-    if self._scores_due(step):
-      result = scoring.evaluate(
-        experiment, nets, key, options=options, num_clips=config.training_clips, samples=1, with_baselines=False
+    if is_due(step, train.image_every, train.num_steps):
+      batch = next(
+        generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_IMAGE_CLIPS)
       )
-      means = result.means()
+      sheet = scoring.draw_images(self._workdir / "images", step, experiment, nets, batch, key, options=options)
+      if sheet is not None:
+        self._writer.write_image(step, "predictions", sheet)
+    if is_due(step, train.evaluate_every, train.num_steps):
+      result = scoring.evaluate(experiment, nets, key, options=options, num_clips=config.training_clips, samples=1)
+      means = {name: scoring.mean_without_nan(values) for name, values in result.model.mean.items()}
       logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
       self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
     self._writer.flush()
-
-  def _write_images(self, step: int, nets: Nets, key: jax.Array) -> None:
-    experiment, options = self._experiment, self._experiment.options()
-    indices = experiment.algorithm.conditioning_indices(options.num_frames)
-    clips = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_IMAGE_CLIPS)
-    batch = next(clips)
-    conditioning = generation.conditioning_batch(batch, indices)
-    prediction = generation.predict(experiment, nets, conditioning, key, options=options)
-    if jax.process_index() == 0:
-      images = scoring.draw_images(
-        self._workdir / "images", step, prediction=prediction, truth=batch["video"], conditioning_indices=indices
-      )
-      self._writer.write_image(step, "predictions", images.sheet)
-
-  def _images_due(self, step: int) -> bool:
-    config = self._experiment.config.train
-    return is_due(step, config.image_every, config.num_steps)
-
-  def _scores_due(self, step: int) -> bool:
-    config = self._experiment.config.train
-    return is_due(step, config.evaluate_every, config.num_steps)
