@@ -29,9 +29,7 @@ def run_script(define_flags: Callable[[flags.FlagValues], None], measure: Callab
     return
   try:
     parse_flags(words, flag_values, command=Path(name).stem)
-    out = Path(flag_values.out) if flag_values.out else None
-    if out:
-      check_writable(out, "--out")
+    out = check_writable(flag_values.out, "--out")
     write_report(measure(flag_values), out)
   except UserError as error:
     sys.exit(f"{name}: error: {error}")

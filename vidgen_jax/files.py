@@ -40,12 +40,21 @@ def disk_errors(path: str | os.PathLike[str]) -> Generator[None]:
     raise UserError(f"{os.fspath(path)} cannot be written: {reason}; free space or choose another folder") from error
 
 
-def check_writable(path: str | os.PathLike[str], flag: str) -> None:
-  """Raises UserError if a file cannot be written, before its content is computed; its folder may be missing."""
-  path = local_path(path, flag)
+def check_writable(text: str | None, flag: str, *, suffix: str = "") -> pathlib.Path | None:
+  """The path of an output file, whose folder may be missing; None if the flag is not set.
+
+  Raises:
+    UserError: before the content is computed, if the file cannot be written or has another suffix.
+  """
+  if not text:
+    return None
+  path = local_path(text, flag)
+  if suffix and path.suffix != suffix:
+    raise UserError(f"{flag}={path} must end in {suffix}")
   folder = next(parent for parent in path.absolute().parents if parent.exists())
   if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
     raise UserError(f"{flag}={path} cannot be written; choose another file")
+  return path
 
 
 @contextlib.contextmanager

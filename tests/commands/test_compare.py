@@ -233,7 +233,7 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={folder}/nothing", "--fake"),
     ("--fake={folder}/long.npy", "--real contains clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
     ("--fake={folder}/large.npy", "and 5x20x20x3 (frames"),
-    ("--fake={fake} --neighbours=sheet.jpg", "--neighbours=sheet.jpg must be a .png file"),
+    ("--fake={fake} --neighbours=sheet.jpg", "--neighbours=sheet.jpg must end in .png"),
     ("--fake={fake} --neighbours=sheet.png", "--neighbours needs --networks"),
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
     (

@@ -1,7 +1,6 @@
 """`vidgen bench`: time, FLOPs and memory of a train step, and whether the loop and the pipeline keep up with it."""
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from vidgen_jax.bench.cost_estimate import PEAKS, estimate, flops_figures, neede
 from vidgen_jax.bench.flops import traced_flops
 from vidgen_jax.bench.measurements import Measurement, Report, describe, head_text, table_text, write_report
 from vidgen_jax.bench.step_timing import WINDOWS, StepTiming, noise, time_steps, timed_steps
-from vidgen_jax.commands.flag_parsing import define_config
+from vidgen_jax.commands.flag_parsing import define_config, values_of
 from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
@@ -60,15 +59,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
   _check_flags(flag_values)
-  out = Path(flag_values.out) if flag_values.out else None
-  if out:
-    check_writable(out, "--out")
+  out = check_writable(flag_values.out, "--out")
   enable_compilation_cache()
   config = from_config_dict(flag_values.config)
   if flag_values.collectives is not None:
     report = _report_collectives(config, flag_values.collectives, first_step=flag_values.first_step)
   elif flag_values.estimate:
-    settings = {"device_kind": flag_values.device_kind, "mfu": flag_values.mfu}
+    settings = values_of(flag_values, "device_kind", "mfu")
     figures = estimate(config, first_step=flag_values.first_step, **settings)
     report = Report.of({"experiment": config.name, "jax": jax.__version__, **settings}, figures)
   else:

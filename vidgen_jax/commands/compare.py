@@ -4,7 +4,6 @@ import functools
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -70,13 +69,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 @distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  if flag_values.out is not None:
-    check_writable(Path(flag_values.out), "--out")
+  out = check_writable(flag_values.out, "--out")
+  sheet = check_writable(flag_values.neighbours, "--neighbours", suffix=".png")
+  if sheet is not None and not flag_values.networks:
+    raise UserError("--neighbours needs --networks, a weight file whose features are compared")
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   indices = integers("conditioning_indices", flag_values.conditioning_indices)
   options, extractors = metric_flags.set_options(flag_values), metric_flags.extractors(flag_values)
-  sheet = _neighbours_file(flag_values.neighbours, num_networks=len(extractors))
   embedder = None
   if flag_values.content_network is not None:
     embedder = load_frame_extractor(flag_values.content_network, mesh=make_mesh(MeshConfig()))
@@ -84,7 +84,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     _check(real, fake, paired=flag_values.paired, max_clips=flag_values.max_clips)
     for extractor in extractors:
       extractor.check(real.clip_shape)
-    variants: dict[str, Variant] = {}
+    variants = {}
     if extractors:
       variants = _variants(_resolved(indices, real.clip_shape[0]))
       _check_sets(real, fake, options)
@@ -104,19 +104,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
       scores += scorer.score_all(fake.name, [fakes], {name: [features] for name, features in found.items()})
   if jax.process_index() == 0:
     sys.stdout.write(f"{score_table(scores)}\n")
-    if flag_values.out is not None:
-      append_scores(Path(flag_values.out), scores)
-
-
-def _neighbours_file(text: str | None, *, num_networks: int) -> Path | None:
-  if text is None:
-    return None
-  if Path(text).suffix != ".png":
-    raise UserError(f"--neighbours={text} must be a .png file")
-  if not num_networks:
-    raise UserError("--neighbours needs --networks, a weight file whose features are compared")
-  check_writable(Path(text), "--neighbours")
-  return Path(text)
+    if out is not None:
+      append_scores(out, scores)
 
 
 def _variants(conditioning_indices: Sequence[int]) -> dict[str, Variant]:

@@ -5,6 +5,7 @@ import inspect
 import re
 import sys
 import time
+import typing
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,17 +60,8 @@ BUCKET_FLAGS = ("workdir",)
 
 _INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
 _VERIFY_FLAGS = ("data_dir", "decode")
-_KINDS: dict[Any, str] = {
-  str: "string",
-  str | None: "string",
-  int: "integer",
-  int | None: "integer",
-  float: "float",
-  float | None: "float",
-  bool: "bool",
-  Sequence[str]: "list",
-}
-"""absl's kind of flag by the type of an option."""
+# absl's kind of flag by the type of an option, which may also be None.
+_KINDS: dict[Any, str] = {str: "string", int: "integer", float: "float", bool: "bool", Sequence[str]: "list"}
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -79,8 +71,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   for name, field in _option_fields().items():
     if name not in flag_values:
       default = field.default if field.default is not dataclasses.MISSING else None
-      define = getattr(flags, f"DEFINE_{_KINDS[field.type]}")
-      define(name, default, _option_help(name), **values)
+      kind = _KINDS.get(field.type) or _KINDS[typing.get_args(field.type)[0]]
+      getattr(flags, f"DEFINE_{kind}")(name, default, _option_help(name), **values)
   flags.DEFINE_string("split", "train", "inspect, bench: split to read", **values)
   flags.DEFINE_integer("clips", 8, "inspect: rows of the contact sheet", lower_bound=1, **values)
   text = "inspect: columns of the contact sheet; bench: frames of a window (16)"
@@ -176,9 +168,8 @@ def _verify(name: str, flag_values: flags.FlagValues) -> None:
   _check_flags(flag_values, allowed=_VERIFY_FLAGS, what="verify")
   data_dir, decode, start = flag_values.data_dir, flag_values.decode, time.perf_counter()
   found = verification.verify_dataset(name, data_dir, decode=decode)
-  for problem in found.problems[:20]:
-    _write_line(problem)
   if found.problems:
+    sys.stdout.writelines(f"{problem}\n" for problem in found.problems[:20])
     raise UserError(
       f"data set {name!r} at {found.directory} is damaged; problems: {len(found.problems)}, the first: "
       f"{found.problems[0]}; build it again with: {records.build_command(name, data_dir)} --overwrite"

@@ -4,12 +4,12 @@ import dataclasses
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from vidgen_jax.bench.measurements import Measurement, Report, describe, write_report
+from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.data import pipeline
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.throughput import measure_clips_per_second, stored_bytes_per_clip, time_stages, time_windows
@@ -25,8 +25,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines `OWN_FLAGS`."""
   values: dict[str, Any] = {"flag_values": flag_values}
   flags.DEFINE_list("workers", ["0", "1", "2"], "bench: numbers of worker processes to compare", **values)
-  text = "bench: reading threads per process"
-  flags.DEFINE_integer("num_threads", DataConfig.num_threads, text, lower_bound=1, **values)
+  threads = DataConfig.num_threads
+  flags.DEFINE_integer("num_threads", threads, "bench: reading threads per process", lower_bound=1, **values)
   flags.DEFINE_integer("batch_size", 16, "bench: clips of a batch, over all micro-batches", lower_bound=1, **values)
   flags.DEFINE_float("seconds", 5.0, "bench: duration of each measurement of clips per second", **values)
   flags.DEFINE_float("step_ms", None, "bench: ms of a train step, to compute the workers it needs", **values)
@@ -39,13 +39,10 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
   if not words or not all(word.isdecimal() for word in words):
     raise UserError(f"--workers={','.join(words)} must be numbers of processes, such as 0,1,2")
   workers = [int(word) for word in words]
-  for flag in ("seconds", "step_ms"):
-    value = flag_values[flag].value
+  for flag, value in values_of(flag_values, "seconds", "step_ms").items():
     if value is not None and not value > 0:
       raise UserError(f"--{flag}={value:g} must be positive")
-  out = Path(flag_values.out) if flag_values.out else None
-  if out:
-    check_writable(out, "--out")
+  out = check_writable(flag_values.out, "--out")
   config = DataConfig(
     name=name,
     data_dir=flag_values.data_dir,
@@ -71,31 +68,23 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
 def workers_needed(
   speeds: Mapping[int, float], *, clips: int, step_ms: float, threads: int, cores: int
 ) -> list[Measurement]:
-  """Computes the number of workers and cores that keep up with a train step.
+  """Computes the number of workers and cores that keep up with a train step of `clips` clips.
 
-  If no measured number of workers suffices, the speed per worker of the smallest measured number is extrapolated,
-  which assumes as many cores per worker and a disk that keeps up.
-
-  Args:
-    speeds: clips per second by number of workers; 0, reading in the training process, counts as one.
-    clips: clips that a step consumes.
-    step_ms: duration of a step in milliseconds.
-    threads: reading threads per worker.
-    cores: cores of this machine.
+  `speeds` are clips per second by number of workers; 0, reading in the training process, counts as one. If no measured
+  number of workers suffices, the speed per worker of the smallest measured number is extrapolated, which assumes as
+  many cores per worker and a disk that keeps up.
   """
   wanted = clips / (step_ms / 1e3)
   fewest = min((count for count in speeds if count), default=0)
   each = speeds[fewest] / max(1, fewest)
-  per_core = speeds[fewest] / _busy_cores(fewest, threads=threads, cores=cores)
+  cores_needed = math.ceil(wanted / (speeds[fewest] / _busy_cores(fewest, threads=threads, cores=cores)))
   measured = [count for count, speed in speeds.items() if speed >= wanted]
   needed = min(measured) if measured else math.ceil(wanted / each)
   how = "measured" if measured else f"extrapolated from {max(1, fewest)}, at the same speed per worker"
   return [
     Measurement(name="clips wanted", value=wanted, unit="clips/s", note=f"{clips} in {step_ms:g} ms"),
     Measurement(name="workers needed", value=needed, note=f"{how}; 0 reads in the training process"),
-    Measurement(
-      name="cores needed", value=math.ceil(wanted / per_core), note=f"extrapolated; this machine has {cores}"
-    ),
+    Measurement(name="cores needed", value=cores_needed, note=f"extrapolated; this machine has {cores}"),
   ]
 
 

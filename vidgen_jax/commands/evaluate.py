@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.commands import conditioning_flags, distributed_flags, metric_flags
-from vidgen_jax.commands.flag_parsing import define_config
+from vidgen_jax.commands.flag_parsing import define_config, values_of
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
@@ -20,8 +20,8 @@ from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.follow import BEST_FOLDER, FollowOptions, follow
-from vidgen_jax.runs.run_scores import curve_text, score_run
 from vidgen_jax.runs.sampling.samplers import with_conditioning_indices
+from vidgen_jax.runs.scoring import curve_text, score_run
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
@@ -72,9 +72,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
   flags.DEFINE_bool("follow", False, "scores all checkpoints as they appear, until the last", **values)
-  text = (
-    f"--follow: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {', '.join(SELECTION_DIRECTIONS)}"
-  )
+  known = ", ".join(SELECTION_DIRECTIONS)
+  text = f"--follow: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {known}"
   flags.DEFINE_string("best_metric", "", text, **values)
   flags.DEFINE_float("poll", 10.0, "--follow: seconds between two checks", **values)
   flags.DEFINE_float("patience", 3600.0, "--follow: ends after this many seconds without a new checkpoint", **values)
@@ -92,21 +91,16 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   config = _config(flag_values)
   check_same_model(flag_values.workdir, config)
   experiment = build_experiment(config)
-  lengths = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
-  options = generation.sampling_options(experiment, **lengths)
+  options = generation.sampling_options(experiment, **values_of(flag_values, "num_frames", "truncation"))
   collector = FeatureCollector(metric_flags.extractors(flag_values), options=metric_flags.set_options(flag_values))
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
-  _check_scores(flag_values, config, options, indices, collector)
+  _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
 
   def score(folder: str, step: int | None) -> list[Score]:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
+    settings = values_of(flag_values, "batch_norm", "seed")
     scores, curves = score_run(
-      trained,
-      options=options,
-      folder=workdir / IMAGES_FOLDER,
-      collector=collector,
-      batch_norm=flag_values.batch_norm,
-      seed=flag_values.seed,
+      trained, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, **settings
     )
     if jax.process_index() == 0:
       sys.stdout.write("\n\n".join(filter(None, [score_table(scores), curve_text(curves)])) + "\n")
@@ -118,12 +112,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   if not flag_values.follow:
     score(flag_values.workdir, flag_values.step)
     return
-  following = FollowOptions(
-    last_step=config.train.num_steps,
-    metric=flag_values.best_metric,
-    poll=flag_values.poll,
-    patience=flag_values.patience,
-  )
+  pace = values_of(flag_values, "poll", "patience")
+  following = FollowOptions(last_step=config.train.num_steps, metric=flag_values.best_metric, **pace)
   terms = _terms(config, flag_values, options) | {"conditioning_indices": frames_text(indices)}
   scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in collector.extractors])
   follow(flag_values.workdir, score, scored=scored, options=following, terms=terms)
@@ -138,11 +128,12 @@ def _check_follow_flags(flag_values: flags.FlagValues) -> None:
 
 
 def _check_scores(
-  flag_values: flags.FlagValues,
   config: ExperimentConfig,
   options: SampleOptions,
   indices: Sequence[int],
   collector: FeatureCollector,
+  *,
+  best_metric: str,
 ) -> None:
   """Checks, before hours of sampling, that the clips fit the metrics and the requested scores can be computed."""
   if len(indices) == options.num_frames:
@@ -156,14 +147,11 @@ def _check_scores(
     known |= {metric.row for metric in set_metrics(extractor.network, collector.options, samples=evaluation.samples)}
   fewest = max(2, collector.options.splits)
   if collector.extractors and 0 < evaluation.num_clips < fewest:
-    raise UserError(
-      f"--num_clips={evaluation.num_clips} is too few for the scores of --networks; give {fewest} or more"
-    )
-  metric = flag_values.best_metric
-  if metric in SELECTION_DIRECTIONS and metric not in known:
-    raise UserError(
-      f"--best_metric={metric} is not among the scores, which have {', '.join(sorted(known))}; see --networks"
-    )
+    too_few = f"--num_clips={evaluation.num_clips} is too few for the scores of --networks"
+    raise UserError(f"{too_few}; give {fewest} or more")
+  if best_metric in SELECTION_DIRECTIONS and best_metric not in known:
+    found = ", ".join(sorted(known))
+    raise UserError(f"--best_metric={best_metric} is not among the scores, which have {found}; see --networks")
 
 
 def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: SampleOptions) -> dict[str, Any]:
@@ -171,7 +159,7 @@ def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: Sam
   data = dataclasses.replace(config.data, num_frames=options.num_frames)
   available, wanted = pipeline.num_eval_clips(data), config.evaluation.num_clips
   return {
-    **{name: flag_values[name].value for name in ("weights", "batch_norm", "seed")},
+    **values_of(flag_values, "weights", "batch_norm", "seed"),
     "split": data.eval_split,
     "num_clips": min(available, wanted or available),
     "samples": config.evaluation.samples,
@@ -200,12 +188,10 @@ def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
   indices = conditioning_flags.conditioning_indices(flag_values, config)
   if indices is not None:
     config = with_conditioning_indices(config, indices)
-  data = {"eval_split": flag_values.split, "data_dir": flag_values.data_dir}
-  evaluation = {"samples": flag_values.samples, "num_clips": flag_values.num_clips}
-  return dataclasses.replace(
-    config, data=_replace_set(config.data, data), evaluation=_replace_set(config.evaluation, evaluation)
-  )
+  data = _replace_set(config.data, eval_split=flag_values.split, data_dir=flag_values.data_dir)
+  evaluation = _replace_set(config.evaluation, **values_of(flag_values, "samples", "num_clips"))
+  return dataclasses.replace(config, data=data, evaluation=evaluation)
 
 
-def _replace_set(settings: Any, changes: Mapping[str, Any]) -> Any:
+def _replace_set(settings: Any, **changes: Any) -> Any:
   return dataclasses.replace(settings, **{name: value for name, value in changes.items() if value is not None})

@@ -35,9 +35,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   path = Path(flag_values.out)
   if len(flag_values.networks) != 1:
     raise UserError(f"--networks needs exactly one weight file, got {len(flag_values.networks)}")
-  if path.suffix != ".npz":
-    raise UserError(f"--out={path} must end in .npz")
-  check_writable(path, "--out")
+  check_writable(flag_values.out, "--out", suffix=".npz")
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   (extractor,) = metric_flags.extractors(flag_values)

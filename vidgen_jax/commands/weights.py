@@ -14,6 +14,7 @@ from absl import flags, logging
 
 from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.errors import UserError
+from vidgen_jax.files import check_writable
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.extraction import CONSTANTS, VOLUME, FeatureExtractor, load_extractor
@@ -97,8 +98,7 @@ def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
       raise UserError(f"--{name} is required by `vidgen weights {action}`")
     if name not in (*needed, *optional) and value is not None:
       raise UserError(f"--{name} does not apply to `vidgen weights {action}`; leave it out")
-  if action == "import" and Path(flag_values.out).suffix != ".safetensors":
-    raise UserError(f"--out={flag_values.out} must end in .safetensors")
+  check_writable(flag_values.out, "--out", suffix=".safetensors")
 
 
 def _import(*, network: str, source: str, out: str, mean: str | None, allow_code: bool) -> None:
