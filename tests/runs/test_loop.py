@@ -129,7 +129,7 @@ class _EndsRun(Hook):
   def due(self, step):
     return step % 3 == 0
 
-  def __call__(self, step, state):
+  def __call__(self, step, state, writer):
     self.steps.append(step)
     assert int(state.step) == step
 

@@ -65,10 +65,9 @@ def train(config: ExperimentConfig, workdir: str, **options: Any) -> TrainState:
   """Trains a GAN; options, result and errors are those of `train_experiment`."""
   experiment = build_experiment(config)
   if not (config.train.image_every or config.train.evaluate_every):
-    return train_experiment(experiment, workdir, lambda _: [], **options)
+    return train_experiment(experiment, workdir, [], **options)
   # Imports every metric.
   from vidgen_jax.runs.validation import ValidationHook, check_scores
 
   check_scores(experiment)
-  folder = user_path(workdir)
-  return train_experiment(experiment, workdir, lambda writer: [ValidationHook(experiment, folder, writer)], **options)
+  return train_experiment(experiment, workdir, [ValidationHook(experiment, user_path(workdir))], **options)

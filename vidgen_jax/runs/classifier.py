@@ -96,26 +96,17 @@ def train_classifier(
     UserError: if data, folder or devices do not fit, or the loss is not finite.
   """
   experiment = TrainingExperiment(config=config, algorithm=Classifier(config=config.algorithm), mesh=mesh)
-  tests: list[EpochTest] = []
-
-  def make_hooks(writer: MetricWriter) -> list[Hook]:
-    tests.append(EpochTest(experiment, writer, folder))
-    return list(tests)
-
-  test_data = _test_data(config)
-  info = records.load_info(config.data.name, config.data.data_dir)
-  records.check_class_names(info.class_names, test_data, what=f"the training data set {config.data.name!r}")
-  records.open_clips(test_data, test_data.eval_split)  # Raises before the training if there are none.
+  test = EpochTest(experiment, folder)
   try:
-    state = train_experiment(experiment, folder, make_hooks, stop=stop)
+    state = train_experiment(experiment, folder, [test], stop=stop)
   except NonFiniteMetricError as error:
     found, rate = str(error).partition(";")[0], config.algorithm.learning_rate
     raise UserError(f"{found}; start again in another --out with a lower --learning_rate than {rate:g}") from error
-  if int(state.step) < config.train.num_steps and not tests[0].finished:
+  if int(state.step) < config.train.num_steps and not test.finished:
     return None
   path = Path(folder) / WEIGHTS_FILE
   weights = read_weight_file(path)
-  weights = dataclasses.replace(weights, details=weights.details | tests[0].summary())
+  weights = dataclasses.replace(weights, details=weights.details | test.summary())
   all_processes(True)  # A barrier: every process has read the file before it is replaced.
   if jax.process_index() == 0:
     write_weight_file(path, weights)
@@ -124,17 +115,20 @@ def train_classifier(
 
 
 class EpochTest(Hook):
-  """Tests the classifier after every epoch, advances its schedule, and writes the best weights so far."""
+  """Tests the classifier after every epoch, advances its schedule, and writes the best weights so far.
 
-  def __init__(self, experiment: TrainingExperiment, writer: MetricWriter, folder: str) -> None:
+  Raises a UserError if the test clips are missing or have other classes.
+  """
+
+  def __init__(self, experiment: TrainingExperiment, folder: str) -> None:
     self._config = config = experiment.config
     assert isinstance(experiment.algorithm, Classifier)
     self._plateau, network = experiment.algorithm.plateau, experiment.algorithm.network
-    self._writer = writer
     self._path = Path(folder) / WEIGHTS_FILE
     self._info = records.load_info(config.data.name, config.data.data_dir)
     self._count = ConfusionCounter(network, experiment.mesh, config.algorithm.num_classes)
     data, windows = _test_data(config), config.algorithm.test_windows
+    records.check_class_names(self._info.class_names, data, what=f"the training data set {config.data.name!r}")
     self._batches = SplitBatches(
       data, data.eval_split, batch_size=config.train.batch_size, windows=windows, mesh=experiment.mesh
     )
@@ -149,7 +143,7 @@ class EpochTest(Hook):
     """Whether an epoch ends."""
     return step % self._config.algorithm.steps_per_epoch == 0
 
-  def __call__(self, step: int, state: TrainState) -> None:
+  def __call__(self, step: int, state: TrainState, writer: MetricWriter) -> None:
     """Tests the classifier; may lower the learning rate."""
     settings, plateau = self._config.algorithm, self._plateau
     rate = plateau.learning_rate(settings.learning_rate)
@@ -158,8 +152,7 @@ class EpochTest(Hook):
     self._last_accuracy = found.top1
     if plateau.add(found.top1, patience=settings.patience) and jax.process_index() == 0:
       write_weight_file(self._path, self._weights(step, collections, found))
-    values = {"epoch": plateau.epoch, "learning_rate": rate, "test/accuracy": found.top1}
-    self._writer.write_scalars(step, values)
+    writer.write_scalars(step, {"epoch": plateau.epoch, "learning_rate": rate, "test/accuracy": found.top1})
     shown = (plateau.epoch, found.top1, plateau.best_accuracy, rate)
     logging.info("epoch %d: test accuracy %.3f (best %.3f), learning rate %g", *shown)
 

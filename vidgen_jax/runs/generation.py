@@ -14,9 +14,6 @@ from vidgen_jax.parallel.mesh import local_batch_indices
 from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.types import Batch
 
-HOOK_STREAM = 1
-"""Folded into the root key for standing statistics and the latents of hooks, so that neither changes training."""
-
 
 def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
   """The first `num_clips` evaluation clips (0: all) on the host, the same on every process.
@@ -30,14 +27,7 @@ def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: in
 def sampling_options(
   experiment: Experiment, *, num_frames: int | None = None, truncation: float | None = None
 ) -> SampleOptions:
-  """Sampling options; None takes the value of `config.evaluation`.
-
-  `num_frames` is the length of the whole clip, conditioning frames included, and 0 the trained length; a negative
-  truncation is none.
-
-  Raises:
-    UserError: if the model cannot generate clips of this length, or the truncation is not a number.
-  """
+  """`Experiment.options`; None takes the value of `config.evaluation`."""
   defaults = experiment.config.evaluation
   return experiment.options(
     num_frames=defaults.num_frames if num_frames is None else num_frames,
@@ -46,26 +36,22 @@ def sampling_options(
 
 
 def conditioning_batch(batch: Mapping[str, np.ndarray], conditioning_indices: Sequence[int]) -> dict[str, np.ndarray]:
-  """The input of a GAN from video uint8 [..., T, H, W, C] and label int32 [...].
-
-  Returns:
-    conditioning uint8 [..., G, H, W, C] and the label.
-  """
+  """The input of a GAN: conditioning uint8 [..., G, H, W, C] from video uint8 [..., T, H, W, C], and the label."""
   return {"conditioning": take_frames(batch["video"], conditioning_indices), "label": batch["label"]}
 
 
 def standing_statistics_key(experiment: Experiment) -> jax.Array:
   """The key for `prepare_nets`. It derives from the run's own seed, so that `--seed` changes latents only."""
-  return jax.random.fold_in(jax.random.key(experiment.config.train.seed), HOOK_STREAM)
+  # Folded, so that standing statistics and images in training use other random numbers than the train steps.
+  return jax.random.fold_in(jax.random.key(experiment.config.train.seed), 1)
 
 
 def prepare_nets(
   experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_batches: int
 ) -> Nets:
-  """Nets with standing statistics from training clips, ready for sampling.
+  """Nets with standing statistics of `num_batches` forward passes with training clips, ready for sampling.
 
-  They are taken over `num_batches` forward passes with `evaluation.standing_batch_size` clips; of the sampling options,
-  only the length of the clips counts.
+  Each pass has `evaluation.standing_batch_size` clips; of the sampling options, only their length counts.
   """
   config = experiment.config
   size = config.evaluation.standing_batch_size

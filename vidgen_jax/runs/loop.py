@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ class Hook(abc.ABC):
     """Whether the hook runs after `step` completed steps."""
 
   @abc.abstractmethod
-  def __call__(self, step: int, state: TrainState) -> None:
-    """Runs the task. The arrays of `state` must not be kept: the next step overwrites them."""
+  def __call__(self, step: int, state: TrainState, writer: MetricWriter) -> None:
+    """Runs the task, which may write metrics. The arrays of `state` must not be kept: the next step overwrites them."""
 
   def get_state(self) -> dict[str, Any]:
     """JSON-compatible state, saved with every checkpoint."""
@@ -85,28 +85,25 @@ class RunStart:
 def train_experiment(
   experiment: TrainingExperiment,
   workdir: str,
-  make_hooks: Callable[[MetricWriter], Sequence[Hook]],
+  hooks: Sequence[Hook],
   *,
   stop: StopSignals | None = None,
   profile: bool = False,
   restore_step: int | None = None,
   new_seed: int | None = None,
 ) -> TrainState:
-  """Trains until `config.train.num_steps`, until a hook is finished, or until a signal; saves the last state.
+  """Trains until `config.train.num_steps`, until a hook is finished, or until a signal; saves and returns the state.
 
   A run in `workdir` is resumed, bitwise.
 
   Args:
     experiment: algorithm, data and settings.
     workdir: folder of the run.
-    make_hooks: makes the hooks, which may write metrics to the writer.
+    hooks: tasks that run after some steps.
     stop: signal handlers, from which the caller reads the received signal; None for new ones.
     profile: whether to write a JAX trace of some steps to `workdir/profile`.
     restore_step: checkpoint to restart from; see `start_run`.
     new_seed: seed from `restore_step` on; see `start_run`.
-
-  Returns:
-    The last state.
 
   Raises:
     UserError: if config, workdir, data or devices do not fit together.
@@ -128,9 +125,9 @@ def train_experiment(
     _check_unchanged_inputs(checkpointer, experiment, workdir)
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
-    resumed_step = start.step if start.meta else None
-    writer = create_writer(workdir, resumed_step=resumed_step)
-    stack.enter_context(contextlib.closing(writer))
+    writer = stack.enter_context(
+      contextlib.closing(create_writer(workdir, resumed_step=start.step if start.meta else None))
+    )
     log = MetricLog(train, writer, stack.enter_context(_progress(experiment, start.step)))
     meta = {
       "config": to_dict(experiment.config),
@@ -138,8 +135,7 @@ def train_experiment(
       "frozen_weights": {name: weights.hash for name, weights in experiment.frozen_weights.items()},
       **start.lineage,
     }
-    loop = TrainLoop(experiment, checkpointer, log, make_hooks(writer), stop, meta)
-    return loop.run(start, profile_folder=profile_folder)
+    return TrainLoop(experiment, checkpointer, log, hooks, stop, meta).run(start, profile_folder=profile_folder)
 
 
 def _progress(experiment: TrainingExperiment, first_step: int) -> Progress:
@@ -231,6 +227,7 @@ def _check_unchanged_inputs(checkpointer: Checkpointer, experiment: TrainingExpe
       raise UserError(f"{frozen.weights} has the hash {found[:12]}, but {owner} started with {known[:12]}; restore it")
 
 
+@dataclasses.dataclass
 class TrainLoop:
   """Runs the train steps. The order of its actions is part of the contract.
 
@@ -238,24 +235,13 @@ class TrainLoop:
   that the device never waits for the host, and checked -> hooks -> checkpoint -> stop if requested.
   """
 
-  def __init__(
-    self,
-    experiment: TrainingExperiment,
-    checkpointer: Checkpointer,
-    log: MetricLog,
-    hooks: Sequence[Hook],
-    stop: StopSignals,
-    meta: Mapping[str, Any],
-  ) -> None:
-    """Stores the parts of the loop; `meta` is saved with every checkpoint."""
-    self._experiment = experiment
-    self._checkpointer = checkpointer
-    self._log = log
-    self._hooks = hooks
-    self._stop = stop
-    self._meta = meta
-    self._pending: tuple[int, Metrics] | None = None
-    self._tracing = False
+  experiment: TrainingExperiment
+  checkpointer: Checkpointer
+  log: MetricLog
+  hooks: Sequence[Hook]
+  stop: StopSignals
+  meta: Mapping[str, Any]
+  """Saved with every checkpoint."""
 
   def run(self, start: RunStart, *, profile_folder: Path | None = None) -> TrainState:
     """Trains from `start` to the end; returns the last state, which is saved.
@@ -266,65 +252,63 @@ class TrainLoop:
       CollapseError: if `config.health.action` is 'stop'; the states that led to the collapse may be saved.
       NonFiniteMetricError: if a metric is NaN or infinite; a state with such metrics is never saved.
     """
-    config = self._experiment.config
+    config = self.experiment.config
+    self._pending: tuple[int, Metrics] | None = None
     self._detector = CollapseDetector(config.health, first_step=start.step, saved=start.meta.get("detector"))
-    self._log.set_state(start.meta.get("window", {}))
-    for hook in self._hooks:
+    self.log.set_state(start.meta.get("window", {}))
+    for hook in self.hooks:
       if (saved := start.meta.get("hooks", {}).get(type(hook).__name__)) is not None:
         hook.set_state(saved)
-    put_batch = functools.partial(self._experiment.put_batch, microbatches=True)
+    put_batch = functools.partial(self.experiment.put_batch, microbatches=True)
     prefetch = DevicePrefetch(start.iterator, put_batch, depth=config.data.device_prefetch)
-    with contextlib.closing(prefetch) as batches:
+    with contextlib.closing(prefetch) as batches, contextlib.ExitStack() as trace:
       batches.start_prefetch()  # Reads while the step compiles.
-      try:
-        return self._run(start.state, start.step, batches, profile_folder)
-      finally:
-        self._stop_trace()
+      return self._run(start, batches, trace, profile_folder)
 
   def _run(
-    self, state: TrainState, first_step: int, batches: DevicePrefetch, profile_folder: Path | None
+    self, start: RunStart, batches: DevicePrefetch, trace: contextlib.ExitStack, profile_folder: Path | None
   ) -> TrainState:
     step_fns: dict[str, Any] = {}
     # Without compilation every operation takes its constants from the host.
     transfers = "allow" if jax_disable_jit() else "disallow"
-    step, stopping, done = first_step, None, self._done(first_step)
+    state, step, stopping, done = start.state, start.step, None, self._done(start.step)
     while not (stopping or done):
-      phase = self._experiment.algorithm.phase_at(step)
+      phase = self.experiment.algorithm.phase_at(step)
       if phase not in step_fns:
         compile_start = time.monotonic()
-        step_fns[phase] = self._experiment.compile_step(phase)
+        step_fns[phase] = self.experiment.compile_step(phase)
         logging.info("compiled the train step of phase %r in %.1f s", phase, time.monotonic() - compile_start)
       batch = next(batches)
-      constants = self._experiment.step_constants(step, phase)
+      constants = self.experiment.step_constants(step, phase)
       step += 1
       with jax.transfer_guard(transfers):
         state, metrics = step_fns[phase](state, batch, constants)
-        if self._log.due(step):
-          metrics = metrics | self._experiment.parameter_norms(state.nets)
+        if self.log.due(step):
+          metrics = metrics | self.experiment.parameter_norms(state.nets)
       jax.tree.map(lambda x: x.copy_to_host_async(), metrics)
       self._check_pending()
       self._pending = step, metrics
-      if profile_folder is not None:
-        self._profile(step - first_step, profile_folder)
-      self._run_hooks(step, state)
+      # Traces five steps after the first one, which compiles.
+      if profile_folder is not None and step == start.step + 1:
+        trace.callback(logging.info, "wrote a trace for TensorBoard or Perfetto")
+        trace.enter_context(jax.profiler.trace(profile_folder))
+      elif step == start.step + 6:
+        trace.close()
+      for hook in self.hooks:
+        if hook.due(step):
+          self._check_pending()
+          hook(step, state, self.log.writer)
       stopping, done = self._stop_reason(step), self._done(step)
-      if stopping or done or self._checkpointer.due(step):
+      if stopping or done or self.checkpointer.due(step):
         self._save(step, state, batches)
     if stopping:
       logging.info("stopped by %s; saved step %d, run the same command to continue", stopping, step)
     self._check_pending()
-    self._checkpointer.wait()
+    self.checkpointer.wait()
     return state
 
   def _done(self, step: int) -> bool:
-    return step >= self._experiment.config.train.num_steps or any(hook.finished for hook in self._hooks)
-
-  def _run_hooks(self, step: int, state: TrainState) -> None:
-    due = [hook for hook in self._hooks if hook.due(step)]
-    if due:
-      self._check_pending()
-    for hook in due:
-      hook(step, state)
+    return step >= self.experiment.config.train.num_steps or any(hook.finished for hook in self.hooks)
 
   def _check_pending(self) -> None:
     """Fetches, checks and logs the metrics that are still on the devices."""
@@ -334,16 +318,16 @@ class TrainLoop:
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     for name, value in values.items():
       if not math.isfinite(value):
-        latest = max(self._checkpointer.steps(), default=None)
+        latest = max(self.checkpointer.steps(), default=None)
         found = f"metric {name} became {value} at step {step}; last good step {step - 1}"
         raise NonFiniteMetricError(f"{found}, latest checkpoint {latest or 'none'}; {self._remedy(latest)}")
-    means = self._log.add(step, values)
-    if means is not None and self._log.complete(step) and (collapse := self._detector.check(step, means)):
+    means = self.log.add(step, values)
+    if means is not None and self.log.complete(step) and (collapse := self._detector.check(step, means)):
       self._report(collapse)
 
   def _report(self, collapse: Collapse) -> None:
-    config = self._experiment.config.health
-    good = max((step for step in self._checkpointer.steps() if step <= collapse.good_step), default=None)
+    config = self.experiment.config.health
+    good = max((step for step in self.checkpointer.steps() if step <= collapse.good_step), default=None)
     text = f"the training may have collapsed: {collapse}, last checkpoint before it: {good or 'none'}"
     if config.action == "stop":
       raise CollapseError(f"{text}; look at the images, then {self._remedy(good)} or with other config.health limits")
@@ -353,38 +337,24 @@ class TrainLoop:
   def _remedy(self, step: int | None) -> str:
     if step is None:
       return "start again in another --workdir with another --config.train.seed"
-    _, seed = self._meta.get("branch") or (None, None)
+    _, seed = self.meta.get("branch") or (None, None)
     return f"start again with --restore_step={step} --new_seed={(seed or 0) + 1}"
 
   def _save(self, step: int, state: TrainState, batches: DevicePrefetch) -> None:
     self._check_pending()  # A state whose metrics are not finite must never be saved.
-    self._log.writer.flush()  # A resumed run never repeats the steps of this checkpoint, so their rows must be durable.
+    self.log.writer.flush()  # A resumed run never repeats the steps of this checkpoint, so their rows must be durable.
     meta = {
-      **self._meta,
+      **self.meta,
       "step": step,
       "process_count": jax.process_count(),
       "device_count": jax.device_count(),
-      "window": self._log.get_state(),
+      "window": self.log.get_state(),
       "detector": self._detector.get_state(),
-      "hooks": {type(hook).__name__: hook.get_state() for hook in self._hooks},
+      "hooks": {type(hook).__name__: hook.get_state() for hook in self.hooks},
     }
-    self._checkpointer.save(step, state, batches.get_state(), meta)
+    self.checkpointer.save(step, state, batches.get_state(), meta)
 
   def _stop_reason(self, step: int) -> str | None:
     if jax.process_count() > 1:
-      return "preemption" if self._checkpointer.preempted(step) else None
-    return self._stop.received.name if self._stop.received else None
-
-  def _profile(self, steps_done: int, folder: Path) -> None:
-    """Traces five steps after the first one, which compiles."""
-    if steps_done == 1:
-      jax.profiler.start_trace(str(folder))
-      self._tracing = True
-    elif steps_done == 6:
-      self._stop_trace()
-
-  def _stop_trace(self) -> None:
-    if self._tracing:
-      jax.profiler.stop_trace()
-      self._tracing = False
-      logging.info("wrote a trace for TensorBoard or Perfetto")
+      return "preemption" if self.checkpointer.preempted(step) else None
+    return self.stop.received.name if self.stop.received else None

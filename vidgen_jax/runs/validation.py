@@ -29,17 +29,16 @@ def check_scores(experiment: Experiment) -> None:
 class ValidationHook(Hook):
   """Images and scores of fixed validation clips, predicted by the averaged generator."""
 
-  def __init__(self, experiment: Experiment, workdir: AnyPath, writer: MetricWriter) -> None:
+  def __init__(self, experiment: Experiment, workdir: AnyPath) -> None:
     self._experiment = experiment
     self._workdir = workdir
-    self._writer = writer
 
   def due(self, step: int) -> bool:
     """Whether images or scores are due."""
     train = self._experiment.config.train
     return any(is_due(step, every, train.num_steps) for every in (train.image_every, train.evaluate_every))
 
-  def __call__(self, step: int, state: TrainState) -> None:
+  def __call__(self, step: int, state: TrainState, writer: MetricWriter) -> None:
     """Writes the images to `workdir/images` and the scores to the metrics, whichever are due."""
     experiment, options = self._experiment, self._experiment.options()
     config, train = experiment.config.evaluation, experiment.config.train
@@ -54,10 +53,10 @@ class ValidationHook(Hook):
       )
       sheet = scoring.draw_images(self._workdir / "images", step, experiment, nets, batch, key, options=options)
       if sheet is not None:
-        self._writer.write_image(step, "predictions", sheet)
+        writer.write_image(step, "predictions", sheet)
     if is_due(step, train.evaluate_every, train.num_steps):
       result = scoring.evaluate(experiment, nets, key, options=options, num_clips=config.training_clips, samples=1)
       means = {name: scoring.mean_without_nan(values) for name, values in result.model.mean.items()}
       logging.info("step %d: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
-      self._writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
-    self._writer.flush()
+      writer.write_scalars(step, {f"eval/{name}": value for name, value in means.items()})
+    writer.flush()
