@@ -21,8 +21,8 @@ import sys
 
 from absl import flags
 from absl import logging
-from ml_collections import config_flags
 
+from vidgen_jax.commands.flag_parsing import define_config
 from vidgen_jax.errors import RetryableError, UserError
 
 SUMMARY = """moves widgets to another shelf
@@ -32,7 +32,7 @@ Needs a config.
 SEEN = []
 
 def define_flags(flag_values):
-  config_flags.DEFINE_config_file('config', None, 'experiment', flag_values=flag_values)
+  define_config(flag_values)
   flags.DEFINE_integer('widgets', 3, 'number of widgets', flag_values=flag_values)
   flags.DEFINE_enum('shelf', 'upper', ['upper', 'lower'], 'shelf', flag_values=flag_values)
   flags.DEFINE_string('workdir', None, 'folder', flag_values=flag_values, required=True)
@@ -137,7 +137,9 @@ def test_names_find_experiments_of_the_current_folder_first(command):
 @pytest.mark.parametrize(
   ("text", "message"),
   [
-    ("", "no function get_config"),
+    ("", "broken.py has no function get_config(variant) that returns a ConfigDict"),
+    ("def get_config():\n  pass\n", "broken.py has no function get_config(variant) that returns a ConfigDict"),
+    ("def get_config(variant):\n  pass\n", "broken.py: TypeError: get_config() missing 1 required positional argument"),
     ("def get_config():\n  raise RuntimeError('no')\n", "line 2: RuntimeError: no"),
     ("def get_config():\n  assert False, 'no'\n", "line 2: AssertionError: no"),
   ],
@@ -223,21 +225,21 @@ FILE = "experiments/widgets.py"
     ("--config=experiments/widget.py", "--config: there is no file 'experiments/widget.py'; did you mean 'widgets'?"),
     ("--config=", "--config: there is no file ''; give FILE.py:VARIANT with the path of a file or one of "),
     ("--config=no.py --config.train.x=1", "--config: there is no file 'no.py'"),
-    (f"--config={FILE}:big", f"--config={FILE}:big: ValueError: variant 'big' is not one of cpu, paper"),
+    (f"--config={FILE}:big", f"{FILE}, line 7: ValueError: variant 'big' is not one of cpu, paper"),
     (f"--config={FILE}:paper", f"{FILE}, line 9: NameError: name 'undefined_name' is not defined"),
     ("--config=experiments/syntax.py", "experiments/syntax.py, line 2: SyntaxError: '(' was never closed"),
     (
       f"--config={FILE} --config.trian.num_steps=1",
-      f"--config.trian.num_steps: {FILE} has no such field; did you mean 'train' instead of 'trian'?",
+      "--config.trian.num_steps: the config has no such field; did you mean 'train' instead of 'trian'?",
     ),
     (
       f"--config={FILE} --config.train.remat=false --config.train.num_step=1",
-      f"--config.train.num_step: {FILE} has no such field; did you mean 'num_steps' instead of 'num_step'?",
+      "--config.train.num_step: the config has no such field; did you mean 'num_steps' instead of 'num_step'?",
     ),
-    (f"--config={FILE} --config.train.num_steps.x=1", f"--config.train.num_steps.x: {FILE} has no such field"),
+    (f"--config={FILE} --config.train.num_steps.x=1", "--config.train.num_steps.x: the config has no such field"),
     (
       f"--config={FILE} --noconfig.train.rmat",
-      f"--noconfig.train.rmat: {FILE} has no such field; did you mean 'remat'",
+      "--noconfig.train.rmat: the config has no such field; did you mean 'remat'",
     ),
     (f"--config={FILE} --config.train.num_steps=1.5", "--config.train.num_steps=1.5: expected a value of type int"),
     (

@@ -29,7 +29,7 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 import vidgen_jax
-from vidgen_jax.commands.flag_parsing import before_separator, did_you_mean, parse_flags, refuse_urls
+from vidgen_jax.commands.flag_parsing import did_you_mean, parse_flags, refuse_urls
 from vidgen_jax.errors import UserError
 
 
@@ -98,7 +98,7 @@ def _dispatch(argv: list[str]) -> int:
   flag_values.set_gnu_getopt(True)
   flags.DEFINE_bool("verbose", False, "also show the logs of libraries (orbax, grain, ...)", flag_values=flag_values)
   module.define_flags(flag_values)
-  if _HELP_FLAGS.intersection(before_separator(words)):
+  if _HELP_FLAGS.intersection(words[: words.index("--")] if "--" in words else words):
     sys.stdout.write(_describe_command(name, module, flag_values))
     return 0
   arguments = parse_flags(words, flag_values, command=name)

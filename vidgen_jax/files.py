@@ -59,17 +59,13 @@ def check_writable(text: str | None, flag: str, *, suffix: str = "") -> pathlib.
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike[str], *, held: str) -> Generator[None]:
-  """Holds a lock file for its block; the operating system releases it when the process ends.
+  """Holds a lock file in an existing folder for its block; the operating system releases it when the process ends.
 
   On file systems without locks it logs a warning and locks nothing. In a bucket it does not lock either, but the file
-  exists while the block runs, so that a second process can log who else may be writing.
-
-  Args:
-    path: lock file in an existing folder. A local file stays and contains its last holder.
-    held: error message if another process holds the lock; the process and its host are appended.
+  exists while the block runs, so that a second process can log who else may be writing. A local file stays.
 
   Raises:
-    UserError: if another process holds the lock.
+    UserError: if another process holds the lock; the message is `held` and this process.
     OSError: if the file cannot be written.
   """
   path = user_path(path)
@@ -163,21 +159,19 @@ def write_json(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
 def atomic_write_dir(path: str | os.PathLike[str], *, overwrite: bool, marker: str) -> Generator[pathlib.Path]:
   """Writes a folder atomically: yields a temporary folder, renamed to `path` on success and removed on failure.
 
-  Args:
-    path: final folder, local or in a bucket (uploaded, `marker` last). An empty folder is replaced.
-    overwrite: whether a non-empty folder that contains `marker` may be replaced.
-    marker: name of a file that identifies folders of this kind; other folders are never replaced.
+  In a bucket the folder is uploaded, `marker` last. An empty folder is replaced; with `overwrite` also one that has the
+  file `marker`, which identifies folders of this kind.
   """
   path = user_path(path)
+  if isinstance(path, pathlib.Path):
+    path = path.expanduser().resolve()
+  _refuse_replacing(path, overwrite=overwrite, marker=marker)
   if not isinstance(path, pathlib.Path):
-    _refuse_replacing(path, overwrite=overwrite, marker=marker)
     with tempfile.TemporaryDirectory() as folder:
       yield pathlib.Path(folder)
       buckets.delete_folder(path)
       buckets.upload_folder(pathlib.Path(folder), path, last=marker)
     return
-  path = path.expanduser().resolve()
-  _refuse_replacing(path, overwrite=overwrite, marker=marker)
   temporary = path.with_name(f".{path.name}.{os.getpid()}")
   replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
   with disk_errors(path):

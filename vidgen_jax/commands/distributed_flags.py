@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from absl import flags, logging
@@ -55,27 +55,26 @@ def fail_fast(run: Run) -> Run:
     except BaseException as error:
       if not jax.distributed.is_initialized() or jax.process_count() == 1:
         raise
-      lost = None if isinstance(error, UserError) else peer_failure(error)
-      status = error.exit_status if isinstance(error, UserError) else 1 if lost is None else PREEMPTED_EXIT_CODE
-      try:
-        _report(error, lost)
-      finally:  # Also if the log is on a full disk.
-        os._exit(status)
+      _exit(error)
 
   return wrapped
 
 
-def _report(error: BaseException, lost: BaseException | None) -> None:
-  if lost is not None:
-    logging.error(
-      "another process of the job ended, or cannot be reached: %s; start the job again, it resumes from its last "
-      "checkpoint",
-      (str(lost).strip() or "unknown").splitlines()[0][:300],
-    )
-  elif isinstance(error, UserError):
-    sys.stderr.write(f"vidgen: error: {' '.join(str(error).split())}\n")
-  else:
-    traceback.print_exception(error)
-  logging.flush()
-  sys.stdout.flush()
-  sys.stderr.flush()
+def _exit(error: BaseException) -> NoReturn:
+  status = 1
+  try:
+    if isinstance(error, UserError):
+      status = error.exit_status
+      sys.stderr.write(f"vidgen: error: {' '.join(str(error).split())}\n")
+    elif (lost := peer_failure(error)) is not None:
+      status = PREEMPTED_EXIT_CODE
+      reason = (str(lost).strip() or "unknown").splitlines()[0][:300]
+      remedy = "start the job again, it resumes from its last checkpoint"
+      logging.error("another process of the job ended, or cannot be reached: %s; %s", reason, remedy)
+    else:
+      traceback.print_exception(error)
+    logging.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+  finally:  # Also if the log is on a full disk.
+    os._exit(status)

@@ -2,9 +2,10 @@
 
 import difflib
 import re
+import runpy
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,44 @@ from vidgen_jax import buckets
 from vidgen_jax.errors import UserError
 
 
+class _ExperimentParser(flags.ArgumentParser):
+  """Loads a config. ml_collections would run its file in the module of an earlier one, and report errors late."""
+
+  def parse(self, argument: str) -> ConfigDict:
+    name, *variant = argument.split(":", 1)
+    file = find_experiment(name)
+    try:
+      get_config = runpy.run_path(file).get("get_config")
+      config = get_config and get_config(*variant)
+    except UserError:
+      raise
+    except Exception as error:
+      raise UserError(f"{_position_in(file, error)}: {type(error).__name__}: {_text(error)}") from error
+    if not isinstance(config, ConfigDict):
+      raise UserError(f"{file} has no function get_config(variant) that returns a ConfigDict")
+    return config.lock()
+
+  def flag_type(self) -> str:
+    return "config object"
+
+
 def define_config(flag_values: flags.FlagValues, *, help_text: str = "experiment to use") -> None:
   """Defines --config, a file with `get_config(variant)`, whose fields are overridden with --config.FIELD=VALUE."""
-  config_flags.DEFINE_config_file(
-    "config",
-    None,
-    f"{help_text}: FILE.py:VARIANT, a path or the name of a file in experiments/; override its fields with "
-    "--config.FIELD=VALUE",
-    flag_values=flag_values,
-  )
+  help_text += ": FILE.py:VARIANT, a path or the name of a file in experiments/; override its fields with "
+  help_text += "--config.FIELD=VALUE"
+  config_flags.DEFINE_config_file("config", None, help_text, flag_values=flag_values)
+  flag_values["config"].parser = _ExperimentParser()
 
 
 def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command: str) -> list[str]:
   """Parses `words` into `flag_values`, overrides of config fields included; returns the positional arguments.
 
-  Args:
-    words: flags and positional arguments, without the program's name; all words after `--` are positional.
-    flag_values: the command's flags, not parsed yet.
-    command: name of the command, for messages.
+  All words after `--` are positional. `command` is the name of the command, for messages.
 
   Raises:
     UserError: for an unknown flag, an invalid value, a missing or broken config file, or an override of a field that
       the config does not have.
   """
-  words, config_files = _find_config_files(words, flag_values)
   # ml_collections searches `sys.argv` for overrides, not the words that it parses.
   previous, sys.argv = sys.argv, ["vidgen", *words]
   try:
@@ -50,18 +65,12 @@ def parse_flags(words: Sequence[str], flag_values: flags.FlagValues, *, command:
     raise UserError(_unknown_flag(command, error.flagname, flag_values)) from None
   except flags.Error as error:
     raise UserError(_illegal_value(str(error), flag_values)) from None
-  except Exception as error:  # By a mistake in a config file, or by ml_collections for a bad override.
-    for file in config_files.values():
-      if position := _position_in(file, error):
-        raise UserError(f"{position}: {type(error).__name__}: {_text(error)}") from error
-    if "has no attribute 'get_config'" in str(error):
-      file = next(iter(config_files.values()), "the config file")
-      raise UserError(f"{file} has no function get_config(variant), which must return a ConfigDict") from error
-    pattern = re.compile(rf"--?((?:no)?(?:{'|'.join(config_files)})\.[^=]*)")
-    overrides = [match[1] for match in map(pattern.match, words) if match]
+  except Exception as error:
+    matches = (re.match(r"--?((?:no)?config\.[^=]*)", word) for word in words)
+    overrides = [match[1] for match in matches if match]
     if not overrides:
       raise
-    raise UserError(_bad_override(error, overrides, config_files)) from None
+    raise UserError(_bad_override(error, overrides)) from None
   finally:
     sys.argv = previous
 
@@ -85,30 +94,6 @@ def find_experiment(name: str) -> str:
   )
 
 
-def _find_config_files(words: Sequence[str], flag_values: flags.FlagValues) -> tuple[list[str], dict[str, str]]:
-  """(the words with the paths of config files, the paths by flag). ml_collections would report a missing file late."""
-  names = [name for name in flag_values if flag_values[name].parser.flag_type() == "config object"]
-  found, files = list(words), {}
-  for position, word in enumerate(before_separator(words)):
-    flag_name, has_value, value = word.lstrip("-").partition("=")
-    if not word.startswith("-") or flag_name not in names:
-      continue
-    if not has_value:
-      position += 1
-      value = words[position] if position < len(words) else ""
-    name, colon, variant = value.partition(":")
-    files[flag_name] = find_experiment(name)
-    # ml_collections would run the file in the module of an earlier config, whose `get_config` an empty file would keep.
-    sys.modules.pop(f"{flag_name}_config", None)
-    found[position : position + 1] = [f"{f'--{flag_name}=' if has_value else ''}{files[flag_name]}{colon}{variant}"]
-  return found, files
-
-
-def before_separator(words: Sequence[str]) -> list[str]:
-  """The words before `--`, which ends the flags."""
-  return list(words[: words.index("--")] if "--" in words else words)
-
-
 def _unknown_flag(command: str, flag_name: str, flag_values: flags.FlagValues) -> str:
   root = flag_name.split(".", 1)[0]
   if root != flag_name and root in flag_values:
@@ -125,33 +110,29 @@ def _illegal_value(message: str, flag_values: flags.FlagValues) -> str:
   name, value, reason = match.groups()
   if "must have a value other than None" in reason:
     return f"--{name} is required"
-  if "Error whilst parsing config file" in reason:
-    return f"--{name}={value}: {reason.strip().splitlines()[-1]}"
   flag_type = flag_values[name].flag_type() if name in flag_values else "string"
   expected = "" if flag_type == "string" else f"expected a value of type {flag_type}: "
   return f"--{name}={value}: {expected}{reason}"
 
 
 def _position_in(file: str, error: BaseException) -> str:
-  """`FILE, line N` of the last traceback entry in a file; '' if there is none."""
-  if isinstance(error, SyntaxError) and error.filename == file:
-    return f"{file}, line {error.lineno}"
+  """`FILE, line N` of the last traceback entry in a file."""
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-  return f"{file}, line {lines[-1]}" if lines else ""
+  if isinstance(error, SyntaxError) and error.filename == file:
+    lines.append(error.lineno)
+  return f"{file}, line {lines[-1]}" if lines else file
 
 
-def _bad_override(error: Exception, overrides: Sequence[str], config_files: Mapping[str, str]) -> str:
+def _bad_override(error: Exception, overrides: Sequence[str]) -> str:
   text = _text(error)
   quoted = re.match(r"'([^']+)'", text)
   field = quoted.group(1) if quoted else ""
   override = next((o for o in overrides if field in o.split(".")[1:] or o.split(".", 1)[1] in text), None)
-  if override is None:
-    return f"--{', --'.join(overrides)}: {text}"
-  if not isinstance(error, (AttributeError, KeyError)):
-    return f"--{override}: {text}"
+  if override is None or not isinstance(error, (AttributeError, KeyError)):
+    return f"--{override or ', --'.join(overrides)}: {text}"
   suggestion = re.search(r'Did you mean "([^"]+)"', text)
   hint = f"; did you mean {suggestion.group(1)!r} instead of {field!r}?" if suggestion else ""
-  return f"--{override}: {config_files[override.split('.', 1)[0].removeprefix('no')]} has no such field{hint}"
+  return f"--{override}: the config has no such field{hint}"
 
 
 def _text(error: BaseException) -> str:

@@ -37,7 +37,7 @@ def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) ->
 def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
   """Opens the set of clips of the flag `name`."""
   window = values_of(flag_values, "num_frames", "frame_stride", "window", "resolution", "max_clips")
-  options = ClipOptions(value_range=flag_values[f"{name}_range"].value, **window)
+  options = ClipOptions(value_range=getattr(flag_values, f"{name}_range"), **window)
   source = flag_values[name].value
   if not source:
     raise UserError(f"--{name} is required")

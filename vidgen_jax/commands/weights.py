@@ -75,7 +75,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   (action,) = arguments
   _check_flags(flag_values, action)
   if action == "import":
-    _import(**values_of(flag_values, "network", "out", "mean", "allow_code"), source=flag_values["from"].value)
+    options = values_of(flag_values, "network", "from", "out", "mean", "allow_code")
+    _import(source=options.pop("from"), **options)
     return None
   weights = read_weight_file(flag_values.weights)
   if action == "show":
