@@ -224,13 +224,13 @@ def test_scores_and_curves_by_hand():
 
 
 def experiment_with(run_config, conditioning_indices):
-  """A fake experiment, whose nets with standing statistics are the micro-batches of these statistics."""
+  """A fake experiment, whose nets with standing statistics are the batches of these statistics."""
   return SimpleNamespace(
     config=run_config,
     mesh=make_mesh(MeshConfig()),
     algorithm=SimpleNamespace(conditioning_indices=lambda num_frames: conditioning_indices),
-    microbatches=lambda batches, count: [next(batches) for _ in range(count)],
-    with_standing_statistics=lambda nets, batches, key, options: batches,
+    put_batch=lambda batch, microbatches: batch,
+    with_standing_statistics=lambda nets, batches, key, options: list(batches),
   )
 
 
@@ -246,8 +246,8 @@ def test_standing_statistics_use_the_same_clips_for_any_number_of_processes(run_
   for batch, *shares in zip(whole, *parts, strict=True):
     assert batch.keys() == {"conditioning", "label"}
     for name in batch:
-      np.testing.assert_array_equal(np.concatenate([share[name] for share in shares], axis=1), batch[name])
-    assert shares[0]["label"].shape == (1, 4)
+      np.testing.assert_array_equal(np.concatenate([share[name] for share in shares]), batch[name])
+    assert shares[0]["label"].shape == (4,)
 
 
 @pytest.mark.parametrize(("conditioning_indices", "read"), [((0, 1), 2), ((0, 4), 5), ((), 1)])
@@ -262,7 +262,7 @@ def test_standing_statistics_stop_at_the_last_conditioning_frame(conditioning_in
   experiment = experiment_with(run_config, conditioning_indices)
   (batch,) = generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
   assert lengths == [read]
-  assert batch["conditioning"].shape == (1, 8, len(conditioning_indices), 16, 16, 3)
+  assert batch["conditioning"].shape == (8, len(conditioning_indices), 16, 16, 3)
 
 
 @pytest.mark.parametrize(

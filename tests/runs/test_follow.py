@@ -15,10 +15,14 @@ from vidgen_jax import cli
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs import follow as following
 from vidgen_jax.runs import workdir
-from vidgen_jax.runs.follow import FollowOptions, best_step, follow
+from vidgen_jax.runs.follow import follow
 from vidgen_jax.scores.report import Score
 
 pytest_plugins = ("tests.trained_runs",)
+
+
+def best_step(folder) -> int:
+  return json.loads((folder / "best" / "best.json").read_text())["step"]
 
 
 def score_of(value, *, metric="psnr", subject="model"):
@@ -60,12 +64,7 @@ def test_each_new_checkpoint_is_scored_once_and_the_best_is_kept(run):
 
   thread = threading.Thread(target=train)
   thread.start()
-  assert follow(str(run.folder), score, scored=[], options=FollowOptions(last_step=4, metric="psnr", poll=0.01)) == [
-    1,
-    2,
-    3,
-    4,
-  ]
+  assert follow(str(run.folder), score, scored=[], last_step=4, metric="psnr", poll=0.01) == [1, 2, 3, 4]
   thread.join()
   assert seen == [1, 2, 3, 4]
   assert best_step(run.folder) == 2
@@ -79,33 +78,31 @@ def test_lower_is_better_for_distances_and_ties_keep_the_first(run):
   values = {1: 9.0, 2: 7.0, 3: 7.0}
   for step in values:
     run.save(step)
-  options = FollowOptions(last_step=3, metric="fvd", poll=0.01)
-  follow(str(run.folder), lambda _, step: [score_of(values[step], metric="fvd")], scored=[], options=options)
+  options = {"last_step": 3, "metric": "fvd", "poll": 0.01}
+  follow(str(run.folder), lambda _, step: [score_of(values[step], metric="fvd")], scored=[], **options)
   assert best_step(run.folder) == 2
   # A second follower reads what was kept and scored.
   run.save(4)
-  options = FollowOptions(last_step=4, metric="fvd", poll=0.01)
-  assert follow(str(run.folder), lambda _, step: [score_of(8.0, metric="fvd")], scored=[1, 2, 3], options=options) == [
-    4
-  ]
+  options = {"last_step": 4, "metric": "fvd", "poll": 0.01}
+  assert follow(str(run.folder), lambda _, step: [score_of(8.0, metric="fvd")], scored=[1, 2, 3], **options) == [4]
   assert best_step(run.folder) == 2
 
 
 def test_earlier_checkpoints_are_scored_although_the_last_one_was(run):
   for step in (1, 2, 3):
     run.save(step)
-  options = FollowOptions(last_step=3, poll=0.01)
-  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2]
+  options = {"last_step": 3, "poll": 0.01}
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], **options) == [1, 2]
 
 
 def test_checkpoint_scored_without_follow_competes_for_the_best(run):
   for step in (1, 2, 3):
     run.save(step)
-  options = FollowOptions(last_step=3, metric="psnr", poll=0.01)
-  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], options=options) == [1, 2, 3]
+  options = {"last_step": 3, "metric": "psnr", "poll": 0.01}
+  assert follow(str(run.folder), lambda _, step: [score_of(step)], scored=[3], **options) == [1, 2, 3]
   assert best_step(run.folder) == 3
   # All of them have been compared on these terms, none on other terms.
-  again = {"scored": [1, 2, 3], "options": options}
+  again = {"scored": [1, 2, 3], **options}
   assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 1}) == []
   assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 9}) == [1, 2, 3]
 
@@ -113,21 +110,21 @@ def test_checkpoint_scored_without_follow_competes_for_the_best(run):
 def test_scores_on_other_terms_do_not_compete(run):
   run.save(1)
   run.save(2)
-  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
-  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[2], options=options)
+  options = {"last_step": 1, "metric": "psnr", "poll": 0.01}
+  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[2], **options)
   other = dataclasses.replace(score_of(20.0), num_clips=500)
-  follow(str(run.folder), lambda _, step: [other], scored=[1], options=FollowOptions(last_step=2, metric="psnr"))
+  follow(str(run.folder), lambda _, step: [other], scored=[1], last_step=2, metric="psnr")
   assert best_step(run.folder) == 2
 
 
 def test_best_moved_by_a_killed_process_is_restored(run):
   run.save(1)
-  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
-  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[], options=options)
+  options = {"last_step": 1, "metric": "psnr", "poll": 0.01}
+  follow(str(run.folder), lambda _, step: [score_of(30.0)], scored=[], **options)
   (run.folder / "best").rename(run.folder / ".best_replaced")
   run.save(2)
-  options = FollowOptions(last_step=2, metric="psnr", poll=0.01)
-  follow(str(run.folder), lambda _, step: [score_of(20.0)], scored=[1], options=options)
+  options = {"last_step": 2, "metric": "psnr", "poll": 0.01}
+  follow(str(run.folder), lambda _, step: [score_of(20.0)], scored=[1], **options)
   assert best_step(run.folder) == 1
 
 
@@ -135,8 +132,8 @@ def test_damaged_record_of_the_best_is_replaced(run, caplog):
   run.save(1)
   (run.folder / "best").mkdir()
   (run.folder / "best" / "best.json").write_text('{"value": 99')
-  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
-  follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], options=options)
+  options = {"last_step": 1, "metric": "psnr", "poll": 0.01}
+  follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], **options)
   assert best_step(run.folder) == 1
   assert "best.json is damaged" in caplog.text
 
@@ -154,15 +151,15 @@ def test_partly_deleted_checkpoint_is_skipped(run, monkeypatch):
       (run.folder / "checkpoints" / "step_1" / "state" / "more").unlink(missing_ok=True)
 
   monkeypatch.setattr(following, "_link", delete_one)
-  assert follow(str(run.folder), lambda _, step: [], scored=[], options=FollowOptions(last_step=2, poll=0.01)) == [2]
+  assert follow(str(run.folder), lambda _, step: [], scored=[], last_step=2, poll=0.01) == [2]
 
 
 def test_nan_is_never_the_best(run):
   run.save(1)
   run.save(2)
   values = {1: 2.0, 2: float("nan")}
-  options = FollowOptions(last_step=2, metric="psnr", poll=0.01)
-  follow(str(run.folder), lambda _, step: [score_of(values[step])], scored=[], options=options)
+  options = {"last_step": 2, "metric": "psnr", "poll": 0.01}
+  follow(str(run.folder), lambda _, step: [score_of(values[step])], scored=[], **options)
   assert best_step(run.folder) == 1
 
 
@@ -178,7 +175,7 @@ def test_checkpoint_deleted_before_it_is_read_is_skipped(run, monkeypatch, caplo
 
   monkeypatch.setattr(following, "_link", vanish)
   with caplog.at_level(logging.WARNING):
-    scored = follow(str(run.folder), lambda _, step: [], scored=[], options=FollowOptions(last_step=2, poll=0.01))
+    scored = follow(str(run.folder), lambda _, step: [], scored=[], last_step=2, poll=0.01)
   assert scored == [2]
   assert "the checkpoint of step 1 was deleted before it could be scored" in caplog.text
 
@@ -190,14 +187,14 @@ def test_errors_of_scoring_propagate_and_leave_no_files(run):
     raise FileNotFoundError("the data set")
 
   with pytest.raises(FileNotFoundError, match="the data set"):
-    follow(str(run.folder), fail, scored=[], options=FollowOptions(last_step=1, poll=0.01))
+    follow(str(run.folder), fail, scored=[], last_step=1, poll=0.01)
   assert not list(run.folder.glob(".following*"))
 
 
 def test_following_ends_after_the_patience(run):
   run.save(1)
-  options = FollowOptions(last_step=9, poll=0.01, patience=0.05)
-  assert follow(str(run.folder), lambda _, step: [], scored=[], options=options) == [1]
+  options = {"last_step": 9, "poll": 0.01, "patience": 0.05}
+  assert follow(str(run.folder), lambda _, step: [], scored=[], **options) == [1]
 
 
 def test_links_fall_back_to_copies(run, monkeypatch):
@@ -207,23 +204,21 @@ def test_links_fall_back_to_copies(run, monkeypatch):
     raise OSError("no links here")
 
   monkeypatch.setattr(following.os, "link", refuse)
-  options = FollowOptions(last_step=1, metric="psnr", poll=0.01)
-  follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], options=options)
+  options = {"last_step": 1, "metric": "psnr", "poll": 0.01}
+  follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], **options)
   assert (run.folder / "best" / "checkpoints" / "step_1" / "state" / "weights").read_text() == "1"
 
 
 def test_wrong_options_are_user_errors(run):
   with pytest.raises(UserError, match=r"--best_metric=beauty must be one of .*psnr"):
-    FollowOptions(last_step=1, metric="beauty")
+    follow(str(run.folder), lambda _, step: [], scored=[], last_step=1, metric="beauty")
   with pytest.raises(UserError, match="--poll=0"):
-    FollowOptions(last_step=1, poll=0)
+    follow(str(run.folder), lambda _, step: [], scored=[], last_step=1, poll=0)
   with pytest.raises(UserError, match="--patience=nan"):
-    FollowOptions(last_step=1, patience=float("nan"))
+    follow(str(run.folder), lambda _, step: [], scored=[], last_step=1, patience=float("nan"))
   run.save(1)
   with pytest.raises(UserError, match="--best_metric=fvd is not among the scores, which have psnr; see --networks"):
-    follow(
-      str(run.folder), lambda _, step: [score_of(1.0)], scored=[], options=FollowOptions(last_step=1, metric="fvd")
-    )
+    follow(str(run.folder), lambda _, step: [score_of(1.0)], scored=[], last_step=1, metric="fvd")
 
 
 def test_best_checkpoint_of_a_real_run_is_a_workdir(run_folder, tmp_path, capsys):

@@ -233,11 +233,10 @@ def _defaults(cls: Any) -> dict[str, Any]:
   values: dict[str, Any] = {}
   hints = typing.get_type_hints(cls)
   for item in dataclasses.fields(cls):
-    if dataclasses.is_dataclass(hints[item.name]):
+    if item.default_factory is not dataclasses.MISSING:
+      values[item.name] = dataclasses.asdict(item.default_factory())
+    elif dataclasses.is_dataclass(hints[item.name]):
       values[item.name] = _defaults(hints[item.name])
-      default = None if item.default_factory is dataclasses.MISSING else item.default_factory()
-      if default is not None:
-        values[item.name] |= {k: v for k, v in vars(default).items() if not dataclasses.is_dataclass(v)}
     elif item.default is not dataclasses.MISSING:
       values[item.name] = item.default
     elif hints[item.name] is not Any:
@@ -249,7 +248,7 @@ def _build(cls: Any, values: Any, path: str) -> Any:
   if not isinstance(values, Mapping):
     raise UserError(f"config.{path} must contain fields, got {values!r}")
   hints = typing.get_type_hints(cls)
-  names = [item.name for item in dataclasses.fields(cls)]
+  names = list(hints)
   arguments = {}
   for name, value in values.items():
     full = f"{path}.{name}" if path else name

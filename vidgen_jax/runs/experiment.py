@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -123,9 +123,7 @@ class TrainingExperiment:
     """Shapes and shardings of the train state."""
     shapes = jax.eval_shape(self._init, jax.random.key(0))
     shardings = state_sharding(shapes, self.mesh, self.config.mesh)
-    return jax.tree.map(
-      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
-    )
+    return jax.tree.map(lambda leaf, sharding: leaf.update(sharding=sharding, weak_type=False), shapes, shardings)
 
   def init_state(self) -> TrainState:
     """A new train state; each device initialises only its own shards."""
@@ -153,8 +151,7 @@ class TrainingExperiment:
   def step_constants(self, step: int, phase: str) -> StepConstants:
     """Learning rates after `step` completed steps, and the frozen nets; on the devices."""
     rates = {update.name: np.float32(update.learning_rate(step)) for update in self.algorithm.updates(phase)}
-    rates = jax.device_put(rates, replicated(self.mesh))
-    return StepConstants(learning_rates=rates, frozen=self.frozen_nets)
+    return StepConstants(learning_rates=jax.device_put(rates, replicated(self.mesh)), frozen=self.frozen_nets)
 
   @functools.cached_property
   def frozen_weights(self) -> Mapping[str, WeightFile]:
@@ -195,15 +192,6 @@ class TrainingExperiment:
     """Moves this process's share of a batch (host arrays) to its devices, as part of a global array."""
     return global_batch(local_batch, batch_sharding(self.mesh, microbatches=microbatches))
 
-  def microbatches(self, local_batches: Iterator[Mapping[str, Any]], count: int) -> Iterator[Batch]:
-    """The first `count` micro-batches of stacked batches, on the devices."""
-    for batch in local_batches:
-      for k in range(len(batch["label"])):
-        if count == 0:
-          return
-        yield self.put_batch({name: value[k] for name, value in batch.items()}, microbatches=False)
-        count -= 1
-
 
 @dataclass(frozen=True)
 class Experiment(TrainingExperiment):
@@ -241,12 +229,8 @@ class Experiment(TrainingExperiment):
     """
     moments = self._batch_moments(nets, batch, key, options=options)
     # Only the statistics are taken: the pass also advanced the power iterations, which would change the kernels.
-    return {
-      name: net.replace(variables={**net.variables, STATISTICS: moments[name].variables[STATISTICS]})
-      if STATISTICS in moments[name].variables
-      else net
-      for name, net in nets.items()
-    }
+    found = {name: {k: v for k, v in net.variables.items() if k == STATISTICS} for name, net in moments.items()}
+    return {name: net.replace(variables={**net.variables, **found[name]}) for name, net in nets.items()}
 
   @functools.cached_property
   def _batch_moments(self) -> Callable:
@@ -261,35 +245,32 @@ class Experiment(TrainingExperiment):
 
     The result is replicated on all devices. Conditioning frames keep their values bit by bit.
     """
-
-    def sample(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
-      return to_uint8(self.algorithm.sample(self._gather(nets), batch, key, options=options))
-
-    return self._jit_sampling(sample)
+    return self._jit_sampling(self.algorithm.sample)
 
   @functools.cached_property
   def infer(self) -> Callable[..., jax.Array]:
     """Like `sample`, with reconstructions instead of the conditioning frames; see `InfersClips.infer`."""
+    gan = cast(InfersClips, self.algorithm)
 
     def infer(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> jax.Array:
       latent = self.algorithm.latent(key, batch["label"].shape[0], truncation=options.truncation)
-      gan = cast(InfersClips, self.algorithm)
-      return to_uint8(gan.infer(self._gather(nets), batch, latent, num_frames=options.num_frames))
+      return gan.infer(nets, batch, latent, num_frames=options.num_frames)
 
     return self._jit_sampling(infer)
 
   @functools.cached_property
   def interpolate(self) -> Callable[..., jax.Array]:
     """Jitted (nets, batch, *, options) -> clips of the naive baseline; see `InfersClips.interpolate`."""
-
-    def interpolate(nets: Nets, batch: Batch, *, options: SampleOptions) -> jax.Array:
-      gan = cast(InfersClips, self.algorithm)
-      return to_uint8(gan.interpolate(self._gather(nets), batch, num_frames=options.num_frames))
-
-    return self._jit_sampling(interpolate)
+    gan = cast(InfersClips, self.algorithm)
+    return self._jit_sampling(
+      lambda nets, batch, *, options: gan.interpolate(nets, batch, num_frames=options.num_frames)
+    )
 
   def _jit_sampling(self, function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    return jax.jit(function, static_argnames="options", out_shardings=replicated(self.mesh))
+    def sample(nets: Nets, *inputs: Any, options: SampleOptions) -> jax.Array:
+      return to_uint8(function(self._gather(nets), *inputs, options=options))
+
+    return jax.jit(sample, static_argnames="options", out_shardings=replicated(self.mesh))
 
 
 def build_experiment(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) -> Experiment:

@@ -9,7 +9,6 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -38,36 +37,15 @@ _TERMS = (
 """Fields of a score that must be equal for checkpoints to be compared by it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FollowOptions:
-  """Options of `follow`.
-
-  Attributes:
-    last_step: last step of the run; following ends when it is scored.
-    metric: row name of the metric that selects the best checkpoint, which is kept in `workdir/best`, a workdir itself;
-      '' keeps none.
-    poll: seconds between two checks for new checkpoints.
-    patience: seconds without a new checkpoint after which following ends.
-  """
-
-  last_step: int
-  metric: str = ""
-  poll: float = 10.0
-  patience: float = 3600.0
-
-  def __post_init__(self):
-    if self.metric and self.metric not in SELECTION_DIRECTIONS:
-      raise UserError(f"--best_metric={self.metric} must be one of {', '.join(SELECTION_DIRECTIONS)}")
-    if not (self.poll > 0 and self.patience >= 0):
-      raise UserError(f"--poll={self.poll:g} must be above 0 and --patience={self.patience:g} at least 0")
-
-
 def follow(
   workdir: str,
   score: Callable[[str, int], Sequence[Score]],
   *,
   scored: Sequence[int],
-  options: FollowOptions,
+  last_step: int,
+  metric: str = "",
+  poll: float = 10.0,
+  patience: float = 3600.0,
   terms: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[int]:
   """Scores all checkpoints, existing and new ones, in the order of their steps; returns these steps.
@@ -77,40 +55,42 @@ def follow(
     score: function from (a folder with the run's config and one checkpoint, the step) to scores.
     scored: steps that were already scored on the same terms. If the best checkpoint is kept, those that were not
       compared with it are scored again.
-    options: conditions of the end, and the metric of the best checkpoint.
+    last_step: last step of the run; following ends when it is scored.
+    metric: row name of the metric that selects the best checkpoint, which is kept in `workdir/best`, a workdir itself;
+      '' keeps none.
+    poll: seconds between two checks for new checkpoints.
+    patience: seconds without a new checkpoint after which following ends.
     terms: fields of the scores that are known in advance.
 
   Raises:
-    UserError: if `options.metric` is not among the scores.
+    UserError: if an argument is out of range, or `metric` is not among the scores.
   """
+  if metric and metric not in SELECTION_DIRECTIONS:
+    raise UserError(f"--best_metric={metric} must be one of {', '.join(SELECTION_DIRECTIONS)}")
+  if not (poll > 0 and patience >= 0):
+    raise UserError(f"--poll={poll:g} must be above 0 and --patience={patience:g} at least 0")
   run_folder = user_path(workdir)
   _restore_best(run_folder)
-  skipped = set(scored) & _compared_steps(run_folder, options.metric, terms) if options.metric else set(scored)
+  skipped = set(scored) & _compared_steps(run_folder, metric, terms) if metric else set(scored)
   done, now, waited_since = set(broadcast_from_process_0(sorted(skipped))), [], time.monotonic()
   while True:
     new = [step for step in _steps(workdir) if step not in done]
     for step in new:
       with _snapshot(run_folder, step) as folder:
         if folder is not None:
-          _keep_best(run_folder, folder, step, score(str(folder), step), options.metric)
+          _keep_best(run_folder, folder, step, score(str(folder), step), metric)
           now.append(step)
       done.add(step)
-    if options.last_step in done:
+    if last_step in done:
       break
     if new:
       waited_since = time.monotonic()
-    elif broadcast_from_process_0(time.monotonic() - waited_since > options.patience):
-      logging.info("no new checkpoint for %g s; the run is at step %s", options.patience, max(done, default="none"))
+    elif broadcast_from_process_0(time.monotonic() - waited_since > patience):
+      logging.info("no new checkpoint for %g s; the run is at step %s", patience, max(done, default="none"))
       break
     else:
-      time.sleep(options.poll)
+      time.sleep(poll)
   return now
-
-
-def best_step(workdir: str | os.PathLike[str]) -> int | None:
-  """The step of the best checkpoint so far; None if none is kept."""
-  best = _read_best(user_path(workdir))
-  return None if best is None else best["step"]
 
 
 def _read_best(workdir: AnyPath) -> dict[str, Any] | None:
@@ -209,22 +189,17 @@ def _keep_best(workdir: AnyPath, folder: AnyPath, step: int, scores: Sequence[Sc
     return
   best = _read_best(workdir)
   terms = {name: getattr(found[0], name) for name in _TERMS}
-  compared = [step]
+  new: dict[str, Any] = {"value": value, "step": step, "terms": terms, "compared": [step]}
+  better = True
   # A best checkpoint by another metric, network or set of clips does not compare.
   if best is not None and best["terms"] == terms:
-    compared = sorted({*best["compared"], step})
-    gain = value - best["value"] if SELECTION_DIRECTIONS[metric] else best["value"] - value
-    if not gain > 0:
-      _write_best(workdir / BEST_FOLDER, best | {"compared": compared})
-      return
-  logging.info("step %d is the best so far: %s %.5g", step, metric, value)
-  _write_best(folder, {"value": value, "step": step, "terms": terms, "compared": compared})
-  _replace_best(workdir, folder)
-
-
-def _write_best(folder: AnyPath, best: Mapping[str, Any]) -> None:
-  with atomic_write(folder / BEST_FILE) as temporary:
-    temporary.write_text(json.dumps(best) + "\n")
+    better = value > best["value"] if SELECTION_DIRECTIONS[metric] else value < best["value"]
+    new = (new if better else best) | {"compared": sorted({*best["compared"], step})}
+  with atomic_write((folder if better else workdir / BEST_FOLDER) / BEST_FILE) as temporary:
+    temporary.write_text(json.dumps(new) + "\n")
+  if better:
+    logging.info("step %d is the best so far: %s %.5g", step, metric, value)
+    _replace_best(workdir, folder)
 
 
 def _replace_best(workdir: AnyPath, folder: AnyPath) -> None:

@@ -1,6 +1,7 @@
 """Whole clips from the conditioning frames of evaluation clips, conditioning frames included."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -65,8 +66,10 @@ def prepare_nets(
     seed=config.train.seed + 1,
     batch_indices=local_batch_indices(size, experiment.mesh),
   )
-  inputs = (conditioning_batch(batch, conditioning_indices) for batch in batches)
-  return experiment.with_standing_statistics(nets, experiment.microbatches(inputs, num_batches), key, options=options)
+  singles = ({name: value[0] for name, value in batch.items()} for batch in itertools.islice(batches, num_batches))
+  inputs = (conditioning_batch(batch, conditioning_indices) for batch in singles)
+  placed = (experiment.put_batch(batch, microbatches=False) for batch in inputs)
+  return experiment.with_standing_statistics(nets, placed, key, options=options)
 
 
 def predict(
