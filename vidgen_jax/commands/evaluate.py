@@ -19,7 +19,7 @@ from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
-from vidgen_jax.runs.follow import BEST_FOLDER, FollowOptions, follow
+from vidgen_jax.runs.follow import BEST_FOLDER, follow
 from vidgen_jax.runs.sampling.samplers import with_conditioning_indices
 from vidgen_jax.runs.scoring import curve_text, score_run
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
@@ -112,11 +112,11 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   if not flag_values.follow:
     score(flag_values.workdir, flag_values.step)
     return
-  pace = values_of(flag_values, "poll", "patience")
-  following = FollowOptions(last_step=config.train.num_steps, metric=flag_values.best_metric, **pace)
+  following: dict[str, Any] = {"last_step": config.train.num_steps, "metric": flag_values.best_metric}
+  following |= values_of(flag_values, "poll", "patience")
   terms = _terms(config, flag_values, options) | {"conditioning_indices": frames_text(indices)}
   scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in collector.extractors])
-  follow(flag_values.workdir, score, scored=scored, options=following, terms=terms)
+  follow(flag_values.workdir, score, scored=scored, terms=terms, **following)
 
 
 def _check_follow_flags(flag_values: flags.FlagValues) -> None:
