@@ -286,8 +286,6 @@ def test_a_restored_detector_gives_the_results_of_an_uninterrupted_one(cut):
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [
-    ("patience", 0, "patience=0 must be at least 1"),
-    ("history", 0, "history=0 must be at least 1"),
     ("grad_norm_factor", 1.0, "grad_norm_factor=1.0 must be above 1, or 0 for none"),
     ("sigma_factor", math.nan, "sigma_factor=nan must be above 1, or 0 for none"),
     ("margin_limit", -1.0, "margin_limit=-1.0 must not be negative; 0 for none"),

@@ -83,17 +83,10 @@ def train_classifier(
   Large Scale Video Generation, appendix B.1. They are selected on the test split, which the JSON file records together
   with the accuracy after the last epoch.
 
-  Args:
-    config: result of `classifier_experiment`.
-    folder: folder of checkpoints, metrics and weights.
-    mesh: devices; their number affects the result only through rounding.
-    stop: see `train_experiment`.
+  Returns None after SIGTERM or SIGINT: the state is saved, and the same call resumes the training. The number of
+  devices affects the result only through rounding. `config` is the result of `classifier_experiment`.
 
-  Returns:
-    None after SIGTERM or SIGINT: the state is saved, and the same call resumes the training.
-
-  Raises:
-    UserError: if data, folder or devices do not fit, or the loss is not finite.
+  Raises a UserError if data, folder or devices do not fit, or the loss is not finite.
   """
   experiment = TrainingExperiment(config=config, algorithm=Classifier(config=config.algorithm), mesh=mesh)
   test = EpochTest(experiment, folder)
@@ -168,12 +161,11 @@ class EpochTest(Hook):
 
   def summary(self) -> dict[str, Any]:
     """Details for the weight file of a complete training."""
-    plateau = self._plateau
     return {
       "last_accuracy": self._last_accuracy,
-      "epochs": plateau.epoch,
-      "steps": plateau.epoch * self._config.algorithm.steps_per_epoch,
-      "reductions": plateau.reductions,
+      "epochs": self._plateau.epoch,
+      "steps": self._plateau.epoch * self._config.algorithm.steps_per_epoch,
+      "reductions": self._plateau.reductions,
     }
 
   def _weights(self, step: int, collections: Mapping[str, Any], found: Accuracy) -> WeightFile:

@@ -105,9 +105,6 @@ class HealthConfig:
   margin_limit: float = 100.0
 
   def __post_init__(self) -> None:
-    for name in ("patience", "history"):
-      if getattr(self, name) < 1:
-        raise UserError(f"config.health.{name}={getattr(self, name)} must be at least 1")
     for name in ("grad_norm_factor", "sigma_factor"):
       if not (getattr(self, name) == 0 or getattr(self, name) > 1):
         raise UserError(f"config.health.{name}={getattr(self, name)} must be above 1, or 0 for none")
@@ -225,6 +222,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 _AT_LEAST_ONE = {
   "train": ("batch_size", "num_steps", "log_every", "checkpoint_every"),
   "step": ("accumulate",),
+  "health": ("patience", "history"),
   "evaluation": ("batch_size", "samples", "standing_batches", "training_standing_batches", "training_clips"),
 }
 

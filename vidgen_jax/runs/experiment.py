@@ -84,11 +84,6 @@ class TrainingExperiment:
   algorithm: Algorithm
   mesh: jax.sharding.Mesh
 
-  @property
-  def num_frames(self) -> int:
-    """Length of training clips."""
-    return self.config.data.num_frames
-
   @functools.cached_property
   def updates(self) -> tuple[Update, ...]:
     """Updates of all phases, each once."""
@@ -206,9 +201,10 @@ class Experiment(TrainingExperiment):
     """
     if math.isnan(truncation):
       raise UserError("truncation is not a number; set a bound, 0 for the typical latent, or a negative value for none")
-    num_frames = num_frames or self.num_frames
-    if self.algorithm.fixed_length and num_frames != self.num_frames:
-      raise UserError(f"num_frames={num_frames}: this model only generates clips of {self.num_frames} frames")
+    trained = self.config.data.num_frames
+    num_frames = num_frames or trained
+    if self.algorithm.fixed_length and num_frames != trained:
+      raise UserError(f"num_frames={num_frames}: this model only generates clips of {trained} frames")
     self.algorithm.conditioning_indices(num_frames)
     return SampleOptions(num_frames=num_frames, truncation=None if truncation < 0 else truncation)
 

@@ -128,7 +128,14 @@ def train_experiment(
     writer = stack.enter_context(
       contextlib.closing(create_writer(workdir, resumed_step=start.step if start.meta else None))
     )
-    log = MetricLog(train, writer, stack.enter_context(_progress(experiment, start.step)))
+    progress = Progress(
+      train.num_steps,
+      initial_step=start.step,
+      clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(start.step)),
+      enabled=jax.process_index() == 0,
+      shown=[f"{update.name}/loss" for update in experiment.updates],
+    )
+    log = MetricLog(train, writer, stack.enter_context(progress))
     meta = {
       "config": to_dict(experiment.config),
       "class_names": list(info.class_names),
@@ -136,16 +143,6 @@ def train_experiment(
       **start.lineage,
     }
     return TrainLoop(experiment, checkpointer, log, hooks, stop, meta).run(start, profile_folder=profile_folder)
-
-
-def _progress(experiment: TrainingExperiment, first_step: int) -> Progress:
-  return Progress(
-    experiment.config.train.num_steps,
-    initial_step=first_step,
-    clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(first_step)),
-    enabled=jax.process_index() == 0,
-    shown=[f"{update.name}/loss" for update in experiment.updates],
-  )
 
 
 def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -> pipeline.TrainingStream:

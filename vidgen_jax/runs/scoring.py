@@ -23,7 +23,6 @@ from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.best_of import BestOf, BestOfSamples
 from vidgen_jax.scores.metrics.bootstrap import mean_interval
-from vidgen_jax.scores.metrics.track_baselines import track_baselines
 from vidgen_jax.scores.metrics.trajectory import object_centroid
 from vidgen_jax.scores.registry import METRICS, paired_metrics
 from vidgen_jax.scores.report import Score, frames_text
@@ -223,7 +222,7 @@ def score_baselines(
     generated = np.asarray(generated_indices(conditioning_indices, truth.shape[1]), np.intp)
     metrics = [metric for metric in paired_metrics(available=(Need.TRUTH, Need.OBJECT)) if Need.OBJECT in metric.needs]
     true = object_centroid(truth)
-    for name, track in track_baselines(true, conditioning_indices).items():
+    for name, track in baselines.track_baselines(true, conditioning_indices).items():
       tracks = (track.take(generated), true.take(generated))
       results[name] = {m.name: np.asarray(m.function(*tracks, truth.shape[2:4])) for m in metrics}
   return results

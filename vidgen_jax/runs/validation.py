@@ -14,9 +14,10 @@ from vidgen_jax.runs.writers import MetricWriter
 
 def check_scores(experiment: Experiment) -> None:
   """Raises a UserError if `train.evaluate_every` is set and the model has no scores, or its frames are too small."""
-  config, indices = experiment.config, experiment.algorithm.conditioning_indices(experiment.num_frames)
+  config = experiment.config
   if not config.train.evaluate_every:
     return
+  indices = experiment.algorithm.conditioning_indices(config.data.num_frames)
   names = scoring.metric_names(indices, tracking=config.evaluation.object_tracking)
   scoring.check_frame_size(names, (config.data.resolution, config.data.resolution))
   if not names:

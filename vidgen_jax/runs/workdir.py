@@ -9,11 +9,11 @@ from typing import Any
 import jax
 from absl import logging
 
-from vidgen_jax.buckets import AnyPath, is_bucket, read_text, user_path
+from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data.records import check_class_names
 from vidgen_jax.errors import UserError
-from vidgen_jax.files import atomic_write, disk_errors, locked
+from vidgen_jax.files import disk_errors, locked, write_json
 from vidgen_jax.gans import GANS
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig, differences, from_dict, to_dict
@@ -54,25 +54,18 @@ def claim(workdir: str, config: ExperimentConfig) -> None:
     listed = "; ".join(f"config.{name} was {old!r}, is {new!r}" for name, (old, new) in list(changed.items())[:5])
     raise UserError(f"{workdir} belongs to a run with another config ({listed}); choose another folder")
   if jax.process_index() == 0:
-    if not is_bucket(path):
-      with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-      temporary.write_text(json.dumps(plain, indent=2) + "\n")
+    write_json(path, plain)
 
 
 @contextlib.contextmanager
 def exclusive(workdir: str) -> Generator[None]:
   """Locks a claimed folder against other trainings, on process 0; UserError if one is running."""
-  if jax.process_index() != 0:
-    yield
-    return
   path = user_path(workdir) / ".lock"
   held = f"another process trains in {workdir}; wait until it ends or choose another folder"
-  with disk_errors(path), contextlib.ExitStack() as stack:
-    stack.enter_context(locked(path, held=held))
-    lock = stack.pop_all()
-  with lock:
+  with contextlib.ExitStack() as stack:
+    if jax.process_index() == 0:
+      with disk_errors(path):
+        stack.enter_context(locked(path, held=held))
     yield
 
 
