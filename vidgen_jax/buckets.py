@@ -38,9 +38,8 @@ def user_path(path: str | os.PathLike[str]) -> AnyPath:
 
 def local_path(path: str | os.PathLike[str], flag: str) -> pathlib.Path:
   """Converts a path from a flag ('' for a positional argument); UserError if it is a URL."""
-  text = os.fspath(path)
-  if is_bucket(text):
-    raise UserError(f"{flag}{'=' if flag else ''}{text} must be a local path; only runs can be in a bucket")
+  if is_bucket(path):
+    raise UserError(f"{flag}{'=' if flag else ''}{os.fspath(path)} must be a local path; only runs can be in a bucket")
   return pathlib.Path(path)
 
 
@@ -74,15 +73,13 @@ def bucket_errors(path: str | os.PathLike[str], *, what: str = "written") -> Gen
 
 def read_text(path: AnyPath) -> str | None:
   """The text of a small file; None if it does not exist. An unreadable local file is an OSError."""
-  try:
-    if not is_bucket(path):
+  if not is_bucket(path):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
       return path.read_text(encoding="utf-8")
-    with bucket_errors(path, what="read"):
-      with contextlib.suppress(FileNotFoundError):
-        return _filesystem(path).cat_file(os.fspath(path)).decode()
-      return None
-  except (FileNotFoundError, NotADirectoryError):
     return None
+  with bucket_errors(path, what="read"), contextlib.suppress(FileNotFoundError):
+    return _filesystem(path).cat_file(os.fspath(path)).decode()
+  return None
 
 
 def upload(source: pathlib.Path, target: epath.Path) -> None:
@@ -115,12 +112,10 @@ def copy_folder(source: epath.Path, target: epath.Path, *, last: str = "") -> bo
 
 def copy_file(source: epath.Path, target: epath.Path) -> bool:
   """Copies an object within its bucket; False if it does not exist."""
-  with bucket_errors(target):
-    try:
-      _filesystem(source).cp_file(os.fspath(source), os.fspath(target))
-    except FileNotFoundError:
-      return False
-  return True
+  with bucket_errors(target), contextlib.suppress(FileNotFoundError):
+    _filesystem(source).cp_file(os.fspath(source), os.fspath(target))
+    return True
+  return False
 
 
 def delete_folder(folder: epath.Path) -> None:

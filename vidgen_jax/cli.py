@@ -12,11 +12,11 @@ stopped the process, which should be started again; 130 if interrupted; otherwis
 exception is a defect of this package and keeps its traceback.
 """
 
-import ast
 import errno
 import importlib
 import importlib.util
 import logging
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -125,12 +125,8 @@ def _list_commands() -> str:
 def _summary_line(module_name: str) -> str:
   """The first line of a module's SUMMARY, from its source, because importing the models takes seconds."""
   spec = importlib.util.find_spec(module_name)
-  if spec is None or spec.origin is None:
-    return ""
-  for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-    if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "SUMMARY" for t in node.targets):
-      return ast.literal_eval(node.value).strip().splitlines()[0]
-  return ""
+  source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+  return "".join(re.findall(r'^SUMMARY = """(.*)', source, re.MULTILINE))
 
 
 def _describe_command(name: str, module: ModuleType, flag_values: flags.FlagValues) -> str:

@@ -23,8 +23,6 @@ from vidgen_jax import buckets
 from vidgen_jax.buckets import AnyPath, is_bucket, local_path, user_path
 from vidgen_jax.errors import UserError
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-
 
 @contextlib.contextmanager
 def disk_errors(path: str | os.PathLike[str]) -> Generator[None]:
@@ -80,7 +78,7 @@ def locked(path: str | os.PathLike[str], *, held: str) -> Generator[None]:
       lock.seek(0)
       raise UserError(f"{held} ({lock.read().strip() or 'unknown'})") from error
     except OSError as error:
-      if error.errno not in _NO_LOCKS:
+      if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
         raise
       remedy = "make sure that no other process uses this folder"
       logging.warning("%s cannot be locked (%s); %s", path, error.strerror, remedy)

@@ -114,12 +114,16 @@ def _bench(config: ExperimentConfig, flag_values: flags.FlagValues) -> list[Meas
     constants = experiment.step_constants(first_step, phase)
     timing = StepTiming.from_seconds(timed_steps(compilation.step, state, batch, constants, steps)[1])
   clips_per_second = experiment.clips_per_step(phase) / timing.bare
+  num_steps, devices = config.train.num_steps, experiment.mesh.size
+  hours = (timing.loop or timing.bare) * num_steps / 3600
+  alike = "all steps alike; without scores, images and checkpoints"
   logging.info("counting FLOPs of the compiled program")
   executed, how = executed_flops(experiment, phase, compilation)
   total, traced = total_flops(needed), traced_flops(compilation.program)
   result = [
     *_time_figures(timing, clips_per_second),
-    *_whole_run_figures(timing.loop or timing.bare, config.train.num_steps, devices=experiment.mesh.size),
+    Measurement(name=f"whole run ({num_steps:,} steps)", value=hours / 24, unit="days", note=alike),
+    Measurement(name="whole run, all devices", value=hours * devices, unit="device-hours", note="hours times devices"),
     *_compilation_figures(compilation),
     *flops_figures(needed),
     Measurement(name="FLOPs of traced products", value=traced / 1e9, unit="GFLOP", note="with JAX's gradients"),
@@ -154,15 +158,6 @@ def _time_figures(timing: StepTiming, clips_per_second: float) -> list[Measureme
       Measurement(name="loop / step", value=timing.loop / timing.bare, at_most=1.03, note="compare with --no_data"),
     ]
   return result
-
-
-def _whole_run_figures(seconds: float, num_steps: int, *, devices: int) -> list[Measurement]:
-  hours = seconds * num_steps / 3600
-  note = "all steps alike; without scores, images and checkpoints"
-  return [
-    Measurement(name=f"whole run ({num_steps:,} steps)", value=hours / 24, unit="days", note=note),
-    Measurement(name="whole run, all devices", value=hours * devices, unit="device-hours", note="hours times devices"),
-  ]
 
 
 def _compilation_figures(compilation: Compilation) -> list[Measurement]:

@@ -135,20 +135,14 @@ def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] |
   splits = records.load_info(synthetic, synthetic_config.data.data_dir).num_clips
   split = config.data.eval_split if config.data.eval_split in splits else config.data.train_split
   res = accuracy(real.weights, synthetic_config.data, split, **options)
-  return _s3_scores(config, synthetic, real=real, trained=trained, res=res, res_split=split)
+  return _s3_scores(config, real, trained, synthetic, res, split)
 
 
 def _s3_scores(
-  config: ExperimentConfig,
-  synthetic: str,
-  *,
-  real: TrainedClassifier,
-  trained: TrainedClassifier,
-  res: Accuracy,
-  res_split: str,
+  config: ExperimentConfig, real: TrainedClassifier, fake: TrainedClassifier, synthetic: str, res: Accuracy, split: str
 ) -> list[Score]:
-  """ReR, ReS (`res`, on `res_split`), SeR (of `trained`), S3, and the S3 of clips that do not depend on their class."""
-  rer, ser = real.accuracy, trained.accuracy
+  """ReR, ReS (`res`, on `split`), SeR (of `fake`), S3, and the S3 of clips that do not depend on their class."""
+  rer, ser = real.accuracy, fake.accuracy
   if rer.num_right == 0:
     raise UserError("the real classifier recognises no real clip, so S3 is undefined; train it with more --epochs")
   res_score = _accuracy_score(config, "s3_res", synthetic, res, real.weights)
@@ -157,7 +151,7 @@ def _s3_scores(
     value=s3_score(ser=ser.top1, res=res.top1, rer=rer.top1),
     interval=None,
     num_generated=res.num_clips,
-    extractor_hash=f"{real.weights.short_hash}+{trained.weights.short_hash}",
+    extractor_hash=f"{real.weights.short_hash}+{fake.weights.short_hash}",
   )
   # With few classes random guesses have an S3 far from 0.
   chance = 1.0 / len(rer.class_names)
@@ -171,8 +165,8 @@ def _s3_scores(
   )
   return [
     _accuracy_score(config, "s3_rer", config.data.name, rer, real.weights),
-    dataclasses.replace(res_score, split=res_split, num_clips=0, num_generated=res.num_clips),
-    _accuracy_score(config, "s3_ser", synthetic, ser, trained.weights),
+    dataclasses.replace(res_score, split=split, num_clips=0, num_generated=res.num_clips),
+    _accuracy_score(config, "s3_ser", synthetic, ser, fake.weights),
     total,
     guessing,
   ]

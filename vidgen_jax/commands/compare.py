@@ -140,9 +140,8 @@ def _resolved(conditioning_indices: Sequence[int], num_frames: int) -> tuple[int
 def _check(real: ClipSet, fake: ClipSet, *, paired: bool, max_clips: int) -> None:
   if real.clip_shape[1:] != fake.clip_shape[1:]:
     shapes = " and ".join("x".join(map(str, clips.clip_shape)) for clips in (real, fake))
-    raise UserError(
-      f"the clips of --real and --fake are {shapes} (frames x height x width x channels); set --resolution"
-    )
+    found = f"the clips of --real and --fake are {shapes} (frames x height x width x channels)"
+    raise UserError(f"{found}; set --resolution")
   if real.clip_shape[0] != fake.clip_shape[0]:
     raise UserError(
       f"--real contains clips of {real.clip_shape[0]} frames, --fake of {fake.clip_shape[0]}; "

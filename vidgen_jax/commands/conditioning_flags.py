@@ -22,20 +22,13 @@ def define_conditioning_flags(flag_values: flags.FlagValues) -> None:
 
 
 def indices_of_task(task: str, *, num_frames: int, default: Sequence[int]) -> tuple[int, ...]:
-  """The 0-based conditioning indices of one of `TASKS` (SR-cGAN, IV.C.3 and IV.C.4; its figures have 16 frames).
-
-  - interpolate: the first and the last frame, as in figure 11;
-  - inpaint: the first and the last fifth of the clip, at least one frame each;
-  - predict: the first three eighths, at least one frame: 6 of 16, as in figure 12;
-  - infer: `default`, the frames of the model's config, as in figure 8;
-  - generate: none.
-  """
+  """The 0-based conditioning indices of one of `TASKS` (SR-cGAN, IV.C.3 and IV.C.4; its figures have 16 frames)."""
   fifth = max(1, num_frames // 5)
   return {
-    "interpolate": (0, num_frames - 1),
+    "interpolate": (0, num_frames - 1),  # Figure 11.
     "inpaint": (*range(fifth), *range(num_frames - fifth, num_frames)),
-    "predict": tuple(range(max(1, 3 * num_frames // 8))),
-    "infer": tuple(default),
+    "predict": tuple(range(max(1, 3 * num_frames // 8))),  # 6 of 16, as in figure 12.
+    "infer": tuple(default),  # The frames of the model's config, as in figure 8.
     "generate": (),
   }[task]
 
@@ -52,11 +45,7 @@ def conditioning_indices(flag_values: flags.FlagValues, config: ExperimentConfig
 
 
 def parse_anchors(words: Sequence[str]) -> dict[int, str]:
-  """The images of `--anchor`, such as 'first.png@0' or 'last.png@-1', by their time in the clip, in the given order.
-
-  Raises:
-    UserError: a word has no time, or a time occurs twice.
-  """
+  """The images of --anchor, such as 'last.png@-1', by time, in order; UserError for a missing or repeated time."""
   anchors: dict[int, str] = {}
   for word in words:
     match = re.fullmatch(r"(.+)@\s*([+-]?\d+)\s*", word, re.DOTALL)

@@ -92,12 +92,10 @@ def _option_fields() -> dict[str, dataclasses.Field]:
 
 def _option_help(option: str) -> str:
   """Help of a flag from the docstrings of all options types that have the field."""
-  names_by_text: dict[str, list[str]] = {}
+  names_by_text: dict[str, dict[str, None]] = {}
   for name, dataset in all_datasets().items():
     if text := _attribute_docs(dataset.options_type).get(option):
-      names = names_by_text.setdefault(text, [])
-      label = "PUBLISHED" if dataset.list_files else name
-      names += [] if label in names else [label]
+      names_by_text.setdefault(text, {})["PUBLISHED" if dataset.list_files else name] = None
   return "; ".join(f"build {', '.join(names)}: {text}" for text, names in names_by_text.items())
 
 
@@ -161,7 +159,7 @@ def _inspect(name: str, flag_values: flags.FlagValues) -> None:
     Image.fromarray(contact_sheet(videos)).save(output)
   except (OSError, ValueError) as error:
     raise UserError(f"cannot write --output {output}: {error}") from error
-  _write_line(f"contact sheet: {output}")
+  sys.stdout.write(f"contact sheet: {output}\n")
 
 
 def _verify(name: str, flag_values: flags.FlagValues) -> None:
@@ -174,9 +172,9 @@ def _verify(name: str, flag_values: flags.FlagValues) -> None:
       f"data set {name!r} at {found.directory} is damaged; problems: {len(found.problems)}, the first: "
       f"{found.problems[0]}; build it again with: {records.build_command(name, data_dir)} --overwrite"
     )
-  _write_line(
+  sys.stdout.write(
     f"{name}: {found.clips} clips, {found.frames} frames{'' if decode else ' (not decoded)'}, {found.bytes} bytes: "
-    f"no problems; {time.perf_counter() - start:.1f} s"
+    f"no problems; {time.perf_counter() - start:.1f} s\n"
   )
 
 
@@ -204,20 +202,17 @@ def _check_flags(flag_values: flags.FlagValues, *, allowed: Collection[str], wha
 
 
 def _describe(info: records.DatasetInfo) -> None:
-  _write_line(f"{info.name}: {info.directory}")
+  lines = [f"{info.name}: {info.directory}"]
   for split, labels in info.labels.items():
     lengths = info.num_frames[split]
     counts = np.bincount(labels, minlength=len(info.class_names))
     classes = ", ".join(f"{name} {count}" for name, count in zip(info.class_names, counts, strict=True))
-    _write_line(f"  {split}: {len(labels)} clips of {lengths.min()}..{lengths.max()} frames ({classes})")
-  _write_line(f"  frames per second: {', '.join(f'{rate:g}' if rate else 'unknown' for rate in info.fps)}")
+    lines.append(f"  {split}: {len(labels)} clips of {lengths.min()}..{lengths.max()} frames ({classes})")
+  lines.append(f"  frames per second: {', '.join(f'{rate:g}' if rate else 'unknown' for rate in info.fps)}")
   if skipped := [entry for entry in info.manifest["sources"] if entry["status"] == "skipped"]:
-    _write_line(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
-    _write_line(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
+    lines.append(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
+    lines.append(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
   if damaged := [entry for entry in info.manifest["sources"] if entry.get("damage")]:
-    _write_line(f"  {len(damaged)} source files are damaged but usable; the first:")
-    _write_line(f"    {damaged[0]['source']}: {damaged[0]['damage']}")
-
-
-def _write_line(text: str) -> None:
-  sys.stdout.write(text + "\n")
+    lines.append(f"  {len(damaged)} source files are damaged but usable; the first:")
+    lines.append(f"    {damaged[0]['source']}: {damaged[0]['damage']}")
+  sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -45,11 +45,9 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
   out = check_writable(flag_values.out, "--out")
   config = DataConfig(
     name=name,
-    data_dir=flag_values.data_dir,
     train_split=flag_values.split,
     num_frames=flag_values.frames if flag_values["frames"].present else 16,
-    resolution=flag_values.resolution,
-    num_threads=flag_values.num_threads,
+    **values_of(flag_values, "data_dir", "resolution", "num_threads"),
   )
   batch_size, step_ms, speeds = flag_values.batch_size, flag_values.step_ms, {}
   figures = [*_stage_figures(config, batch_size), _window_figure(config)]

@@ -176,8 +176,7 @@ def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: Sequence[str]
       row = json.loads(line)
     except ValueError:  # A killed process may leave an incomplete line.
       continue
-    has_step = isinstance(row, dict) and row.get("step") is not None
-    if has_step and all(row.get(name) == value for name, value in terms.items()):
+    if row.get("step") is not None and all(row.get(name) == value for name, value in terms.items()):
       found.setdefault(row["step"], set()).add(row.get("extractor_hash"))
   return sorted(step for step, known in found.items() if known.issuperset([None, *hashes]))
 
