@@ -94,11 +94,9 @@ def train_experiment(
 ) -> TrainState:
   """Trains until `config.train.num_steps`, until a hook is finished, or until a signal; saves and returns the state.
 
-  A run in `workdir` is resumed, bitwise.
-
   Args:
     experiment: algorithm, data and settings.
-    workdir: folder of the run.
+    workdir: folder of the run; an existing run is resumed, bitwise.
     hooks: tasks that run after some steps.
     stop: signal handlers, from which the caller reads the received signal; None for new ones.
     profile: whether to write a JAX trace of some steps to `workdir/profile`.
