@@ -229,15 +229,12 @@ class Checkpointer:
       if (lost := peer_failure(error)) is not None:
         raise lost from None
       last = max((step for step in self.steps() if step != self._saving), default=0)
-      if not isinstance(error, TimeoutError):
-        raise UserError(
-          f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then run the same "
-          f"command: it resumes from step {last}"
-        ) from error
+      resume = f"run the same command: it resumes from step {last}"
       # Orbax measures its time limit by the wall clock.
-      raise RetryableError(
-        f"saving to {self._folder} took too long, or the clock has jumped; run the same command: it resumes from step "
-        f"{last}"
+      if isinstance(error, TimeoutError):
+        raise RetryableError(f"saving to {self._folder} took too long, or the clock has jumped; {resume}") from error
+      raise UserError(
+        f"a checkpoint cannot be written to {self._folder}: {_reason(error)}; free space there, then {resume}"
       ) from error
 
 

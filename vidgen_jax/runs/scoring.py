@@ -1,4 +1,4 @@
-"""Scores of generated clips against the evaluation clips, for the model and for trivial baselines: of a run, a clip."""
+"""Scores of a run's clips against the evaluation clips, for the model and for trivial baselines."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ def draw_images(
 ) -> np.ndarray | None:
   """`save_prediction_images` of a batch's first `NUM_IMAGE_CLIPS` clips, with the simplest guess next to them.
 
-  Returns the contact sheet uint8 [H, W, 3]; None on all processes but the first, which predict only.
+  All processes predict. Returns the contact sheet uint8 [H, W, 3] on the first, None on the others.
   """
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   inputs = generation.conditioning_batch(batch, indices)

@@ -76,8 +76,7 @@ class JsonlWriter(MetricWriter):
       self._file = path.open("a", encoding="utf-8")
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-    values = {name: float(value) for name, value in scalars.items()}
-    values = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    values = {name: float(value) if math.isfinite(value) else None for name, value in scalars.items()}
     line = json.dumps({"step": int(step), "time": round(time.time(), 3), **values}, allow_nan=False)
     with disk_errors(self._path):
       self._file.write(line + "\n")
@@ -141,7 +140,7 @@ class TensorBoardWriter(MetricWriter):
 class UploadingWriter(MetricWriter):
   """Writes to a temporary folder and uploads whole files to a bucket, whose objects cannot be appended to.
 
-  Uploads run in the background every `every` seconds, and in `flush`.
+  Uploads run in `flush`, and in the background when metrics are written, at most every `every` seconds.
 
   Args:
     folder: folder of the run, in a bucket.
@@ -170,11 +169,9 @@ class UploadingWriter(MetricWriter):
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     super().write_scalars(step, scalars)
-    self._upload_if_due()
-
-  def write_image(self, step: int, name: str, image: np.ndarray) -> None:
-    super().write_image(step, name, image)
-    self._upload_if_due()
+    if self._running.done() and time.monotonic() - self._started >= self._every:
+      self._running.result()
+      self._running = self._thread.submit(self._try_upload)
 
   def flush(self) -> None:
     self._running.result()
@@ -183,11 +180,6 @@ class UploadingWriter(MetricWriter):
   def close(self) -> None:
     with self._stack:
       self.flush()
-
-  def _upload_if_due(self) -> None:
-    if self._running.done() and time.monotonic() - self._started >= self._every:
-      self._running.result()
-      self._running = self._thread.submit(self._try_upload)
 
   def _try_upload(self) -> None:
     try:
