@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
+import numpy as np
 
 from vidgen_jax.core.algorithm import Algorithm
 from vidgen_jax.core.state import Nets
+from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.types import Batch, PRNGKey, Video
 
 T = TypeVar("T", bound="Gan")
@@ -43,33 +45,60 @@ class Gan(Algorithm, Protocol):
     Raises UserError if the model cannot generate clips of this length.
     """
 
-  def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
-    """Whole clips [B, num_frames, H, W, C] in [-1, 1]; conditioning frames keep their positions and values.
+  @abstractmethod
+  def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
+    """Latents float32 [batch_size, D]; see `SampleOptions.truncation`."""
+
+  @abstractmethod
+  def generate(
+    self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, train: bool = False, bn_momentum: float = 0.9
+  ) -> tuple[Video, Nets]:
+    """One forward pass of the generator nets.
 
     Args:
-      nets: nets with standing statistics for `options.num_frames`.
-      batch: conditioning uint8 [B, G, H, W, C], frames `conditioning_indices(options.num_frames)` (G may be 0); label
-        int32 [B].
-      key: key of the latents.
-      options: length and truncation.
+      nets: all nets.
+      batch: conditioning uint8 [B, G, H, W, C], frames `conditioning_indices(num_frames)` (G may be 0); label int32
+        [B].
+      latent: [B, D], as from `latent`.
+      num_frames: length of the whole clip.
+      train: whether to normalise with the batch's own statistics and to advance power iterations.
+      bn_momentum: `BatchNorm.momentum`, for train mode.
+
+    Returns:
+      (whole clips [B, num_frames, H, W, C] in [-1, 1], nets that changed: with `train` those with new variables).
     """
+
+  def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
+    """Whole clips; conditioning frames keep their positions and values.
+
+    Deterministic, as an export requires. The arguments are those of `generate`; `nets` have standing statistics for
+    `num_frames`.
+    """
+    return self.generate(nets, batch, latent, num_frames=num_frames)[0]
+
+  def sample(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Video:
+    """Whole clips as from `predict`, for latents drawn with `key`."""
     latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
     return self.predict(nets, batch, latent, num_frames=options.num_frames)
 
-  @abstractmethod
-  def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
-    """Latents as `sample` draws them, float32 [batch_size, D]; see `SampleOptions.truncation`."""
-
-  @abstractmethod
-  def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """Whole clips for the latents of the caller, [B, D] as from `latent`; deterministic, as an export requires."""
-
-  @abstractmethod
   def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
     """Nets whose 'batch_stats' are the moments of one forward pass in train mode, for `standing_statistics`.
 
     The arguments are those of `sample`.
     """
+    latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
+    # The pass creates the statistics, because their shape may depend on the length.
+    variables = {name: {k: v for k, v in net.variables.items() if k != BATCH_STATS} for name, net in nets.items()}
+    free = {name: net.replace(variables=variables[name]) for name, net in nets.items()}
+    _, refreshed = self.generate(free, batch, latent, num_frames=options.num_frames, train=True, bn_momentum=0.0)
+    return {**nets, **refreshed}
+
+  def fake_video(self, nets: Nets, batch: Batch, key: PRNGKey) -> tuple[Video, Nets]:
+    """`generate` in train mode for the conditioning frames and labels of a micro-batch, with latents from `key`."""
+    video, label = batch["video"], batch["label"]
+    indices = np.array(self.conditioning_indices(video.shape[1]), int)
+    known = {"conditioning": video[:, indices], "label": label}
+    return self.generate(nets, known, self.latent(key, label.shape[0]), num_frames=video.shape[1], train=True)
 
 
 GANS: dict[str, tuple[type, type[Gan]]] = {}

@@ -1,8 +1,8 @@
 """Forward passes, latents and checks of settings that several GANs share."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -13,43 +13,41 @@ from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
-from vidgen_jax.types import Variables
+from vidgen_jax.types import PRNGKey
 
 MUTABLE = (BATCH_STATS, SPECTRAL_STATS)
 """Collections that a forward pass in train mode updates."""
 
 
-def net_state(collections: Variables) -> NetState:
-  """State of a newly initialised net."""
-  variables = {name: value for name, value in collections.items() if name in MUTABLE}
-  return NetState(params=collections["params"], variables=variables)
-
-
-def without_batch_stats(net: NetState) -> NetState:
-  """The net without batch statistics, so that a pass in train mode creates them at any clip length."""
-  return net.replace(variables={name: value for name, value in net.variables.items() if name != BATCH_STATS})
-
-
-def apply_mutable(apply: Callable[..., Any], net: NetState, *inputs: Any, **options: Any) -> tuple[Any, NetState]:
-  """Applies a module with mutable variables; returns (output, net with updated variables)."""
-  output, variables = apply(net.collections, *inputs, mutable=list(MUTABLE), **options)
-  return output, net.replace(variables={**net.variables, **variables})
+def init_nets(key: PRNGKey, modules: Mapping[str, nn.Module], inputs: Mapping[str, Mapping[str, Any]]) -> Nets:
+  """Newly initialised nets; `inputs` are the arguments of the modules' calls, by module and name."""
+  nets: Nets = {}
+  for net_key, (name, module) in zip(jax.random.split(key, len(modules)), modules.items(), strict=True):
+    collections = module.init(net_key, **inputs[name])
+    variables = {kind: value for kind, value in collections.items() if kind in MUTABLE}
+    nets[name] = NetState(params=collections["params"], variables=variables)
+  return nets
 
 
 @dataclass(frozen=True)
 class BoundNets:
-  """Modules and the nets that hold their variables, both by name."""
+  """Modules and the nets that hold their variables, both by name.
+
+  `refreshed` receives the nets that are applied in train mode, with updated variables.
+  """
 
   modules: Mapping[str, nn.Module]
   nets: Nets
+  refreshed: Nets = field(default_factory=dict)
 
   def apply(self, name: str, *inputs: Any, **options: Any) -> Any:
-    """Output of a module; its variables stay as they are."""
-    return self.modules[name].apply(self.nets[name].collections, *inputs, **options)
-
-  def apply_mutable(self, name: str, *inputs: Any, **options: Any) -> tuple[Any, NetState]:
-    """Output of a module, and its net with updated variables."""
-    return apply_mutable(self.modules[name].apply, self.nets[name], *inputs, **options)
+    """Output of a module; the option `train=True` selects train mode."""
+    module, net = self.modules[name], self.nets[name]
+    if not options.get("train"):
+      return module.apply(net.collections, *inputs, **options)
+    output, variables = module.apply(net.collections, *inputs, mutable=list(MUTABLE), **options)
+    self.refreshed[name] = net.replace(variables={**net.variables, **variables})
+    return output
 
 
 def class_labels(label: jax.Array, num_classes: int) -> jax.Array:
@@ -57,44 +55,40 @@ def class_labels(label: jax.Array, num_classes: int) -> jax.Array:
   return label if num_classes > 1 else jnp.zeros_like(label)
 
 
-def check_counts(config: Any, *names: str) -> None:
-  """Checks that the named fields are at least 1."""
+def check_positive(config: Any, *names: str) -> None:
+  """Checks that the named fields are positive, finite numbers or tuples of them, not empty."""
   for name in names:
-    if getattr(config, name) < 1:
-      raise UserError(f"algorithm.{name}={getattr(config, name)} must be at least 1")
+    value = getattr(config, name)
+    if not value or not 0 < min(value if isinstance(value, tuple) else (value,)) < math.inf:
+      raise UserError(f"algorithm.{name}={value} must be positive")
 
 
-def check_entries(config: Any, *names: str) -> None:
-  """Checks that the named fields are tuples of positive, finite numbers, not empty."""
-  for name in names:
-    if not getattr(config, name) or not 0 < min(getattr(config, name)) < math.inf:
-      raise UserError(f"algorithm.{name}={getattr(config, name)} must be positive numbers")
-
-
-def check_weights(config: Any, *names: str) -> None:
+def check_not_negative(config: Any, *names: str) -> None:
   """Checks that the named fields are finite and not negative."""
   for name in names:
     if not 0 <= getattr(config, name) < math.inf:
       raise UserError(f"algorithm.{name}={getattr(config, name)} must be 0 or more")
 
 
-def check_channels(config: Any, channels: int) -> None:
-  """Checks that the clips have the model's number of channels."""
-  if channels != config.channels:
-    raise UserError(f"data.channels={channels} and algorithm.channels={config.channels} must be equal")
-
-
-def check_resolution(config: Any, height: int, width: int, factors: Mapping[str, int]) -> None:
-  """Checks that frames can be halved as often as the networks halve them.
+def check_frames(config: Any, height: int, width: int, channels: int, factors: Mapping[str, int]) -> None:
+  """Checks that frames have the model's channels and can be halved as often as the networks halve them.
 
   `factors` are the required divisors of height and width, by the field whose entries cause them.
   """
+  if channels != config.channels:
+    raise UserError(f"data.channels={channels} and algorithm.channels={config.channels} must be equal")
   for name, factor in factors.items():
     if height % factor or width % factor:
       raise UserError(
         f"data.resolution gives frames of {height}x{width}, but the {len(getattr(config, name))} entries of "
         f"algorithm.{name} need multiples of {factor}"
       )
+
+
+def check_frames_per_clip(config: Any, available: int) -> None:
+  """Checks that `config.frames_per_clip` frames can be drawn from the available ones."""
+  if not 1 <= config.frames_per_clip <= available:
+    raise UserError(f"algorithm.frames_per_clip={config.frames_per_clip} must be in 1..{available} for these clips")
 
 
 def draw_latent(key: jax.Array, shape: Sequence[int], *, truncation: float | None = None) -> jax.Array:

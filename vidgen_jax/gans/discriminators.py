@@ -7,9 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from vidgen_jax.core.algorithm import Loss, LossOutput
-from vidgen_jax.core.state import Nets, NetState
-from vidgen_jax.gans.common import apply_mutable
+from vidgen_jax.gans.common import BoundNets
 from vidgen_jax.ops import losses, resampling
 from vidgen_jax.types import Metrics, PRNGKey, Video
 
@@ -45,15 +43,11 @@ class View:
 
 
 def apply_view(view: View, video: Video, key: PRNGKey, *, first_frame: int, num_frames: int, factor: int) -> jax.Array:
-  """Extracts a discriminator's input, [B, K or T, H', W', C], from clips.
+  """Extracts a discriminator's input, [B, K or T, H', W', C], from clips [B, T, H, W, C].
 
-  Args:
-    view: the discriminator's view.
-    video: conditioning frames followed by real or generated frames, [B, T, H, W, C].
-    key: key of the drawn frames and windows, which are independent for every clip.
-    first_frame: first frame that may be drawn; the conditioning frames before it are always real.
-    num_frames: K, number of frames drawn.
-    factor: s, divisor of height and width in downsampled and cropped views.
+  Frames and windows are drawn independently for every clip. Frames before `first_frame` are not drawn: the conditioning
+  frames are always real. `num_frames` is K, the number of frames drawn; `factor` is s, the divisor of height and width
+  in downsampled and cropped views.
   """
   frames_key, crop_key = jax.random.split(key)
   if view.on == "frames":
@@ -65,51 +59,46 @@ def apply_view(view: View, video: Video, key: PRNGKey, *, first_frame: int, num_
   return video
 
 
-Discriminate = Callable[[str, tuple[Video, ...]], tuple[tuple[jax.Array, ...], NetState]]
-"""(discriminator, sets of inputs) -> (outputs for each set, discriminator with updated variables)."""
+Discriminate = Callable[[str, tuple[Video, ...]], tuple[jax.Array, ...]]
+"""(discriminator, sets of inputs) -> outputs for each set."""
 
 
-def apply_discriminator(
-  apply: Callable[..., Any], net: NetState, videos: Sequence[jax.Array], label: jax.Array
-) -> tuple[tuple[Any, ...], NetState]:
+def apply_discriminator(bound: BoundNets, name: str, videos: Sequence[jax.Array], label: jax.Array) -> tuple[Any, ...]:
   """Applies a discriminator once to several sets of clips, so that its power iteration advances once.
 
-  Args:
-    apply: apply method of the module: (variables, video [B, ...], label [B]) to a pytree of [B, ...].
-    net: net of the discriminator.
-    videos: sets of clips of equal shape, [B, ...] each.
-    label: int [B], labels of every set.
-
-  Returns:
-    (outputs for each set, net with updated variables).
+  The sets are of equal shape, [B, ...], and have the same labels, int [B]. Returns the outputs for each set; the module
+  maps (video [B, ...], label [B]) to a pytree of [B, ...].
   """
   count, batch = len(videos), label.shape[0]
   # Interleaved clip by clip, not concatenated: every device keeps the clips it holds.
   stacked = jnp.stack(videos, axis=1).reshape(count * batch, *videos[0].shape[1:])
-  scores, net = apply_mutable(apply, net, stacked, jnp.repeat(label, count))
+  scores = bound.apply(name, stacked, jnp.repeat(label, count), train=True)
   scores = jax.tree.map(lambda x: x.reshape(batch, count, *x.shape[1:]), scores)
-  return tuple(jax.tree.map(lambda x, i=i: x[:, i], scores) for i in range(count)), net
+  return tuple(jax.tree.map(lambda x, i=i: x[:, i], scores) for i in range(count))
 
 
-def discriminator_loss(discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]) -> Loss:
-  """The discriminators' loss on real and generated inputs, both by discriminator."""
+def discriminator_loss(
+  discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]
+) -> tuple[jax.Array, Metrics]:
+  """The sum of the discriminators' hinge losses on real and generated inputs, both by discriminator; and metrics."""
   total = jnp.zeros(())
-  refreshed: Nets = {}
   metrics: Metrics = {}
   for name, real_input in real.items():
-    (on_real, on_fake), refreshed[name] = discriminate(name, (real_input, fake[name]))
+    on_real, on_fake = discriminate(name, (real_input, fake[name]))
     loss = losses.hinge_discriminator_loss(on_real, on_fake)
     total = total + loss
     metrics |= {f"{name}/loss": loss, f"{name}/real": jnp.mean(on_real), f"{name}/fake": jnp.mean(on_fake)}
-  return total, LossOutput(nets=refreshed, metrics=metrics)
+  return total, metrics
 
 
-def generator_loss(discriminate: Discriminate, fake: Mapping[str, Video]) -> tuple[jax.Array, Metrics]:
-  """The generator's loss on generated inputs by discriminator, -mean D(fake), and its metrics."""
+def generator_loss(
+  discriminate: Discriminate, fake: Mapping[str, Video], loss_of: Callable[[jax.Array], jax.Array]
+) -> tuple[jax.Array, Metrics]:
+  """The sum of the generator's losses on generated inputs by discriminator; and metrics."""
   total = jnp.zeros(())
   metrics: Metrics = {}
   for name, fake_input in fake.items():
-    (on_fake,), _ = discriminate(name, (fake_input,))
-    metrics[f"{name}/loss"] = loss = losses.hinge_generator_loss(on_fake)
+    (on_fake,) = discriminate(name, (fake_input,))
+    metrics[f"{name}/loss"] = loss = loss_of(on_fake)
     total = total + loss
   return total, metrics

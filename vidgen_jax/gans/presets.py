@@ -38,10 +38,12 @@ def apply_form(config: ml_collections.ConfigDict, form: str, sizes: Mapping[str,
 
 
 # Eight processes with one thread each, because threads share Python's lock.
-ACCELERATOR_INPUT = {"data.workers": 8, "data.num_threads": 1}
-"""Data reading for accelerators."""
+PAPER_DATA = {"data.workers": 8, "data.num_threads": 1, "data.num_frames": 16, "data.resolution": 64}
+"""Data for accelerators: the papers' clips of 16 frames."""
 
 CPU_RUN = {
+  "data.num_frames": 8,
+  "data.resolution": 32,
   # Weight gradients inside a loop are slow on CPUs (see `vidgen_jax.ops.loops.scan`).
   "step.unroll": True,
   "ema.decay": 0.99,
@@ -57,6 +59,8 @@ CPU_RUN = {
 """A run on two CPU cores."""
 
 SMOKE_RUN = {
+  "data.frame_stride": 1,
+  "data.resolution": 16,
   "train.num_steps": 4,
   "train.log_every": 1,
   "train.image_every": 4,

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
-from vidgen_jax.gans.inbetween.video_generator import Encoder, VideoGenerator
+from vidgen_jax.gans.inbetween.networks import Encoder, ImageDiscriminator, VideoDiscriminator, VideoGenerator
 from vidgen_jax.nn.norm import BATCH_STATS
 
 torch = pytest.importorskip("torch")

@@ -331,9 +331,9 @@ def test_in_bfloat16_the_discriminators_update_stays_float32(monkeypatch, nets):
   value, output = jax.eval_shape(loss, nets)
   assert {leaf.dtype for leaf in jax.tree.leaves((value, output))} == {jnp.dtype(jnp.float32)}
   # The clips, which the generator returns in float32, are replaced: the rest of the update is all float32.
-  clips, _ = jax.eval_shape(algorithm._fake_video, nets, batch, KEY)
+  clips, _ = jax.eval_shape(algorithm.fake_video, nets, batch, KEY)
   assert clips.dtype == jnp.float32
-  monkeypatch.setattr(Inbetween, "_fake_video", lambda *_: (jnp.zeros(clips.shape), {}))
+  monkeypatch.setattr(Inbetween, "fake_video", lambda *_: (jnp.zeros(clips.shape), {}))
   loss = lambda nets: algorithm.discriminator_loss(nets, {}, batch, KEY, jnp.int32(0))[0]
   jaxpr = jax.make_jaxpr(jax.grad(loss))(nets).jaxpr
   assert _dtypes(jaxpr, "conv_general_dilated") == {"float32"}

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.inbetween import discriminators
-from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
+from vidgen_jax.gans.inbetween import networks
+from vidgen_jax.gans.inbetween.networks import ImageDiscriminator, VideoDiscriminator
 from vidgen_jax.ops import losses
 
 CASES = {"video": (VideoDiscriminator((2, 3)), (2, 8, 4, 4, 1)), "image": (ImageDiscriminator((3,)), (2, 4, 4, 2))}
@@ -42,7 +42,7 @@ def case(request):
   evaluate = jax.jit(jax.value_and_grad(penalty, has_aux=True))
   # A smooth activation: the penalty is discontinuous at the kinks of leaky ReLUs, which would spoil the differences.
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(discriminators, "activation", lambda x: 0.2 * x + 0.8 * jax.nn.softplus(x))
+    patch.setattr(networks, "activation", lambda x: 0.2 * x + 0.8 * jax.nn.softplus(x))
     yield types.SimpleNamespace(module=module, params=params, inputs=(real, fake), evaluate=evaluate)
 
 

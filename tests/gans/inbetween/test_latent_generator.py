@@ -239,12 +239,6 @@ def test_level_lengths():
   assert level_lengths(16, 3) == (4, 8, 16)
   assert level_lengths(12, 3) == (3, 6, 12)
   assert level_lengths(7, 1) == (7,)
-  with pytest.raises(ValueError, match="num_frames=10 must be a multiple of 4 for 3 levels"):
-    level_lengths(10, 3)
-  with pytest.raises(ValueError, match="num_frames=1 must be"):
-    level_lengths(1, 1)
-  with pytest.raises(ValueError, match="num_frames=6 must be a multiple of 4"):
-    jax.eval_shape(functools.partial(LatentGenerator().init, num_frames=6, train=False), jax.random.key(0), ENDS, NOISE)
 
 
 def test_in_bfloat16_variables_stay_float32():
@@ -258,7 +252,7 @@ def test_in_bfloat16_variables_stay_float32():
 def test_noise_of_the_naive_baseline_is_uniform_over_space():
   module = StackedEncodings()
   kernel, bias = _draw((LATENT, 2 * FEATURES), 6), _draw((2 * FEATURES,), 7)
-  output = module.apply({"params": {"noise": {"kernel": kernel, "bias": bias}}}, ENDS, NOISE)
+  output = module.apply({"params": {"noise": {"kernel": kernel, "bias": bias}}}, ENDS, NOISE, num_frames=4, train=False)
   expected = ENDS.astype(np.float64)
   for b, frame, c in np.ndindex(BATCH, 2, FEATURES):
     expected[b, frame, :, :, c] += NOISE[b] @ kernel[:, frame * FEATURES + c] + bias[frame * FEATURES + c]

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
-from vidgen_jax.gans.inbetween.video_generator import Encoder, VideoGenerator
+from vidgen_jax.gans.inbetween.networks import Encoder, ImageDiscriminator, VideoDiscriminator, VideoGenerator
 from vidgen_jax.nn.norm import BATCH_STATS
 
 ENDS, NOISE = (2, 2, 8, 8, 64), (2, 128)
@@ -96,7 +95,7 @@ def test_video_generator(channels):
 
 
 def test_naive_baseline():
-  shape, params, stats = _trace(StackedEncodings(), ENDS, NOISE)
+  shape, params, stats = _trace(StackedEncodings(), ENDS, NOISE, num_frames=16, train=False)
   assert shape == ENDS
   # One value for each of 2 frames and 64 channels.
   assert (params, stats) == ((128 + 1) * 2 * 64, 0)

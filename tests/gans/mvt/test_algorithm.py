@@ -179,7 +179,7 @@ def test_without_motion_constraint_and_without_classes():
   ("shape", "message"),
   [
     ((4, 8, 8, 1), "data.channels=1 and algorithm.channels=3"),
-    ((1, 8, 8, 3), "frames_per_clip=2 exceeds data.num_frames=1"),
+    ((1, 8, 8, 3), r"frames_per_clip=2 must be in 1\.\.1"),
     ((4, 10, 8, 3), "frames of 10x8, but the 3 entries of algorithm.generator_multipliers need multiples of 4"),
     ((6, 8, 8, 3), "data.num_frames=6 must be a multiple of 4 for the 2 entries"),
   ],
@@ -194,12 +194,12 @@ def test_unsuitable_clips(algorithm, shape, message):
   ("changes", "message"),
   [
     ({"latent_scales": (1.0, 2.0)}, "same number of entries"),
-    ({"latent_sizes": (0, 1, 2)}, "latent_sizes=.* must be positive numbers"),
+    ({"latent_sizes": (0, 1, 2)}, "latent_sizes=.* must be positive"),
     ({"generator_attention": 2}, r"generator_attention=2 must be in -1\.\.1"),
     ({"shifted_blocks": 3}, r"shifted_blocks=3 must be in 0\.\.2"),
     ({"image_discriminator_attention": -2}, r"must be in -1\.\.1"),
     ({"motion_constraint": -1.0}, "must be 0 or more"),
-    ({"frames_per_clip": 0}, "must be at least 1"),
+    ({"frames_per_clip": 0}, "must be positive"),
   ],
 )
 def test_invalid_settings(changes, message):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.mvt.generator import FrameGenerator, Generator, SequenceGenerator
+from vidgen_jax.gans.mvt.networks import FrameGenerator, Generator, SequenceGenerator
 from vidgen_jax.nn.norm import BATCH_STATS
 
 BATCH, FRAMES, FEATURES, HIDDEN = 3, 4, 5, 7

@@ -6,8 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from vidgen_jax.gans.mvt.generator import FrameGenerator, Generator, SequenceGenerator
-from vidgen_jax.gans.mvt.video_discriminator import VideoDiscriminator
+from vidgen_jax.gans.mvt.networks import FrameGenerator, Generator, SequenceGenerator, VideoDiscriminator
 from vidgen_jax.nn.biggan import ResidualDiscriminator
 
 WIDTH = 96

@@ -16,7 +16,7 @@ from vidgen_jax.gans.sr_cgan import anchors as anchor_ops
 from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
 from vidgen_jax.gans.sr_cgan.losses import Gaussian, time_cross_entropy
-from vidgen_jax.gans.sr_cgan.temporal_networks import place_anchors
+from vidgen_jax.gans.sr_cgan.networks import place_anchors
 
 CONFIG = SrCganConfig(
   num_frames=4,

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEncoder, ImageGenerator
-from vidgen_jax.gans.sr_cgan.temporal_networks import (
+from vidgen_jax.gans.sr_cgan.networks import (
+  ImageDiscriminator,
+  ImageEncoder,
+  ImageGenerator,
   TemporalDiscriminator,
   TemporalEncoder,
   TemporalGenerator,

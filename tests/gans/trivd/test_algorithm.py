@@ -11,6 +11,7 @@ import pytest
 from tests.one_step import drawn_nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
+from vidgen_jax.gans.common import BoundNets
 from vidgen_jax.gans.trivd import algorithm as trivd
 from vidgen_jax.gans.trivd.algorithm import Trivd
 from vidgen_jax.gans.trivd.config import TrivdConfig
@@ -175,7 +176,8 @@ def test_every_clip_is_scored_with_its_own_label(algorithm, nets):
   real, fake = (jnp.asarray(rng.normal(size=(3, 2, 8, 8, 1)), jnp.float32) for _ in range(2))
   label = _batch()["label"]
   (view, _) = plain.views
-  apply_discriminator = jax.jit(lambda label, *videos: plain._discriminate(nets, label, view.net, videos)[0])
+  bind = lambda: BoundNets({view.net: plain.discriminator(view)}, nets)
+  apply_discriminator = jax.jit(lambda label, *videos: plain._discriminate(bind(), label, view.net, videos))
   together = apply_discriminator(label, real, fake)
   for outputs, videos in zip(together, (real, fake), strict=True):
     alone = [apply_discriminator(label[b : b + 1], videos[b : b + 1])[0][0] for b in range(3)]
@@ -219,13 +221,14 @@ def test_every_view_of_real_and_fake_clips_has_its_own_key(monkeypatch, nets):
     keys.append(tuple(jax.random.key_data(key).tolist()))
     return video
 
-  def generate(self, net, batch, key, **_):
+  def latent(self, key, batch_size):
     keys.append(tuple(jax.random.key_data(key).tolist()))
-    return jnp.zeros((3, 3, 8, 8, 1)), net
+    return jnp.zeros((batch_size, 3))
 
   monkeypatch.setattr(trivd, "apply_view", apply_view)
-  monkeypatch.setattr(Trivd, "_generate", generate)
-  discriminate = lambda self, nets, label, name, videos: ((jnp.zeros(1),) * len(videos), nets[name])
+  monkeypatch.setattr(Trivd, "latent", latent)
+  monkeypatch.setattr(Trivd, "generate", lambda *_, **__: (jnp.zeros((3, 5, 8, 8, 1)), {}))
+  discriminate = lambda self, bound, label, name, videos: (jnp.zeros(1),) * len(videos)
   monkeypatch.setattr(Trivd, "_discriminate", discriminate)
   nets = dict.fromkeys(("generator", *(view.net for view in algorithm.views)), nets["generator"])
   _loss(algorithm, "discriminator_loss", nets, _batch(), jax.random.key(0))
@@ -262,7 +265,7 @@ def test_batch_moments_allow_longer_clips_than_in_training(algorithm, nets):
     # Spectral vectors from before the pass, with which the pass started.
     own = nets["generator"].variables | {BATCH_STATS: pooled["generator"].variables[BATCH_STATS]}
     net = nets["generator"].replace(variables=own)
-    return pooled, net, algorithm._fake_video(net, longer, key)[0]
+    return pooled, net, algorithm.fake_video({"generator": net}, longer, key)[0]
 
   pooled, net, fake = run(nets)
   assert {leaf.shape[0] for leaf in jax.tree.leaves(pooled["generator"].variables[BATCH_STATS])} == {6}
@@ -308,8 +311,8 @@ def test_in_bfloat16_losses_and_parameters_stay_float32():
       {"decomposition": "weaker"},
       r"algorithm\.decomposition='weaker' must be one of clip, .*, dvd_gan_fp, faster, stronger",
     ),
-    ({"frames_per_clip": 0}, r"algorithm\.frames_per_clip=0 must be at least 1"),
-    ({"downsampling": 0}, r"algorithm\.downsampling=0 must be at least 1"),
+    ({"frames_per_clip": 0}, r"algorithm\.frames_per_clip=0 must be positive"),
+    ({"downsampling": 0}, r"algorithm\.downsampling=0 must be positive"),
     ({"recurrent_unit": "lstm"}, r"algorithm\.recurrent_unit='lstm' must be one of"),
     ({"head": "linear"}, r"algorithm\.head='linear' must be one of mixed_projection, projection"),
     ({"generator_multipliers": (4, 2, 1)}, r"algorithm\.discriminator_multipliers must have at least as many"),
@@ -324,8 +327,8 @@ def test_invalid_settings(changes, message):
   ("changes", "batch", "message"),
   [
     ({}, {"frames": 2}, r"num_frames=2 leaves nothing to predict after the 2 conditioning frames"),
-    ({"frames_per_clip": 4}, {}, r"algorithm\.frames_per_clip=4 exceeds the 3 frames"),
-    ({"frames_per_clip": 6, "frames_from": "video"}, {}, r"algorithm\.frames_per_clip=6 exceeds the 5 frames"),
+    ({"frames_per_clip": 4}, {}, r"algorithm\.frames_per_clip=4 must be in 1\.\.3"),
+    ({"frames_per_clip": 6, "frames_from": "video"}, {}, r"algorithm\.frames_per_clip=6 must be in 1\.\.5"),
     (
       {"downsample_time": True, "temporal_blocks": 4, "discriminator_multipliers": (1, 1, 1, 1)},
       {"size": 16},

@@ -74,11 +74,6 @@ def test_all_kernels_but_the_first_are_spectrally_normalised():
   assert normalised <= names
 
 
-def test_frames_that_cannot_be_halved_are_rejected():
-  with pytest.raises(ValueError, match="divisible by 8, got 36x32"):
-    _shapes(Generator((8, 4, 2), (4, 8, 16)), 1, 1, 36, 32, 3)
-
-
 def test_number_of_parameters_of_a_tiny_network_by_hand():
   module = Generator(
     (4,), (2,), recurrent_unit="conv_gru", blocks_per_stage=1, num_classes=3, class_features=5, channels=1

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from vidgen_jax.errors import UserError
+from vidgen_jax.gans.trivd.algorithm import Trivd
+from vidgen_jax.gans.trivd.config import TrivdConfig
 from vidgen_jax.gans.trivd.generator import Generator
-from vidgen_jax.gans.trivd.motion import check_moves, combine_flows, expected_flow, moving_units
+from vidgen_jax.gans.trivd.motion import combine_flows, expected_flow
 from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
 from vidgen_jax.ops.warp import warp
 
@@ -19,14 +21,16 @@ def test_moving_units_are_the_units_that_write_kernels(name):
   x, state = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 3, 4, 4, 4), (1, 4, 4, 4)))
   init = functools.partial(RECURRENT_UNITS[name](4).init, num_steps=3, train=False)
   variables = jax.eval_shape(init, jax.random.key(0), x, state)
-  assert (MOTION in variables) == (name in moving_units())
+  moving = [unit for unit, unit_type in RECURRENT_UNITS.items() if unit_type.moves]
+  assert (MOTION in variables) == (name in moving)
+  algorithm = Trivd(TrivdConfig(recurrent_unit=name))
   if MOTION in variables:
     assert variables[MOTION]["kernels"].shape == (1, 3, 4, 4, 9)
-    check_moves(name)
+    assert algorithm.motion_levels() == 3
     return
   with pytest.raises(UserError, match=f"algorithm.recurrent_unit='{name}' moves no content") as error:
-    check_moves(name)
-  assert str(error.value).endswith(f"units that do: {', '.join(moving_units())}")
+    algorithm.motion_levels()
+  assert str(error.value).endswith(f"units that do: {', '.join(moving)}")
 
 
 def test_every_stage_writes_kernels_of_its_resolution():
@@ -108,13 +112,3 @@ def test_one_level_is_scaled_to_pixels_of_the_frame():
 def test_an_intermediate_resolution_may_be_missing():
   flows = [jnp.ones((3, 2, 2, 2)), jnp.ones((3, 8, 8, 2))]
   np.testing.assert_array_equal(combine_flows(flows, size=(16, 16)), np.full((3, 16, 16, 2), 2 * (4 + 1)))
-
-
-def test_invalid_arguments():
-  with pytest.raises(ValueError, match="odd k, got 4"):
-    expected_flow(jnp.zeros((2, 2, 4)))
-  with pytest.raises(ValueError, match="at least one"):
-    combine_flows([], size=(4, 4))
-  for size in ((6, 6), (8, 4), (2, 2)):
-    with pytest.raises(ValueError, match=f"4x4 cannot be enlarged to {size[0]}x{size[1]}"):
-      combine_flows([jnp.zeros((4, 4, 2))], size=size)

@@ -12,12 +12,12 @@ from flax import linen as nn
 from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.base import Gan, SampleOptions, register
-from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
+from vidgen_jax.gans import discriminators
+from vidgen_jax.gans.base import Gan, register
+from vidgen_jax.gans.common import BoundNets, check_frames, check_frames_per_clip, draw_latent, init_nets
 from vidgen_jax.gans.inbetween.config import InbetweenConfig
-from vidgen_jax.gans.inbetween.discriminators import ImageDiscriminator, VideoDiscriminator
 from vidgen_jax.gans.inbetween.latent_generator import LatentGenerator, StackedEncodings
-from vidgen_jax.gans.inbetween.video_generator import Encoder, VideoGenerator
+from vidgen_jax.gans.inbetween.networks import Encoder, ImageDiscriminator, VideoDiscriminator, VideoGenerator
 from vidgen_jax.ops import losses, resampling
 from vidgen_jax.ops.video import to_model_range
 from vidgen_jax.types import Batch, Metrics, PRNGKey, Video
@@ -38,14 +38,9 @@ class Inbetween(Gan):
 
   config: InbetweenConfig
 
-  @property
-  def ema_nets(self) -> tuple[str, ...]:
-    return GENERATOR_NETS
-
-  @property
-  def fixed_length(self) -> bool:
-    # The noise maps (eq. 1) have parameters for every frame.
-    return True
+  ema_nets = GENERATOR_NETS
+  # The noise maps (eq. 1) have parameters for every frame.
+  fixed_length = True
 
   def conditioning_indices(self, num_frames: int) -> tuple[int, ...]:
     c = self.config
@@ -97,24 +92,21 @@ class Inbetween(Gan):
     return self.generators(num_frames=16) | self.discriminators(dtype=jnp.dtype(self.config.compute_dtype))
 
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
-    video = to_model_range(batch["video"])
-    self._check_shape(*video.shape[1:])
-    keys = iter(jax.random.split(key, 5))
-    num_frames = video.shape[1]
-    modules = self.generators(num_frames=num_frames)
-    ends = self._ends(video)
-    noise = jnp.zeros((video.shape[0], self.config.latent_features))
-
-    nets = {ENCODER: net_state(modules[ENCODER].init(next(keys), ends, train=False))}
-    encoded = modules[ENCODER].apply(nets[ENCODER].collections, ends, train=False)
-    options = self._latent_options(num_frames, train=False)
-    nets[LATENT_GENERATOR] = net_state(modules[LATENT_GENERATOR].init(next(keys), encoded, noise, **options))
-    latent = modules[LATENT_GENERATOR].apply(nets[LATENT_GENERATOR].collections, encoded, noise, **options)
-    nets[VIDEO_GENERATOR] = net_state(modules[VIDEO_GENERATOR].init(next(keys), latent, train=False))
-    inputs = {IMAGE_DISCRIMINATOR: video[:, 0], VIDEO_DISCRIMINATOR: video}
-    for name, module in self.discriminators(dtype=jnp.dtype("float32")).items():
-      nets[name] = net_state(module.init(next(keys), inputs[name]))
-    return nets
+    self._check_shape(*batch["video"].shape[1:])
+    video, c = to_model_range(batch["video"]), self.config
+    count, num_frames, height, width, _ = video.shape
+    factor = 2 ** len(c.encoder_widths)
+    encoded = jnp.zeros((count, 2, height // factor, width // factor, c.encoding_features))
+    noise = jnp.zeros((count, c.latent_features))
+    inputs: dict[str, dict[str, Any]] = {
+      ENCODER: {"frames": video[:, :2], "train": False},
+      LATENT_GENERATOR: {"ends": encoded, "noise": noise, "num_frames": num_frames, "train": False},
+      VIDEO_GENERATOR: {"latent": encoded, "train": False},
+      IMAGE_DISCRIMINATOR: {"frame": video[:, 0]},
+      VIDEO_DISCRIMINATOR: {"video": video},
+    }
+    modules = self.generators(num_frames=num_frames) | self.discriminators(dtype=jnp.dtype("float32"))
+    return init_nets(key, modules, inputs)
 
   def updates(self, phase: str) -> tuple[Update, ...]:
     del phase
@@ -129,7 +121,7 @@ class Inbetween(Gan):
     del frozen, step
     fake_key, real_frame_key, fake_frame_key = jax.random.split(key, 3)
     real = to_model_range(batch["video"])
-    fake, _ = self._fake_video(nets, batch, fake_key)
+    fake, _ = self.fake_video(nets, batch, fake_key)
     inputs = {
       IMAGE_DISCRIMINATOR: (self._frames(real, real_frame_key), self._frames(fake, fake_frame_key)),
       VIDEO_DISCRIMINATOR: (real, fake),
@@ -154,39 +146,36 @@ class Inbetween(Gan):
     """The non-saturating loss (eq. 9), summed over both discriminators."""
     del frozen, step
     fake_key, frame_key = jax.random.split(key)
-    fake, refreshed = self._fake_video(nets, batch, fake_key)
+    fake, refreshed = self.fake_video(nets, batch, fake_key)
     inputs = {IMAGE_DISCRIMINATOR: self._frames(fake, frame_key), VIDEO_DISCRIMINATOR: fake}
-    total = jnp.zeros(())
-    metrics: Metrics = {}
     dtype = jnp.dtype(self.config.compute_dtype)
     bound = BoundNets(self.discriminators(dtype=dtype), nets)
-    for name in DISCRIMINATOR_NETS:
-      logits = bound.apply(name, inputs[name].astype(dtype))
-      metrics[f"{name}/loss"] = loss = losses.nonsaturating_generator_loss(logits)
-      total = total + loss
-    return total, LossOutput(nets=refreshed, metrics=metrics)
+
+    def discriminate(name: str, videos: tuple[Video, ...]) -> tuple[jax.Array, ...]:
+      return tuple(bound.apply(name, video.astype(dtype)) for video in videos)
+
+    loss, metrics = discriminators.generator_loss(discriminate, inputs, losses.nonsaturating_generator_loss)
+    return loss, LossOutput(nets=refreshed, metrics=metrics)
 
   def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
     return draw_latent(key, (batch_size, self.config.latent_features), truncation=truncation)
 
-  def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
+  def generate(
+    self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, train: bool = False, bn_momentum: float = 0.9
+  ) -> tuple[Video, Nets]:
     ends = to_model_range(batch["conditioning"])
-    bound = BoundNets(self.generators(num_frames=num_frames), nets)
-    encoded = bound.apply(ENCODER, ends, train=False)
-    options = self._latent_options(num_frames, train=False)
-    video = bound.apply(VIDEO_GENERATOR, bound.apply(LATENT_GENERATOR, encoded, latent, **options), train=False)
-    return _with_ends(ends, video)
+    bound = BoundNets(self.generators(num_frames=num_frames, bn_momentum=bn_momentum), nets)
+    encoded = bound.apply(ENCODER, ends, train=train)
+    latent_video = bound.apply(LATENT_GENERATOR, encoded, latent, num_frames=num_frames, train=train)
+    video = bound.apply(VIDEO_GENERATOR, latent_video, train=train)
+    return _with_ends(ends, video), bound.refreshed
 
   def last_blocks(self) -> tuple[int, ...]:
-    """See `DecodesBlocks.last_blocks`; the naive baseline has none."""
     blocks = () if self.config.naive else self.config.latent_blocks
     return tuple(range(sum(blocks[:-1]) + 1, sum(blocks) + 1))
 
   def decode_blocks(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """Clips decoded from each block of the latent generator's last level (figure 4); the last are `predict`'s.
-
-    See `DecodesBlocks.decode_blocks`.
-    """
+    """Clips decoded from each block of the latent generator's last level (figure 4); the last are `predict`'s."""
     if self.config.naive:
       raise UserError("the naive baseline has no latent generator whose blocks could be decoded")
     ends = to_model_range(batch["conditioning"])
@@ -197,38 +186,6 @@ class Inbetween(Gan):
     decoded = decoded.reshape(*blocks.shape[:2], *decoded.shape[1:])
     return jax.vmap(_with_ends, in_axes=(None, 0))(ends, decoded)
 
-  def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
-    ends = to_model_range(batch["conditioning"])
-    latent = self.latent(key, ends.shape[0], truncation=options.truncation)
-    _, refreshed = self._generate(nets, ends, latent, num_frames=options.num_frames, bn_momentum=0.0)
-    return {**nets, **refreshed}
-
-  def _generate(
-    self, nets: Nets, ends: Video, latent: jax.Array, *, num_frames: int, bn_momentum: float = 0.9
-  ) -> tuple[Video, Nets]:
-    """A forward pass in train mode: (all frames as generated, generator nets with updated variables)."""
-    bound = BoundNets(self.generators(num_frames=num_frames, bn_momentum=bn_momentum), nets)
-    refreshed = {}
-    encoded, refreshed[ENCODER] = bound.apply_mutable(ENCODER, ends, train=True)
-    options = self._latent_options(num_frames, train=True)
-    latent_video, refreshed[LATENT_GENERATOR] = bound.apply_mutable(LATENT_GENERATOR, encoded, latent, **options)
-    video, refreshed[VIDEO_GENERATOR] = bound.apply_mutable(VIDEO_GENERATOR, latent_video, train=True)
-    return video, refreshed
-
-  def _latent_options(self, num_frames: int, *, train: bool) -> dict[str, Any]:
-    """Options of the latent generator's call; the naive baseline's `StackedEncodings` has none."""
-    return {} if self.config.naive else {"num_frames": num_frames, "train": train}
-
-  def _fake_video(self, nets: Nets, batch: Batch, key: PRNGKey) -> tuple[Video, Nets]:
-    """Returns (clips with real first and last frames, generator nets with updated variables)."""
-    ends = to_model_range(self._ends(batch["video"]))
-    latent = self.latent(key, ends.shape[0])
-    video, refreshed = self._generate(nets, ends, latent, num_frames=batch["video"].shape[1])
-    return _with_ends(ends, video), refreshed
-
-  def _ends(self, video: Video) -> Video:
-    return video[:, jnp.array(self.conditioning_indices(video.shape[1]))]
-
   def _frames(self, video: Video, key: PRNGKey) -> jax.Array:
     """Intermediate frames for the image discriminator, drawn uniformly from each clip: [B K, H, W, C] (3.4)."""
     drawn = resampling.random_frames(key, video[:, 1:-1], self.config.frames_per_clip)
@@ -236,10 +193,8 @@ class Inbetween(Gan):
 
   def _check_shape(self, num_frames: int, height: int, width: int, channels: int) -> None:
     c = self.config
-    check_channels(c, channels)
     self.conditioning_indices(num_frames)
-    if not 1 <= c.frames_per_clip <= num_frames - 2:
-      raise UserError(f"algorithm.frames_per_clip={c.frames_per_clip} must be in 1..{num_frames - 2}")
+    check_frames_per_clip(c, num_frames - 2)
     removed = 3 * len(c.video_discriminator_widths)
     if num_frames <= removed:
       raise UserError(
@@ -247,7 +202,7 @@ class Inbetween(Gan):
         "of algorithm.video_discriminator_widths removes three frames"
       )
     names = ("encoder_widths", "image_discriminator_widths", "video_discriminator_widths")
-    check_resolution(c, height, width, {name: 2 ** len(getattr(c, name)) for name in names})
+    check_frames(c, height, width, channels, {name: 2 ** len(getattr(c, name)) for name in names})
 
 
 def _with_ends(ends: Video, video: Video) -> Video:

@@ -5,11 +5,7 @@ from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.common import check_counts, check_entries, check_weights
-
-
-def _adam() -> AdamConfig:
-  return AdamConfig(learning_rate=5e-5, b1=0.5)
+from vidgen_jax.gans.common import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +48,8 @@ class InbetweenConfig:
   image_discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
   frames_per_clip: int = 1
   gradient_penalty: float = 0.1
-  generator_optimizer: AdamConfig = field(default_factory=_adam)
-  discriminator_optimizer: AdamConfig = field(default_factory=_adam)
+  generator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=5e-5, b1=0.5))
+  discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=5e-5, b1=0.5))
   compute_dtype: Literal["float32", "bfloat16"] = "float32"
   remat: bool = False
   unroll: bool = False
@@ -65,7 +61,6 @@ class InbetweenConfig:
         f"algorithm.encoder_widths={self.encoder_widths} and decoder_widths={self.decoder_widths} must have the same "
         "number of entries: the decoder doubles height and width as often as the encoder halves them"
       )
-    check_entries(self, "encoder_widths", "latent_blocks", "decoder_widths")
-    check_entries(self, "video_discriminator_widths", "image_discriminator_widths")
-    check_counts(self, "latent_features", "encoding_features")
-    check_weights(self, "gradient_penalty")
+    check_positive(self, "latent_features", "encoding_features", "encoder_widths", "latent_blocks", "decoder_widths")
+    check_positive(self, "video_discriminator_widths", "image_discriminator_widths")
+    check_not_negative(self, "gradient_penalty")

@@ -27,10 +27,7 @@ def resize_time(latent: jax.Array, length: int) -> jax.Array:
 
 
 def level_lengths(num_frames: int, num_levels: int) -> tuple[int, ...]:
-  """Lengths of the latent video at each level, coarsest first; each is half the next; ValueError if impossible."""
-  factor = 2 ** (num_levels - 1)
-  if num_frames % factor or num_frames < 2:
-    raise ValueError(f"{num_frames=} must be a multiple of {factor} for {num_levels} levels")
+  """Lengths of the latent video at each level, coarsest first; each is half the next."""
   return tuple(num_frames // 2**halvings for halvings in reversed(range(num_levels)))
 
 
@@ -180,8 +177,9 @@ class StackedEncodings(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, ends: jax.Array, noise: jax.Array) -> jax.Array:
-    """Maps encodings [B, 2, h, w, C] and u [B, D] to [B, 2, h, w, C]."""
+  def __call__(self, ends: jax.Array, noise: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
+    """Maps encodings [B, 2, h, w, C] and u [B, D] to [B, 2, h, w, C], for clips of any length."""
+    del num_frames, train
     batch, frames, _, _, features = ends.shape
     added = nn.Dense(frames * features, name="noise")(noise).reshape(batch, frames, 1, 1, features)
     return ends.astype(self.dtype) + added.astype(self.dtype)

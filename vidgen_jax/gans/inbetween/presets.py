@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from vidgen_jax.gans.presets import ACCELERATOR_INPUT, CPU_RUN, SMOKE_RUN
+from vidgen_jax.gans.presets import CPU_RUN, PAPER_DATA, SMOKE_RUN
 
 PAPER: dict[str, Any] = {
-  **ACCELERATOR_INPUT,
-  "data.num_frames": 16,
-  "data.resolution": 64,
+  **PAPER_DATA,
   "ema.decay": 0.999,
   "ema.start_step": 1_000,
   "train.batch_size": 32,
@@ -27,9 +25,7 @@ CPU: dict[str, Any] = {
   **CPU_RUN,
   "train.evaluate_every": 500,
   "train.checkpoint_every": 500,
-  "data.num_frames": 8,
   "data.frame_stride": 2,
-  "data.resolution": 32,
   "algorithm.latent_features": 32,
   "algorithm.encoding_features": 16,
   "algorithm.encoder_widths": (16, 32),
@@ -53,8 +49,6 @@ the generator ignores the key frames.
 SMOKE: dict[str, Any] = {
   **CPU,
   **SMOKE_RUN,
-  "data.frame_stride": 1,
-  "data.resolution": 16,
   "algorithm.frames_per_clip": 2,
   "algorithm.latent_features": 4,
   "algorithm.encoding_features": 4,

@@ -5,15 +5,7 @@ from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.common import check_counts, check_entries, check_weights
-
-
-def _generator_adam() -> AdamConfig:
-  return AdamConfig(learning_rate=5e-5, b2=0.9)
-
-
-def _discriminator_adam() -> AdamConfig:
-  return AdamConfig(learning_rate=2e-4, b2=0.9)
+from vidgen_jax.gans.common import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +61,8 @@ class MvtConfig:
   motion_constraint: float = 0.0
   flow_weights: str = ""
   discriminator_steps: int = 2
-  generator_optimizer: AdamConfig = field(default_factory=_generator_adam)
-  discriminator_optimizer: AdamConfig = field(default_factory=_discriminator_adam)
+  generator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=5e-5, b2=0.9))
+  discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=2e-4, b2=0.9))
   compute_dtype: Literal["float32", "bfloat16"] = "float32"
   remat: bool = False
 
@@ -81,10 +73,10 @@ class MvtConfig:
         f"algorithm.latent_sizes={self.latent_sizes} and latent_scales={self.latent_scales} must have the same number "
         "of entries, at least one"
       )
-    check_entries(self, "latent_sizes", "latent_scales", "generator_multipliers")
-    check_entries(self, "image_discriminator_multipliers", "video_discriminator_widths")
-    check_counts(self, "class_features", "hidden_features", "frames_per_clip", "discriminator_steps")
-    check_weights(self, "motion_constraint")
+    check_positive(self, "latent_sizes", "latent_scales", "generator_multipliers", "image_discriminator_multipliers")
+    check_positive(self, "video_discriminator_widths", "class_features", "hidden_features")
+    check_positive(self, "frames_per_clip", "discriminator_steps")
+    check_not_negative(self, "motion_constraint")
     blocks = len(self.generator_multipliers) - 1
     limits = {
       "generator_attention": (-1, blocks - 1),

@@ -22,12 +22,11 @@ def motion_similarity(
     real_flow: flows of real clips [N, ...]; no gradient.
     fake_flow: flows of generated clips [M, ...].
     real_label: int [N] in 0..num_classes - 1.
-    fake_label: int [M] in 0..num_classes - 1.
+    fake_label: int [M], likewise.
     num_classes: number of classes.
 
   Returns:
-    (L_M in [-1, 1], number C of pairs), float32 []. Without pairs L_M is 1, so that the constraint alpha (1 - L_M) is
-      0.
+    (L_M in [-1, 1], number C of pairs), float32 []. Without pairs L_M is 1, so that alpha (1 - L_M) is 0.
   """
   real, fake = (_unit(flow) for flow in (lax.stop_gradient(real_flow), fake_flow))
   with jax.named_scope(PAIRS_SCOPE):

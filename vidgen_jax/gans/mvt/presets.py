@@ -4,7 +4,7 @@ from typing import Any
 
 import ml_collections
 
-from vidgen_jax.gans.presets import ACCELERATOR_INPUT, CPU_RUN, SMOKE_RUN, apply_form, variants_of
+from vidgen_jax.gans.presets import CPU_RUN, PAPER_DATA, SMOKE_RUN, apply_form, variants_of
 
 ROWS: dict[str, dict[str, Any]] = {
   "mvt": {},
@@ -18,8 +18,7 @@ VARIANTS = variants_of(tuple(ROWS))
 """Variants of the experiments."""
 
 PAPER: dict[str, Any] = {
-  **ACCELERATOR_INPUT,
-  "data.num_frames": 16,
+  **PAPER_DATA,
   "algorithm.frames_per_clip": 4,
   "train.batch_size": 40,
   "train.num_steps": 100_000,
@@ -38,8 +37,6 @@ The paper gives neither the number of steps nor averages of the weights; BigGAN'
 CPU: dict[str, Any] = {
   **CPU_RUN,
   "train.checkpoint_every": 500,
-  "data.num_frames": 8,
-  "data.resolution": 32,
   "algorithm.latent_sizes": (8, 8, 16),
   "algorithm.class_features": 32,
   "algorithm.hidden_features": 128,
@@ -60,7 +57,6 @@ SMOKE: dict[str, Any] = {
   **CPU,
   **SMOKE_RUN,
   "data.num_frames": 4,
-  "data.resolution": 16,
   "algorithm.latent_sizes": (2, 2, 4),
   "algorithm.class_features": 4,
   "algorithm.hidden_features": 8,

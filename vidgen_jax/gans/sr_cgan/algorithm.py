@@ -1,6 +1,6 @@
 """SR-cGAN bound into updates: a VAE-GAN of frames, then a VAE-GAN of clips on its latents."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +9,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
-from vidgen_jax.core.state import Nets, NetState
+from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.base import Gan, SampleOptions, register
-from vidgen_jax.gans.common import BoundNets, check_channels, check_resolution, draw_latent, net_state
+from vidgen_jax.gans.base import Gan, register
+from vidgen_jax.gans.common import BoundNets, check_frames, check_frames_per_clip, draw_latent, init_nets
 from vidgen_jax.gans.sr_cgan.anchors import draw_anchors, interpolate_times, put_times, take_times
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
-from vidgen_jax.gans.sr_cgan.image_networks import ImageDiscriminator, ImageEncoder, ImageGenerator
 from vidgen_jax.gans.sr_cgan.losses import Gaussian, clip_error, divergence, frame_error, time_cross_entropy
-from vidgen_jax.gans.sr_cgan.temporal_networks import (
+from vidgen_jax.gans.sr_cgan.networks import (
+  ImageDiscriminator,
+  ImageEncoder,
+  ImageGenerator,
   TemporalDiscriminator,
   TemporalEncoder,
   TemporalGenerator,
@@ -44,10 +46,10 @@ class SrCgan(Gan):
 
   config: SrCganConfig
 
-  @property
-  def phases(self) -> tuple[str, ...]:
-    """Single frames, then clips (III.D)."""
-    return (IMAGES, CLIPS)
+  # Single frames, then clips (III.D).
+  phases = (IMAGES, CLIPS)
+  # E_T and G_T encode times as one of N.
+  fixed_length = True
 
   def phase_at(self, step: int) -> str:
     return IMAGES if step < self.config.image_steps else CLIPS
@@ -58,25 +60,20 @@ class SrCgan(Gan):
     temporal = (TEMPORAL_GENERATOR,) if self.config.is_base else (TEMPORAL_ENCODER, TEMPORAL_GENERATOR)
     return (IMAGE_ENCODER, IMAGE_GENERATOR, *temporal)
 
-  @property
-  def fixed_length(self) -> bool:
-    # E_T and G_T encode times as one of N.
-    return True
-
   def conditioning_indices(self, num_frames: int) -> tuple[int, ...]:
     """Times of the anchors."""
     if num_frames != self.config.num_frames:
       raise UserError(f"num_frames={num_frames}: this model generates only clips of {self.config.num_frames} frames")
     return tuple(time % num_frames for time in self.config.conditioning_indices)
 
-  def modules(self, size: tuple[int, int], *, bn_momentum: float = 0.9) -> dict[str, nn.Module]:
+  def modules(self, size: Sequence[int], *, bn_momentum: float = 0.9) -> dict[str, nn.Module]:
     """The modules by name, for frames of size (height, width); the base model has no temporal encoder."""
     c = self.config
     dtype: dict[str, Any] = {"dtype": jnp.dtype(c.compute_dtype)}
     image: dict[str, Any] = {"bn_momentum": bn_momentum, **dtype}
     modules: dict[str, nn.Module] = {
       IMAGE_ENCODER: ImageEncoder(c.image_widths, c.image_features, **image),
-      IMAGE_GENERATOR: ImageGenerator(size, c.image_widths, c.channels, **image),
+      IMAGE_GENERATOR: ImageGenerator(tuple(size), c.image_widths, c.channels, **image),
       IMAGE_DISCRIMINATOR: ImageDiscriminator(
         c.image_discriminator_widths, hidden_features=c.image_discriminator_features, **dtype
       ),
@@ -95,25 +92,19 @@ class SrCgan(Gan):
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
     self._check_shape(*batch["video"].shape[1:])
     video = to_model_range(batch["video"])
-    count, num_frames, height, width, _ = video.shape
+    count, num_frames = video.shape[:2]
     times = jnp.broadcast_to(jnp.arange(num_frames)[None], (count, num_frames))
     known, latents = jnp.ones_like(times, bool), jnp.zeros((count, num_frames, self.config.image_features))
     anchors = None if self.config.is_base else place_anchors(video, times, known, num_frames=num_frames)
-    inputs: dict[str, tuple[Any, ...]] = {
-      IMAGE_ENCODER: (video,),
-      IMAGE_GENERATOR: (latents,),
-      IMAGE_DISCRIMINATOR: (video,),
-      TEMPORAL_ENCODER: (latents, times, known),
-      TEMPORAL_GENERATOR: (jnp.zeros((count, self.config.temporal_features)),),
-      TEMPORAL_DISCRIMINATOR: (video, anchors),
+    inputs: dict[str, dict[str, Any]] = {
+      IMAGE_ENCODER: {"frames": video, "train": False},
+      IMAGE_GENERATOR: {"latent": latents, "train": False},
+      IMAGE_DISCRIMINATOR: {"frames": video},
+      TEMPORAL_ENCODER: {"latents": latents, "times": times, "known": known},
+      TEMPORAL_GENERATOR: {"latent": jnp.zeros((count, self.config.temporal_features))},
+      TEMPORAL_DISCRIMINATOR: {"video": video, "anchors": anchors},
     }
-    modules = self.modules((height, width))
-    keys = dict(zip(modules, jax.random.split(key, len(modules)), strict=True))
-    options: dict[str, dict[str, Any]] = {IMAGE_ENCODER: {"train": False}, IMAGE_GENERATOR: {"train": False}}
-    return {
-      name: net_state(module.init(keys[name], *inputs[name], **options.get(name, {})))
-      for name, module in modules.items()
-    }
+    return init_nets(key, self.modules(video.shape[2:4]), inputs)
 
   def updates(self, phase: str) -> tuple[Update, ...]:
     """In 'images': E_I, G_I and D_I, each with its own loss; in 'clips': D_T, then all nets that generate clips."""
@@ -126,8 +117,6 @@ class SrCgan(Gan):
           "image_disc", (IMAGE_DISCRIMINATOR,), self.image_discriminator_loss, c.image_discriminator_optimizer
         ),
       )
-    if phase != CLIPS:
-      raise ValueError(f"unknown {phase=}; there are {', '.join(self.phases)}")
     # The base model does not encode frames.
     generators = tuple(name for name in self.ema_nets if not (c.is_base and name == IMAGE_ENCODER))
     fine_tuning = dict.fromkeys((IMAGE_ENCODER, IMAGE_GENERATOR), c.fine_tuning_rate)
@@ -145,33 +134,33 @@ class SrCgan(Gan):
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
-    posterior, encoder = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
-    decoded, _ = bound.apply_mutable(IMAGE_GENERATOR, posterior.sample(latent_key), train=True)
+    posterior = bound.apply(IMAGE_ENCODER, frames, train=True)
+    decoded = bound.apply(IMAGE_GENERATOR, posterior.sample(latent_key), train=True)
     prior, reconstruction = divergence(posterior), frame_error(decoded, frames)
     c = self.config
     loss = c.image_prior_weight * prior + c.encoder_reconstruction_weight * reconstruction
     metrics = {"prior": prior, "reconstruction": reconstruction}
-    return loss, LossOutput(nets={IMAGE_ENCODER: encoder}, metrics=metrics)
+    return loss, LossOutput(nets={IMAGE_ENCODER: bound.refreshed[IMAGE_ENCODER]}, metrics=metrics)
 
   def image_generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """L_IGAN + 0.5 L_recon, the loss of G_I (eq. 3, non-saturating)."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
-    (decoded, drawn), generator = _decoded_and_drawn(bound, frames, latent_key)
+    decoded, drawn = _decoded_and_drawn(bound, frames, latent_key)
     on_decoded, on_drawn = (bound.apply(IMAGE_DISCRIMINATOR, x) for x in (decoded, drawn))
     adversarial = nonsaturating_generator_loss(on_decoded) + nonsaturating_generator_loss(on_drawn)
     reconstruction = frame_error(decoded, frames)
     loss = adversarial + self.config.generator_reconstruction_weight * reconstruction
     metrics = {"adversarial": adversarial, "reconstruction": reconstruction}
-    return loss, LossOutput(nets={IMAGE_GENERATOR: generator}, metrics=metrics)
+    return loss, LossOutput(nets=bound.refreshed, metrics=metrics)
 
   def image_discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """-L_IGAN (eq. 3), the loss of D_I: real frames against decoded and against drawn frames."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
-    fakes, _ = _decoded_and_drawn(bound, frames, latent_key)
+    fakes = _decoded_and_drawn(bound, frames, latent_key)
     on_real, on_decoded, on_drawn = (bound.apply(IMAGE_DISCRIMINATOR, x) for x in (frames, *fakes))
     loss = log_discriminator_loss(on_real, on_decoded) + jnp.mean(jax.nn.softplus(on_drawn))
     metrics = {"real": jnp.mean(on_real), "decoded": jnp.mean(on_decoded), "drawn": jnp.mean(on_drawn)}
@@ -187,10 +176,8 @@ class SrCgan(Gan):
     """-L_content (eq. 11), or -L_TGAN for the base model (eq. 8), the loss of D_T."""
     del frozen, step
     video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
-    generated = self._generate(bound, video, key)
-    on_real, on_fake = (
-      bound.apply(TEMPORAL_DISCRIMINATOR, clips, generated.anchors) for clips in (video, generated.video)
-    )
+    fake, anchors, *_ = self._generate_from_drawn_anchors(bound, video, key)
+    on_real, on_fake = (bound.apply(TEMPORAL_DISCRIMINATOR, clips, anchors) for clips in (video, fake))
     loss = log_discriminator_loss(on_real, on_fake)
     return loss, LossOutput(nets={}, metrics={"real": jnp.mean(on_real), "fake": jnp.mean(on_fake)})
 
@@ -198,36 +185,41 @@ class SrCgan(Gan):
     """The weighted sum of L_TVAE, L_anchor and L_content (eqs. 9 to 11); L_TGAN alone for the base model (eq. 8)."""
     del frozen, step
     video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
-    generated, c = self._generate(bound, video, key), self.config
-    logits = bound.apply(TEMPORAL_DISCRIMINATOR, generated.video, generated.anchors)
+    fake, anchors, posterior, time_logits = self._generate_from_drawn_anchors(bound, video, key)
+    c, logits = self.config, bound.apply(TEMPORAL_DISCRIMINATOR, fake, anchors)
     content = nonsaturating_generator_loss(logits)
-    if generated.posterior is None:
-      return content, LossOutput(nets=generated.refreshed, metrics={"content": content})
-    reconstruction, prior = clip_error(generated.video, video), divergence(generated.posterior)
-    anchor = time_cross_entropy(generated.time_logits)
+    if posterior is None:
+      return content, LossOutput(nets=bound.refreshed, metrics={"content": content})
+    reconstruction, prior = clip_error(fake, video), divergence(posterior)
+    anchor = time_cross_entropy(time_logits)
     loss = c.clip_reconstruction_weight * reconstruction + c.clip_prior_weight * prior
     loss = loss + c.anchor_weight * anchor + c.content_weight * content
     metrics = {"reconstruction": reconstruction, "prior": prior, "anchor": anchor, "content": content}
-    return loss, LossOutput(nets=generated.refreshed, metrics=metrics)
+    return loss, LossOutput(nets=bound.refreshed, metrics=metrics)
 
-  def _generate(self, bound: BoundNets, video: Video, key: PRNGKey) -> "_Generated":
-    """Clips in train mode, from anchors drawn from real clips; for the base model from noise."""
+  def _generate_from_drawn_anchors(
+    self, bound: BoundNets, video: Video, key: PRNGKey
+  ) -> tuple[Video, Video | None, Gaussian | None, jax.Array]:
+    """Clips in train mode, from anchors drawn from real clips; for the base model from noise.
+
+    Returns:
+      (clips, anchors as from `place_anchors`, q(z_T), logits of the times); anchors and q(z_T) are None for the base
+      model.
+    """
     count, c = video.shape[0], self.config
     anchor_key, image_key, latent_key = jax.random.split(key, 3)
     posterior, anchors = None, None
-    refreshed: Nets = {}
     if c.is_base:
       latent = self.latent(latent_key, count)
     else:
       times, known = draw_anchors(anchor_key, count, num_frames=c.num_frames, counts=c.anchors)
       frames = take_times(video, times)
-      encoded, refreshed[IMAGE_ENCODER] = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
+      encoded = bound.apply(IMAGE_ENCODER, frames, train=True)
       posterior = bound.apply(TEMPORAL_ENCODER, encoded.sample(image_key), times, known)
       latent = posterior.sample(latent_key)
       anchors = place_anchors(frames, times, known, num_frames=c.num_frames)
     latents, time_logits = bound.apply(TEMPORAL_GENERATOR, latent)
-    clips, refreshed[IMAGE_GENERATOR] = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
-    return _Generated(video=clips, time_logits=time_logits, posterior=posterior, anchors=anchors, refreshed=refreshed)
+    return bound.apply(IMAGE_GENERATOR, latents, train=True), anchors, posterior, time_logits
 
   # Sampling.
 
@@ -244,44 +236,33 @@ class SrCgan(Gan):
     return put_times(video, to_model_range(batch["conditioning"]), times, known)
 
   def infer(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:
-    """See `InfersClips.infer`."""
+    return self.generate(nets, batch, latent, num_frames=num_frames)[0]
+
+  def generate(
+    self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, train: bool = False, bn_momentum: float = 0.9
+  ) -> tuple[Video, Nets]:
     self.conditioning_indices(num_frames)  # Rejects clips of another length.
-    bound = self._bind(nets, batch["conditioning"])
+    bound = self._bind(nets, batch["conditioning"], bn_momentum=bn_momentum)
     if self._has_anchors(batch):
       times, known = self._times(batch, num_frames)
-      encoded = bound.apply(IMAGE_ENCODER, to_model_range(batch["conditioning"]), train=False)
+      encoded = bound.apply(IMAGE_ENCODER, to_model_range(batch["conditioning"]), train=train)
       latent = bound.apply(TEMPORAL_ENCODER, encoded.mean, times, known).at(latent)
     latents, _ = bound.apply(TEMPORAL_GENERATOR, latent)
-    return bound.apply(IMAGE_GENERATOR, latents, train=False)
+    return bound.apply(IMAGE_GENERATOR, latents, train=train), bound.refreshed
 
   def interpolate(self, nets: Nets, batch: Batch, *, num_frames: int) -> Video:
-    """Decoded linear interpolation between the anchors' z_I (IV.C.3); see `InfersClips.interpolate`."""
+    """Decoded linear interpolation between the anchors' z_I (IV.C.3)."""
     bound = self._bind(nets, batch["conditioning"])
     encoded = bound.apply(IMAGE_ENCODER, to_model_range(batch["conditioning"]), train=False)
     times, known = self._times(batch, num_frames)
     latents = interpolate_times(encoded.mean, times, known, num_frames=num_frames)
     # Normalised with the batch's own statistics: those in `nets` describe latents from G_T and would distort the
     # result.
-    video, _ = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
-    return video
-
-  def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
-    bound = self._bind(nets, batch["conditioning"], bn_momentum=0.0)
-    latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
-    refreshed: Nets = {}
-    if self._has_anchors(batch):
-      times, known = self._times(batch, options.num_frames)
-      frames = to_model_range(batch["conditioning"])
-      encoded, refreshed[IMAGE_ENCODER] = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
-      latent = bound.apply(TEMPORAL_ENCODER, encoded.mean, times, known).at(latent)
-    latents, _ = bound.apply(TEMPORAL_GENERATOR, latent)
-    _, refreshed[IMAGE_GENERATOR] = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
-    return {**nets, **refreshed}
+    return bound.apply(IMAGE_GENERATOR, latents, train=True)
 
   def _bind(self, nets: Nets, frames: Video, *, bn_momentum: float = 0.9) -> BoundNets:
     """The modules for frames [B, N, H, W, C] of this size, bound to their nets."""
-    height, width = frames.shape[2:4]
-    return BoundNets(self.modules((height, width), bn_momentum=bn_momentum), nets)
+    return BoundNets(self.modules(frames.shape[2:4], bn_momentum=bn_momentum), nets)
 
   def _has_anchors(self, batch: Batch) -> bool:
     """Whether there are conditioning frames; without them z_T ~ N(0, I)."""
@@ -297,33 +278,19 @@ class SrCgan(Gan):
 
   def _check_shape(self, num_frames: int, height: int, width: int, channels: int) -> None:
     c = self.config
-    check_channels(c, channels)
     if num_frames != c.num_frames:
       raise UserError(f"data.num_frames={num_frames} and algorithm.num_frames={c.num_frames} must be equal")
-    if c.frames_per_clip > num_frames:
-      raise UserError(f"algorithm.frames_per_clip={c.frames_per_clip} exceeds data.num_frames={num_frames}")
+    check_frames_per_clip(c, num_frames)
     names = ("image_widths", "image_discriminator_widths", "temporal_discriminator_widths")
-    check_resolution(c, height, width, {name: 2 ** len(getattr(c, name)) for name in names})
+    check_frames(c, height, width, channels, {name: 2 ** len(getattr(c, name)) for name in names})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Generated:
-  """Clips generated in training, and intermediate results that losses use."""
-
-  video: Video
-  time_logits: jax.Array
-  posterior: Gaussian | None
-  anchors: Video | None
-  refreshed: Nets
-
-
-def _decoded_and_drawn(bound: BoundNets, frames: Video, key: PRNGKey) -> tuple[tuple[Video, Video], NetState]:
-  """Returns ((G_I(E_I(x)), G_I(z)), G_I with variables updated by the former)."""
+def _decoded_and_drawn(bound: BoundNets, frames: Video, key: PRNGKey) -> tuple[Video, Video]:
+  """Returns (G_I(E_I(x)), G_I(z)); the former updates the variables of G_I."""
   encoded_key, drawn_key = jax.random.split(key)
-  posterior, _ = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
-  encoded = posterior.sample(encoded_key)
+  unkept = BoundNets(bound.modules, bound.nets)
+  encoded = unkept.apply(IMAGE_ENCODER, frames, train=True).sample(encoded_key)
   # Two passes: encoded latents have another distribution than drawn latents, so joint batch statistics would fit
   # neither, nor those with which E_I is trained.
-  decoded, generator = bound.apply_mutable(IMAGE_GENERATOR, encoded, train=True)
-  drawn, _ = bound.apply_mutable(IMAGE_GENERATOR, jax.random.normal(drawn_key, encoded.shape), train=True)
-  return (decoded, drawn), generator
+  decoded = bound.apply(IMAGE_GENERATOR, encoded, train=True)
+  return decoded, unkept.apply(IMAGE_GENERATOR, jax.random.normal(drawn_key, encoded.shape), train=True)

@@ -5,11 +5,7 @@ from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.common import check_counts, check_entries, check_weights
-
-
-def _adam(learning_rate: float) -> AdamConfig:
-  return AdamConfig(learning_rate=learning_rate, b1=0.5)
+from vidgen_jax.gans.common import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +72,12 @@ class SrCganConfig:
   clip_prior_weight: float = 1.0
   anchor_weight: float = 1.0
   content_weight: float = 1.0
-  image_encoder_optimizer: AdamConfig = field(default_factory=lambda: _adam(1e-4))
-  image_generator_optimizer: AdamConfig = field(default_factory=lambda: _adam(1e-4))
-  image_discriminator_optimizer: AdamConfig = field(default_factory=lambda: _adam(2e-7))
-  clip_optimizer: AdamConfig = field(default_factory=lambda: _adam(1e-4))
+  image_encoder_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
+  image_generator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
+  image_discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=2e-7, b1=0.5))
+  clip_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
   fine_tuning_rate: float = 0.1
-  temporal_discriminator_optimizer: AdamConfig = field(default_factory=lambda: _adam(1e-4))
+  temporal_discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
   compute_dtype: Literal["float32", "bfloat16"] = "float32"
 
   @property
@@ -91,11 +87,10 @@ class SrCganConfig:
 
   def __post_init__(self) -> None:
     """Raises UserError if a value is invalid or values contradict each other."""
-    check_entries(self, "image_widths", "image_discriminator_widths", "temporal_discriminator_widths")
-    check_counts(self, "num_frames", "frames_per_clip", "image_features", "temporal_features", "hidden_features")
+    check_positive(self, "image_widths", "image_discriminator_widths", "temporal_discriminator_widths")
+    check_positive(self, "num_frames", "frames_per_clip", "image_features", "temporal_features", "hidden_features")
     if self.num_classes != 1:
       raise UserError(f"algorithm.num_classes={self.num_classes} must be 1: SR-cGAN has no classes")
-    check_weights(self, "image_steps")
     least, most = self.anchors
     if not self.is_base and not 1 <= least <= most <= self.num_frames:
       raise UserError(
@@ -112,6 +107,5 @@ class SrCganConfig:
       raise UserError(
         f"algorithm.conditioning_indices={self.conditioning_indices} must be () for the base model, anchors=(0, 0)"
       )
-    check_weights(self, "image_prior_weight", "encoder_reconstruction_weight", "generator_reconstruction_weight")
-    check_weights(self, "clip_reconstruction_weight", "clip_prior_weight", "anchor_weight", "content_weight")
-    check_weights(self, "fine_tuning_rate")
+    weights = (name for name in vars(self) if name.endswith("_weight"))
+    check_not_negative(self, "image_steps", *weights, "fine_tuning_rate")

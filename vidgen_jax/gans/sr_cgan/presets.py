@@ -4,12 +4,10 @@ from typing import Any
 
 import ml_collections
 
-from vidgen_jax.gans.presets import ACCELERATOR_INPUT, CPU_RUN, SMOKE_RUN, apply_form
+from vidgen_jax.gans.presets import CPU_RUN, PAPER_DATA, SMOKE_RUN, apply_form
 
 PAPER: dict[str, Any] = {
-  **ACCELERATOR_INPUT,
-  "data.num_frames": 16,
-  "data.resolution": 64,
+  **PAPER_DATA,
   "ema.decay": 0.999,
   "ema.start_step": 1_000,
   "train.batch_size": 32,
@@ -26,7 +24,6 @@ CPU: dict[str, Any] = {
   **CPU_RUN,
   "data.num_frames": 16,
   "data.frame_stride": 2,
-  "data.resolution": 32,
   "algorithm.image_steps": 5_000,
   "algorithm.anchors": (2, 6),
   "algorithm.image_widths": (16, 32, 64, 128),
@@ -53,8 +50,6 @@ SMOKE: dict[str, Any] = {
   **CPU,
   **SMOKE_RUN,
   "data.num_frames": 5,
-  "data.frame_stride": 1,
-  "data.resolution": 16,
   "algorithm.num_frames": 5,
   "algorithm.image_steps": 2,
   "algorithm.frames_per_clip": 2,

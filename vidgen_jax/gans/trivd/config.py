@@ -6,7 +6,7 @@ from typing import Literal
 
 from vidgen_jax.core.optimizers import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.common import check_counts
+from vidgen_jax.gans.common import check_positive
 from vidgen_jax.gans.discriminators import View
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.ops import losses
@@ -98,6 +98,6 @@ class TrivdConfig:
     for name, choices in {"decomposition": DECOMPOSITIONS, "recurrent_unit": RECURRENT_UNITS, "head": HEADS}.items():
       if getattr(self, name) not in choices:
         raise UserError(f"algorithm.{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
-    check_counts(self, "frames_per_clip", "downsampling")
+    check_positive(self, "frames_per_clip", "downsampling")
     if len(self.discriminator_multipliers) < len(self.generator_multipliers):
       raise UserError("algorithm.discriminator_multipliers must have at least as many entries as generator_multipliers")

@@ -84,12 +84,10 @@ class Generator(nn.Module):
   ) -> jax.Array:
     """Predicts frames, float32 [B, num_frames, H, W, C], from conditioning frames [B, Tc, H, W, C] and z [B, D].
 
-    Frames have values in [-1, 1]. Raises ValueError if height or width cannot be halved once per stage.
+    Frames have values in [-1, 1]. Height and width must be multiples of 2 to the number of stages.
     """
     batch, _, height, width, _ = conditioning.shape
     factor = 2 ** len(self.stage_widths)
-    if height % factor or width % factor:
-      raise ValueError(f"{len(self.stage_widths)} stages need frames divisible by {factor}, got {height}x{width}")
     shared: dict[str, Any] = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
     encoder = Encoder(self.encoder_widths, self.stage_widths, remat=self.remat, **shared, name="encoder")
     states = encoder(conditioning, train=train)

@@ -4,24 +4,15 @@ from typing import Any
 
 import ml_collections
 
-from vidgen_jax.gans.presets import ACCELERATOR_INPUT, CPU_RUN, SMOKE_RUN, apply_form
+from vidgen_jax.gans.presets import CPU_RUN, PAPER_DATA, SMOKE_RUN, apply_form
 
-PAPER: dict[str, Any] = {
-  **ACCELERATOR_INPUT,
-  "data.num_frames": 16,
-  "data.resolution": 64,
-  "algorithm.remat": True,
-  "evaluation.batch_size": 256,
-  "evaluation.num_clips": 0,
-}
+PAPER: dict[str, Any] = {**PAPER_DATA, "algorithm.remat": True, "evaluation.batch_size": 256, "evaluation.num_clips": 0}
 """4.4 and E: batch size 512, 700,000 steps, 5 -> 11 frames, 64x64."""
 
 CPU: dict[str, Any] = {
   **CPU_RUN,
   "train.evaluate_every": 250,
   "train.checkpoint_every": 250,
-  "data.num_frames": 8,
-  "data.resolution": 32,
   "algorithm.conditioning_frames": 3,
   "algorithm.decomposition": "dvd_gan_fp",
   "algorithm.frames_per_clip": 4,
@@ -46,7 +37,6 @@ SMOKE: dict[str, Any] = {
   **CPU,
   **SMOKE_RUN,
   "data.num_frames": 5,
-  "data.resolution": 16,
   "algorithm.conditioning_frames": 2,
   "algorithm.frames_per_clip": 2,
   "algorithm.generator_channels": 4,

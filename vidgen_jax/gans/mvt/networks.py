@@ -1,4 +1,4 @@
-"""The generator of MVT-GAN: class embedding, sequence generator and frame generator (4.1, figure 2, appendix A)."""
+"""The networks of MVT-GAN (4.1, 4.2, figure 2, appendix A)."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.nn.biggan import GeneratorBlock, SelfAttention
+from vidgen_jax.nn.convolution import convolve
 from vidgen_jax.nn.norm import MOMENTS, BatchNorm
-from vidgen_jax.nn.spectral import Conv, Dense, Embed
+from vidgen_jax.nn.spectral import Conv, Dense, Embed, add_bias, kernel_param
 
 
 class SequenceGenerator(nn.Module):
@@ -64,14 +65,14 @@ class FrameGenerator(nn.Module):
   Attributes:
     widths: channels after the first linear map and after each block; each block doubles height and width.
     first_size: (height, width) after the linear map: 4x4 for frames of 128x128, 3x3 for 96x96.
-    attention_after: 0-based index of the block that is followed by self-attention within each frame; None for none.
+    attention_after: 0-based index of the block that is followed by self-attention within each frame; -1 for none.
     shifted_blocks: number of leading blocks that begin with a temporal shift: 0, or 2 in MVT-TSA.
   """
 
   widths: tuple[int, ...]
   first_size: tuple[int, int] = (4, 4)
   channels: int = 3
-  attention_after: int | None = None
+  attention_after: int = -1
   shifted_blocks: int = 0
   bn_momentum: float = 0.9
   remat: bool = False
@@ -133,3 +134,30 @@ class Generator(nn.Module):
     sequence = self.sequence(latent, num_frames=num_frames, train=train)
     repeated = jnp.broadcast_to(embedding[:, None].astype(sequence.dtype), (*sequence.shape[:2], embedding.shape[-1]))
     return self.frames(jnp.concatenate([sequence, repeated], axis=-1), train=train)
+
+
+class VideoDiscriminator(nn.Module):
+  """4x4x4 convolutions with stride 2, leaky ReLUs, and a projection head on the features' sum over time and space.
+
+  Attributes:
+    widths: channels of the convolutions; each halves time, height and width.
+  """
+
+  widths: tuple[int, ...] = (96, 192, 384, 768)
+  num_classes: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, video: jax.Array, label: jax.Array, *, train: bool) -> jax.Array:
+    """Logits float32 [B] of clips [B, T, H, W, C] in [-1, 1] and labels int [B]."""
+    x = video.astype(self.dtype)
+    for i, width in enumerate(self.widths):
+      shape = (4, 4, 4, x.shape[-1], width)
+      kernel = kernel_param(self, f"kernel_{i}", shape, spectral_norm=True, train=train)
+      x = convolve(x, kernel, strides=(2, 2, 2), padding=((1, 1),) * 3, precision=None)
+      x = add_bias(x, self.param(f"bias_{i}", nn.initializers.zeros, (width,), jnp.float32))
+      x = nn.leaky_relu(x, 0.2)
+    features = jnp.sum(x.astype(jnp.float32), axis=(1, 2, 3))
+    unconditional = Dense(1, name="output")(features, train=train)[:, 0]
+    embedded = Embed(self.num_classes, features.shape[-1], name="class_embedding")(label, train=train)
+    return unconditional + jnp.sum(features * embedded, axis=-1)
