@@ -96,7 +96,7 @@ def test_an_npz_with_several_arrays_lists_them(tmp_path, make):
 
 
 @pytest.mark.parametrize("with_truth", [False, True])
-def test_samples_of_this_project(tmp_path, make, caplog, with_truth):
+def test_samples_of_this_project(tmp_path, make, with_truth):
   # Samples are whole clips: conditioning frames are not added to them.
   samples = np.stack([[make.clip(10 * clip % 7 + sample, 6) for sample in range(2)] for clip in range(3)])
   arrays = {
@@ -108,9 +108,7 @@ def test_samples_of_this_project(tmp_path, make, caplog, with_truth):
   if with_truth:
     arrays["truth"] = samples[:, 0]
   np.savez_compressed(tmp_path / "samples.npz", **arrays)
-  with caplog.at_level(logging.INFO):
-    clips = open_clips(tmp_path / "samples.npz", ClipOptions())
-  assert f"--real={tmp_path}/samples.npz: 6 clips are samples, conditioning frames included" in caplog.messages
+  clips = open_clips(tmp_path / "samples.npz", ClipOptions())
   assert clips.clip_names[:3] == ["samples.npz[0, 0]", "samples.npz[0, 1]", "samples.npz[1, 0]"]
   expected = [samples[clip, sample] for clip in range(3) for sample in range(2)]
   np.testing.assert_array_equal(np.concatenate(list(clips.batches(4))), expected)
@@ -130,7 +128,7 @@ def test_samples_without_conditioning_frames(tmp_path, make):
   [
     (
       {"conditioning": (4, 2, 8, 8, 3), "samples": (4, 2, 5, 8, 8, 4)},
-      r"samples \(4, 2, 5, 8, 8, 4\) are not \[N, l, T, H, W",
+      r"\(4, 2, 5, 8, 8, 4\): none of its axes can be",
     ),
     # The single array of five axes is not chosen: conditioning frames are no clips.
     ({"first": (4, 2, 8, 8, 3), "samples": (4, 2, 5, 8, 8, 3)}, r"holds first \[4, 2, 8, 8, 3\], samples \[.* not one"),
@@ -152,7 +150,7 @@ def test_python_objects_are_never_unpickled(tmp_path, kind, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with (tmp_path / f"a.{kind}").open("wb") as file:
     (np.save if kind == "npy" else np.savez)(file, np.array([Boom()], dtype=object))
-  with pytest.raises(UserError, match=r"cannot be used: holds (only )?Python objects.*, which are never unpickled"):
+  with pytest.raises(UserError, match=r"cannot be used: holds Python objects, which are never unpickled"):
     open_clips(tmp_path / f"a.{kind}", ClipOptions())
   (tmp_path / "b.npy").write_bytes(pickle.dumps(Boom()))
   with pytest.raises(UserError, match=r"b.npy cannot be used: damaged: "):

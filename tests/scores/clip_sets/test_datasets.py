@@ -47,7 +47,9 @@ def test_windows_and_short_clips(data_dir, make):
 def test_whole_clips(data_dir):
   clips = open_clips("marked/train", ClipOptions(max_clips=4), data_dir=data_dir)
   assert (len(clips), clips.clip_shape, len(clips.labels)) == (4, (10, 12, 12, 3), 4)
-  message = r"--real=marked/test mixes lengths: marked/test\[0\] has \d+ frames, .* cut them with --num_frames=N$"
+  message = (
+    r"--real=marked/test mixes lengths: marked/test\[0\] has \d+ frames, .* make them equal with --num_frames=N$"
+  )
   with pytest.raises(UserError, match=message):
     open_clips("marked/test", ClipOptions(), data_dir=data_dir)
 
@@ -66,9 +68,8 @@ def test_an_unknown_split_is_reported_with_the_known_ones(data_dir):
 
 
 def test_a_data_set_of_short_clips_only(data_dir):
-  with pytest.raises(
-    UserError, match=r"--real=marked/train holds no usable clip: the first marked/train\[0\]: 10 frames"
-  ):
+  message = r"--real=marked/train holds no usable clip: skipped 6, the first marked/train\[0\]: 10 frames"
+  with pytest.raises(UserError, match=message):
     open_clips("marked/train", ClipOptions(num_frames=11), data_dir=data_dir)
 
 

@@ -1,5 +1,4 @@
 import io
-import logging
 import struct
 
 import numpy as np
@@ -100,7 +99,7 @@ def test_a_damaged_frame_skips_its_clip_only(tmp_path, make):
   clips = open_clips(tmp_path, ClipOptions())
   assert clips.clip_names == ["1"]
   assert clips.skipped[0][0] == "0"
-  assert clips.skipped[0][1].startswith("frame 0003.png: corrupt image")
+  assert clips.skipped[0][1].startswith("frame 0003.png: cannot identify image file")
   # Damage behind the window does not matter.
   assert len(open_clips(tmp_path, ClipOptions(num_frames=3))) == 2
 
@@ -108,7 +107,7 @@ def test_a_damaged_frame_skips_its_clip_only(tmp_path, make):
 def test_frames_of_two_sizes_are_no_clip(tmp_path, make):
   make.frames(tmp_path / "a", make.clip(0))
   Image.new("RGB", (9, 8)).save(tmp_path / "a" / "0002.png")
-  with pytest.raises(UserError, match=r"a: the size changes from \(8, 8\) to \(9, 8\) at frame 0002.png"):
+  with pytest.raises(UserError, match=r"a: the size changes from \(8, 8\) to \(9, 8\) after 2 frames"):
     open_clips(tmp_path, ClipOptions())
 
 
@@ -186,15 +185,14 @@ def test_other_and_hidden_files_are_ignored(tmp_path, make):
   assert (clips.clip_names, clips.skipped) == (["0.png"], ())
 
 
-def test_unusable_files_are_listed_and_one_warning_counts_them(tmp_path, make, caplog):
+def test_unusable_files_are_listed(tmp_path, make):
   make.strip(tmp_path / "good.png", make.clip(0))
   make.strip(tmp_path / "short.png", make.clip(0, 3))
   (tmp_path / "empty.mp4").write_bytes(b"")
   (tmp_path / "words.mp4").write_text("no video")
   np.save(tmp_path / "labels.npy", np.arange(3))
   np.savez(tmp_path / "moments.npz", mean=np.zeros(3))
-  with caplog.at_level(logging.INFO):
-    clips = open_clips(tmp_path, ClipOptions(num_frames=4), what="--fake")
+  clips = open_clips(tmp_path, ClipOptions(num_frames=4), what="--fake")
   assert clips.clip_names == ["good.png"]
   assert dict(clips.skipped) == {
     "empty.mp4": "empty file",
@@ -204,8 +202,6 @@ def test_unusable_files_are_listed_and_one_warning_counts_them(tmp_path, make, c
     "short.png": "3 frames, 4 are needed; lower --num_frames",
     "words.mp4": "corrupt or not a video: Invalid data found when processing input",
   }
-  warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-  assert warnings == [f"--fake={tmp_path}: skipped 5, the first empty.mp4: empty file"]
 
 
 def test_linked_folders_are_followed_but_not_in_circles(tmp_path, make):

@@ -22,7 +22,7 @@ def save(tmp_path, array):
 
 def read(path, **options):
   clips = open_clips(path, ClipOptions(**options))
-  return np.concatenate(list(clips.batches(3))), clips.value_range
+  return np.concatenate(list(clips.batches(3))), clips.value_range.name
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])

@@ -8,17 +8,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+from absl import logging
 
+from vidgen_jax.data.decode import UnreadableVideoError
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.clip_sets.arrays import Scratch
-from vidgen_jax.scores.clip_sets.reader import ClipOptions, Reader
-from vidgen_jax.scores.clip_sets.values import CastFloatCheck, ValueRange
+from vidgen_jax.scores.clip_sets.reader import Clip, ClipOptions
+from vidgen_jax.scores.clip_sets.values import ValueRange
 from vidgen_jax.scores.clip_sets.videos import frame_array
 
 NUM_THREADS = min(8, os.cpu_count() or 1)
 """Number of threads of `ordered_map`. Decoding and resizing release Python's lock."""
 
 _PROBES = 16  # number of clips from whose values the range of a set of floats is inferred
+
+_AXES = {"lengths": (slice(0, 1), "frames", "--num_frames"), "sizes": (slice(1, 3), "(height x width)", "--resolution")}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,60 +61,61 @@ class ClipSet:
     labels: int32[N]; None without classes.
     class_names: sorted names of the labels; () without classes.
     skipped: (file, reason) of unusable files.
-    value_range: range of the stored values: '255', '1' or '-1..1'.
+    value_range: range of the stored values.
   """
 
   def __init__(
     self,
     name: str,
-    readers: Sequence[Reader],
+    clips: Sequence[Clip],
     options: ClipOptions,
     *,
-    labels: Sequence[int] | np.ndarray | None = None,
+    what: str,
+    labels: Sequence[int] | None = None,
     class_names: tuple[str, ...] = (),
     skipped: Sequence[tuple[str, str]] = (),
     scratch: Scratch | None = None,
-    what: str = "--real",
   ):
-    """Checks the shapes of all clips and the values of some; UserError if shapes differ or values are wrong.
+    """Checks the shapes of all clips and the values of some.
 
-    `labels` has an entry for each clip of the readers, `scratch` contains unpacked arrays, and `what` is the flag of
-    the set in messages.
+    `labels` has an entry for each clip, `scratch` contains unpacked arrays, and `what` is the flag of the set in
+    messages. Raises UserError if there are no clips, their shapes differ, or values are wrong.
     """
+    if not clips:
+      reason = f": skipped {len(skipped)}, the first {': '.join(skipped[0])}" if skipped else ""
+      raise UserError(f"{what}={name} holds no usable clip{reason}")
+    for layout in sorted({clip.layout for clip in clips if clip.layout}):
+      logging.info("%s=%s: the axes of a clip are %s", what, name, layout)  # Only the axes of an array are guessed.
     self.name, self.class_names, self.skipped = name, class_names, tuple(skipped)
-    self._readers, self._options, self._scratch, self._what = tuple(readers), options, scratch, what
-    self._ends = np.cumsum([len(reader.names) for reader in readers])
-    self.clip_names = [name for reader in readers for name in reader.names][: options.max_clips or None]
+    self._clips, self._options = clips[: options.max_clips or None], options
+    self._scratch, self._what = scratch, what
+    self.clip_names = [clip.name for clip in self._clips]
     self.labels = None if labels is None else np.asarray(labels, np.int32)[: len(self)]
-    self._check_shapes()
-    self._values = ValueRange(options.value_range, what=what)
-    self._values.infer((self.clip_names[index], self._read_raw(index)) for index in self._probes())
-    self.value_range = self._values.name
-    self._cast_check = CastFloatCheck(len(self), what=what)
+    for index, clip in enumerate(self._clips):
+      self._check_shape(index, clip.shape, self._clips[0].shape)
+    floats = np.flatnonzero([clip.is_float for clip in self._clips])
+    if len(floats) > _PROBES:
+      floats = floats[np.linspace(0, len(floats) - 1, _PROBES).round().astype(int)]
+    probes = ((self.clip_names[index], self._read_stored(index)) for index in floats)
+    self.value_range = ValueRange(options.value_range, probes, what=what)
+    self._brightest = np.full(len(self), -1)  # largest value of each integer clip, 0 for floats, -1 before it is read
     self.clip_shape: tuple[int, ...] = self._read(0).shape
     # A mistake that shows in the last clip is reported now and not at the end of a pass.
-    self[len(self) - 1]
+    self[-1]
 
   def __len__(self) -> int:
     return len(self.clip_names)
 
   def __getitem__(self, index: int) -> np.ndarray:
-    if not -len(self) <= index < len(self):
-      raise IndexError(f"clip {index} of {len(self)}")
-    index = int(index) % len(self)
+    index = range(len(self))[index]
     clip = self._read(index)
-    if clip.shape != self.clip_shape:
-      raise self._mixed("sizes", index, self.clip_shape[1:3], clip.shape[1:3])
+    self._check_shape(index, clip.shape, self.clip_shape)
     return clip
 
   def __enter__(self) -> "ClipSet":
     return self
 
   def __exit__(self, *exc_info: object) -> None:
-    self.close()
-
-  def close(self) -> None:
-    """Removes unpacked arrays, whose clips cannot be read afterwards."""
     if self._scratch is not None:
       self._scratch.close()
 
@@ -123,52 +128,37 @@ class ClipSet:
     Raises:
       UserError: if a clip cannot be read or its values are wrong.
     """
-    order = range(len(self)) if indices is None else [int(index) for index in indices]
+    order = range(len(self)) if indices is None else indices
     with contextlib.closing(ordered_map(self.__getitem__, order, ahead=max(batch_size, NUM_THREADS))) as clips:
       for start in range(0, len(order), batch_size):
         batch = np.empty((min(batch_size, len(order) - start), *self.clip_shape), np.uint8)
         for row in batch:
           row[...] = next(clips)
         yield batch
-    self._cast_check.finish()
+    # One dark clip proves nothing, so all clips must have been read. An all-black set is accepted.
+    if self._brightest.min() >= 0 and self._brightest.max() == 1:
+      raise UserError(
+        f"{self._what}: values 0 and 1 only: [0, 1] floats cast to uint8? Multiply them by 255 before the cast"
+      )
 
-  def _read_raw(self, index: int) -> np.ndarray:
-    place = int(np.searchsorted(self._ends, index, side="right"))
-    reader = self._readers[place]
+  def _read_stored(self, index: int) -> np.ndarray:
     try:
-      return reader.read(index - int(self._ends[place]) + len(reader.names))
-    except reader.read_errors as error:
+      return self._clips[index].read()
+    except (UnreadableVideoError, OSError, ValueError) as error:
       name = self.clip_names[index]
       raise UserError(f"{self._what}: {name} changed while it was being read: {error}; start again") from error
 
   def _read(self, index: int) -> np.ndarray:
-    raw = self._read_raw(index)
-    clip = self._values.to_uint8(raw, self.clip_names[index])
-    # A dark clip of floats is no sign of a cast.
-    self._cast_check.add(index, clip if raw.dtype.kind in "iu" else None)
+    stored = self._read_stored(index)
+    clip = self.value_range.to_uint8(stored, self.clip_names[index])
+    self._brightest[index] = 0 if stored.dtype.kind == "f" else clip.max()
     return frame_array(clip, self._options)
 
-  def _probes(self) -> list[int]:
-    """Indices of clips that are spread evenly over all clips of floats."""
-    is_float = np.repeat([reader.is_float for reader in self._readers], [len(r.names) for r in self._readers])
-    floats = np.flatnonzero(is_float[: len(self)])
-    if len(floats) > _PROBES:
-      floats = floats[np.linspace(0, len(floats) - 1, _PROBES).round().astype(int)]
-    return floats.tolist()
-
-  def _check_shapes(self) -> None:
-    """Compares the shapes that are known before reading."""
-    first = self._readers[0].shape
-    for reader, end in zip(self._readers, self._ends, strict=True):
-      shape, index = reader.shape, int(end) - len(reader.names)
-      if shape[0] != first[0]:
-        raise self._mixed("lengths", index, first[:1], shape[:1])
-      if shape[1:] != first[1:]:
-        raise self._mixed("sizes", index, first[1:], shape[1:])
-
-  def _mixed(self, kind: str, index: int, first: Sequence[int | None], other: Sequence[int | None]) -> UserError:
-    unit, remedy = ("frames", "--num_frames=N") if kind == "lengths" else ("(height x width)", "--resolution=N")
-    examples = [
-      f"{self.clip_names[i]} has {'x'.join(map(str, size))} {unit}" for i, size in ((0, first), (index, other))
-    ]
-    return UserError(f"{self._what}={self.name} mixes {kind}: {', '.join(examples)}; make them equal with {remedy}")
+  def _check_shape(self, index: int, shape: Sequence[int | None], first: Sequence[int | None]) -> None:
+    for kind, (axes, unit, flag) in _AXES.items():
+      if shape[axes] != first[axes]:
+        sizes = ["x".join(map(str, each[axes])) for each in (first, shape)]
+        raise UserError(
+          f"{self._what}={self.name} mixes {kind}: {self.clip_names[0]} has {sizes[0]} {unit}, "
+          f"{self.clip_names[index]} has {sizes[1]} {unit}; make them equal with {flag}=N"
+        )

@@ -5,12 +5,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
-from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS, IMAGE_FORMATS
+from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS, IMAGE_FORMATS, UnreadableVideoError
 from vidgen_jax.scores.clip_sets.videos import IMAGE_SUFFIXES
 
 # Files that data sets and programs store next to their clips.
@@ -23,14 +22,13 @@ _MIN_STRIP_FRAMES = 3  # an image twice as wide as high may be a single frame
 
 
 class Entry(NamedTuple):
-  """A file or folder with one clip, or an array file with one or several."""
+  """A file with one or several clips, or a folder with the frames of one clip."""
 
   path: Path
   name: str
   """Path relative to the listed folder, with '/'."""
-  kind: Literal["video", "array", "frames"]
-  frames: tuple[Path, ...] = ()
-  """Images of kind 'frames', in order."""
+  frames: Sequence[Path] = ()
+  """Images of a folder of frames, in order."""
 
 
 def list_folder(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
@@ -45,59 +43,47 @@ def list_folder(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
   """
   entries, skipped = [], []
   for folder, files in _folders(root):
-    frames, others, problem = _split_frames([file for file in files if file.suffix.lower() in IMAGE_SUFFIXES])
-    name = folder.relative_to(root).as_posix()
-    if frames:
-      entries.append(Entry(folder, root.name if name == "." else name, "frames", tuple(frames)))
-    if problem:
-      skipped.append((name, problem))
-    for file in [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES] + others:
-      entries.append(Entry(file, file.relative_to(root).as_posix(), file_kind(file)))
+    # Names of single frames have numbers; other images, such as previews and strips, are files of their own.
+    frames = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES and re.search(r"\d", file.stem)]
+    if len(frames) < 2 or _holds_strips(frames):
+      frames = []
+    else:
+      name = root.name if folder == root else folder.relative_to(root).as_posix()
+      try:
+        entries.append(Entry(folder, name, _ordered(frames)))
+      except UnreadableVideoError as error:
+        skipped.append((name, str(error)))
+    entries += [Entry(file, file.relative_to(root).as_posix()) for file in sorted({*files} - {*frames})]
   return sorted(entries, key=lambda entry: _natural(entry.name)), skipped
 
 
-def file_kind(file: Path) -> Literal["video", "array"]:
-  """The kind of a single file by its suffix."""
-  return "array" if file.suffix.lower() in (".npy", ".npz") else "video"
+def class_folders(names: Sequence[str]) -> tuple[str, ...]:
+  """The sorted top folders of the entries with these names, if they are classes.
 
-
-def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-  """Derives classes from the top folders of the entries with these names.
-
-  Returns:
-    int32[len(names)] and the sorted names of the classes; None and () unless every entry is in one of at least two top
-    folders that are not the splits of a data set.
+  They are if every entry is in one of at least two top folders that are not the splits of a data set; () if not.
   """
   parts = [name.split("/") for name in names]
   tops = sorted({names[0] for names in parts})
-  if len(tops) < 2 or any(len(names) < 2 for names in parts) or _SPLIT_FOLDERS.issuperset(tops):
-    return None, ()
-  return np.array([tops.index(names[0]) for names in parts], np.int32), tuple(tops)
+  is_classes = len(tops) > 1 and all(len(names) > 1 for names in parts) and not _SPLIT_FOLDERS.issuperset(tops)
+  return tuple(tops) if is_classes else ()
 
 
-def _split_frames(files: list[Path]) -> tuple[list[Path], list[Path], str]:
-  """Splits the images of a folder into the ordered frames of one clip and others, such as strips.
-
-  Frames are no strips, and their names differ in exactly one number. The third result says why images that look like
-  single frames are not a clip.
-  """
-  numbered = [file for file in files if re.search(r"\d", file.stem)]
-  if len(numbered) < 2 or _holds_strips(numbered):
-    return [], files, ""
-  others = [file for file in files if file not in set(numbered)]
-  patterns = sorted({re.sub(r"\d+", "#", file.name) for file in numbered})
+def _ordered(frames: Sequence[Path]) -> list[Path]:
+  """Sorts the frames of one clip; UnreadableVideoError unless their names differ in one number that counts evenly."""
+  patterns = sorted({re.sub(r"\d+", "#", file.name) for file in frames})
   if len(patterns) > 1:
-    return [], others, f"images named {patterns[0]} and {patterns[1]}; give each clip a folder of its own"
-  numbers = np.array([[int(number) for number in re.findall(r"\d+", file.name)] for file in numbered], dtype=object)
-  varying = [column for column in numbers.T if len(set(column)) > 1]
-  if len(varying) != 1 or len(set(varying[0])) != len(numbered):
-    return [], others, f"images named {patterns[0]} do not differ in exactly one number; number the frames of one clip"
+    raise UnreadableVideoError(f"images named {patterns[0]} and {patterns[1]}; give each clip a folder of its own")
+  columns = zip(*(map(int, re.findall(r"\d+", file.name)) for file in frames), strict=True)
+  varying = [column for column in columns if len(set(column)) > 1]
+  if len(varying) != 1 or len(set(varying[0])) != len(frames):
+    raise UnreadableVideoError(
+      f"images named {patterns[0]} do not differ in exactly one number; number the frames of one clip"
+    )
   pairs = list(itertools.pairwise(sorted(varying[0])))
   step = min(after - before for before, after in pairs)
-  gaps = [before for before, after in pairs if after - before != step]
-  if gaps:
-    return [], others, f"the frame after number {gaps[0]} is missing"
-  return [file for _, file in sorted(zip(varying[0], numbered, strict=True))], others, ""
+  if gaps := [before for before, after in pairs if after - before != step]:
+    raise UnreadableVideoError(f"the frame after number {gaps[0]} is missing")
+  return [file for _, file in sorted(zip(varying[0], frames, strict=True))]
 
 
 def _holds_strips(files: Sequence[Path]) -> bool:

@@ -1,17 +1,12 @@
-"""The part of each clip that is read, and the interface that clips of all origins share."""
+"""The part of each clip that is read, and the record that clips of all origins share."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-ClipShape = tuple[int, int | None, int | None]
-"""(T, H, W) of a window after resizing; H and W are None if they are unknown before reading."""
-
-
-class UnusableFileError(Exception):
-  """A file without a usable clip; the message is the reason in the list of skipped files."""
+from vidgen_jax.data.decode import UnreadableVideoError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,10 +42,10 @@ class ClipOptions:
     return self.needed_frames if self.num_frames and self.window == "start" else None
 
   def wanted(self, length: int) -> range:
-    """Indices of the window's frames in a clip of `length` frames; UnusableFileError if the clip is too short."""
+    """Indices of the window's frames in a clip of `length` frames; UnreadableVideoError if the clip is too short."""
     if length < self.needed_frames:
       frames = "1 frame" if length == 1 else f"{length} frames"
-      raise UnusableFileError(f"{frames}, {self.needed_frames} are needed; lower --num_frames")
+      raise UnreadableVideoError(f"{frames}, {self.needed_frames} are needed; lower --num_frames")
     if not self.num_frames:
       return range(0, length, self.frame_stride)
     start = (length - self.needed_frames) // 2 if self.window == "centre" else 0
@@ -61,25 +56,20 @@ class ClipOptions:
     return (self.resolution, self.resolution) if self.resolution else (height, width)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Reader:
-  """Clips of one shape from one file, one folder of frames or one data set.
+class Clip(NamedTuple):
+  """A clip in a file, a folder of frames or a data set.
 
   Attributes:
-    names: name of each clip in messages and reports.
-    shape: shape of the windows.
-    read: returns the window of the i-th clip, [T, h, w, c] with any number type, in the stored values and any size.
-      Several threads call it.
-    read_errors: exceptions of `read` for a file that has changed since it was opened.
+    name: name in messages and reports.
+    shape: (T, H, W) of the window after resizing; H and W are None if they are unknown before reading.
+    read: returns the window, [T, h, w, C] with any number type, in the stored values and any size. Several threads call
+      it. It raises UnreadableVideoError, OSError or ValueError if the file has changed since it was opened.
     is_float: whether the values are floats, whose range is unknown.
     layout: axes and dtype of an array, such as 'T, H, W, C of uint8'; empty for other files.
-    is_samples: whether the clips are samples of `vidgen sample`.
   """
 
-  names: Sequence[str]
-  shape: ClipShape
-  read: Callable[[int], np.ndarray]
-  read_errors: tuple[type[Exception], ...] = ()
+  name: str
+  shape: tuple[int, int | None, int | None]
+  read: Callable[[], np.ndarray]
   is_float: bool = False
   layout: str = ""
-  is_samples: bool = False

@@ -3,7 +3,6 @@
 Values of [0, 1] that are taken for 0..255 give a black clip, for which every metric still returns a number.
 """
 
-import threading
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +14,6 @@ from vidgen_jax.errors import UserError
 _TOLERANCE = 1e-3
 
 _ENDS = {"255": (0.0, 255.0), "1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
-_WORDS = {"255": "0..255", "1": "0..1", "-1..1": "-1..1"}
 
 
 class ValueRange:
@@ -23,37 +21,20 @@ class ValueRange:
 
   Args:
     chosen: '255', '1', '-1..1', or 'auto' to infer the range of floats.
+    probes: names and values of some clips of floats, which are read for 'auto' only.
     what: flag of the set, such as `--real`, whose range is set by `--real_range`.
 
   Attributes:
     name: '255', '1' or '-1..1': the given or inferred range; '255' for integers.
+
+  Raises:
+    UserError: if the probes fit no range.
   """
 
-  def __init__(self, chosen: str, *, what: str):
+  def __init__(self, chosen: str, probes: Iterable[tuple[str, np.ndarray]], *, what: str):
     self._what = what
     self._given = chosen != "auto"
-    self.name = chosen if self._given else "255"
-
-  def infer(self, clips: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Infers the range of a set of floats from names and values of some clips; does nothing if a range was given.
-
-    Raises:
-      UserError: if the values fit no range.
-    """
-    if self._given:
-      return
-    ends = [_finite_ends(clip, name, self._what) for name, clip in clips]
-    if not ends:
-      return
-    least, most = min(low for low, _ in ends), max(high for _, high in ends)
-    fitting = self._fitting(least, most)
-    if fitting is None:
-      raise UserError(
-        f"{self._what}: floats of {least:g}..{most:g} are neither 0..255 nor 0..1 nor -1..1; "
-        f"scale or clip them, or set {self._what}_range to 255, 1 or -1..1"
-      )
-    self.name = fitting
-    logging.info("%s: floats, %g..%g in %d clips, are read as %s", self._what, least, most, len(ends), _WORDS[fitting])
+    self.name = chosen if self._given else self._infer([self._ends(clip, name) for name, clip in probes])
 
   def to_uint8(self, clip: np.ndarray, name: str) -> np.ndarray:
     """Converts integers or floats to uint8 on 0..255, rounded as by `vidgen_jax.ops.video.to_uint8`.
@@ -68,11 +49,25 @@ class ValueRange:
       if least < 0 or most > 255:
         raise UserError(f"{self._what}: clip {name} has integers of {least}..{most}; they must be 0..255")
       return clip.astype(np.uint8)
-    self._check(*_finite_ends(clip, name, self._what), name)
+    self._check(*self._ends(clip, name), name)
     values = clip.astype(np.float32)
     if self.name == "-1..1":
       return np.rint((values + np.float32(1.0)) * np.float32(127.5)).astype(np.uint8)
     return np.rint(values * np.float32(255.0 if self.name == "1" else 1.0)).astype(np.uint8)
+
+  def _infer(self, ends: list[tuple[float, float]]) -> str:
+    if not ends:
+      return "255"
+    least, most = min(low for low, _ in ends), max(high for _, high in ends)
+    fitting = _fitting(least, most)
+    if fitting is None:
+      raise UserError(
+        f"{self._what}: floats of {least:g}..{most:g} are neither 0..255 nor 0..1 nor -1..1; "
+        f"scale or clip them, or set {self._what}_range to 255, 1 or -1..1"
+      )
+    read_as = "{:g}..{:g}".format(*_ENDS[fitting])
+    logging.info("%s: floats, %g..%g in %d clips, are read as %s", self._what, least, most, len(ends), read_as)
+    return fitting
 
   def _check(self, least: float, most: float, name: str) -> None:
     if self.name == "255" and not self._given and least >= -_TOLERANCE and _TOLERANCE < most <= 1 + _TOLERANCE:
@@ -83,51 +78,24 @@ class ValueRange:
     low, high = _ENDS[self.name]
     if least >= low - _TOLERANCE and most <= high + _TOLERANCE:
       return
-    origin = f"{self._what}_range={self.name} was given" if self._given else f"other clips are in {_WORDS[self.name]}"
-    fitting = self._fitting(least, most)
+    origin = f"{self._what}_range={self.name} was given" if self._given else f"other clips are in {low:g}..{high:g}"
+    fitting = _fitting(least, most)
     remedy = f"set {self._what}_range={fitting}" if fitting else "scale or clip the values"
     raise UserError(f"{self._what}: clip {name} has floats of {least:g}..{most:g}, but {origin}; {remedy}")
 
-  def _fitting(self, least: float, most: float) -> str | None:
-    if least < -_TOLERANCE:
-      return "-1..1" if least >= -1 - _TOLERANCE and most <= 1 + _TOLERANCE else None
-    if most <= 1 + _TOLERANCE:
-      return "1"
-    return "255" if 1.5 < most <= 255 + _TOLERANCE else None
-
-
-class CastFloatCheck:
-  """Detects a set whose integers are all 0 or 1: [0, 1] floats that were cast to uint8.
-
-  One dark clip proves nothing, so all clips must be seen first. The first value above 1 ends the check.
-  """
-
-  def __init__(self, num_clips: int, *, what: str):
-    self._what = what
-    self._unseen = set(range(num_clips))
-    self._most = 0
-    self._lock = threading.Lock()
-
-  def add(self, index: int, clip: np.ndarray | None) -> None:
-    """Adds one clip: its uint8 values, or None if it holds floats."""
-    if self._most > 1:
-      return
-    most = 0 if clip is None else int(clip.max())
-    with self._lock:
-      self._most = max(self._most, most)
-      self._unseen.discard(index)
-
-  def finish(self) -> None:
-    """Raises UserError if all clips have been seen and the largest value is 1; an all-black set is accepted."""
-    if self._most == 1 and not self._unseen:
+  def _ends(self, clip: np.ndarray, name: str) -> tuple[float, float]:
+    least, most = float(clip.min()), float(clip.max())
+    # NaN anywhere makes both NaN.
+    if not np.isfinite([least, most]).all():
       raise UserError(
-        f"{self._what}: values 0 and 1 only: [0, 1] floats cast to uint8? Multiply them by 255 before the cast"
+        f"{self._what}: clip {name} has NaN or infinite values; leave it out or fix the program that wrote it"
       )
+    return least, most
 
 
-def _finite_ends(clip: np.ndarray, name: str, what: str) -> tuple[float, float]:
-  least, most = float(clip.min()), float(clip.max())
-  # NaN anywhere makes both NaN.
-  if not np.isfinite([least, most]).all():
-    raise UserError(f"{what}: clip {name} has NaN or infinite values; leave it out or fix the program that wrote it")
-  return least, most
+def _fitting(least: float, most: float) -> str | None:
+  if least < -_TOLERANCE:
+    return "-1..1" if least >= -1 - _TOLERANCE and most <= 1 + _TOLERANCE else None
+  if most <= 1 + _TOLERANCE:
+    return "1"
+  return "255" if 1.5 < most <= 255 + _TOLERANCE else None

@@ -12,15 +12,15 @@ from vidgen_jax.data.decode import (
   UnreadableVideoError,
   iterate_frames,
   measure_video,
+  reason_of,
+  same_size,
   to_rgb,
 )
 from vidgen_jax.data.transforms import cut_square
-from vidgen_jax.media.layout import as_rgb
-from vidgen_jax.scores.clip_sets.reader import ClipOptions, Reader, UnusableFileError
+from vidgen_jax.media.images import as_rgb
+from vidgen_jax.scores.clip_sets.reader import Clip, ClipOptions
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
-
-_READ_ERRORS = (UnreadableVideoError, OSError, ValueError)
 
 
 def frame_images(images: Iterable[Image.Image], options: ClipOptions) -> np.ndarray:
@@ -42,64 +42,48 @@ def frame_array(video: np.ndarray, options: ClipOptions) -> np.ndarray:
   return frame_images((Image.fromarray(frame[..., 0] if channels == 1 else frame) for frame in video), options)
 
 
-def open_video(path: Path, name: str, options: ClipOptions) -> Reader:
+def open_video(path: Path, name: str, options: ClipOptions) -> Clip:
   """Opens the clip of a video file or a frame strip, called `name` in messages.
 
   Opening decodes the needed frames once, without conversion: damage and the length, about which containers can be
   silent or wrong, are known before anything is computed.
 
   Raises:
-    UnusableFileError: if the file cannot be read, is a single image, or is too short.
+    UnreadableVideoError: if the file is damaged, a single image, or too short.
+    OSError: if the file cannot be read.
   """
-  try:
-    with path.open("rb") as file:
-      size = measure_video(file, stop=options.stop)
-  except (UnreadableVideoError, OSError) as error:
-    raise UnusableFileError(str(error)) from error
+  with path.open("rb") as file:
+    size = measure_video(file, stop=options.stop)
   if size.num_frames == 1 and path.suffix.lower() in IMAGE_SUFFIXES:
-    raise UnusableFileError("a single image, neither a strip nor one of the numbered frames of a clip")
+    raise UnreadableVideoError("a single image, neither a strip nor one of the numbered frames of a clip")
   wanted = options.wanted(size.num_frames)
 
-  def read(index: int) -> np.ndarray:
-    del index
+  def read() -> np.ndarray:
     with path.open("rb") as file:
       video = frame_images(iterate_frames(file, wanted=wanted), options)
     if len(video) != len(wanted):
       raise UnreadableVideoError(f"{len(video)} of {len(wanted)} frames are left")
     return video
 
-  shape = (len(wanted), *options.frame_size(size.height, size.width))
-  return Reader(names=[name], shape=shape, read=read, read_errors=_READ_ERRORS)
+  return Clip(name, (len(wanted), *options.frame_size(size.height, size.width)), read)
 
 
-def open_frames(files: Sequence[Path], name: str, options: ClipOptions) -> Reader:
+def open_frames(files: Sequence[Path], name: str, options: ClipOptions) -> Clip:
   """Opens the clip of a folder that contains each frame as an image; `files` are the frames in order.
 
   Raises:
-    UnusableFileError: if the clip is too short, a frame of the window is damaged, or the sizes of its frames differ.
+    UnreadableVideoError: if the clip is too short, a frame of the window is damaged, or the sizes of its frames differ.
   """
   chosen = [files[index] for index in options.wanted(len(files))]
-  sizes = []
-  for file in chosen:
-    try:
-      sizes.append(_open_frame(file).size)
-    except (UnreadableVideoError, OSError) as error:
-      raise UnusableFileError(f"frame {file.name}: {error}") from error
-    if sizes[-1] != sizes[0]:
-      raise UnusableFileError(f"the size changes from {sizes[0]} to {sizes[-1]} at frame {file.name}")
+  sizes = [image.size for image in same_size(map(_open_frame, chosen))]
   width, height = sizes[0]
-
-  def read(index: int) -> np.ndarray:
-    del index
-    return frame_images(map(_open_frame, chosen), options)
-
   shape = (len(chosen), *options.frame_size(height, width))
-  return Reader(names=[name], shape=shape, read=read, read_errors=_READ_ERRORS)
+  return Clip(name, shape, lambda: frame_images(map(_open_frame, chosen), options))
 
 
 def _open_frame(file: Path) -> Image.Image:
   try:
     with Image.open(file, formats=IMAGE_FORMATS) as image:
       return to_rgb(image)
-  except DAMAGED_IMAGE_ERRORS as error:
-    raise UnreadableVideoError(f"corrupt image: {' '.join(str(error).split())}") from error
+  except (UnreadableVideoError, *DAMAGED_IMAGE_ERRORS) as error:
+    raise UnreadableVideoError(f"frame {file.name}: {reason_of(error)}") from error
