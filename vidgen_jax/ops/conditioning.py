@@ -16,13 +16,7 @@ def take_frames(video: np.ndarray, frames: Sequence[int]) -> np.ndarray:
 
 
 def put_frames(video: np.ndarray, frames: np.ndarray, indices: Sequence[int]) -> np.ndarray:
-  """A copy of clips [..., T, H, W, C] in which the frames with the given G distinct indices are replaced.
-
-  Args:
-    video: clips.
-    frames: replacements [..., G, H, W, C] with the dtype of `video`.
-    indices: indices in 0..T - 1.
-  """
+  """A copy of clips [..., T, H, W, C] with `frames`, [..., G, H, W, C], in place of those of the G distinct indices."""
   result = video.copy()
   result[..., np.asarray(indices, np.intp), :, :, :] = frames
   return result

@@ -11,18 +11,7 @@ from jax import lax
 def scan(
   body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, *, length: int, unroll: bool
 ) -> tuple[Any, Any]:
-  """`jax.lax.scan`, or the same computation as straight-line code.
-
-  Args:
-    body: function (carry, input) -> (carry, output).
-    carry: initial carry.
-    inputs: pytree with a leading axis of `length`, or None.
-    length: number of steps, at least 1.
-    unroll: whether to emit straight-line code; a single step always is.
-
-  Returns:
-    (carry, outputs stacked on a leading axis).
-  """
+  """`jax.lax.scan` over `length` steps, at least one; straight-line code for a single step or with `unroll`."""
   if not unroll and length > 1:
     return lax.scan(body, carry, inputs, length=length)
   # XLA's CPU compiler uses fast convolutions only in the entry computation: a weight gradient inside a loop or a called

@@ -1,4 +1,4 @@
-"""Adversarial losses, discriminator heads and penalties."""
+"""Adversarial losses, discriminator heads and penalties. Losses take discriminator outputs of any shape."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,7 @@ PAIRS_SCOPE = "pairs_of_clips"
 
 
 def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
-  """Mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; TrIVD-GAN-FP, eq. 13).
-
-  Args:
-    real: discriminator outputs on real clips, any shape.
-    fake: discriminator outputs on generated clips, any shape.
-
-  Returns:
-    float32 scalar.
-  """
+  """Mean relu(1 + D(fake)) + mean relu(1 - D(real)) (geometric GAN; TrIVD-GAN-FP, eq. 13); float32 scalar."""
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
   return jnp.mean(jax.nn.relu(1.0 + fake)) + jnp.mean(jax.nn.relu(1.0 - real))
 
@@ -34,12 +26,7 @@ def hinge_generator_loss(fake: jax.Array) -> jax.Array:
 def log_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
   """-mean log D(real) - mean log(1 - D(fake)) from logits (Goodfellow et al. 2014; Inbetweening, eqs. 7 and 8).
 
-  Args:
-    real: logits on real clips or frames, any shape.
-    fake: logits on generated clips or frames, any shape.
-
-  Returns:
-    float32 scalar.
+  Returns a float32 scalar.
   """
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
   return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
@@ -51,32 +38,17 @@ def nonsaturating_generator_loss(fake: jax.Array) -> jax.Array:
 
 
 def mixed_projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
-  """Outputs of the mixed projection discriminator (TrIVD-GAN-FP, eq. 15).
+  """Outputs [B, B, T] of the mixed projection discriminator from r_x and r_xy, both [B, T] (TrIVD-GAN-FP, eq. 15).
 
   o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t']: the unconditional score of each clip is paired with the class
   score of every clip of the batch, across devices.
-
-  Args:
-    unconditional: r_x [B, T].
-    conditional: r_xy [B, T].
-
-  Returns:
-    o [B, B, T].
   """
   with jax.named_scope(PAIRS_SCOPE):
     return unconditional[:, None, :] + jnp.sum(conditional, axis=1)[None, :, None]
 
 
 def projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:
-  """Outputs of the projection discriminator (Miyato & Koyama 2018): o[b] = sum over t of r_x[b, t] + r_xy[b, t].
-
-  Args:
-    unconditional: r_x [B, T].
-    conditional: r_xy [B, T].
-
-  Returns:
-    o [B].
-  """
+  """Outputs [B] of the projection discriminator (Miyato & Koyama 2018): o[b] = sum over t of r_x[b, t] + r_xy[b, t]."""
   return jnp.sum(unconditional + conditional, axis=1)
 
 
@@ -106,14 +78,9 @@ def orthogonality(params: Params) -> jax.Array:
 
 
 def logits_and_gradients(critic: Callable[[jax.Array], jax.Array], inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Logits of a discriminator, and the squared norms of their gradients.
+  """Logits [B] of a discriminator, and the squared Euclidean norms [B] of d(logit) / d(input), both differentiable.
 
-  Args:
-    critic: function [B, ...] -> float32 [B]; each logit depends on its own example only (no batch normalisation).
-    inputs: examples [B, ...].
-
-  Returns:
-    (logits [B], squared Euclidean norms of d(logit) / d(input) [B]), both differentiable.
+  `critic` maps inputs [B, ...] to float32 [B]; each logit depends on its own input only (no batch normalisation).
   """
   logits, pullback = jax.vjp(critic, inputs)
   (gradients,) = pullback(jnp.ones_like(logits))
@@ -124,14 +91,8 @@ def gradient_penalty(real: tuple[jax.Array, jax.Array], fake: tuple[jax.Array, j
   """Mean (1 - D)^2 |d(logit)/dx|^2 on real inputs plus mean D^2 |d(logit)/dx|^2 on generated ones, D = sigmoid(logit).
 
   The regulariser of Roth et al. 2017 (eq. 21 with gradients of logits) without its weight gamma / 2. As in their code,
-  the factors (1 - D)^2 and D^2 are differentiated.
-
-  Args:
-    real: logits and squared gradient norms on real inputs, from `logits_and_gradients`.
-    fake: logits and squared gradient norms on generated inputs.
-
-  Returns:
-    float32 scalar.
+  the factors (1 - D)^2 and D^2 are differentiated. The arguments are results of `logits_and_gradients`; returns a
+  float32 scalar.
   """
   on_real = jnp.square(jax.nn.sigmoid(-real[0])) * real[1]
   on_fake = jnp.square(jax.nn.sigmoid(fake[0])) * fake[1]

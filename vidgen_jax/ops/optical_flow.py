@@ -18,22 +18,13 @@ from vidgen_jax.ops.resampling import upsample_nearest
 MIN_SIDE = 8
 """Minimum side of an image in the pyramid, in pixels."""
 
-
 FlowEstimator = Callable[[jax.Array, jax.Array], jax.Array]
 """Function of two images [N, H, W, C] in [-1, 1] that returns the motion from the first to the second, float32
 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down."""
 
 
 def flow_of_clips(estimate: FlowEstimator, video: jax.Array) -> jax.Array:
-  """Motion from each frame to the next.
-
-  Args:
-    estimate: flow estimator.
-    video: clips [B, T, H, W, C] in [-1, 1].
-
-  Returns:
-    float32 [B, T - 1, H, W, 2], (dx, dy) in pixels.
-  """
+  """Motion from each frame of clips [B, T, H, W, C] in [-1, 1] to the next: float32 [B, T - 1, H, W, 2] in pixels."""
   batch, frames, *image = video.shape
   first, second = (part.reshape(-1, *image) for part in (video[:, :-1], video[:, 1:]))
   return estimate(first, second).reshape(batch, frames - 1, *image[:2], 2)
@@ -59,14 +50,7 @@ class LucasKanade:
   longest_step: float = 1.0
 
   def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
-    """Motion from the first image to the second.
-
-    Args:
-      first: images [N, H, W, C] in [-1, 1].
-      second: images of the same shape.
-
-    Returns:
-      float32 [N, H, W, 2]: (dx, dy) in pixels, x to the right and y down, such that second(p + flow(p)) = first(p).
+    """Motion between images, as in `FlowEstimator`, such that second(p + flow(p)) = first(p).
 
     Raises:
       ValueError: if shapes differ.
@@ -103,18 +87,13 @@ class LucasKanade:
 
 
 def bilinear_sample(images: jax.Array, flow: jax.Array) -> jax.Array:
-  """Samples images at p + flow(p), clamped to the image.
+  """Samples images [N, H, W, C] at p + flow(p), clamped to the image; differentiable in both arguments.
 
-  Args:
-    images: images [N, H, W, C].
-    flow: (dx, dy) [N, H, W, 2] in pixels.
-
-  Returns:
-    [N, H, W, C], differentiable in both arguments.
+  `flow` is (dx, dy) [N, H, W, 2] in pixels.
   """
   count, height, width, channels = images.shape
-  columns = jnp.clip(jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0], 0, width - 1)
-  rows = jnp.clip(jnp.arange(height, dtype=flow.dtype)[None, :, None] + flow[..., 1], 0, height - 1)
+  columns, rows = _targets(flow)
+  columns, rows = jnp.clip(columns, 0, width - 1), jnp.clip(rows, 0, height - 1)
   left = jnp.minimum(jnp.floor(columns), width - 2)
   top = jnp.minimum(jnp.floor(rows), height - 2)
   right_share, low_share = (columns - left)[..., None], (rows - top)[..., None]
@@ -130,20 +109,11 @@ def bilinear_sample(images: jax.Array, flow: jax.Array) -> jax.Array:
 
 
 def inside_share(flow: jax.Array) -> jax.Array:
-  """Fraction of each sample of `bilinear_sample` that is inside the image.
-
-  Args:
-    flow: (dx, dy) [N, H, W, 2] in pixels.
-
-  Returns:
-    [N, H, W, 1] in [0, 1]; 0 for positions that are a pixel or more outside.
-  """
+  """Fraction [N, H, W, 1] of each sample of `bilinear_sample` that is inside the image; 0 from a pixel outside on."""
   height, width = flow.shape[1:3]
-  columns = jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0]
-  rows = jnp.arange(height, dtype=flow.dtype)[None, :, None] + flow[..., 1]
   shares = [
     jnp.clip(1.0 - jnp.maximum(-position, position - (size - 1)), 0.0, 1.0)
-    for position, size in ((columns, width), (rows, height))
+    for position, size in zip(_targets(flow), (width, height), strict=True)
   ]
   return (shares[0] * shares[1])[..., None]
 
@@ -151,10 +121,16 @@ def inside_share(flow: jax.Array) -> jax.Array:
 def _inside(flow: jax.Array) -> jax.Array:
   """1 where p + flow(p) is inside the image, else 0: [N, H, W, 1]."""
   height, width = flow.shape[1:3]
-  columns = jnp.arange(width)[None, None, :] + flow[..., 0]
-  rows = jnp.arange(height)[None, :, None] + flow[..., 1]
+  columns, rows = _targets(flow)
   inside = (columns >= 0) & (columns <= width - 1) & (rows >= 0) & (rows <= height - 1)
   return inside[..., None].astype(flow.dtype)
+
+
+def _targets(flow: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The columns and rows of p + flow(p), both [N, H, W]."""
+  height, width = flow.shape[1:3]
+  columns = jnp.arange(width, dtype=flow.dtype)[None, None, :] + flow[..., 0]
+  return columns, jnp.arange(height, dtype=flow.dtype)[None, :, None] + flow[..., 1]
 
 
 def _blurred(images: jax.Array, passes: int) -> jax.Array:

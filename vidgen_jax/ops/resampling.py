@@ -13,11 +13,7 @@ def upsample_nearest(video: jax.Array, factor: int) -> jax.Array:
 
 
 def average_pool(video: jax.Array, factor: int) -> jax.Array:
-  """Average over disjoint `factor` x `factor` windows of [..., H, W, C].
-
-  Raises:
-    ValueError: if height or width is not a multiple of the factor.
-  """
+  """Average over disjoint `factor` x `factor` windows of [..., H, W, C]; ValueError if they do not tile it."""
   *lead, height, width, channels = video.shape
   if height % factor or width % factor:
     raise ValueError(f"average_pool needs {height=} and {width=} to be multiples of {factor=}")
@@ -26,10 +22,9 @@ def average_pool(video: jax.Array, factor: int) -> jax.Array:
 
 
 def average_pool_time(video: jax.Array, factor: int) -> jax.Array:
-  """Average over disjoint windows of `factor` frames of [B, T, H, W, C]; remaining frames are dropped.
+  """Average over disjoint windows of `factor` frames of [B, T, H, W, C], without the remaining frames.
 
-  Raises:
-    ValueError: if the clips are shorter than one window.
+  Raises ValueError if the clips are shorter than one window.
   """
   batch, frames = video.shape[:2]
   if frames < factor:
@@ -56,8 +51,7 @@ def adaptive_max_pool(images: jax.Array, size: int) -> jax.Array:
 def random_crop(key: jax.Array, video: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Crops each clip of [B, T, H, W, C] to `size` = (height, width) at a random position, equal for all its frames.
 
-  Raises:
-    ValueError: if `size` exceeds the size of the frames.
+  Raises ValueError if `size` exceeds the size of the frames.
   """
   batch, frames, height, width, channels = video.shape
   if size[0] > height or size[1] > width:
@@ -72,11 +66,7 @@ def random_crop(key: jax.Array, video: jax.Array, size: tuple[int, int]) -> jax.
 
 
 def random_frames(key: jax.Array, video: jax.Array, num_frames: int) -> jax.Array:
-  """Draws `num_frames` distinct frames of each clip of [B, T, H, W, C], in temporal order.
-
-  Raises:
-    ValueError: if the clips have fewer frames.
-  """
+  """Draws distinct frames of each clip of [B, T, H, W, C], in temporal order; ValueError if clips have too few."""
   batch, frames = video.shape[:2]
   if num_frames > frames:
     raise ValueError(f"cannot draw {num_frames} distinct frames from clips of {frames}")

@@ -4,7 +4,7 @@
 axis, computed on the host in float64; resizing is two small matrix products.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,14 @@ import numpy as np
 from jax import lax
 
 Method = Literal["legacy_bilinear", "half_pixel_bilinear", "corner_bilinear", "half_pixel_cubic"]
-METHODS: tuple[str, ...] = ("legacy_bilinear", "half_pixel_bilinear", "corner_bilinear", "half_pixel_cubic")
+METHODS: tuple[str, ...] = get_args(Method)
 
 _CUBIC = -0.75
 """Parameter a of the cubic kernel in OpenCV and PyTorch (-0.5 in Keys' paper)."""
 
 
 def resize_matrix(size_in: int, size_out: int, method: str) -> np.ndarray:
-  """Weights that resize one axis from `size_in` to `size_out` samples, without anti-aliasing.
+  """Weights float32[size_out, size_in] that resize one axis, without anti-aliasing; each row sums to 1.
 
   Position of output sample i in the input:
 
@@ -28,18 +28,7 @@ def resize_matrix(size_in: int, size_out: int, method: str) -> np.ndarray:
   - `corner_bilinear`: i (in - 1) / (out - 1). PyTorch's `align_corners=True`, Chainer's `resize_images`.
   - `half_pixel_cubic`: the same position, four taps with a = -0.75. OpenCV's INTER_CUBIC.
 
-  Samples beyond the border repeat the border.
-
-  Args:
-    size_in: number of input samples, at least 1.
-    size_out: number of output samples, at least 1.
-    method: one of `METHODS`.
-
-  Returns:
-    float32[size_out, size_in]; each row sums to 1.
-
-  Raises:
-    ValueError: for an unknown method or an empty axis.
+  Samples beyond the border repeat the border. Raises ValueError for an unknown method or an empty axis.
   """
   if method not in METHODS:
     raise ValueError(f"{method=} must be one of {', '.join(METHODS)}")
@@ -69,16 +58,9 @@ def resize_matrix(size_in: int, size_out: int, method: str) -> np.ndarray:
 
 
 def resize(video: jax.Array, height: int, width: int, method: str) -> jax.Array:
-  """Resizes every frame; the aspect ratio may change.
+  """Resizes float32[..., H, W, C] to [..., height, width, C] by one of `METHODS`, see `resize_matrix`.
 
-  Args:
-    video: float32[..., H, W, C].
-    height: height of the result in pixels.
-    width: width of the result in pixels.
-    method: one of `METHODS`; see `resize_matrix`.
-
-  Returns:
-    float32[..., height, width, C]; the cubic method may exceed the range of the input.
+  The cubic method may exceed the range of the input.
   """
   exact = lax.Precision.HIGHEST
   if video.shape[-3] != height:

@@ -7,16 +7,9 @@ import jax.numpy as jnp
 
 
 def combine_kernels(kernels: jax.Array, selection: jax.Array) -> jax.Array:
-  """Per-position kernels as mixtures of basis kernels (TrIVD-GAN-FP, eq. 12).
+  """Per-position kernels W [B, H, W, k*k] as mixtures of basis kernels (TrIVD-GAN-FP, eq. 12).
 
-  W[b, i, j, q] = sum over l of S[b, i, j, l] w[b, q, l].
-
-  Args:
-    kernels: basis w [B, k*k, N].
-    selection: mixing weights S [B, H, W, N].
-
-  Returns:
-    W [B, H, W, k*k].
+  W[b, i, j, q] = sum over l of S[b, i, j, l] w[b, q, l], with the basis w [B, k*k, N] and the selection S [B, H, W, N].
   """
   return jnp.einsum("bhwn,bqn->bhwq", selection, kernels)
 
@@ -28,17 +21,8 @@ def warp(features: jax.Array, weights: jax.Array) -> jax.Array:
   """Weighted sum over the k x k neighbourhood of each position, equal for all channels (TrIVD-GAN-FP, eq. 11).
 
   out[b, i, j, c] = sum over (m, n) of W[b, i, j, m k + n] h[b, i + m - (k-1)/2, j + n - (k-1)/2, c], with h zero
-  outside.
-
-  Args:
-    features: h [B, H, W, C].
-    weights: W [B, H, W, k*k] with odd k.
-
-  Returns:
-    [B, H, W, C] with h's dtype.
-
-  Raises:
-    ValueError: if the length of the last axis of `weights` is not the square of an odd number.
+  outside. Features h are [B, H, W, C], weights W [B, H, W, k*k]; ValueError unless k is an odd number. The result has
+  h's shape and dtype.
   """
   taps = weights.shape[-1]
   size = round(taps**0.5)
