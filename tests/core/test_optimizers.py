@@ -5,13 +5,13 @@ import math
 import jax.numpy as jnp
 import pytest
 
-from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer
+from vidgen_jax.core.optimizers import AdamConfig, make_optimizer
 from vidgen_jax.errors import UserError
 
 
 def test_warmup_grows_linearly_then_is_constant():
-  rate = make_learning_rate(AdamConfig(learning_rate=0.8, warmup_steps=4))
-  assert [rate(step) for step in (0, 1, 3, 4, 100)] == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8])
+  config = AdamConfig(learning_rate=0.8, warmup_steps=4)
+  assert [config.learning_rate_at(step) for step in (0, 1, 3, 4, 100)] == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8])
 
 
 def test_first_direction_of_adam_is_the_sign_of_the_gradient():

@@ -10,7 +10,7 @@ import jax
 import optax
 from flax import linen as nn
 
-from vidgen_jax.core.optimizers import AdamConfig, make_learning_rate, make_optimizer, scale_networks
+from vidgen_jax.core.optimizers import AdamConfig, make_optimizer, scale_networks
 from vidgen_jax.core.state import Nets
 from vidgen_jax.types import Batch, Metrics, PRNGKey
 
@@ -132,15 +132,9 @@ def adam_update(
   repeats: int = 1,
   rate_factors: Mapping[str, float] | None = None,
 ) -> Update:
-  """An update that trains nets with Adam and writes their other variables back.
+  """An `Update` that trains nets with Adam and writes their other variables back.
 
-  Args:
-    name: see `Update`.
-    nets: names of the trained nets.
-    loss_fn: see `LossFn`.
-    optimizer: Adam's settings.
-    repeats: see `Update`.
-    rate_factors: learning rates of some nets, as multiples of the common rate; see `scale_networks`.
+  `rate_factors` are the learning rates of some nets, as multiples of the common rate.
   """
   return Update(
     name=name,
@@ -148,6 +142,6 @@ def adam_update(
     refreshes=nets,
     loss_fn=loss_fn,
     optimizer=scale_networks(make_optimizer(optimizer), rate_factors) if rate_factors else make_optimizer(optimizer),
-    learning_rate=make_learning_rate(optimizer),
+    learning_rate=optimizer.learning_rate_at,
     repeats=repeats,
   )

@@ -30,17 +30,10 @@ class EmaConfig:
 
 
 def update_ema(ema: Nets, nets: Nets, step: jax.Array, config: EmaConfig) -> Nets:
-  """Updates the averages after a train step.
+  """Updates the averages after `step` completed train steps, int32[], with the live nets, which contain the averaged.
 
-  Args:
-    ema: averages after `step - 1` train steps.
-    nets: live nets after `step` train steps; contains every net of `ema`.
-    step: int32[], number of completed train steps, at least 1.
-    config: decay and start step.
-
-  Returns:
-    Averaged parameters with the live nets' other variables. Spectral vectors and batch statistics are not averaged;
-    evaluation replaces batch statistics by standing statistics.
+  Spectral vectors and batch statistics are not averaged, but those of the live nets; evaluation replaces batch
+  statistics by standing statistics.
   """
   since_start = (step - config.start_step).astype(jnp.float32)
   decay = jnp.float32(config.decay)

@@ -1,7 +1,7 @@
 """Adam and its learning rate, built from configuration."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,12 @@ class AdamConfig:
       if not 0 <= getattr(self, name) < 1:
         raise UserError(f"Adam's {name}={getattr(self, name)} must be in [0, 1)")
 
+  def learning_rate_at(self, step: int) -> float:
+    """Learning rate of the train step after `step` completed ones."""
+    if step < self.warmup_steps:
+      return self.learning_rate * (step + 1) / self.warmup_steps
+    return self.learning_rate
+
 
 def make_optimizer(config: AdamConfig) -> optax.GradientTransformation:
   """Adam without the learning rate and the sign, which `Update` applies."""
@@ -50,9 +56,7 @@ def scale_networks(
 ) -> optax.GradientTransformation:
   """Scales the steps of some networks, which gives each its own learning rate.
 
-  Args:
-    optimizer: optimizer of a dictionary of parameters by network name.
-    factors: multiples of the learning rate by network name; 1 where missing.
+  `optimizer` is one of parameters by network name; `factors` are multiples of the learning rate, 1 where missing.
   """
 
   def update(updates: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
@@ -62,14 +66,3 @@ def scale_networks(
     return scaled, state
 
   return optax.GradientTransformation(optimizer.init, update)
-
-
-def make_learning_rate(config: AdamConfig) -> Callable[[int], float]:
-  """A function from the number of completed train steps to the learning rate of the next step."""
-
-  def learning_rate(step: int) -> float:
-    if step < config.warmup_steps:
-      return config.learning_rate * (step + 1) / config.warmup_steps
-    return config.learning_rate
-
-  return learning_rate

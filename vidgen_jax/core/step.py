@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from vidgen_jax.core.algorithm import LossOutput, Update
+from vidgen_jax.core.algorithm import Loss, Update
 from vidgen_jax.core.ema import EmaConfig, update_ema
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.ops import loops
@@ -55,13 +55,13 @@ def train_step(
   config: StepConfig,
   gather: Gather = lambda nets: nets,
 ) -> tuple[TrainState, Metrics]:
-  """Runs all updates once, then updates the EMA.
+  """Runs all updates of a phase in order, then updates the EMA.
 
   Args:
     state: train state before the step.
     batch: micro-batches stacked on the leading axis: video uint8 [K, B, T, H, W, C], label int32 [K, B].
     constants: learning rates and frozen nets.
-    updates: updates of the current phase, in order.
+    updates: updates of the current phase.
     ema: settings of the EMA.
     config: settings of the step.
     gather: function applied to the nets before a loss uses them.
@@ -79,17 +79,9 @@ def train_step(
 
     def repeat(carry, inputs, update=update, key=key, untouched=nets):
       i, microbatch = inputs
+      key = jax.random.fold_in(key, i)
       touched, opt_state, metrics = _apply_update(
-        update,
-        untouched | carry[0],
-        carry[1],
-        constants.frozen,
-        microbatch,
-        jax.random.fold_in(key, i),
-        state.step,
-        constants.learning_rates,
-        config,
-        gather,
+        update, untouched | carry[0], carry[1], microbatch, key, state.step, constants, config, gather
       )
       return ({name: touched[name] for name in carry[0]}, opt_state), metrics
 
@@ -109,50 +101,49 @@ def _apply_update(
   update: Update,
   nets: Nets,
   opt_state: optax.OptState,
-  frozen: Nets,
   batch: Batch,
   key: PRNGKey,
   step: jax.Array,
-  learning_rates: Mapping[str, jax.Array],
+  constants: StepConstants,
   config: StepConfig,
   gather: Gather,
 ) -> tuple[Nets, optax.OptState, Metrics]:
+  def loss_fn(nets: Nets, part: Batch, key: PRNGKey) -> Loss:
+    return update.loss_fn(gather(nets), constants.frozen, part, key, step)
+
   params = {name: nets[name].params for name in update.trains}
-  grads, variables, metrics = _gradients(update, params, nets, frozen, batch, key, step, config, gather)
+  variables = {name: nets[name].variables for name in update.refreshes}
+  grads, variables, metrics = _gradients(loss_fn, params, variables, nets, batch, key, config)
   directions, opt_state = update.optimizer.update(grads, opt_state, params)
-  rate = -learning_rates[update.name]
+  rate = -constants.learning_rates[update.name]
   stepped: Any = optax.apply_updates(params, jax.tree.map(lambda d: rate * d, directions))
   metrics = metrics | {"grad_norm": optax.tree.norm(grads)}
-  nets = dict(nets)
-  for name in update.refreshes:
-    nets[name] = nets[name].replace(variables=variables[name])
-  for name in update.trains:
-    nets[name] = nets[name].replace(params=stepped[name])
-  return nets, opt_state, metrics
+  return _replaced(_replaced(nets, "variables", variables), "params", stepped), opt_state, metrics
+
+
+def _replaced(nets: Nets, field: str, values: Mapping[str, Any]) -> Nets:
+  """Nets with other values in one field of some of them."""
+  return nets | {name: nets[name].replace(**{field: value}) for name, value in values.items()}
 
 
 def _gradients(
-  update: Update,
+  loss_fn: Callable[[Nets, Batch, PRNGKey], Loss],
   params: Mapping[str, Params],
+  variables: Mapping[str, Mapping],
   nets: Nets,
-  frozen: Nets,
   batch: Batch,
   key: PRNGKey,
-  step: jax.Array,
   config: StepConfig,
-  gather: Gather,
 ) -> tuple[Mapping[str, Params], Mapping[str, Mapping], Metrics]:
   """Gradients and metrics averaged over the parts of the micro-batch, and the refreshed variables."""
-  variables = {name: nets[name].variables for name in update.refreshes}
 
-  def one_part(variables, part: Batch, key: PRNGKey):
-    current = nets | {name: nets[name].replace(variables=value) for name, value in variables.items()}
+  def one_part(variables: Mapping[str, Mapping], part: Batch, key: PRNGKey):
+    current = _replaced(nets, "variables", variables)
 
-    def loss_fn(params: Mapping[str, Params]) -> tuple[jax.Array, LossOutput]:
-      trained = {name: current[name].replace(params=value) for name, value in params.items()}
-      return update.loss_fn(gather(current | trained), frozen, part, key, step)
+    def loss_of(params: Mapping[str, Params]) -> Loss:
+      return loss_fn(_replaced(current, "params", params), part, key)
 
-    (loss, output), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    (loss, output), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     variables = {name: output.nets[name].variables if name in output.nets else variables[name] for name in variables}
     return grads, variables, {"loss": loss} | output.metrics
 
