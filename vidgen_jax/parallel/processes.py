@@ -37,10 +37,7 @@ def initialize_distributed(
 ) -> None:
   """Joins the other processes of this job; must be called before anything uses a device.
 
-  Args:
-    coordinator: HOST:PORT of process 0. JAX detects all three on TPU pods, SLURM, Open MPI and Kubernetes.
-    num_processes: number of processes of the job.
-    process_id: index of this process, from 0.
+  `coordinator` is HOST:PORT of process 0. JAX detects all three arguments on TPU pods, SLURM, Open MPI and Kubernetes.
 
   Raises:
     UserError: if the other processes cannot be detected or reached.
