@@ -85,7 +85,7 @@ def test_blob_hash_is_gits_hash(tmp_path):
     (b"", "has an unknown format; give a TensorFlow checkpoint"),
     (b"\x89HDF\r\n\x1a\n" + bytes(100), "has an unknown format; give"),
     (pickle.dumps(ARRAYS), "a plain pickle is not read because it could run code; give"),
-    (b"PK\x03\x04" + bytes(60), "has an unknown format"),
+    (b"PK\x03\x04" + bytes(60), "cannot be read"),
     (safetensors.numpy.save(ARRAYS)[:-1], "is not a readable safetensors file"),
   ],
 )

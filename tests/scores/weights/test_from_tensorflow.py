@@ -45,10 +45,10 @@ def test_missing_and_ambiguous_files_are_named(tmp_path):
     (tmp_path / name).write_bytes(b"")
   with pytest.raises(UserError, match=r"holds several checkpoints \(a.index, b.index\); name one of them"):
     read_arrays(tmp_path)
-  with pytest.raises(UserError, match=r"a.index needs a.data-00000-of-00001 in the same folder"):
+  with pytest.raises(UserError, match=r"a needs a.index and a.data-00000-of-00001 in one folder"):
     read_arrays(tmp_path / "a")
-  with pytest.raises(UserError, match=r"c.data-00000-of-00001 needs c.index in the same folder"):
-    read_arrays(tmp_path / "c.data-00000-of-00001")
+  with pytest.raises(UserError, match=r"c needs c.index and c.data-00000-of-00001 in one folder"):
+    read_arrays(tmp_path / "c")
 
 
 @pytest.mark.parametrize("name", ["m.index", "m.data-00000-of-00001"])
@@ -59,7 +59,7 @@ def test_damage_is_one_line(tmp_path, name):
   damaged[7] ^= 1
   for data in (bytes(damaged), whole[:-1], whole[: len(whole) // 2], b""):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(UserError, match=r"m.index cannot be read \(.*\); download or save the checkpoint") as error:
+    with pytest.raises(UserError, match=r"m cannot be read \(.*\); check the path, or download or save it") as error:
       read_arrays(tmp_path / "m")
     assert "\n" not in str(error.value)
 
@@ -68,5 +68,5 @@ def test_the_extra_is_named_where_tensorflow_is_missing(tmp_path, monkeypatch):
   for name in ("m.index", "m.data-00000-of-00001"):
     (tmp_path / name).write_bytes(b"")
   monkeypatch.setitem(sys.modules, "tensorflow", None)
-  with pytest.raises(UserError, match=r"m.index is a TensorFlow checkpoint.*pip install 'vidgen-jax\[convert\]'$"):
+  with pytest.raises(UserError, match=r"m needs tensorflow: pip install 'vidgen-jax\[convert\]'$"):
     read_arrays(tmp_path / "m")

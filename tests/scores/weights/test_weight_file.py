@@ -165,7 +165,7 @@ def test_bad_descriptions_are_named(written, changes, reason):
 def test_damaged_descriptions_are_named(written, text):
   path = written.with_suffix(".json")
   path.write_bytes(text if isinstance(text, bytes) else text.encode())
-  with pytest.raises(UserError, match=r"r\.json is (damaged|not a description)"):
+  with pytest.raises(UserError, match=r"r\.json (cannot be read|is not a description)"):
     read_weight_file(written)
 
 
@@ -183,8 +183,6 @@ def test_nothing_is_left_behind_by_a_failure(written, monkeypatch):
     write_weight_file(written, weights(details={"x": np.ones(2)}))
   with pytest.raises(ValueError, match="JSON compliant"):
     write_weight_file(written, weights(details={"x": float("nan")}))
-  with pytest.raises(ValueError, match="contains '/'"):
-    write_weight_file(written, weights(variables={"params": {"a/b": np.ones(2)}}))
   with pytest.raises(UserError, match=r"must end in \.safetensors"):
     write_weight_file(written.with_suffix(".pt"), weights())
   with pytest.raises(UserError, match=r"cannot be written: .*; free space or choose another folder"):

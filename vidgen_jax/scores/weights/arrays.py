@@ -4,23 +4,26 @@ import dataclasses
 import hashlib
 import io
 import os
+import re
+import warnings
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
+from flax import traverse_util
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.weights.from_pytorch import read_pytorch_file
-from vidgen_jax.scores.weights.from_tensorflow import CheckpointFiles, find_checkpoint, read_checkpoint
 from vidgen_jax.scores.weights.weight_file import read_safetensors
 
 _READABLE = (
   "a TensorFlow checkpoint (its prefix, .index file or folder), a PyTorch file (state dict or TorchScript), "
   "a Chainer .npz or a .safetensors"
 )
+_DATA_SUFFIX = re.compile(r"\.data-\d{5}-of-\d{5}$")
 _LEGACY_PYTORCH_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # before torch 1.6, files were no zip archives
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError, OSError)
+# Training programs save the state dict under one of these keys, next to counters and the optimizer's state.
+_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
+_PARALLEL_PREFIX = "module."  # of torch.nn.DataParallel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,42 +55,76 @@ def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> So
   """
   path = Path(path).expanduser()
   try:
-    files = find_checkpoint(path)
-    if files is not None:
-      return _read_checkpoint(files)
+    if (checkpoint := _find_checkpoint(path)) is not None:
+      return _read_checkpoint(*checkpoint)
     if not path.is_file():
       reason = "is a folder without a checkpoint" if path.is_dir() else "does not exist"
       raise UserError(f"{path} {reason}; give {_READABLE}")
     data = path.read_bytes()
-  except OSError as error:
-    raise UserError(f"{path} cannot be read: {error.strerror}; check the path") from error
-  kind, arrays = _read_file(path, data, allow_code=allow_code)
+    kind, arrays = _read_file(path, data, allow_code=allow_code)
+  except UserError:
+    raise
+  except ModuleNotFoundError as error:
+    raise UserError(f"{path} needs {error.name}: pip install 'vidgen-jax[convert]'") from error
+  except Exception as error:  # Damaged files raise almost any exception.
+    if name := re.search(r"GLOBAL (\S+)", str(error)):
+      raise UserError(
+        f"{path} holds more than tensors ({name[1]}) and is not loaded because that could run code; load it with the "
+        "program that wrote it and save model.state_dict() instead"
+      ) from error
+    reason = " ".join(str(error).split())[:200]
+    raise UserError(f"{path} cannot be read ({reason}); check the path, or download or save it again") from error
   return SourceArrays(arrays=arrays, format=kind, path=path, sha256=hashlib.sha256(data).hexdigest())
 
 
-def _read_checkpoint(files: CheckpointFiles) -> SourceArrays:
-  sha256, git_blob = hashlib.sha256(files.index.read_bytes()), ""
-  for shard in files.shards:
-    data = shard.read_bytes()
-    sha256.update(data)
-    if len(files.shards) == 1:
-      git_blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-  return SourceArrays(
-    arrays=read_checkpoint(files),
-    format="tf checkpoint",
-    path=files.index,
-    sha256=sha256.hexdigest(),
-    git_blob_sha1=git_blob,
-  )
+def _find_checkpoint(path: Path) -> tuple[Path, list[Path]] | None:
+  """The .index file and the sorted data files of a checkpoint, by any of their names, their prefix or their folder."""
+  if path.is_dir():
+    found = sorted([*path.glob("*.index"), *path.glob("variables/*.index")])
+    if len(found) > 1:
+      raise UserError(f"{path} holds several checkpoints ({', '.join(p.name for p in found)}); name one of them")
+    return _find_checkpoint(found[0]) if found else None
+  prefix = _DATA_SUFFIX.sub("", path.name.removesuffix(".index"))
+  if path.name == prefix and path.exists():
+    return None  # a file of another format whose name happens to be the prefix
+  index = path.with_name(f"{prefix}.index")
+  shards = sorted(p for p in path.parent.glob("*.data-*") if _DATA_SUFFIX.sub("", p.name) == prefix)
+  if index.is_file() != bool(shards):
+    raise UserError(f"{path} needs {index.name} and {prefix}.data-00000-of-00001 in one folder; copy both there")
+  return (index, shards) if shards else None
+
+
+def _read_checkpoint(index: Path, shards: list[Path]) -> SourceArrays:
+  """All numeric tensors; TensorFlow verifies their checksums."""
+  import tensorflow as tf
+
+  reader = tf.train.load_checkpoint(str(index.with_suffix("")))
+  dtypes = reader.get_variable_to_dtype_map()
+  arrays = {name: np.asarray(reader.get_tensor(name)) for name in sorted(dtypes) if dtypes[name] != tf.string}
+  data = b"".join(shard.read_bytes() for shard in shards)
+  blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() if len(shards) == 1 else ""
+  sha256 = hashlib.sha256(index.read_bytes() + data).hexdigest()
+  return SourceArrays(arrays=arrays, format="tf checkpoint", path=index, sha256=sha256, git_blob_sha1=blob)
 
 
 def _read_file(path: Path, data: bytes, *, allow_code: bool) -> tuple[str, dict[str, np.ndarray]]:
-  members = _zip_members(path, data)
+  members = []
+  if data.startswith(b"PK\x03\x04"):
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    # PyTorch does not verify checksums itself.
+    if damaged := archive.testzip():
+      raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
+    members = archive.namelist()
   if any(name.endswith("/data.pkl") for name in members) or _LEGACY_PYTORCH_MAGIC in data[:32]:
     is_script = any(name.endswith("/constants.pkl") for name in members)
-    return "pytorch", read_pytorch_file(path, is_script=is_script, allow_code=allow_code)
+    if is_script and not allow_code:
+      raise UserError(f"{path} is a TorchScript archive, which can run code; if you trust it, pass --allow_code")
+    return "pytorch", _read_pytorch(path, is_script=is_script)
   if any(name.endswith(".npy") for name in members):
-    return "chainer npz", _read_npz(path)
+    with np.load(path, allow_pickle=False) as npz:
+      arrays = {name: npz[name] for name in npz.files}
+    # Members that are not .npy files are returned as bytes.
+    return "chainer npz", {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
   # A safetensors file starts with eight bytes for the size of its JSON header.
   if data[8:9] == b"{":
     return "safetensors", read_safetensors(path)[0]
@@ -95,30 +132,24 @@ def _read_file(path: Path, data: bytes, *, allow_code: bool) -> tuple[str, dict[
   raise UserError(f"{path} has an unknown format{pickled}; give {_READABLE}")
 
 
-def _zip_members(path: Path, data: bytes) -> list[str]:
-  """Names of the members of a zip archive whose checksums are right; [] for any other file."""
-  try:
-    archive = zipfile.ZipFile(io.BytesIO(data))
-  except _ZIP_ERRORS:
-    return []
-  try:
-    # PyTorch does not verify checksums itself.
-    if damaged := archive.testzip():
-      raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
-  except _ZIP_ERRORS as error:
-    raise _damaged(path, error) from error
-  return archive.namelist()
+def _read_pytorch(path: Path, *, is_script: bool) -> dict[str, np.ndarray]:
+  """The tensors of a file of `torch.save`, or of the program (`is_script`) of `torch.jit.save`, by dotted name."""
+  import torch
 
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      members = {name: archive[name] for name in archive.files}
-  except (*_ZIP_ERRORS, MemoryError) as error:
-    raise _damaged(path, error) from error
-  # Members that are not .npy files are returned as bytes.
-  return {name: array for name, array in members.items() if isinstance(array, np.ndarray)}
-
-
-def _damaged(path: Path, error: BaseException) -> UserError:
-  return UserError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); download or save the file again")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # `torch.jit.load` and the storages of old files are deprecated
+    if is_script:  # Loading can run its `__setstate__` methods.
+      tree = torch.jit.load(str(path), map_location="cpu").state_dict()
+    else:
+      tree = torch.load(path, map_location="cpu", weights_only=True)
+  tensors = {}
+  if isinstance(tree, dict):
+    tree = next((tree[key] for key in _STATE_DICT_KEYS if isinstance(tree.get(key), dict)), tree)
+    for names, tensor in traverse_util.flatten_dict(tree).items():
+      if isinstance(tensor, torch.Tensor) and all(isinstance(name, str) for name in names):
+        # NumPy has no bfloat16.
+        tensors[".".join(names)] = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+  if not tensors:
+    raise UserError(f"{path} holds no named tensors; save model.state_dict() instead")
+  prefix = _PARALLEL_PREFIX if all(name.startswith(_PARALLEL_PREFIX) for name in tensors) else ""
+  return {name.removeprefix(prefix): tensor.detach().numpy() for name, tensor in tensors.items()}

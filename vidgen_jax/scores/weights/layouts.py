@@ -12,12 +12,10 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.scores.weights.arrays import SourceArrays
 from vidgen_jax.scores.weights.naming import NAMINGS, Naming, Path
 
-RGB_SCRATCH = "fa7df95674dbf3579e7fccd954e51e706b4734c1"
-"""Git's hash of the data file of Kinetics I3D's `rgb_scratch`, with which the reference implementation of FVD works."""
-
-RGB_IMAGENET = "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18"
-"""Git's hash of the data file of `rgb_imagenet`, which gives other values of FVD."""
-
+# Git's hashes of the data files of Kinetics I3D's `rgb_scratch`, with which the reference implementation of FVD works,
+# and of `rgb_imagenet`, which gives other values of FVD.
+_RGB_SCRATCH = "fa7df95674dbf3579e7fccd954e51e706b4734c1"
+_RGB_IMAGENET = "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18"
 _IMAGENET_WARNING = (
   "{} rgb_imagenet; FVD's reference uses rgb_scratch: {}scores will differ, 219 against 131 on the known answer"
 )
@@ -66,31 +64,32 @@ def convert(
   naming = _detect_naming(network, source)
   names = {naming.normalise(name): name for name in source.arrays}
   arrays = {short: source.arrays[name] for short, name in names.items()}
-  settings = dict(naming.settings) | ({"num_classes": _num_classes(naming, arrays)} if naming.head else {})
+  settings = dict(naming.settings)
+  if naming.head:
+    # Without a head, `expected` makes one of any size, which is then reported as missing with all other problems.
+    head = np.atleast_1d(arrays.get(naming.head, 1.0))
+    settings["num_classes"] = max(1, head.shape[-1 if naming.kernels == "flax" else 0])
   wanted = traverse_util.flatten_dict(dict(expected(settings)))
-  gains = _gains(naming, wanted, arrays)
-  variables, used, missing, wrong = {}, set(gains.values()), [], []
-  for path, struct in wanted.items():
+  biases = {path: struct for path, struct in wanted.items() if path[0] == "params" and path[-2:] == ("norm", "bias")}
+  gains = {(*path[:-1], "scale"): struct for path, struct in biases.items()}
+  gains = {path: gains[path] for path in gains if path not in wanted and naming.foreign(path) in arrays}
+  variables, used, missing, wrong = {}, set(), [], []
+  for path, struct in (wanted | gains).items():
     name = naming.foreign(path)
-    if name is None or name not in arrays:
+    if name not in arrays:
       missing.append("/".join(path))
       continue
-    used.add(name)
+    used.add(names[name])
     variables[path] = _in_our_layout(naming, path, arrays, struct.shape)
     if variables[path].shape != tuple(struct.shape):
       wrong.append(f"{names[name]} is {_shape(variables[path].shape)} and not {_shape(struct.shape)}")
-  for path, name in gains.items():
-    shape = wanted[*path[:-1], "bias"].shape
-    if arrays[name].size != shape[0]:
-      wrong.append(f"{names[name]} is {_shape(arrays[name].shape)} and not {_shape(shape)}")
-  unused = _unused(naming, source, used)
-  if unused or missing or wrong:
-    problems = {"not used": unused, "missing": missing, "wrong shape": wrong}
-    listed = "; ".join(f"{kind}: {_listing(found)}" for kind, found in problems.items() if found)
+  problems = {"not used": _unused(naming, source, used), "missing": missing, "wrong shape": wrong}
+  if listed := "; ".join(f"{kind}: {_listing(found)}" for kind, found in problems.items() if found):
     raise UserError(
       f"{source.path} does not fit network {network}: {listed}; give the file of the network as it was published"
     )
-  _multiply_gains(variables, {path: arrays[name] for path, name in gains.items()})
+  for path in gains:
+    _multiply(variables, path)
   filled = {path: np.ascontiguousarray(variables[path], dtype=struct.dtype) for path, struct in wanted.items()}
   return ConvertedWeights(
     variables=traverse_util.unflatten_dict(filled),
@@ -101,14 +100,16 @@ def convert(
 
 
 def _detect_naming(network: str, source: SourceArrays) -> Naming:
+  def num_marks(naming: Naming) -> int:
+    axes = {naming.normalise(name): array.ndim for name, array in source.arrays.items()}
+    return sum(axes.get(name) == ndim for name, ndim in naming.marks.items())
+
   candidates = [naming for naming in NAMINGS if naming.network == network]
-  best = max(candidates, key=lambda naming: _num_marks(naming, source.arrays))
-  found = _num_marks(best, source.arrays)
-  others = [n for n in NAMINGS if n.network != network and _num_marks(n, source.arrays) == len(n.marks)]
-  if found == len(best.marks) or (found and not others):
+  best = max(candidates, key=num_marks)
+  other = next((n for n in NAMINGS if n.network != network and num_marks(n) == len(n.marks)), None)
+  if num_marks(best) == len(best.marks) or (num_marks(best) and other is None):
     return best
-  if others:
-    other = others[0]
+  if other is not None:
     raise UserError(
       f"{source.path}: these are not weights of {network} but of {other.network} ({other.origin}); "
       f"import them as {other.network}"
@@ -120,20 +121,9 @@ def _detect_naming(network: str, source: SourceArrays) -> Naming:
   )
 
 
-def _num_marks(naming: Naming, arrays: Mapping[str, np.ndarray]) -> int:
-  axes = {naming.normalise(name): array.ndim for name, array in arrays.items()}
-  return sum(axes.get(name) == ndim for name, ndim in naming.marks.items())
-
-
-def _num_classes(naming: Naming, arrays: Mapping[str, np.ndarray]) -> int:
-  """Size of the head; 1 without a head, which `convert` reports with all other problems."""
-  head = arrays.get(naming.head)
-  return max(1, head.shape[naming.head_axis]) if head is not None and head.ndim else 1
-
-
 def _in_our_layout(naming: Naming, path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
   """The array of a variable with its axes in our order."""
-  array = arrays[naming.foreign(path) or ""]
+  array = arrays[naming.foreign(path)]
   if path[-1] != "kernel":
     # Sonnet's normalisation keeps the axes that it averages over: [1, 1, 1, 1, C].
     is_vector = len(shape) == 1 and array.size == shape[0] and array.shape[-1:] == tuple(shape)
@@ -148,43 +138,35 @@ def _in_our_layout(naming: Naming, path: Path, arrays: Mapping[str, np.ndarray],
   return array.reshape(channels.size, -1, *outputs).swapaxes(0, 1).reshape(-1, *outputs)
 
 
-def _gains(naming: Naming, wanted: Mapping[Path, Any], arrays: Mapping[str, np.ndarray]) -> dict[Path, str]:
-  """Names of gains that our network lacks, by the path that they would have."""
-  paths = [(*path[:-1], "scale") for path in wanted if path[0] == "params" and path[-2:] == ("norm", "bias")]
-  names = {path: naming.foreign(path) for path in paths if path not in wanted}
-  return {path: name for path, name in names.items() if name is not None and name in arrays}
-
-
-def _multiply_gains(variables: dict[Path, np.ndarray], gains: Mapping[Path, np.ndarray]) -> None:
-  for (_, *unit, norm, _), gain in gains.items():
-    gain = gain.reshape(-1)
-    if np.all(gain == 1):
-      continue
-    # The last axis of a kernel holds the output channels.
-    for path in (("params", *unit, "conv", "kernel"), ("batch_stats", *unit, norm, "mean")):
-      variables[path] = variables[path].astype(np.float32) * gain.astype(np.float32)
+def _multiply(variables: dict[Path, np.ndarray], path: Path) -> None:
+  """Multiplies the gain with this path into the kernel and the mean."""
+  _, *unit, norm, _ = path
+  gain = variables[path].astype(np.float32)
+  if np.all(gain == 1):
+    return
+  # The last axis of a kernel holds the output channels.
+  for scaled in (("params", *unit, "conv", "kernel"), ("batch_stats", *unit, norm, "mean")):
+    variables[scaled] = variables[scaled].astype(np.float32) * gain
 
 
 def _unused(naming: Naming, source: SourceArrays, used: set[str]) -> list[str]:
   """Names of the arrays that should have been used: no counters, variables of other networks or optimizer slots."""
   shorts = {name: naming.normalise(name) for name in source.arrays}
-  # Two names can become one by normalisation; only the last of them was used.
-  last = {short: name for name, short in shorts.items()}
   return sorted(
     name
     for name, short in shorts.items()
-    if (short not in used or last[short] != name)
+    if name not in used
     and short.startswith(naming.scope)
     and short not in naming.unused
-    and short.rpartition("/")[0] not in last
+    and short.rpartition("/")[0] not in shorts.values()
     and not _COUNTERS.search(short)
   )
 
 
 def _warning(source: SourceArrays) -> str:
-  if source.git_blob_sha1 == RGB_SCRATCH:
+  if source.git_blob_sha1 == _RGB_SCRATCH:
     return ""
-  if source.git_blob_sha1 == RGB_IMAGENET:
+  if source.git_blob_sha1 == _RGB_IMAGENET:
     return _IMAGENET_WARNING.format("this is", "")
   # The files of a checkpoint are called model.ckpt...; the folder has the release's name.
   folder = source.path.parent.name if source.format == "tf checkpoint" else ""

@@ -63,11 +63,9 @@ class WeightFile:
   @functools.cached_property
   def tensors(self) -> dict[str, np.ndarray]:
     """The variables by their paths joined by '/', sorted by name."""
-    flat = traverse_util.flatten_dict(self.variables)
-    if any("/" in part for path in flat for part in path):
-      raise ValueError("a variable's name contains '/', which separates the parts of its path")
+    flat = traverse_util.flatten_dict(self.variables, sep="/")
     # `ascontiguousarray` would add an axis to scalars.
-    return {"/".join(path): np.asarray(flat[path], order="C") for path in sorted(flat, key="/".join)}
+    return {name: np.asarray(flat[name], order="C") for name in sorted(flat)}
 
   @functools.cached_property
   def hash(self) -> str:
@@ -141,9 +139,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-  except OSError as error:
-    raise UserError(f"{path} cannot be read: {error.strerror or error}; check the path") from error
-  except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, OverflowError) as error:
+  except Exception as error:  # Dtypes that NumPy lacks raise TypeError, AttributeError and others.
     reason = " ".join(str(error).split())
     raise UserError(f"{path} is not a readable safetensors file ({reason}); download or make it again") from error
 
@@ -169,10 +165,8 @@ def _read_description(path: Path) -> tuple[dict[str, Any], str]:
     found = json.loads(path.read_bytes())
   except FileNotFoundError as error:
     raise UserError(f"{path} does not exist; it describes the weights and was made with them: copy it too") from error
-  except OSError as error:
-    raise UserError(f"{path} cannot be read: {error.strerror}; check the path") from error
-  except (ValueError, RecursionError) as error:
-    raise UserError(f"{path} is damaged; make it again with {_MAKERS}") from error
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f"{path} cannot be read ({error}); check the path, or make it again with {_MAKERS}") from error
   version = found.get("format_version") if isinstance(found, dict) else None
   if type(version) is int and version > _FORMAT_VERSION:
     raise UserError(f"{path} has format {version}, which a later version of this package wrote; update the package")
