@@ -9,9 +9,8 @@ import pytest
 
 from vidgen_jax.scores.networks import C3D, I3D, NETWORKS, TSN, ResNet3D
 from vidgen_jax.scores.networks.i3d import MIXED_CHANNELS
-from vidgen_jax.scores.networks.layers import ClassifierOutput
-from vidgen_jax.scores.networks.resnet3d import BasicBlock, Stem
-from vidgen_jax.scores.networks.tsn import Bottleneck, middle_frames, random_frames
+from vidgen_jax.scores.networks.layers import ClassifierOutput, ResidualBlock, Stem
+from vidgen_jax.scores.networks.tsn import middle_frames, random_frames
 
 
 def _shapes(module, *video):
@@ -173,7 +172,18 @@ def test_training_updates_every_statistic_and_nothing_else_does(name):
   jax.tree.map(np.testing.assert_array_equal, untouched, before)
 
 
-@pytest.mark.parametrize("block", [BasicBlock(4, 2), BasicBlock(3), Bottleneck(2, 2), Bottleneck(2)])
+BASIC, BOTTLENECK = ((3, 3, 3), (3, 3, 3)), ((1, 1), (3, 3), (1, 1))
+
+
+@pytest.mark.parametrize(
+  "block",
+  [
+    ResidualBlock((4, 4), BASIC, 2),
+    ResidualBlock((3, 3), BASIC),
+    ResidualBlock((2, 2, 8), BOTTLENECK, 2),
+    ResidualBlock((2, 2, 8), BOTTLENECK),
+  ],
+)
 def test_blocks_pass_gradients_to_all_their_parameters(block):
   video = jax.random.normal(jax.random.key(1), (2, 4, 6, 6, 3))
 

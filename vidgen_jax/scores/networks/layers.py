@@ -1,14 +1,14 @@
 """The layers and the output type that the classifiers share."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.nn.convolution import Padding
+from vidgen_jax.nn.convolution import Conv3D, Padding
 
 
 class ClassifierOutput(NamedTuple):
@@ -18,15 +18,6 @@ class ClassifierOutput(NamedTuple):
   """float32[B, num_classes], before the softmax."""
   features: jax.Array
   """float32[B, D], the input of the last layer."""
-
-
-def batch_norm(x: jax.Array, *, train: bool, name: str, dtype: Any = jnp.float32) -> jax.Array:
-  """Normalises [B, T, H, W, C] over batch, time and space; to be called in a compact method.
-
-  With `train`, it uses the batch statistics, over all devices, and updates the running ones in the collection
-  'batch_stats'. As in the published ResNets, epsilon is 1e-5 and a step moves them by a tenth.
-  """
-  return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)(x)
 
 
 def max_pool(x: jax.Array, window: Sequence[int], strides: Sequence[int], *, padding: Padding = "VALID") -> jax.Array:
@@ -57,3 +48,63 @@ def _pool_axis(x: jax.Array, axis: int, size: int, stride: int, pad: tuple[int, 
   for offset in range(1, size):
     pooled = jnp.maximum(pooled, lax.slice_in_dim(padded, offset, offset + span, stride, axis=axis))
   return pooled
+
+
+def conv_norm(
+  x: jax.Array, features: int, size: tuple[int, ...], strides: tuple[int, ...], names: tuple[str, str], *, train: bool
+) -> jax.Array:
+  """Convolution of odd size and batch normalisation of [B, T, H, W, C]; to be called in a compact method.
+
+  With `train`, it uses the batch statistics, over all devices, and updates the running ones in the collection
+  'batch_stats'. As in the published ResNets, epsilon is 1e-5 and a step moves them by a tenth.
+  """
+  conv, norm = names
+  x = Conv3D(features, size, strides, tuple((n // 2, n // 2) for n in size), dtype=x.dtype, name=conv)(x)
+  return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, name=norm)(x)
+
+
+class Stem(nn.Module):
+  """Convolution that halves height and width, batch normalisation, ReLU."""
+
+  features: int
+  size: tuple[int, ...]  # of the kernel: (t, h, w), or (h, w) for each frame
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps [B, T, H, W, C] to [B, T, H / 2, W / 2, features]."""
+    strides = (1, 2, 2)[-len(self.size) :]
+    return nn.relu(conv_norm(x, self.features, self.size, strides, ("conv", "norm"), train=train))
+
+
+class ResidualBlock(nn.Module):
+  """Convolutions with ReLUs between them, and a shortcut (He et al. 2016, figure 5)."""
+
+  features: tuple[int, ...]  # of each convolution
+  sizes: tuple[tuple[int, ...], ...]  # of the kernels: (t, h, w), or (h, w) for each frame
+  stride: int = 1  # of the shortcut and of the first of the largest kernels
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """Maps [B, T, H, W, C] to [B, T / stride, H / stride, W / stride, features[-1]], rounded up; T only in 3-D."""
+    y, strided, axes = x, self.sizes.index(max(self.sizes)), len(self.sizes[0])
+    for i, (features, size) in enumerate(zip(self.features, self.sizes, strict=True)):
+      strides = (self.stride if i == strided else 1,) * axes
+      y = conv_norm(nn.relu(y) if i else y, features, size, strides, (f"conv_{i}", f"norm_{i}"), train=train)
+    if self.stride != 1 or x.shape != y.shape:
+      shortcut = ("shortcut_conv", "shortcut_norm")
+      x = conv_norm(x, y.shape[-1], (1,) * axes, (self.stride,) * axes, shortcut, train=train)
+    return nn.relu(x + y)
+
+
+def residual_layers(
+  x: jax.Array, counts: Sequence[int], features: Sequence[int], sizes: tuple[tuple[int, ...], ...], *, train: bool
+) -> jax.Array:
+  """Layers of `counts` blocks, 'layer1_0' and so on, to be called in a compact method; all but the first have stride 2.
+
+  `features` are those of the first layer's blocks; each further layer doubles them.
+  """
+  for layer, count in enumerate(counts):
+    for i in range(count):
+      stride = 2 if layer and i == 0 else 1
+      x = ResidualBlock(tuple(2**layer * n for n in features), sizes, stride, name=f"layer{layer + 1}_{i}")(x, train)
+  return x

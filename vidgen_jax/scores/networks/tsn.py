@@ -1,6 +1,5 @@
 """Temporal segment network: a ResNet-50 on a few frames of a clip (Wang et al. 2016; He et al. 2016)."""
 
-import functools
 from typing import Any
 
 import jax
@@ -8,11 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.nn.convolution import Conv3D
-from vidgen_jax.scores.networks.layers import ClassifierOutput, batch_norm, max_pool
+from vidgen_jax.scores.networks.layers import ClassifierOutput, Stem, max_pool, residual_layers
 
 _BLOCKS = (3, 4, 6, 3)
-_EXPANSION = 4
+_BLOCK_KERNELS = ((1, 1), (3, 3), (1, 1))  # with the stride on the 3x3 as in torchvision's v1.5
 
 
 def middle_frames(num_frames: int, segments: int) -> jax.Array:
@@ -24,42 +22,6 @@ def random_frames(key: jax.Array, num_frames: int, segments: int, *, batch: int)
   """A random frame of each segment: int32[batch, segments]; segment s starts at floor(s num_frames / segments)."""
   bounds = jnp.arange(segments + 1) * num_frames // segments
   return jax.random.randint(key, (batch, segments), bounds[None, :-1], bounds[None, 1:])
-
-
-class Stem(nn.Module):
-  """7x7 convolution of stride 2, batch normalisation, ReLU, 3x3 max pool of stride 2."""
-
-  features: int
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, S, H, W, C] to [B, S, H / 4, W / 4, features]."""
-    x = Conv3D(self.features, (7, 7), (2, 2), ((3, 3),) * 2, dtype=self.dtype, name="conv")(x)
-    x = nn.relu(batch_norm(x, train=train, dtype=self.dtype, name="norm"))
-    return max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
-
-
-class Bottleneck(nn.Module):
-  """1x1, 3x3 and 1x1 convolutions and a shortcut, with the stride on the 3x3 as in torchvision's v1.5."""
-
-  features: int  # of the 3x3 convolution; the output has four times as many
-  stride: int = 1  # in height and width
-  dtype: Any = jnp.float32
-
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    """Maps [B, S, H, W, C] to [B, S, H / stride, W / stride, 4 * features], rounded up."""
-    conv = functools.partial(Conv3D, dtype=self.dtype)
-    norm = functools.partial(batch_norm, train=train, dtype=self.dtype)
-    outputs, strides = _EXPANSION * self.features, (self.stride,) * 2
-    y = nn.relu(norm(conv(self.features, (1, 1), name="conv_0")(x), name="norm_0"))
-    y = conv(self.features, (3, 3), strides, ((1, 1),) * 2, name="conv_1")(y)
-    y = nn.relu(norm(y, name="norm_1"))
-    y = norm(conv(outputs, (1, 1), name="conv_2")(y), name="norm_2")
-    if self.stride != 1 or x.shape[-1] != outputs:
-      x = norm(conv(outputs, (1, 1), strides, "VALID", name="shortcut_conv")(x), name="shortcut_norm")
-    return nn.relu(x + y)
 
 
 class TSN(nn.Module):
@@ -99,11 +61,10 @@ class TSN(nn.Module):
         f"TSN needs clips [B, T, H, W, 3] of at least {self.segments} frames, got {video.shape}; take longer clips or "
         "fewer segments"
       )
-    x = Stem(self.width, self.dtype, name="stem")(self._frames(video, train), train)
-    for layer, blocks in enumerate(_BLOCKS, start=1):
-      for i in range(blocks):
-        stride = 2 if layer > 1 and i == 0 else 1
-        x = Bottleneck(self.width * 2 ** (layer - 1), stride, self.dtype, name=f"layer{layer}_{i}")(x, train)
+    x = Stem(self.width, (7, 7), name="stem")(self._frames(video, train).astype(self.dtype), train)
+    x = max_pool(x, (1, 3, 3), (1, 2, 2), padding=((0, 0), (1, 1), (1, 1)))
+    channels = (self.width, self.width, 4 * self.width)
+    x = residual_layers(x, _BLOCKS, channels, _BLOCK_KERNELS, train=train)
     features = x.mean(axis=(2, 3), dtype=jnp.float32)
     x = nn.Dropout(self.dropout, deterministic=not train)(features)
     logits = nn.Dense(self.num_classes, dtype=self.dtype, precision=lax.Precision.HIGHEST, name="fc")(x)
