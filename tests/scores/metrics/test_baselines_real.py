@@ -15,7 +15,6 @@ from PIL import Image
 
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.psnr import frame_psnr
-from vidgen_jax.scores.metrics.track_baselines import track_baselines
 from vidgen_jax.scores.metrics.trajectory import centroid_error, object_centroid, presence
 
 _FRAMES, _SIZE = 32, 64
@@ -47,7 +46,7 @@ def test_baselines_on_the_published_files(shared_data):
   )
   true, size = object_centroid(videos), videos.shape[2:4]
   generated = np.arange(_CONDITIONING, videos.shape[1])
-  line = track_baselines(true, conditioning_indices)["linear_extrapolation"].take(generated)
+  line = baselines.track_baselines(true, conditioning_indices)["linear_extrapolation"].take(generated)
   true, followed = true.take(generated), object_centroid(copied)
   found = {
     "black dB": np.mean(frame_psnr(black, truth)),

@@ -12,8 +12,6 @@ def test_cosine_distance_by_hand():
   # Cosines of (1,0), (0,1), (-1,0): 0, -1, 0: mean distance 1 + 1/3. Lengths do not matter. Equal samples: 0.
   features = np.array([[[1.0, 0], [0, 5], [-2, 0]], [[1, 1], [2, 2], [3, 3]]])
   np.testing.assert_allclose(pairwise_cosine_distance(features), [4 / 3, 0], atol=1e-12)
-  with pytest.raises(ValueError, match="at least two samples"):
-    pairwise_cosine_distance(features[:, :1])
   with pytest.raises(ValueError, match="not zero"):
     pairwise_cosine_distance(np.zeros((1, 2, 3)))
 
@@ -50,14 +48,3 @@ def test_pixel_diversity_by_hand():
   diversity.add(np.array([[0, 0], [0, 255], [9, 200]], np.uint8))
   diversity.add(np.array([[255, 255], [255, 255], [9, 200]], np.uint8))
   np.testing.assert_allclose(diversity.result(), [2, 1, 0], atol=1e-12)
-
-
-def test_wrong_arrays_raise():
-  with pytest.raises(ValueError, match="no array"):
-    RunningSpread().result()
-  with pytest.raises(TypeError, match="uint8"):
-    PixelDiversity().add(VIDEOS[0].astype(float))
-  diversity = PixelDiversity()
-  diversity.add(VIDEOS[0])
-  with pytest.raises(ValueError, match="at least two samples, got 1"):
-    diversity.result()

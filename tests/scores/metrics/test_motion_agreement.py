@@ -169,8 +169,3 @@ def test_drift_is_the_mean_over_clips_and_pixels():
   np.testing.assert_allclose(found[:, 0, 0], expected, rtol=1e-4)
   field = flow - found
   np.testing.assert_allclose(drift(field), np.zeros((2, 1, 1, 2)), atol=1e-6)
-
-
-def test_wrong_input_raises():
-  with pytest.raises(ValueError, match="flow must be"):
-    compare_motion(_field([(1, 0)] * 5), _clip(), _clip(), range(1, 7))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.scores.metrics.track_baselines import linear_extrapolation, linear_interpolation, track_baselines
+from vidgen_jax.scores.metrics.baselines import linear_extrapolation, linear_interpolation, track_baselines
 from vidgen_jax.scores.metrics.trajectory import Track
 
 _UNKNOWN = (99.0, 99.0)

@@ -1,39 +1,34 @@
 """Trivial predictions from the conditioning frames, which a model has to outperform.
 
-Each takes real clips uint8[B, T, H, W, C] and the 0-based indices of their conditioning frames in ascending order, and
-returns whole clips of the same shape that keep the conditioning frames. All raise TypeError if the video is not uint8,
-and ValueError for another shape, too few indices, or an index that is out of order or range.
+Those of clips take real clips uint8[B, T, H, W, C] and return whole clips of the same shape that keep the conditioning
+frames. Those of positions have a centroid error and no PSNR: they take an object's track, which they read in the
+conditioning frames only, and return a track of as many frames. All take 0-based indices in ascending order.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from vidgen_jax.ops.conditioning import generated_indices
+from vidgen_jax.ops.conditioning import are_leading, generated_indices, put_frames, take_frames
+from vidgen_jax.scores.metrics.trajectory import Track
 
 
 def copy_last(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
   """Repeats the last conditioning frame before each frame, or the first one; needs at least one."""
-  conditioning = _checked(video, conditioning_indices, at_least=1)
-  before = np.searchsorted(conditioning, np.arange(video.shape[1]), side="right") - 1
-  return video[:, conditioning[np.maximum(before, 0)]]
+  left, _, _ = _neighbours(conditioning_indices, video.shape[1])
+  return video[:, left]
 
 
 def black(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
   """Black frames; on clips with a black background they score well although the object is missing."""
-  conditioning = _checked(video, conditioning_indices)
-  clips = np.zeros_like(video)
-  clips[:, conditioning] = video[:, conditioning]
-  return clips
+  return put_frames(np.zeros_like(video), take_frames(video, conditioning_indices), conditioning_indices)
 
 
 def noise(video: np.ndarray, conditioning_indices: Sequence[int], generator: np.random.Generator) -> np.ndarray:
   """Frames of uniform noise in 0..255."""
-  _checked(video, conditioning_indices)
-  generated = np.asarray(generated_indices(conditioning_indices, video.shape[1]), np.intp)
-  clips = video.copy()
-  clips[:, generated] = generator.integers(256, size=clips[:, generated].shape, dtype=np.uint8)
-  return clips
+  generated = generated_indices(conditioning_indices, video.shape[1])
+  pixels = generator.integers(256, size=take_frames(video, generated).shape, dtype=np.uint8)
+  return put_frames(video, pixels, generated)
 
 
 def cross_fade(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
@@ -42,20 +37,11 @@ def cross_fade(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.nda
   Before the first conditioning frame, it repeats that one. After the last one, it blends into the true last frame of
   the clip, which a predictor does not know: there it is a reference, not a competitor.
   """
-  conditioning = _checked(video, conditioning_indices, at_least=1)
   num_frames = video.shape[1]
-  keys = np.union1d(conditioning, num_frames - 1)
-
-  def blend(frame: int) -> np.ndarray:
-    following = int(np.searchsorted(keys, frame))
-    if keys[following] == frame or following == 0:
-      return video[:, keys[following]]
-    left, right = (int(key) for key in keys[following - 1 : following + 1])
-    share = np.float32(frame - left) / np.float32(right - left)
-    first, last = (video[:, key].astype(np.float32) for key in (left, right))
-    return np.rint((np.float32(1) - share) * first + share * last).astype(np.uint8)
-
-  return np.stack([blend(frame) for frame in range(num_frames)], axis=1)
+  left, right, share = _neighbours(np.union1d(conditioning_indices, num_frames - 1), num_frames)
+  share = share[:, None, None, None]
+  first, last = (video[:, keys].astype(np.float32) for keys in (left, right))
+  return np.rint((1 - share) * first + share * last).astype(np.uint8)
 
 
 def simplest_guess(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
@@ -70,17 +56,58 @@ def simplest_guess(video: np.ndarray, conditioning_indices: Sequence[int]) -> np
   return baseline(video, conditioning_indices)
 
 
-def _checked(video: np.ndarray, conditioning_indices: Sequence[int], *, at_least: int = 0) -> np.ndarray:
-  """The indices as an array."""
-  if video.ndim != 5:
-    raise ValueError(f"baselines need [B, T, H, W, C], got shape {video.shape}")
-  if video.dtype != np.uint8:
-    raise TypeError(f"baselines need uint8 video, got {video.dtype}")
-  conditioning = np.asarray(conditioning_indices, np.intp)
-  if len(conditioning) < at_least:
-    raise ValueError(f"needs at least {at_least} conditioning frame(s), got {len(conditioning)}")
-  if (np.diff(conditioning, prepend=-1) < 1).any() or (conditioning >= video.shape[1]).any():
-    raise ValueError(
-      f"conditioning frames {conditioning.tolist()} must ascend within the clips' {video.shape[1]} frames"
-    )
-  return conditioning
+def track_baselines(track: Track, conditioning_indices: Sequence[int]) -> dict[str, Track]:
+  """The straight-line prediction that fits the conditioning frames.
+
+  'linear_extrapolation' for two or more leading conditioning frames and no others, 'linear_interpolation' where
+  generated frames are between conditioning frames; {} otherwise.
+  """
+  conditioning = tuple(conditioning_indices)
+  generated = generated_indices(conditioning, track.presence.shape[1])
+  if len(conditioning) < 2 or not generated:
+    return {}
+  if are_leading(conditioning):
+    return {"linear_extrapolation": linear_extrapolation(track, conditioning)}
+  if any(conditioning[0] < frame < conditioning[-1] for frame in generated):
+    return {"linear_interpolation": linear_interpolation(track, conditioning)}
+  return {}
+
+
+def linear_extrapolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
+  """Continues with the velocity between the last two of the conditioning frames 0..G - 1, G >= 2.
+
+  If the object is missing in one of these two, it is missing in all generated frames.
+  """
+  before, last = conditioning_indices[-2:]
+  frames = np.arange(track.presence.shape[1])
+  known, ahead = np.minimum(frames, last), np.maximum(frames - last, 0).astype(np.float32)
+  velocity = track.centroid[:, last] - track.centroid[:, before]
+  return Track(
+    track.centroid[:, known] + ahead[None, :, None] * velocity[:, None],
+    track.presence[:, known] & (track.presence[:, before, None] | (frames <= last)[None]),
+  )
+
+
+def linear_interpolation(track: Track, conditioning_indices: Sequence[int]) -> Track:
+  """Moves on a straight line from each conditioning frame to the next; before the first and after the last, it stays.
+
+  Between two conditioning frames, the object is missing if it is missing in either of them.
+  """
+  left, right, share = _neighbours(conditioning_indices, track.presence.shape[1])
+  share = share[None, :, None]
+  return Track(
+    (1.0 - share) * track.centroid[:, left] + share * track.centroid[:, right],
+    track.presence[:, left] & track.presence[:, right],
+  )
+
+
+def _neighbours(keys: Sequence[int] | np.ndarray, num_frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """The nearest keys at or before and at or after each frame, and its share of the way between them, float32[T].
+
+  Before the first key and after the last one, both are that key.
+  """
+  keys, frames = np.asarray(keys), np.arange(num_frames)
+  left = keys[np.maximum(np.searchsorted(keys, frames, side="right") - 1, 0)]
+  right = keys[np.minimum(np.searchsorted(keys, frames), len(keys) - 1)]
+  share = (frames - left) / np.maximum(right - left, 1) * (left != right)
+  return left, right, share.astype(np.float32)

@@ -11,21 +11,18 @@ def pairwise_cosine_distance(features: np.ndarray) -> np.ndarray:
   """Mean of 1 - cos(f_i, f_j) over the pairs i < j of the samples of each condition.
 
   Args:
-    features: [N, l, D]: l >= 2 samples of each of N conditions; ValueError if they are not finite or zero.
+    features: [N, l, D]: l >= 2 samples of each of N conditions; ValueError if one is zero.
 
   Returns:
     float64[N] in [0, 2]; 0 for equal directions.
   """
   features = np.asarray(features, np.float64)
-  if features.ndim != 3 or features.shape[1] < 2:
-    raise ValueError(f"diversity needs [N, l, D] with at least two samples, got shape {features.shape}")
   norms = np.linalg.norm(features, axis=-1, keepdims=True)
-  if not (np.isfinite(norms).all() and (norms > 0).all()):
-    raise ValueError("diversity needs finite features that are not zero")
-  units = features / norms
+  if not (norms > 0).all():
+    raise ValueError("diversity needs features that are not zero; the weights are damaged or do not fit the clips")
   count = features.shape[1]
   # The sum of the cosines of all pairs, i = j included, is the squared length of the sum of the unit vectors.
-  cosines = np.square(units.sum(axis=1)).sum(axis=-1)
+  cosines = np.square((features / norms).sum(axis=1)).sum(axis=-1)
   return 1.0 - (cosines - count) / (count * (count - 1))
 
 
@@ -33,21 +30,19 @@ class RunningSpread:
   """Mean and standard deviation of arrays that arrive one by one (Welford's recurrence)."""
 
   def __init__(self) -> None:
-    self._count = 0
+    self.count = 0
     self._mean = self._squares = np.zeros(())
 
   def add(self, values: np.ndarray) -> None:
     """Adds an array of the same shape as the others."""
-    self._count += 1
+    self.count += 1
     off = values - self._mean
-    self._mean = self._mean + off / self._count
+    self._mean = self._mean + off / self.count
     self._squares = self._squares + off * (values - self._mean)
 
   def result(self) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population standard deviation of the arrays so far, float64; ValueError before the first."""
-    if not self._count:
-      raise ValueError("no array was added")
-    return self._mean, np.sqrt(self._squares / self._count)
+    """Mean and population standard deviation of the arrays so far, at least one: float64."""
+    return self._mean, np.sqrt(self._squares / self.count)
 
 
 class PixelDiversity:
@@ -57,25 +52,19 @@ class PixelDiversity:
   """
 
   def __init__(self) -> None:
-    self._count = 0
     self._spread = RunningSpread()
 
   def add(self, videos: np.ndarray) -> None:
     """Adds one sample of each clip, uint8[N, ...]."""
-    if videos.dtype != np.uint8:
-      raise TypeError(f"PixelDiversity needs uint8 video, got {videos.dtype}")
     # 127.5 is no uint8 value, so no vector is zero.
     vectors = videos.reshape(len(videos), -1) / 127.5 - 1.0
     self._spread.add(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    self._count += 1
 
   def result(self) -> np.ndarray:
-    """float64[N] in [0, 2], 0 for equal samples; ValueError before the second sample."""
-    if self._count < 2:
-      raise ValueError(f"diversity needs at least two samples, got {self._count}")
+    """float64[N] in [0, 2], 0 for equal samples; needs at least two samples."""
     # For unit vectors, the mean of 1 - cos over the pairs is the unbiased variance, summed over dimensions.
     _, deviation = self._spread.result()
-    return np.square(deviation).sum(axis=1) * self._count / (self._count - 1)
+    return np.square(deviation).sum(axis=1) * self._spread.count / (self._spread.count - 1)
 
 
 _DIVERSITY = Metric(

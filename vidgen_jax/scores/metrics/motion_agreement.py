@@ -44,13 +44,7 @@ def compare_motion(flow: np.ndarray, video: np.ndarray, truth: np.ndarray, frame
     video: uint8[B, T, H, W, C], whole generated clips.
     truth: uint8[B, T, H, W, C], real clips; or `video`, to compare the fields with the generated motion.
     frames: F indices of the flow's frames in the clips, ascending. Frame 0 has no previous frame and counts as absent.
-
-  Raises:
-    ValueError: if the shapes do not match.
   """
-  expected = (len(video), len(frames), *video.shape[2:4], 2)
-  if flow.shape != expected or video.shape != truth.shape:
-    raise ValueError(f"flow {flow.shape}, video {video.shape}, truth {truth.shape}: flow must be {expected}")
   predicted, seen = mean_motion(flow, take_frames(video, frames))
   true, moved = displacements(object_centroid(truth), frames)
   return compare_vectors(predicted, true, known=seen & moved)

@@ -3,6 +3,7 @@
 The brightness of a pixel is its largest channel, so that a pure blue object counts as much as a white one.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -33,25 +34,38 @@ class Track(NamedTuple):
     return Track(self.centroid[:, frames], self.presence[:, frames])
 
 
+@jax.jit
 def object_centroid(video: np.ndarray | jax.Array) -> Track:
-  """Mean position, weighted by brightness, of the object's pixels in uint8[B, T, H, W, C].
+  """Mean position, weighted by brightness, of the object's pixels in uint8[B, T, H, W, C]."""
+  weight, found = _weigh(jnp.asarray(video))
+  height, width = weight.shape[2:]
+  rows = (weight.sum(axis=3) * jnp.arange(height, dtype=jnp.float32)[None, None]).sum(axis=2)
+  columns = (weight.sum(axis=2) * jnp.arange(width, dtype=jnp.float32)[None, None]).sum(axis=2)
+  total = weight.sum(axis=(2, 3))
+  position = jnp.stack([rows, columns], axis=-1) / jnp.where(found, total, 1.0)[..., None]
+  centre = jnp.array([(height - 1) / 2, (width - 1) / 2], jnp.float32)
+  return Track(jnp.where(found[..., None], position, centre[None, None]), found)
 
-  Raises:
-    TypeError, ValueError: if `video` has another dtype or another number of axes.
-  """
-  if getattr(video, "dtype", None) != np.uint8:
-    raise TypeError(f"object_centroid needs uint8 video, got {getattr(video, 'dtype', type(video))}")
-  if video.ndim != 5:
-    raise ValueError(f"object_centroid needs [B, T, H, W, C], got shape {video.shape}")
-  return _track(jnp.asarray(video))
+
+def object_weight(video: jax.Array | np.ndarray) -> jax.Array:
+  """Brightness of the object's pixels in uint8[B, T, H, W, C]: float32[B, T, H, W] in [0, 1], 0 outside the object."""
+  weight, found = _weigh(jnp.asarray(video))
+  return jnp.where(found[..., None, None], weight, 0.0)
 
 
-def centroid_error(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.Array:
+def _weigh(video: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Brightness [B, T, H, W] of the pixels that reach both thresholds, and whether they are enough: [B, T]."""
+  brightness = video.max(axis=-1).astype(jnp.float32) / 255.0
+  peak = brightness.max(axis=(2, 3), keepdims=True)
+  belongs = brightness >= jnp.maximum(_MIN_BRIGHTNESS, _PEAK_FRACTION * peak)
+  return jnp.where(belongs, brightness, 0.0), belongs.sum(axis=(2, 3)) >= _MIN_PIXELS
+
+
+def centroid_error(predicted: Track, true: Track, _: tuple[int, int]) -> jax.Array:
   """Mean distance in pixels over the frames in which both tracks have an object: float32[B], NaN without such a frame.
 
   A prediction that loses the object is not penalised, so read it together with `presence`.
   """
-  del frame_size
   return _masked_mean(_distance(predicted, true), predicted.presence & true.presence)
 
 
@@ -64,36 +78,9 @@ def penalised_centroid_error(predicted: Track, true: Track, frame_size: tuple[in
   return _masked_mean(jnp.where(predicted.presence, _distance(predicted, true), missing_cost), true.presence)
 
 
-def presence(predicted: Track, true: Track, frame_size: tuple[int, int]) -> jax.Array:
+def presence(predicted: Track, true: Track, _: tuple[int, int]) -> jax.Array:
   """Fraction of the frames with a true object in which the prediction has one: float32[B], NaN without such a frame."""
-  del frame_size
   return _masked_mean(predicted.presence.astype(jnp.float32), true.presence)
-
-
-def object_weight(video: jax.Array | np.ndarray) -> jax.Array:
-  """Brightness of the object's pixels in uint8[B, T, H, W, C]: float32[B, T, H, W] in [0, 1], 0 outside the object."""
-  weight, found = _weigh(jnp.asarray(video))
-  return jnp.where(found[..., None, None], weight, 0.0)
-
-
-@jax.jit
-def _track(video: jax.Array) -> Track:
-  weight, found = _weigh(video)
-  height, width = weight.shape[2:]
-  rows = (weight.sum(axis=3) * jnp.arange(height, dtype=jnp.float32)[None, None]).sum(axis=2)
-  columns = (weight.sum(axis=2) * jnp.arange(width, dtype=jnp.float32)[None, None]).sum(axis=2)
-  total = weight.sum(axis=(2, 3))
-  position = jnp.stack([rows, columns], axis=-1) / jnp.where(found, total, 1.0)[..., None]
-  centre = jnp.array([(height - 1) / 2, (width - 1) / 2], jnp.float32)
-  return Track(jnp.where(found[..., None], position, centre[None, None]), found)
-
-
-def _weigh(video: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Brightness [B, T, H, W] of the pixels that reach both thresholds, and whether they are enough: [B, T]."""
-  brightness = video.max(axis=-1).astype(jnp.float32) / 255.0
-  peak = brightness.max(axis=(2, 3), keepdims=True)
-  belongs = brightness >= jnp.maximum(_MIN_BRIGHTNESS, _PEAK_FRACTION * peak)
-  return jnp.where(belongs, brightness, 0.0), belongs.sum(axis=(2, 3)) >= _MIN_PIXELS
 
 
 def _distance(predicted: Track, true: Track) -> jax.Array:
@@ -106,42 +93,37 @@ def _masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
   return jnp.where(count > 0, jnp.where(mask, values, 0.0).sum(axis=1) / jnp.maximum(count, 1), jnp.nan)
 
 
+_metric = functools.partial(
+  Metric, source="this project, for Shape Motion", kind=Kind.CLIP, needs=(Need.TRUTH, Need.OBJECT)
+)
+
 METRICS = (
-  Metric(
+  _metric(
     name="centroid_error",
     description="distance in pixels between the predicted and the true object, mean over the generated frames in which "
     "both are found; read it together with presence",
-    source="this project, for Shape Motion",
     protocol="frames with both objects",
     function=centroid_error,
     higher_is_better=False,
-    kind=Kind.CLIP,
-    needs=(Need.TRUTH, Need.OBJECT),
     unit="px",
   ),
-  Metric(
+  _metric(
     name="penalised_centroid_error",
     reported_as="centroid_error",
     description="the same distance over all generated frames with a true object; a frame without a predicted object "
     "counts half the frame's diagonal",
-    source="this project, for Shape Motion",
     protocol="no object costs half the diagonal",
     function=penalised_centroid_error,
     higher_is_better=False,
-    kind=Kind.CLIP,
-    needs=(Need.TRUTH, Need.OBJECT),
     unit="px",
   ),
-  Metric(
+  _metric(
     name="presence",
     description="fraction of the generated frames with a true object in which an object is found; without conditioning "
     "frames, of all frames",
-    source="this project, for Shape Motion",
     protocol="share of frames with an object",
     function=presence,
     higher_is_better=True,
-    kind=Kind.CLIP,
-    needs=(Need.TRUTH, Need.OBJECT),
     selectable=False,  # The sample that shows an object most often is no better prediction.
   ),
 )
