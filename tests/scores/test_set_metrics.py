@@ -105,17 +105,13 @@ def test_options_apply_to_the_scores():
   assert {score.interval for score in found.values()} == {None}
 
 
-def test_few_clips_cause_a_warning_with_the_bias(caplog):
+def test_few_clips_cause_a_warning(caplog):
   # 12 clips are enough for 6 features, 11 are not.
   with caplog.at_level(logging.WARNING):
     list(scorer(real=features(0, 12)).score_all("model", [features(1, 12)], {}))
     assert caplog.text == ""
     list(scorer(real=features(0, 11)).score_all("model", [features(1, 60)], {}))
-  order = np.random.default_rng(0).permutation(11)
-  halves = (features(0, 11).features[order[part]] for part in (slice(0, 5), slice(5, 10)))
-  expected = f"two halves of the real set, 5 clips each, are at clip_frechet {frechet_distance(*halves):.4g}"
-  assert "model: 11 clips are few for a covariance of 6 features" in caplog.text
-  assert expected in caplog.text
+  assert "model: 11 clips are few for a covariance of 6 features: clip_frechet has a bias" in caplog.text
 
 
 def test_kernel_distance_of_large_sets_has_no_interval(monkeypatch):
@@ -159,12 +155,6 @@ def test_splits_do_not_depend_on_the_order_of_the_files():
   logits = np.repeat(1000.0 * np.eye(4), 15, axis=0)
   found = by_metric(scorer(splits=2).score("model", [Features(features(1).features, logits)]))
   assert 3.5 < found["inception_score"].value <= 4
-
-
-@pytest.mark.parametrize("options", [{"bootstrap": -1}, {"splits": 0}])
-def test_options_out_of_range_are_user_errors(options):
-  with pytest.raises(UserError, match="must be at least"):
-    SetOptions(**options)
 
 
 def test_another_metric_of_features_is_computed_from_its_description(monkeypatch):

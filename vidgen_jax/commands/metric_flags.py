@@ -68,9 +68,9 @@ def define_score_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of `SetOptions`, apart from --seed."""
   values: dict[str, Any] = {"flag_values": flag_values}
   text = "resamples for the 95 % intervals of distances between sets; 0 for none"
-  flags.DEFINE_integer("bootstrap", 200, text, **values)
+  flags.DEFINE_integer("bootstrap", 200, text, lower_bound=0, **values)
   flags.DEFINE_bool("extrapolate", False, "also extrapolates the Frechet distance to infinitely many clips", **values)
-  flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", **values)
+  flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", lower_bound=1, **values)
 
 
 def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
@@ -84,5 +84,5 @@ def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
 
 
 def set_options(flag_values: flags.FlagValues) -> SetOptions:
-  """The options of `define_score_flags` and `--seed`; UserError if a value is out of range."""
+  """The options of `define_score_flags` and `--seed`."""
   return SetOptions(**values_of(flag_values, "bootstrap", "extrapolate", "splits", "seed"))

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Sequence
 from vidgen_jax.files import append_text
 
 _COLUMNS = ("subject", "metric", "value", "unit")
-_SETTINGS = (
-  *("weights", "batch_norm", "truncation", "seed", "step", "clip"),
-  *("conditioning_indices", "extractor", "extractor_hash"),
-)
+_OF_ONE_SCORE = ("protocol", "num_generated", "interval")
 _LONG_PROTOCOL = 32
 
 
@@ -85,18 +82,16 @@ def score_table(scores: Sequence[Score]) -> str:
   for name in (field.name for field in dataclasses.fields(Score) if field.name not in _COLUMNS):
     cells = [_cell(getattr(score, name)) for score in scores]
     known = set(cells) - {"-"}
-    if len(known) == 1 and ("-" not in cells or name in _SETTINGS):
+    if len(known) == 1 and ("-" not in cells or name not in _OF_ONE_SCORE):
       head.append(f"{name}: {known.pop()}{_scope(scores, cells)}")
     elif known:
       columns.append(name)
   notes: dict[str, str] = {}
   rows = [columns, *([_text(score, name, notes) for name in columns] for score in scores)]
   widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
-  numeric = [not isinstance(getattr(scores[0], name), str) for name in columns]
+  sides = ["<" if isinstance(getattr(scores[0], name), str) else ">" for name in columns]
   lines = [
-    "  ".join(
-      cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric, strict=True)
-    ).rstrip()
+    "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
     for row in rows
   ]
   rule = "  ".join("-" * width for width in widths)

@@ -13,7 +13,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.scores.extraction import FeatureExtractor, Features
 from vidgen_jax.scores.metric import Metric, Need
 from vidgen_jax.scores.metrics.bootstrap import mean_interval, statistic_interval
-from vidgen_jax.scores.metrics.set_distance import frechet_distance, in_common_span
+from vidgen_jax.scores.metrics.set_distance import in_common_span
 from vidgen_jax.scores.registry import METRICS, network_metrics
 from vidgen_jax.scores.report import Score
 
@@ -34,11 +34,6 @@ class SetOptions:
   splits: int = 1
   seed: int = 0
 
-  def __post_init__(self):
-    for name, smallest in (("bootstrap", 0), ("splits", 1)):
-      if getattr(self, name) < smallest:
-        raise UserError(f"--{name}={getattr(self, name)} must be at least {smallest}")
-
 
 def set_metrics(network: str, options: SetOptions, *, samples: int) -> list[Metric]:
   """The metrics that `SetScorer` computes on a network's output for `samples` samples per condition."""
@@ -56,14 +51,8 @@ def content_score(subject: str, values: np.ndarray, *, protocol: str = "", **fie
   A `protocol` replaces the one of mean colours.
   """
   metric = METRICS["content_distance"]
-  return Score(
-    subject=subject,
-    metric=metric.row,
-    value=float(values.mean()),
-    protocol=protocol or metric.protocol,
-    interval=mean_interval(values),
-    **fields,
-  )
+  value, interval, protocol = float(values.mean()), mean_interval(values), protocol or metric.protocol
+  return Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
 
 
 class SetScorer:
@@ -81,8 +70,8 @@ class SetScorer:
     options: SetOptions,
     real_fields: Mapping[str, Any],
   ) -> None:
-    self._real, self._options = real, options
-    self._network, self._unbiased = extractor.network, extractor.unbiased
+    self._real, self._options, self._unbiased = real, options, extractor.unbiased
+    self._metrics = set_metrics(extractor.network, options, samples=2)
     self._input = extractor.protocol(clip_shape)
     self._fields: dict[str, Any] = dict(real_fields) | {
       "extractor": extractor.label,
@@ -97,9 +86,15 @@ class SetScorer:
 
     If there are few clips for the number of features, the bias of the Frechet distance is logged.
     """
-    if samples:
-      self._warn_of_bias(subject, samples)
-      yield from self.score(subject, samples, **fields)
+    frechet = next(metric for metric in self._metrics if metric.in_common_span)
+    count, size = min(len(self._real), len(samples[0])), _layer(frechet, self._real).shape[1]
+    if count < 2 * size:
+      logging.warning(
+        "%s: %d clips are few for a covariance of %d features: %s has a bias, which the distance between halves of the "
+        "real set shows; compare equal numbers of clips only",
+        *(subject, count, size, frechet.row),
+      )
+    yield from self.score(subject, samples, **fields)
     yield from self.score_real()
     for other, sets in others.items():
       yield from self.score(other, sets)
@@ -113,58 +108,29 @@ class SetScorer:
     fields = {**self._fields, **fields, "num_generated": sum(map(len, samples)), "samples": len(samples)}
     yield from self._distances(subject, self._real, samples, fields)
     yield from self._own_scores(subject, samples, fields)
-    for metric in self._metrics(len(samples)):
-      if Need.SAMPLES in metric.needs:
+    for metric in self._metrics:
+      if Need.SAMPLES in metric.needs and len(samples) > 1:
         values = metric.function(np.stack([_layer(metric, sample) for sample in samples], axis=1))
-        yield Score(
-          subject=subject,
-          metric=metric.row,
-          value=float(values.mean()),
-          protocol=f"{metric.protocol.format(samples=len(samples))}, {_layer_name(metric)}, {self._input}",
-          interval=mean_interval(values),
-          **fields,
-        )
+        value, interval = float(values.mean()), mean_interval(values)
+        protocol = f"{metric.protocol.format(samples=len(samples))}, {_layer_name(metric)}, {self._input}"
+        yield Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
 
   def score_real(self) -> Iterator[Score]:
     """Distances between random halves of the real set, a lower bound for sets of this size; its inception score."""
-    if (halves := self._halves()) is not None:
-      first, second = halves
-      fields = self._fields | {"num_clips": len(first), "num_generated": len(second)}
+    count = len(self._real)
+    if (half := count // 2) > 1:
+      order = np.random.default_rng(self._options.seed).permutation(count)
+      first, second = self._real[order[:half]], self._real[order[half : 2 * half]]
+      fields = self._fields | {"num_clips": half, "num_generated": half}
       yield from self._distances("real, other half", first, [second], fields)
-    yield from self._own_scores("real", [self._real], self._fields | {"num_generated": len(self._real)})
-
-  def _metrics(self, samples: int = 1) -> list[Metric]:
-    return set_metrics(self._network, self._options, samples=samples)
-
-  def _warn_of_bias(self, name: str, samples: Sequence[Features]) -> None:
-    metric = next(metric for metric in self._metrics() if metric.function is frechet_distance)
-    real, fake = _layer(metric, self._real), _layer(metric, samples[0])
-    count, size = min(len(real), len(fake)), real.shape[1]
-    if count >= 2 * size or count < 2:
-      return
-    halves = self._halves()
-    if halves is None:
-      reference = "there are too few real clips to estimate it"
-    else:
-      parts = in_common_span(*(_layer(metric, half) for half in halves))
-      value = frechet_distance(*parts, unbiased=self._unbiased)
-      reference = f"two halves of the real set, {len(halves[0])} clips each, are at {metric.row} {value:.4g}"
-    logging.warning(
-      "%s: %d clips are few for a covariance of %d features: %s has a bias; %s; compare equal numbers of clips only",
-      *(name, count, size, metric.row, reference),
-    )
-
-  def _halves(self) -> tuple[Features, Features] | None:
-    order = np.random.default_rng(self._options.seed).permutation(len(self._real))
-    half = len(order) // 2
-    return (self._real[order[:half]], self._real[order[half : 2 * half]]) if half > 1 else None
+    yield from self._own_scores("real", [self._real], self._fields | {"num_generated": count})
 
   def _distances(
     self, subject: str, real: Features, samples: Sequence[Features], fields: Mapping[str, Any]
   ) -> Iterator[Score]:
     if min(map(len, (real, *samples))) < 2:
       raise UserError(f"a distance between sets needs two clips on either side; {subject} or the real set has fewer")
-    for metric in self._metrics():
+    for metric in self._metrics:
       if Need.REAL_SET in metric.needs:
         sets = [(_layer(metric, real), _layer(metric, sample)) for sample in samples]
         if metric.in_common_span:
@@ -175,8 +141,8 @@ class SetScorer:
     """Scores that need no other set."""
     # Files of a folder are sorted by class, so that a split of neighbouring clips would hold few classes.
     order = np.random.default_rng(self._options.seed).permutation
-    for metric in self._metrics():
-      if Need.REAL_SET not in metric.needs:
+    for metric in self._metrics:
+      if not {Need.REAL_SET, Need.SAMPLES} & {*metric.needs}:
         sets = [(_layer(metric, sample)[order(len(sample))],) for sample in samples]
         yield from self._mean_score(subject, metric, sets, fields, how=self._input)
 
@@ -209,14 +175,8 @@ class SetScorer:
     else:
       interval = mean_interval(np.array(values), seed=seed) if resamples else None
       over = f"mean and interval over {len(values)} sets of samples"
-    yield Score(
-      subject=subject,
-      metric=metric.row,
-      value=float(np.mean(values)),
-      protocol=", ".join(filter(None, [how, protocol, over])),
-      interval=interval,
-      **fields,
-    )
+    value, protocol = float(np.mean(values)), ", ".join(filter(None, [how, protocol, over]))
+    yield Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
 
 
 def _layer(metric: Metric, features: Features) -> np.ndarray:
