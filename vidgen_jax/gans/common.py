@@ -38,7 +38,7 @@ class BoundNets:
 
   modules: Mapping[str, nn.Module]
   nets: Nets
-  refreshed: Nets = field(default_factory=dict)
+  refreshed: Nets = field(default_factory=dict, kw_only=True)
 
   def apply(self, name: str, *inputs: Any, **options: Any) -> Any:
     """Output of a module; the option `train=True` selects train mode."""
