@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.media import plots
-from vidgen_jax.media.plots import Line, Panel
+from vidgen_jax.media.plots import plot_file, require_matplotlib, shade
 
 needs_matplotlib = pytest.mark.skipif(
   importlib.util.find_spec("matplotlib") is None, reason="the extra [plot] is not installed"
@@ -16,10 +15,6 @@ needs_matplotlib = pytest.mark.skipif(
 
 DARK, LIGHT = (68, 1, 84), (173, 220, 48)
 """Colours of viridis at 0 and 0.88."""
-
-
-def panel(*lines, **options):
-  return Panel(title="title", x_label="x", y_label="y", lines=lines, **options)
 
 
 def has_colour(path, colour):
@@ -30,9 +25,10 @@ def has_colour(path, colour):
 
 @needs_matplotlib
 def test_lines_have_the_colours_of_their_shades(tmp_path):
-  dark, light = (Line(x=[0, 1, 2], y=[1, 2, 1], shade=shade, marker="o") for shade in (0.0, 1.0))
-  plots.draw_panels(tmp_path / "dark.png", [panel(dark)])
-  plots.draw_panels(tmp_path / "both.png", [panel(dark), panel(light)])
+  for name, shades in {"dark": [0.0], "both": [0.0, 1.0]}.items():
+    with plot_file(tmp_path / f"{name}.png", panels=len(shades)) as panels:
+      for axes, position in zip(panels, shades, strict=True):
+        axes.plot([0, 1, 2], [1, 2, 1], color=shade(position), marker="o")
   assert has_colour(tmp_path / "dark.png", DARK)
   assert not has_colour(tmp_path / "dark.png", LIGHT)
   assert has_colour(tmp_path / "both.png", DARK)
@@ -41,11 +37,20 @@ def test_lines_have_the_colours_of_their_shades(tmp_path):
 
 
 @needs_matplotlib
+def test_lines_are_black_by_default(tmp_path):
+  with plot_file(tmp_path / "a.png", panels=1) as (axes,):
+    lines = [axes.plot([0, 1], [1, y])[0] for y in range(2)]
+  assert [line.get_color() for line in lines] == ["black"] * 2
+
+
+@needs_matplotlib
 def test_three_panels_per_row_and_a_common_legend_at_the_right(tmp_path):
-  line = Line(x=[0, 1], y=[0, float("nan")], label="line", marker=".", notes=["a", "b"])
   sizes = {}
   for name, count, legend in (("one", 1, False), ("four", 4, False), ("legend", 1, True)):
-    plots.draw_panels(tmp_path / f"{name}.png", [panel(line, ticks=["0", "none"])] * count, common_legend=legend)
+    with plot_file(tmp_path / f"{name}.png", panels=count, common_legend=legend) as panels:
+      for axes in panels:
+        axes.plot([0, 1], [0, float("nan")], label="line", marker=".")
+    assert [axes.get_legend() is not None for axes in panels] == [not legend] * count
     with Image.open(tmp_path / f"{name}.png") as image:
       sizes[name] = image.size
   width, height = sizes["one"]
@@ -57,6 +62,9 @@ def test_three_panels_per_row_and_a_common_legend_at_the_right(tmp_path):
 def test_matplotlib_is_optional(tmp_path, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(UserError, match=r"a needs matplotlib: pip install 'vidgen-jax\[plot\]', or leave it out"):
-    plots.require_matplotlib("a", remedy="leave it out")
-  with pytest.raises(UserError, match=r"a\.png needs matplotlib: pip install 'vidgen-jax\[plot\]'$"):
-    plots.draw_panels(tmp_path / "a.png", [panel(Line(x=[0], y=[0]))])
+    require_matplotlib("a", remedy="leave it out")
+  with (
+    pytest.raises(UserError, match=r"a\.png needs matplotlib: pip install 'vidgen-jax\[plot\]'$"),
+    plot_file(tmp_path / "a.png", panels=1),
+  ):
+    pass

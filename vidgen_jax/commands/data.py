@@ -19,7 +19,7 @@ from vidgen_jax.data import records, transforms, verification
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.data.datasets import all_datasets
 from vidgen_jax.errors import UserError
-from vidgen_jax.media.layout import contact_sheet
+from vidgen_jax.media.images import contact_sheet
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.sampling import generated_set  # noqa: F401  It registers a data set.
 

@@ -11,8 +11,9 @@ from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.plots import require_matplotlib
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.figures.anchor_study import CURVE
-from vidgen_jax.runs.figures.draw import BEST_OF, FIGURES, INDEX_FILE, MEASURED, TRUNCATION, clip_counts, draw_figures
-from vidgen_jax.runs.figures.truncation_sweep import parse_truncations
+from vidgen_jax.runs.figures.draw import FIGURES, INDEX_FILE, MEASURED, clip_counts, draw_figures
+from vidgen_jax.runs.figures.samples import BEST_OF
+from vidgen_jax.runs.figures.truncation_sweep import TRUNCATION, parse_truncations
 from vidgen_jax.runs.sampling.samplers import load_run
 from vidgen_jax.types import MAX_SEED
 

@@ -15,11 +15,9 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.videos import FORMATS, save_clips
 from vidgen_jax.parallel.processes import enable_compilation_cache
-from vidgen_jax.runs.sampling import clips as clip_sources
-from vidgen_jax.runs.sampling import samplers
-from vidgen_jax.runs.sampling.clips import Clips
+from vidgen_jax.runs.sampling.clips import Clips, empty_clips, evaluation_clips, image_clip, video_clips
 from vidgen_jax.runs.sampling.motion import check_levels
-from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler
+from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler, export_sampler, load_run, workdir_sampler
 from vidgen_jax.runs.sampling.samples import SAMPLES_FILE, generate, generate_with_motion, write_samples
 from vidgen_jax.runs.workdir import Trained, load_config
 from vidgen_jax.types import MAX_SEED
@@ -96,9 +94,9 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   lengths = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
   with _out_folder(flag_values) as folder:
     if flag_values.export is not None:
-      sampler = samplers.export_sampler(flag_values.export, data_dir=flag_values.data_dir, **lengths)
+      sampler = export_sampler(flag_values.export, data_dir=flag_values.data_dir, **lengths)
     else:
-      sampler = samplers.workdir_sampler(_load_run(flag_values), **lengths)
+      sampler = workdir_sampler(_load_run(flag_values), **lengths)
     if isinstance(sampler, RunSampler) and flag_values.motion:
       words = flag_values.motion_levels
       levels = check_levels(sampler, None if words is None else integers("motion_levels", words))
@@ -107,15 +105,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     else:
       clips = _clips(flag_values, sampler)
       samples = generate(sampler, clips, **sampling)
-    write_samples(
-      folder,
-      clips,
-      samples,
-      conditioning_indices=sampler.conditioning_indices,
-      are_anchors=sampler.takes_any_frames,
-      class_names=sampler.class_names,
-      fps=flag_values.fps,
-    )
+    write_samples(folder, sampler, clips, samples, fps=flag_values.fps)
     save_clips(folder / "clips", samples, formats=flag_values.formats, fps=flag_values.fps)
   logging.info("wrote %d samples of %d clips to %s", samples.shape[1], len(clips), flag_values.out)
 
@@ -134,13 +124,11 @@ def _check(flag_values: flags.FlagValues) -> None:
   if flag_values.motion_levels is not None and not flag_values.motion:
     raise UserError("--motion_levels needs --motion")
   if flag_values.workdir is None:
-    for name in ("anchor", *conditioning_flags.NAMES):
-      if flag_values[name].value is not None:
-        raise UserError(f"--{name} needs --workdir: the conditioning frames of an export are fixed")
-    if flag_values.distributed:
-      raise UserError("--distributed needs --workdir: an export runs in one process")
-    if flag_values.motion:
-      raise UserError("--motion needs --workdir: an export contains no motion fields")
+    reasons = dict.fromkeys(("anchor", *conditioning_flags.NAMES), "the conditioning frames of an export are fixed")
+    reasons |= {"distributed": "an export runs in one process", "motion": "an export contains no motion fields"}
+    for name, reason in reasons.items():
+      if flag_values[name].value not in (None, False):
+        raise UserError(f"--{name} needs --workdir: {reason}")
     if flag_values.step is not None or flag_values.weights != "ema":
       raise UserError("--step and --weights need --workdir; an export has the averaged weights of one step")
 
@@ -174,7 +162,7 @@ def _load_run(flag_values: flags.FlagValues) -> Trained:
   else:
     indices = conditioning_flags.conditioning_indices(flag_values, load_config(flag_values.workdir))
   is_single = flag_values.conditioning_images is not None or flag_values.anchor is not None
-  return samplers.load_run(
+  return load_run(
     flag_values.workdir,
     num_clips=1 if is_single else flag_values.num_clips,
     conditioning_indices=indices,
@@ -197,12 +185,12 @@ def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
     images = {time % sampler.num_frames: path for time, path in anchors.items()}
     paths = [images[time] for time in sampler.conditioning_indices]
   if paths is not None:
-    clips = clip_sources.image_clip(paths, sampler.spec)
+    clips = image_clip(paths, sampler)
   elif flag_values.input is not None:
-    clips = clip_sources.video_clips(flag_values.input, sampler.spec, num_clips=flag_values.num_clips)
+    clips = video_clips(flag_values.input, sampler, num_clips=flag_values.num_clips)
   elif sampler.conditioning_indices:
-    clips = samplers.evaluation_clips(sampler, num_clips=flag_values.num_clips)
+    clips = evaluation_clips(sampler, num_clips=flag_values.num_clips)
   else:
-    clips = clip_sources.empty_clips(sampler.data, num_clips=flag_values.num_clips)
+    clips = empty_clips(sampler.data, num_clips=flag_values.num_clips)
     labels = labels or list(range(len(sampler.class_names)))
   return clips.of_classes(labels) if labels else clips

@@ -16,35 +16,15 @@ _SEGMENTS = (
 )
 """Corners of the wheel, each with the number of steps to the next: 55 colours, perceptually about equidistant."""
 
-MIN_RADIUS = 1e-6
-"""In pixels; shorter motions are white."""
 
+def flow_colors(flow: np.ndarray, *, radius: float) -> np.ndarray:
+  """A motion field [..., 2], (dx, dy) with x to the right and y down, as an image uint8 [..., 3].
 
-def largest_radius(flow: np.ndarray) -> float:
-  """The length of the longest motion of a field [..., 2]; 0 for an empty field."""
-  return float(np.linalg.norm(flow, axis=-1).max(initial=0.0))
-
-
-def flow_colors(flow: np.ndarray, *, radius: float | None = None) -> np.ndarray:
-  """A motion field as an image.
-
-  Args:
-    flow: [..., 2], (dx, dy) with x to the right and y down.
-    radius: length shown in full colour, in the unit of the flow; None for the longest motion of the field. Longer
-      motions are darker.
-
-  Returns:
-    uint8 [..., 3].
+  `radius` is the length shown in full colour, in the unit of the flow; longer motions are darker.
   """
   flow = np.asarray(flow, np.float64)
-  if flow.ndim < 1 or flow.shape[-1] != 2:
-    raise ValueError(f"flow_colors needs a field [..., 2], got shape {flow.shape}")
   if not np.isfinite(flow).all():
     raise ValueError("flow_colors needs finite motions")
-  if radius is None:
-    radius = max(largest_radius(flow), MIN_RADIUS)
-  if not radius > 0:
-    raise ValueError(f"flow_colors needs a radius > 0, got {radius}")
   wheel = _wheel()
   # As in the benchmark, -pi to pi spans the first to the last colour. Adding 0 turns -0 into +0.
   angle = np.arctan2(-(flow[..., 1] + 0.0), -(flow[..., 0] + 0.0))
@@ -59,11 +39,8 @@ def flow_colors(flow: np.ndarray, *, radius: float | None = None) -> np.ndarray:
 
 def wheel_image(size: int) -> np.ndarray:
   """The legend uint8 [size, size, 3]: each pixel of a disc has the colour of the motion from the centre to it."""
-  if size < 2:
-    raise ValueError(f"wheel_image needs at least 2 pixels, got {size}")
-  rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
-  flow = np.stack([columns, rows], axis=-1)
   radius = (size - 1) / 2
+  flow = np.moveaxis(np.mgrid[:size, :size] - radius, 0, -1)[..., ::-1]
   inside = np.linalg.norm(flow, axis=-1) <= radius
   return np.where(inside[..., None], flow_colors(flow, radius=radius), np.uint8(255))
 

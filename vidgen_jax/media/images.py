@@ -1,7 +1,6 @@
-"""Clips as PNG sheets and animated GIFs.
+"""Clips as images: contact sheets, PNG files and animated GIFs. All arrays are numpy uint8.
 
-Files are written atomically and their folders are created; a file that cannot be written is a UserError. Wrong arrays
-are a TypeError or ValueError, as in `vidgen_jax.media.layout`.
+Files are written atomically and their folders are created; a file that cannot be written is a UserError.
 """
 
 import math
@@ -10,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from vidgen_jax.buckets import AnyPath, user_path
 from vidgen_jax.files import atomic_write
-from vidgen_jax.media.layout import add_border, as_rgb, contact_sheet, side_by_side
+
+BACKGROUND = 255
+"""Grey level of gaps and label strips: white, so that the edges of black frames are visible."""
 
 CONDITIONING_COLOUR = (0, 160, 0)
 """Border of conditioning frames."""
@@ -25,6 +26,8 @@ ANCHOR_COLOUR = (255, 200, 0)
 GENERATED_COLOUR = (200, 200, 200)
 """Border of all other frames."""
 
+_BORDER = 2
+_LABEL_SIZE = 10
 _PALETTE = 256
 
 
@@ -36,42 +39,46 @@ class PredictionImages(NamedTuple):
   sheet: np.ndarray
 
 
-def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-  """Writes one image uint8[H, W, C] with C 1 or 3."""
-  png = Image.fromarray(as_rgb(image))
-  with atomic_write(path) as temporary:
-    png.save(temporary, format="PNG")
+def as_rgb(video: np.ndarray) -> np.ndarray:
+  """uint8[..., H, W, 3] from uint8[..., H, W, C] with C 1 or 3; TypeError or ValueError for another array."""
+  video = np.asarray(video)
+  if video.dtype != np.uint8:
+    raise TypeError(f"images are made from uint8 video, got {video.dtype}; convert with to_uint8 first")
+  if video.ndim < 3 or video.shape[-1] not in (1, 3):
+    raise ValueError(f"images need [..., H, W, C] with 1 or 3 channels, got shape {video.shape}")
+  return np.repeat(video, 3, axis=-1) if video.shape[-1] == 1 else video
 
 
-def save_gif(
-  path: str | os.PathLike[str],
-  videos: np.ndarray,
-  *,
-  fps: float = 8.0,
-  columns: int | None = None,
-  gap: int = 2,
-  zoom: int = 1,
-) -> None:
-  """Writes clips in a grid, played side by side, as one GIF that repeats forever.
-
-  Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour has the same weight
-  however many pixels have it, so that a small object keeps its colour on a large background.
+def contact_sheet(
+  videos: np.ndarray, *, column_labels: Sequence[str] = (), row_labels: Sequence[str] = (), gap: int = 2
+) -> np.ndarray:
+  """Lays clips out on one sheet: rows are clips, columns are frames.
 
   Args:
-    path: the .gif file.
-    videos: uint8[N, T, H, W, C] with C 1 or 3.
-    fps: frames per second; GIF counts in 1/100 s, and most viewers play at most 50.
-    columns: clips per row; by default the grid is about square.
-    gap: pixels between and around the clips.
-    zoom: factor by which frames are enlarged.
+    videos: uint8[..., T, H, W, C] with C 1 or 3; N clips.
+    column_labels: T short texts above the columns.
+    row_labels: N short texts to the left of the rows, in a strip as wide as the longest.
+    gap: pixels between frames and around the sheet.
+
+  Returns:
+    uint8[label strip + gap + N (H + gap), label strip + gap + T (W + gap), 3]; without labels there is no label strip.
   """
-  if not 0 < fps <= 50:
-    raise ValueError(f"save_gif needs fps in (0, 50], got {fps=}")
-  frames = _palette_images(_grid(videos, columns, gap, zoom))
-  with atomic_write(path) as temporary:
-    frames[0].save(
-      temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(100 / fps) * 10, loop=0
-    )
+  videos = as_rgb(videos)
+  cells = np.pad(
+    videos.reshape(-1, *videos.shape[-4:]), [(0, 0), (0, 0), (0, gap), (0, gap), (0, 0)], constant_values=BACKGROUND
+  )
+  num_clips, num_frames, height, width, _ = cells.shape
+  font = ImageFont.load_default(_LABEL_SIZE)
+  top = gap + (_LABEL_SIZE + 4 if column_labels else 0)
+  left = gap + (math.ceil(max(map(font.getlength, row_labels))) + 4 if row_labels else 0)
+  rows = cells.swapaxes(1, 2).reshape(num_clips * height, num_frames * width, 3)
+  sheet = Image.fromarray(np.pad(rows, [(top, 0), (left, 0), (0, 0)], constant_values=BACKGROUND))
+  draw = ImageDraw.Draw(sheet)
+  for column, label in enumerate(column_labels):
+    draw.text((left + column * width + 1, 1), label, fill=(0, 0, 0), font=font)
+  for row, label in enumerate(row_labels):
+    draw.text((2, top + row * height + (height - gap) // 2), label, fill=(0, 0, 0), font=font, anchor="lm")
+  return np.array(sheet)
 
 
 def mark_conditioning(
@@ -87,17 +94,26 @@ def mark_conditioning(
   Returns:
     uint8[..., T, h, w, 3].
   """
-  zoom = _zoom(videos)
+  # Frames below 64 pixels are enlarged by an integer factor, so that their pixels are visible.
+  zoom = max(1, 64 // videos.shape[-3])
   large = as_rgb(videos).repeat(zoom, axis=-3).repeat(zoom, axis=-2)
-  framed = add_border(large, colour=GENERATED_COLOUR)
-  chosen = np.asarray(conditioning_indices, np.intp)
-  framed[..., chosen, :, :, :] = add_border(large[..., chosen, :, :, :], colour=colour)
+  *lead, height, width, _ = large.shape
+  framed = np.full((*lead, height + 2 * _BORDER, width + 2 * _BORDER, 3), GENERATED_COLOUR, np.uint8)
+  framed[..., np.asarray(conditioning_indices, np.intp), :, :, :] = colour
+  framed[..., _BORDER:-_BORDER, _BORDER:-_BORDER, :] = large
   return framed
 
 
 def frame_labels(conditioning_indices: Sequence[int], num_frames: int) -> list[str]:
   """Labels for the columns of a sheet, by 0-based index in the clip: 'given 0' (a conditioning frame), 't=1'."""
   return [f"given {frame}" if frame in conditioning_indices else f"t={frame}" for frame in range(num_frames)]
+
+
+def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+  """Writes one image uint8[H, W, C] with C 1 or 3."""
+  png = Image.fromarray(as_rgb(image))
+  with atomic_write(path) as temporary:
+    png.save(temporary, format="PNG")
 
 
 def save_comparison(
@@ -108,14 +124,9 @@ def save_comparison(
   `versions` are whole clips, uint8[N, T, H, W, C] with C 1 or 3, by the label of their rows. Conditioning frames have a
   green border.
   """
-  videos = np.stack(list(versions.values()), axis=1)
-  num_clips, _, num_frames = videos.shape[:3]
-  sheet = contact_sheet(
-    mark_conditioning(videos.reshape(-1, *videos.shape[2:]), conditioning_indices),
-    column_labels=frame_labels(conditioning_indices, num_frames),
-    row_labels=list(versions) * num_clips,
-  )
-  save_png(path, sheet)
+  videos = mark_conditioning(np.stack(list(versions.values()), axis=1), conditioning_indices)
+  labels = frame_labels(conditioning_indices, videos.shape[2])
+  save_png(path, contact_sheet(videos, column_labels=labels, row_labels=list(versions) * len(videos)))
 
 
 def save_prediction_images(
@@ -126,42 +137,47 @@ def save_prediction_images(
   prediction: np.ndarray,
   truth: np.ndarray,
   guess: np.ndarray,
-  fps: float = 8.0,
 ) -> PredictionImages:
   """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of whole clips.
 
-  The sheet has two rows per clip, the truth above the prediction, and green borders around conditioning frames. The GIF
-  shows guess | prediction | truth of every clip.
+  The sheet has two rows per clip, the truth above the prediction. The GIF shows guess | prediction | truth of every
+  clip. Conditioning frames have a green border.
 
   `guess`, the clips of a baseline, `prediction` and `truth` are uint8[N, T, H, W, C] with C 1 or 3.
   """
-  panels = np.stack([side_by_side(*clip) for clip in zip(guess, prediction, truth, strict=True)])
-  rows = np.stack([truth, prediction], axis=1).reshape(-1, *truth.shape[1:])
-  sheet = contact_sheet(
-    mark_conditioning(rows, conditioning_indices), column_labels=frame_labels(conditioning_indices, truth.shape[1])
-  )
+  videos = mark_conditioning(np.stack([guess, prediction, truth], axis=1), conditioning_indices)
+  sheet = contact_sheet(videos[:, [2, 1]], column_labels=frame_labels(conditioning_indices, videos.shape[2]))
   folder = user_path(folder)
   sheet_path, gif_path = folder / f"contact_sheet_{step:08d}.png", folder / f"prediction_{step:08d}.gif"
   save_png(sheet_path, sheet)
-  save_gif(gif_path, panels, fps=fps, columns=1 if len(panels) < 4 else 2, gap=4, zoom=_zoom(truth))
+  save_gif(gif_path, videos, columns=3 if len(videos) < 4 else 6)
   return PredictionImages(sheet_path, gif_path, sheet)
 
 
-def _zoom(videos: np.ndarray) -> int:
-  # Frames below 64 pixels are enlarged by an integer factor, so that their pixels are visible.
-  return max(1, 64 // videos.shape[-3])
+def save_gif(
+  path: str | os.PathLike[str], videos: np.ndarray, *, fps: float = 8.0, columns: int = 1, gap: int = 2
+) -> None:
+  """Writes clips in a grid, played side by side, as one GIF that repeats forever.
 
+  Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour has the same weight
+  however many pixels have it, so that a small object keeps its colour on a large background.
 
-def _grid(videos: np.ndarray, columns: int | None, gap: int, zoom: int) -> np.ndarray:
-  """The grid as one video, uint8[T, h, w, 3]; empty cells are white."""
+  Args:
+    path: the .gif file.
+    videos: uint8[..., T, H, W, C] with C 1 or 3.
+    fps: frames per second; GIF counts in 1/100 s, and most viewers play at most 50.
+    columns: clips per row.
+    gap: pixels between and around the clips.
+  """
   videos = as_rgb(videos)
-  if videos.ndim != 5 or 0 in videos.shape:
-    raise ValueError(f"save_gif needs non-empty videos [N, T, H, W, C], got shape {videos.shape}")
-  columns = columns or math.ceil(math.sqrt(len(videos)))
-  missing = -len(videos) % columns
-  videos = np.concatenate([videos, np.full((missing, *videos.shape[1:]), 255, np.uint8)])
-  videos = videos.reshape(-1, columns, *videos.shape[1:])
-  return np.stack([contact_sheet(videos[:, :, time], gap=gap, zoom=zoom) for time in range(videos.shape[2])])
+  videos = videos.reshape(-1, *videos.shape[-4:])
+  empty = np.full((-len(videos) % columns, *videos.shape[1:]), BACKGROUND, np.uint8)
+  grid = np.concatenate([videos, empty]).reshape(-1, columns, *videos.shape[1:])
+  frames = _palette_images(np.stack([contact_sheet(clips, gap=gap) for clips in np.moveaxis(grid, 2, 0)]))
+  with atomic_write(path) as temporary:
+    frames[0].save(
+      temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(100 / fps) * 10, loop=0
+    )
 
 
 def _palette_images(frames: np.ndarray) -> list[Image.Image]:

@@ -1,7 +1,4 @@
-"""Single clips as files: a GIF, an MP4, or a strip with the frames side by side, written atomically.
-
-Folders are created; a file that cannot be written is a UserError, and a wrong array a TypeError or ValueError.
-"""
+"""Single clips as files: a GIF, an MP4, or a PNG strip with the frames side by side, written atomically."""
 
 import fractions
 import io
@@ -14,8 +11,7 @@ import numpy as np
 
 from vidgen_jax.buckets import user_path
 from vidgen_jax.files import atomic_write
-from vidgen_jax.media.images import save_gif, save_png
-from vidgen_jax.media.layout import as_rgb
+from vidgen_jax.media.images import as_rgb, save_gif, save_png
 
 FORMATS = ("gif", "mp4", "png")
 """File formats of `save_clips`, by their suffix."""
@@ -24,12 +20,31 @@ _CODECS = {"libx264": {"crf": "10"}, "mpeg4": {"qmin": "1", "qmax": "2"}}
 """Encoders, the best first, with options for visually lossless quality."""
 
 
-def save_strip(path: str | os.PathLike[str], video: np.ndarray) -> None:
-  """Writes a clip uint8[T, H, W, C] as one PNG with its frames side by side, without gaps.
+def save_clips(
+  folder: str | os.PathLike[str], samples: np.ndarray, *, formats: Sequence[str], fps: float = 8.0
+) -> None:
+  """Writes each clip as its own file, not enlarged: `clip_000_sample_00.gif`, ...; creates the folder.
 
-  `vidgen data build video_folder` and `--input` can read strips of three or more square frames.
+  `vidgen data build video_folder` and `--input` can read the PNG strips of three or more square frames.
+
+  Args:
+    folder: folder of the files.
+    samples: uint8[N, l, T, H, W, C] with C 1 or 3: l samples of each of N clips.
+    formats: some of `FORMATS`.
+    fps: frames per second; GIFs support at most 50.
+
+  Raises:
+    UserError: a file cannot be written.
   """
-  save_png(path, np.concatenate(list(_clip(video)), axis=1))
+  for index, clips in enumerate(samples):
+    for sample, clip in enumerate(clips):
+      path = user_path(folder) / f"clip_{index:03d}_sample_{sample:02d}"
+      if "gif" in formats:
+        save_gif(path.with_suffix(".gif"), clip, fps=fps, gap=0)
+      if "mp4" in formats:
+        save_mp4(path.with_suffix(".mp4"), clip, fps=fps)
+      if "png" in formats:
+        save_png(path.with_suffix(".png"), np.concatenate(list(clip), axis=1))
 
 
 def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.0) -> None:
@@ -38,9 +53,7 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
   `video` is uint8[T, H, W, C] with C 1 or 3. Colour has half the resolution (yuv420p), which requires even sizes: an
   odd size is padded with a repeated row or column.
   """
-  if not fps > 0:
-    raise ValueError(f"save_mp4 needs fps > 0, got {fps=}")
-  video = _clip(video)
+  video = as_rgb(video)
   video = np.pad(video, [(0, 0), (0, video.shape[1] % 2), (0, video.shape[2] % 2), (0, 0)], mode="edge")
   content = io.BytesIO()
   codec = next(name for name in _CODECS if name in av.codecs_available)
@@ -57,30 +70,3 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
     container.mux(stream.encode())
   with atomic_write(path) as temporary:
     temporary.write_bytes(content.getvalue())
-
-
-def save_clips(
-  folder: str | os.PathLike[str], samples: np.ndarray, *, formats: Sequence[str], fps: float = 8.0
-) -> None:
-  """Writes each clip as its own file, not enlarged: `clip_000_sample_00.gif`, ...
-
-  `samples` is uint8[N, l, T, H, W, C] with C 1 or 3: l samples of each of N clips. GIFs support at most 50 `fps`.
-  """
-  if unknown := set(formats) - set(FORMATS):
-    raise ValueError(f"save_clips supports {', '.join(FORMATS)}, not {', '.join(sorted(unknown))}")
-  for index, clips in enumerate(samples):
-    for sample, clip in enumerate(clips):
-      path = user_path(folder) / f"clip_{index:03d}_sample_{sample:02d}"
-      if "gif" in formats:
-        save_gif(path.with_suffix(".gif"), clip[None], fps=fps, gap=0)
-      if "mp4" in formats:
-        save_mp4(path.with_suffix(".mp4"), clip, fps=fps)
-      if "png" in formats:
-        save_strip(path.with_suffix(".png"), clip)
-
-
-def _clip(video: np.ndarray) -> np.ndarray:
-  video = as_rgb(video)
-  if video.ndim != 4 or 0 in video.shape:
-    raise ValueError(f"a clip must be a non-empty video [T, H, W, C], got shape {video.shape}")
-  return video

@@ -10,7 +10,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.figures import truncation_sweep
 from vidgen_jax.runs.sampling import samplers
-from vidgen_jax.runs.sampling.clips import Clips
+from vidgen_jax.runs.sampling.clips import Clips, evaluation_clips
 from vidgen_jax.runs.sampling.samplers import Sampler
 
 pytest_plugins = ("tests.trained_runs",)
@@ -19,7 +19,6 @@ pytest_plugins = ("tests.trained_runs",)
 def test_truncations_are_sorted():
   truncations = truncation_sweep.parse_truncations(["none", "1", " 0.25", "0"])
   assert truncations == (0.0, 0.25, 1.0, None)
-  assert [truncation_sweep.label_of(truncation) for truncation in truncations] == ["0", "0.25", "1", "none"]
   assert truncation_sweep.parse_truncations([]) == ()
 
 
@@ -44,7 +43,7 @@ def test_all_truncations_share_one_program_and_one_set_of_statistics(run_folder,
   sampler = samplers.workdir_sampler(trained, truncation=0.3)
   swept = truncation_sweep.sweep_samplers(sampler, (0.0, 0.5, None))
   assert list(swept) == ["0", "0.5", "none"]
-  clips = samplers.evaluation_clips(swept["0"], num_clips=3)
+  clips = evaluation_clips(swept["0"], num_clips=3)
   drawn = {label: samplers.draw_sample(sampler, clips, sample=1, seed=2) for label, sampler in swept.items()}
   assert (len(traced), len(prepared)) == (1, 1)
   assert np.mean(drawn["0"] != drawn["none"]) > 0.01

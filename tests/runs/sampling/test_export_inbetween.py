@@ -67,7 +67,7 @@ def test_the_export_generates_the_same_bits_as_the_run_for_any_batch_size(inbetw
 
 
 def test_both_conditioning_frames_keep_their_positions_and_influence_the_others(generator, inputs):
-  assert generator.conditioning_indices == (0, 7)
+  assert generator.signature["conditioning_indices"] == [0, 7]
   found = generator(**inputs)
   assert (found.shape, found.dtype) == ((8, 8, 16, 16, 3), np.uint8)
   np.testing.assert_array_equal(found[:, [0, 7]], inputs["conditioning"])

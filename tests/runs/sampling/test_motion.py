@@ -215,8 +215,7 @@ def test_a_field_without_motion_is_white(tmp_path):
 
 def test_scores_without_an_object_are_null(tmp_path):
   moving = _moving(samples=1)
-  found = write_agreement(tmp_path, moving, np.zeros((1, 3, 64, 64, 3), np.uint8), levels=(0,), seed=0)
-  assert (found["model"].frames, found["model"].absent) == (0, 2)
+  write_agreement(tmp_path, moving, np.zeros((1, 3, 64, 64, 3), np.uint8), levels=(0,), seed=0)
   written = json.loads((tmp_path / "motion.json").read_text())["agreement"]
   assert written["model"] == {
     **dict.fromkeys(("cosine", "angle", "length_ratio", "correlation")),

@@ -39,7 +39,10 @@ def test_the_sheet_has_a_row_for_the_truth_and_for_each_sample(conditioning_indi
   truth, *samples = np.broadcast_to(frames, (3, 3, 64, 64, 3))
   conditioning = truth[None, list(conditioning_indices)]
   clip = Clips(conditioning=conditioning, truth=truth[None] if with_truth else None, label=np.zeros(1, np.int32))
-  write_samples(tmp_path, clip, np.stack(samples)[None], conditioning_indices=conditioning_indices)
+  sampler = Sampler(
+    draw=lambda clips, key: None, batch_size=1, conditioning_indices=conditioning_indices, num_frames=3, data=DATA
+  )
+  write_samples(tmp_path, sampler, clip, np.stack(samples)[None])
   with np.load(tmp_path / "samples.npz") as file:
     stored = dict(file)
   assert stored["conditioning_indices"].tolist() == list(conditioning_indices)

@@ -8,12 +8,12 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.files import write_json
-from vidgen_jax.media.images import ANCHOR_COLOUR, mark_conditioning, save_png
-from vidgen_jax.media.layout import contact_sheet
-from vidgen_jax.media.plots import Line, Panel, draw_panels
-from vidgen_jax.runs import generation, scoring
+from vidgen_jax.media.images import ANCHOR_COLOUR, contact_sheet, frame_labels, mark_conditioning, save_png
+from vidgen_jax.media.plots import plot_file
+from vidgen_jax.runs import generation
 from vidgen_jax.runs.figures.inputs import FigureInputs
 from vidgen_jax.runs.sampling.samplers import RunSampler, latent_key
+from vidgen_jax.runs.scoring import mean_without_nan
 from vidgen_jax.scores.metrics.best_of import BestOfSamples, curve_counts
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
@@ -87,16 +87,11 @@ def draw_anchor_study(inputs: FigureInputs, names: Sequence[str]) -> None:
   if CURVE in names:
     report = {**inputs.origin, **measure(study, inputs.measured.known_truth(), samples=inputs.samples)}
     write_json(folder / f"{CURVE}.json", report)
-    draw_panels(folder / f"{CURVE}.png", [_panel(report)])
+    _plot_curve(folder / f"{CURVE}.png", report)
 
 
 def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str, Any]:
-  """How close the model comes to the truth, by number of samples (SR-cGAN, IV.C.2, figure 10).
-
-  Args:
-    study: generates the clips.
-    truth: uint8 [S, N, H, W, C].
-    samples: number of samples of each clip.
+  """How close l = `samples` samples of clips uint8 [S, N, H, W, C] come to the truth (SR-cGAN, IV.C.2, figure 10).
 
   Returns:
     JSON-compatible, PSNR in dB: `best_of` by number of samples, `mean_of_samples`, `deterministic` and
@@ -136,33 +131,26 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
 
 def _mean(values: np.ndarray) -> float:
   """The mean over clips of their mean over frames."""
-  return scoring.mean_without_nan(np.array([scoring.mean_without_nan(clip) for clip in values]))
+  return mean_without_nan(np.array([mean_without_nan(clip) for clip in values]))
 
 
 def _save_sheet(path: Path, versions: Mapping[str, np.ndarray], times: np.ndarray) -> None:
   videos = np.stack(list(versions.values()), axis=1)
-  marked = np.stack(
-    [mark_conditioning(clip, anchors, colour=ANCHOR_COLOUR) for clip, anchors in zip(videos, times, strict=True)]
-  )
-  labels = [f"t={frame}" for frame in range(videos.shape[2])]
-  rows = marked.reshape(-1, *marked.shape[2:])
-  save_png(path, contact_sheet(rows, column_labels=labels, row_labels=list(versions) * len(videos)))
+  marked = [mark_conditioning(clip, anchors, colour=ANCHOR_COLOUR) for clip, anchors in zip(videos, times, strict=True)]
+  rows, columns = list(versions) * len(videos), frame_labels((), videos.shape[2])
+  save_png(path, contact_sheet(np.stack(marked), column_labels=columns, row_labels=rows))
 
 
-def _panel(report: Mapping[str, Any]) -> Panel:
-  counts = [int(count) for count in report["best_of"]]
-  positions = range(len(counts))
-  lines = [Line(x=positions, y=list(report["best_of"].values()), label="best of l samples", marker=".")]
-  for name, label, style in (
-    ("mean_of_samples", "mean of samples", "--"),
-    ("deterministic", "deterministic, z_T = mu_T", "-."),
-    ("naive_interpolation", "decoded lines between latents", ":"),
-  ):
-    lines.append(Line(x=positions, y=[report[name]] * len(counts), label=label, style=style))
-  return Panel(
-    title=f"{report['num_anchors']} random anchors, mean over {report['num_clips']} clips",
-    x_label="l",
-    y_label="PSNR of the other frames, dB",
-    lines=lines,
-    ticks=[str(count) for count in counts],
-  )
+def _plot_curve(path: Path, report: Mapping[str, Any]) -> None:
+  positions = range(len(report["best_of"]))
+  with plot_file(path, panels=1) as (axes,):
+    axes.plot(positions, list(report["best_of"].values()), ".-", label="best of l samples")
+    for name, style, label in (
+      ("mean_of_samples", "--", "mean of samples"),
+      ("deterministic", "-.", "deterministic, z_T = mu_T"),
+      ("naive_interpolation", ":", "decoded lines between latents"),
+    ):
+      axes.plot(positions, [report[name]] * len(positions), style, label=label)
+    title = f"{report['num_anchors']} random anchors, mean over {report['num_clips']} clips"
+    axes.set(title=title, xlabel="l", ylabel="PSNR of the other frames, dB")
+    axes.set_xticks(positions, list(report["best_of"]))

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,13 +15,13 @@ from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import write_json
 from vidgen_jax.media.images import save_comparison
-from vidgen_jax.media.plots import Line, Panel, draw_panels
+from vidgen_jax.media.plots import plot_file, shade
 from vidgen_jax.ops.conditioning import generated_indices, take_frames
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel import mesh
 from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.figures.inputs import FigureInputs
-from vidgen_jax.runs.figures.stochasticity import score_clips
+from vidgen_jax.runs.figures.samples import score_clips
 from vidgen_jax.runs.sampling.clips import Clips
 from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler, draw_sample
 from vidgen_jax.scores.metrics.best_of import BestOfSamples
@@ -28,9 +29,7 @@ from vidgen_jax.scores.metrics.diversity import PixelDiversity
 from vidgen_jax.scores.registry import METRICS
 from vidgen_jax.types import Batch
 
-DATA_FILE = "truncation.json"
-PLOT_FILE = "truncation.png"
-SHEET_FILE = "truncation_samples.png"
+TRUNCATION = "truncation"
 
 FIDELITY = {"ssim": "SSIM", "psnr": "PSNR, dB", "penalised_centroid_error": "penalised centroid error, px"}
 """Plotted scores by the name in `scoring.score`, with their axis label."""
@@ -50,13 +49,8 @@ def parse_truncations(words: Sequence[str]) -> tuple[float | None, ...]:
   return tuple(sorted(found, key=lambda truncation: math.inf if truncation is None else truncation))
 
 
-def label_of(truncation: float | None) -> str:
-  """A truncation as text: '0.8', 'none'."""
-  return NO_TRUNCATION if truncation is None else f"{truncation:g}"
-
-
 def sweep_samplers(sampler: RunSampler, truncations: Sequence[float | None]) -> dict[str, Sampler]:
-  """The generator of a run at several truncations, by label.
+  """The generator of a run at several truncations, by label: '0.8', 'none'.
 
   They share one compiled program, since latents are drawn outside of it, and one set of standing statistics, which are
   always taken without truncation. For the same key, up to rounding, they generate the clips of
@@ -75,7 +69,9 @@ def sweep_samplers(sampler: RunSampler, truncations: Sequence[float | None]) -> 
     return np.asarray(generate(sampler.nets(), batch, jax.device_put(latent, replicated)))[: len(clips)]
 
   return {
-    label_of(truncation): dataclasses.replace(sampler, draw=functools.partial(draw, truncation=truncation))
+    NO_TRUNCATION if truncation is None else f"{truncation:g}": dataclasses.replace(
+      sampler, draw=functools.partial(draw, truncation=truncation)
+    )
     for truncation in truncations
   }
 
@@ -95,17 +91,15 @@ def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking
     'best', the mean over the best samples of clips (None if no clip has a score); and the `PixelDiversity`.
   """
   conditioning = sampler.conditioning_indices
-  directions = {
-    name: bool(METRICS[name].higher_is_better) for name in scoring.metric_names(conditioning, tracking=tracking)
-  }
-  kept, diversity = BestOfSamples(directions), PixelDiversity()
+  names = scoring.metric_names(conditioning, tracking=tracking)
+  kept, diversity = BestOfSamples({name: bool(METRICS[name].higher_is_better) for name in names}), PixelDiversity()
   for j in range(samples):
     videos = draw_sample(sampler, clips, sample=j, seed=seed)
     kept.add(score_clips(videos, clips.known_truth(), conditioning, batch_size=sampler.batch_size, tracking=tracking))
     diversity.add(take_frames(videos, generated_indices(conditioning, sampler.num_frames)))
   result = kept.result()
   report: dict[str, Any] = {}
-  for name in directions:
+  for name in names:
     report[name] = {"mean": _mean(result.mean[name])}
     if METRICS[name].selectable:
       report[name]["best"] = _mean(result.best[name])
@@ -113,9 +107,10 @@ def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking
 
 
 def draw_sweep(inputs: FigureInputs, truncations: Sequence[float | None]) -> None:
-  """Measures a run at several truncations, with at least 2 samples; writes `DATA_FILE`, `PLOT_FILE` and `SHEET_FILE`.
+  """Measures a run at several truncations, with at least 2 samples.
 
-  The sheet has each shown clip's original, and below it a sample of the same latent at each truncation.
+  Writes `truncation.json`, `truncation.png` and `truncation_samples.png`, a sheet with each shown clip's original, and
+  below it a sample of the same latent at each truncation.
   """
   sampler, measured, folder = inputs.sampler, inputs.measured, inputs.folder
   tracking = sampler.experiment.config.evaluation.object_tracking
@@ -128,9 +123,9 @@ def draw_sweep(inputs: FigureInputs, truncations: Sequence[float | None]) -> Non
   common = {name: value for name, value in inputs.origin.items() if name != "truncation"}
   protocol = "mean pairwise cosine distance of each clip's samples, generated pixels in [-1, 1]"
   report = {**common, "num_clips": len(measured), "diversity_protocol": protocol, "truncations": scores}
-  write_json(folder / DATA_FILE, report)
-  draw_panels(folder / PLOT_FILE, _panels(scores))
-  save_comparison(folder / SHEET_FILE, rows, sampler.conditioning_indices)
+  write_json(folder / f"{TRUNCATION}.json", report)
+  _plot_scores(folder / f"{TRUNCATION}.png", scores)
+  save_comparison(folder / f"{TRUNCATION}_samples.png", rows, sampler.conditioning_indices)
 
 
 def _parse(word: str) -> float | None:
@@ -151,31 +146,30 @@ def _mean(values: np.ndarray) -> float | None:
   return None if math.isnan(mean) else mean
 
 
-def _panels(scores: Mapping[str, Mapping[str, Any]]) -> list[Panel]:
+def _plot_scores(path: Path, scores: Mapping[str, Mapping[str, Any]]) -> None:
   labels, positions = list(scores), range(len(scores))
-  shown = {name: label for name, label in FIDELITY.items() if name in next(iter(scores.values()))}
-  by_truncation = functools.partial(Panel, x_label="truncation", ticks=labels)
-  panels = []
-  for name, label in shown.items():
-    lines = [
-      Line(x=positions, y=_values(scores, name, part), label=text, shade=shade, marker=".")
-      for part, text, shade in (("best", "best sample", 1.0), ("mean", "mean of samples", 0.0))
-    ]
-    title = "higher is better" if METRICS[name].higher_is_better else "lower is better"
-    panels.append(by_truncation(title=title, y_label=label, lines=lines))
-  diversity = [one["diversity"] for one in scores.values()]
-  line = Line(x=positions, y=diversity, shade=0.0, marker=".")
-  title = "samples of a clip, mean over pairs"
-  panels.append(by_truncation(title=title, y_label="diversity: 1 - cosine of pixels", lines=[line]))
-  if not shown:
-    return panels
-  name, label = next(iter(shown.items()))
-  line = Line(x=diversity, y=_values(scores, name, "mean"), shade=0.0, style=":", marker="o", notes=labels)
-  title = "fidelity against diversity, by truncation"
-  panels.append(Panel(title=title, x_label="diversity", y_label=f"{label}, mean of samples", lines=[line]))
-  return panels
+  shown = [name for name in FIDELITY if name in scores[labels[0]]]
 
+  def values(name: str, part: str) -> list[float]:
+    return [math.nan if score[name][part] is None else score[name][part] for score in scores.values()]
 
-def _values(scores: Mapping[str, Mapping[str, Any]], name: str, part: str) -> list[float]:
-  found = (one[name][part] for one in scores.values())
-  return [math.nan if value is None else value for value in found]
+  with plot_file(path, panels=len(shown) + 1 + bool(shown)) as panels:
+    for axes, name in zip(panels, shown, strict=False):
+      axes.plot(positions, values(name, "best"), ".-", label="best sample", color=shade(1.0))
+      axes.plot(positions, values(name, "mean"), ".-", label="mean of samples", color=shade(0.0))
+      title = "higher is better" if METRICS[name].higher_is_better else "lower is better"
+      axes.set(title=title, xlabel="truncation", ylabel=FIDELITY[name])
+    axes, diversity = panels[len(shown)], [score["diversity"] for score in scores.values()]
+    axes.plot(positions, diversity, ".-", color=shade(0.0))
+    title = "samples of a clip, mean over pairs"
+    axes.set(title=title, xlabel="truncation", ylabel="diversity: 1 - cosine of pixels")
+    for axes in panels[: len(shown) + 1]:
+      axes.set_xticks(positions, labels)
+    if shown:
+      axes, fidelity = panels[-1], values(shown[0], "mean")
+      axes.plot(diversity, fidelity, "o:", color=shade(0.0))
+      for label, *point in zip(labels, diversity, fidelity, strict=True):
+        axes.annotate(label, point, xytext=(5, 4), textcoords="offset points", fontsize="small")
+      axes.margins(x=0.16, y=0.1)  # Room for the labels, which are at the right of their points.
+      title, label = "fidelity against diversity, by truncation", f"{FIDELITY[shown[0]]}, mean of samples"
+      axes.set(title=title, xlabel="diversity", ylabel=label)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import flax.struct
+import jax
 import numpy as np
 from absl import logging
 
@@ -17,7 +19,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.ops.conditioning import frames_needed, take_frames
 
 
-@dataclass(frozen=True)
+@flax.struct.dataclass
 class Clips:
   """Conditioning frames of N clips, with the whole clips where they are known."""
 
@@ -32,8 +34,7 @@ class Clips:
     return len(self.label)
 
   def __getitem__(self, part: slice) -> "Clips":
-    truth = None if self.truth is None else self.truth[part]
-    return Clips(conditioning=self.conditioning[part], truth=truth, label=self.label[part])
+    return jax.tree.map(lambda array: array[part], self)
 
   def known_truth(self) -> np.ndarray:
     """`truth`; raises ValueError if it is None."""
@@ -47,12 +48,8 @@ class Clips:
 
   def of_classes(self, labels: Sequence[int]) -> "Clips":
     """All clips with the first label, then all clips with the second one, and so on."""
-    times = len(labels)
-    return Clips(
-      conditioning=np.concatenate([self.conditioning] * times),
-      truth=None if self.truth is None else np.concatenate([self.truth] * times),
-      label=np.repeat(np.asarray(labels, np.int32), len(self)),
-    )
+    repeated = jax.tree.map(lambda array: np.concatenate([array] * len(labels)), self)
+    return dataclasses.replace(repeated, label=np.repeat(np.asarray(labels, np.int32), len(self)))
 
 
 def empty_clips(data: DataConfig, *, num_clips: int) -> Clips:
@@ -63,7 +60,7 @@ def empty_clips(data: DataConfig, *, num_clips: int) -> Clips:
 
 @dataclass(frozen=True)
 class ClipSpec:
-  """Length and conditioning frames of the clips to generate."""
+  """The clips that a model generates."""
 
   data: DataConfig
   """The model's data set, with its resolution, channels and frame stride."""
@@ -71,14 +68,16 @@ class ClipSpec:
   """T, replaces the length in `data`."""
   conditioning_indices: tuple[int, ...]
   """0-based and in ascending order."""
+  class_names: tuple[str, ...] = ()
+  """Class names by label; empty for a model without classes."""
 
   @property
-  def clip(self) -> DataConfig:
+  def clip_data(self) -> DataConfig:
     """`data` for whole clips."""
     return dataclasses.replace(self.data, num_frames=self.num_frames)
 
   @property
-  def conditioning(self) -> DataConfig:
+  def conditioning_data(self) -> DataConfig:
     """`data` for clips up to the last conditioning frame."""
     return dataclasses.replace(self.data, num_frames=frames_needed(self.conditioning_indices))
 
@@ -86,18 +85,23 @@ class ClipSpec:
 def evaluation_clips(spec: ClipSpec, *, num_clips: int) -> Clips:
   """The first evaluation clips of the data set, at most `num_clips`; without truth if all clips are shorter than T.
 
+  Labels are 0 for a model without classes.
+
   Raises:
-    UserError: the data set is missing, or no clip contains the last conditioning frame.
+    UserError: the data set is missing or has other classes, or no clip contains the last conditioning frame.
   """
+  if spec.class_names:
+    records.check_class_names(spec.class_names, spec.data, what="the model")
   info = records.load_info(spec.data.name, spec.data.data_dir)
   lengths = info.num_frames.get(spec.data.eval_split, np.zeros(0, np.int32))
-  known = bool((lengths >= spec.clip.clip_length).any())
-  data = spec.clip if known else spec.conditioning
+  known = bool((lengths >= spec.clip_data.clip_length).any())
+  data = spec.clip_data if known else spec.conditioning_data
   batch = next(pipeline.eval_batches(data, batch_size=num_clips, num_clips=num_clips))
+  label = np.asarray(batch["label"], np.int32)
   return Clips(
     conditioning=take_frames(batch["video"], spec.conditioning_indices),
     truth=batch["video"] if known else None,
-    label=np.asarray(batch["label"], np.int32),
+    label=label if spec.class_names else np.zeros_like(label),
   )
 
 
@@ -167,7 +171,7 @@ def _spans_video(spec: ClipSpec) -> bool:
 
 
 def _min_length(spec: ClipSpec) -> int:
-  return len(spec.conditioning_indices) if _spans_video(spec) else spec.conditioning.clip_length
+  return len(spec.conditioning_indices) if _spans_video(spec) else spec.conditioning_data.clip_length
 
 
 def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | None]:
@@ -175,7 +179,7 @@ def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | No
   data, indices = spec.data, spec.conditioning_indices
   with file.open("rb") as opened:
     decoded = decode_video(opened, DecodeOptions(size=data.resolution, encoding=FrameEncoding(encoding="png"))).frames
-  length, whole = len(decoded), spec.clip.clip_length
+  length, whole = len(decoded), spec.clip_data.clip_length
   if length < _min_length(spec):
     raise UnreadableVideoError(f"it has {length} frames, at least {_min_length(spec)} are needed")
   if _spans_video(spec):
@@ -185,7 +189,7 @@ def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | No
   logging.info("%s: conditioning frames %s of %d", file, ", ".join(map(str, frames)) or "none", length)
   decode = functools.partial(transforms.decode_squares, resolution=data.resolution, channels=data.channels)
   if known:
-    truth = decode(transforms.window_frames(decoded, 0, spec.clip))
+    truth = decode(transforms.window_frames(decoded, 0, spec.clip_data))
     return take_frames(truth, indices), truth
   if not frames:
     return empty_clips(data, num_clips=1).conditioning[0], None

@@ -1,6 +1,7 @@
 """Data sets of generated clips with labels, such as the synthetic clips of S3 (MVT-GAN, section 5)."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from vidgen_jax.data import building, records
 from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.errors import UserError
-from vidgen_jax.media.layout import as_rgb
+from vidgen_jax.media.images import as_rgb
 from vidgen_jax.runs.sampling import samplers
 from vidgen_jax.runs.sampling.clips import empty_clips
 from vidgen_jax.runs.sampling.samplers import Sampler
@@ -78,7 +79,6 @@ def build_generated(options: GeneratedOptions) -> Path:
   names = SPLITS if options.num_testing else SPLITS[:1]
   side = sampler.data.resolution
   return building.build_generated(
-    GeneratedSet,
     options,
     kind="generated",
     class_names=sampler.class_names,
@@ -90,20 +90,15 @@ def build_generated(options: GeneratedOptions) -> Path:
   )
 
 
-class GeneratedSet(building.ClipDatasetBuilder, skip_registration=True):
-  """TFDS builder."""
-
-
 def _videos(sampler: Sampler, options: GeneratedOptions, number: int) -> Iterator[tuple[str, np.ndarray, int, str]]:
   # The split's number is also the sample's, so splits have different latents.
   testing = options.num_testing
   count = testing if SPLITS[number] == "test" else options.clips_per_class - testing
   clips = empty_clips(sampler.data, num_clips=count).of_classes(range(len(sampler.class_names)))
-  index = 0
-  for part, key in samplers.batches(sampler, clips, sample=number, seed=options.seed):
-    for video, label in zip(sampler.draw(part, key), part.label, strict=True):
-      yield f"{index:08d}", as_rgb(video), int(label), f"seed {options.seed} clip {index}"
-      index += 1
+  parts = samplers.batches(sampler, clips, sample=number, seed=options.seed)
+  drawn = itertools.chain.from_iterable(zip(sampler.draw(*part), part[0].label, strict=True) for part in parts)
+  for index, (video, label) in enumerate(drawn):
+    yield f"{index:08d}", as_rgb(video), int(label), f"seed {options.seed} clip {index}"
 
 
 def _fps(sampler: Sampler) -> float:

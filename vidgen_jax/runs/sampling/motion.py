@@ -1,7 +1,4 @@
-"""Motion fields of generated clips (TrIVD-GAN-FP, figure 3): prediction, files, and agreement with the truth.
-
-Functions that write files raise UserError if the disk is full.
-"""
+"""Motion fields of generated clips (TrIVD-GAN-FP, figure 3): prediction, files, and agreement with the truth."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,32 +7,20 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import logging
 
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
-from vidgen_jax.files import atomic_write, write_json
+from vidgen_jax.files import write_json
 from vidgen_jax.gans import GANS, PredictsMotion
-from vidgen_jax.media.flow_colors import MIN_RADIUS, flow_colors, largest_radius, wheel_image
-from vidgen_jax.media.images import frame_labels, mark_conditioning, save_gif, save_png
-from vidgen_jax.media.layout import BACKGROUND, as_rgb, contact_sheet
+from vidgen_jax.media import images
+from vidgen_jax.media.flow_colors import flow_colors, wheel_image
 from vidgen_jax.ops.conditioning import generated_indices
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.sampling.clips import Clips
 from vidgen_jax.runs.sampling.samplers import RunSampler
-from vidgen_jax.scores.metrics.motion_agreement import (
-  LEAST_MOTION,
-  MotionAgreement,
-  compare_motion,
-  drift,
-  motion_baselines,
-)
+from vidgen_jax.scores.metrics.motion_agreement import LEAST_MOTION, compare_motion, drift, motion_baselines
 from vidgen_jax.types import Batch
-
-ARRAYS_FILE = "motion.npz"
-SHEET_FILE = "motion.png"
-AGREEMENT_FILE = "motion.json"
 
 COMBINED_LEVELS = 2
 """Number of coarsest levels whose motion is combined by default (TrIVD-GAN-FP, figure 3: "the two lower levels")."""
@@ -109,42 +94,37 @@ def write_motion(folder: Path, moving: MovingSamples, *, levels: Sequence[int], 
   - `motion_000.gif`, ...: the samples of a clip, and below them their motion, with and without drift.
   """
   frames = np.asarray(moving.frames, np.int32)
-  with atomic_write(folder / ARRAYS_FILE) as temporary:
-    np.savez_compressed(temporary, flow=moving.flow, frames=frames, levels=np.asarray(levels, np.int32))
+  np.savez_compressed(folder / "motion.npz", flow=moving.flow, frames=frames, levels=np.asarray(levels, np.int32))
   flows = (moving.flow, moving.flow - drift(moving.flow.reshape(-1, *moving.flow.shape[2:])))
-  radius = max(*map(largest_radius, flows), MIN_RADIUS)
-  samples = as_rgb(moving.samples)
-  kinds = [samples]
-  for flow in flows:
-    motion = np.full(samples.shape, BACKGROUND, np.uint8)
-    motion[:, :, frames] = flow_colors(flow, radius=radius)
-    kinds.append(motion)
-  shown = mark_conditioning(np.stack(kinds, axis=2), moving.conditioning_indices)
-  rows = shown.reshape(-1, *shown.shape[3:])
-  sheet = contact_sheet(
-    rows,
-    column_labels=frame_labels(moving.conditioning_indices, rows.shape[1]),
-    row_labels=["frames", "motion", "no drift"] * (len(rows) // len(kinds)),
+  radius = max(1e-6, *(float(np.linalg.norm(flow, axis=-1).max()) for flow in flows))
+  samples = images.as_rgb(moving.samples)
+  kinds = {"frames": samples}
+  for name, flow in zip(("motion", "no drift"), flows, strict=True):
+    kinds[name] = np.full(samples.shape, images.BACKGROUND, np.uint8)
+    kinds[name][:, :, frames] = flow_colors(flow, radius=radius)
+  shown = images.mark_conditioning(np.stack(list(kinds.values()), axis=2), moving.conditioning_indices)
+  sheet = images.contact_sheet(
+    shown,
+    column_labels=images.frame_labels(moving.conditioning_indices, shown.shape[3]),
+    row_labels=list(kinds) * math.prod(shown.shape[:2]),
   )
-  legend = contact_sheet(wheel_image(64)[None, None], column_labels=[f"{radius:.2g} px"])
+  legend = images.contact_sheet(wheel_image(64)[None], column_labels=[f"{radius:.2g} px"])
   # Three rows are always higher than the legend.
-  below = np.full((len(sheet) - len(legend), *legend.shape[1:]), BACKGROUND, np.uint8)
-  save_png(folder / SHEET_FILE, np.concatenate([sheet, np.concatenate([legend, below])], axis=1))
+  legend = np.pad(legend, [(0, len(sheet) - len(legend)), (0, 0), (0, 0)], constant_values=images.BACKGROUND)
+  images.save_png(folder / "motion.png", np.concatenate([sheet, legend], axis=1))
   for index, clip in enumerate(shown):
-    by_kind = clip.swapaxes(0, 1).reshape(-1, *clip.shape[2:])
-    save_gif(folder / f"motion_{index:03d}.gif", by_kind, fps=fps, columns=len(clip))
+    images.save_gif(folder / f"motion_{index:03d}.gif", clip.swapaxes(0, 1), fps=fps, columns=len(clip))
 
 
 def write_agreement(
   folder: Path, moving: MovingSamples, truth: np.ndarray, *, levels: Sequence[int], seed: int
-) -> dict[str, MotionAgreement]:
-  """Measures how well the motion fields agree with the motion of the clips' only object; logs and writes `motion.json`.
+) -> None:
+  """Writes `motion.json`: how well the motion fields agree with the motion of the clips' only object.
 
-  `truth` is uint8 [N, T, H, W, C], and `seed` that of the random baseline.
-
-  Returns:
-    'model': fields compared with the true object; 'model_own': with the object in the model's clips; both also with
-    '_without_drift', after subtraction of the `drift` of all clips; and the results of `motion_baselines`.
+  `agreement` has the fields of `MotionAgreement` (null if no frame counts) of 'model': fields compared with the true
+  object; 'model_own': with the object in the model's clips; both also with '_without_drift', after subtraction of the
+  `drift` of all clips; and of the `motion_baselines`. `truth` is uint8 [N, T, H, W, C], and `seed` that of the random
+  baseline.
   """
   count, samples = moving.samples.shape[:2]
   video = moving.samples.reshape(count * samples, *moving.samples.shape[2:])
@@ -156,18 +136,10 @@ def write_agreement(
     for suffix, field in fields.items()
     for name, clips in objects.items()
   } | motion_baselines(truth, moving.frames, seed=seed)
-  settings = {"num_clips": count, "samples": samples, "levels": list(levels), "least_motion": LEAST_MOTION}
   # JSON has no NaN.
-  plain = {
+  agreement = {
     name: {key: value if math.isfinite(value) else None for key, value in result._asdict().items()}
     for name, result in found.items()
   }
-  write_json(folder / AGREEMENT_FILE, settings | {"agreement": plain})
-  for name, result in found.items():
-    logging.info(
-      "motion of %s: angle %.1f degrees, cosine %.3f, correlation %.3f, length ratio %.2f; %d frames (%d still, %d "
-      "without object)",
-      *(name, result.angle, result.cosine, result.correlation, result.length_ratio),
-      *(result.frames, result.still, result.absent),
-    )
-  return found
+  settings = {"num_clips": count, "samples": samples, "levels": list(levels), "least_motion": LEAST_MOTION}
+  write_json(folder / "motion.json", settings | {"agreement": agreement})

@@ -11,8 +11,6 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.core.state import Nets
-from vidgen_jax.data import records
-from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import GANS, InfersClips, SampleOptions
 from vidgen_jax.gans.common import draw_latent
@@ -20,32 +18,21 @@ from vidgen_jax.parallel import mesh
 from vidgen_jax.runs import generation, workdir
 from vidgen_jax.runs.config import ExperimentConfig, from_dict
 from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.runs.sampling import clips as clip_sources
 from vidgen_jax.runs.sampling.clips import Clips, ClipSpec
 from vidgen_jax.runs.sampling.exported import CONFIG_FILE, load_export, read_json
 from vidgen_jax.runs.workdir import Trained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sampler:
-  """A generator that is ready for use. `class_names` is empty for a model without classes."""
+class Sampler(ClipSpec):
+  """A generator that is ready for use, with the clips that it generates."""
 
   draw: Callable[[Clips, jax.Array], np.ndarray]
   """(clips, key of the latents) -> whole clips, uint8 [B, num_frames, H, W, C]."""
   batch_size: int
   """Maximum number of clips for `draw`."""
-  conditioning_indices: tuple[int, ...]
-  num_frames: int
-  class_names: tuple[str, ...]
-  data: DataConfig
-  """Training data of the model."""
   takes_any_frames: bool = False
   """Whether the model accepts other conditioning frames; they are then called anchors."""
-
-  @property
-  def spec(self) -> ClipSpec:
-    """The clips that `draw` generates."""
-    return ClipSpec(self.data, self.num_frames, self.conditioning_indices)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,14 +67,6 @@ def batches(sampler: Sampler, clips: Clips, *, sample: int, seed: int) -> Iterat
 def latent_key(seed: int, *, batch: int, sample: int) -> jax.Array:
   """The key with which `draw_sample` draws the latents of a batch."""
   return generation.sample_key(jax.random.key(seed), batch, sample)
-
-
-def evaluation_clips(sampler: Sampler, *, num_clips: int) -> Clips:
-  """`clips.evaluation_clips` of the model's data set; the labels are 0 for a model without classes."""
-  if sampler.class_names:
-    records.check_class_names(sampler.class_names, sampler.data, what="the model")
-  clips = clip_sources.evaluation_clips(sampler.spec, num_clips=num_clips)
-  return clips if sampler.class_names else dataclasses.replace(clips, label=np.zeros_like(clips.label))
 
 
 def load_run(
@@ -166,12 +145,12 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
     return generation.predict(experiment, nets(), clips.batch(), key, options=options)
 
   return RunSampler(
+    data=experiment.config.data,
+    num_frames=options.num_frames,
+    conditioning_indices=experiment.algorithm.conditioning_indices(options.num_frames),
+    class_names=trained.class_names if trained.is_conditional else (),
     draw=draw,
     batch_size=settings.batch_size,
-    conditioning_indices=experiment.algorithm.conditioning_indices(options.num_frames),
-    num_frames=options.num_frames,
-    class_names=trained.class_names if trained.is_conditional else (),
-    data=experiment.config.data,
     takes_any_frames=isinstance(experiment.algorithm, InfersClips),
     experiment=experiment,
     options=options,
@@ -182,38 +161,37 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
 def export_sampler(
   folder: str, *, data_dir: str | None = None, num_frames: int | None = None, truncation: float | None = None
 ) -> Sampler:
-  """The generator of an export.
+  """The generator of an export, a folder written by `vidgen export`.
 
-  Args:
-    folder: written by `vidgen export`.
-    data_dir: folder of the data sets; None for the run's.
-    num_frames: length of the export's clips, or None.
-    truncation: width of the latents; None for that of the run's config, negative for no truncation.
+  `num_frames` is the length of the export's clips, or None. `data_dir` and `truncation`, the width of the latents
+  (negative for no truncation), replace those of the run's config.
 
   Raises:
     UserError: the folder is not an export, or the export has another length.
   """
   config, generator = with_data_dir(from_dict(read_json(folder, CONFIG_FILE)), data_dir), load_export(folder)
-  if num_frames not in (None, generator.num_frames):
+  signature = generator.signature
+  if num_frames not in (None, signature["num_frames"]):
     raise UserError(
-      f"--num_frames={num_frames}: export {folder} generates clips of {generator.num_frames} frames; if the model "
+      f"--num_frames={num_frames}: export {folder} generates clips of {signature['num_frames']} frames; if the model "
       f"supports other lengths, export it again with --num_frames={num_frames}, or sample with --workdir"
     )
   truncation = config.evaluation.truncation if truncation is None else truncation
   if math.isnan(truncation):
     raise UserError("truncation is NaN; give a width, 0 for the typical latent, or a negative number for no truncation")
   width = None if truncation < 0 else truncation
+  latent_features = signature["inputs"]["latent"]["shape"][-1]
 
   def draw(clips: Clips, key: jax.Array) -> np.ndarray:
-    latent = np.asarray(draw_latent(key, (len(clips), generator.latent_features), truncation=width))
+    latent = np.asarray(draw_latent(key, (len(clips), latent_features), truncation=width))
     return generator(clips.conditioning, latent, clips.label)
 
   return Sampler(
+    data=config.data,
+    num_frames=signature["num_frames"],
+    conditioning_indices=tuple(signature["conditioning_indices"]),
+    class_names=tuple(signature["class_names"]),
     draw=draw,
     batch_size=config.evaluation.batch_size,
-    conditioning_indices=generator.conditioning_indices,
-    num_frames=generator.num_frames,
-    class_names=generator.class_names,
-    data=config.data,
     takes_any_frames=issubclass(GANS[config.algorithm_name][1], InfersClips),
   )

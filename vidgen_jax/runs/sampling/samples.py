@@ -1,4 +1,4 @@
-"""The samples of `vidgen sample` and their files; functions that write files raise UserError if the disk is full."""
+"""The samples of `vidgen sample` and their files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,22 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_jax.media.images import (
-  ANCHOR_COLOUR,
-  CONDITIONING_COLOUR,
-  frame_labels,
-  mark_conditioning,
-  save_gif,
-  save_png,
-)
-from vidgen_jax.media.layout import contact_sheet
+from vidgen_jax.media import images
 from vidgen_jax.runs.sampling.clips import Clips
 from vidgen_jax.runs.sampling.motion import MovingSamples, motion_predictor, write_agreement, write_motion
 from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler, batches, draw_sample
 
 SAMPLES_FILE = "samples.npz"
-SHEET_FILE = "contact_sheet.png"
-GIF_FILE = "samples.gif"
 
 
 def generate(sampler: Sampler, clips: Clips, *, samples: int, seed: int) -> np.ndarray:
@@ -47,16 +37,7 @@ def generate_with_motion(
   return found
 
 
-def write_samples(
-  folder: Path,
-  clips: Clips,
-  samples: np.ndarray,
-  *,
-  conditioning_indices: Sequence[int],
-  are_anchors: bool = False,
-  class_names: Sequence[str] = (),
-  fps: float = 8.0,
-) -> None:
+def write_samples(folder: Path, sampler: Sampler, clips: Clips, samples: np.ndarray, *, fps: float = 8.0) -> None:
   """Writes files to an existing folder that show all clips.
 
   - `samples.npz`: samples uint8 [N, l, T, H, W, C], whole clips; conditioning uint8 [N, G, H, W, C];
@@ -67,10 +48,11 @@ def write_samples(
 
   Anchors have a yellow border, other conditioning frames a green one; `fps` is the frame rate of the GIFs, in (0, 50].
   """
+  indices = sampler.conditioning_indices
   arrays: dict[str, Any] = {
     "samples": samples,
     "conditioning": clips.conditioning,
-    "conditioning_indices": np.asarray(conditioning_indices, np.int32),
+    "conditioning_indices": np.asarray(indices, np.int32),
     "label": clips.label,
   }
   shown = samples
@@ -78,13 +60,12 @@ def write_samples(
     arrays["truth"] = clips.truth
     shown = np.concatenate([clips.truth[:, None], samples], axis=1)
   np.savez_compressed(folder / SAMPLES_FILE, **arrays)
-  colour = ANCHOR_COLOUR if are_anchors else CONDITIONING_COLOUR
-  videos = mark_conditioning(shown, conditioning_indices, colour=colour)
-  rows = videos.reshape(-1, *videos.shape[2:])
-  names = [class_names[label] for label in clips.label for _ in range(videos.shape[1])] if class_names else None
-  sheet = contact_sheet(rows, column_labels=frame_labels(conditioning_indices, rows.shape[1]), row_labels=names)
-  save_png(folder / SHEET_FILE, sheet)
+  colour = images.ANCHOR_COLOUR if sampler.takes_any_frames else images.CONDITIONING_COLOUR
+  videos = images.mark_conditioning(shown, indices, colour=colour)
+  rows = [sampler.class_names[label] for label in clips.label for _ in videos[0]] if sampler.class_names else ()
+  sheet = images.contact_sheet(videos, column_labels=images.frame_labels(indices, videos.shape[2]), row_labels=rows)
+  images.save_png(folder / "contact_sheet.png", sheet)
   for index, clip in enumerate(videos):
-    save_gif(folder / f"clip_{index:03d}.gif", clip, fps=fps, columns=len(clip))
+    images.save_gif(folder / f"clip_{index:03d}.gif", clip, fps=fps, columns=len(clip))
   clips_per_row = 1 if len(videos) < 4 else 2
-  save_gif(folder / GIF_FILE, rows, fps=fps, columns=clips_per_row * videos.shape[1])
+  images.save_gif(folder / "samples.gif", videos, fps=fps, columns=clips_per_row * videos.shape[1])
