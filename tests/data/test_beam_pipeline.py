@@ -12,7 +12,7 @@ from vidgen_jax.data.datasets import video_folder
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.listing import Source
-from vidgen_jax.data.staging import Decoder, StagingCache
+from vidgen_jax.data.staging import Decoder
 from vidgen_jax.errors import UserError
 
 pytest.importorskip("apache_beam", reason="Apache Beam (extra beam) is not installed")
@@ -58,7 +58,7 @@ def test_builds_with_and_without_beam_are_bitwise_equal(folder, monkeypatch):
 
 def test_a_crashing_video_does_not_end_the_pipeline(folder):
   source = CrashingSource(folder)
-  decoder = Decoder(source, StagingCache(folder.parent / "decoded"), DecodeOptions())
+  decoder = Decoder(source, folder.parent / "decoded", DecodeOptions())
   run = beam_pipeline.parse_options(["runner=DirectRunner"])
   results = beam_pipeline.stage_all(decoder, source.files(), run, folder=folder.parent)
   assert [entry.file for entry in results] == source.files()

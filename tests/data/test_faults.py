@@ -128,7 +128,7 @@ def test_a_build_killed_three_times_gives_the_same_bytes(tmp_path, kinds):
 @contextlib.contextmanager
 def _started(command, data_dir):
   """A build that has started to work."""
-  lock = building.staging_directory("clips", data_dir) / "lock"
+  lock = data_dir / ".incomplete" / "clips" / "lock"
   lock.unlink(missing_ok=True)
   quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
   with subprocess.Popen([*command, f"--data_dir={data_dir}"], **quiet) as process:

@@ -117,8 +117,8 @@ def test_nested_archives_are_listed_as_folders(tmp_path, kind):
     assert sorted(source.stamps()) == names
     assert [_content(source, name) for name in names] == [b"second", b"first", b"third"]
     # Another process opens the archives itself.
-    again = pickle.loads(pickle.dumps(source))  # noqa: S301
-    assert _content(again, names[1]) == b"first"
+    with pickle.loads(pickle.dumps(source)) as again:  # noqa: S301
+      assert _content(again, names[1]) == b"first"
   assert sorted(Source(tmp_path).stamps()) == [f"in/walk.{kind}", "list.txt"]
 
 

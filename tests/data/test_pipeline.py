@@ -1,5 +1,6 @@
 """Training and evaluation batches: content, order, seeds, resuming, processes, threads and workers."""
 
+import functools
 import gc
 import json
 import subprocess
@@ -139,7 +140,7 @@ def test_batches_equal_those_of_grains_own_batching(config):
   source = records.open_clips(config, "train")
   window_seed = int(np.random.SeedSequence([7, 0]).generate_state(1)[0])
   stream = grain.MapDataset.source(source).seed(7).shuffle().repeat()
-  stream = stream.random_map(transforms.RandomWindow(config), seed=window_seed)
+  stream = stream.random_map(functools.partial(transforms.random_window, config=config), seed=window_seed)
   expected = iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)).batch(6))
   batches = pipeline.train_batches(with_changes(config, num_threads=3), batch_size=3, microbatches=2, seed=7)
   for _ in range(4):

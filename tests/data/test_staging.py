@@ -16,11 +16,12 @@ from tests.data.datasets.miniatures import grey, image
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError
 from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.listing import Source, SourceFile
-from vidgen_jax.data.staging import Decoder, StagingCache, read_video, stage_all
+from vidgen_jax.data.staging import Decoder, load_facts, load_video, read_video, save_video, stage_all
+from vidgen_jax.errors import UserError
 
 PNG = FrameEncoding(encoding="png")
 VIDEO = DecodedVideo(
-  frames=(b"first", b"", b"third frame"), fps=29.97, height=3, width=4, source_height=6, source_width=8
+  frames=[b"first", b"", b"third frame"], fps=29.97, height=3, width=4, source_height=6, source_width=8, cuts=[1]
 )
 
 
@@ -53,7 +54,7 @@ def test_read_images_in_the_listed_order(tmp_path):
     (tmp_path / name).write_bytes(image(level, size=(24, 16)))
   decoded = read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, size=8)
   assert levels(decoded) == [110, 10, 60]
-  assert (decoded.fps, decoded.cuts, decoded.height, decoded.width) == (12.0, (), 8, 12)
+  assert (decoded.fps, decoded.cuts, decoded.height, decoded.width) == (12.0, [], 8, 12)
   strided = read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, stride=2)
   assert (levels(strided), strided.fps) == ([110, 60], 6.0)
   with pytest.raises(FileNotFoundError):
@@ -92,35 +93,32 @@ def test_damaged_image_gives_the_reason(tmp_path, second, message):
     read(tmp_path, images=("1.jpg", "2.jpg"))
 
 
-def test_cache_returns_what_was_written(tmp_path):
-  cache = StagingCache(tmp_path / "decoded")
-  path = cache.path("a/b.mp4", "12 34", 64, "png")
-  assert cache.read(path) is None
-  cache.write(path, VIDEO)
-  assert cache.read(path) == VIDEO
-  assert StagingCache(tmp_path / "decoded").path("a/b.mp4", "12 34", 64, "png") == path
-  assert cache.path("a/b.mp4", "12 34", 65, "png") != path
+def test_the_cache_returns_what_was_written(tmp_path):
+  path = tmp_path / "decoded" / "a.npz"
+  assert load_facts(path) is None
+  facts = save_video(path, VIDEO)
+  assert load_video(path) == VIDEO
+  assert load_facts(path) == facts
+  assert (facts["frames"], facts["cuts"], facts["fps"]) == (3, [1], 29.97)
 
 
 def test_cache_treats_a_damaged_file_as_absent(tmp_path):
-  cache = StagingCache(tmp_path)
-  path = cache.path("a")
-  cache.write(path, VIDEO)
+  path = tmp_path / "a.npz"
+  save_video(path, VIDEO)
   whole = path.read_bytes()
   for data in (b"", whole[:10], whole[: len(whole) // 2]):
     path.write_bytes(data)
-    assert cache.read(path) is None
+    assert load_facts(path) is None
 
 
 def test_cache_leaves_nothing_after_a_failed_write(tmp_path, monkeypatch):
   def full_disk(file, **arrays):
-    file.write(b"half")
+    file.write_bytes(b"half")
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr("numpy.savez", full_disk)
-  cache = StagingCache(tmp_path)
-  with pytest.raises(OSError, match="No space"):
-    cache.write(cache.path("a"), VIDEO)
+  with pytest.raises(UserError, match="cannot be written: No space"):
+    save_video(tmp_path / "a.npz", VIDEO)
   assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -143,7 +141,7 @@ def folder(tmp_path, strip, marked_clip):
 
 
 def _decoder(source, root, **changes):
-  return Decoder(source, StagingCache(root / "decoded"), DecodeOptions(**{"encoding": PNG} | changes))
+  return Decoder(source, root / "decoded", DecodeOptions(**{"encoding": PNG} | changes))
 
 
 def test_a_crashing_video_is_skipped_and_the_others_are_decoded(folder):
@@ -160,11 +158,11 @@ def test_the_number_of_processes_does_not_change_the_frames(folder, num_workers)
   source = Source(folder)
   decoder = _decoder(source, folder.parent)
   results = stage_all(decoder, source.files(), num_workers=num_workers)
-  videos = [decoder.cache.read(entry.cached) for entry in results]
-  expected = [decoder.cache.read(decoder.stage(file).cached) for file in source.files()]
+  videos = [load_video(entry.cached) for entry in results]
+  expected = [load_video(decoder.stage(file).cached) for file in source.files()]
   assert videos == expected
   assert [entry.facts["frames"] for entry in results] == [5] * 8
-  assert not list((folder.parent / "decoded").rglob("*.unfinished"))
+  assert len([path for path in (folder.parent / "decoded").rglob("*") if path.is_file()]) == 8
 
 
 def test_facts_from_the_cache_equal_those_of_decoding(folder):
@@ -179,7 +177,7 @@ def test_facts_from_the_cache_equal_those_of_decoding(folder):
     "width": 4,
     "source_height": 8,
     "source_width": 8,
-    "cuts": (),
+    "cuts": [],
     "damage": "",
   }
 
@@ -210,7 +208,7 @@ def test_workers_exit_when_their_parent_is_killed(folder, repository):
     "from pathlib import Path\n"
     "if __name__ == '__main__':\n"
     "  source = listing.Source(sys.argv[1])\n"
-    "  decoder = staging.Decoder(source, staging.StagingCache(Path(sys.argv[2])), decode.DecodeOptions())\n"
+    "  decoder = staging.Decoder(source, Path(sys.argv[2]), decode.DecodeOptions())\n"
     "  isolated = [staging.IsolatedDecoder(decoder) for _ in range(2)]\n"
     "  [decoder.stage(file) for decoder in isolated for file in source.files()]\n"
     "  print(*(pid for decoder in isolated for pid in decoder._executor._processes), flush=True)\n"

@@ -22,20 +22,13 @@ def test_counts_clips_not_batches_and_leaves_the_warm_up_out():
       yield {"label": np.zeros((2, 3), np.int32)}
 
   # 6 clips in slightly more than 5 ms: at most 1200 per second, and more than the 200 batches per second.
-  assert 300 < measure_clips_per_second(batches(), seconds=0.2, warmup_batches=2) <= 1200
+  assert 300 < measure_clips_per_second(batches(), seconds=0.2) <= 1200
 
 
 def test_a_finite_iterator_is_measured_to_its_end():
   # 3 batches are left after the warm-up.
-  rate = measure_clips_per_second([{"label": np.zeros(4)}] * 5, seconds=60.0, warmup_batches=2)
+  rate = measure_clips_per_second([{"label": np.zeros(4)}] * 5, seconds=60.0)
   assert rate > 0
-
-
-def test_nothing_to_measure():
-  with pytest.raises(ValueError, match="warm-up"):
-    measure_clips_per_second([{"label": np.zeros(4)}] * 2, seconds=1.0, warmup_batches=2)
-  with pytest.raises(ValueError, match="seconds"):
-    measure_clips_per_second([], seconds=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +38,7 @@ def config(marked_dataset):
 
 def test_every_stage_takes_time(config):
   timing = throughput.time_stages(config, batch_size=3, batches=2)
-  assert tuple(timing.seconds) == throughput.STAGES
+  assert tuple(timing.seconds) == ("read", "parse", "decode", "resize and crop", "batch", "transfer")
   assert all(seconds > 0 for seconds in timing.seconds.values())
 
 

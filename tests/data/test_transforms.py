@@ -46,7 +46,7 @@ def test_only_the_frames_of_the_window_are_decoded():
   frames = ramp_frames(11, 4, 4)
   # The centre window of 5 frames in 11 begins at 3 and uses 3, 5, 7. The others cannot be decoded.
   broken = [data if index in (3, 5, 7) else b"not an image" for index, data in enumerate(frames)]
-  record = transforms.EvaluationWindow(config).random_map({"frames": broken, "label": 1}, np.random.default_rng(0))
+  record = transforms.evaluation_window({"frames": broken, "label": 1}, np.random.default_rng(0), config=config)
   assert record["video"][:, 0, 0, 2].tolist() == [3, 5, 7]
   assert record["label"] == 1
   assert record["label"].dtype == np.int32
@@ -58,7 +58,7 @@ def test_random_windows_reach_every_start_and_position():
   generator = np.random.default_rng(0)
   starts, lefts = set(), set()
   for _ in range(100):
-    video = transforms.RandomWindow(config).random_map(record, generator)["video"]
+    video = transforms.random_window(record, generator, config=config)["video"]
     start, second = video[:, 0, 0, 2].tolist()
     assert second == start + 3
     starts.add(start)
@@ -73,7 +73,7 @@ def test_flipping_mirrors_half_of_the_windows_only():
   for flip in (False, True):
     config = DataConfig(name="x", num_frames=2, resolution=4, random_flip=flip)
     generator = np.random.default_rng(1)
-    videos[flip] = [transforms.RandomWindow(config).random_map(record, generator)["video"] for _ in range(60)]
+    videos[flip] = [transforms.random_window(record, generator, config=config)["video"] for _ in range(60)]
   mirrored = 0
   for plain, other in zip(videos[False], videos[True], strict=True):
     if np.array_equal(other, plain[:, :, ::-1]):
@@ -88,7 +88,7 @@ def test_evaluation_windows_at_random_times():
   config = DataConfig(name="x", num_frames=2, resolution=4, eval_window="random")
   record = {"frames": ramp_frames(6, 4, 4), "label": 0}
   starts = {
-    int(transforms.EvaluationWindow(config).random_map(record, np.random.default_rng(seed))["video"][0, 0, 0, 2])
+    int(transforms.evaluation_window(record, np.random.default_rng(seed), config=config)["video"][0, 0, 0, 2])
     for seed in range(40)
   }
   assert starts == {0, 1, 2, 3, 4}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
   import apache_beam
   from apache_beam.options.pipeline_options import PipelineOptions
 
+MakeClips = Callable[[Staged], Iterable[tuple[str, dict[str, Any]]]]
+
 
 def parse_options(options: Sequence[str]) -> "PipelineOptions":
   """Parses options of a pipeline, 'runner=DirectRunner', 'project=...', without dashes.
@@ -61,7 +63,6 @@ def stage_all(
   results = {}
   for line in "".join(part.read_text() for part in output.glob("*.jsonl")).splitlines():
     index, cached, reason, facts = json.loads(line)
-    facts = facts | {"cuts": tuple(facts["cuts"])} if facts else {}
     results[index] = Staged(file=files[index], cached=cached and Path(cached), reason=reason, facts=facts)
   shutil.rmtree(output)
   return [results[index] for index in range(len(files))]
@@ -83,14 +84,12 @@ def _stage_fn(decoder: Decoder) -> "apache_beam.DoFn":
       yield json.dumps([index, staged.cached and str(staged.cached), staged.reason, dict(staged.facts)])
 
     def teardown(self):
-      self._isolated.__exit__()
+      self._isolated.close()
 
   return Stage()
 
 
-def examples(
-  entries: Sequence[Staged], make_clips: Callable[[Staged], Iterable[tuple[str, dict[str, Any]]]]
-) -> "apache_beam.PTransform":
+def examples(entries: Sequence[Staged], make_clips: MakeClips) -> "apache_beam.PTransform":
   """Creates a transform that yields (unique key, clip) for every clip of the videos, as `ClipDatasetBuilder` needs."""
   import apache_beam as beam
 

@@ -6,13 +6,12 @@ The files (see `vidgen_jax.data.records`) are written to `<data_dir>/.incomplete
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,6 @@ class _DeterministicWriter(tfds_writer.ExampleWriter):
     return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
 
 
-def staging_directory(name: str, data_dir: str | Path) -> Path:
-  """Working folder of an unfinished build."""
-  return Path(data_dir).expanduser() / ".incomplete" / name
-
-
 @contextlib.contextmanager
 def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Generator[Path]:
   """Reserves the staging folder of a data set for one build, and yields it.
@@ -102,7 +96,7 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Gene
     raise UserError(
       f"data set {name!r} is already built at {final}; pass --overwrite to build it again, or another --name"
     )
-  staging = staging_directory(name, data_dir)
+  staging = Path(data_dir).expanduser() / ".incomplete" / name
   with disk_errors(Path(data_dir).expanduser()):
     staging.mkdir(parents=True, exist_ok=True)
     held = f"another process is building data set {name!r} in {staging}; wait for it to end"
@@ -117,7 +111,6 @@ def exclusive_build(name: str, data_dir: str | Path, *, overwrite: bool) -> Gene
 
 
 def build_generated(
-  builder_type: type[ClipDatasetBuilder],
   options: Any,
   *,
   kind: str,
@@ -131,7 +124,6 @@ def build_generated(
   """Builds a data set of generated videos, stored as PNG, and returns its folder.
 
   Args:
-    builder_type: TFDS builder, whose module becomes part of the data set.
     options: dataclass of build options with 'name', 'data_dir' and 'overwrite'.
     kind: name of the data set in the registry.
     class_names: class names by label.
@@ -166,28 +158,33 @@ def build_generated(
         progress.update()
 
     stored = {split: clips(videos) for split, videos in splits.items()}
-    make_builder = functools.partial(builder_type, class_names=class_names, description=description, splits=stored)
-    return write_dataset(make_builder, staging, manifest)
+    return write_dataset(staging, manifest, class_names=class_names, description=description, splits=stored)
 
 
 def write_dataset(
-  make_builder: Callable[..., ClipDatasetBuilder],
   staging: Path,
   manifest: Mapping[str, Any],
   *,
+  class_names: Sequence[str],
+  description: str,
+  splits: Mapping[str, Any],
   download_config: tfds.download.DownloadConfig | None = None,
 ) -> Path:
   """Writes the records, moves them to their final folder and returns that folder.
 
   Args:
-    make_builder: function (name, data_dir) that creates the TFDS builder.
     staging: folder from `exclusive_build`.
     manifest: content of `manifest.json`; 'clips' and 'files' are filled in.
+    class_names: class names by label.
+    description: one-line description of the clips.
+    splits: clips by split, see `ClipDatasetBuilder`.
     download_config: options of TFDS, such as those of Beam; None for the defaults.
   """
   name, records = staging.name, staging / "records"
   shutil.rmtree(records, ignore_errors=True)
-  builder = make_builder(name=name, data_dir=records)
+  builder = ClipDatasetBuilder(
+    name=name, data_dir=records, class_names=class_names, description=description, splits=splits
+  )
   tfds.disable_progress_bar()
   # TFDS prints the staging folder, which is not where the data set will be.
   with _array_record_errors_as_os_errors(), contextlib.redirect_stdout(io.StringIO()):

@@ -48,13 +48,12 @@ class DataConfig:
   device_prefetch: int = 1
 
   def __post_init__(self):
-    for field in ("num_frames", "resolution", "frame_stride", "num_threads", "prefetch", "device_prefetch"):
-      value = getattr(self, field)
-      if value < 1:
-        raise UserError(f"data.{field} must be at least 1, got {value}")
+    counts = ("num_frames", "resolution", "frame_stride", "num_threads", "prefetch", "device_prefetch", "workers")
+    for field in counts:
+      bound = 0 if field == "workers" else 1
+      if getattr(self, field) < bound:
+        raise UserError(f"data.{field} must be at least {bound}, got {getattr(self, field)}")
     buckets.local_path(self.data_dir, "data.data_dir")
-    if self.workers < 0:
-      raise UserError(f"data.workers must be 0 or more, got {self.workers}")
     if self.eval_window not in ("centre", "random"):
       raise UserError(f"data.eval_window must be centre or random, got {self.eval_window!r}")
     if self.channels not in (1, 3):

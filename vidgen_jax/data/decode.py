@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
-import fractions
 import functools
+import itertools
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -52,13 +52,13 @@ class DecodedVideo:
     damage: decoder's description of damage (missing or damaged frames) in a file that is still readable; '' for none.
   """
 
-  frames: tuple[bytes, ...]
+  frames: Sequence[bytes]
   fps: float
   height: int
   width: int
   source_height: int
   source_width: int
-  cuts: tuple[int, ...] = ()
+  cuts: Sequence[int] = ()
   damage: str = ""
 
 
@@ -97,53 +97,56 @@ def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
   Raises:
     UnreadableVideoError: if the file is empty, corrupt, of unknown format, or an image that is no strip.
   """
-  last: _Frame | None = None
-  num_frames = num_damaged = 0
+  seen: list[tuple[float, int, bool]] = []
 
   def images() -> Iterator[Image.Image]:
-    nonlocal last, num_frames, num_damaged
-    for last in _frames(file, thread_type=options.threads, strip_fps=options.strip_fps):
+    for frame in _frames(file, thread_type=options.threads, strip_fps=options.strip_fps):
       # Frames between the strides are decoded but not converted to RGB.
-      if num_frames % options.stride == 0:
-        yield last.image()
-      num_frames, num_damaged = num_frames + 1, num_damaged + last.is_damaged
+      if len(seen) % options.stride == 0:
+        yield frame.image()
+      seen.append((frame.fps, frame.promised, frame.is_damaged))
 
   decoded = encode_clips([images()], dataclasses.replace(options, stride=1))
-  if last is None:
-    raise UnreadableVideoError("no frames")
-  damage = [f"{num_frames} of {last.promised} frames"] if num_frames < last.promised else []
+  (fps, promised, _), num_damaged = seen[-1], sum(is_damaged for _, _, is_damaged in seen)
+  damage = [f"{len(seen)} of {promised} frames"] if len(seen) < promised else []
   damage += [f"{num_damaged} damaged"] if num_damaged else []
-  return dataclasses.replace(decoded, fps=last.fps / options.stride, damage=", ".join(damage))
+  return dataclasses.replace(decoded, fps=fps / options.stride, damage=", ".join(damage))
 
 
 def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions) -> DecodedVideo:
   """Resizes and encodes the RGB frames of each clip of one file, with one decoded frame in memory at a time.
 
-  Raises UnreadableVideoError if there are no frames, or the size changes.
+  All frames must have one size. Raises UnreadableVideoError if there are none.
   """
-  encoded, starts = [], []
-  original = stored = None
+  encoded, starts, original, stored = [], [], (0, 0), (0, 0)
   for clip in clips:
     starts.append(len(encoded))
-    for index, image in enumerate(clip):
-      if original not in (None, image.size):
-        raise UnreadableVideoError(f"the size changes from {original} to {image.size} after {len(encoded)} frames")
+    for image in itertools.islice(clip, 0, None, options.stride):
       original = image.size
-      if index % options.stride == 0:
-        image = resize_smallest_side(image, options.size) if options.size else image
-        encoded.append(options.encoding.encode(image))
-        stored = image.size
-  if original is None or stored is None:
+      image = resize_smallest_side(image, options.size) if options.size else image
+      encoded.append(options.encoding.encode(image))
+      stored = image.size
+  if not encoded:
     raise UnreadableVideoError("no frames")
   return DecodedVideo(
-    frames=tuple(encoded),
+    frames=encoded,
     fps=options.strip_fps / options.stride,
     height=stored[1],
     width=stored[0],
     source_height=original[1],
     source_width=original[0],
-    cuts=tuple(starts[1:]),
+    cuts=starts[1:],
   )
+
+
+def same_size(images: Iterable[Any]) -> Iterator[Any]:
+  """Yields objects with a 'size'; raises UnreadableVideoError if it changes."""
+  size = None
+  for index, image in enumerate(images):
+    if size not in (None, image.size):
+      raise UnreadableVideoError(f"the size changes from {size} to {image.size} after {index} frames")
+    size = image.size
+    yield image
 
 
 def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
@@ -153,25 +156,19 @@ def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
   """
   num_frames, size = 0, (0, 0)
   with contextlib.closing(_frames(file)) as frames:
-    for frame in frames:
+    for frame in itertools.islice(frames, stop):
       num_frames, size = num_frames + 1, frame.size
-      if num_frames == stop:
-        break
   return VideoSize(num_frames, height=size[1], width=size[0])
 
 
-def iterate_frames(file: BinaryIO, *, wanted: range | None = None) -> Iterator[Image.Image]:
-  """Decodes frames of a file to upright RGB images of one size, one at a time.
+def iterate_frames(file: BinaryIO, *, wanted: range) -> Iterator[Image.Image]:
+  """Decodes the frames with these indices, ascending, to upright RGB images of one size, one at a time.
 
-  `wanted` are their indices, ascending; None for all. Indices beyond the end of the file are ignored. Raises
-  UnreadableVideoError if the file is damaged before the last wanted frame.
+  Indices beyond the end of the file are ignored. Raises UnreadableVideoError for damage before the last wanted frame.
   """
   with contextlib.closing(_frames(file)) as frames:
-    for index, frame in enumerate(frames):
-      if wanted is None or index in wanted:
-        yield frame.image()
-      if wanted is not None and index >= wanted[-1]:
-        return
+    for frame in itertools.islice(frames, wanted.start, wanted[-1] + 1, wanted.step):
+      yield frame.image()
 
 
 class _Frame(NamedTuple):
@@ -186,34 +183,23 @@ class _Frame(NamedTuple):
 def _frames(
   file: BinaryIO, *, thread_type: Literal["AUTO", "NONE"] = "NONE", strip_fps: float = 0.0
 ) -> Generator[_Frame]:
-  """Yields the frames of a video or a strip: at least one, all of one size."""
+  """Yields the frames of a video or a strip, all of one size."""
   if not file.read(1):
     raise UnreadableVideoError("empty file")
   file.seek(0)
   try:
-    frames = _strip_frames(Image.open(file, formats=IMAGE_FORMATS), strip_fps)
+    image = Image.open(file, formats=IMAGE_FORMATS)
+    frames = _strip_frames(image, strip_fps, num_pages=getattr(image, "n_frames", 1))
   except UnidentifiedImageError:
     file.seek(0)
     frames = _video_frames(file, thread_type)
   except DAMAGED_IMAGE_ERRORS as error:
     raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
-  original, count = None, 0
-  with contextlib.closing(frames):
-    for frame in frames:
-      if original not in (None, frame.size):
-        raise UnreadableVideoError(f"the size changes from {original} to {frame.size} after {count} frames")
-      original, count = frame.size, count + 1
-      yield frame
-  if not count:
-    raise UnreadableVideoError("no frames")
+  yield from same_size(frames)
 
 
-def _strip_frames(image: Image.Image, fps: float) -> Generator[_Frame]:
+def _strip_frames(image: Image.Image, fps: float, *, num_pages: int) -> Generator[_Frame]:
   side, length = sorted(image.size)
-  try:
-    num_pages = getattr(image, "n_frames", 1)
-  except DAMAGED_IMAGE_ERRORS as error:
-    raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
   if num_pages > 1:
     raise UnreadableVideoError(f"animated or multi-page {image.format}, which is supported neither as video nor strip")
   if length % side:
@@ -221,8 +207,7 @@ def _strip_frames(image: Image.Image, fps: float) -> Generator[_Frame]:
   image = to_rgb(image)
   for start in range(0, length, side):
     left, top = (start, 0) if image.width == length else (0, start)
-    box = (left, top, left + side, top + side)
-    yield _Frame((side, side), fps, functools.partial(image.crop, box))
+    yield _Frame((side, side), fps, functools.partial(image.crop, (left, top, left + side, top + side)))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -242,11 +227,11 @@ def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Gener
         raise UnreadableVideoError("no video stream")
       stream = container.streams.video[0]
       stream.thread_type = thread_type
-      rate: fractions.Fraction | None = stream.average_rate or stream.guessed_rate
+      fps = float(stream.average_rate or stream.guessed_rate or 0)
       for frame in container.decode(stream):
         size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
         image = functools.partial(_upright, frame)
-        yield _Frame(size, float(rate) if rate else 0.0, image, bool(frame.is_corrupt), stream.frames)
+        yield _Frame(size, fps, image, bool(frame.is_corrupt), stream.frames)
   except (av.error.FFmpegError, EOFError) as error:
     raise UnreadableVideoError(f"corrupt or not a video: {reason_of(error)}") from error
 
@@ -301,10 +286,8 @@ def _image_to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
       raise UserError(f"{path} holds values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
     # 65535 / 257 = 255.
     return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB"), "16 bits reduced to 8"
-  if not image.has_transparency_data:
-    return image.convert("RGB"), ""
-  image = image.convert("RGBA")
-  if image.getchannel("A").getextrema()[0] == 255:
+  rgba = image.convert("RGBA")
+  if rgba.getchannel("A").getextrema()[0] == 255:
     return image.convert("RGB"), ""
   white = Image.new("RGBA", image.size, "white")
-  return Image.alpha_composite(white, image).convert("RGB"), "composited on white"
+  return Image.alpha_composite(white, rgba).convert("RGB"), "composited on white"

@@ -31,10 +31,7 @@ class FrameEncoding:
   def encode(self, frame: Image.Image) -> bytes:
     """Encodes an RGB frame."""
     buffer = io.BytesIO()
-    if self.encoding == "png":
-      frame.save(buffer, "PNG")
-    else:
-      frame.save(buffer, "JPEG", quality=self.quality, subsampling=0)
+    frame.save(buffer, self.encoding, quality=self.quality, subsampling=0)  # PNG ignores both options.
     return buffer.getvalue()
 
 

@@ -1,14 +1,12 @@
 """Lists the video files of a folder or an archive; their paths determine class and split."""
 
 import dataclasses
-import functools
 import io
 import tarfile
-import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions
 from vidgen_jax.errors import UserError
@@ -63,25 +61,19 @@ class Source:
     nested: whether archives within a folder are listed as folders of the same name: 'walk.zip/daria_walk.avi'.
 
   Raises:
-    UserError: if the path is neither a folder nor an archive.
+    UserError: if the path does not exist.
   """
 
   def __init__(self, path: str | Path, *, nested: bool = False):
     self.path = Path(path).expanduser()
     self.nested = nested
     self._archives: dict[str, _Archive] = {}
-    self._lock = threading.Lock()
-    if self.path.is_file():
-      try:
-        self._archives[""] = _open_archive(self.path)
-      except (*_ARCHIVE_ERRORS, OSError) as error:
-        raise UserError(f"--source {self.path} is neither a folder nor a readable zip or tar file: {error}") from error
-    elif not self.path.is_dir():
+    if not self.path.exists():
       raise UserError(f"--source {self.path} does not exist; give a folder <class>/<file>, a folder of files, or a zip")
 
-  def __reduce__(self) -> tuple[Any, ...]:
-    # Another process opens the files itself.
-    return functools.partial(type(self), self.path, nested=self.nested), ()
+  def __getstate__(self) -> dict[str, Any]:
+    # Another process opens the archives itself.
+    return self.__dict__ | {"_archives": {}}
 
   def __enter__(self) -> "Source":
     return self
@@ -103,40 +95,38 @@ class Source:
   def stamps(self) -> dict[str, str]:
     """Stamp by path of all files except hidden ones, in a fixed order; raises UserError if they cannot be listed."""
     try:
-      stamps = self._archives[""].stamps() if self.path.is_file() else self._folder_stamps()
-    except (*_ARCHIVE_ERRORS, OSError) as error:
+      stamps = self._archive("").stamps if self.path.is_file() else self._folder_stamps()
+    except OSError as error:
       raise UserError(f"--source {self.path} cannot be listed: {error}") from error
     return {path: stamp for path, stamp in stamps.items() if not _is_hidden(path)}
 
   def open(self, path: str) -> BinaryIO:
-    """Opens a file as a seekable binary stream; raises OSError if it cannot be read. Thread-safe."""
+    """Opens a file as a seekable binary stream; raises OSError if it cannot be read."""
     archive, member = self._locate(path)
     if archive is None:
       return (self.path / path).open("rb")
     try:
-      return archive.open(member)
+      return io.BytesIO(archive.read(member))
     except (*_ARCHIVE_ERRORS, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
       raise OSError(f"cannot unpack: {error}") from error
 
   def _locate(self, path: str) -> tuple["_Archive | None", str]:
     """(archive that contains a file, path there); (None, path) for a file of the folder."""
     if self.path.is_file():
-      return self._archives[""], path
-    parts = PurePosixPath(path).parts
-    for length in range(1, len(parts)) if self.nested else ():
-      outer = "/".join(parts[:length])
-      if _is_archive(outer) and (self.path / outer).is_file():
-        return self._nested_archive(outer), "/".join(parts[length:])
+      return self._archive(""), path
+    for outer in PurePosixPath(path).parents if self.nested else ():
+      if _is_archive(outer.name) and (self.path / outer).is_file():
+        return self._archive(outer.as_posix()), PurePosixPath(path).relative_to(outer).as_posix()
     return None, path
 
-  def _nested_archive(self, path: str) -> "_Archive":
-    with self._lock:
-      if path not in self._archives:
-        try:
-          self._archives[path] = _open_archive(self.path / path)
-        except _ARCHIVE_ERRORS as error:
-          raise OSError(f"{path} is a damaged archive: {error}") from error
-      return self._archives[path]
+  def _archive(self, path: str) -> "_Archive":
+    """An archive within the folder; '' is the source itself."""
+    if path not in self._archives:
+      try:
+        self._archives[path] = _open_archive(self.path / path)
+      except _ARCHIVE_ERRORS as error:
+        raise OSError(f"{self.path / path} is not a zip or tar file, or damaged: {error}") from error
+    return self._archives[path]
 
   def _folder_stamps(self) -> dict[str, str]:
     stamps = {}
@@ -145,7 +135,7 @@ class Source:
         continue
       name = path.relative_to(self.path).as_posix()
       if self.nested and _is_archive(name) and not _is_hidden(name):
-        stamps |= {f"{name}/{member}": stamp for member, stamp in self._nested_archive(name).stamps().items()}
+        stamps |= {f"{name}/{member}": stamp for member, stamp in self._archive(name).stamps.items()}
       else:
         status = path.stat()
         stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
@@ -165,43 +155,28 @@ def _is_hidden(path: str) -> bool:
   return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Archive:
-  """Thread-safe random access to the members of an archive."""
-
-  stamps: Callable[[], dict[str, str]]
-  open: Callable[[str], BinaryIO]
+class _Archive(NamedTuple):
+  stamps: dict[str, str]
+  read: Callable[[str], bytes]
   close: Callable[[], None]
 
 
 def _open_archive(path: Path) -> _Archive:
-  if not zipfile.is_zipfile(path):
-    return _open_tar(path)
-  opened = zipfile.ZipFile(path)
-
-  def stamps() -> dict[str, str]:
-    members = sorted(opened.infolist(), key=lambda member: member.filename)
-    return {member.filename: f"{member.file_size} {member.CRC}" for member in members if not member.is_dir()}
-
-  return _Archive(stamps, lambda member: io.BytesIO(opened.read(member)), opened.close)
-
-
-def _open_tar(path: Path) -> _Archive:
+  if zipfile.is_zipfile(path):
+    archive = zipfile.ZipFile(path)
+    stamps = {info.filename: f"{info.file_size} {info.CRC}" for info in archive.infolist() if not info.is_dir()}
+    return _Archive(dict(sorted(stamps.items())), archive.read, archive.close)
   # Members of compressed tar files have no random access: "r:" refuses them.
   with tarfile.open(path, "r:") as opened:
     members = {member.name.removeprefix("./"): member for member in opened.getmembers() if member.isfile()}
-
-  def read(name: str) -> BinaryIO:
-    member = members[name]
-    with path.open("rb") as file:
-      file.seek(member.offset_data)
-      data = file.read(member.size)
-    if len(data) < member.size:
-      raise EOFError(f"the archive ends within {name}")
-    return io.BytesIO(data)
-
   stamps = {name: f"{member.size} {member.mtime}" for name, member in sorted(members.items())}
-  return _Archive(lambda: stamps, read, lambda: None)
+
+  def read(name: str) -> bytes:
+    with path.open("rb") as file:
+      file.seek(members[name].offset_data)
+      return file.read(members[name].size)
+
+  return _Archive(stamps, read, lambda: None)
 
 
 def _interpret(stamps: dict[str, str]) -> list[SourceFile]:

@@ -45,8 +45,15 @@ def train_batches(
   clips = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
   # A seed of its own, so that windows are independent of the order.
   window_seed = int(np.random.SeedSequence([seed, 0]).generate_state(1)[0])
-  clips = clips.random_map(transforms.RandomWindow(config), seed=window_seed)
-  return TrainingStream(clips, config, microbatches=microbatches, batch_size=batch_size, batch_indices=batch_indices)
+  cut = functools.partial(transforms.random_window, config=config)
+  reader = _BatchReader(
+    clips=clips.random_map(cut, seed=window_seed),
+    microbatches=microbatches,
+    batch_size=batch_size,
+    batch_indices=range(batch_size) if batch_indices is None else batch_indices,
+    num_threads=config.num_threads,
+  )
+  return TrainingStream(reader, config)
 
 
 def eval_batches(
@@ -72,7 +79,8 @@ def eval_batches(
     raise UserError(f"the number of evaluation clips must be at least 1, got {num_clips}")
   source = records.open_clips(config, config.eval_split)
   # A fixed seed: the windows of `eval_window='random'` do not depend on the seed of a run.
-  clips = grain.MapDataset.source(source).random_map(transforms.EvaluationWindow(config), seed=0)[:num_clips]
+  cut = functools.partial(transforms.evaluation_window, config=config)
+  clips = grain.MapDataset.source(source).random_map(cut, seed=0)[:num_clips]
   largest_share = -(-len(clips) // process_count)
   own = clips[process_index::process_count]
   buffered = max(config.prefetch * batch_size, config.num_threads)
@@ -104,38 +112,21 @@ class TrainingStream(grain.DatasetIterator):
   own clips of every batch, and a worker makes its process's part of a batch as a whole, with several threads.
 
   Memory: `config.prefetch` batches in addition to the last one delivered; at least two per worker process.
-
-  Arguments are those of `train_batches`; `clips` is the endless data set of clips of all processes, in order.
   """
 
-  def __init__(
-    self,
-    clips: grain.MapDataset,
-    config: DataConfig,
-    *,
-    microbatches: int,
-    batch_size: int,
-    batch_indices: Sequence[int] | None = None,
-  ):
+  def __init__(self, reader: "_BatchReader", config: DataConfig):
     super().__init__()
     self._opened: list[Any] = []
-    self._clips, self._config = clips, config
-    self._microbatches, self._batch_size = microbatches, batch_size
-    self._batch_indices = range(batch_size) if batch_indices is None else batch_indices
+    self._reader, self._config = reader, config
     self._delivered = 0
     weakref.finalize(self, _close_in_thread, self._opened).atexit = False
     _close_at_exit()
     _live.add(self)
 
-  @property
-  def clips_per_batch(self) -> int:
-    """Clips of a batch over all micro-batches and processes."""
-    return self._microbatches * self._batch_size
-
   def __next__(self) -> dict[str, np.ndarray]:
     self._assert_not_closed()
     batch = next(self._open())
-    self._delivered += self.clips_per_batch
+    self._delivered += self._reader.clips_per_batch
     return batch
 
   def get_state(self) -> dict[str, int]:
@@ -151,10 +142,6 @@ class TrainingStream(grain.DatasetIterator):
       _close(self._opened)
       self._delivered = position
 
-  def start_prefetch(self) -> None:
-    """Starts reading."""
-    self._open().start_prefetch()
-
   def close(self) -> None:
     """Stops threads and worker processes, as do garbage collection and the end of the program; final."""
     self._closed = True
@@ -163,22 +150,19 @@ class TrainingStream(grain.DatasetIterator):
   def __del__(self) -> None:
     """Leaves closing to `weakref.finalize`: at exit, modules that closing needs may be gone already."""
 
-  def __str__(self) -> str:
-    return f"TrainingStream(microbatches={self._microbatches}, batch_size={self._batch_size})"
-
   def _open(self) -> grain.DatasetIterator:
     if not self._opened:
-      reader = _BatchReader(
-        clips=self._clips,
-        microbatches=self._microbatches,
-        batch_size=self._batch_size,
-        batch_indices=self._batch_indices,
-        first=self._delivered,
-        num_threads=self._config.num_threads,
-      )
-      batches = grain.MapDataset.range(len(self._clips) // self.clips_per_batch).map(reader)
-      stream = _read_ahead(batches, prefetch=self._config.prefetch, workers=self._config.workers)
-      self._opened[:] = [reader, stream]
+      reader = dataclasses.replace(self._reader, first=self._delivered)
+      batches = grain.MapDataset.range(len(reader.clips) // reader.clips_per_batch).map(reader)
+      # `prefetch` batches are requested at once, each by a thread that waits for the threads of the reader.
+      ahead = -(-self._config.prefetch // max(1, self._config.workers))
+      stream = batches.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead))
+      if self._config.workers:
+        # Grain's processes read Grain's absl flags, which are unparsed unless the program was started by `absl.app`.
+        flags.FLAGS.mark_as_parsed()
+        # Each of n workers makes every n-th batch.
+        stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._config.workers))
+      self._opened[:] = [reader, iter(stream)]
     return self._opened[-1]
 
 
@@ -190,8 +174,8 @@ class _BatchReader(grain.transforms.Map):
   microbatches: int
   batch_size: int
   batch_indices: Sequence[int]
-  first: int
   num_threads: int
+  first: int = 0
 
   def __post_init__(self):
     self._pool = futures.ThreadPoolExecutor(self.num_threads, thread_name_prefix="vidgen-read")
@@ -200,10 +184,15 @@ class _BatchReader(grain.transforms.Map):
     # A worker process starts its own threads.
     return functools.partial(_BatchReader, **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)}), ()
 
+  @property
+  def clips_per_batch(self) -> int:
+    """Clips of a batch over all micro-batches and processes."""
+    return self.microbatches * self.batch_size
+
   def map(self, element: int) -> dict[str, np.ndarray]:
     """Index of a batch -> its arrays, with leading axes [K, B]."""
-    first = self.first + int(element) * self.microbatches * self.batch_size
-    starts = range(first, first + self.microbatches * self.batch_size, self.batch_size)
+    first = self.first + int(element) * self.clips_per_batch
+    starts = range(first, first + self.clips_per_batch, self.batch_size)
     clips = list(self._pool.map(self.clips.__getitem__, [start + i for start in starts for i in self.batch_indices]))
     stacked = {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}
     leading = (self.microbatches, len(self.batch_indices))
@@ -231,16 +220,3 @@ def _close_in_thread(opened: list[Any]) -> None:
 def _close(opened: list[Any]) -> None:
   while opened:
     opened.pop(0).close()
-
-
-def _read_ahead(batches: grain.MapDataset, *, prefetch: int, workers: int) -> grain.DatasetIterator:
-  """Requests `prefetch` batches at once; each of n workers makes every n-th batch."""
-  ahead = -(-prefetch // max(1, workers))
-  # One thread per requested batch, which waits for the threads of the reader.
-  stream = batches.to_iter_dataset(grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead))
-  if workers:
-    # Grain's processes read Grain's absl flags, which are unparsed unless the program was started by `absl.app`.
-    if not flags.FLAGS.is_parsed():
-      flags.FLAGS.mark_as_parsed()
-    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-  return iter(stream)

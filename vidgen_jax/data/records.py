@@ -6,14 +6,13 @@ short are found without reading the records.
 """
 
 import bisect
-import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import re
 import zipfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,14 +176,11 @@ class ClipSource(Sequence[Mapping[str, Any]]):
       IndexError: if the index is out of range.
       UserError: if the record is damaged. Grain forwards the error from its threads and processes unchanged.
     """
-    with self._user_errors(index):
-      return parse_clip(self.read(index))
+    return self._read(index, parse_clip)
 
   def read(self, index: int) -> bytes:
     """Reads one record, a serialized `tf.train.Example`; raises the errors of indexing."""
-    _keep_freed_memory()
-    with self._user_errors(index):
-      return self._records[int(self._indices[index])]
+    return self._read(index, bytes)
 
   def shard(self, index: int) -> str:
     """Name of the file that contains a record."""
@@ -194,20 +190,18 @@ class ClipSource(Sequence[Mapping[str, Any]]):
     # Grain compares this string with the one in a saved iterator state.
     return f"ClipSource({self._directory.parent.name}/{self._split}, clips={len(self)})"
 
-  @contextlib.contextmanager
-  def _user_errors(self, index: int) -> Generator[None]:
+  def _read(self, index: int, parse: Callable[[bytes], Any]) -> Any:
+    _keep_freed_memory()
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)}")
+    record = int(self._indices[index])
     try:
-      yield
-    except UserError:
-      raise
+      return parse(self._records[record])
     except Exception as error:  # ArrayRecord and protobuf raise unrelated types
       name, data_dir = self._directory.parent.name, self._directory.parent.parent
       raise UserError(
-        f"record {int(self._indices[index])} of data set {name!r} cannot be read from "
-        f"{self._directory / self.shard(index)} ({one_line(error)}); list all damage with: "
-        f"vidgen data verify {name} --data_dir={data_dir}; "
+        f"record {record} of data set {name!r} cannot be read from {self._directory / self.shard(index)} "
+        f"({one_line(error)}); list all damage with: vidgen data verify {name} --data_dir={data_dir}; "
         f"build it again with: {build_command(name, data_dir)} --overwrite"
       ) from error
 

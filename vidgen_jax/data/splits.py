@@ -79,19 +79,14 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
 
 def _strata(classes_of: Mapping[str, set[str]]) -> list[list[str]]:
   """Partitions the groups; groups with a common class are in the same list, transitively."""
-  linked: dict[str, str] = {}
-
-  def root(class_name: str) -> str:
-    while (parent := linked.setdefault(class_name, class_name)) != class_name:
-      class_name = parent
-    return class_name
-
-  for classes in classes_of.values():
-    roots = {root(class_name) for class_name in classes}
-    linked.update(dict.fromkeys(roots, min(roots)))
+  linked: list[frozenset[str]] = []
+  for classes in {frozenset(classes) for classes in classes_of.values()}:
+    joined = classes.union(*(other for other in linked if other & classes))
+    linked = [joined, *(other for other in linked if not other & classes)]
+  stratum_of = {class_name: stratum for stratum in linked for class_name in stratum}
   strata = defaultdict(list)
   for group, classes in classes_of.items():
-    strata[root(min(classes))].append(group)
+    strata[stratum_of[min(classes)]].append(group)
   return list(strata.values())
 
 

@@ -1,10 +1,8 @@
 """From a stored clip to a window of pixels: choice of frames, decoding, resizing and cropping."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 from PIL import Image
 
@@ -52,37 +50,33 @@ def window_frames(frames: Sequence[bytes], start: int, config: DataConfig) -> li
   return [frames[index] for index in range(start, start + config.clip_length, config.frame_stride)]
 
 
-@dataclasses.dataclass(frozen=True)
-class RandomWindow(grain.transforms.RandomMap):
-  """Training window: random time and position, mirrored at random if `config.random_flip`."""
+def random_window(
+  clip: Mapping[str, Any], generator: np.random.Generator, *, config: DataConfig
+) -> dict[str, np.ndarray | np.generic]:
+  """Training window: random time and position, mirrored at random if `config.random_flip`.
 
-  config: DataConfig
+  Returns:
+    {'video': uint8[T, H, W, C], 'label': int32[]}.
+  """
+  # All values are drawn even if unused, so that an option changes nothing but its own effect.
+  start = int(generator.integers(len(clip["frames"]) - config.clip_length + 1))
+  top, left = generator.random(2)
+  flip = bool(generator.random() < 0.5) and config.random_flip
+  return _cut_window(clip, start, config, offset=(top, left), flip=flip)
 
-  def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray | np.generic]:
-    """Record -> {'video': uint8[T, H, W, C], 'label': int32[]}."""
-    # All values are drawn even if unused, so that an option changes nothing but its own effect.
-    start = int(rng.integers(len(element["frames"]) - self.config.clip_length + 1))
-    top, left = rng.random(2)
-    flip = bool(rng.random() < 0.5) and self.config.random_flip
-    return _cut_window(element, start, self.config, offset=(top, left), flip=flip)
 
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationWindow(grain.transforms.RandomMap):
-  """Evaluation window: centre square, at the time `config.eval_window`."""
-
-  config: DataConfig
-
-  def random_map(self, element: Mapping[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray | np.generic]:
-    """Record -> {'video': uint8[T, H, W, C], 'label': int32[]}."""
-    last = len(element["frames"]) - self.config.clip_length
-    start = last // 2 if self.config.eval_window == "centre" else int(rng.integers(last + 1))
-    return _cut_window(element, start, self.config)
+def evaluation_window(
+  clip: Mapping[str, Any], generator: np.random.Generator, *, config: DataConfig
+) -> dict[str, np.ndarray | np.generic]:
+  """Evaluation window, as `random_window`: centre square, at the time `config.eval_window`."""
+  last = len(clip["frames"]) - config.clip_length
+  start = last // 2 if config.eval_window == "centre" else int(generator.integers(last + 1))
+  return _cut_window(clip, start, config)
 
 
 def _cut_window(
-  element: Mapping[str, Any], start: int, config: DataConfig, **options: Any
+  clip: Mapping[str, Any], start: int, config: DataConfig, **options: Any
 ) -> dict[str, np.ndarray | np.generic]:
-  frames = window_frames(element["frames"], start, config)
+  frames = window_frames(clip["frames"], start, config)
   video = decode_squares(frames, resolution=config.resolution, channels=config.channels, **options)
-  return {"video": video, "label": np.int32(element["label"])}
+  return {"video": video, "label": np.int32(clip["label"])}

@@ -4,10 +4,10 @@ import concurrent.futures
 import dataclasses
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,9 +18,6 @@ from vidgen_jax.data.frames import decode_frame
 from vidgen_jax.data.records import MANIFEST, ClipSource, one_line
 from vidgen_jax.data.splits import split_hash
 from vidgen_jax.errors import UserError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 _Index = Mapping[str, np.ndarray]
 
@@ -54,8 +51,7 @@ def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> V
   directory = records.existing_directory(name, data_dir)
   manifest = _read_manifest(directory, remedy=f"{records.build_command(name, data_dir)} --overwrite")
   problems = [*_file_problems(directory, manifest["files"]), *_split_hash_problems(manifest)]
-  opened: dict[str, ClipSource] = {}
-  checks: list[_Check] = []
+  num_clips = num_frames = 0
   try:
     builder = records.open_builder(directory)
     num_classes = builder.info.features["label"].num_classes
@@ -65,14 +61,10 @@ def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> V
   else:
     indices = {split: _index_or_none(directory, split, problems) for split in opened}
     problems += _count_problems(manifest, opened, indices)
-    checks = _check_records(opened, indices, num_classes=num_classes, decode=decode)
-  return Verification(
-    directory=directory,
-    problems=(*problems, *_record_problems(checks, opened)),
-    clips=sum(check.unreadable == "" for check in checks),
-    frames=sum(check.frames for check in checks),
-    bytes=sum(facts["bytes"] for facts in manifest["files"].values()),
-  )
+    found, num_clips, num_frames = _check_records(opened, indices, num_classes=num_classes, decode=decode)
+    problems += found
+  size = sum(facts["bytes"] for facts in manifest["files"].values())
+  return Verification(directory=directory, problems=tuple(problems), clips=num_clips, frames=num_frames, bytes=size)
 
 
 def _read_manifest(directory: Path, *, remedy: str) -> Mapping[str, Any]:
@@ -97,9 +89,9 @@ def _file_problems(directory: Path, table: Mapping[str, Mapping[str, Any]]) -> l
     def check(name: str) -> str:
       problem = _file_problem(directory / name, table[name])
       bar.update(table[name]["bytes"])
-      return problem
+      return problem and f"{name} {problem}"
 
-    found = [f"{name} {problem}" for name, problem in zip(table, _threaded(check, list(table)), strict=True) if problem]
+    found = [problem for problem in _threaded(check, list(table)) if problem]
   stray = sorted({*building.file_names(directory)} - {*table, MANIFEST})
   return found + [f"{name} does not belong to the data set; remove it" for name in stray]
 
@@ -120,12 +112,11 @@ def _file_problem(path: Path, expected: Mapping[str, Any]) -> str:
 
 
 def _split_hash_problems(manifest: Mapping[str, Any]) -> list[str]:
-  if "split_hash" not in manifest:
-    return []
   found = split_hash({entry.get("name"): entry.get("split") for entry in manifest["sources"]})
-  if found == manifest["split_hash"]:
+  expected = manifest.get("split_hash", found)
+  if found == expected:
     return []
-  return [f"{MANIFEST}: its sources have the split hash {found[:12]}..., not {manifest['split_hash'][:12]}..."]
+  return [f"{MANIFEST}: its sources have the split hash {found[:12]}..., not {expected[:12]}..."]
 
 
 def _index_or_none(directory: Path, split: str, problems: list[str]) -> _Index | None:
@@ -151,53 +142,55 @@ def _count_problems(
     counts = {"the shards": len(opened.get(split, ())), f"{MANIFEST}'s clips": manifest["clips"].get(split, 0)}
     if manifest["sources"]:
       counts[f"{MANIFEST}'s sources"] = by_source[split]
-    if (index := indices.get(split)) is not None:
-      counts |= {f"{records.index_file(split)}'s {key}": len(values) for key, values in index.items()}
+    for key, values in (indices.get(split) or {}).items():
+      counts[f"{records.index_file(split)}'s {key}"] = len(values)
     if len(set(counts.values())) > 1:
       listed = ", ".join(f"{count} by {where}" for where, count in counts.items())
       problems.append(f"split {split!r} has {listed}")
   return problems
 
 
-class _Check(NamedTuple):
-  """Result of checking record `place` of a split; `unreadable` is the reason why it could not be read, or ''."""
-
-  split: str
-  place: int
-  problems: list[str]
-  frames: int = 0
-  unreadable: str = ""
-
-
 def _check_records(
   opened: Mapping[str, ClipSource], indices: Mapping[str, _Index | None], *, num_classes: int, decode: bool
-) -> list[_Check]:
+) -> tuple[list[str], int, int]:
+  """(problems, number of readable records, number of their frames)."""
   places = [(split, place) for split, source in opened.items() for place in range(len(source))]
+  unreadable: dict[str, list[str]] = defaultdict(list)
+  problems, num_frames = [], []
   with tqdm(total=len(places), desc="records", unit="clip") as bar:
 
-    def check(where: tuple[str, int]) -> _Check:
+    def check(where: tuple[str, int]) -> tuple[str, list[str], int]:
+      """(shard if the record cannot be read, problems, number of frames)."""
       split, place = where
+      bar.update()
       try:
         record = opened[split][place]
       except UserError as error:
-        return _Check(split, place, [], unreadable=one_line(error.__cause__ or error))
-      finally:
-        bar.update()
-      problems = _label_problems(record, indices[split], place, num_classes=num_classes)
-      return _Check(split, place, problems + (_frame_problems(record) if decode else []), len(record["frames"]))
+        return opened[split].shard(place), [f"{place} ({one_line(error.__cause__ or error)})"], 0
+      found = _label_problems(record, indices[split], place, num_classes=num_classes)
+      found += _frame_problems(record) if decode else []
+      return "", [f"record {place} of split {split!r} {problem}" for problem in found], len(record["frames"])
 
-    return _threaded(check, places)
+    for shard, found, count in _threaded(check, places):
+      if shard:
+        unreadable[shard] += found
+      else:
+        problems += found
+        num_frames.append(count)
+  damaged = [
+    f"{shard}: {len(found)} records cannot be read, the first is {found[0]}" for shard, found in unreadable.items()
+  ]
+  return damaged + problems, len(num_frames), sum(num_frames)
 
 
 def _label_problems(record: Mapping[str, Any], index: _Index | None, place: int, *, num_classes: int) -> list[str]:
   label, problems = record["label"], []
-  found = {"num_frames": (len(record["frames"]), "{} frames"), "label": (label, "the label {}")}
-  for name, (value, text) in found.items():
+  for name, value in {"num_frames": len(record["frames"]), "label": label}.items():
     # _count_problems reports an index that is too short.
     if index is not None and place < len(index[name]) and index[name][place] != value:
-      problems.append(f"has {text.format(value)}, {index[name][place]} by the index")
+      problems.append(f"has {name} {value}, {index[name][place]} by the index")
   if not 0 <= label < num_classes:
-    problems.append(f"has the label {label}, which must be below {num_classes}, the number of classes")
+    problems.append(f"has label {label}, which must be below {num_classes}, the number of classes")
   return problems
 
 
@@ -216,23 +209,7 @@ def _frame_problems(record: Mapping[str, Any]) -> list[str]:
   return [kind[0] + (f", and {len(kind) - 1} more" if kind[1:] else "") for kind in (undecodable, sizes) if kind]
 
 
-def _record_problems(checks: Sequence[_Check], opened: Mapping[str, ClipSource]) -> Iterator[str]:
-  """A line per shard with unreadable records, and one per problem of the other records."""
-  by_shard: dict[str, list[_Check]] = {}
-  for check in checks:
-    if check.unreadable:
-      by_shard.setdefault(opened[check.split].shard(check.place), []).append(check)
-  for shard, unreadable in by_shard.items():
-    first = unreadable[0]
-    yield f"{shard}: {len(unreadable)} records cannot be read, the first is {first.place} ({first.unreadable})"
-  for check in checks:
-    yield from (f"record {check.place} of split {check.split!r} {problem}" for problem in check.problems)
-
-
-def _threaded(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def _threaded(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
   """`map` with a thread per core: reading, hashing and decoding release the GIL."""
-  executor = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
-  try:
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
     return list(executor.map(function, items))
-  finally:
-    executor.shutdown(cancel_futures=True)

@@ -121,9 +121,9 @@ def test_trajectories_are_clips_of_one_video(tmp_path):
   decoded = read(tmp_path, clips=(1, 3))
   # Number 1 has four steps from grey 7, number 2 five from 14; a step adds 20.
   assert grey_of(decoded) == [7, 27, 47, 67, 14, 34, 54, 74, 94]
-  assert (decoded.cuts, decoded.fps, decoded.source_height, decoded.source_width) == ((4,), 0.0, 64, 64)
+  assert (decoded.cuts, decoded.fps, decoded.source_height, decoded.source_width) == ([4], 0.0, 64, 64)
   strided = read(tmp_path, clips=(1, 3), stride=2, size=16)
-  assert (grey_of(strided), strided.cuts) == ([7, 47, 14, 54, 94], (2,))
+  assert (grey_of(strided), strided.cuts) == ([7, 47, 14, 54, 94], [2])
   with pytest.raises(UnreadableVideoError, match=r"^has 4 trajectories, not 5"):
     read(tmp_path, clips=(1, 5))
 

@@ -74,7 +74,7 @@ def test_clips_of_a_numpy_file(tmp_path):
   frames = [np.asarray(Image.open(io.BytesIO(frame))) for frame in decoded.frames]
   assert [frame[0, 0].tolist() for frame in frames] == [[10 * n + t] * 3 for n in (1, 2, 3) for t in range(3)]
   assert all(frame.shape == (4, 6, 3) and frame[3, 5].tolist() == [0, 0, 0] for frame in frames)
-  assert (decoded.cuts, decoded.fps) == ((3, 6), 0.0)
+  assert (decoded.cuts, decoded.fps) == ([3, 6], 0.0)
   with (tmp_path / "x").open("rb") as file:
     assert read_shape(file) == (3, 5, 4, 6)
 
@@ -101,7 +101,6 @@ VIDEOS = np.zeros((3, 5, 4, 6), np.uint8)
     (_saved(VIDEOS[0]), r"holds uint8 \(5, 4, 6\) in C order, not uint8 \[T, N, H, W\]"),
     (_saved(np.asfortranarray(VIDEOS)), r"holds uint8 \(3, 5, 4, 6\) in Fortran order"),
     (_saved(VIDEOS[:, :0]), r"holds uint8 \(3, 0, 4, 6\)"),
-    (_saved(VIDEOS[:, :3]), "holds 3 clips, not 4"),
   ],
 )
 def test_damaged_files_give_the_reason(tmp_path, data, message):

@@ -79,7 +79,7 @@ def test_the_manifest_lists_used_and_skipped_files_with_reasons(folder, strip, m
   skipped = {source: entry["reason"] for source, entry in by_source.items() if entry["status"] == "skipped"}
   assert skipped.keys() == {"9/empty.mp4", "9/noise.avi", "10/short.png", "loose.png"}
   assert skipped["9/empty.mp4"] == "empty file"
-  assert skipped["10/short.png"] == "has 3 frames, fewer than 4"
+  assert skipped["10/short.png"] == "has 3 frames, but no clip of 4"
   assert "corrupt" in skipped["9/noise.avi"]
   assert "class" in skipped["loose.png"]
 
@@ -132,15 +132,16 @@ def test_a_zip_gives_the_same_data_set_as_its_folder(folder):
 
 
 def test_an_interrupted_build_decodes_only_what_is_missing(folder, monkeypatch):
-  updates = []
+  original, staged = staging.IsolatedDecoder.stage, []
 
-  def interrupt(self, n=1):
-    updates.append(n)
-    if len(updates) == 6:
+  def interrupt(self, file):
+    staged.append(file)
+    if len(staged) > 6:
       raise KeyboardInterrupt
+    return original(self, file)
 
   with monkeypatch.context() as patched:
-    patched.setattr(staging.tqdm, "update", interrupt)
+    patched.setattr(staging.IsolatedDecoder, "stage", interrupt)
     with pytest.raises(KeyboardInterrupt):
       build_video_folder(options(folder, num_workers=1))
   with pytest.raises(UserError, match="vidgen data build video_folder"):
@@ -165,15 +166,15 @@ def test_a_killed_build_is_incomplete_and_can_be_resumed(folder):
   program = (
     "import sys, time\n"
     "sys.modules['importlib_resources'] = None\n"
-    "from vidgen_jax.data import staging\n"
+    "from vidgen_jax.data.datasets import video_folder\n"
     "from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder\n"
-    "read, reads = staging.StagingCache.read, []\n"
-    "def slow(self, path):\n"
-    "  video = read(self, path)\n"
+    "read, reads = video_folder.load_video, []\n"
+    "def slow(path):\n"
+    "  video = read(path)\n"
     "  reads.append(video)\n"
-    "  if sum(v is not None for v in reads) > 2: open(sys.argv[2], 'w').close(); time.sleep(60)\n"
+    "  if len(reads) > 2: open(sys.argv[2], 'w').close(); time.sleep(60)\n"
     "  return video\n"
-    "staging.StagingCache.read = slow\n"
+    "video_folder.load_video = slow\n"
     "build_video_folder(VideoFolderOptions(source=sys.argv[1], name='clips', data_dir=sys.argv[3], encoding='png'))\n"
   )
   reached, built = folder.parent / "reached", folder.parent / "built"
@@ -221,15 +222,15 @@ def test_an_unwritable_folder_gives_one_line(folder):
     build_video_folder(options(folder, data_dir=str(folder.parent / "file" / "data")))
 
 
-class FullCache(staging.StagingCache):
-  """A cache on a full disk."""
+class FullDecoder(staging.Decoder):
+  """Its cache is on a full disk."""
 
-  def write(self, path, video):
+  def stage(self, file):
     raise OSError(28, "No space left on device")
 
 
 def test_a_full_disk_while_decoding_gives_one_line(folder, monkeypatch):
-  monkeypatch.setattr(video_folder, "StagingCache", FullCache)
+  monkeypatch.setattr(video_folder, "Decoder", FullDecoder)
   with pytest.raises(UserError, match=r"cannot be written: No space left on device"):
     build_video_folder(options(folder))
   assert list((folder.parent / "built").iterdir()) == []

@@ -5,12 +5,11 @@ and b are the numbers of the first and last trajectory of a file. Some numbers a
 needs about 0.2 GB of memory and of temporary disk space, the size of a file.
 """
 
-import contextlib
 import itertools
 import re
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -84,21 +83,11 @@ def read_trajectories(source: Source, file: SourceFile, options: DecodeOptions) 
 
   Raises UserError if TensorFlow is not installed, and UnreadableVideoError if the file is damaged or not one of BAIR.
   """
-  first, stop = file.clips or (0, 0)
-  with _examples(source, file, first, stop) as examples:
-    decoded = encode_clips(map(_frames, examples), options)
-  if len(decoded.cuts) + 1 != stop - first:
-    raise UnreadableVideoError(f"has {first + len(decoded.cuts) + 1} trajectories, not {stop}")
-  return decoded
-
-
-@contextlib.contextmanager
-def _examples(source: Source, file: SourceFile, first: int, stop: int) -> Generator[Iterator[Any]]:
-  """`tf.train.Example`s first .. stop - 1 of a file."""
   try:
     import tensorflow as tf
   except ImportError as error:
     raise UserError("BAIR's TFRecord files are read by TensorFlow: pip install 'vidgen-jax[convert]'") from error
+  first, stop = file.clips or (0, 0)
   # TensorFlow reads files only, and the source may be an archive.
   with tempfile.NamedTemporaryFile(suffix=".tfrecords") as copy:
     with source.open(file.path) as opened:
@@ -106,12 +95,15 @@ def _examples(source: Source, file: SourceFile, first: int, stop: int) -> Genera
     copy.flush()
     records = tf.data.TFRecordDataset(copy.name).take(stop).skip(first).as_numpy_iterator()
     try:
-      yield map(tf.train.Example.FromString, records)
+      decoded = encode_clips(map(_frames, map(tf.train.Example.FromString, records)), options)
     except tf.errors.DataLossError as error:
       # Without the names of graph node and operation around the message.
       raise UnreadableVideoError(error.message.rpartition("}} ")[2].partition(" [Op:")[0]) from error
     except DecodeError as error:
       raise UnreadableVideoError("a record is not a tf.train.Example") from error
+  if len(decoded.cuts) + 1 != stop - first:
+    raise UnreadableVideoError(f"has {first + len(decoded.cuts) + 1} trajectories, not {stop}")
+  return decoded
 
 
 def _frames(example: Any) -> Iterator[Image.Image]:

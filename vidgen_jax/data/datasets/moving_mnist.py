@@ -71,8 +71,6 @@ def read_clips(source: Source, file: SourceFile, options: DecodeOptions) -> Deco
   first, stop = file.clips or (0, 0)
   with source.open(file.path) as opened:
     num_frames, num_clips, height, width = shape = read_shape(opened)
-    if stop > num_clips:
-      raise UnreadableVideoError(f"holds {num_clips} clips, not {stop}")
     start = opened.tell()
     size = opened.seek(0, io.SEEK_END) - start
     if size < math.prod(shape):

@@ -104,19 +104,11 @@ def found(
 
   `stamps` are those of all files of the source, and `images` those of all folders if the video is a folder of images.
   """
-  frames = () if images is None or path is None else images[path]
   if path is None:
-    stamp = MISSING
-  elif not frames:
-    stamp = stamps[path]
-  else:
-    stamp = hashlib.sha256("\n".join(stamps[image] for image in frames).encode()).hexdigest()
+    return SourceFile(path=name, name=name, class_name=class_name, split=split, stamp=MISSING)
+  frames = () if images is None else images[path]
+  stamps_of_frames = "\n".join(stamps[frame] for frame in frames)
+  stamp = hashlib.sha256(stamps_of_frames.encode()).hexdigest() if frames else stamps[path]
   return SourceFile(
-    path=name if path is None else path,
-    name=name,
-    class_name=class_name,
-    split=split,
-    stamp=stamp,
-    parts=tuple(parts),
-    images=frames,
+    path=path, name=name, class_name=class_name, split=split, stamp=stamp, parts=tuple(parts), images=frames
   )

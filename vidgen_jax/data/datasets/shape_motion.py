@@ -107,10 +107,6 @@ def generate_clip(seed: int, index: int) -> tuple[np.ndarray, int]:
   return video, label
 
 
-class ShapeMotion(building.ClipDatasetBuilder, skip_registration=True):
-  """TFDS builder."""
-
-
 def build_shape_motion(options: ShapeMotionOptions) -> Path:
   """Generates the data set and returns its folder; frames are PNG, as JPEG would distort flat colours on black."""
 
@@ -121,7 +117,6 @@ def build_shape_motion(options: ShapeMotionOptions) -> Path:
         yield f"{index:08d}", video, label, f"seed {options.seed} clip {index}"
 
   return building.build_generated(
-    ShapeMotion,
     options,
     kind="shape_motion",
     class_names=CLASS_NAMES,

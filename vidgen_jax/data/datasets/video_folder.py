@@ -17,8 +17,7 @@ from vidgen_jax.data import beam_pipeline, building, listing, splits
 from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.frames import FrameEncoding
-from vidgen_jax.data.records import MANIFEST
-from vidgen_jax.data.staging import Decoder, Staged, StagingCache, stage_all
+from vidgen_jax.data.staging import Decoder, Staged, load_video, stage_all
 from vidgen_jax.errors import UserError
 
 
@@ -121,28 +120,14 @@ def clips_of(
   return clips
 
 
-@dataclasses.dataclass(frozen=True)
-class ClipMaker:
-  """Makes records of decoded videos; can be sent to another process."""
-
-  cache: StagingCache
-  labels: Mapping[str, int]
-  options: VideoFolderOptions
-
-  def __call__(self, entry: Staged) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (unique key, clip) for every clip of a video; raises OSError if its frames left the cache."""
-    video = None if entry.cached is None else self.cache.read(entry.cached)
-    if video is None or entry.file.class_name is None:
-      raise OSError(f"the decoded frames of {entry.file.path} disappeared from {entry.cached}")
-    shared = {"label": self.labels[entry.file.class_name]}
-    shared |= {name: getattr(video, name) for name in ("fps", "height", "width")}
-    clips = clips_of(entry.file, len(video.frames), video.cuts, self.options)
-    for number, (source, start, stop) in enumerate(clips):
-      yield f"{entry.file.identity}#{number}", {**shared, "frames": video.frames[start:stop], "source": source}
-
-
-class VideoFolder(building.ClipDatasetBuilder, skip_registration=True):
-  """TFDS builder."""
+def _make_clips(
+  entry: Staged, *, labels: Mapping[str, int], options: VideoFolderOptions
+) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields (unique key, clip) for every clip of a decoded video."""
+  video = load_video(entry.cached)  # ty: ignore[invalid-argument-type]  Only of usable videos.
+  shared = {"label": labels[str(entry.file.class_name)], "fps": video.fps, "height": video.height, "width": video.width}
+  for number, (source, start, stop) in enumerate(clips_of(entry.file, len(video.frames), video.cuts, options)):
+    yield f"{entry.file.identity}#{number}", {**shared, "frames": video.frames[start:stop], "source": source}
 
 
 def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None = None, split_rule: str = "") -> Path:
@@ -161,44 +146,41 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
     files = source.files() if dataset is None else dataset.files(source, split_rule)
-    cache = StagingCache(staging / "decoded")
     decode_options = DecodeOptions(
       size=options.size, encoding=options.frame_encoding, stride=options.stride, strip_fps=options.fps
     )
-    decoder = Decoder(source, cache, decode_options)
+    decoder = Decoder(source, staging / "decoded", decode_options)
     if beam is None:
       results = stage_all(decoder, files, num_workers=options.num_workers)
     else:
       results = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
     results = [_skip_short(entry, options) for entry in results]
+    _check_skipped(results, options, listed=staging / "skipped.json")
     usable = [entry for entry in results if entry.cached is not None]
-    _check_skipped(results, options)
     # A published data set has all its classes, even if all videos of a class are missing.
     labelled = files if dataset is not None else [entry.file for entry in usable]
     class_names = sorted({str(file.class_name) for file in labelled}, key=_natural_order)
-    make = ClipMaker(cache, {name: label for label, name in enumerate(class_names)}, options)
+    labels = {name: label for label, name in enumerate(class_names)}
+    make_clips = functools.partial(_make_clips, labels=labels, options=options)
     split_of = _splits_of(usable, options)
-    with tqdm(total=len(usable), desc="writing records", unit="video", disable=beam is not None) as progress:
 
-      def make_with_progress(entry: Staged) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield from make(entry)
-        progress.update()
+    clips = _local_clips if beam is None else beam_pipeline.examples
+    return building.write_dataset(
+      staging,
+      _manifest(options, results, split_of) | _published(dataset, split_rule, results, split_of),
+      class_names=class_names,
+      description=f"Videos of {Path(options.source).name}.",
+      splits={
+        split: clips([entry for entry in usable if split_of[entry.file.identity] == split], make_clips)
+        for split in sorted(set(split_of.values()))
+      },
+      download_config=None if beam is None else tfds.download.DownloadConfig(beam_options=beam),
+    )
 
-      def clips(split: str) -> Any:
-        entries = [entry for entry in usable if split_of[entry.file.identity] == split]
-        if beam is not None:
-          return beam_pipeline.examples(entries, make)
-        return itertools.chain.from_iterable(map(make_with_progress, entries))
 
-      make_builder = functools.partial(
-        VideoFolder,
-        class_names=class_names,
-        description=f"Videos of {Path(options.source).name}.",
-        splits={split: clips(split) for split in sorted(set(split_of.values()))},
-      )
-      manifest = _manifest(options, results, split_of) | _published(dataset, split_rule, results, split_of)
-      download_config = None if beam is None else tfds.download.DownloadConfig(beam_options=beam)
-      return building.write_dataset(make_builder, staging, manifest, download_config=download_config)
+def _local_clips(entries: Sequence[Staged], make_clips: beam_pipeline.MakeClips) -> Iterator[Any]:
+  for entry in tqdm(entries, desc="writing records", unit="video"):
+    yield from make_clips(entry)
 
 
 def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
@@ -206,11 +188,9 @@ def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[st
   from_folders = {entry.file.identity: entry.file.split for entry in usable if entry.file.split is not None}
   if len(from_folders) == len(usable):
     return from_folders
+  class_names = {entry.file.identity: str(entry.file.class_name) for entry in usable}
   return splits.divide(
-    {entry.file.identity: str(entry.file.class_name) for entry in usable},
-    grouping=options.split_group,
-    test_fraction=options.test_fraction,
-    seed=options.seed,
+    class_names, grouping=options.split_group, test_fraction=options.test_fraction, seed=options.seed
   )
 
 
@@ -263,32 +243,22 @@ def _skip_short(entry: Staged, options: VideoFolderOptions) -> Staged:
   if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options):
     return entry
   least = max(options.min_frames, options.clip_frames)
-  if entry.file.parts or entry.file.clips:
-    return Staged(file=entry.file, reason=f"its parts have fewer than {least} frames")
-  return Staged(file=entry.file, reason=f"has {entry.facts['frames']} frames, fewer than {least}")
+  return Staged(file=entry.file, reason=f"has {entry.facts['frames']} frames, but no clip of {least}")
 
 
-def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions) -> None:
-  """Logs skipped and damaged videos; raises a `UserError` if too many are skipped, and lists them in a file."""
-  skipped = [entry for entry in results if entry.cached is None]
-  for entry in skipped[:10]:
-    logging.warning("skipped %s: %s", entry.file.path, entry.reason)
-  if len(skipped) > 10:
-    kinds = "; ".join(reason for reason, _ in Counter(entry.reason for entry in skipped).most_common(3))
-    logging.warning("skipped %d files in all, most often: %s", len(skipped), kinds)
-  damaged = [entry for entry in results if entry.facts.get("damage")]
-  for entry in damaged[:10]:
-    logging.warning("%s is damaged but usable: %s", entry.file.path, entry.facts["damage"])
-  if len(damaged) > 10:
-    logging.warning("%d usable videos are damaged in all; %s lists them", len(damaged), MANIFEST)
+def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions, *, listed: Path) -> None:
+  """Logs how many videos are skipped; raises a `UserError` if too many are, and lists them in a file."""
+  skipped = {entry.file.identity: entry.reason for entry in results if entry.cached is None}
+  if skipped:
+    reasons = "; ".join(reason for reason, _ in Counter(skipped.values()).most_common(3))
+    logging.warning("skipped %d of %d files, most often: %s", len(skipped), len(results), reasons)
   if len(skipped) == len(results):
     raise UserError(
       f"none of the {len(results)} files in --source {options.source} is usable; the first: "
       f"{results[0].file.path}: {results[0].reason}"
     )
   if len(skipped) > options.max_skipped * len(results):
-    listed = building.staging_directory(options.name, options.data_dir) / "skipped.json"
-    listed.write_text(json.dumps({entry.file.identity: entry.reason for entry in skipped}, indent=2) + "\n")
+    listed.write_text(json.dumps(skipped, indent=2) + "\n")
     raise UserError(
       f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
       f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: decoded videos are kept"
