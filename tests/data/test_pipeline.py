@@ -56,8 +56,6 @@ def test_shapes_and_types_of_training_batches(config):
   np.testing.assert_array_equal(batch["label"].ravel(), np.array(clips(batch)) % 2)
   greens = batch["video"][..., 0, 0, 1].reshape(6, 5).astype(int)
   np.testing.assert_array_equal(np.diff(greens, axis=1), 1)
-  example = pipeline.example_batch(config, (3, 2))
-  assert {name: (a.shape, a.dtype) for name, a in batch.items()} == {n: (a.shape, a.dtype) for n, a in example.items()}
 
 
 def test_every_epoch_contains_each_clip_once_in_another_order(config):
@@ -274,52 +272,9 @@ def test_random_evaluation_windows_are_fixed(config):
   (again,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=None)
   assert_equal(batch, again)
   assert len(set(starts(batch))) > 1
-  # The window of a clip does not depend on the process.
-  parts = [
-    next(pipeline.eval_batches(scattered, batch_size=9, num_clips=4, process_index=i, process_count=2)) for i in (0, 1)
-  ]
-  windows = dict(zip(clips(batch), starts(batch), strict=True))
-  for part in parts:
-    assert all(windows[clip] == start for clip, start in zip(clips(part), starts(part), strict=True))
-
-
-def test_several_processes_share_the_evaluation_clips(config):
-  whole = [clip for batch in pipeline.eval_batches(config, batch_size=9, num_clips=3) for clip in clips(batch)]
-  parts = [
-    [
-      clip
-      for batch in pipeline.eval_batches(config, batch_size=9, num_clips=3, process_index=i, process_count=2)
-      for clip in clips(batch)
-    ]
-    for i in range(2)
-  ]
-  assert parts == [whole[0::2], whole[1::2]]
-
-
-@pytest.mark.parametrize(
-  ("num_clips", "process_count", "batch_size", "sizes"),
-  [
-    # 5 clips: 3 and 2.
-    (None, 2, 2, [[2, 1], [2, 0]]),
-    (None, 3, 1, [[1, 1], [1, 1], [1, 0]]),
-    (1, 3, 9, [[1], [0], [0]]),
-    (4, 2, 2, [[2], [2]]),
-  ],
-)
-def test_every_process_gets_the_same_number_of_evaluation_batches(config, num_clips, process_count, batch_size, sizes):
-  parts = [
-    list(
-      pipeline.eval_batches(
-        config, batch_size=batch_size, num_clips=num_clips, process_index=index, process_count=process_count
-      )
-    )
-    for index in range(process_count)
-  ]
-  assert [[len(batch["label"]) for batch in part] for part in parts] == sizes
-  for batch in [batch for part in parts for batch in part]:
-    assert (batch["video"].shape[1:], batch["video"].dtype) == ((5, 4, 4, 3), np.uint8)
-  found = [clip for part in parts for batch in part for clip in clips(batch)]
-  assert len(found) == len(set(found)) == (num_clips or 5)
+  # The window of a clip does not depend on the number of clips.
+  (part,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=2)
+  assert starts(part) == starts(batch)[:2]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import _thread
 import atexit
 import dataclasses
 import functools
-import itertools
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
@@ -56,21 +55,16 @@ def train_batches(
   return TrainingStream(reader, config)
 
 
-def eval_batches(
-  config: DataConfig, *, batch_size: int, num_clips: int | None, process_index: int = 0, process_count: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
+def eval_batches(config: DataConfig, *, batch_size: int, num_clips: int | None) -> Iterator[dict[str, np.ndarray]]:
   """Iterates once over the evaluation clips, in record order: the centre square of the window `config.eval_window`.
 
   Args:
     config: data set, windows and reading threads.
-    batch_size: clips B of a batch of *this* process.
-    num_clips: number of clips over all processes; None for all.
-    process_index: index of this process.
-    process_count: number of processes.
+    batch_size: number of clips B of a batch.
+    num_clips: number of clips; None for all.
 
   Returns:
-    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}. Every process gets the same number of batches, so
-      that each may run collectives per batch: the last batch may be shorter, and empty on some processes.
+    An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}; the last batch may be shorter.
 
   Raises:
     UserError: if the data set or the split is missing, all its clips are too short, or `num_clips` < 1.
@@ -81,27 +75,14 @@ def eval_batches(
   # A fixed seed: the windows of `eval_window='random'` do not depend on the seed of a run.
   cut = functools.partial(transforms.evaluation_window, config=config)
   clips = grain.MapDataset.source(source).random_map(cut, seed=0)[:num_clips]
-  largest_share = -(-len(clips) // process_count)
-  own = clips[process_index::process_count]
   buffered = max(config.prefetch * batch_size, config.num_threads)
   options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=buffered)
-  batches = iter(own.to_iter_dataset(options).batch(batch_size, drop_remainder=False)) if len(own) else iter(())
-  empty = itertools.repeat(example_batch(config, (0,)))
-  return itertools.islice(itertools.chain(batches, empty), -(-largest_share // batch_size))
+  return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
 
 
 def num_eval_clips(config: DataConfig) -> int:
   """Number of clips of the evaluation split that are long enough; raises UserError if there are none."""
   return len(records.open_clips(config, config.eval_split))
-
-
-def example_batch(config: DataConfig, leading: Sequence[int]) -> dict[str, np.ndarray]:
-  """Zeros shaped like a batch with these leading axes: (K, B) for training, (B,) for evaluation."""
-  size = config.resolution
-  return {
-    "video": np.zeros((*leading, config.num_frames, size, size, config.channels), np.uint8),
-    "label": np.zeros(leading, np.int32),
-  }
 
 
 class TrainingStream(grain.DatasetIterator):

@@ -4,6 +4,7 @@ The owners distribute a zip file per action, with `person01_boxing_d1_uncomp.avi
 the frame ranges of the action in each video.
 """
 
+import itertools
 import re
 
 from vidgen_jax.data.datasets import SplitRule
@@ -40,16 +41,10 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
       videos["person{}_{}_d{}".format(*match.groups())] = path
   parts = _sequences(read_list(source, by_file_name(stamps, (".txt",)), "00sequences.txt"))
   actions = ("handwaving",) if rule == "handwaving" else _ACTIONS
-  names = [
-    (person, action, f"person{person:02d}_{action}_d{setting}")
-    for person in range(1, 26)
-    for action in actions
-    for setting in range(1, 5)
-  ]
   return [
     found(videos.get(name), name, stamps, class_name=action, split=_split(rule, person), parts=parts.get(name, ()))
-    for person, action, name in names
-    if name != "person13_handclapping_d3"
+    for person, action, setting in itertools.product(range(1, 26), actions, range(1, 5))
+    if (name := f"person{person:02d}_{action}_d{setting}") != "person13_handclapping_d3"
   ]
 
 
