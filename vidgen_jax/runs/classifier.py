@@ -22,7 +22,7 @@ from vidgen_jax.runs.loop import Hook, NonFiniteMetricError, train_experiment
 from vidgen_jax.runs.writers import MetricWriter
 from vidgen_jax.scores.classifier.algorithm import MEAN, NET, STD, Classifier
 from vidgen_jax.scores.classifier.config import ClassifierConfig, window_of
-from vidgen_jax.scores.classifier.evaluation import Accuracy, ConfusionCounter, SplitBatches
+from vidgen_jax.scores.classifier.evaluation import Accuracy, ConfusionCounter
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
 
 WEIGHTS_FILE = "classifier.safetensors"
@@ -119,12 +119,9 @@ class EpochTest(Hook):
     self._plateau, network = experiment.algorithm.plateau, experiment.algorithm.network
     self._path = Path(folder) / WEIGHTS_FILE
     self._info = records.load_info(config.data.name, config.data.data_dir)
-    self._count = ConfusionCounter(network, experiment.mesh, config.algorithm.num_classes)
-    data, windows = _test_data(config), config.algorithm.test_windows
+    data, size, windows = _test_data(config), config.train.batch_size, config.algorithm.test_windows
     records.check_class_names(self._info.class_names, data, what=f"the training data set {config.data.name!r}")
-    self._batches = SplitBatches(
-      data, data.eval_split, batch_size=config.train.batch_size, windows=windows, mesh=experiment.mesh
-    )
+    self._count = ConfusionCounter(network, data, data.eval_split, experiment.mesh, batch_size=size, windows=windows)
     self._last_accuracy = 0.0
 
   @property
@@ -141,7 +138,7 @@ class EpochTest(Hook):
     settings, plateau = self._config.algorithm, self._plateau
     rate = plateau.learning_rate(settings.learning_rate)
     collections = state.nets[NET].collections
-    found = Accuracy(class_names=self._info.class_names, confusion=self._count(collections, self._batches))
+    found = Accuracy(class_names=self._info.class_names, confusion=self._count(collections))
     self._last_accuracy = found.top1
     if plateau.add(found.top1, patience=settings.patience) and jax.process_index() == 0:
       write_weight_file(self._path, self._weights(step, collections, found))

@@ -12,33 +12,16 @@ from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.scores.classifier.algorithm import class_probabilities, network_input
-from vidgen_jax.scores.classifier.evaluation import Accuracy, ConfusionCounter, SplitBatches, accuracy, window_starts
+from vidgen_jax.scores.classifier.evaluation import (
+  Accuracy,
+  ConfusionCounter,
+  accuracy,
+  count_predictions,
+  window_starts,
+)
 from vidgen_jax.scores.weights.weight_file import WeightFile
 
 pytest_plugins = ["tests.classifier_fixtures"]
-
-
-def test_network_input_by_hand():
-  video = np.zeros((1, 2, 2, 2, 3), np.uint8)
-  video[..., 0], video[..., 2] = 255, 51
-  # 255 -> (1 - 0.5) / 0.5 = 1; 0 -> -1; 51 -> (0.2 - 0.5) / 0.5 = -0.6.
-  np.testing.assert_allclose(network_input(video)[0, 1, 1, 0], [1, -1, -0.6], rtol=1e-6)
-  # (1 - 0.4) / 0.2 = 3; (0 - 0.5) / 0.5 = -1; (0.2 - 0.6) / 0.4 = -1.
-  found = network_input(video, mean=(0.4, 0.5, 0.6), std=(0.2, 0.5, 0.4))[0, 0, 0, 0]
-  np.testing.assert_allclose(found, [3, -1, -1], rtol=1e-6)
-  grey = np.full((1, 2, 2, 2, 1), 51, np.uint8)
-  assert network_input(grey).shape == (1, 2, 2, 2, 3)
-  np.testing.assert_allclose(network_input(grey), -0.6, rtol=1e-6)
-  with pytest.raises(TypeError, match="uint8"):
-    network_input(video.astype(np.float32))
-
-
-def test_probabilities_by_hand():
-  # White is x = 1: logits (0, log 3) give 1/4 and 3/4. Black is x = -1: logits (0, -log 3) give 3/4 and 1/4.
-  variables = {"params": {"w": jnp.log(3.0)}}
-  found = class_probabilities(OneWeight(), variables, grey_clips([255, 0]))
-  np.testing.assert_allclose(found, [[0.25, 0.75], [0.75, 0.25]], rtol=1e-6)
 
 
 def test_probabilities_of_windows_are_averaged():
@@ -47,8 +30,8 @@ def test_probabilities_of_windows_are_averaged():
   # though 0.9 is the highest probability of all.
   video = np.stack([grey_clips([221, 110, 110]), grey_clips([221, 91, 69])])
   batch = {"video": video, "label": np.zeros(2, np.int32)}
-  counter = ConfusionCounter(OneWeight(), make_mesh(MeshConfig(), devices=jax.devices()[:1]), 2)
-  np.testing.assert_array_equal(counter({"params": {"w": jnp.float32(3)}}, [batch]), [[1, 1], [0, 0]])
+  found = count_predictions(OneWeight(), {"params": {"w": jnp.float32(3)}}, batch)
+  np.testing.assert_array_equal(found, [[1, 1], [0, 0]])
 
 
 def test_windows_are_spread_over_the_whole_clip():
@@ -103,7 +86,8 @@ def test_accuracy_equals_a_loop_over_the_clips_on_any_number_of_devices(windows,
 
 def test_batches_of_a_split_hold_every_clip_once(classifier_config):
   mesh = make_mesh(MeshConfig())
-  batches = list(SplitBatches(classifier_config.data, "test", batch_size=3, windows=1, mesh=mesh))
+  counter = ConfusionCounter(OneWeight(), classifier_config.data, "test", mesh, batch_size=3, windows=1)
+  batches = list(counter.batches())
   labels = np.concatenate([np.asarray(batch["label"]) for batch in batches])
   assert [batch["video"].shape for batch in batches] == [(8, 1, 3, SIZE, SIZE, 3)] * 3  # 3 rounded up to 8 devices
   assert sorted(labels.tolist()) == [-1] * 4 + [0] * NUM_TEST + [1] * NUM_TEST

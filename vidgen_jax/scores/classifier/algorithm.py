@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -85,7 +84,7 @@ class Classifier(Algorithm):
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
     """Initialises the classifier; raises a UserError if the windows are too small for it."""
     try:
-      variables = dict(self.network.init(key, network_input(batch["video"]), train=False))
+      variables = dict(self.network.init(key, normalise(batch["video"], mean=MEAN, std=STD), train=False))
     except ValueError as error:
       shape = batch["video"].shape[1:]
       raise UserError(
@@ -114,7 +113,7 @@ class Classifier(Algorithm):
     dropout_key, frames_key = jax.random.split(key)
     output, variables = self.network.apply(
       net.collections,
-      network_input(batch["video"]),
+      normalise(batch["video"], mean=MEAN, std=STD),
       train=True,
       rngs={"dropout": dropout_key, "frames": frames_key},
       mutable=list(net.variables),
@@ -133,28 +132,3 @@ def make_optimizer(config: ClassifierConfig) -> optax.GradientTransformation:
   if config.optimizer == "adam":
     return optax.chain(optax.scale_by_adam(), decay)
   return optax.chain(decay, optax.trace(decay=MOMENTUM))
-
-
-def network_input(
-  video: jax.typing.ArrayLike, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
-) -> jax.Array:
-  """(video / 255 - mean) / std, float32 [..., H, W, 3], of uint8 [..., H, W, C]; luma (C = 1) becomes grey RGB."""
-  video = jnp.asarray(video)
-  if video.dtype != jnp.uint8:
-    raise TypeError(f"network_input needs uint8 video, got {video.dtype}; convert with to_uint8 first")
-  return normalise(video, mean=mean, std=std)
-
-
-def class_probabilities(
-  network: nn.Module, variables: Mapping[str, Any], clips: jax.typing.ArrayLike, **preprocessing: Any
-) -> jax.Array:
-  """Class probabilities of clips uint8 [B, T, H, W, C] (C 1 or 3), float32 [B, num_classes].
-
-  Args:
-    network: module whose output has `logits`.
-    variables: collections of the network.
-    clips: uint8 video.
-    **preprocessing: `mean` and `std` of `network_input`.
-  """
-  output: Any = network.apply(variables, network_input(clips, **preprocessing), train=False)
-  return jax.nn.softmax(output.logits.astype(jnp.float32), axis=-1)

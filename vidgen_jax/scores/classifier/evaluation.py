@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -15,8 +15,9 @@ from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import batch_sharding, global_batch, replicated
-from vidgen_jax.scores.classifier.algorithm import class_probabilities
+from vidgen_jax.scores.classifier.algorithm import MEAN, STD
 from vidgen_jax.scores.classifier.config import window_of
+from vidgen_jax.scores.metrics.preprocessing import normalise
 from vidgen_jax.scores.networks import build_network
 from vidgen_jax.scores.weights.weight_file import WeightFile
 
@@ -65,104 +66,98 @@ def accuracy(
   trained = {field: weights.preprocessing.get(field) for field in window_of(data)}
   if trained != window_of(data):
     raise UserError(f"the classifier was trained on windows of {trained}, got {window_of(data)}; choose the same")
-  variables = jax.device_put(jax.tree.map(np.asarray, weights.variables), replicated(mesh))
   preprocessing = {name: weights.preprocessing[name] for name in ("mean", "std")}
   network = build_network(weights.network, weights.settings)
-  count = ConfusionCounter(network, mesh, len(weights.class_names), **preprocessing)
-  batches = SplitBatches(data, split, batch_size=batch_size, windows=windows, mesh=mesh)
-  return Accuracy(class_names=tuple(weights.class_names), confusion=count(variables, batches))
+  count = ConfusionCounter(network, data, split, mesh, batch_size=batch_size, windows=windows, **preprocessing)
+  variables = jax.device_put(jax.tree.map(np.asarray, weights.variables), replicated(mesh))
+  return Accuracy(class_names=tuple(weights.class_names), confusion=count(variables))
 
 
-class SplitBatches:
-  """Iterable over all clips of a split in record order, in batches of one size, divided between the processes.
-
-  Every process yields the same number of batches, padded with clips of label -1.
+class ConfusionCounter:
+  """Confusion matrix of a network on all clips of a split, compiled once.
 
   Args:
+    network: module whose output has `logits`.
     data: data set and windows; frames are cropped to their centre square.
     split: name of the split.
+    mesh: devices.
     batch_size: number of windows per batch, over all devices; rounded up to whole clips on every device.
     windows: number of windows of each clip, evenly spread; 1 is the centre.
-    mesh: devices.
+    mean: mean of the network's input by RGB channel, see `normalise`.
+    std: deviation by channel.
 
   Raises:
     UserError: if the data set or the split is missing, or all its clips are too short.
   """
 
-  def __init__(self, data: DataConfig, split: str, *, batch_size: int, windows: int, mesh: jax.sharding.Mesh):
-    self._data = data
-    self._windows = windows
+  def __init__(
+    self,
+    network: nn.Module,
+    data: DataConfig,
+    split: str,
+    mesh: jax.sharding.Mesh,
+    *,
+    batch_size: int,
+    windows: int,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+  ):
+    self._data, self._windows, self._mesh = data, windows, mesh
     self._source = records.open_clips(data, split)
-    self._mesh = mesh
-    clips = max(1, batch_size // windows)
-    self._local_size = -(-clips // mesh.size) * mesh.size // jax.process_count()
+    self._batch_size = -(-max(1, batch_size // windows) // mesh.size) * mesh.size
+    count = functools.partial(count_predictions, network, mean=mean, std=std)
+    self._count: Callable[..., jax.Array] = jax.jit(count, out_shardings=replicated(mesh))
 
-  def __iter__(self) -> Iterator[dict[str, jax.Array]]:
-    """Global arrays {'video': uint8 [B, windows, T, H, W, C], 'label': int32 [B]}."""
-    clips = grain.MapDataset.source(self._source).map(_Windows(self._data, self._windows))
-    clips = clips[jax.process_index() :: jax.process_count()]
-    options = grain.ReadOptions(num_threads=self._data.num_threads, prefetch_buffer_size=2 * self._local_size)
-    batches = iter(clips.to_iter_dataset(options).batch(self._local_size, drop_remainder=False) if len(clips) else ())
-    most_clips = -(-len(self._source) // jax.process_count())
-    for _ in range(-(-most_clips // self._local_size)):
-      batch = self._padded(next(batches, {}))
+  def batches(self) -> Iterator[dict[str, jax.Array]]:
+    """Global arrays {'video': uint8 [B, windows, T, H, W, C], 'label': int32 [B]}, in record order.
+
+    The batches have one size; the last one is padded with clips of label -1.
+    """
+    count, local_size = jax.process_count(), self._batch_size // jax.process_count()
+    end = -(-len(self._source) // self._batch_size) * self._batch_size
+    clips = grain.MapDataset.range(jax.process_index(), end, count).map(self._read)
+    options = grain.ReadOptions(num_threads=self._data.num_threads, prefetch_buffer_size=2 * local_size)
+    for batch in clips.to_iter_dataset(options).batch(local_size, drop_remainder=True):
       yield global_batch(batch, batch_sharding(self._mesh, microbatches=False))
 
-  def _padded(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  def __call__(self, variables: Mapping[str, Any]) -> np.ndarray:
+    """int64 [true class, predicted class] over all clips; equal on all processes."""
+    return np.sum([np.asarray(self._count(variables, batch), np.int64) for batch in self.batches()], axis=0)
+
+  def _read(self, index: int) -> dict[str, np.ndarray | np.generic]:
     data = self._data
-    shape = (self._local_size, self._windows, data.num_frames, data.resolution, data.resolution, data.channels)
-    full = {"video": np.zeros(shape, np.uint8), "label": np.full(self._local_size, -1, np.int32)}
-    for name, values in batch.items():
-      full[name][: len(values)] = values
-    return full
+    if index >= len(self._source):
+      shape = (self._windows, data.num_frames, data.resolution, data.resolution, data.channels)
+      return {"video": np.zeros(shape, np.uint8), "label": np.int32(-1)}
+    clip = self._source[index]
+    starts = window_starts(len(clip["frames"]) - data.clip_length, self._windows)
+    windows = [transforms.window_frames(clip["frames"], start, data) for start in starts]
+    videos = [
+      transforms.decode_squares(frames, resolution=data.resolution, channels=data.channels) for frames in windows
+    ]
+    return {"video": np.stack(videos), "label": np.int32(clip["label"])}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Windows(grain.transforms.Map):
-  """Record -> {'video': uint8 [windows, T, H, W, C], 'label': int32 []}."""
-
-  data: DataConfig
-  windows: int
-
-  def map(self, element: Mapping[str, Any]) -> dict[str, np.ndarray | np.generic]:
-    frames = element["frames"]
-    cut = functools.partial(transforms.decode_squares, resolution=self.data.resolution, channels=self.data.channels)
-    starts = window_starts(len(frames) - self.data.clip_length, self.windows)
-    video = np.stack([cut(transforms.window_frames(frames, start, self.data)) for start in starts])
-    return {"video": video, "label": np.int32(element["label"])}
+def count_predictions(
+  network: nn.Module,
+  variables: Mapping[str, Any],
+  batch: Mapping[str, jax.Array],
+  *,
+  mean: Sequence[float] = MEAN,
+  std: Sequence[float] = STD,
+) -> jax.Array:
+  """int32 [true class, predicted class] of a batch; the probabilities of a clip are the means over its windows."""
+  video = batch["video"]
+  # The windows of a clip are adjacent on the batch axis, so every device keeps its own clips.
+  flat = normalise(video.reshape(-1, *video.shape[2:]), mean=mean, std=std)
+  output: Any = network.apply(variables, flat, train=False)
+  probabilities = jax.nn.softmax(output.logits.astype(jnp.float32), axis=-1)
+  num_classes = probabilities.shape[-1]
+  predicted = probabilities.reshape(-1, video.shape[1], num_classes).mean(axis=1).argmax(axis=-1)
+  true = jax.nn.one_hot(batch["label"], num_classes, dtype=jnp.int32)  # All zeros for label -1.
+  return true.T @ jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
 
 
 def window_starts(last: int, windows: int) -> list[int]:
   """First frames of `windows` windows, evenly spread over 0..`last`; a single window starts at `last // 2`."""
   return [last // 2] if windows == 1 else [round(last * index / (windows - 1)) for index in range(windows)]
-
-
-class ConfusionCounter:
-  """Confusion matrix of a network, compiled once.
-
-  Args:
-    network: module whose output has `logits`.
-    mesh: devices.
-    num_classes: number of classes.
-    **preprocessing: `mean` and `std` of `network_input`.
-  """
-
-  def __init__(self, network: nn.Module, mesh: jax.sharding.Mesh, num_classes: int, **preprocessing: Sequence[float]):
-    def count(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> jax.Array:
-      video, label = batch["video"], batch["label"]
-      # The windows of a clip are adjacent on the batch axis, so every device keeps its own clips.
-      flat = video.reshape(-1, *video.shape[2:])
-      probabilities = class_probabilities(network, variables, flat, **preprocessing)
-      predicted = probabilities.reshape(-1, video.shape[1], num_classes).mean(axis=1).argmax(axis=-1)
-      true = jax.nn.one_hot(label, num_classes, dtype=jnp.int32)  # All zeros for label -1.
-      return true.T @ jax.nn.one_hot(predicted, num_classes, dtype=jnp.int32)
-
-    self._num_classes = num_classes
-    self._count: Callable[..., jax.Array] = jax.jit(count, out_shardings=replicated(mesh))
-
-  def __call__(self, variables: Mapping[str, Any], batches: Iterable[Mapping[str, jax.Array]]) -> np.ndarray:
-    """int64 [true class, predicted class] over all clips; equal on all processes."""
-    total = np.zeros((self._num_classes, self._num_classes), np.int64)
-    for batch in batches:
-      total += np.asarray(self._count(variables, batch))
-    return total
