@@ -12,7 +12,7 @@ from absl import flags, logging
 from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.commands import conditioning_flags, distributed_flags, metric_flags
 from vidgen_jax.commands.flag_parsing import define_config, values_of
-from vidgen_jax.data import pipeline
+from vidgen_jax.data.records import open_clips
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.parallel.processes import enable_compilation_cache
@@ -157,7 +157,7 @@ def _check_scores(
 def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: SampleOptions) -> dict[str, Any]:
   """Fields of the scores that are known in advance."""
   data = dataclasses.replace(config.data, num_frames=options.num_frames)
-  available, wanted = pipeline.num_eval_clips(data), config.evaluation.num_clips
+  available, wanted = len(open_clips(data, data.eval_split)), config.evaluation.num_clips
   return {
     **values_of(flag_values, "weights", "batch_norm", "seed"),
     "split": data.eval_split,

@@ -123,15 +123,8 @@ def build_generated(
 ) -> Path:
   """Builds a data set of generated videos, stored as PNG, and returns its folder.
 
-  Args:
-    options: dataclass of build options with 'name', 'data_dir' and 'overwrite'.
-    kind: name of the data set in the registry.
-    class_names: class names by label.
-    description: one-line description of the clips.
-    splits: (unique key, uint8[T, H, W, 3], label, source) by split.
-    total: number of clips in all splits.
-    shape: T, H and W.
-    fps: frames per second; 0 if unknown.
+  `options` are build options with 'name', 'data_dir' and 'overwrite', and `kind` is the name in the registry. `splits`
+  are (unique key, uint8[T, H, W, 3], label, source) by split, `total` in all, of `shape` (T, H, W); `fps` may be 0.
 
   Raises:
     UserError: if the data set exists already, or cannot be written.
@@ -172,13 +165,8 @@ def write_dataset(
 ) -> Path:
   """Writes the records, moves them to their final folder and returns that folder.
 
-  Args:
-    staging: folder from `exclusive_build`.
-    manifest: content of `manifest.json`; 'clips' and 'files' are filled in.
-    class_names: class names by label.
-    description: one-line description of the clips.
-    splits: clips by split, see `ClipDatasetBuilder`.
-    download_config: options of TFDS, such as those of Beam; None for the defaults.
+  `staging` is the folder from `exclusive_build`, and `splits` are those of `ClipDatasetBuilder`. 'clips' and 'files' of
+  the manifest are filled in. `download_config` are options of TFDS, such as those of Beam.
   """
   name, records = staging.name, staging / "records"
   shutil.rmtree(records, ignore_errors=True)
@@ -186,9 +174,15 @@ def write_dataset(
     name=name, data_dir=records, class_names=class_names, description=description, splits=splits
   )
   tfds.disable_progress_bar()
-  # TFDS prints the staging folder, which is not where the data set will be.
-  with _array_record_errors_as_os_errors(), contextlib.redirect_stdout(io.StringIO()):
-    builder.download_and_prepare(download_dir=staging / "downloads", download_config=download_config)
+  try:
+    # TFDS prints the staging folder, which is not where the data set will be.
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare(download_dir=staging / "downloads", download_config=download_config)
+  except RuntimeError as error:
+    # ArrayRecord reports a full disk as "...: write() failed: No space left on device; writing <file>; ...".
+    if (failed := re.search(r"\w+\(\) failed: ([^;]+);", str(error))) is None:
+      raise
+    raise OSError(failed[1]) from error
   written = records / name / VERSION
   num_clips = {}
   for split in builder.info.splits:
@@ -231,14 +225,3 @@ def sha256_of(path: Path) -> str:
   """SHA-256 of a file, in hexadecimal."""
   with path.open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _array_record_errors_as_os_errors() -> Generator[None]:
-  """ArrayRecord reports a full disk as "...: write() failed: No space left on device; writing <file>; ..."."""
-  try:
-    yield
-  except RuntimeError as error:
-    if (failed := re.search(r"\w+\(\) failed: ([^;]+);", str(error))) is None:
-      raise
-    raise OSError(failed[1]) from error

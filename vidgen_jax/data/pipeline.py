@@ -80,11 +80,6 @@ def eval_batches(config: DataConfig, *, batch_size: int, num_clips: int | None) 
   return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
 
 
-def num_eval_clips(config: DataConfig) -> int:
-  """Number of clips of the evaluation split that are long enough; raises UserError if there are none."""
-  return len(records.open_clips(config, config.eval_split))
-
-
 class TrainingStream(grain.DatasetIterator):
   """Endless iterator of training batches that seeks to any position without reading the clips before it.
 

@@ -43,21 +43,14 @@ def group_of(path: str, grouping: str) -> str:
 
 
 def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: float, seed: int) -> dict[str, str]:
-  """Returns 'train' or 'test' by path, with the same fraction of every class.
+  """Returns 'train' or 'test' by path, from the class by path, with the same fraction of every class.
 
   Classes are divided separately; classes that share groups are divided together. The groups are ordered by a hash of
   seed and group; the first `test_fraction` of them, rounded, are for testing, but at least one per side if there are
   two or more. Where groups span classes, a group is skipped if it would leave a class without training files, and
   groups with a class that testing lacks come first, so that every class is on both sides if possible.
 
-  Args:
-    class_names: class by path.
-    grouping: grouping of the files, see `check_grouping`.
-    test_fraction: fraction of the groups for testing, in [0, 1).
-    seed: seed of the division.
-
-  Raises:
-    UserError: if `test_fraction` is out of range, or a file does not suit the grouping.
+  Raises UserError if `test_fraction` is not in [0, 1), or a file does not suit the grouping, see `check_grouping`.
   """
   if not 0.0 <= test_fraction < 1.0:
     raise UserError(f"--test_fraction must be in [0, 1), got {test_fraction}")

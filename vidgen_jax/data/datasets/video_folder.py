@@ -202,17 +202,18 @@ def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: 
   sources = []
   for entry in results:
     file, facts = entry.file, entry.facts
-    # Name and split in the owners' lists allow the split hash to be computed again.
-    listed = {"name": file.name, "split": file.split} if file.name else {}
-    source: dict[str, Any] = {"source": file.identity, "class": file.class_name} | listed
+    source: dict[str, Any] = {"source": file.identity, "class": file.class_name}
+    if file.name:
+      # These allow the split hash to be computed again.
+      source |= {"name": file.name, "split": file.split}
     if entry.cached is None:
-      sources.append(source | {"status": "skipped", "reason": entry.reason})
-      continue
-    source |= {"status": "used", "split": split_of[file.identity]}
-    source["clips"] = len(clips_of(file, facts["frames"], facts["cuts"], options))
-    source |= {"fps": facts["fps"], "height": facts["source_height"], "width": facts["source_width"]}
-    source["frames"] = facts["frames"]
-    sources.append(source | ({"damage": facts["damage"]} if facts["damage"] else {}))
+      source |= {"status": "skipped", "reason": entry.reason}
+    else:
+      clips = clips_of(file, facts["frames"], facts["cuts"], options)
+      source |= {"status": "used", "split": split_of[file.identity], "clips": len(clips), "fps": facts["fps"]}
+      source |= {"height": facts["source_height"], "width": facts["source_width"], "frames": facts["frames"]}
+      source |= {"damage": facts["damage"]} if facts["damage"] else {}
+    sources.append(source)
   return {
     "builder": "video_folder",
     "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
