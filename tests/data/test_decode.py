@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError, decode_video
-from vidgen_jax.data.frames import FrameEncoding
+from vidgen_jax.data.transforms import FrameEncoding
 
 PNG = FrameEncoding(encoding="png")
 LEVELS = [20, 60, 100, 140, 180, 220]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_jax.data.frames import FrameEncoding, decode_frame, resize_smallest_side
+from vidgen_jax.data.transforms import FrameEncoding, decode_frame, resize_smallest_side
 from vidgen_jax.errors import UserError
 
 

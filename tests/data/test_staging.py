@@ -14,9 +14,9 @@ from PIL import Image
 
 from tests.data.datasets.miniatures import grey, image
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError
-from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.listing import Source, SourceFile
 from vidgen_jax.data.staging import Decoder, load_facts, load_video, read_video, save_video, stage_all
+from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 
 PNG = FrameEncoding(encoding="png")

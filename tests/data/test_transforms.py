@@ -5,7 +5,7 @@ from PIL import Image
 
 from vidgen_jax.data import transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.frames import FrameEncoding
+from vidgen_jax.data.transforms import FrameEncoding
 
 PNG = FrameEncoding(encoding="png")
 

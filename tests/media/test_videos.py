@@ -7,7 +7,7 @@ from PIL import Image, ImageSequence
 
 from vidgen_jax.data import transforms
 from vidgen_jax.data.decode import DecodeOptions, decode_video
-from vidgen_jax.data.frames import FrameEncoding
+from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 from vidgen_jax.media import videos
 

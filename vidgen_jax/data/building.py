@@ -21,8 +21,8 @@ from PIL import Image
 from tensorflow_datasets.core import writer as tfds_writer
 from tqdm import tqdm
 
-from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.records import MANIFEST, VERSION, Example, dataset_directory, index_file
+from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import disk_errors, locked
 

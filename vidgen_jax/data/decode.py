@@ -14,7 +14,7 @@ import av
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from vidgen_jax.data.frames import FrameEncoding, resize_smallest_side
+from vidgen_jax.data.transforms import FrameEncoding, resize_smallest_side
 from vidgen_jax.errors import UserError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from vidgen_jax.data import frames, records, transforms
+from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.records import open_clips, parse_clip
 
@@ -68,7 +68,7 @@ def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTi
     clip = timed("parse", lambda: parse_clip(record)["frames"])
     start = int(random.integers(len(clip) - config.clip_length + 1))
     encoded = timed("parse", lambda: transforms.window_frames(clip, start, config))
-    images = timed("decode", lambda: [frames.decode_frame(data, channels=config.channels) for data in encoded])
+    images = timed("decode", lambda: [transforms.decode_frame(data, channels=config.channels) for data in encoded])
     sizes.append((len(record), sum(map(len, encoded))))
     return timed(
       "resize and crop",

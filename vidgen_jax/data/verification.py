@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from vidgen_jax.data import building, records
 from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS
-from vidgen_jax.data.frames import decode_frame
 from vidgen_jax.data.records import MANIFEST, ClipSource, one_line
 from vidgen_jax.data.splits import split_hash
+from vidgen_jax.data.transforms import decode_frame
 from vidgen_jax.errors import UserError
 
 _Index = Mapping[str, np.ndarray]

@@ -12,9 +12,9 @@ from tests.data.datasets.listings import PUBLISHED, build, clips_by_split, level
 from tests.data.datasets.miniatures import example, make_bair, trajectory, write_tfrecord
 from vidgen_jax.data.datasets.bair import read_trajectories
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError
-from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.listing import Source, SourceFile
 from vidgen_jax.data.staging import read_video
+from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 
 FOLDER = "bair_robot_pushing_dataset_v0.tar/softmotion30_44k"

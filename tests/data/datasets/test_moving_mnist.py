@@ -10,9 +10,9 @@ from tests.data.datasets.listings import PUBLISHED, build, clips_by_split, level
 from tests.data.datasets.miniatures import make_moving_mnist
 from vidgen_jax.data.datasets.moving_mnist import read_clips, read_shape
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError
-from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.listing import Source, SourceFile
 from vidgen_jax.data.staging import read_video
+from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from tests.strips import random_video, save_strip
 from vidgen_jax.data import transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.frames import FrameEncoding, resize_smallest_side
+from vidgen_jax.data.transforms import FrameEncoding, resize_smallest_side
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs.sampling.clips import Clips, ClipSpec, empty_clips, evaluation_clips, image_clip, video_clips
 

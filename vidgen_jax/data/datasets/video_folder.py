@@ -16,8 +16,8 @@ from tqdm import tqdm
 from vidgen_jax.data import beam_pipeline, building, listing, splits
 from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.data.decode import DecodeOptions
-from vidgen_jax.data.frames import FrameEncoding
 from vidgen_jax.data.staging import Decoder, Staged, load_video, stage_all
+from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 
 

@@ -14,7 +14,7 @@ from absl import logging
 from vidgen_jax.data import pipeline, records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError, decode_video, read_image
-from vidgen_jax.data.frames import FrameEncoding, resize_smallest_side
+from vidgen_jax.data.transforms import FrameEncoding, resize_smallest_side
 from vidgen_jax.errors import UserError
 from vidgen_jax.ops.conditioning import frames_needed, take_frames
 

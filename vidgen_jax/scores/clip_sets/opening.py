@@ -11,7 +11,7 @@ from absl import logging
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.data.decode import UnreadableVideoError
-from vidgen_jax.data.frames import decode_frame
+from vidgen_jax.data.transforms import decode_frame
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.clip_sets.arrays import Scratch, open_array_file
 from vidgen_jax.scores.clip_sets.clip_set import NUM_THREADS, ClipSet, ordered_map
