@@ -163,11 +163,11 @@ def test_frames_are_embedded_independently(make_classifier, classifier_file, vid
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"preprocessing": {"std": [0.5, 0.0, 0.5]}}, "invalid std .*; three finite numbers, std above 0"),
-    ({"preprocessing": {"mean": [0.5, float("nan"), 0.5]}}, "invalid mean .*; three finite numbers"),
+    ({"preprocessing": {"std": [0.5, 0.0, 0.5]}}, "invalid std .*; .* three finite numbers, .* std .* above 0"),
+    ({"preprocessing": {"mean": [0.5, float("nan"), 0.5]}}, "invalid mean .* three finite numbers"),
     ({"preprocessing": {"mean": 0.5}}, "invalid mean 0.5"),
     ({"preprocessing": {"resolution": 0}}, "invalid resolution 0"),
-    ({"class_names": ("a",)}, "names 1 classes, but num_classes is 3"),
+    ({"preprocessing": {"resolution": "16"}}, "invalid resolution '16'"),
     ({"settings": {"num_classes": 3, "width": "4"}}, "cannot take clips of 5x16x16x3"),
     ({"settings": {"num_classes": 3, "depth": 4}}, "does not take the settings"),
   ],

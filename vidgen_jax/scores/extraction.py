@@ -1,7 +1,6 @@
 """Features of clips: a network, its weights, and the preprocessing of its protocol, on all devices."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,6 +67,11 @@ class FeatureExtractor:
     fvd_protocol: key of `FVD_PROTOCOLS`, for I3D.
     c3d_protocol: key of `C3D_PROTOCOLS`, for a C3D with a mean volume.
     name: name in messages; the network's by default.
+
+  Attributes:
+    label: network and number of classes, for scores: 'i3d, 400 classes'.
+    hash: first twelve hexadecimal digits of the weights' hash, for scores.
+    unbiased: whether the protocol divides covariances by N - 1, see `frechet_distance`.
   """
 
   def __init__(
@@ -81,11 +85,10 @@ class FeatureExtractor:
     name: str = "",
   ) -> None:
     self.weights, self.network, self.name = weights, weights.network, name or weights.network
-    _check_description(weights, self.name)
     self.batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
-    settings = dict(weights.settings)
-    variables = dict(weights.variables)
+    self._places = np.array(local_batch_indices(self.batch_size, mesh))  # indices in a batch of this process's clips
+    settings, variables = dict(weights.settings), dict(weights.variables)
     self._volume = variables.pop(CONSTANTS, {}).get(VOLUME)
     self._own = weights.preprocessing
     if self.network == "i3d":
@@ -94,39 +97,23 @@ class FeatureExtractor:
     elif self._volume is not None:
       self.preprocessing = C3D_PROTOCOLS[c3d_protocol]
     else:
-      mean, std = self._own.get("mean", (0.5,) * 3), self._own.get("std", (0.5,) * 3)
-      self.preprocessing = Preprocessing(name="own", mean=tuple(mean), std=tuple(std))
+      self.preprocessing = _own_preprocessing(self._own, self.name)
+    classes = settings.get("num_classes")
+    self.label = f"{self.network}, {classes} classes" if classes else self.network
+    self.hash, self.unbiased = weights.short_hash, self.preprocessing.unbiased
     self._module = build_network(self.network, settings)
     # An argument of the compiled function, because constants would be compiled into the program.
     self._placed = jax.device_put((variables, self._volume), replicated(mesh))
-    self._apply = jax.jit(self._forward, out_shardings=replicated(mesh), static_argnums=2)
-
-  @property
-  def unbiased(self) -> bool:
-    """Whether the protocol divides covariances by N - 1, see `frechet_distance`."""
-    return self.preprocessing.unbiased
-
-  @property
-  def label(self) -> str:
-    """Network and number of classes, for scores: 'i3d, 400 classes'."""
-    classes = self.weights.settings.get("num_classes")
-    return f"{self.network}, {classes} classes" if classes else self.network
-
-  @property
-  def hash(self) -> str:
-    """The first twelve hexadecimal digits of the weights' hash."""
-    return self.weights.short_hash
+    self._apply = jax.jit(self._forward, out_shardings=replicated(mesh))
 
   def protocol(self, clip_shape: Sequence[int]) -> str:
     """The preprocessing of clips [T, H, W, C], in words."""
-    preprocessing = self._preprocessing(tuple(clip_shape))
-    if preprocessing.size is None:
-      how = f"{clip_shape[1]}x{clip_shape[2]}"
-    else:
-      how = f"{preprocessing.size[0]}x{preprocessing.size[1]} {preprocessing.method.replace('_', ' ')}"
-    trained = self._own.get("num_frames")
-    frames = f"{clip_shape[0]} frames" + (f" (trained on {trained})" if trained not in (None, clip_shape[0]) else "")
-    return ", ".join([preprocessing.name, how, frames] if preprocessing.name != "own" else [how, frames])
+    preprocessing, trained = self._preprocessing(clip_shape), self._own.get("num_frames")
+    height, width = preprocessing.size or clip_shape[1:3]
+    method = f" {preprocessing.method.replace('_', ' ')}" if preprocessing.size else ""
+    note = f" (trained on {trained})" if trained not in (None, clip_shape[0]) else ""
+    name = "" if preprocessing.name == "own" else f"{preprocessing.name}, "
+    return f"{name}{height}x{width}{method}, {clip_shape[0]} frames{note}"
 
   def check(self, clip_shape: Sequence[int]) -> None:
     """Raises UserError, with the reason, if the network does not accept clips of shape (T, H, W, C)."""
@@ -140,9 +127,8 @@ class FeatureExtractor:
       )
     if self._volume is not None and frames != self._volume.shape[0]:
       raise UserError(f"{self.name} takes clips of {self._volume.shape[0]} frames, got {frames}; see --num_frames")
-    one = jax.ShapeDtypeStruct((1, *clip_shape), jnp.uint8)
     try:
-      jax.eval_shape(lambda placed, video: self._forward(placed, video, tuple(clip_shape)), self._placed, one)
+      jax.eval_shape(self._forward, self._placed, jax.ShapeDtypeStruct((1, *clip_shape), jnp.uint8))
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
       raise UserError(f"{self.name} cannot take clips of {'x'.join(map(str, clip_shape))}: {error}") from error
 
@@ -182,52 +168,45 @@ class FeatureExtractor:
         bar.update(min(self.batch_size, len(clips) - index * self.batch_size))
     return {name: concatenate(found) for name, found in parts.items()}
 
-  @functools.cached_property
-  def _places(self) -> np.ndarray:
-    """Indices in a batch of the clips of this process."""
-    return np.array(local_batch_indices(self.batch_size, self._mesh))
-
   def _local_rows(self, count: int) -> list[np.ndarray]:
     """For each batch, the clips of this process; the last batch is padded with the last clip."""
     return [np.minimum(start + self._places, count - 1) for start in range(0, count, self.batch_size)]
 
   def _extract_batch(self, local: np.ndarray, index: int, count: int) -> Features:
     batch = global_batch(local, batch_sharding(self._mesh, microbatches=False))
-    output = jax.device_get(self._apply(self._placed, batch, tuple(local.shape[1:])))
+    output = jax.device_get(self._apply(self._placed, batch))
     valid = min(self.batch_size, count - index * self.batch_size)
-    found = Features(np.asarray(output.features)[:valid], np.asarray(output.logits)[:valid])
+    found = Features(output.features[:valid], output.logits[:valid])
     finite = np.isfinite(found.features).all(axis=1) & np.isfinite(found.logits).all(axis=1)
     if not finite.all():
       where = index * self.batch_size + int(np.argmin(finite))
       raise UserError(f"{self.name}: the features of clip {where} are not finite; the weights are damaged")
     return found
 
-  def _forward(self, placed: tuple, video: jax.Array, clip_shape: tuple[int, ...]) -> Any:
+  def _forward(self, placed: tuple, video: jax.Array) -> Any:
     variables, volume = placed
-    return self._module.apply(variables, self._preprocessing(clip_shape)(video, volume=volume))
+    return self._module.apply(variables, self._preprocessing(video.shape[1:])(video, volume=volume))
 
-  def _preprocessing(self, clip_shape: tuple[int, ...]) -> Preprocessing:
+  def _preprocessing(self, clip_shape: Sequence[int]) -> Preprocessing:
     # A classifier gets clips of the size that it was trained on.
     side = self._own.get("resolution")
-    if self.preprocessing.name != "own" or side is None or clip_shape[1:3] == (side, side):
+    if self.preprocessing.name != "own" or side is None or tuple(clip_shape[1:3]) == (side, side):
       return self.preprocessing
     return dataclasses.replace(self.preprocessing, size=(side, side), fit="short_side")
 
 
-def _check_description(weights: WeightFile, name: str) -> None:
-  """Checks the fields that may have been edited: the hash covers the tensors only."""
-  own = weights.preprocessing
-  for field in ("mean", "std"):
-    values = own.get(field, (0.5,) * 3)
-    is_triple = isinstance(values, (list, tuple)) and len(values) == 3 and np.isfinite(values).all()
-    if not is_triple or (field == "std" and min(values) <= 0):
-      raise UserError(f"{name}: invalid {field} {values!r} in its description; three finite numbers, std above 0")
-  side = own.get("resolution")
-  if side is not None and (not isinstance(side, int) or side < 1):
-    raise UserError(f"{name}: invalid resolution {side!r} in its description; a whole number of pixels is needed")
-  classes = weights.settings.get("num_classes")
-  if weights.class_names and len(weights.class_names) != classes:
-    raise UserError(f"{name}: its description names {len(weights.class_names)} classes, but num_classes is {classes}")
+def _own_preprocessing(description: dict[str, Any], name: str) -> Preprocessing:
+  """The preprocessing of a classifier; its description may have been edited, as the hash covers the tensors only."""
+  fields: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "resolution": 1} | description
+  for field, shape, least in (("mean", (3,), -np.inf), ("std", (3,), 0), ("resolution", (), 0)):
+    value = np.asarray(fields[field])
+    is_number = value.dtype.kind in ("iuf" if shape else "iu") and value.shape == shape
+    if not is_number or not np.isfinite(value).all() or value.min() <= least:
+      raise UserError(
+        f"{name}: invalid {field} {fields[field]!r} in its description; mean and std must be three finite numbers, "
+        "resolution a whole number, std and resolution above 0"
+      )
+  return Preprocessing(name="own", mean=tuple(fields["mean"]), std=tuple(fields["std"]))
 
 
 def load_extractor(path: str | Path, *, mesh: jax.sharding.Mesh, **options: Any) -> FeatureExtractor:
