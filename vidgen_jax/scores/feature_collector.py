@@ -1,6 +1,5 @@
 """Features and content distances of the clips of an evaluation, collected batch by batch and scored as sets."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,8 +24,8 @@ class FeatureCollector:
 
   def __init__(self, extractors: Sequence[FeatureExtractor], *, options: SetOptions) -> None:
     self.extractors, self.options = extractors, options
-    self._parts: dict[tuple[int, str, int], list[Features]] = defaultdict(list)
-    self._content: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
+    # By subject and sample; of each batch: content distances, and the features of each network.
+    self._batches: dict[str, dict[int, list[tuple[np.ndarray | None, list[Features]]]]] = {}
     self._fixed: set[str] = set()
     self._clip_shape: tuple[int, ...] = ()
 
@@ -41,40 +40,28 @@ class FeatureCollector:
     if subject in self._fixed:
       return
     self._clip_shape = video.shape[1:]
-    if video.shape[1] > 1:
-      self._content[subject, sample].append(average_content_distance(video))
-    for index, extractor in enumerate(self.extractors):
-      self._parts[index, subject, sample].append(extractor.extract(video))
+    content = average_content_distance(video) if video.shape[1] > 1 else None
+    batches = self._batches.setdefault(subject, {}).setdefault(sample, [])
+    batches.append((content, [extractor.extract(video) for extractor in self.extractors]))
 
   def scores(self, *, model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]) -> Iterator[Score]:
     """The scores of all clips so far; afterwards the model's clips are dropped, the others are kept.
 
     `model_fields` are the fields of the model's `Score`s, `plain_fields` those of the real clips and the baselines.
     """
-    subjects = list(dict.fromkeys([*(key[0] for key in self._content), *(key[1] for key in self._parts)]))
-    yield from self._content_scores(subjects, model_fields, plain_fields)
+    if self._clip_shape[0] > 1:
+      protocol = f"{METRICS['content_distance'].protocol}, whole clip"
+      for subject, samples in self._batches.items():
+        own = {**model_fields, "samples": len(samples)} if subject == MODEL else {}
+        values = np.mean([np.concatenate([content for content, _ in batches]) for batches in samples.values()], axis=0)
+        yield content_score(subject, values, protocol=protocol, **{**plain_fields, **own})
     for index, extractor in enumerate(self.extractors):
-      (real,) = self._sets(index, REAL)
+      sets = {
+        subject: [concatenate(features[index] for _, features in batches) for batches in samples.values()]
+        for subject, samples in self._batches.items()
+      }
+      (real,), model = sets.pop(REAL), sets.pop(MODEL)
       scorer = SetScorer(extractor, real, clip_shape=self._clip_shape, options=self.options, real_fields=plain_fields)
-      baselines = {subject: self._sets(index, subject) for subject in subjects if subject not in (MODEL, REAL)}
-      yield from scorer.score_all(MODEL, self._sets(index, MODEL), baselines, **model_fields)
-    for key in [key for key in self._parts if MODEL in key]:
-      del self._parts[key]
-    for key in [key for key in self._content if MODEL in key]:
-      del self._content[key]
-    self._fixed = {subject for subject in subjects if subject != MODEL}
-
-  def _sets(self, index: int, subject: str) -> list[Features]:
-    keys = sorted(key for key in self._parts if key[:2] == (index, subject))
-    return [concatenate(self._parts[key]) for key in keys]
-
-  def _content_scores(
-    self, subjects: Sequence[str], model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]
-  ) -> Iterator[Score]:
-    protocol = f"{METRICS['content_distance'].protocol}, whole clip"
-    for subject in subjects:
-      samples = [np.concatenate(parts) for (name, _), parts in self._content.items() if name == subject]
-      if not samples:
-        continue
-      own = {**model_fields, "samples": len(samples)} if subject == MODEL else {}
-      yield content_score(subject, np.mean(samples, axis=0), protocol=protocol, **{**plain_fields, **own})
+      yield from scorer.score_all(MODEL, model, sets, **model_fields)
+    del self._batches[MODEL]
+    self._fixed = set(self._batches)
