@@ -225,8 +225,7 @@ def confusion_text(measured: Accuracy) -> str:
 def _log_accuracy(name: str, measured: Accuracy) -> None:
   logging.info("%s: %d of %d clips recognised (%.3f)", name, measured.num_right, measured.num_clips, measured.top1)
   if len(measured.class_names) <= 12:
-    for line in confusion_text(measured).splitlines():
-      logging.info("%s", line)
+    logging.info("confusion matrix:\n%s", confusion_text(measured))
 
 
 def _read_classifier(path: str, config: ExperimentConfig) -> WeightFile:

@@ -119,7 +119,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     case ["verify", name]:
       _verify(name, flag_values)
     case ["bench", name]:
-      _check_flags(flag_values, allowed=data_bench.FLAGS, what="bench")
+      _check_flags(flag_values, allowed=(*data_bench.FLAGS, "data_dir", "split", "frames", "resolution"), what="bench")
       data_bench.run(name, flag_values)
     case _:
       usage = "vidgen data build DATASET [flags], or vidgen data inspect|verify|bench NAME [flags]"
@@ -196,7 +196,7 @@ def sample_videos(
 
 def _check_flags(flag_values: flags.FlagValues, *, allowed: Collection[str], what: str) -> None:
   """Rejects flags that would be ignored."""
-  for flag in sorted({*_option_fields(), *_INSPECT_FLAGS, *_VERIFY_FLAGS, *data_bench.OWN_FLAGS} - set(allowed)):
+  for flag in sorted(set(flag_values) - {*allowed, "verbose"}):
     if flag_values[flag].present:
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
 

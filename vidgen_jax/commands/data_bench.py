@@ -16,13 +16,12 @@ from vidgen_jax.data.throughput import measure_clips_per_second, stored_bytes_pe
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
 
-OWN_FLAGS = ("workers", "num_threads", "batch_size", "seconds", "step_ms", "out")
-FLAGS = (*OWN_FLAGS, "data_dir", "split", "frames", "resolution")
-"""All flags of `vidgen data bench`; those after `OWN_FLAGS` are shared with other actions of `vidgen data`."""
+FLAGS = ("workers", "num_threads", "batch_size", "seconds", "step_ms", "out")
+"""Flags that no other action of `vidgen data` has."""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines `OWN_FLAGS`."""
+  """Defines `FLAGS`."""
   values: dict[str, Any] = {"flag_values": flag_values}
   flags.DEFINE_list("workers", ["0", "1", "2"], "bench: numbers of worker processes to compare", **values)
   threads = DataConfig.num_threads
@@ -38,7 +37,6 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
   words = flag_values.workers
   if not words or not all(word.isdecimal() for word in words):
     raise UserError(f"--workers={','.join(words)} must be numbers of processes, such as 0,1,2")
-  workers = [int(word) for word in words]
   for flag, value in values_of(flag_values, "seconds", "step_ms").items():
     if value is not None and not value > 0:
       raise UserError(f"--{flag}={value:g} must be positive")
@@ -51,7 +49,7 @@ def run(name: str, flag_values: flags.FlagValues) -> None:
   )
   batch_size, step_ms, speeds = flag_values.batch_size, flag_values.step_ms, {}
   figures = [*_stage_figures(config, batch_size), _window_figure(config)]
-  for count in workers:
+  for count in map(int, words):
     data = dataclasses.replace(config, workers=count)
     stream = pipeline.train_batches(data, batch_size=batch_size, microbatches=1, seed=0)
     speeds[count] = measure_clips_per_second(stream, seconds=flag_values.seconds)
