@@ -85,16 +85,16 @@ def workers_needed(
 
 
 def _stage_figures(config: DataConfig, batch_size: int) -> list[Measurement]:
-  timing = time_stages(config, batch_size=batch_size, batches=max(4, 128 // batch_size))
-  total = sum(timing.seconds.values())
+  stages, record_bytes, window_bytes = time_stages(config, batch_size=batch_size, batches=max(4, 128 // batch_size))
+  total = sum(stages.values())
   return [
     Measurement(name="stored clip", value=stored_bytes_per_clip(config) / 1024, unit="KiB", note="of the files"),
-    Measurement(name="record read for a window", value=timing.record_bytes / 1024, unit="KiB", note="uncompressed"),
-    Measurement(name="frames of a window", value=timing.window_bytes / 1024, unit="KiB", note="as they are encoded"),
+    Measurement(name="record read for a window", value=record_bytes / 1024, unit="KiB", note="uncompressed"),
+    Measurement(name="frames of a window", value=window_bytes / 1024, unit="KiB", note="as they are encoded"),
     Measurement(name="window, one thread", value=1e3 * total, unit="ms", note="all stages, means"),
     *(
       Measurement(name=f"  {stage}", value=100 * seconds / total, unit="%", note=f"{1e3 * seconds:.3f} ms a clip")
-      for stage, seconds in timing.seconds.items()
+      for stage, seconds in stages.items()
     ),
   ]
 

@@ -81,14 +81,6 @@ class DecodeOptions:
   threads: Literal["AUTO", "NONE"] = "AUTO"
 
 
-class VideoSize(NamedTuple):
-  """Number of frames, and their height and width in pixels."""
-
-  num_frames: int
-  height: int
-  width: int
-
-
 def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
   """Decodes, resizes and encodes a whole file, with one decoded frame in memory at a time.
 
@@ -149,8 +141,8 @@ def same_size(images: Iterable[Any]) -> Iterator[Any]:
     yield image
 
 
-def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
-  """Counts the frames of a file, at most `stop`, by decoding them: containers may lack or misstate their number.
+def measure_video(file: BinaryIO, *, stop: int | None = None) -> tuple[int, int, int]:
+  """(number of frames, at most `stop`; height; width), by decoding: containers may lack or misstate the number.
 
   Faster than `decode_video`, as nothing is converted to RGB. Raises UnreadableVideoError for damage before `stop`.
   """
@@ -158,7 +150,7 @@ def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoSize:
   with contextlib.closing(_frames(file)) as frames:
     for frame in itertools.islice(frames, stop):
       num_frames, size = num_frames + 1, frame.size
-  return VideoSize(num_frames, height=size[1], width=size[0])
+  return num_frames, size[1], size[0]
 
 
 def iterate_frames(file: BinaryIO, *, wanted: range) -> Iterator[Image.Image]:

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,8 +12,6 @@ import numpy as np
 from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.records import open_clips, parse_clip
-
-Result = TypeVar("Result")
 
 
 def measure_clips_per_second(iterator: Iterator[Mapping[str, np.ndarray]], *, seconds: float = 3.0) -> float:
@@ -32,17 +30,6 @@ def measure_clips_per_second(iterator: Iterator[Mapping[str, np.ndarray]], *, se
   return clips / elapsed
 
 
-class StageTiming(NamedTuple):
-  """Means over windows."""
-
-  seconds: dict[str, float]
-  """Seconds per clip to read and parse a record, decode, resize and crop its window, batch and transfer it."""
-  record_bytes: float
-  """Size of the record that contains a window."""
-  window_bytes: float
-  """Size of the encoded frames of a window."""
-
-
 def stored_bytes_per_clip(config: DataConfig) -> float:
   """Size of the files of the training split, divided by its clips."""
   info = records.load_info(config.name, config.data_dir)
@@ -50,13 +37,17 @@ def stored_bytes_per_clip(config: DataConfig) -> float:
   return sum(file.stat().st_size for file in files) / info.num_clips[config.train_split]
 
 
-def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTiming:
-  """Times each stage of batches of random training windows in this thread, after one batch for warm-up."""
+def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> tuple[dict[str, float], float, float]:
+  """Times each stage of batches of random training windows in this thread, after one batch for warm-up.
+
+  Returns:
+    Mean seconds per clip by stage, mean size of a record and of the encoded frames of a window in bytes.
+  """
   source = open_clips(config, config.train_split)
   random = np.random.default_rng(0)
   sizes, seconds = [], defaultdict(float)
 
-  def timed(stage: str, function: Callable[[], Result]) -> Result:
+  def timed(stage: str, function: Callable[[], Any]) -> Any:
     start = time.perf_counter()
     result = function()
     seconds[stage] += time.perf_counter() - start
@@ -84,7 +75,7 @@ def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> StageTi
     timed("transfer", lambda: jax.block_until_ready(jax.device_put(stacked)))  # noqa: B023
   record_bytes, window_bytes = np.mean(sizes, axis=0).tolist()
   per_clip = {stage: total / (batches * batch_size) for stage, total in seconds.items()}
-  return StageTiming(per_clip, record_bytes, window_bytes)
+  return per_clip, record_bytes, window_bytes
 
 
 def time_windows(config: DataConfig, *, repeats: int) -> tuple[float, float, float]:

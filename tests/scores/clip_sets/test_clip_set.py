@@ -191,7 +191,7 @@ def test_videos_are_measured_and_iterated(tmp_path, make, name):
   with (tmp_path / name).open("rb") as file:
     assert measure_video(file) == (8, *clip.shape[1:3])
   with (tmp_path / name).open("rb") as file:
-    assert measure_video(file, stop=3).num_frames == 3
+    assert measure_video(file, stop=3)[0] == 3
   for wanted in (range(8), range(1, 6, 2), range(6, 20)):
     with (tmp_path / name).open("rb") as file:
       frames = [np.asarray(frame) for frame in iterate_frames(file, wanted=wanted)]

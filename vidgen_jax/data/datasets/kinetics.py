@@ -39,17 +39,11 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
   rows: dict[str, _Row] = {}
   for row in _rows(source, stamps):
     rows.setdefault(row.name, row)
-  times = Counter(row.youtube_id for row in rows.values())
-  return [
-    found(
-      videos.get(row.name) or (videos.get(row.youtube_id) if times[row.youtube_id] == 1 else None),
-      row.name,
-      stamps,
-      class_name=row.label,
-      split=row.split,
-    )
-    for row in rows.values()
-  ]
+  times, files = Counter(row.youtube_id for row in rows.values()), []
+  for row in rows.values():
+    path = videos.get(row.name) or (videos.get(row.youtube_id) if times[row.youtube_id] == 1 else None)
+    files.append(found(path, row.name, stamps, class_name=row.label, split=row.split))
+  return files
 
 
 def _rows(source: Source, paths: Iterable[str]) -> Iterator[_Row]:

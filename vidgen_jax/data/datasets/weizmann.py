@@ -32,14 +32,9 @@ _TWICE = {("lena", "run"), ("lena", "skip"), ("lena", "walk")}
 def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()
   videos = by_file_name(stamps, (".avi",))
+  testing = _TESTING if rule == "people" else ()
   return [
-    found(
-      videos.get(f"{name}.avi"),
-      name,
-      stamps,
-      class_name=action,
-      split="test" if rule == "people" and person in _TESTING else "train",
-    )
+    found(videos.get(f"{name}.avi"), name, stamps, class_name=action, split="test" if person in testing else "train")
     for person in _PEOPLE
     for action in _ACTIONS
     for name in [f"{person}_{action}{time}" for time in ("12" if (person, action) in _TWICE else [""])]

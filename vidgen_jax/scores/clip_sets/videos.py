@@ -53,10 +53,10 @@ def open_video(path: Path, name: str, options: ClipOptions) -> Clip:
     OSError: if the file cannot be read.
   """
   with path.open("rb") as file:
-    size = measure_video(file, stop=options.stop)
-  if size.num_frames == 1 and path.suffix.lower() in IMAGE_SUFFIXES:
+    num_frames, height, width = measure_video(file, stop=options.stop)
+  if num_frames == 1 and path.suffix.lower() in IMAGE_SUFFIXES:
     raise UnreadableVideoError("a single image, neither a strip nor one of the numbered frames of a clip")
-  wanted = options.wanted(size.num_frames)
+  wanted = options.wanted(num_frames)
 
   def read() -> np.ndarray:
     with path.open("rb") as file:
@@ -65,7 +65,7 @@ def open_video(path: Path, name: str, options: ClipOptions) -> Clip:
       raise UnreadableVideoError(f"{len(video)} of {len(wanted)} frames are left")
     return video
 
-  return Clip(name, (len(wanted), *options.frame_size(size.height, size.width)), read)
+  return Clip(name, (len(wanted), *options.frame_size(height, width)), read)
 
 
 def open_frames(files: Sequence[Path], name: str, options: ClipOptions) -> Clip:
