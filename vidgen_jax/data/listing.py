@@ -88,9 +88,19 @@ class Source:
     Layouts: `<class>/<file>`, `<file>`, and both below `train/` and `test/` (and `validation/` or `val/`). Subfolders
     of a class folder belong to that class.
     """
-    if stamps := self.stamps():
-      return _interpret(stamps)
-    raise UserError(f"--source {self.path} contains no files")
+    if not (stamps := self.stamps()):
+      raise UserError(f"--source {self.path} contains no files")
+    parts = {path: PurePosixPath(path).parts for path in stamps}
+    tops = {names[0] for names in parts.values() if len(names) > 1}
+    has_splits = bool(tops) and tops <= set(_SPLIT_FOLDERS) and all(len(names) > 1 for names in parts.values())
+    rest = {path: names[1:] if has_splits else names for path, names in parts.items()}
+    flat = all(len(names) == 1 for names in rest.values())
+    listed = []
+    for path, names in rest.items():
+      class_name = UNLABELLED if flat else (names[0] if len(names) > 1 else None)
+      split = _SPLIT_FOLDERS[parts[path][0]] if has_splits else None
+      listed.append(SourceFile(path=path, class_name=class_name, split=split, stamp=stamps[path]))
+    return listed
 
   def stamps(self) -> dict[str, str]:
     """Stamp by path of all files except hidden ones, in a fixed order; raises UserError if they cannot be listed."""
@@ -177,17 +187,3 @@ def _open_archive(path: Path) -> _Archive:
       return file.read(members[name].size)
 
   return _Archive(stamps, read, lambda: None)
-
-
-def _interpret(stamps: dict[str, str]) -> list[SourceFile]:
-  parts = {path: PurePosixPath(path).parts for path in stamps}
-  tops = {names[0] for names in parts.values() if len(names) > 1}
-  has_splits = bool(tops) and tops <= set(_SPLIT_FOLDERS) and all(len(names) > 1 for names in parts.values())
-  rest = {path: names[1:] if has_splits else names for path, names in parts.items()}
-  flat = all(len(names) == 1 for names in rest.values())
-  listed = []
-  for path, names in rest.items():
-    class_name = UNLABELLED if flat else (names[0] if len(names) > 1 else None)
-    split = _SPLIT_FOLDERS[parts[path][0]] if has_splits else None
-    listed.append(SourceFile(path=path, class_name=class_name, split=split, stamp=stamps[path]))
-  return listed

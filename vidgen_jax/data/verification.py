@@ -50,7 +50,10 @@ def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> V
   """
   directory = records.existing_directory(name, data_dir)
   manifest = _read_manifest(directory, remedy=f"{records.build_command(name, data_dir)} --overwrite")
-  problems = [*_file_problems(directory, manifest["files"]), *_split_hash_problems(manifest)]
+  problems = _file_problems(directory, manifest["files"])
+  found = split_hash({entry.get("name"): entry.get("split") for entry in manifest["sources"]})
+  if found != (expected := manifest.get("split_hash", found)):
+    problems.append(f"{MANIFEST}: its sources have the split hash {found[:12]}..., not {expected[:12]}...")
   num_clips = num_frames = 0
   try:
     builder = records.open_builder(directory)
@@ -61,8 +64,8 @@ def verify_dataset(name: str, data_dir: str | Path, *, decode: bool = True) -> V
   else:
     indices = {split: _index_or_none(directory, split, problems) for split in opened}
     problems += _count_problems(manifest, opened, indices)
-    found, num_clips, num_frames = _check_records(opened, indices, num_classes=num_classes, decode=decode)
-    problems += found
+    in_records, num_clips, num_frames = _check_records(opened, indices, num_classes=num_classes, decode=decode)
+    problems += in_records
   size = sum(facts["bytes"] for facts in manifest["files"].values())
   return Verification(directory=directory, problems=tuple(problems), clips=num_clips, frames=num_frames, bytes=size)
 
@@ -109,14 +112,6 @@ def _file_problem(path: Path, expected: Mapping[str, Any]) -> str:
   if digest != expected["sha256"]:
     return f"has changed: its SHA-256 is {digest[:12]}..., not {expected['sha256'][:12]}..."
   return ""
-
-
-def _split_hash_problems(manifest: Mapping[str, Any]) -> list[str]:
-  found = split_hash({entry.get("name"): entry.get("split") for entry in manifest["sources"]})
-  expected = manifest.get("split_hash", found)
-  if found == expected:
-    return []
-  return [f"{MANIFEST}: its sources have the split hash {found[:12]}..., not {expected[:12]}..."]
 
 
 def _index_or_none(directory: Path, split: str, problems: list[str]) -> _Index | None:

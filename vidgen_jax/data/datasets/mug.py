@@ -10,7 +10,6 @@ faces.
 """
 
 import re
-from collections.abc import Mapping
 
 from vidgen_jax.data.datasets import SplitRule
 from vidgen_jax.data.datasets.published import first_by_hash, found, images_by_folder, published
@@ -50,16 +49,11 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
     match = _TAKE.fullmatch(folder)
     if match and (match["expression"] != _NEUTRAL or rule.endswith(f"_{_NEUTRAL}")):
       takes["{subject}/{}{expression}/{take}".format(match["session"] or "", **match.groupdict())] = (folder, match)
-  split_of = _splits(rule, {name: match["subject"] for name, (_, match) in takes.items()})
+  groups = {name: match["subject"] if rule.startswith("subjects") else name for name, (_, match) in takes.items()}
+  names = set(groups.values())
+  testing = first_by_hash(names, round(len(names) * 20 / 100))
+  split_of = {name: "test" if group in testing else "train" for name, group in groups.items()}
   return [
     found(folder, name, stamps, class_name=match["expression"], split=split_of[name], images=images)
     for name, (folder, match) in sorted(takes.items())
   ]
-
-
-def _splits(rule: str, subjects: Mapping[str, str]) -> dict[str, str]:
-  """Split by take, from the subject by take."""
-  groups = subjects if rule.startswith("subjects") else {name: name for name in subjects}
-  names = set(groups.values())
-  testing = first_by_hash(names, round(len(names) * 20 / 100))
-  return {name: "test" if group in testing else "train" for name, group in groups.items()}

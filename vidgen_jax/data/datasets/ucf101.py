@@ -37,16 +37,12 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
     lines = read_list(source, lists, f"{split}list0{number}.txt").splitlines()
     named |= {line.split()[0]: split for line in lines if line.strip()}
   if rule == _VALIDATION:
-    training = [name for name, split in named.items() if split == "train"]
-    groups = {_recording(name) for name in training}
+    # 'Class/v_Class_g08_c01.avi' is a clip of the recording 'Class/v_Class_g08'.
+    recordings = {name: name.rpartition("_c")[0] for name, split in named.items() if split == "train"}
+    groups = set(recordings.values())
     chosen = first_by_hash(groups, math.ceil(0.05 * len(groups)))
-    named |= {name: "validation" for name in training if _recording(name) in chosen}
+    named |= {name: "validation" for name, recording in recordings.items() if recording in chosen}
   return [
     found(videos.get(name), name, stamps, class_name=PurePosixPath(name).parts[0], split=split)
     for name, split in sorted(named.items())
   ]
-
-
-def _recording(name: str) -> str:
-  """'Class/v_Class_g08_c01.avi' -> 'Class/v_Class_g08'."""
-  return name.rpartition("_c")[0]

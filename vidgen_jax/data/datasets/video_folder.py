@@ -63,12 +63,7 @@ class VideoBuildOptions:
         raise UserError(f"--{field} must be at least {bound}, got {getattr(self, field)}")
     if not 0 <= self.max_skipped <= 1:
       raise UserError(f"--max_skipped must be in [0, 1], got {self.max_skipped}")
-    _ = self.frame_encoding
-
-  @property
-  def frame_encoding(self) -> FrameEncoding:
-    """Encoding of the stored frames."""
-    return FrameEncoding(encoding=self.encoding, quality=self.quality)
+    FrameEncoding(encoding=self.encoding, quality=self.quality)  # It checks both.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,9 +141,8 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
     files = source.files() if dataset is None else dataset.files(source, split_rule)
-    decode_options = DecodeOptions(
-      size=options.size, encoding=options.frame_encoding, stride=options.stride, strip_fps=options.fps
-    )
+    encoding = FrameEncoding(encoding=options.encoding, quality=options.quality)
+    decode_options = DecodeOptions(size=options.size, encoding=encoding, stride=options.stride, strip_fps=options.fps)
     decoder = Decoder(source, staging / "decoded", decode_options)
     if beam is None:
       results = stage_all(decoder, files, num_workers=options.num_workers)
@@ -159,7 +153,9 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     usable = [entry for entry in results if entry.cached is not None]
     # A published data set has all its classes, even if all videos of a class are missing.
     labelled = files if dataset is not None else [entry.file for entry in usable]
-    class_names = sorted({str(file.class_name) for file in labelled}, key=_natural_order)
+    names = {str(file.class_name) for file in labelled}
+    # Numbers by value, before words.
+    class_names = sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
     labels = {name: label for label, name in enumerate(class_names)}
     make_clips = functools.partial(_make_clips, labels=labels, options=options)
     split_of = _splits_of(usable, options)
@@ -264,11 +260,6 @@ def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions, *, li
       f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
       f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: decoded videos are kept"
     )
-
-
-def _natural_order(class_name: str) -> tuple[int, int, str]:
-  """Numbers by value, before words."""
-  return (0, int(class_name), class_name) if class_name.isdecimal() else (1, 0, class_name)
 
 
 register(
