@@ -108,18 +108,14 @@ def _dispatch(argv: list[str]) -> int:
     refuse_urls(f"--{flag_name}", flag_values[flag_name].value)
   refuse_urls("", arguments)
   _log_to_stderr(verbose=flag_values.verbose)
-  status = module.run(flag_values, arguments)
-  return 0 if status is None else status
+  return module.run(flag_values, arguments) or 0
 
 
 def _list_commands() -> str:
   width = max(map(len, COMMANDS))
   lines = [f"  {name:<{width}}  {_summary_line(command.module)}".rstrip() for name, command in COMMANDS.items()]
-  return (
-    f"{vidgen_jax.__doc__}\n\nusage: vidgen COMMAND [--flag=value ...]\n\ncommands:\n"
-    + "\n".join(lines)
-    + "\n\n`vidgen COMMAND --help` describes a command and its flags.\n"
-  )
+  head = f"{vidgen_jax.__doc__}\n\nusage: vidgen COMMAND [--flag=value ...]\n\ncommands:"
+  return "\n".join([head, *lines, "", "`vidgen COMMAND --help` describes a command and its flags.", ""])
 
 
 def _summary_line(module_name: str) -> str:

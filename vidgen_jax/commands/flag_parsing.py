@@ -98,8 +98,7 @@ def _unknown_flag(command: str, flag_name: str, flag_values: flags.FlagValues) -
   root = flag_name.split(".", 1)[0]
   if root != flag_name and root in flag_values:
     return f"--{flag_name}: give --{root}=FILE.py:VARIANT before its overrides"
-  suggestion = did_you_mean(flag_name, flag_values)
-  return f"unknown flag --{flag_name}{suggestion}; `vidgen {command} --help` lists the flags"
+  return f"unknown flag --{flag_name}{did_you_mean(flag_name, flag_values)}; `vidgen {command} --help` lists the flags"
 
 
 def _illegal_value(message: str, flag_values: flags.FlagValues) -> str:
