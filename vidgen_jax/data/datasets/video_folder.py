@@ -159,7 +159,6 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     labels = {name: label for label, name in enumerate(class_names)}
     make_clips = functools.partial(_make_clips, labels=labels, options=options)
     split_of = _splits_of(usable, options)
-
     clips = _local_clips if beam is None else beam_pipeline.examples
     return building.write_dataset(
       staging,
