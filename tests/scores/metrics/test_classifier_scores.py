@@ -24,8 +24,6 @@ def test_inception_score_averages_splits():
   assert inception_score(sure, num_splits=4) == pytest.approx(1.0)
   with pytest.raises(ValueError, match="num_splits=5"):
     inception_score(sure, num_splits=5)
-  with pytest.raises(ValueError, match="finite logits"):
-    inception_score(np.full((3, 2), np.nan))
 
 
 @pytest.mark.parametrize(
@@ -59,15 +57,3 @@ def test_s3_by_hand(ser, res, rer, expected):
 )
 def test_s3_equals_published_scores(ser, res, rer, expected):
   assert s3_score(ser=ser / 100, res=res / 100, rer=rer / 100) == pytest.approx(expected, abs=0.01)
-
-
-@pytest.mark.parametrize("name", ["ser", "res", "rer"])
-@pytest.mark.parametrize("value", [-0.01, 1.01, 95.83, float("nan")])
-def test_s3_rejects_values_that_are_no_accuracy(name, value):
-  with pytest.raises(ValueError, match=rf"{name} must be an accuracy in \[0, 1\], got"):
-    s3_score(**{"ser": 0.5, "res": 0.5, "rer": 0.5} | {name: value})
-
-
-def test_s3_is_undefined_if_the_real_classifier_recognises_nothing():
-  with pytest.raises(ValueError, match="rer=0"):
-    s3_score(ser=0.5, res=0.5, rer=0.0)

@@ -61,14 +61,6 @@ def test_c3d_is_bgr_minus_its_part_of_the_volume(name, corner):
   np.testing.assert_allclose(x[0], expected, atol=1e-3)
 
 
-def test_missing_or_short_volume_raises():
-  video = jnp.zeros((1, 2, 16, 16, 3), jnp.uint8)
-  with pytest.raises(ValueError, match="2 frames; the weights hold none"):
-    C3D_PROTOCOLS["tgan1"](video)
-  with pytest.raises(ValueError, match="one of 16 frames"):
-    C3D_PROTOCOLS["tgan1"](video, volume=jnp.zeros((16, 128, 171, 3)))
-
-
 def test_grey_is_repeated_and_scaled_per_channel():
   scaled = Preprocessing(name="own", mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
   x = scaled(jnp.full((1, 1, 2, 2, 1), 255, jnp.uint8))

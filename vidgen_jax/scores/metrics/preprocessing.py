@@ -7,7 +7,7 @@ VideoGPT (fvd.py), TGAN (calc_inception.py) and TGANv2 (c3d_ucf101.py). Its name
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,8 @@ class Preprocessing:
     name: name of the protocol.
     size: (H, W) in pixels after resizing; None keeps the size.
     method: see `vidgen_jax.ops.resize.resize_matrix`.
-    fit: 'stretch' resizes each side independently; 'short_side' keeps the aspect ratio, rounds the longer side up and
-      crops to `size` at the centre.
-    crop: side in pixels of a square centre crop after resizing; 0 for none.
+    fit: 'stretch' resizes each side independently; 'short_side' keeps the aspect ratio and rounds the longer side up.
+    crop: (H, W) of the centre crop after resizing; None for `size`.
     mean: mean by RGB channel, in [0, 1]: the result is (v / 255 - mean) / std.
     std: deviation by channel, in [0, 1].
     volume_corner: (top, left) of the part of a volume, stored with the weights, that is subtracted from v in [0, 255],
@@ -39,41 +38,38 @@ class Preprocessing:
   size: tuple[int, int] | None = None
   method: str = "half_pixel_bilinear"
   fit: Literal["stretch", "short_side"] = "stretch"
-  crop: int = 0
+  crop: tuple[int, int] | None = None
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)
   std: tuple[float, ...] = (0.5, 0.5, 0.5)
   volume_corner: tuple[int, int] | None = None
   epsilon: float = 1e-3
   unbiased: bool = True
 
-  def __call__(self, video: jax.Array, *, volume: jax.Array | None = None) -> jax.Array:
+  def __call__(self, video: jax.Array, *, volume: Any = None) -> jax.Array:
     """Converts clips to the input of the network, float32[B, T, H, W, 3].
 
     Args:
       video: uint8[B, T, H, W, C] with C 3, or 1, which is repeated.
-      volume: float32[T, H', W', 3], BGR in [0, 255]; ValueError if it is needed and its number of frames differs.
+      volume: float32[T, H', W', 3], BGR in [0, 255], with `volume_corner`.
     """
     x = _rgb(video)
     if self.size is not None:
-      x = self._resize(x, *self.size)
-    if self.crop:
-      x = _centre(x, self.crop, self.crop)
+      resized = self.size if self.fit == "stretch" else _enclosing(self.size, *x.shape[2:4])
+      x = resize(x, *resized, self.method)
+      height, width = self.crop or self.size
+      top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+      x = x[:, :, top : top + height, left : left + width]
     if self.volume_corner is None:
       return normalise(x, mean=self.mean, std=self.std)
-    if volume is None or volume.shape[0] != x.shape[1]:
-      found = "none" if volume is None else f"one of {volume.shape[0]} frames"
-      raise ValueError(f"protocol {self.name} subtracts a mean volume of {x.shape[1]} frames; the weights hold {found}")
     top, left = self.volume_corner
     return x[..., ::-1] - volume[None, :, top : top + x.shape[2], left : left + x.shape[3]]
 
-  def _resize(self, x: jax.Array, height: int, width: int) -> jax.Array:
-    if self.fit == "stretch":
-      return resize(x, height, width, self.method)
-    rows, columns = x.shape[2:4]
-    # As in VideoGPT's code, where rounding makes a side of some squares 225.
-    scale = height / min(rows, columns)
-    target = (height, math.ceil(columns * scale)) if rows < columns else (math.ceil(rows * scale), width)
-    return _centre(resize(x, *target, self.method), height, width)
+
+def _enclosing(size: tuple[int, int], rows: int, columns: int) -> tuple[int, int]:
+  """The smallest size with the aspect ratio of (rows, columns) that encloses a square `size`."""
+  # As in VideoGPT's code, where rounding makes a side of some squares 225.
+  scale = size[0] / min(rows, columns)
+  return (size[0], math.ceil(columns * scale)) if rows < columns else (math.ceil(rows * scale), size[1])
 
 
 def normalise(video: jax.Array, *, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
@@ -87,11 +83,6 @@ def _rgb(video: jax.Array) -> jax.Array:
   return jnp.broadcast_to(video, (*video.shape[:-1], 3)).astype(jnp.float32)
 
 
-def _centre(x: jax.Array, height: int, width: int) -> jax.Array:
-  top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
-  return x[:, :, top : top + height, left : left + width]
-
-
 FVD_PROTOCOLS = {
   "reference": Preprocessing(name="reference", size=(224, 224), method="legacy_bilinear"),
   "torchscript": Preprocessing(name="torchscript", size=(224, 224), unbiased=False),
@@ -100,7 +91,9 @@ FVD_PROTOCOLS = {
 """FVD by Unterthiner et al. 2018, by the metrics of StyleGAN-V, and by VideoGPT."""
 
 C3D_PROTOCOLS = {
-  "tgan1": Preprocessing(name="tgan1", size=(128, 128), method="half_pixel_cubic", crop=112, volume_corner=(8, 21 + 8)),
+  "tgan1": Preprocessing(
+    name="tgan1", size=(128, 128), method="half_pixel_cubic", crop=(112, 112), volume_corner=(8, 21 + 8)
+  ),
   "tgan2": Preprocessing(name="tgan2", size=(112, 112), method="corner_bilinear", volume_corner=(8, 8)),
 }
 """Input of C3D for the inception score on UCF-101. Both subtract a part of a 128 x 171 mean volume: TGAN the middle 112

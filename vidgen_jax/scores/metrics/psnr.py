@@ -1,5 +1,7 @@
 """Peak signal-to-noise ratio in dB, averaged over frames or computed from the error of the whole clip."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,19 +48,22 @@ def _decibels(error: jax.Array) -> jax.Array:
   return -10.0 * jnp.log10(jnp.maximum(error, 10.0 ** (-MAX_PSNR / 10.0)))
 
 
+_PSNR = Metric(
+  name="psnr",
+  description="pixel error of the generated frames; mean of the frames' PSNR, an identical frame counting 80 dB",
+  source="protocol of SAVP (Lee et al., arXiv:1804.01523)",
+  protocol="frame_mean",
+  function=frame_psnr,
+  higher_is_better=True,
+  kind=Kind.FRAME,
+  needs=(Need.TRUTH,),
+  unit="dB",
+)
+
 METRICS = (
-  Metric(
-    name="psnr",
-    description="pixel error of the generated frames; mean of the frames' PSNR, an identical frame counting 80 dB",
-    source="protocol of SAVP (Lee et al., arXiv:1804.01523)",
-    protocol="frame_mean",
-    function=frame_psnr,
-    higher_is_better=True,
-    kind=Kind.FRAME,
-    needs=(Need.TRUTH,),
-    unit="dB",
-  ),
-  Metric(
+  _PSNR,
+  dataclasses.replace(
+    _PSNR,
     name="psnr_pooled",
     reported_as="psnr",
     description="pixel error of the generated frames; PSNR of the whole clip's mean squared error, at most 80 dB. "
@@ -66,21 +71,15 @@ METRICS = (
     source="definition of PSNR, applied to the clip",
     protocol="clip_mse",
     function=pooled_psnr,
-    higher_is_better=True,
     kind=Kind.CLIP,
-    needs=(Need.TRUTH,),
-    unit="dB",
   ),
-  Metric(
+  dataclasses.replace(
+    _PSNR,
     name="anchor_psnr",
     description="PSNR of the conditioning frames, for models that draw these frames too (SR-cGAN)",
     source="this project; reconstruction task of SR-cGAN, IV.C",
     protocol="conditioning frames as the model makes them",
-    function=frame_psnr,
-    higher_is_better=True,
-    kind=Kind.FRAME,
     needs=(Need.TRUTH, Need.CONDITIONING),
-    unit="dB",
     selectable=False,  # Every sample has to match the conditioning frames.
   ),
 )

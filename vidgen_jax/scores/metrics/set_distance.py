@@ -18,18 +18,16 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> 
   """|mean_a - mean_b|^2 + trace(S_a + S_b - 2 (S_a S_b)^(1/2)), in float64 (FID eq. 6; FVD eq. 2; MVT-GAN eq. 8).
 
   Args:
-    a: [N, D], finite.
-    b: [M, D], finite.
+    a: [N, D], finite, N >= 2.
+    b: [M, D], finite, M >= 2.
     unbiased: whether covariances S are divided by N - 1 (FVD's reference) instead of N (StyleGAN's code).
-
-  Raises:
-    ValueError: if a set is not [N, D], not finite or too small, or the numbers of features differ.
   """
-  a, b = _checked(a, b, at_least=1 + unbiased)
+  a, b = (np.asarray(x, np.float64) for x in (a, b))
   cov_a, cov_b = (_covariance(x, unbiased=unbiased) for x in (a, b))
   # The trace of the root equals that of the symmetric (S_a^(1/2) S_b S_a^(1/2))^(1/2), whose eigenvalues are real and
   # not negative, so that singular covariances (fewer clips than features) need no added diagonal.
-  root = _symmetric_root(cov_a)
+  values, vectors = np.linalg.eigh((cov_a + cov_a.T) / 2)
+  root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
   product = root @ cov_b @ root
   eigenvalues = np.linalg.eigvalsh((product + product.T) / 2)
   trace_of_root = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
@@ -83,36 +81,17 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
   """Unbiased estimate of the squared maximum mean discrepancy with k(x, y) = (x . y / D + 1)^3 (KID, sec. 4.1).
 
   It is E k(a, a') + E k(b, b') - 2 E k(a, b) of finite sets [N, D] and [M, D], without pairs of a vector with itself,
-  and may be negative. Raises as `frechet_distance`.
+  and may be negative.
   """
-  a, b = _checked(a, b, at_least=2)
+  a, b = (np.asarray(x, np.float64) for x in (a, b))
   of_self = [_kernel(np.square(x).sum(axis=1), x.shape[1]).sum() for x in (a, b)]
   within = [(_kernel_sum(x, x) - own) / (len(x) * (len(x) - 1)) for x, own in zip((a, b), of_self, strict=True)]
   return float(within[0] + within[1] - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
 
 
-def _checked(a: np.ndarray, b: np.ndarray, *, at_least: int) -> tuple[np.ndarray, np.ndarray]:
-  a, b = (np.asarray(x, np.float64) for x in (a, b))
-  for x in (a, b):
-    if x.ndim != 2:
-      raise ValueError(f"features must be [N, D], got shape {x.shape}")
-    if not (finite := np.isfinite(x).all(axis=1)).all():
-      raise ValueError(f"{int((~finite).sum())} of {len(x)} features are not finite")
-    if len(x) < at_least:
-      raise ValueError(f"a distance between sets needs at least {at_least} feature vector(s) in each, got {len(x)}")
-  if a.shape[1] != b.shape[1]:
-    raise ValueError(f"the sets have {a.shape[1]} and {b.shape[1]} features: they come from different networks")
-  return a, b
-
-
 def _covariance(x: np.ndarray, *, unbiased: bool) -> np.ndarray:
   centred = x - x.mean(axis=0)
   return centred.T @ centred / (len(x) - unbiased)
-
-
-def _symmetric_root(matrix: np.ndarray) -> np.ndarray:
-  values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-  return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
 def _kernel(products: np.ndarray, num_features: int) -> np.ndarray:

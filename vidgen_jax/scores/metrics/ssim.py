@@ -26,18 +26,12 @@ _WEIGHTS: list[float] = (_GAUSSIAN / _GAUSSIAN.sum()).tolist()
 
 
 def frame_ssim(prediction: np.ndarray | jax.Array, truth: np.ndarray | jax.Array) -> jax.Array:
-  """SSIM of each frame of uint8[B, T, H, W, C], the mean over its pixels and channels.
+  """SSIM of each frame of uint8[B, T, H, W, C] of at least `WINDOW` pixels a side, the mean over pixels and channels.
 
   Returns:
-    float32[B, T] in [-1, 1]; 1 for identical frames.
-
-  Raises:
-    TypeError, ValueError: as `as_unit_pair`; ValueError also for frames smaller than the window.
+    float32[B, T] in [-1, 1]; 1 for identical frames. Other types and shapes raise as in `as_unit_pair`.
   """
-  prediction, truth = as_unit_pair(prediction, truth)
-  if min(truth.shape[2:4]) < WINDOW:
-    raise ValueError(f"SSIM needs frames of at least {WINDOW}x{WINDOW} pixels, got {truth.shape[2]}x{truth.shape[3]}")
-  return _frame_ssim(prediction, truth)
+  return _frame_ssim(*as_unit_pair(prediction, truth))
 
 
 @jax.jit

@@ -1,9 +1,8 @@
 """Converts the arrays of another framework into the variables of one of our networks, completely or not at all."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
@@ -24,21 +23,17 @@ _MAX_LISTED = 8
 _MAX_NAME_LENGTH = 120
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ConvertedWeights:
-  """Variables that fit a network, and what the file implies about the network.
-
-  Attributes:
-    variables: NumPy arrays nested by collection, module and name.
-    settings: constructor arguments: `num_classes` of a classifier, and those that the origin implies.
-    origin: description of the program or release that wrote the file.
-    warning: one line for the user, or empty.
-  """
+class ConvertedWeights(NamedTuple):
+  """Variables that fit a network, and what the file implies about the network."""
 
   variables: dict[str, Any]
+  """NumPy arrays nested by collection, module and name."""
   settings: dict[str, Any]
+  """Constructor arguments: `num_classes` of a classifier, and those that the origin implies."""
   origin: str
-  warning: str = ""
+  """Description of the program or release that wrote the file."""
+  warning: str
+  """One line for the user, or empty."""
 
 
 def convert(
@@ -91,12 +86,8 @@ def convert(
   for path in gains:
     _multiply(variables, path)
   filled = {path: np.ascontiguousarray(variables[path], dtype=struct.dtype) for path, struct in wanted.items()}
-  return ConvertedWeights(
-    variables=traverse_util.unflatten_dict(filled),
-    settings=settings,
-    origin=naming.origin,
-    warning=_warning(source) if network == "i3d" else "",
-  )
+  warning = _warning(source) if network == "i3d" else ""
+  return ConvertedWeights(traverse_util.unflatten_dict(filled), settings, naming.origin, warning)
 
 
 def _detect_naming(network: str, source: SourceArrays) -> Naming:
