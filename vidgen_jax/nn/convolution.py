@@ -160,9 +160,11 @@ class Conv3D(nn.Module):
     """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
     shape = (*self.kernel_size, x.shape[-1], self.features)
     kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
-    x = x.astype(self.dtype)
-    y = convolve(x, kernel, strides=self.strides, padding=self.padding, precision=self.precision)
+    y = self._convolve(x.astype(self.dtype), kernel)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
       y = y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)
     return y
+
+  def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return convolve(x, kernel, strides=self.strides, padding=self.padding, precision=self.precision)

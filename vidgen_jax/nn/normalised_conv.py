@@ -40,8 +40,7 @@ class NormalisedConv(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Maps [B, T, H, W, C] to [B, T', H', W', features]."""
     if self.transposed:
-      strides = self.strides or (1,) * len(self.kernel_size)
-      conv = ConvTranspose3D(self.features, self.kernel_size, strides, dtype=self.dtype, name="conv")
+      conv = ConvTranspose3D(self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv")
     else:
       options: dict[str, Any] = {"precision": None, "dtype": self.dtype, "name": "conv"}
       conv = Conv3D(self.features, self.kernel_size, self.strides, self.padding, **options)

@@ -22,9 +22,7 @@ def _unit(vector: jax.Array) -> jax.Array:
 def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
   """One power iteration towards the first singular value (Miyato et al. 2018, algorithm 1).
 
-  Args:
-    kernel: [..., out] float32; all axes except the last are merged.
-    u: [out], previous estimate of the singular vector of the output axis.
+  The float32 kernel [..., out] is a matrix with its leading axes merged; `u` [out] is the previous singular vector.
 
   Returns:
     (sigma, u): scalar estimate, differentiable in `kernel` only, and new unit vector [out].
@@ -42,15 +40,9 @@ def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral
   """Declares an orthogonally initialised kernel in `module` and divides it by its largest singular value.
 
   Must be called once per forward pass, outside of any recurrence: TrIVD-GAN-FP does one power iteration per training
-  step, not per unrolled frame. In training the new vector is stored in the collection 'spectral_stats'; otherwise the
-  stored vector is used and does not change.
-
-  Args:
-    module: linen module of the parameter, in its compact method.
-    name: name of the parameter; the singular vector is `{name}_u`.
-    shape: [..., in, out] of the float32 kernel.
-    spectral_norm: False returns the raw kernel and declares no variable.
-    train: whether to advance the power iteration.
+  step, not per unrolled frame. With `train` the new vector `{name}_u` is stored in the collection 'spectral_stats';
+  otherwise the stored vector is used and does not change. `shape` is [..., in, out]; without `spectral_norm` the raw
+  kernel is returned and no variable declared.
   """
   kernel = module.param(name, nn.initializers.orthogonal(), tuple(shape), jnp.float32)
   if not spectral_norm:

@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.nn.convolution import convolve
+from vidgen_jax.nn.convolution import Conv3D, convolve
 
 Form = Literal["dilated", "phases"]
 
@@ -98,27 +97,12 @@ def _phase_taps(size: int, stride: int, phase: int) -> tuple[list[int], tuple[in
   return [phase + padding - stride * j for j in range(first, last + 1)], (-first, last)
 
 
-class ConvTranspose3D(nn.Module):
-  """Transposed convolution of videos with the parameters `kernel` and, optionally, `bias`.
+class ConvTranspose3D(Conv3D):
+  """Transposed convolution that maps [B, T, H, W, C] to [B, S T, S H, S W, features]; it ignores `padding`."""
 
-  Attributes:
-    kernel_size: (kt, kh, kw).
-    strides: one per axis.
-  """
-
-  features: int
   kernel_size: tuple[int, ...] = (3, 4, 4)
-  strides: tuple[int, ...] = (1, 2, 2)
-  use_bias: bool = False
-  dtype: Any = jnp.float32
+  strides: tuple[int, ...] | None = (1, 2, 2)
+  precision: lax.PrecisionLike = None
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, T, H, W, C] to [B, S T, S H, S W, features]."""
-    shape = (*self.kernel_size, x.shape[-1], self.features)
-    kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
-    y = convolve_transposed(x.astype(self.dtype), kernel, strides=self.strides)
-    if self.use_bias:
-      bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-      y = y + bias.astype(y.dtype).reshape(1, 1, 1, 1, -1)
-    return y
+  def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return convolve_transposed(x, kernel, strides=self.strides or (1, 1, 1), precision=self.precision)
