@@ -68,7 +68,7 @@ class ClipSpec:
   """T, replaces the length in `data`."""
   conditioning_indices: tuple[int, ...]
   """0-based and in ascending order."""
-  class_names: tuple[str, ...] = ()
+  class_names: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
   """Class names by label; empty for a model without classes."""
 
   @property
