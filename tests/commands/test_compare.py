@@ -262,7 +262,7 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={fake} --networks=nothing.safetensors", "nothing.safetensors"),
     ("--fake={fake} --networks={weights},{weights}", "lists a file twice"),
     ("--fake={fake} --networks={weights} --splits=50", "--splits=50"),
-    ("--fake={fake} --bootstrap=-1", "--bootstrap=-1: -1 is not a non-negative integer"),
+    ("--fake={fake} --bootstrap=-1", "-1 is not a non-negative integer"),
     ("--fake={folder}/nan.npy", "nan"),
   ],
 )

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vidgen_jax.files import write_json
-from vidgen_jax.media.images import mark_conditioning, save_png
-from vidgen_jax.media.layout import contact_sheet
+from vidgen_jax.media.images import contact_sheet, mark_conditioning, save_png
 from vidgen_jax.scores.clip_sets import ClipSet
 from vidgen_jax.scores.extraction import FeatureExtractor
 
