@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.bench import flops
-from vidgen_jax.bench.flops import Part, gradient_flops, on_backend
+from vidgen_jax.bench.flops import Part, gradient_flops
 from vidgen_jax.nn.transposed_convolution import convolve_transposed
 from vidgen_jax.ops import loops, losses
 
@@ -108,8 +108,7 @@ def test_the_branch_of_this_platform_counts(backend, products, monkeypatch):
   # Backward: x @ w needs the gradient of w, every further product those of both operands.
   assert by_direction(gradient_flops(function, w, (), x)) == (forward, backward)
   monkeypatch.undo()
-  with on_backend(backend):
-    assert by_direction(gradient_flops(function, w, (), x)) == (forward, backward)
+  assert by_direction(gradient_flops(function, w, (), x, backend=backend)) == (forward, backward)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +137,7 @@ def test_a_while_loop_is_an_error():
   def function(x):
     return lax.while_loop(lambda y: jnp.sum(y) < 9, lambda y: y @ y, x)
 
-  with pytest.raises(ValueError, match="while loop"):
+  with pytest.raises(ValueError, match="while"):
     traced_flops(function, shaped(3, 3))
   with pytest.raises(ValueError, match="while"):
     gradient_flops(lambda x, c, d: (jnp.sum(function(x)), ()), shaped(3, 3), (), ())

@@ -22,6 +22,7 @@ from jax.experimental import topologies
 from vidgen_jax.bench.compilation import own_compilation_cache
 from vidgen_jax.bench.hlo import Payload, payloads
 from vidgen_jax.bench.measurements import Measurement
+from vidgen_jax.core.algorithm import num_microbatches
 from vidgen_jax.core.state import NetState
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.errors import UserError
@@ -67,9 +68,8 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
 
   Raises UserError if it needs more memory than they have.
   """
-  constants = abstract_constants(experiment, phase)
   step: Any = experiment.step_fn(phase)
-  lowered = step.lower(experiment.abstract_state, experiment.batch_shape(), constants)
+  lowered = step.lower(experiment.abstract_state, experiment.batch_shape(), _abstract_constants(experiment, phase))
   on_cpu = experiment.mesh.devices.flat[0].platform == "cpu"
   # A cached program would have the operation names of the time when it was cached.
   with own_compilation_cache():
@@ -82,7 +82,7 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
       raise UserError(f"the step does not fit {experiment.mesh.size} devices, use more of them: {reason}") from error
 
 
-def abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
+def _abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
   """Shapes of `Experiment.step_constants`, for devices that do not exist."""
   whole = replicated(experiment.mesh)
 
@@ -100,17 +100,12 @@ def abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
 def gradient_bytes(experiment: Experiment, phase: str) -> int:
   """Bytes of the gradients of all repeats of all updates of a step."""
   nets = experiment.abstract_state.nets
-  return sum(
-    update.repeats * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(nets[name].params))
-    for update in experiment.algorithm.updates(phase)
-    for name in update.trains
-  )
+  updates = experiment.algorithm.updates(phase)
+  return sum(update.repeats * _bytes([nets[name].params for name in update.trains]) for update in updates)
 
 
-def parameter_bytes(experiment: Experiment, phase: str) -> int:
-  """Bytes of the parameters that are split over devices, times the repeats of all updates of a step."""
-  once = sum(leaf.size * leaf.dtype.itemsize for leaf in _split(experiment))
-  return once * sum(update.repeats for update in experiment.algorithm.updates(phase))
+def _bytes(tree: Any) -> int:
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _split(experiment: Experiment) -> list[jax.ShapeDtypeStruct]:
@@ -257,13 +252,19 @@ def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int
   compiled = compile_step(experiment, phase)
   needed = gradient_bytes(experiment, phase)
   moved = traffic(experiment, phase, compiled.as_text())
+  # Every repeat of an update gathers the split parameters once.
+  split = _bytes(_split(experiment)) * num_microbatches(experiment.algorithm.updates(phase))
+  memory = {f"{name} on a device": (size, "") for name, size in state_bytes(experiment).items()}
+  planned = compiled.memory_analysis()
+  memory["arguments"] = planned.argument_size_in_bytes, "state and batch"
+  memory["temporaries"] = planned.temp_size_in_bytes, "as planned by XLA"
   return [
-    *_traffic_figures(needed, moved, parameters=parameter_bytes(experiment, phase)),
-    *_memory_figures(experiment, compiled.memory_analysis()),
+    *_traffic_figures(needed, split, moved),
+    *(Measurement(name=name, value=size / _MB, unit="MB", note=note) for name, (size, note) in memory.items()),
   ]
 
 
-def _traffic_figures(needed: int, moved: Mapping[str, Traffic], *, parameters: int) -> Iterator[Measurement]:
+def _traffic_figures(needed: int, split: int, moved: Mapping[str, Traffic]) -> Iterator[Measurement]:
   yield Measurement(name="gradients of the step", value=needed / _MB, unit="MB", note="float32, updates x repeats")
   total = sum(part.bytes for part in moved.values())
   yield Measurement(name="moved by collectives", value=total / _MB, unit="MB", note="payloads, on each device")
@@ -275,15 +276,6 @@ def _traffic_figures(needed: int, moved: Mapping[str, Traffic], *, parameters: i
     goal = 0.0 if purpose == OTHER else None
     yield Measurement(name=f"  {purpose}", value=part.bytes / _MB, unit="MB", at_most=goal, note=note)
   yield Measurement(name="moved / needed gradients", value=moved[GRADIENTS].bytes / needed, at_most=1.05)
-  if parameters:
-    ratio = moved[PARAMETERS].bytes / parameters
+  if split:
+    ratio = moved[PARAMETERS].bytes / split
     yield Measurement(name="gathered / split parameters", value=ratio, at_most=1.05, note="once per update")
-
-
-def _memory_figures(experiment: Experiment, analysis: Any) -> Iterator[Measurement]:
-  for name, size in state_bytes(experiment).items():
-    yield Measurement(name=f"{name} on a device", value=size / _MB, unit="MB")
-  if analysis is not None:
-    arguments, temporaries = analysis.argument_size_in_bytes / _MB, analysis.temp_size_in_bytes / _MB
-    yield Measurement(name="arguments", value=arguments, unit="MB", note="state and batch")
-    yield Measurement(name="temporaries", value=temporaries, unit="MB", note="as planned by XLA")

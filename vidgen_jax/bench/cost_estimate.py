@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vidgen_jax.bench.flops import Parts, gradient_flops, on_backend
+from vidgen_jax.bench.flops import Parts, gradient_flops
 from vidgen_jax.bench.measurements import Measurement
 from vidgen_jax.core.algorithm import Update
 from vidgen_jax.core.state import Nets
@@ -63,8 +63,8 @@ def published_peak(device_kind: str) -> float | None:
   return next((peak.chip / peak.devices for peak in PEAKS if re.fullmatch(peak.kinds, device_kind)), None)
 
 
-def needed_flops(experiment: Experiment, phase: str) -> dict[str, Parts]:
-  """FLOPs of a train step by update, over all its repeats and accumulated parts; see `bench.flops`. Runs nothing."""
+def needed_flops(experiment: Experiment, phase: str, *, backend: str | None = None) -> dict[str, Parts]:
+  """FLOPs of a train step by update, over all its repeats and accumulated parts; see `gradient_flops`. Runs nothing."""
   state, step_config = experiment.abstract_state, experiment.config.step
   clips = experiment.config.train.batch_size // step_config.accumulate
   part = {name: jax.ShapeDtypeStruct((clips, *x.shape[2:]), x.dtype) for name, x in experiment.batch_shape().items()}
@@ -73,7 +73,7 @@ def needed_flops(experiment: Experiment, phase: str) -> dict[str, Parts]:
   result = {}
   for update in experiment.algorithm.updates(phase):
     params = {name: state.nets[name].params for name in update.trains}
-    parts = gradient_flops(_loss_of(update), params, (state.nets, frozen), data)
+    parts = gradient_flops(_loss_of(update), params, (state.nets, frozen), data, backend=backend)
     runs = update.repeats * step_config.accumulate
     result[update.name] = {kind: runs * count for kind, count in parts.items()}
   return result
@@ -128,8 +128,7 @@ def estimate(
   if not 0 < mfu <= 1:
     raise UserError(f"--mfu={mfu} must be above 0 and at most 1")
   experiment = build_experiment(config)
-  with on_backend(peak.backend):
-    needed = needed_flops(experiment, experiment.algorithm.phase_at(first_step))
+  needed = needed_flops(experiment, experiment.algorithm.phase_at(first_step), backend=peak.backend)
   total, steps = total_flops(needed), config.train.num_steps
   hours = total * steps / (mfu * peak.chip) / 3600
   assumed = f"assumed: {100 * mfu:g} % of {peak.chip / 1e12:g} TFLOP/s a chip ({peak.name})"

@@ -4,57 +4,37 @@ Only convolutions and matrix products count, with two FLOPs per multiply-add. Ev
 normalisation, optimizers) is left out, so the counts are lower bounds of what a program executes. Products with the
 zeros of a convolution's padding do not count, as in XLA's cost analysis, which makes the two comparable.
 
-The cost of the gradient follows from reverse mode: a product f(a, b) on the path to the loss costs its FLOPs once more
-for each operand that depends on the differentiated parameters. So a discriminator update does not pay for the
-generator's backward pass nor for the gradient with respect to the discriminators' input, and a generator update pays
-for the gradient of the discriminators' inputs but not of their kernels. The count uses the forward program alone, not
-JAX's differentiation, and can therefore verify the latter. The forward program of a loss that differentiates, such as a
-gradient penalty, contains its inner backward pass, which counts like any other product. Recomputed activations
+The cost of the gradient is that of the loss's directional derivative: a product f(a, b) on the path to the loss costs
+its FLOPs once more for each operand that depends on the differentiated parameters, f(da, b) and f(a, db). So a
+discriminator update does not pay for the generator's backward pass nor for the gradient with respect to the
+discriminators' input, and a generator update pays for the gradient of the discriminators' inputs but not of their
+kernels. The count uses forward mode alone, and can therefore verify the backward pass. The loss's program contains the
+backward pass inside of a gradient penalty, which counts like any other product. Recomputed activations
 (rematerialisation) do not count: they are not needed.
 
-Of a branch by platform (`lax.platform_dependent`), the default backend's side counts, or that of `on_backend`; of a
-branch by value, the most expensive side.
+Of a branch by platform (`lax.platform_dependent`), one backend's side counts; of a branch by value, the most expensive
+side.
 """
 
 import collections
-import contextlib
-import contextvars
 import enum
 import functools
 import math
 import operator
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex_core
+from jax.interpreters import partial_eval
 
 Jaxpr = jex_core.Jaxpr
 
-Direction = Literal["forward", "backward"]
-
-_STOP_GRADIENT = "stop_gradient"
-# Parameters of a call that contain the called program, whose inputs are the call's inputs, in order.
-_CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-
 # Names of a backend's platforms in programs, if they differ from the backend's name.
 _LOWERED_AS = {"gpu": {"cuda", "rocm"}}
-
-_BACKEND: contextvars.ContextVar[str | None] = contextvars.ContextVar("backend", default=None)
-
-
-@contextlib.contextmanager
-def on_backend(name: str) -> Generator[None]:
-  """Counts for another backend than this machine's default: 'cpu', 'gpu' or 'tpu'."""
-  token = _BACKEND.set(name)
-  try:
-    yield
-  finally:
-    _BACKEND.reset(token)
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -65,11 +45,12 @@ class Part:
     network: class of the outermost module; '' outside of modules.
     direction: 'forward', or 'backward' for gradients.
     on: 'clips' if it depends on the batch or the latents, otherwise 'weights': power iterations and penalties on
-      weights, and the start of a gradient penalty's backward pass, which has a constant one per clip.
+      weights, the gradients of offsets that are the same for all clips, and the start of a gradient penalty's backward
+      pass, which has a constant one per clip.
   """
 
   network: str
-  direction: Direction
+  direction: Literal["forward", "backward"]
   on: Literal["clips", "weights"]
 
 
@@ -79,7 +60,7 @@ Parts = Mapping[Part, int]
 
 class _Depends(enum.IntFlag):
   NOTHING = 0
-  PARAMS = 1
+  TANGENTS = 1
   DATA = 2
 
 
@@ -112,56 +93,38 @@ def _convolution_flops(equation: jex_core.JaxprEqn) -> int:
   return 2 * out[out_spec[0]] * out[out_spec[1]] * rhs[rhs_spec[1]] * taps
 
 
-def traced_flops(jaxpr: Jaxpr) -> int:
+def traced_flops(jaxpr: Jaxpr, *, backend: str | None = None) -> int:
   """FLOPs of all products in a traced program, including its gradients and all iterations of its loops.
 
-  Raises ValueError if a while loop contains products.
+  Raises ValueError if a while loop contains products. `backend`: see `gradient_flops`.
   """
-  total = 0
-  for equation in jaxpr.eqns:
-    inner = [traced_flops(sub) for sub in _subjaxprs(equation)]
-    name = equation.primitive.name
-    if name == "while" and any(inner):
-      raise ValueError("cannot count FLOPs inside a while loop: its number of iterations is unknown; use a scan")
-    total += product_flops(equation) + _trips(equation) * (max(inner, default=0) if name == "cond" else sum(inner))
-  return total
+  counter = _Counter(backend)
+  counter.visit(jaxpr, [_Depends.NOTHING] * len(jaxpr.invars))
+  return counter.counts.total()
 
 
 def loops_over_products(jaxpr: Jaxpr) -> bool:
   """Whether a loop of several iterations contains a product; XLA's cost analysis counts one iteration."""
   return any(
-    (_trips(equation) > 1 and traced_flops(sub) > 0) or loops_over_products(sub)
+    (equation.primitive.name == "scan" and equation.params["length"] > 1 and traced_flops(sub) > 0)
+    or loops_over_products(sub)
     for equation in jaxpr.eqns
-    for sub in _subjaxprs(equation)
+    for sub in _subjaxprs(equation, jax.default_backend())
   )
 
 
-def _trips(equation: jex_core.JaxprEqn) -> int:
-  return equation.params["length"] if equation.primitive.name == "scan" else 1
-
-
-def _subjaxprs(equation: jex_core.JaxprEqn) -> Iterator[Jaxpr]:
-  """The programs in an equation that may run on this platform."""
+def _subjaxprs(equation: jex_core.JaxprEqn, backend: str) -> list[Jaxpr]:
+  """The programs in an equation that may run on the backend."""
   platforms = equation.params.get("branches_platforms")
-  if platforms is not None:
-    yield equation.params["branches"][_branch_taken(platforms)].jaxpr
-    return
-  for value in equation.params.values():
-    for item in value if isinstance(value, (tuple, list)) else (value,):
-      if isinstance(item, jex_core.ClosedJaxpr):
-        yield item.jaxpr
-      elif isinstance(item, Jaxpr):
-        yield item
-
-
-def _branch_taken(platforms: Sequence[tuple[str, ...] | None]) -> int:
-  """Index of the branch of a `lax.platform_dependent` that the backend runs; None stands for all other platforms."""
-  backend = _BACKEND.get() or jax.default_backend()
+  if platforms is None:
+    return list(jex_core.jaxprs_in_params(equation.params))
   names = _LOWERED_AS.get(backend, {backend})
-  return next(index for index, branch in enumerate(platforms) if branch is None or names & set(branch))
+  # None stands for all other platforms.
+  taken = next(index for index, branch in enumerate(platforms) if branch is None or names & set(branch))
+  return [equation.params["branches"][taken].jaxpr]
 
 
-def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -> Parts:
+def gradient_flops(function: Callable, params: Any, constants: Any, data: Any, *, backend: str | None = None) -> Parts:
   """FLOPs that a loss and its gradient need, by kind of work; ValueError if a while loop contains products.
 
   The forward pass computes all outputs, the backward pass starts at the loss alone.
@@ -171,167 +134,97 @@ def gradient_flops(function: Callable, params: Any, constants: Any, data: Any) -
     params: pytree of arrays or ShapeDtypeStructs that are differentiated.
     constants: pytree of weights that are used but not differentiated.
     data: pytree of clips, labels and random keys.
+    backend: 'cpu', 'gpu' or 'tpu', which runs the program; None for this machine's default.
   """
-  closed = jax.make_jaxpr(function)(params, constants, data)
-  tags = []
-  for tag, argument in ((_Depends.PARAMS, params), (_Depends.NOTHING, constants), (_Depends.DATA, data)):
-    tags += [tag] * len(jax.tree.leaves(argument))
-  outputs = len(closed.jaxpr.outvars)
-  counts: collections.Counter[Part] = collections.Counter()
-  for direction, wanted in (("forward", [True] * outputs), ("backward", [True] + [False] * (outputs - 1))):
-    counter = _Counter(direction)
-    counter.visit(closed.jaxpr, tags, wanted, "", 1)
-    counts.update(counter.counts)
-  return dict(counts)
 
+  def with_derivative(params: Any, tangents: Any, constants: Any, data: Any) -> Any:
+    return jax.jvp(lambda params: function(params, constants, data), (params,), (tangents,), has_aux=True)
 
-def _needs(jaxpr: Jaxpr, wanted: Sequence[bool], direction: Direction) -> tuple[list[bool], list[list[bool]]]:
-  """Inputs that the wanted outputs (backward: their gradients) depend on, and needed outputs of every equation."""
-  needed = {variable for variable, want in zip(jaxpr.outvars, wanted, strict=True) if want and _is_variable(variable)}
-  by_equation = []
-  for equation in reversed(jaxpr.eqns):
-    outputs = [variable in needed for variable in equation.outvars]
-    by_equation.append(outputs)
-    if any(outputs):
-      inputs = zip(equation.invars, _needed_inputs(equation, outputs, direction), strict=True)
-      needed.update(variable for variable, need in inputs if need and _is_variable(variable))
-  return [variable in needed for variable in jaxpr.invars], by_equation[::-1]
-
-
-def _needed_inputs(equation: jex_core.JaxprEqn, outputs: Sequence[bool], direction: Direction) -> list[bool]:
-  kind = _kind(equation)
-  if kind == "call":
-    return _needs(next(_subjaxprs(equation)), outputs, direction)[0]
-  if kind == "branches":
-    branches = [_needs(sub, outputs, direction)[0] for sub in _subjaxprs(equation)]
-    return [True, *(any(needs) for needs in zip(*branches, strict=True))]
-  if kind == "scan":
-    return _needs(next(_subjaxprs(equation)), _wanted_of_body(equation, outputs, direction), direction)[0]
-  stops = direction == "backward" and equation.primitive.name == _STOP_GRADIENT
-  return [not stops] * len(equation.invars)
-
-
-def _wanted_of_body(scan: jex_core.JaxprEqn, outputs: Sequence[bool], direction: Direction) -> list[bool]:
-  """Needed outputs of a loop's body; a carry may be needed by the next iteration only."""
-  consts, carry = _constants_and_carry(scan)
-  wanted, before = list(outputs), None
-  while wanted != before:
-    before = list(wanted)
-    inputs = _needs(next(_subjaxprs(scan)), wanted, direction)[0]
-    wanted[:carry] = [a or b for a, b in zip(wanted[:carry], inputs[consts : consts + carry], strict=True)]
-  return wanted
-
-
-def _constants_and_carry(scan: jex_core.JaxprEqn) -> tuple[int, int]:
-  """Numbers of constant inputs and of carries of a scan."""
-  # JAX's parameters for these numbers differ between versions, so ranks are compared: scanned inputs and collected
-  # outputs have one axis more outside of the body.
-  body = next(_subjaxprs(scan))
-
-  def num_stacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
-    return sum(out.aval.ndim > within.aval.ndim for out, within in zip(outside, inside, strict=True))
-
-  carry = len(scan.outvars) - num_stacked(scan.outvars, body.outvars)
-  return len(scan.invars) - num_stacked(scan.invars, body.invars) - carry, carry
+  arguments = (params, params, constants, data)
+  depends = (_Depends.NOTHING, _Depends.TANGENTS, _Depends.NOTHING, _Depends.DATA)
+  tags = [tag for tag, argument in zip(depends, arguments, strict=True) for _ in jax.tree.leaves(argument)]
+  # Without the derivatives of other outputs.
+  jaxpr, _ = partial_eval.dce_jaxpr(jax.make_jaxpr(with_derivative)(*arguments).jaxpr, True, instantiate=True)
+  counter = _Counter(backend)
+  counter.visit(jaxpr, tags)
+  return dict(counter.counts)
 
 
 class _Counter:
-  """Propagates the dependences of values, and counts the needed products in one direction."""
+  """Propagates the dependences of values, and counts products; those with a tangent are of the backward pass."""
 
-  def __init__(self, direction: Direction) -> None:
-    self._direction = direction
+  def __init__(self, backend: str | None) -> None:
+    self._backend = backend or jax.default_backend()
     self.counts: collections.Counter[Part] = collections.Counter()
 
-  def visit(
-    self, jaxpr: Jaxpr, tags: Sequence[_Depends], wanted: Sequence[bool], network: str, trips: int
-  ) -> list[_Depends]:
+  def visit(self, jaxpr: Jaxpr, tags: Sequence[_Depends], *, network: str = "", trips: int = 1) -> list[_Depends]:
     """Counts a program that `network` calls ('' outside of modules) and that runs `trips` times.
 
-    `tags` are the dependences of its inputs, `wanted` says whether each output is needed. Returns the dependences of
-    its outputs; 0 trips only propagate them.
+    `tags` are the dependences of its inputs. Returns those of its outputs; 0 trips only propagate them.
     """
     known = dict(zip(jaxpr.invars, tags, strict=True))
 
-    def of(variable: Any) -> _Depends:
-      return known.get(variable, _Depends.NOTHING) if _is_variable(variable) else _Depends.NOTHING
+    def of(atom: Any) -> _Depends:
+      return _Depends.NOTHING if isinstance(atom, jex_core.Literal) else known.get(atom, _Depends.NOTHING)
 
-    for equation, outputs in zip(jaxpr.eqns, _needs(jaxpr, wanted, self._direction)[1], strict=True):
-      inputs = [of(variable) for variable in equation.invars]
-      inside, runs = network or _outermost_scope(equation), trips if any(outputs) else 0
-      self._count(equation, inputs, inside, runs)
-      known.update(zip(equation.outvars, self._through(equation, inputs, outputs, inside, runs), strict=True))
-    return [of(variable) for variable in jaxpr.outvars]
-
-  def _count(self, equation: jex_core.JaxprEqn, inputs: list[_Depends], network: str, trips: int) -> None:
-    flops = trips * product_flops(equation)
-    if self._direction == "backward":
-      flops *= sum(bool(tag & _Depends.PARAMS) for tag in inputs)
-    if flops:
-      on = "clips" if any(tag & _Depends.DATA for tag in inputs) else "weights"
-      self.counts[Part(network=network, direction=self._direction, on=on)] += flops
+    for equation in jaxpr.eqns:
+      inputs = [of(atom) for atom in equation.invars]
+      outputs = self._through(equation, inputs, network or _outermost_scope(equation), trips)
+      known.update(zip(equation.outvars, outputs, strict=True))
+    return [of(atom) for atom in jaxpr.outvars]
 
   def _through(
-    self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
-  ) -> list[_Depends]:
-    kind = _kind(equation)
-    if kind == "call":
-      return self.visit(next(_subjaxprs(equation)), inputs, outputs, network, trips)
-    if kind == "branches":
-      return self._through_branches(equation, inputs, outputs, network, trips)
-    if kind == "scan":
-      return self._through_scan(equation, inputs, outputs, network, trips)
-    union = _union(inputs)
-    if equation.primitive.name == _STOP_GRADIENT:
-      union &= ~_Depends.PARAMS
-    avals: list[Any] = [variable.aval for variable in equation.outvars]
-    return [union if jnp.issubdtype(aval.dtype, jnp.inexact) else union & ~_Depends.PARAMS for aval in avals]
+    self, equation: jex_core.JaxprEqn, inputs: list[_Depends], network: str, trips: int
+  ) -> Sequence[_Depends]:
+    name, subs = equation.primitive.name, _subjaxprs(equation, self._backend)
+    if name == "scan":
+      return self._through_scan(equation, subs[0], inputs, network, trips)
+    if name == "cond":
+      return self._through_branches(subs, inputs, network, trips)
+    if len(subs) == 1 and [len(subs[0].invars), len(subs[0].outvars)] == [len(inputs), len(equation.outvars)]:
+      return self.visit(subs[0], inputs, network=network, trips=trips)
+    if any(traced_flops(sub, backend=self._backend) for sub in subs):
+      raise ValueError(f"cannot count FLOPs inside {name!r}: its iterations or the use of its inputs are unknown")
+    tag = _union(inputs)
+    if flops := trips * product_flops(equation):
+      direction = "backward" if tag & _Depends.TANGENTS else "forward"
+      on = "clips" if tag & _Depends.DATA else "weights"
+      self.counts[Part(network=network, direction=direction, on=on)] += flops
+    return [tag] * len(equation.outvars)
 
   def _through_branches(
-    self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
-  ) -> list[_Depends]:
+    self, branches: Sequence[Jaxpr], inputs: list[_Depends], network: str, trips: int
+  ) -> Sequence[_Depends]:
     """Counts the most expensive branch."""
-    counters, tags = [], []
-    for sub in _subjaxprs(equation):
-      counters.append(_Counter(self._direction))
-      tags.append(counters[-1].visit(sub, inputs[1:], outputs, network, trips))
-    self.counts.update(max((counter.counts for counter in counters), key=lambda counts: sum(counts.values())))
+    counters = [_Counter(self._backend) for _ in branches]
+    tags = [
+      counter.visit(branch, inputs[1:], network=network, trips=trips)
+      for counter, branch in zip(counters, branches, strict=True)
+    ]
+    self.counts.update(max((counter.counts for counter in counters), key=collections.Counter.total))
     return [inputs[0] | _union(of_branches) for of_branches in zip(*tags, strict=True)]
 
   def _through_scan(
-    self, equation: jex_core.JaxprEqn, inputs: list[_Depends], outputs: list[bool], network: str, trips: int
-  ) -> list[_Depends]:
-    body, (consts, carry) = next(_subjaxprs(equation)), _constants_and_carry(equation)
-    wanted, tags, before = _wanted_of_body(equation, outputs, self._direction), list(inputs), None
+    self, scan: jex_core.JaxprEqn, body: Jaxpr, inputs: list[_Depends], network: str, trips: int
+  ) -> Sequence[_Depends]:
+    carry = _num_unstacked(scan.outvars, body.outvars)
+    consts = _num_unstacked(scan.invars, body.invars) - carry
+    tags, before = list(inputs), None
     while tags != before:
       before = list(tags)
-      results = self.visit(body, tags, wanted, network, 0)
-      tags[consts : consts + carry] = [
-        a | b for a, b in zip(tags[consts : consts + carry], results[:carry], strict=True)
-      ]
-    return self.visit(body, tags, wanted, network, trips * equation.params["length"])
+      for i, tag in enumerate(self.visit(body, tags, network=network, trips=0)[:carry], start=consts):
+        tags[i] |= tag
+    return self.visit(body, tags, network=network, trips=trips * scan.params["length"])
 
 
-def _kind(equation: jex_core.JaxprEqn) -> Literal["scan", "branches", "call", "opaque"]:
-  name = equation.primitive.name
-  if name == "scan":
-    return "scan"
-  if name == "cond":
-    return "branches"
-  subs = list(_subjaxprs(equation))
-  fits = len(subs) == 1 and any(key in equation.params for key in _CALLED)
-  if fits and (len(subs[0].invars), len(subs[0].outvars)) == (len(equation.invars), len(equation.outvars)):
-    return "call"
-  if any(traced_flops(sub) for sub in subs):
-    raise ValueError(f"cannot count FLOPs inside {name!r}: its parameters do not show which inputs its products use")
-  return "opaque"
+def _num_unstacked(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+  """Number of a scan's values that have no axis of iterations: constants and carries."""
+  # JAX's parameters for these numbers differ between versions.
+  return sum(out.aval.ndim == within.aval.ndim for out, within in zip(outside, inside, strict=True))
 
 
-def _union(tags: Sequence[_Depends]) -> _Depends:
+def _union(tags: Iterable[_Depends]) -> _Depends:
   return functools.reduce(operator.or_, tags, _Depends.NOTHING)
-
-
-def _is_variable(atom: Any) -> bool:
-  return not isinstance(atom, jex_core.Literal)
 
 
 def _outermost_scope(equation: jex_core.JaxprEqn) -> str:

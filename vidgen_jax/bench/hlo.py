@@ -21,10 +21,11 @@ KINDS = (
 
 _GATHERS = ("all-gather", "collective-broadcast")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .+ \{$")
-_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.+)$")
+# Name, type, opcode, arguments and attributes.
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.+?) ([\w\-]+)\((.*?)\)((?:, [\w\-]+=.*)?)$")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+[a-z0-9]*)\[([\d,]*)\]")
-_CALLS = re.compile(r"\b(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
-_CALL_LISTS = re.compile(r"\b(?:calls|called_computations|branch_computations)=\{([^}]*)\}")
+# The condition of a loop is left out: it contains no collectives.
+_CALLS = re.compile(r"\b(?:calls|to_apply|body|\w+_computations?)=(\{[^}]*\}|%?[\w.\-]+)")
 _KNOWN_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 # Maximal number of unnamed instructions between a collective and the instruction that names it.
 _MAX_DISTANCE = 4
@@ -77,13 +78,17 @@ class Payload:
 
 @dataclass(frozen=True)
 class _Instruction:
+  is_root: bool
   name: str
   type: str
   opcode: str
-  operands: tuple[str, ...]
   arguments: str
   attributes: str
-  is_root: bool
+
+  @property
+  def operands(self) -> list[str]:
+    named = re.findall(r"%([\w.\-]+)", self.arguments)
+    return named or [word.split()[-1] for word in self.arguments.split(", ") if word]
 
   @property
   def scope(self) -> str:
@@ -92,7 +97,20 @@ class _Instruction:
 
   @property
   def arrays(self) -> list[Array]:
-    return _arrays(self.type)
+    return [
+      Array(dtype=dtype, shape=tuple(int(length) for length in shape.split(",") if length))
+      for dtype, shape in _ARRAY.findall(self.type)
+    ]
+
+  @property
+  def called(self) -> list[str]:
+    names = re.findall(r"[\w.\-]+", " ".join(_CALLS.findall(self.attributes)))
+    return list(dict.fromkeys(names))
+
+  @property
+  def index(self) -> int | None:
+    found = re.search(r"\bindex=(\d+)", self.attributes)
+    return int(found.group(1)) if found else None
 
 
 _Computation = dict[str, _Instruction]
@@ -108,41 +126,39 @@ def payloads(text: str) -> list[Payload]:
     ValueError: if the text is not a program, or the number of iterations of a loop with collectives is unknown.
   """
   program = _Program(text)
-  if program.entry is None:
+  if not program.entry:
     raise ValueError("this text has no ENTRY computation; give `compiled.as_text()`")
-  return list(program.payloads(program.entry, 1))
+  return list(program.payloads(program.entry))
 
 
 class _Program:
   def __init__(self, text: str) -> None:
-    self.entry: str | None = None
+    self.entry = ""
     self._computations: dict[str, _Computation] = {}
     current: _Computation = {}
     for line in text.splitlines():
       if header := _COMPUTATION.match(line):
         current = self._computations[header.group(2)] = {}
         self.entry = header.group(2) if header.group(1) else self.entry
-      elif found := _INSTRUCTION.match(line):
-        current[found.group(2)] = _instruction(found.group(2), found.group(3), is_root=bool(found.group(1)))
+      elif found := _INSTRUCTION.match(re.sub(r"/\*.*?\*/", "", line)):
+        current[found.group(2)] = _Instruction(bool(found.group(1)), *found.groups()[1:])
 
-  def payloads(self, name: str, times: int) -> Iterator[Payload]:
-    """The payloads of a computation that runs `times` times."""
-    computation = self._computations[name]
+  def payloads(self, name: str) -> Iterator[Payload]:
+    """The payloads of one run of a computation."""
+    computation = self._computations.get(name, {})
     users = collections.defaultdict(list)
     for user in computation.values():
       for operand in user.operands:
         users[operand].append(user)
     for instruction in computation.values():
       if instruction.opcode.removesuffix("-start") in KINDS and _group(instruction.attributes) != 1:
-        for payload in self._moved(computation, instruction, users):
-          yield dataclasses.replace(payload, times=times)
+        yield from self._moved(computation, instruction, users)
       if instruction.opcode.endswith(("-done", "-update")):
         continue
-      for called in _called(instruction):
-        inside = list(self.payloads(called, 1)) if called in self._computations else []
-        runs = times * self._trips(computation, instruction) if inside else times
-        for payload in inside:
-          yield dataclasses.replace(payload, times=payload.times * runs)
+      for called in instruction.called:
+        inside = list(self.payloads(called))
+        trips = self._trips(computation, instruction) if inside else 1
+        yield from (dataclasses.replace(payload, times=payload.times * trips) for payload in inside)
 
   def _moved(
     self, computation: _Computation, instruction: _Instruction, users: Mapping[str, list[_Instruction]]
@@ -157,7 +173,7 @@ class _Program:
     for i, (operand, array) in enumerate(zip(operands, arrays, strict=False)):
       using = users[instruction.name]
       if instruction.type.startswith("("):
-        using = [user for user in using if user.opcode != "get-tuple-element" or _index(user) == i]
+        using = [user for user in using if user.opcode != "get-tuple-element" or user.index == i]
       making = [operand] if operand is not None else []
       yield Payload(
         kind=kind,
@@ -175,7 +191,7 @@ class _Program:
     for _ in range(_MAX_DISTANCE):
       scopes = [instruction.scope for instruction in found]
       for instruction in found:
-        for called in _called(instruction) if instruction.opcode == "fusion" else ():
+        for called in instruction.called if instruction.opcode == "fusion" else ():
           scopes += [fused.scope for fused in self._computations.get(called, {}).values()]
       if any(scopes):
         return " ".join(dict.fromkeys(scope for scope in scopes if scope))
@@ -201,55 +217,13 @@ class _Program:
 
 def _start(computation: _Computation, loop: _Instruction, counter: _Instruction) -> int | None:
   """The first value of a loop's counter, an element of the loop's operand."""
-  index, initial = _index(counter), computation[loop.operands[0]]
-  if index is None or initial.opcode != "tuple":
+  initial = computation[loop.operands[0]]
+  if counter.index is None or initial.opcode != "tuple":
     return None
-  first = computation[initial.operands[index]]
+  first = computation[initial.operands[counter.index]]
   while first.opcode == "copy":
     first = computation[first.operands[0]]
   return int(first.arguments) if first.opcode == "constant" else None
-
-
-def _instruction(name: str, text: str, *, is_root: bool) -> _Instruction:
-  text = re.sub(r"/\*.*?\*/", "", text)
-  end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
-  rest = text[end:].lstrip()
-  start = rest.index("(")
-  stop = _closing(rest, start)
-  arguments = rest[start + 1 : stop]
-  operands = tuple(re.findall(r"%([\w.\-]+)", arguments)) or tuple(
-    word.split()[-1] for word in arguments.split(", ") if word
-  )
-  return _Instruction(name, text[:end], rest[:start], operands, arguments, rest[stop + 1 :], is_root)
-
-
-def _closing(text: str, start: int) -> int:
-  """Index of the bracket that closes the one at `start`."""
-  depth = 0
-  for index in range(start, len(text)):
-    depth += {"(": 1, ")": -1}.get(text[index], 0)
-    if depth == 0:
-      return index
-  raise ValueError(f"a bracket is not closed: {text[:80]}")
-
-
-def _arrays(text: str) -> list[Array]:
-  return [
-    Array(dtype=dtype, shape=tuple(int(length) for length in shape.split(",") if length))
-    for dtype, shape in _ARRAY.findall(text)
-  ]
-
-
-def _called(instruction: _Instruction) -> list[str]:
-  # The condition of a loop is left out: it contains no collectives.
-  lists = (name for found in _CALL_LISTS.findall(instruction.attributes) for name in found.split(","))
-  names = [*_CALLS.findall(instruction.attributes), *(name.strip().lstrip("%") for name in lists)]
-  return list(dict.fromkeys(name for name in names if name))
-
-
-def _index(instruction: _Instruction) -> int | None:
-  found = re.search(r"\bindex=(\d+)", instruction.attributes)
-  return int(found.group(1)) if found else None
 
 
 def _group(attributes: str) -> int | None:

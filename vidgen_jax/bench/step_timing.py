@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -45,25 +46,10 @@ class _CompiledExperiment(TrainingExperiment):
     return {}
 
 
-class _NoCheckpoints:
-  """A checkpointer that saves nothing."""
-
-  def due(self, step: int) -> bool:
-    del step
-    return False
-
-  def preempted(self, step: int) -> bool:
-    del step
-    return False
-
-  def steps(self) -> list[int]:
-    return []
-
-  def save(self, *unused: Any) -> None:
-    del unused
-
-  def wait(self) -> None:
-    pass
+# A checkpointer that saves nothing.
+_NO_CHECKPOINTS: Any = SimpleNamespace(
+  due=lambda *_: False, preempted=lambda *_: False, steps=list, save=lambda *_: None, wait=lambda: None
+)
 
 
 class _TimedLog(MetricLog):
@@ -122,22 +108,13 @@ def time_steps(
 
   Both fetch the metrics of a step after the next step is started; the duration of a step is the time between two
   fetches. The loop includes input, progress, and metrics, which are written every step; images, scores and checkpoints
-  are off.
-
-  Args:
-    experiment: experiment whose loop runs.
-    compiled: its train step.
-    state: initial state; donated.
-    iterator: yields this process's batches.
-    steps: number of steps to time, of each.
-    first_step: completed train steps, which choose the phase.
+  are off. `state` is donated; `iterator` yields this process's batches; the completed train steps choose the phase.
   """
   window = math.ceil(steps / WINDOWS) + 2
   num_steps = first_step + window
-  train = dataclasses.replace(
-    experiment.config.train, num_steps=num_steps, log_every=1, image_every=0, evaluate_every=0
-  )
-  config = dataclasses.replace(experiment.config, train=train)
+  config = experiment.config
+  train = dataclasses.replace(config.train, num_steps=num_steps, log_every=1, image_every=0, evaluate_every=0)
+  config = dataclasses.replace(config, train=train)
   prepared = _CompiledExperiment(config=config, algorithm=experiment.algorithm, mesh=experiment.mesh, step=compiled)
   batch = experiment.put_batch(next(iterator), microbatches=True)
   constants = experiment.step_constants(first_step, experiment.algorithm.phase_at(first_step))
@@ -152,9 +129,8 @@ def time_steps(
       bare += seconds
       progress = Progress(num_steps, initial_step=first_step, stream=io.StringIO(), interval_s=math.inf)
       log = _TimedLog(train, writer, progress)
-      checkpointer: Any = _NoCheckpoints()
       start = RunStart(state=state, step=first_step, iterator=iterator)
-      state = TrainLoop(prepared, checkpointer, log, (), StopSignals(), {}).run(start)
+      state = TrainLoop(prepared, _NO_CHECKPOINTS, log, (), StopSignals(), {}).run(start)
       loop += _intervals(log.stamps)
   return StepTiming.from_seconds(bare, loop=loop)
 
@@ -162,12 +138,9 @@ def time_steps(
 def timed_steps(
   compiled: CompiledStep, state: TrainState, batch: Batch, constants: StepConstants, count: int
 ) -> tuple[TrainState, list[float]]:
-  """Runs one untimed step and `count` timed ones; every step ends before the next one starts.
+  """Runs one untimed step and `count` timed ones; returns the last state and the seconds of each timed step.
 
-  All steps get the same `batch` of micro-batches on the devices; `state` is donated.
-
-  Returns:
-    (state after the last step, seconds of each timed step).
+  Every step ends before the next one starts. All get the same micro-batches on the devices; `state` is donated.
   """
   seconds = []
   for _ in range(1 + count):
