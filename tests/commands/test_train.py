@@ -404,6 +404,7 @@ sys.exit(status)
 
 
 def test_training_imports_no_tensorflow_and_writes_event_files(run_config, tmp_path):
+  pytest.importorskip("tensorboard")
   fields = TINY | {"data.data_dir": run_config.data.data_dir, "train.num_steps": 1, "train.image_every": 0}
   fields |= {"train.evaluate_every": 0}
   changed = [
