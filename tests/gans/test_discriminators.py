@@ -142,7 +142,7 @@ def test_views_of_real_and_fake_clips_are_drawn_independently(decomposition, mon
 
   def discriminate(self, bound, label, name, videos):
     inputs[name] = [np.rint((np.asarray(video)[..., 0] + 1) * 127.5) for video in videos]
-    return (jnp.zeros(1),) * len(videos)
+    return (jnp.zeros(1),) * len(videos), bound.nets[name]
 
   monkeypatch.setattr(Trivd, "generate", lambda *_, **__: (to_model_range(batch["video"]), {}))
   monkeypatch.setattr(Trivd, "_discriminate", discriminate)

@@ -65,7 +65,8 @@ class Gan(Algorithm, Protocol):
       bn_momentum: `BatchNorm.momentum`, for train mode.
 
     Returns:
-      (whole clips [B, num_frames, H, W, C] in [-1, 1], nets that changed: with `train` those with new variables).
+      (whole clips [B, num_frames, H, W, C] in [-1, 1], the nets that train mode changes: with `train` with updated
+      variables, otherwise unchanged).
     """
 
   def predict(self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int) -> Video:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -31,23 +31,22 @@ def init_nets(key: PRNGKey, modules: Mapping[str, nn.Module], inputs: Mapping[st
 
 @dataclass(frozen=True)
 class BoundNets:
-  """Modules and the nets that hold their variables, both by name.
-
-  `refreshed` receives the nets that are applied in train mode, with updated variables.
-  """
+  """Modules and the nets that hold their variables, both by name."""
 
   modules: Mapping[str, nn.Module]
   nets: Nets
-  refreshed: Nets = field(default_factory=dict, kw_only=True)
 
   def apply(self, name: str, *inputs: Any, **options: Any) -> Any:
-    """Output of a module; the option `train=True` selects train mode."""
-    module, net = self.modules[name], self.nets[name]
-    if not options.get("train"):
-      return module.apply(net.collections, *inputs, **options)
-    output, variables = module.apply(net.collections, *inputs, mutable=list(MUTABLE), **options)
-    self.refreshed[name] = net.replace(variables={**net.variables, **variables})
-    return output
+    """Output of a module, whose variables stay unchanged; for train mode use `apply_mutable`."""
+    return self.modules[name].apply(self.nets[name].collections, *inputs, **options)
+
+  def apply_mutable(self, name: str, *inputs: Any, train: bool, **options: Any) -> tuple[Any, NetState]:
+    """Output of a module, and its net: with `train` with updated variables, otherwise unchanged."""
+    net = self.nets[name]
+    if not train:
+      return self.apply(name, *inputs, train=False, **options), net
+    output, variables = self.modules[name].apply(net.collections, *inputs, train=True, mutable=list(MUTABLE), **options)
+    return output, net.replace(variables={**net.variables, **variables})
 
 
 def class_labels(label: jax.Array, num_classes: int) -> jax.Array:

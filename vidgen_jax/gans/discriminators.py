@@ -7,6 +7,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from vidgen_jax.core.algorithm import Loss, LossOutput
+from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.gans.common import BoundNets
 from vidgen_jax.ops import losses, resampling
 from vidgen_jax.types import Metrics, PRNGKey, Video
@@ -59,36 +61,40 @@ def apply_view(view: View, video: Video, key: PRNGKey, *, first_frame: int, num_
   return video
 
 
-Discriminate = Callable[[str, tuple[Video, ...]], tuple[jax.Array, ...]]
-"""(discriminator, sets of inputs) -> outputs for each set."""
+Discriminate = Callable[[str, tuple[Video, ...]], tuple[tuple[jax.Array, ...], NetState]]
+"""(discriminator, sets of inputs) -> (outputs for each set, discriminator with updated variables)."""
 
 
-def apply_discriminator(bound: BoundNets, name: str, videos: Sequence[jax.Array], label: jax.Array) -> tuple[Any, ...]:
+def apply_discriminator(
+  bound: BoundNets, name: str, videos: Sequence[jax.Array], label: jax.Array
+) -> tuple[tuple[Any, ...], NetState]:
   """Applies a discriminator once to several sets of clips, so that its power iteration advances once.
 
-  The sets are of equal shape, [B, ...], and have the same labels, int [B]. Returns the outputs for each set; the module
-  maps (video [B, ...], label [B]) to a pytree of [B, ...].
+  The sets are of equal shape, [B, ...], and have the same labels, int [B]; the module maps (video [B, ...], label [B])
+  to a pytree of [B, ...].
+
+  Returns:
+    (outputs for each set, net with updated variables).
   """
   count, batch = len(videos), label.shape[0]
   # Interleaved clip by clip, not concatenated: every device keeps the clips it holds.
   stacked = jnp.stack(videos, axis=1).reshape(count * batch, *videos[0].shape[1:])
-  scores = bound.apply(name, stacked, jnp.repeat(label, count), train=True)
+  scores, net = bound.apply_mutable(name, stacked, jnp.repeat(label, count), train=True)
   scores = jax.tree.map(lambda x: x.reshape(batch, count, *x.shape[1:]), scores)
-  return tuple(jax.tree.map(lambda x, i=i: x[:, i], scores) for i in range(count))
+  return tuple(jax.tree.map(lambda x, i=i: x[:, i], scores) for i in range(count)), net
 
 
-def discriminator_loss(
-  discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]
-) -> tuple[jax.Array, Metrics]:
-  """The sum of the discriminators' hinge losses on real and generated inputs, both by discriminator; and metrics."""
+def discriminator_loss(discriminate: Discriminate, real: Mapping[str, Video], fake: Mapping[str, Video]) -> Loss:
+  """The sum of the discriminators' hinge losses on real and generated inputs, both by discriminator."""
   total = jnp.zeros(())
+  refreshed: Nets = {}
   metrics: Metrics = {}
   for name, real_input in real.items():
-    on_real, on_fake = discriminate(name, (real_input, fake[name]))
+    (on_real, on_fake), refreshed[name] = discriminate(name, (real_input, fake[name]))
     loss = losses.hinge_discriminator_loss(on_real, on_fake)
     total = total + loss
     metrics |= {f"{name}/loss": loss, f"{name}/real": jnp.mean(on_real), f"{name}/fake": jnp.mean(on_fake)}
-  return total, metrics
+  return total, LossOutput(nets=refreshed, metrics=metrics)
 
 
 def generator_loss(
@@ -98,7 +104,7 @@ def generator_loss(
   total = jnp.zeros(())
   metrics: Metrics = {}
   for name, fake_input in fake.items():
-    (on_fake,) = discriminate(name, (fake_input,))
+    (on_fake,), _ = discriminate(name, (fake_input,))
     metrics[f"{name}/loss"] = loss = loss_of(on_fake)
     total = total + loss
   return total, metrics

@@ -178,12 +178,12 @@ def test_every_clip_is_scored_with_its_own_label(algorithm, nets):
   (view, _) = plain.views
   bind = lambda: BoundNets({view.net: plain.discriminator(view)}, nets)
   apply_discriminator = jax.jit(lambda label, *videos: plain._discriminate(bind(), label, view.net, videos))
-  together = apply_discriminator(label, real, fake)
+  together, _ = apply_discriminator(label, real, fake)
   for outputs, videos in zip(together, (real, fake), strict=True):
-    alone = [apply_discriminator(label[b : b + 1], videos[b : b + 1])[0][0] for b in range(3)]
+    alone = [apply_discriminator(label[b : b + 1], videos[b : b + 1])[0][0][0] for b in range(3)]
     np.testing.assert_allclose(outputs, alone, rtol=1e-4, atol=1e-5)
     assert np.ptp(alone) > 0.1
-  others = apply_discriminator(jnp.roll(label, 1), real, fake)
+  others, _ = apply_discriminator(jnp.roll(label, 1), real, fake)
   assert float(jnp.min(jnp.abs(others[0] - together[0]))) > 1e-3
 
 
@@ -228,7 +228,7 @@ def test_every_view_of_real_and_fake_clips_has_its_own_key(monkeypatch, nets):
   monkeypatch.setattr(trivd, "apply_view", apply_view)
   monkeypatch.setattr(Trivd, "latent", latent)
   monkeypatch.setattr(Trivd, "generate", lambda *_, **__: (jnp.zeros((3, 5, 8, 8, 1)), {}))
-  discriminate = lambda self, bound, label, name, videos: (jnp.zeros(1),) * len(videos)
+  discriminate = lambda self, bound, label, name, videos: ((jnp.zeros(1),) * len(videos), bound.nets[name])
   monkeypatch.setattr(Trivd, "_discriminate", discriminate)
   nets = dict.fromkeys(("generator", *(view.net for view in algorithm.views)), nets["generator"])
   _loss(algorithm, "discriminator_loss", nets, _batch(), jax.random.key(0))

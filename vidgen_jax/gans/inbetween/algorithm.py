@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
-from vidgen_jax.core.state import Nets
+from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import discriminators
 from vidgen_jax.gans.base import Gan, register
@@ -151,8 +151,8 @@ class Inbetween(Gan):
     dtype = jnp.dtype(self.config.compute_dtype)
     bound = BoundNets(self.discriminators(dtype=dtype), nets)
 
-    def discriminate(name: str, videos: tuple[Video, ...]) -> tuple[jax.Array, ...]:
-      return tuple(bound.apply(name, video.astype(dtype)) for video in videos)
+    def discriminate(name: str, videos: tuple[Video, ...]) -> tuple[tuple[jax.Array, ...], NetState]:
+      return tuple(bound.apply(name, video.astype(dtype)) for video in videos), nets[name]
 
     loss, metrics = discriminators.generator_loss(discriminate, inputs, losses.nonsaturating_generator_loss)
     return loss, LossOutput(nets=refreshed, metrics=metrics)
@@ -165,10 +165,13 @@ class Inbetween(Gan):
   ) -> tuple[Video, Nets]:
     ends = to_model_range(batch["conditioning"])
     bound = BoundNets(self.generators(num_frames=num_frames, bn_momentum=bn_momentum), nets)
-    encoded = bound.apply(ENCODER, ends, train=train)
-    latent_video = bound.apply(LATENT_GENERATOR, encoded, latent, num_frames=num_frames, train=train)
-    video = bound.apply(VIDEO_GENERATOR, latent_video, train=train)
-    return _with_ends(ends, video), bound.refreshed
+    refreshed: Nets = {}
+    encoded, refreshed[ENCODER] = bound.apply_mutable(ENCODER, ends, train=train)
+    latent_video, refreshed[LATENT_GENERATOR] = bound.apply_mutable(
+      LATENT_GENERATOR, encoded, latent, num_frames=num_frames, train=train
+    )
+    video, refreshed[VIDEO_GENERATOR] = bound.apply_mutable(VIDEO_GENERATOR, latent_video, train=train)
+    return _with_ends(ends, video), refreshed
 
   def last_blocks(self) -> tuple[int, ...]:
     blocks = () if self.config.naive else self.config.latent_blocks

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.core.algorithm import FrozenNetwork, Loss, LossOutput, Update, adam_update
-from vidgen_jax.core.state import Nets
+from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import discriminators
 from vidgen_jax.gans.base import Gan, register
@@ -128,10 +128,9 @@ class Mvt(Gan):
     fake, _ = self.fake_video(nets, batch, fake_key)
     bound = BoundNets(self.discriminators(), nets)
     discriminate = functools.partial(self._discriminate, bound, self._label(batch["label"]))
-    loss, metrics = discriminators.discriminator_loss(
+    return discriminators.discriminator_loss(
       discriminate, self._views_of(real, real_frame_key), self._views_of(fake, fake_frame_key)
     )
-    return loss, LossOutput(nets=bound.refreshed, metrics=metrics)
 
   def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The sum over discriminators of -mean D(fake), and the motion constraint (eq. 6)."""
@@ -162,7 +161,8 @@ class Mvt(Gan):
     module = self.generator(batch["conditioning"].shape[2:4], bn_momentum=bn_momentum)
     bound = BoundNets({GENERATOR: module}, nets)
     options = {"num_frames": num_frames, "train": train}
-    return bound.apply(GENERATOR, self._scaled(latent), self._label(batch["label"]), **options), bound.refreshed
+    video, generator = bound.apply_mutable(GENERATOR, self._scaled(latent), self._label(batch["label"]), **options)
+    return video, {GENERATOR: generator}
 
   def latent_parts(self) -> Mapping[str, tuple[int, int]]:
     ends = list(itertools.accumulate(self.config.latent_sizes, initial=0))
@@ -193,12 +193,12 @@ class Mvt(Gan):
 
   def _discriminate(
     self, bound: BoundNets, label: jax.Array, name: str, videos: tuple[Video, ...]
-  ) -> tuple[jax.Array, ...]:
-    """Logits for every frame from the image discriminator, for every clip from the video discriminator."""
-    scores = apply_discriminator(bound, name, videos, label)
+  ) -> tuple[tuple[jax.Array, ...], NetState]:
+    """Logits for every frame from the image discriminator, for every clip from the video discriminator; and the net."""
+    scores, net = apply_discriminator(bound, name, videos, label)
     if name == IMAGE_DISCRIMINATOR:
       scores = tuple(score.unconditional + score.conditional for score in scores)
-    return scores
+    return scores, net
 
   def _flow_estimator(self, frozen: Nets) -> FlowEstimator:
     """The optical flow that the motion constraint compares."""

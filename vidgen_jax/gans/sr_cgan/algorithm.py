@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
-from vidgen_jax.core.state import Nets
+from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.base import Gan, register
 from vidgen_jax.gans.common import BoundNets, check_frames, check_frames_per_clip, draw_latent, init_nets
@@ -134,33 +134,33 @@ class SrCgan(Gan):
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
-    posterior = bound.apply(IMAGE_ENCODER, frames, train=True)
-    decoded = bound.apply(IMAGE_GENERATOR, posterior.sample(latent_key), train=True)
+    posterior, encoder = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
+    decoded, _ = bound.apply_mutable(IMAGE_GENERATOR, posterior.sample(latent_key), train=True)
     prior, reconstruction = divergence(posterior), frame_error(decoded, frames)
     c = self.config
     loss = c.image_prior_weight * prior + c.encoder_reconstruction_weight * reconstruction
     metrics = {"prior": prior, "reconstruction": reconstruction}
-    return loss, LossOutput(nets={IMAGE_ENCODER: bound.refreshed[IMAGE_ENCODER]}, metrics=metrics)
+    return loss, LossOutput(nets={IMAGE_ENCODER: encoder}, metrics=metrics)
 
   def image_generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """L_IGAN + 0.5 L_recon, the loss of G_I (eq. 3, non-saturating)."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
-    decoded, drawn = _decoded_and_drawn(bound, frames, latent_key)
+    (decoded, drawn), generator = _decoded_and_drawn(bound, frames, latent_key)
     on_decoded, on_drawn = (bound.apply(IMAGE_DISCRIMINATOR, x) for x in (decoded, drawn))
     adversarial = nonsaturating_generator_loss(on_decoded) + nonsaturating_generator_loss(on_drawn)
     reconstruction = frame_error(decoded, frames)
     loss = adversarial + self.config.generator_reconstruction_weight * reconstruction
     metrics = {"adversarial": adversarial, "reconstruction": reconstruction}
-    return loss, LossOutput(nets=bound.refreshed, metrics=metrics)
+    return loss, LossOutput(nets={IMAGE_GENERATOR: generator}, metrics=metrics)
 
   def image_discriminator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """-L_IGAN (eq. 3), the loss of D_I: real frames against decoded and against drawn frames."""
     del frozen, step
     frame_key, latent_key = jax.random.split(key)
     frames, bound = self._frames(batch, frame_key), self._bind(nets, batch["video"])
-    fakes = _decoded_and_drawn(bound, frames, latent_key)
+    fakes, _ = _decoded_and_drawn(bound, frames, latent_key)
     on_real, on_decoded, on_drawn = (bound.apply(IMAGE_DISCRIMINATOR, x) for x in (frames, *fakes))
     loss = log_discriminator_loss(on_real, on_decoded) + jnp.mean(jax.nn.softplus(on_drawn))
     metrics = {"real": jnp.mean(on_real), "decoded": jnp.mean(on_decoded), "drawn": jnp.mean(on_drawn)}
@@ -176,8 +176,10 @@ class SrCgan(Gan):
     """-L_content (eq. 11), or -L_TGAN for the base model (eq. 8), the loss of D_T."""
     del frozen, step
     video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
-    fake, anchors, *_ = self._generate_from_drawn_anchors(bound, video, key)
-    on_real, on_fake = (bound.apply(TEMPORAL_DISCRIMINATOR, clips, anchors) for clips in (video, fake))
+    generated, _ = self._generate_from_drawn_anchors(bound, video, key)
+    on_real, on_fake = (
+      bound.apply(TEMPORAL_DISCRIMINATOR, clips, generated.anchors) for clips in (video, generated.video)
+    )
     loss = log_discriminator_loss(on_real, on_fake)
     return loss, LossOutput(nets={}, metrics={"real": jnp.mean(on_real), "fake": jnp.mean(on_fake)})
 
@@ -185,41 +187,38 @@ class SrCgan(Gan):
     """The weighted sum of L_TVAE, L_anchor and L_content (eqs. 9 to 11); L_TGAN alone for the base model (eq. 8)."""
     del frozen, step
     video, bound = to_model_range(batch["video"]), self._bind(nets, batch["video"])
-    fake, anchors, posterior, time_logits = self._generate_from_drawn_anchors(bound, video, key)
-    c, logits = self.config, bound.apply(TEMPORAL_DISCRIMINATOR, fake, anchors)
+    generated, refreshed = self._generate_from_drawn_anchors(bound, video, key)
+    c, logits = self.config, bound.apply(TEMPORAL_DISCRIMINATOR, generated.video, generated.anchors)
     content = nonsaturating_generator_loss(logits)
-    if posterior is None:
-      return content, LossOutput(nets=bound.refreshed, metrics={"content": content})
-    reconstruction, prior = clip_error(fake, video), divergence(posterior)
-    anchor = time_cross_entropy(time_logits)
+    if generated.posterior is None:
+      return content, LossOutput(nets=refreshed, metrics={"content": content})
+    reconstruction, prior = clip_error(generated.video, video), divergence(generated.posterior)
+    anchor = time_cross_entropy(generated.time_logits)
     loss = c.clip_reconstruction_weight * reconstruction + c.clip_prior_weight * prior
     loss = loss + c.anchor_weight * anchor + c.content_weight * content
     metrics = {"reconstruction": reconstruction, "prior": prior, "anchor": anchor, "content": content}
-    return loss, LossOutput(nets=bound.refreshed, metrics=metrics)
+    return loss, LossOutput(nets=refreshed, metrics=metrics)
 
   def _generate_from_drawn_anchors(
     self, bound: BoundNets, video: Video, key: PRNGKey
-  ) -> tuple[Video, Video | None, Gaussian | None, jax.Array]:
-    """Clips in train mode, from anchors drawn from real clips; for the base model from noise.
-
-    Returns:
-      (clips, anchors as from `place_anchors`, q(z_T), logits of the times); anchors and q(z_T) are None for the base
-      model.
-    """
+  ) -> tuple["_GeneratedClips", Nets]:
+    """Clips in train mode, from anchors drawn from real clips, for the base model from noise; and the changed nets."""
     count, c = video.shape[0], self.config
     anchor_key, image_key, latent_key = jax.random.split(key, 3)
     posterior, anchors = None, None
+    refreshed: Nets = {}
     if c.is_base:
       latent = self.latent(latent_key, count)
     else:
       times, known = draw_anchors(anchor_key, count, num_frames=c.num_frames, counts=c.anchors)
       frames = take_times(video, times)
-      encoded = bound.apply(IMAGE_ENCODER, frames, train=True)
+      encoded, refreshed[IMAGE_ENCODER] = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
       posterior = bound.apply(TEMPORAL_ENCODER, encoded.sample(image_key), times, known)
       latent = posterior.sample(latent_key)
       anchors = place_anchors(frames, times, known, num_frames=c.num_frames)
     latents, time_logits = bound.apply(TEMPORAL_GENERATOR, latent)
-    return bound.apply(IMAGE_GENERATOR, latents, train=True), anchors, posterior, time_logits
+    clips, refreshed[IMAGE_GENERATOR] = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
+    return _GeneratedClips(video=clips, anchors=anchors, posterior=posterior, time_logits=time_logits), refreshed
 
   # Sampling.
 
@@ -243,12 +242,15 @@ class SrCgan(Gan):
   ) -> tuple[Video, Nets]:
     self.conditioning_indices(num_frames)  # Rejects clips of another length.
     bound = self._bind(nets, batch["conditioning"], bn_momentum=bn_momentum)
+    refreshed: Nets = {}
     if self._has_anchors(batch):
       times, known = self._times(batch, num_frames)
-      encoded = bound.apply(IMAGE_ENCODER, to_model_range(batch["conditioning"]), train=train)
+      frames = to_model_range(batch["conditioning"])
+      encoded, refreshed[IMAGE_ENCODER] = bound.apply_mutable(IMAGE_ENCODER, frames, train=train)
       latent = bound.apply(TEMPORAL_ENCODER, encoded.mean, times, known).at(latent)
     latents, _ = bound.apply(TEMPORAL_GENERATOR, latent)
-    return bound.apply(IMAGE_GENERATOR, latents, train=train), bound.refreshed
+    video, refreshed[IMAGE_GENERATOR] = bound.apply_mutable(IMAGE_GENERATOR, latents, train=train)
+    return video, refreshed
 
   def interpolate(self, nets: Nets, batch: Batch, *, num_frames: int) -> Video:
     """Decoded linear interpolation between the anchors' z_I (IV.C.3)."""
@@ -258,7 +260,8 @@ class SrCgan(Gan):
     latents = interpolate_times(encoded.mean, times, known, num_frames=num_frames)
     # Normalised with the batch's own statistics: those in `nets` describe latents from G_T and would distort the
     # result.
-    return bound.apply(IMAGE_GENERATOR, latents, train=True)
+    video, _ = bound.apply_mutable(IMAGE_GENERATOR, latents, train=True)
+    return video
 
   def _bind(self, nets: Nets, frames: Video, *, bn_momentum: float = 0.9) -> BoundNets:
     """The modules for frames [B, N, H, W, C] of this size, bound to their nets."""
@@ -285,12 +288,25 @@ class SrCgan(Gan):
     check_frames(c, height, width, channels, {name: 2 ** len(getattr(c, name)) for name in names})
 
 
-def _decoded_and_drawn(bound: BoundNets, frames: Video, key: PRNGKey) -> tuple[Video, Video]:
-  """Returns (G_I(E_I(x)), G_I(z)); the former updates the variables of G_I."""
+@dataclass(frozen=True, kw_only=True)
+class _GeneratedClips:
+  """Clips generated in training, and what the losses need of their generation."""
+
+  video: Video
+  time_logits: jax.Array
+  anchors: Video | None
+  """As from `place_anchors`; None for the base model."""
+  posterior: Gaussian | None
+  """q(z_T); None for the base model."""
+
+
+def _decoded_and_drawn(bound: BoundNets, frames: Video, key: PRNGKey) -> tuple[tuple[Video, Video], NetState]:
+  """Returns ((G_I(E_I(x)), G_I(z)), G_I with the variables that the former pass updates)."""
   encoded_key, drawn_key = jax.random.split(key)
-  unkept = BoundNets(bound.modules, bound.nets)
-  encoded = unkept.apply(IMAGE_ENCODER, frames, train=True).sample(encoded_key)
+  posterior, _ = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
+  encoded = posterior.sample(encoded_key)
   # Two passes: encoded latents have another distribution than drawn latents, so joint batch statistics would fit
   # neither, nor those with which E_I is trained.
-  decoded = bound.apply(IMAGE_GENERATOR, encoded, train=True)
-  return decoded, unkept.apply(IMAGE_GENERATOR, jax.random.normal(drawn_key, encoded.shape), train=True)
+  decoded, generator = bound.apply_mutable(IMAGE_GENERATOR, encoded, train=True)
+  drawn, _ = bound.apply_mutable(IMAGE_GENERATOR, jax.random.normal(drawn_key, encoded.shape), train=True)
+  return (decoded, drawn), generator

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vidgen_jax.core.algorithm import Loss, LossOutput, Update, adam_update
-from vidgen_jax.core.state import Nets
+from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import discriminators
 from vidgen_jax.gans.base import Gan, register
@@ -117,10 +117,9 @@ class Trivd(Gan):
     fake, _ = self.fake_video(nets, batch, fake_key)
     bound = BoundNets(self._discriminators(), nets)
     discriminate = functools.partial(self._discriminate, bound, self._label(batch))
-    loss, metrics = discriminators.discriminator_loss(
+    return discriminators.discriminator_loss(
       discriminate, self._views_of(real, real_view_key), self._views_of(fake, fake_view_key)
     )
-    return loss, LossOutput(nets=bound.refreshed, metrics=metrics)
 
   def generator_loss(self, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array) -> Loss:
     """The sum over discriminators of -mean D(fake) (eq. 14), and the orthogonality penalty."""
@@ -143,8 +142,8 @@ class Trivd(Gan):
     bound = BoundNets({GENERATOR: self.generator(bn_momentum=bn_momentum)}, nets)
     conditioning = to_model_range(batch["conditioning"])
     options = {"num_frames": num_frames - len(self.conditioning_indices(num_frames)), "train": train}
-    predicted = bound.apply(GENERATOR, conditioning, latent, self._label(batch), **options)
-    return jnp.concatenate([conditioning, predicted], axis=1), bound.refreshed
+    predicted, generator = bound.apply_mutable(GENERATOR, conditioning, latent, self._label(batch), **options)
+    return jnp.concatenate([conditioning, predicted], axis=1), {GENERATOR: generator}
 
   def motion_levels(self) -> int:
     """Number of the generator's stages."""
@@ -183,9 +182,10 @@ class Trivd(Gan):
 
   def _discriminate(
     self, bound: BoundNets, label: jax.Array, name: str, videos: tuple[Video, ...]
-  ) -> tuple[jax.Array, ...]:
-    head, scores = HEADS[self.config.head], apply_discriminator(bound, name, videos, label)
-    return tuple(head(score.unconditional, score.conditional) for score in scores)
+  ) -> tuple[tuple[jax.Array, ...], NetState]:
+    scores, net = apply_discriminator(bound, name, videos, label)
+    head = HEADS[self.config.head]
+    return tuple(head(score.unconditional, score.conditional) for score in scores), net
 
   def _label(self, batch: Batch) -> jax.Array:
     return class_labels(batch["label"], self.config.num_classes)
