@@ -89,7 +89,6 @@ class LatentWalks:
       'first', the original clip, uint8 [1, T, H, W, C]; and by the name of each part, uint8 [REDRAWN, T, H, W, C].
     """
     parts = self._gan.latent_parts()
-    parts = self._gan.latent_parts()
     drawn = self._latents(1 + REDRAWN * len(parts), stream=label)
     latents = np.repeat(drawn[:1], len(drawn), axis=0)
     for i, (start, stop) in enumerate(parts.values()):
