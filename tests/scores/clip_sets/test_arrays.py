@@ -183,6 +183,14 @@ def test_truncated_files_are_detected_on_opening(tmp_path, make, kind):
     open_clips(path, ClipOptions())
 
 
+def test_a_truncated_array_is_described_in_words_of_the_file(tmp_path, make):
+  np.save(tmp_path / "a.npy", clips_array(make))
+  data = (tmp_path / "a.npy").read_bytes()
+  (tmp_path / "a.npy").write_bytes(data[: len(data) // 2])
+  with pytest.raises(UserError, match=r"a.npy cannot be used: damaged: fewer values than its header says"):
+    open_clips(tmp_path / "a.npy", ClipOptions())
+
+
 def test_a_changed_byte_of_a_compressed_array_is_detected(tmp_path):
   noise = np.random.default_rng(0).integers(256, size=(6, 8, 8, 3), dtype=np.uint8)
   for name, array in {"one": noise, "many": noise[None]}.items():

@@ -180,13 +180,12 @@ def _read_header(stream: IO[bytes]) -> np.ndarray:
 
 def _loader(path: Path, member: str, header: np.ndarray, scratch: Scratch) -> Callable[[], np.ndarray]:
   """Returns a function that loads the array; only the indexed part of a mapped array is read."""
-  if member:
-    with zipfile.ZipFile(path) as archive:
-      # Before memory is allocated for a damaged header.
-      if header.nbytes > archive.getinfo(member).file_size:
-        raise ValueError("fewer values than its header says")
-      if header.ndim > 4:
-        path, member = scratch.unpack(archive, member), ""
+  with zipfile.ZipFile(path) if member else contextlib.nullcontext() as archive:
+    # Before memory is allocated for a damaged header.
+    if header.nbytes > (archive.getinfo(member).file_size if archive else path.stat().st_size):
+      raise ValueError("fewer values than its header says")
+    if archive and header.ndim > 4:
+      path, member = scratch.unpack(archive, member), ""
   return functools.partial(_load, path, member)
 
 
