@@ -202,6 +202,14 @@ def test_mistakes_are_one_line(names, message, repository, vidgen):
   assert message in vidgen("bench", config, *f"--collectives={names}".split())
 
 
+def test_jax_is_never_started_with_zero_devices(monkeypatch):
+  started = []
+  monkeypatch.setattr(collectives.jax.config, "update", lambda _name, count: started.append(count))
+  with pytest.raises(UserError, match="--collectives=0: give numbers from 1"):
+    collectives.fake_devices(["0"])
+  assert started == [1]
+
+
 def test_a_step_that_does_not_fit_is_one_line(on_eight, monkeypatch):
   class Large:
     def lower(self, *_):

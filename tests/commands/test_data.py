@@ -71,6 +71,7 @@ def test_build_and_inspect_video_folder(tmp_path, capsys):
     (["build", "video_folder", "--source=.", "--num_clips=3"], "--num_clips does not apply"),
     (["build", "shape_motion", "--size=32"], "--size does not apply"),
     (["build", "shape_motion", "--num_clips=1"], "--num_clips must be at least 5"),
+    (["build", "shape_motion", "--seed=-1"], "--seed must be at least 0, got -1"),
     (["inspect", "nothing"], "vidgen data build video_folder --source=FOLDER --name=nothing"),
     (["inspect", "nothing", "--clips=0"], "--clips=0"),
   ],

@@ -206,7 +206,7 @@ def fake_devices(names: Sequence[str]) -> dict[str, Sequence[Any]]:
   counts = [int(name) for name in names if name.isdigit()]
   if counts:
     with contextlib.suppress(RuntimeError):  # Raised if JAX already runs.
-      jax.config.update("jax_num_cpu_devices", max(counts))
+      jax.config.update("jax_num_cpu_devices", max(1, *counts))
     available = jax.devices("cpu")
     if not 0 < min(counts) <= max(counts) <= len(available):
       raise UserError(f"--collectives={','.join(names)}: give numbers from 1 to {len(available)}")

@@ -200,6 +200,7 @@ def test_unsuitable_clips(algorithm, shape, message):
     ({"image_discriminator_attention": -2}, r"must be in -1\.\.1"),
     ({"motion_constraint": -1.0}, "must be 0 or more"),
     ({"frames_per_clip": 0}, "must be positive"),
+    ({"num_classes": 0}, "num_classes=0 must be positive"),
   ],
 )
 def test_invalid_settings(changes, message):

@@ -294,6 +294,8 @@ def test_times_may_differ_between_clips_and_padding_is_ignored(algorithm, nets):
     ({"num_classes": 2}, "has no classes"),
     ({"anchors": (2, 1)}, r"algorithm.anchors=\(2, 1\)"),
     ({"anchors": (1, 5)}, "within 1..4"),
+    ({"anchors": (2,)}, "the smallest and the largest number of anchors"),
+    ({"anchors": ()}, "the smallest and the largest number of anchors"),
     ({"conditioning_indices": (2, 1)}, "ascending order"),
     ({"conditioning_indices": (0, -4)}, "ascending order"),
     ({"anchors": (0, 0)}, r"must be \(\) for the base model"),

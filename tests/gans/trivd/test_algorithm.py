@@ -313,6 +313,7 @@ def test_in_bfloat16_losses_and_parameters_stay_float32():
     ),
     ({"frames_per_clip": 0}, r"algorithm\.frames_per_clip=0 must be positive"),
     ({"downsampling": 0}, r"algorithm\.downsampling=0 must be positive"),
+    ({"num_classes": 0}, r"algorithm\.num_classes=0 must be positive"),
     ({"recurrent_unit": "lstm"}, r"algorithm\.recurrent_unit='lstm' must be one of"),
     ({"head": "linear"}, r"algorithm\.head='linear' must be one of mixed_projection, projection"),
     ({"generator_multipliers": (4, 2, 1)}, r"algorithm\.discriminator_multipliers must have at least as many"),

@@ -55,6 +55,8 @@ class ShapeMotionOptions:
   def __post_init__(self):
     if self.num_clips < _TEST_EVERY:
       raise UserError(f"--num_clips must be at least {_TEST_EVERY}, so that one is for testing; got {self.num_clips}")
+    if self.seed < 0:
+      raise UserError(f"--seed must be at least 0, got {self.seed}")
 
 
 def object_mask(shape: str, object_size: int) -> np.ndarray:

@@ -75,7 +75,7 @@ class MvtConfig:
       )
     check_positive(self, "latent_sizes", "latent_scales", "generator_multipliers", "image_discriminator_multipliers")
     check_positive(self, "video_discriminator_widths", "class_features", "hidden_features")
-    check_positive(self, "frames_per_clip", "discriminator_steps")
+    check_positive(self, "frames_per_clip", "discriminator_steps", "num_classes")
     check_not_negative(self, "motion_constraint")
     blocks = len(self.generator_multipliers) - 1
     limits = {

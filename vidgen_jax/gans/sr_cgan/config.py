@@ -91,8 +91,8 @@ class SrCganConfig:
     check_positive(self, "num_frames", "frames_per_clip", "image_features", "temporal_features", "hidden_features")
     if self.num_classes != 1:
       raise UserError(f"algorithm.num_classes={self.num_classes} must be 1: SR-cGAN has no classes")
-    least, most = self.anchors
-    if not self.is_base and not 1 <= least <= most <= self.num_frames:
+    bounds = (1, *self.anchors, self.num_frames)
+    if not self.is_base and (len(self.anchors) != 2 or list(bounds) != sorted(bounds)):
       raise UserError(
         f"algorithm.anchors={self.anchors} must be the smallest and the largest number of anchors, within "
         f"1..{self.num_frames}, or (0, 0) for the base model"

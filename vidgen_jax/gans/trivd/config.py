@@ -98,6 +98,6 @@ class TrivdConfig:
     for name, choices in {"decomposition": DECOMPOSITIONS, "recurrent_unit": RECURRENT_UNITS, "head": HEADS}.items():
       if getattr(self, name) not in choices:
         raise UserError(f"algorithm.{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
-    check_positive(self, "frames_per_clip", "downsampling")
+    check_positive(self, "frames_per_clip", "downsampling", "num_classes")
     if len(self.discriminator_multipliers) < len(self.generator_multipliers):
       raise UserError("algorithm.discriminator_multipliers must have at least as many entries as generator_multipliers")
