@@ -167,6 +167,7 @@ def test_frames_are_embedded_independently(make_classifier, classifier_file, vid
     ({"preprocessing": {"mean": [0.5, float("nan"), 0.5]}}, "invalid mean .* three finite numbers"),
     ({"preprocessing": {"mean": 0.5}}, "invalid mean 0.5"),
     ({"preprocessing": {"resolution": 0}}, "invalid resolution 0"),
+    ({"class_names": ("walk",)}, "its description names 1 classes, but num_classes is 3"),
     ({"preprocessing": {"resolution": "16"}}, "invalid resolution '16'"),
     ({"settings": {"num_classes": 3, "width": "4"}}, "cannot take clips of 5x16x16x3"),
     ({"settings": {"num_classes": 3, "depth": 4}}, "does not take the settings"),

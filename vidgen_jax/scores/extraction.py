@@ -99,6 +99,9 @@ class FeatureExtractor:
     else:
       self.preprocessing = _own_preprocessing(self._own, self.name)
     classes = settings.get("num_classes")
+    if weights.class_names and len(weights.class_names) != classes:
+      names = f"its description names {len(weights.class_names)} classes"
+      raise UserError(f"{self.name}: {names}, but num_classes is {classes}")
     self.label = f"{self.network}, {classes} classes" if classes else self.network
     self.hash, self.unbiased = weights.short_hash, self.preprocessing.unbiased
     self._module = build_network(self.network, settings)
