@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -131,6 +132,11 @@ def payloads(text: str) -> list[Payload]:
   return list(program.payloads(program.entry))
 
 
+def scopes(text: str) -> dict[str, tuple[str, str]]:
+  """(opcode, scope) of each instruction of a compiled program, by its name; of several scopes the first."""
+  return {name: (opcode, scope.partition(" ")[0]) for name, opcode, scope in _Program(text).scopes()}
+
+
 class _Program:
   def __init__(self, text: str) -> None:
     self.entry = ""
@@ -142,6 +148,13 @@ class _Program:
         self.entry = header.group(2) if header.group(1) else self.entry
       elif found := _INSTRUCTION.match(re.sub(r"/\*.*?\*/", "", line)):
         current[found.group(2)] = _Instruction(bool(found.group(1)), *found.groups()[1:])
+
+  def scopes(self) -> Iterator[tuple[str, str, str]]:
+    """(name, opcode, scopes) of each instruction of all computations."""
+    for computation in self._computations.values():
+      for name, instruction in computation.items():
+        operands = functools.partial(_operands, computation)
+        yield name, instruction.opcode, self._nearest_scopes([instruction], operands)
 
   def payloads(self, name: str) -> Iterator[Payload]:
     """The payloads of one run of a computation."""
@@ -180,7 +193,7 @@ class _Program:
         array=array,
         times=1,
         group=_group(instruction.attributes),
-        scope=self._nearest_scopes(making, lambda x: [computation[n] for n in x.operands if n in computation]),
+        scope=self._nearest_scopes(making, functools.partial(_operands, computation)),
         wanted_by=self._nearest_scopes(using, lambda x: users[x.name]),
         serves=instruction.scope,
         is_first=i == 0,
@@ -213,6 +226,10 @@ class _Program:
       if _start(computation, instruction, counter) == 0:
         return int(limits[0].arguments)
     raise ValueError(f"the loop {instruction.name} contains collectives, but its number of iterations is unknown")
+
+
+def _operands(computation: _Computation, instruction: _Instruction) -> list[_Instruction]:
+  return [computation[name] for name in instruction.operands if name in computation]
 
 
 def _start(computation: _Computation, loop: _Instruction, counter: _Instruction) -> int | None:

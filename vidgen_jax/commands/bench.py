@@ -1,12 +1,13 @@
 """`vidgen bench`: time, FLOPs and memory of a train step, and whether the loop and the pipeline keep up with it."""
 
+import functools
 import itertools
 from typing import Any
 
 import jax
 from absl import flags, logging
 
-from vidgen_jax.bench import collectives
+from vidgen_jax.bench import collectives, profile
 from vidgen_jax.bench.compilation import Compilation, compile_twice, executed_flops, peak_memory
 from vidgen_jax.bench.cost_estimate import PEAKS, estimate, flops_figures, needed_flops, published_peak, total_flops
 from vidgen_jax.bench.flops import traced_flops
@@ -21,12 +22,17 @@ from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.loop import train_iterator
 
+PROFILED_MODULES = 10
+"""Number of modules that --profile lists."""
+
 SUMMARY = """Measures a train step, and the loop and the data pipeline against it.
 
 Needs --config, and the data set named by config.data.name (or --no_data). Trains from new weights in a temporary
 folder, without images, scores and checkpoints. Compiles twice, without and with a compilation cache of its own.
   --no_loop        leaves out the loop. --steps=1 then times a single step after one warm-up step, for steps that take
                    minutes. The figures of the whole run are computed from the bare step.
+  --profile        lists the modules that take most of the time of a step, from a trace of --steps steps, and leaves out
+                   all other figures. Operations that overlap count in full.
   --estimate       runs nothing: counts the FLOPs of a step and of the run, and the hours of one chip of --device_kind
                    at an assumed utilisation, --mfu.
   --collectives=8,64,512
@@ -35,6 +41,7 @@ folder, without images, scores and checkpoints. Compiles twice, without and with
                    topologies such as v5p:2x2x2,v5p:4x4x4 give the TPU's program; they need libtpu, but no TPU.
 Tables of the papers and comparisons with other libraries are scripts in benchmarks/ of the repository.
 Example: vidgen bench --config=trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl
+         vidgen bench --config=trivd_shape_motion.py:cpu --profile
          vidgen bench --config=trivd_kinetics600.py:paper --estimate --device_kind="TPU v3" --mfu=0.3
          vidgen bench --config=trivd_kinetics600.py:paper --collectives=8,64,512"""
 
@@ -49,6 +56,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("out", None, "file for the figures, one JSON object per line", **values)
   flags.DEFINE_bool("no_data", False, "train on noise and leave out the pipeline", **values)
   flags.DEFINE_bool("no_loop", False, "time the bare step alone", **values)
+  flags.DEFINE_bool("profile", False, "only list the modules that take most of a step's time", **values)
   flags.DEFINE_bool("estimate", False, "run nothing: FLOPs and chip-hours", **values)
   flags.DEFINE_enum("device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate: accelerator", **values)
   flags.DEFINE_float("mfu", 0.3, "--estimate: assumed share of the chip's peak, 0 to 1", **values)
@@ -68,6 +76,9 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     settings = values_of(flag_values, "device_kind", "mfu")
     figures = estimate(config, first_step=flag_values.first_step, **settings)
     report = Report.of({"experiment": config.name, "jax": jax.__version__, **settings}, figures)
+  elif flag_values.profile:
+    figures = _profile(config, flag_values)
+    report = Report.of(describe(config.name, steps=flag_values.steps), figures)
   else:
     figures = _bench(config, flag_values)
     report = Report.of(describe(config.name, steps=flag_values.steps), figures)
@@ -75,11 +86,12 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
 
 
 def _check_flags(flag_values: flags.FlagValues) -> None:
-  if flag_values.estimate and flag_values.collectives is not None:
-    raise UserError("--collectives and --estimate exclude each other")
-  at_least = 1 if flag_values.no_loop else WINDOWS
+  modes = {"collectives": flag_values.collectives is not None, **values_of(flag_values, "estimate", "profile")}
+  if sum(modes.values()) > 1:
+    raise UserError(f"{' and '.join(f'--{name}' for name, on in modes.items() if on)} exclude each other")
+  at_least = 1 if flag_values.no_loop or flag_values.profile else WINDOWS
   if flag_values.steps < at_least:
-    hint = "" if flag_values.no_loop else "; --no_loop times the bare step alone, even a single one"
+    hint = "" if at_least == 1 else "; --no_loop times the bare step alone, even a single one"
     raise UserError(f"--steps={flag_values.steps} must be at least {at_least}{hint}")
   if flag_values.peak_tflops is not None and not flag_values.peak_tflops > 0:
     raise UserError(f"--peak_tflops={flag_values.peak_tflops} must be positive")
@@ -94,6 +106,25 @@ def _report_collectives(config: ExperimentConfig, names: list[str], *, first_ste
     rows += [{**head, **figure.as_row()} for figure in figures]
     texts.append(f"{head_text(head)}\n{table_text(figures)}")
   return Report(head={"experiment": config.name, "jax": jax.__version__}, rows=rows, text="\n".join(texts))
+
+
+def _profile(config: ExperimentConfig, flag_values: flags.FlagValues) -> list[Measurement]:
+  steps, first_step = flag_values.steps, flag_values.first_step
+  experiment = build_experiment(config)
+  batch = noise(experiment) if flag_values.no_data else next(train_iterator(experiment))
+  phase = experiment.algorithm.phase_at(first_step)
+  logging.info("compiling")
+  compiled = experiment.compile_step(phase)
+  batch, constants = experiment.put_batch(batch, microbatches=True), experiment.step_constants(first_step, phase)
+  state, _ = timed_steps(compiled, experiment.init_state(), batch, constants, 1)
+  logging.info("tracing")
+  times = profile.scope_times(
+    functools.partial(timed_steps, compiled, state, batch, constants, steps),
+    compiled.as_text(),
+    runs=1 + steps,
+    devices=len(experiment.mesh.local_devices),
+  )
+  return profile.profile_figures(times, count=PROFILED_MODULES)
 
 
 def _bench(config: ExperimentConfig, flag_values: flags.FlagValues) -> list[Measurement]:
