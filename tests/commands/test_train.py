@@ -29,6 +29,7 @@ from vidgen_jax.commands.train import train
 from vidgen_jax.errors import RetryableError, UserError
 from vidgen_jax.gans.mvt import algorithm as mvt
 from vidgen_jax.parallel.processes import StopSignals
+from vidgen_jax.runs import loop
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.config import ExperimentConfig, differences, from_config_dict, from_dict, to_dict
 from vidgen_jax.runs.experiment import TrainingExperiment, build_experiment
@@ -150,10 +151,16 @@ def test_a_restored_step_is_repeated_bitwise(run_copy, run_config, uninterrupted
 
 
 def test_a_new_seed_changes_keys_and_data_and_the_run_resumes_with_it_bitwise(
-  run_copy, run_config, uninterrupted, tmp_path, caplog
+  run_copy, run_config, uninterrupted, tmp_path, caplog, monkeypatch
 ):
   once = shutil.copytree(run_copy, tmp_path / "once")
+  orders = []
+  iterate = loop.train_iterator
+  monkeypatch.setattr(loop, "train_iterator", lambda *a, seed=None: orders.append(seed) or iterate(*a, seed=seed))
   train(run_config, str(once), restore_step=2, new_seed=7)
+  with Checkpointer(str(once), read_only=True) as checkpointer:
+    seed = checkpointer.latest_meta()["seed"]
+  assert orders == [None, seed] and seed not in (run_config.train.seed, 7)
   expected = _saved(once, 4, run_config)
   key = jax.random.fold_in(jax.random.wrap_key_data(uninterrupted[".key"]), 7)
   np.testing.assert_array_equal(expected[".key"], jax.random.key_data(key))
