@@ -93,7 +93,7 @@ def test_prediction_images(tmp_path, channels, conditioning_indices):
 
 
 def test_frame_labels():
-  assert images.frame_labels((0, 3), 4) == ["given 0", "t=1", "t=2", "given 3"]
+  assert images.frame_labels((0, 3), 4) == ["cond 0", "t=1", "t=2", "cond 3"]
   assert images.frame_labels((), 2) == ["t=0", "t=1"]
 
 

@@ -105,8 +105,8 @@ def mark_conditioning(
 
 
 def frame_labels(conditioning_indices: Sequence[int], num_frames: int) -> list[str]:
-  """Labels for the columns of a sheet, by 0-based index in the clip: 'given 0' (a conditioning frame), 't=1'."""
-  return [f"given {frame}" if frame in conditioning_indices else f"t={frame}" for frame in range(num_frames)]
+  """Labels for the columns of a sheet, by 0-based index in the clip: 'cond 0' (a conditioning frame), 't=1'."""
+  return [f"cond {frame}" if frame in conditioning_indices else f"t={frame}" for frame in range(num_frames)]
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:

@@ -130,13 +130,13 @@ def video_clips(path: str | Path, spec: ClipSpec, *, num_clips: int) -> Clips:
     if len(conditioning) == num_clips:
       break
     try:
-      given, truth = _read_video(file, spec)
+      known, truth = _read_video(file, spec)
     except (UnreadableVideoError, OSError) as error:
       if not path.is_dir():
         raise UserError(f"--input={file} cannot be used: {error}") from error
       logging.warning("skipped %s: %s", file, error)
       continue
-    conditioning.append(given)
+    conditioning.append(known)
     truths += [] if truth is None else [truth]
   if not conditioning:
     raise UserError(f"--input={path} contains no readable video of at least {_min_length(spec)} frames")
