@@ -74,7 +74,8 @@ def _phases(x: jax.Array, kernel: jax.Array, *, strides: Sequence[int], precisio
   for chosen in itertools.product(*taps):
     part = kernel
     for axis, (indices, _) in enumerate(chosen):
-      part = jnp.take(part, jnp.array(indices), axis=axis)
+      # A slice and not a gather, whose gradient would be a scatter.
+      part = lax.rev(lax.slice_in_dim(part, indices[-1], indices[0] + 1, strides[axis], axis), (axis,))
     parts.append(convolve(x, part, padding=[padding for _, padding in chosen], precision=precision))
   batch, frames, height, width, _ = x.shape
   stacked = jnp.stack(parts).reshape(*strides, batch, frames, height, width, -1)
