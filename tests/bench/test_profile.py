@@ -93,7 +93,7 @@ def test_figures_are_shares_of_all_operations():
   figures = profile.profile_figures(times, count=2)
   assert [(figure.name, figure.value, figure.note) for figure in figures] == [
     ("Net/first, backward", pytest.approx(6), "60.0 %: 1 dot, 2.5 fusion"),
-    ("update, metrics, EMA", pytest.approx(3), "30.0 %: 2 fusion"),
+    ("outside of modules, forward", pytest.approx(3), "30.0 %: 2 fusion"),
     ("all others", pytest.approx(1), "10.0 %: 1 modules and directions"),
   ]
 

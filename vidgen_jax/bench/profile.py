@@ -15,7 +15,6 @@ from vidgen_jax.errors import UserError
 
 # Their time is that of the instructions inside of them, which a trace lists as well.
 _CONTAINERS = frozenset({"while", "call", "conditional"})
-_UPDATE = "update, metrics, EMA"
 # Parts of scopes that JAX adds for its own transformations and control flow.
 _NOT_MODULES = re.compile(
   r"jit\(.*|pjit|remat|checkpoint|rematted_computation|custom_[jv]vp_call|while|body|cond|closed_call|eval_jaxpr|branch_\d+_fun"
@@ -102,7 +101,8 @@ def profile_figures(times: list[ScopeTime], *, count: int) -> list[Measurement]:
   figures = []
   for time in times[:count]:
     opcodes = ", ".join(f"{runs:.3g} {opcode}" for opcode, runs in list(time.opcodes.items())[:3])
-    name = f"{time.scope or _UPDATE}, {time.direction}" if time.scope else _UPDATE
+    # Operations outside of modules: losses, metrics, optimizers, the EMA.
+    name = f"{time.scope or 'outside of modules'}, {time.direction}"
     figures.append(
       Measurement(name=name, value=1e3 * time.seconds, unit="ms", note=_share(time.seconds, total, opcodes))
     )
