@@ -1,6 +1,7 @@
 """Reading videos, decoding them in several processes, some of which crash, and the cache on disk."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -109,6 +110,13 @@ def test_cache_treats_a_damaged_file_as_absent(tmp_path):
   for data in (b"", whole[:10], whole[: len(whole) // 2]):
     path.write_bytes(data)
     assert load_facts(path) is None
+
+
+def test_cache_treats_a_file_with_other_fields_as_absent(tmp_path):
+  path = tmp_path / "a.npz"
+  facts = save_video(path, VIDEO)
+  np.savez(path, facts=np.array(json.dumps({name: facts[name] for name in facts if name != "frames"})))
+  assert load_facts(path) is None
 
 
 def test_cache_leaves_nothing_after_a_failed_write(tmp_path, monkeypatch):

@@ -48,12 +48,16 @@ def load_video(path: Path) -> DecodedVideo:
 
 
 def load_facts(path: Path) -> dict[str, Any] | None:
-  """Fields of a stored `DecodedVideo`, with the number of frames as 'frames'; None if it is absent or damaged."""
+  """Fields of a stored `DecodedVideo`, with the number of frames as 'frames'.
+
+  None if the file is absent or damaged, or a version with other fields wrote it.
+  """
   try:
     with path.open("rb") as file, np.load(file) as stored:
-      return json.loads(str(stored["facts"]))
+      facts = json.loads(str(stored["facts"]))
   except (FileNotFoundError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
     return None
+  return facts if facts.keys() == {field.name for field in dataclasses.fields(DecodedVideo)} else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
