@@ -4,7 +4,6 @@ Bytes are of whole payloads on one device: the operand of an all-reduce or a red
 all-gather. The traffic of a link is up to twice that, depending on the algorithm.
 """
 
-import collections
 import contextlib
 import dataclasses
 import math
@@ -101,20 +100,34 @@ def gradient_bytes(experiment: Experiment, phase: str) -> int:
   """Bytes of the gradients of all repeats of all updates of a step."""
   nets = experiment.abstract_state.nets
   updates = experiment.algorithm.updates(phase)
-  return sum(update.repeats * _bytes([nets[name].params for name in update.trains]) for update in updates)
+  return sum(update.repeats * tree_bytes([nets[name].params for name in update.trains]) for update in updates)
 
 
-def _bytes(tree: Any) -> int:
+def tree_bytes(tree: Any) -> int:
+  """Bytes of whole arrays, split or not."""
   return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _split(experiment: Experiment) -> list[jax.ShapeDtypeStruct]:
+def split_leaves(experiment: Experiment) -> list[jax.ShapeDtypeStruct]:
+  """The arrays of the nets that `mesh.fsdp` splits."""
   leaves = jax.tree.leaves(experiment.abstract_state.nets)
   return [leaf for leaf in leaves if leaf.sharding.shard_shape(leaf.shape) != leaf.shape]
 
 
 def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]:
-  """Traffic of a compiled step (`text` is `compiled.as_text()`) by purpose, one of `PURPOSES`.
+  """Traffic of a compiled step (`text` is `compiled.as_text()`) by purpose, one of `PURPOSES`; see `by_purpose`."""
+  return {
+    purpose: Traffic(
+      bytes=sum(payload.bytes for payload in found),
+      runs=sum(payload.times for payload in found if payload.is_first),
+      largest=max(found, key=operator.attrgetter("bytes"), default=None),
+    )
+    for purpose, found in by_purpose(experiment, phase, text).items()
+  }
+
+
+def by_purpose(experiment: Experiment, phase: str, text: str) -> dict[str, list[Payload]]:
+  """The arrays that a compiled step exchanges, by purpose.
 
   A reduction in a network's backward pass without another purpose counts as one of gradients; an unexpected reduction
   therefore shows as too many bytes of gradients.
@@ -125,18 +138,11 @@ def traffic(experiment: Experiment, phase: str, text: str) -> dict[str, Traffic]
   statistics = _shapes({name: net.variables.get(BATCH_STATS, {}) for name, net in nets.items()})
   # Stacked layers have one axis more than each of them.
   statistics |= {stacked[1:] for stacked in statistics}
-  gathered = {shape for leaf in _split(experiment) for shape in _gathered_shapes(leaf)}
-  found: dict[str, list[Payload]] = collections.defaultdict(list)
+  gathered = {shape for leaf in split_leaves(experiment) for shape in _gathered_shapes(leaf)}
+  found: dict[str, list[Payload]] = {purpose: [] for purpose in PURPOSES}
   for payload in payloads(text):
     found[_purpose(payload, parameters, gathered, statistics)].append(payload)
-  return {
-    purpose: Traffic(
-      bytes=sum(payload.bytes for payload in found[purpose]),
-      runs=sum(payload.times for payload in found[purpose] if payload.is_first),
-      largest=max(found[purpose], key=operator.attrgetter("bytes"), default=None),
-    )
-    for purpose in PURPOSES
-  }
+  return found
 
 
 def _purpose(payload: Payload, parameters: set[_Shape], gathered: set[_Shape], statistics: set[_Shape]) -> str:
@@ -253,7 +259,7 @@ def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int
   needed = gradient_bytes(experiment, phase)
   moved = traffic(experiment, phase, compiled.as_text())
   # Every repeat of an update gathers the split parameters once.
-  split = _bytes(_split(experiment)) * num_microbatches(experiment.algorithm.updates(phase))
+  split = tree_bytes(split_leaves(experiment)) * num_microbatches(experiment.algorithm.updates(phase))
   memory = {f"{name} on a device": (size, "") for name, size in state_bytes(experiment).items()}
   planned = compiled.memory_analysis()
   memory["arguments"] = planned.argument_size_in_bytes, "state and batch"
