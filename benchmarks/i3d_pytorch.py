@@ -6,7 +6,9 @@ The two take turns, so that other work on the machine affects both; medians are 
 """
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,7 +26,12 @@ def main() -> None:
   parser.add_argument("--batch", type=int, default=2)
   parser.add_argument("--repeats", type=int, default=5)
   parser.add_argument("--torch_threads", type=int, default=0, help="0 for PyTorch's own choice")
+  parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of PyTorch; JAX uses its default")
+  parser.add_argument("--out", type=Path, help="file for the figures, one JSON object per line")
   flags = parser.parse_args()
+  # The Flax network multiplies in full float32; PyTorch's convolutions use TF32 on GPUs by default.
+  torch.backends.cudnn.allow_tf32 = False
+  torch.backends.cudnn.benchmark = True
   if flags.torch_threads:
     torch.set_num_threads(flags.torch_threads)
 
@@ -35,11 +42,12 @@ def main() -> None:
   weights = mapping.to_flax(reference.state_dict(), shapes, mapping.i3d_name, unused=lambda n: n.endswith("bn.weight"))
   apply = jax.jit(network.apply)
   variables, on_device = jax.device_put((weights, video))
-  channels_first = torch.from_numpy(video).permute(0, 4, 1, 2, 3).contiguous()
+  reference = reference.to(flags.device)
+  channels_first = torch.from_numpy(video).permute(0, 4, 1, 2, 3).contiguous().to(flags.device)
 
   def run_torch() -> np.ndarray:
     with torch.inference_mode():
-      return reference(channels_first)[0].numpy()
+      return reference(channels_first)[0].cpu().numpy()
 
   def run_flax() -> np.ndarray:
     return np.asarray(apply(variables, on_device).logits)
@@ -54,6 +62,10 @@ def main() -> None:
     f"flax / torch: {medians['torch'] / medians['flax']:.2f} times the speed; logits differ by {difference:.1e}",
   ]
   sys.stdout.write("\n".join(lines) + "\n")
+  if flags.out:
+    shared = {"batch": flags.batch, "frames": flags.frames, "device": jax.devices()[0].device_kind}
+    rows = [{"framework": name, "clips_per_s": flags.batch / s, **shared} for name, s in medians.items()]
+    flags.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 if __name__ == "__main__":
