@@ -211,12 +211,17 @@ def fake_devices(names: Sequence[str]) -> dict[str, Sequence[Any]]:
   """
   counts = [int(name) for name in names if name.isdigit()]
   if counts:
-    with contextlib.suppress(RuntimeError):  # Raised if JAX already runs.
-      jax.config.update("jax_num_cpu_devices", max(1, *counts))
-    available = jax.devices("cpu")
+    available = cpu_devices(max(1, *counts))
     if not 0 < min(counts) <= max(counts) <= len(available):
       raise UserError(f"--collectives={','.join(names)}: give numbers from 1 to {len(available)}")
   return {name: available[: int(name)] if name.isdigit() else _topology(name) for name in names}
+
+
+def cpu_devices(count: int) -> list[Any]:
+  """A number of fake CPU devices; all that exist if JAX already runs."""
+  with contextlib.suppress(RuntimeError):  # Raised if JAX already runs.
+    jax.config.update("jax_num_cpu_devices", count)
+  return jax.devices("cpu")
 
 
 def _topology(name: str) -> Sequence[Any]:

@@ -63,6 +63,16 @@ def published_peak(device_kind: str) -> float | None:
   return next((peak.chip / peak.devices for peak in PEAKS if re.fullmatch(peak.kinds, device_kind)), None)
 
 
+def accelerator(device_kind: str, mfu: float) -> Peak:
+  """The accelerator named `device_kind`; UserError if `PEAKS` does not contain it, or `mfu` is not in (0, 1]."""
+  peak = next((peak for peak in PEAKS if peak.name == device_kind), None)
+  if peak is None:
+    raise UserError(f"--device_kind={device_kind!r} must be one of {', '.join(peak.name for peak in PEAKS)}")
+  if not 0 < mfu <= 1:
+    raise UserError(f"--mfu={mfu} must be above 0 and at most 1")
+  return peak
+
+
 def needed_flops(experiment: Experiment, phase: str, *, backend: str | None = None) -> dict[str, Parts]:
   """FLOPs of a train step by update, over all its repeats and accumulated parts; see `gradient_flops`. Runs nothing."""
   state, step_config = experiment.abstract_state, experiment.config.step
@@ -122,11 +132,7 @@ def estimate(
   Raises:
     UserError: if the accelerator is unknown, the share out of range, or the config invalid.
   """
-  peak = next((peak for peak in PEAKS if peak.name == device_kind), None)
-  if peak is None:
-    raise UserError(f"--device_kind={device_kind!r} must be one of {', '.join(peak.name for peak in PEAKS)}")
-  if not 0 < mfu <= 1:
-    raise UserError(f"--mfu={mfu} must be above 0 and at most 1")
+  peak = accelerator(device_kind, mfu)
   experiment = build_experiment(config)
   needed = needed_flops(experiment, experiment.algorithm.phase_at(first_step), backend=peak.backend)
   total, steps = total_flops(needed), config.train.num_steps

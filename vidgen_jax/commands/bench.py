@@ -7,13 +7,13 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from vidgen_jax.bench import collectives, profile
+from vidgen_jax.bench import collectives, profile, scaling
 from vidgen_jax.bench.compilation import Compilation, compile_twice, executed_flops, peak_memory
 from vidgen_jax.bench.cost_estimate import PEAKS, estimate, flops_figures, needed_flops, published_peak, total_flops
 from vidgen_jax.bench.flops import traced_flops
 from vidgen_jax.bench.measurements import Measurement, Report, describe, head_text, table_text, write_report
 from vidgen_jax.bench.step_timing import WINDOWS, StepTiming, noise, time_steps, timed_steps
-from vidgen_jax.commands.flag_parsing import define_config, values_of
+from vidgen_jax.commands.flag_parsing import define_config, integers, values_of
 from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
@@ -39,11 +39,15 @@ folder, without images, scores and checkpoints. Compiles twice, without and with
                    runs nothing: compiles the step for 8, 64 and 512 fake devices, and reports what they exchange in a
                    step, for which purpose, and the memory of each; --config.mesh.fsdp=8 splits the state. TPU
                    topologies such as v5p:2x2x2,v5p:4x4x4 give the TPU's program; they need libtpu, but no TPU.
+  --scaling=8,64,512
+                   runs nothing: predicts the step time on 8, 64 and 512 chips of --device_kind at --mfu, from FLOPs,
+                   the traffic of a program for 8 fake devices, and published bandwidths. A model, not a measurement.
 Tables of the papers and comparisons with other libraries are scripts in benchmarks/ of the repository.
 Example: vidgen bench --config=trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl
          vidgen bench --config=trivd_shape_motion.py:cpu --profile
          vidgen bench --config=trivd_kinetics600.py:paper --estimate --device_kind="TPU v3" --mfu=0.3
-         vidgen bench --config=trivd_kinetics600.py:paper --collectives=8,64,512"""
+         vidgen bench --config=trivd_kinetics600.py:paper --collectives=8,64,512
+         vidgen bench --config=trivd_kinetics600.py:paper --scaling=8,64,512 --device_kind="TPU v5p" --mfu=0.4"""
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -58,9 +62,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool("no_loop", False, "time the bare step alone", **values)
   flags.DEFINE_bool("profile", False, "only list the modules that take most of a step's time", **values)
   flags.DEFINE_bool("estimate", False, "run nothing: FLOPs and chip-hours", **values)
-  flags.DEFINE_enum("device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate: accelerator", **values)
-  flags.DEFINE_float("mfu", 0.3, "--estimate: assumed share of the chip's peak, 0 to 1", **values)
+  flags.DEFINE_enum(
+    "device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate, --scaling: accelerator", **values
+  )
+  flags.DEFINE_float("mfu", 0.3, "--estimate, --scaling: assumed share of the chip's peak, 0 to 1", **values)
   flags.DEFINE_list("collectives", None, "run nothing: traffic for numbers of devices or TPU topologies", **values)
+  flags.DEFINE_list("scaling", None, "run nothing: predicted step time on numbers of chips", **values)
   flags.mark_flag_as_required("config", **values)
 
 
@@ -72,6 +79,10 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   config = from_config_dict(flag_values.config)
   if flag_values.collectives is not None:
     report = _report_collectives(config, flag_values.collectives, first_step=flag_values.first_step)
+  elif flag_values.scaling is not None:
+    counts = integers("scaling", flag_values.scaling)
+    settings = values_of(flag_values, "device_kind", "mfu", "first_step")
+    report = scaling.predict(config, counts, **settings)
   elif flag_values.estimate:
     settings = values_of(flag_values, "device_kind", "mfu")
     figures = estimate(config, first_step=flag_values.first_step, **settings)
@@ -86,7 +97,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
 
 
 def _check_flags(flag_values: flags.FlagValues) -> None:
-  modes = {"collectives": flag_values.collectives is not None, **values_of(flag_values, "estimate", "profile")}
+  modes = {name: values_of(flag_values, name)[name] is not None for name in ("collectives", "scaling")}
+  modes |= values_of(flag_values, "estimate", "profile")
   if sum(modes.values()) > 1:
     raise UserError(f"{' and '.join(f'--{name}' for name, on in modes.items() if on)} exclude each other")
   at_least = 1 if flag_values.no_loop or flag_values.profile else WINDOWS
