@@ -113,7 +113,7 @@ def step_time(
 ) -> dict[str, float]:
   """Seconds of the parts of a step on a number of chips, and the bounds 'fastest' and 'slowest'.
 
-  `flops_per_second` are those of a chip, at an assumed utilisation; `fsdp` chips share a state; `batch` is the number of
+  `flops_per_second` are those of a chip at an assumed utilisation; `fsdp` chips share a state; `batch` is the number of
   clips in a micro-batch on all chips, None for that of `work`.
   """
   clips, parts = batch or work.batch, work.accumulate
