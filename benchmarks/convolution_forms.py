@@ -7,19 +7,21 @@ medians over rounds in which all forms take turns.
 
 import functools
 import itertools
+import math
 import runpy
-import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from absl import flags
+from jax import lax
 from jax.extend import core as jex_core
 
 from benchmarks.script import run_script
+from tests.parity.timing import alternating_medians
 from vidgen_jax.bench.measurements import Report, describe
 from vidgen_jax.commands.flag_parsing import find_experiment
 from vidgen_jax.errors import UserError
@@ -27,8 +29,7 @@ from vidgen_jax.nn.convolution import Form, convolve
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
 from vidgen_jax.runs.experiment import build_experiment
 
-DTYPES = ("bfloat16", "float32")
-PROGRAMS = ("forward", "gradients")
+DTYPES, PROGRAMS = ("bfloat16", "float32"), ("forward", "gradients")
 """'gradients' computes the output and the gradients of both operands."""
 
 _CALLS, _ROUNDS = 3, 5
@@ -52,12 +53,7 @@ class Shape(NamedTuple):
   @property
   def flops(self) -> int:
     """FLOPs of the result; products with padding count."""
-    return 2 * functools.reduce(int.__mul__, (*self.output, *self.kernel[:4]))
-
-  @property
-  def forms(self) -> tuple[Form, ...]:
-    """The forms that differ."""
-    return tuple(form for form in get_args(Form) if form != "stacked" or self.kernel[0] > 1)
+    return 2 * math.prod(self.output) * math.prod(self.kernel[:4])
 
 
 def used_shapes(config: ExperimentConfig) -> list[Shape]:
@@ -68,8 +64,8 @@ def used_shapes(config: ExperimentConfig) -> list[Shape]:
   key, step = jax.ShapeDtypeStruct(key.shape, key.dtype), jax.ShapeDtypeStruct((), jnp.int32)
   largest: dict[tuple, Shape] = {}
   for update in experiment.updates:
-    jaxpr = jax.make_jaxpr(update.loss_fn)(nets, experiment.frozen_nets, batch, key, step).jaxpr
-    for shape in _convolutions(jaxpr):
+    loss = jax.make_jaxpr(update.loss_fn)(nets, experiment.frozen_nets, batch, key, step)
+    for shape in _convolutions(loss.jaxpr):
       same = (shape.video[1:], *shape[1:])
       largest[same] = max(shape, largest.get(same, shape))
   return sorted(largest.values(), key=lambda shape: (shape.kernel[0] == 1, -shape.flops, shape))
@@ -83,27 +79,17 @@ def _convolutions(jaxpr: Any, *, native: bool = False) -> Iterator[Shape]:
       # None stands for the platforms without a branch of their own; they use the native form.
       yield from _convolutions(p["branches"][p["branches_platforms"].index(None)].jaxpr, native=True)
     elif native and "lhs_dilation" in p:
-      if shape := _forward_shape(equation):
-        yield shape
+      video, kernel = (atom.aval.shape for atom in equation.invars)
+      order = ("NHWC", "HWIO", "NHWC") if len(video) == 4 else ("NTHWC", "THWIO", "NTHWC")
+      # Others compute the gradients inside of a gradient penalty.
+      if p["dimension_numbers"] in (order, lax.conv_dimension_numbers(video, kernel, order)):
+        strides, pads = tuple(p["window_strides"]), tuple(map(tuple, p["padding"]))
+        if len(video) == 4:  # frames
+          video, kernel, strides, pads = (video[0], 1, *video[1:]), (1, *kernel), (1, *strides), ((0, 0), *pads)
+        yield Shape(video, kernel, strides, pads)
     else:
       for sub in jex_core.jaxprs_in_params(p):
         yield from _convolutions(sub, native=native)
-
-
-def _forward_shape(equation: Any) -> Shape | None:
-  """The arguments of `convolve` behind a convolution; None for one that computes a gradient."""
-  p, (video, kernel) = equation.params, (atom.aval.shape for atom in equation.invars)
-  order = tuple(map(tuple, p["dimension_numbers"]))
-  last = len(video) - 1
-  channels_last = ((0, last, *range(1, last)), (last, last - 1, *range(last - 1)), (0, last, *range(1, last)))
-  if order not in (channels_last, (("N", *"HWC"), (*"HW", "I", "O"), ("N", *"HWC"))):
-    return None
-  if max(*p["lhs_dilation"], *p["rhs_dilation"]) > 1:
-    return None
-  strides, pads = tuple(p["window_strides"]), tuple(map(tuple, p["padding"]))
-  if last == 3:  # Single images: the frames of all videos.
-    return Shape((video[0], 1, *video[1:]), (1, *kernel), (1, *strides), ((0, 0), *pads))
-  return Shape(video, kernel, strides, pads)
 
 
 def measure(shape: Shape, dtype: str) -> list[dict[str, Any]]:
@@ -116,22 +102,22 @@ def measure(shape: Shape, dtype: str) -> list[dict[str, Any]]:
   keys = jax.random.split(jax.random.key(0), 3)
   shapes = (shape.video, shape.kernel, shape.output)
   operands = [jax.random.normal(k, s, dtype) for k, s in zip(keys, shapes, strict=True)]
+  forms = [form for form in get_args(Form) if form != "stacked" or shape.kernel[0] > 1]
   described = {name: "x".join(map(str, getattr(shape, name))) for name in ("video", "kernel", "strides")}
   rows = []
   for program in PROGRAMS:
-    compile_form = functools.partial(_compile, shape, program, operands)
-    with ThreadPoolExecutor(len(shape.forms)) as pool:
-      calls = dict(zip(shape.forms, pool.map(compile_form, shape.forms), strict=True))
+    with ThreadPoolExecutor(len(forms)) as pool:
+      calls = dict(zip(forms, pool.map(functools.partial(_compile, shape, program, operands), forms), strict=True))
     errors = {form: call for form, call in calls.items() if isinstance(call, str)}
-    times = _time_in_turns({form: call for form, call in calls.items() if not isinstance(call, str)})
-    fastest = min(times, key=times.__getitem__, default=None)
+    seconds = alternating_medians({form: call for form, call in calls.items() if not isinstance(call, str)}, _ROUNDS)
+    times = {form: 1e3 * value / _CALLS for form, value in seconds.items()}
     row = {**described, "pads": shape.pads, "dtype": dtype, "program": program, "gflop": shape.flops / 1e9}
-    rows.append({**row, "ms": times, "fastest": fastest, "errors": errors})
+    rows.append({**row, "ms": times, "fastest": min(times, key=times.__getitem__, default=None), "errors": errors})
   return rows
 
 
-def _compile(shape: Shape, program: str, operands: Sequence[jax.Array], form: Form) -> Callable[[], Any] | str:
-  """A call of the compiled program with (video, kernel, the output's cotangent), or the error."""
+def _compile(shape: Shape, program: str, operands: Sequence[jax.Array], form: Form) -> Callable[[], list] | str:
+  """A function that starts the compiled program `_CALLS` times, or the error."""
   forward = functools.partial(convolve, strides=shape.strides, padding=shape.pads, form=form)
 
   def gradients(x: jax.Array, kernel: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, ...]:
@@ -144,18 +130,7 @@ def _compile(shape: Shape, program: str, operands: Sequence[jax.Array], form: Fo
     jax.block_until_ready(compiled(*inputs))
   except jax.errors.JaxRuntimeError as error:  # The patches of a large video may exceed the memory.
     return str(error).splitlines()[0]
-  return functools.partial(compiled, *inputs)
-
-
-def _time_in_turns(calls: Mapping[Form, Callable[[], Any]]) -> dict[Form, float]:
-  """Milliseconds of each call."""
-  seconds: dict[Form, list[float]] = {form: [] for form in calls}
-  for _ in range(_ROUNDS):
-    for form, call in calls.items():
-      start = time.perf_counter()
-      jax.block_until_ready([call() for _ in range(_CALLS)])
-      seconds[form].append((time.perf_counter() - start) / _CALLS)
-  return {form: 1e3 * statistics.median(values) for form, values in seconds.items()}
+  return lambda: [compiled(*inputs) for _ in range(_CALLS)]
 
 
 def _define_flags(flag_values: flags.FlagValues) -> None:

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Measures speed on a machine with one GPU and without a network: train steps, a short training, a feature network and
-# the forms of convolution, compared with PyTorch if it is installed. Needs Python 3.12 with jax, its CUDA plugin, flax,
-# optax, orbax-checkpoint and pillow; other packages are installed from .gpu/wheels.
+# forms of convolution; train steps and network also in PyTorch, if it is installed. See docs/results.md.
 #   bash benchmarks/gpu_kit.sh --prepare      on a machine with a network: builds .gpu/wheels and .gpu/data
 #   bash benchmarks/gpu_kit.sh                on the GPU machine, with these two folders: measures, and prints tables
 #   bash benchmarks/gpu_kit.sh --rehearsal    runs all sections with tiny sizes on the CPU
@@ -45,21 +44,23 @@ fi
 # The model of `trivd_shape_motion.py:cpu`, with a stage more for frames of 64x64.
 training=(--config=trivd_shape_motion.py:cpu --config.data.resolution=64 --config.train.batch_size=16
   --config.algorithm.generator_multipliers='(4, 2, 1)' --config.algorithm.discriminator_multipliers='(1, 2, 4, 8)'
-  --config.algorithm.generator_optimizer.learning_rate=5e-4 --config.algorithm.discriminator_optimizer.learning_rate=1e-3
-  --config.algorithm.unroll=False --config.step.unroll=False --config.data.workers=8 --config.data.num_threads=1
-  --config.data.prefetch=16 --config.train.num_steps=1000000 --config.train.evaluate_every=500
-  --config.train.image_every=2000 --config.train.checkpoint_every=2000)
+  --config.algorithm.generator_optimizer.learning_rate=5e-4
+  --config.algorithm.discriminator_optimizer.learning_rate=1e-3 --config.algorithm.unroll=False
+  --config.step.unroll=False --config.data.workers=8 --config.data.num_threads=1 --config.data.prefetch=16
+  --config.train.num_steps=1000000 --config.train.evaluate_every=500 --config.train.image_every=2000
+  --config.train.checkpoint_every=2000)
 if [[ "$mode" == gpu ]]; then
   out="${out:-$root/benchmarks/results/gpu}" work="$root/.gpu/work" data=.gpu/data minutes="${minutes:-12}"
   platform=cuda,cpu form=paper mvt=mvt_tsa clips=128 longest=240
-  torch=(--device=cuda --dtype=bfloat16 --channels_last --steps=5 --rounds=4) compile=(--torch_compile) steps=10 shrink=1
-  network=(--network=i3d --clip=16x64x64x3 --clips=512 --batch_size=64) pair=(--device=cuda --batch=16)
+  torch=(--device=cuda --dtype=bfloat16 --channels_last --steps=5 --rounds=4) compile=(--torch_compile)
+  steps=10 shrink=1 pair=(--device=cuda --batch=16)
+  network=(--network=i3d --clip=16x64x64x3 --clips=512 --batch_size=64)
 else
   out="${out:-$root/.gpu/rehearsal}" work="$out/work" minutes="${minutes:-60}"
   platform=cpu form=smoke mvt=mvt_tsa_smoke clips=8 longest=600 data="$work/data"
-  torch=(--device=cpu --dtype=float32 --channels_last --steps=1 --rounds=1) compile=() steps=1 shrink=64
-  network=(--network=r3d18 --width=4 --clip=4x16x16x3 --clips=4 --batch_size=2) pair=(--batch=1 --repeats=1)
-  training=(--config=trivd_shape_motion.py:smoke)
+  torch=(--device=cpu --dtype=float32 --channels_last --steps=1 --rounds=1) compile=()
+  steps=1 shrink=64 pair=(--batch=1 --repeats=1) training=(--config=trivd_shape_motion.py:smoke)
+  network=(--network=r3d18 --width=4 --clip=4x16x16x3 --clips=4 --batch_size=2)
 fi
 # The first one's `paper` has the decomposition `stronger` and the unit TSRU_p at ch 48.
 declare -A experiments=([trivd]="trivd_shape_motion.py:$form" [inbetween]="inbetween_bair.py:$form"
@@ -68,10 +69,12 @@ mkdir -p "$out" "$work"
 [[ -d "$data" || "$mode" == gpu ]] || build_data 40 "$data" >"$work/data.log" 2>&1
 export JAX_PLATFORMS="$platform" JAX_COMPILATION_CACHE_DIR="$work/cache" XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
 if ! "$python" -c 'import array_record, av, clu, grain, ml_collections, tensorflow_datasets' 2>/dev/null; then
-  # A new virtual environment would not see jax if that is in a virtual environment itself.
+  # A virtual environment would not see jax if that is in a virtual environment itself.
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target="$work/site" .gpu/wheels/*.whl
   export PYTHONPATH="$PYTHONPATH:$work/site"
 fi
+no_torch=""
+"$python" -c 'import torch' 2>/dev/null || no_torch=1
 
 # Guaranteed seconds of each part; time that earlier parts leave is added. The sum stays below 12 minutes.
 declare -A limits=([trivd.ours]=180 [trivd.torch]=60 [trivd.eager]=20 [inbetween.ours]=45 [inbetween.torch]=25
@@ -80,7 +83,6 @@ declare -A limits=([trivd.ours]=180 [trivd.torch]=60 [trivd.eager]=20 [inbetween
 reserved=0
 for seconds in "${limits[@]}"; do reserved=$((reserved + seconds)); done
 limits+=([batch512.ours]=150 [batch256.ours]=150)  # only with time that everything else has left
-
 bench() { command=("$python" -m vidgen_jax bench "$@" --config.algorithm.compute_dtype=bfloat16 --no_data --no_loop
   --steps="$steps" --out="$figures"); }
 torch_step() { command=("$python" benchmarks/torch_step.py "$@" --framework=torch "${torch[@]}" --out="$figures"); }
@@ -113,7 +115,7 @@ timed() {
   local part="$1" seconds="$2" begin=$SECONDS status=0
   choose "$part" "$seconds"
   say "$part, at most $seconds s"
-  if [[ "$part" == *.torch || "$part" == *.eager ]] && ! "$python" -c 'import torch' 2>/dev/null; then
+  if [[ -n "$no_torch" && "$part" =~ (torch|eager)$ ]]; then
     status="no PyTorch"
   else
     timeout "${options[@]}" "$seconds" "${command[@]}" >"$work/$part.log" 2>&1 || status=$?
@@ -139,7 +141,7 @@ section() {
       [[ "$name.$part" == training.ours && $seconds -gt $longest ]] && seconds=$longest
       [[ -e "$work/$name.$part.part" ]] || timed "$name.$part" "$seconds"
     done
-    "$python" benchmarks/gpu_summary.py record "$name" "$@" --work="$work" --out="$out"
+    "$python" benchmarks/gpu_summary.py record "$name" "$@" --work="$work" --out="$out" || say "$name: no result"
   fi
 }
 
@@ -148,6 +150,6 @@ for name in inbetween mvt; do section "$name" ours torch; done
 section training ours scores
 section i3d ours torch
 for name in convolutions batch512; do section "$name" ours; done
-if [[ -e "$out/batch512.json" && "$(head -n 1 "$work/batch512.ours.part")" != 0 ]]; then section batch256 ours; fi
+if [[ -e "$out/batch512.json" ]] && ! grep -q '"rc": 0' "$out/batch512.json"; then section batch256 ours; fi
 say "results in $out"
-"$python" benchmarks/gpu_summary.py table --out="$out"
+"$python" benchmarks/gpu_summary.py table --out="$out" | tee "$out/tables.md"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = [*(ROOT / "launch").glob("*.sh"), *(ROOT / "launch").glob("*.sbatch"), ROOT / ".ci" / "run"]
+KIT = ROOT / "benchmarks" / "gpu_kit.sh"
+SCRIPTS = [*(ROOT / "launch").glob("*.sh"), *(ROOT / "launch").glob("*.sbatch"), KIT, ROOT / ".ci" / "run"]
 FAKES = list((ROOT / "tests" / "launch").glob("*.sh"))
 
 
