@@ -50,13 +50,13 @@ training=(--config=trivd_shape_motion.py:cpu --config.data.resolution=64 --confi
   --config.train.checkpoint_every=2000)
 if [[ "$mode" == gpu ]]; then
   out="${out:-$root/benchmarks/results/gpu}" work="$root/.gpu/work" data=.gpu/data minutes="${minutes:-12}"
-  platform=cuda,cpu form=paper mvt=mvt_tsa clips=128 longest=240
+  platform=cuda,cpu form=paper mvt=mvt_tsa clips=128 longest=240 shapes=300
   torch=(--device=cuda --dtype=bfloat16 --channels_last --steps=5 --rounds=4) compile=(--torch_compile)
   steps=10 shrink=1 pair=(--device=cuda --batch=16)
   network=(--network=i3d --clip=16x64x64x3 --clips=512 --batch_size=64)
 else
   out="${out:-$root/.gpu/rehearsal}" work="$out/work" minutes="${minutes:-60}"
-  platform=cpu form=smoke mvt=mvt_tsa_smoke clips=8 longest=600 data="$work/data"
+  platform=cpu form=smoke mvt=mvt_tsa_smoke clips=8 longest=600 shapes=5 data="$work/data"
   torch=(--device=cpu --dtype=float32 --channels_last --steps=1 --rounds=1) compile=()
   steps=1 shrink=64 pair=(--batch=1 --repeats=1) training=(--config=trivd_shape_motion.py:smoke)
   network=(--network=r3d18 --width=4 --clip=4x16x16x3 --clips=4 --batch_size=2)
@@ -76,9 +76,9 @@ fi
 no_torch="$("$python" -c 'import torch' 2>/dev/null || echo 1)"
 
 # Guaranteed seconds of each part; time that earlier parts leave is added. The sum stays below 12 minutes.
-declare -A limits=([trivd.ours]=250 [trivd.torch]=60 [trivd.eager]=20 [inbetween.ours]=45 [inbetween.torch]=25
+declare -A limits=([trivd.ours]=240 [trivd.torch]=60 [trivd.eager]=20 [inbetween.ours]=45 [inbetween.torch]=25
   [mvt.ours]=50 [mvt.torch]=25 [training.ours]=115 [training.scores]=30 [i3d.ours]=25 [i3d.torch]=20
-  [convolutions.ours]=40)
+  [convolutions.ours]=50)
 reserved=0
 for seconds in "${limits[@]}"; do reserved=$((reserved + seconds)); done
 limits+=([batch512.ours]=150 [batch256.ours]=150)  # only with time that everything else has left
@@ -100,7 +100,7 @@ choose() {
       --out="$figures") ;;
     convolutions.ours) command=("$python" benchmarks/convolution_forms.py --out="$figures"
       --configs="${experiments[trivd]},${experiments[inbetween]},${experiments[mvt]}"
-      --seconds="$((seconds > 30 ? seconds - 25 : 5))") ;;
+      --seconds="$((seconds > shapes ? shapes : seconds - 25))") ;;
     batch*) bench --config="$config" --config.train.batch_size="$((${section//[!0-9]/} / shrink))" ;;
     *.ours) bench --config="$config" ;;
     *.torch) torch_step --config="$config" "${compile[@]}" ;;

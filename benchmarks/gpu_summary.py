@@ -74,13 +74,14 @@ def record(section: str, names: Sequence[str], *, work: Path, out: Path) -> None
 
 def _draw_curve(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
   """Draws losses and scores by step, if there are any and matplotlib is installed."""
-  names = sorted({name for row in metrics for name in row if name.startswith("eval/") or name.endswith("/loss")})
+  wanted = ("eval/psnr", "eval/ssim", "eval/centroid_error", "eval/presence", "disc/loss", "gen/loss")
+  names = [name for name in wanted if any(row.get(name) is not None for row in metrics)]
   with contextlib.suppress(UserError):
     if names:
       with plot_file(path, panels=len(names)) as all_axes:
         for axes, name in zip(all_axes, names, strict=True):
           points = [(row["step"], row[name]) for row in metrics if row.get(name) is not None]
-          axes.plot(*zip(*points, strict=True))
+          axes.plot(*zip(*points, strict=True), marker=".")
           axes.set(title=name, xlabel="step")
 
 
@@ -92,7 +93,9 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 
 def tables(results: Results) -> list[Table]:
   """Tables of speed, of the training and of convolutions, and of the parts without figures."""
-  rows = [row for section, title in _STEPS.items() for row in _step_rows(results, section, title)]
+  # A larger batch is measured only if there is time.
+  wanted = [name for name in _STEPS if not name.startswith("batch") or f"{name}.ours" in results]
+  rows = [row for name in wanted for row in _step_rows(results, name, _STEPS[name])]
   alone = [_find(results, "i3d.torch", "framework", name).get("clips_per_s") for name in ("flax", "torch")]
   clips = _find(results, "i3d.ours", "name", "clips").get("value")
   rows += [
@@ -108,8 +111,8 @@ def tables(results: Results) -> list[Table]:
 def _step_rows(results: Results, section: str, title: str) -> list[tuple[str, ...]]:
   ours = {row["name"]: row["value"] for row in _figures(results, f"{section}.ours") if "name" in row}
   columns = [ours | {"peak memory": ours["peak memory"] / 1024 if ours.get("peak memory") else None}]
-  for part in ("torch", "eager"):
-    row = _find(results, f"{section}.{part}", "framework", "torch")
+  for compiled in (True, False):
+    row = _torch_row(results, section, compiled=compiled)
     peak, memory = published_peak(row.get("device_kind", "")), row.get("peak_bytes")
     columns.append(
       {
@@ -117,12 +120,19 @@ def _step_rows(results: Results, section: str, title: str) -> list[tuple[str, ..
         "clips consumed": row.get("clips_per_s"),
         "MFU": 100 * row["flops"] / (row["step_ms"] / 1e3 * peak) if peak else None,
         "peak memory": memory / 2**30 if memory else None,
-        "compilation, cold": row.get("compile_s"),
+        "compilation, cold": row.get("compile_s") if compiled else None,
       }
     )
   units = {"step, median": "ms", "clips consumed": "clips/s", "MFU": "%", "peak memory": "GiB"}
   units |= {"compilation, cold": "s", "compilation, from cache": "s"}
   return [(f"{title}: {name}", *(_cell(column.get(name), unit) for column in columns)) for name, unit in units.items()]
+
+
+def _torch_row(results: Results, section: str, *, compiled: bool) -> Mapping[str, Any]:
+  for part in (f"{section}.torch", f"{section}.eager"):
+    if any(row.get("torch_compile") == compiled for row in _figures(results, part)):
+      return _find(results, part, "framework", "torch")
+  return {}
 
 
 def _training(results: Results) -> Table:
