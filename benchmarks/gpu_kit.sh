@@ -66,13 +66,13 @@ fi
 declare -A experiments=([trivd]="trivd_shape_motion.py:$form" [inbetween]="inbetween_bair.py:$form"
   [mvt]="mvt_weizmann.py:$mvt")
 mkdir -p "$out" "$work"
-[[ -d "$data" || "$mode" == gpu ]] || build_data 40 "$data" >"$work/data.log" 2>&1
 export JAX_PLATFORMS="$platform" JAX_COMPILATION_CACHE_DIR="$work/cache" XLA_PYTHON_CLIENT_MEM_FRACTION=0.92
 if ! "$python" -c 'import array_record, av, clu, grain, ml_collections, tensorflow_datasets' 2>/dev/null; then
   # A virtual environment would not see jax if that is in a virtual environment itself.
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target="$work/site" .gpu/wheels/*.whl
   export PYTHONPATH="$PYTHONPATH:$work/site"
 fi
+[[ -d "$data" || "$mode" == gpu ]] || build_data 40 "$data" >"$work/data.log" 2>&1
 no_torch="$("$python" -c 'import torch' 2>/dev/null || echo 1)"
 
 # Guaranteed seconds of each part; time that earlier parts leave is added. The sum stays below 12 minutes.

@@ -50,7 +50,7 @@ def read_part(work: Path, key: str) -> dict[str, Any]:
   code, error = int(status) if status.isdecimal() else None, None
   if code is None:
     error = status
-  elif code in _STOPPED:
+  elif code in _STOPPED and int(seconds) >= int(limit):
     error = f"stopped at its time limit of {limit} s"
   elif code not in (0, _PREEMPTED):
     error = f"exit status {code}: {lines[-1] if lines else 'no output'}"
@@ -103,8 +103,9 @@ def tables(results: Results) -> list[Table]:
     ("I3D alone, float32", _cell(alone[0], "clips/s"), NOT_MEASURED, _cell(alone[1], "clips/s")),
   ]
   missing = [(key, part["error"]) for key, part in results.items() if part["error"]]
-  where = next((f"{row['device']}, jax {row['jax']}" for row in _figures(results, "trivd.ours") if "jax" in row), "")
-  head = (where, "this package", "PyTorch, compiled", "PyTorch, eager")
+  where = next((row for row in _figures(results, "trivd.ours") if "jax" in row), {})
+  described = f"{where['experiment']} etc., {where['device']}, jax {where['jax']}" if where else ""
+  head = (described, "this package", "PyTorch, compiled", "PyTorch, eager")
   return [Table(head, rows), _training(results), _convolutions(results), Table(("part", "no figures because"), missing)]
 
 

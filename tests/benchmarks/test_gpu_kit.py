@@ -138,7 +138,7 @@ def test_tables_of_results():
     ),
   }
   speed, training, convolutions, missing = gpu_summary.tables(results)
-  assert speed.head[0] == "NVIDIA H200, jax 0.11.2"
+  assert speed.head[0] == "x etc., NVIDIA H200, jax 0.11.2"
   cells = {row[0]: row[1:] for row in speed.rows}
   none = "not measured"
   assert cells["TrIVD-GAN-FP: step, median"] == ("320.0 ms", "100.0 ms", none)
