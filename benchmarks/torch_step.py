@@ -41,25 +41,22 @@ def compare(
     UserError: if a framework fails or the numbers of parameters differ.
   """
   with contextlib.ExitStack() as stack:
-    processes = []
+    processes, figures = [], []
     for framework in frameworks:
+      # One after the other: compilation uses all cores.
       logging.info("starting %s", framework)
       processes.append(process := StepProcess(framework, settings))
       stack.callback(process.close)
-      # One after the other: compilation uses all cores.
-      process.wait()
-    figures = [
-      {"framework": name, **process.ask("describe")} for name, process in zip(frameworks, processes, strict=True)
-    ]
+      figures.append({"framework": framework, "first_step_s": process.first_s, **process.ask("describe")})
     check_parameters(figures)
-    times: list[list[float]] = [[] for _ in processes]
+    times: list[list[dict[str, float]]] = [[] for _ in processes]
     for turn in range(rounds):
       logging.info("round %d of %d", turn + 1, rounds)
-      for process, seconds in zip(processes, times, strict=True):
+      for process, blocks in zip(processes, times, strict=True):
         process.ask("run", 1)
-        seconds.append(process.ask("run", steps))
-    for row, process, seconds in zip(figures, processes, times, strict=True):
-      row |= timing(row, seconds, clips=clips_per_step(settings))
+        blocks.append(process.ask("run", steps))
+    for row, process, blocks in zip(figures, processes, times, strict=True):
+      row |= timing(row, blocks, clips=clips_per_step(settings))
       row |= {"peak_bytes": process.ask("peak_bytes"), "idle_cpu_s": process.idle_cpu_s}
       if profile:
         row["profile"] = process.ask("profile", steps)
@@ -72,12 +69,14 @@ def clips_per_step(settings: Settings) -> int:
   return (getattr(algorithm, "discriminator_steps", 1) + 1) * settings.config.train.batch_size
 
 
-def timing(row: Mapping[str, Any], seconds: Sequence[float], *, clips: int) -> dict[str, Any]:
-  """Figures from the seconds per step of each round; MFU if the device's peak is known."""
-  median, peak = statistics.median(seconds), row.get("peak_flops")
+def timing(row: Mapping[str, Any], blocks: Sequence[Mapping[str, float]], *, clips: int) -> dict[str, Any]:
+  """Figures from the seconds per step of each block; MFU if the device's peak is known."""
+  median, cpu = (statistics.median(block[clock] for block in blocks) for clock in ("wall", "cpu"))
+  peak = row.get("peak_flops")
   return {
     "step_ms": 1e3 * median,
-    "rounds_ms": [1e3 * value for value in seconds],
+    "rounds_ms": [1e3 * block["wall"] for block in blocks],
+    "cpu_ms": 1e3 * cpu,
     "clips_per_s": clips / median,
     # What remains of the first step is compilation and, in PyTorch, the choice of algorithms.
     "compile_s": row["first_step_s"] - median,
@@ -104,6 +103,7 @@ def ratios(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     "name": f"{first['framework']} / {second['framework']}",
     "ratio": first["step_ms"] / second["step_ms"],
     "rounds": rounds,
+    "cpu": first["cpu_ms"] / second["cpu_ms"],
     "flops": first["flops"] / second["flops"],
     "peak_bytes": first["peak_bytes"] / second["peak_bytes"] if first["peak_bytes"] else None,
   }
@@ -117,14 +117,11 @@ def largest_batch(framework: str, settings: Settings) -> int | None:
   size, largest = settings.config.train.batch_size, None
   while True:
     logging.info("%s: batch %d", framework, size)
-    process = StepProcess(framework, with_batch(settings, size))
     try:
-      process.wait()
-      process.ask("run", 2)
+      with contextlib.closing(StepProcess(framework, with_batch(settings, size))) as process:
+        process.ask("run", 2)
     except OutOfMemoryError:
       return largest
-    finally:
-      process.close()
     size, largest = 2 * size, size
 
 
@@ -145,6 +142,7 @@ def layout(figures: Sequence[Mapping[str, Any]], ratio: Mapping[str, Any] | None
     lines += [
       f"{row['framework']} ({versions})",
       f"  step, median       {significant(row['step_ms'])} ms; rounds: {rounds}",
+      f"  CPU time per step  {significant(row['cpu_ms'])} ms",
       f"  clips consumed     {significant(row['clips_per_s'])} clips/s",
       f"  first step         {significant(row['first_step_s'])} s, with cold compilation",
       f"  FLOPs              {significant(row['flops'] / 1e9)} GFLOP per step",
@@ -158,7 +156,10 @@ def layout(figures: Sequence[Mapping[str, Any]], ratio: Mapping[str, Any] | None
     lines += row["profile"].splitlines() if "profile" in row else []
   if ratio:
     rounds = " ".join(f"{value:.3f}" for value in ratio["rounds"])
-    lines += [f"{ratio['name']}: time {ratio['ratio']:.3f} (rounds: {rounds}), FLOPs {ratio['flops']:.4f}"]
+    lines += [
+      f"{ratio['name']}: time {ratio['ratio']:.3f} (rounds: {rounds})",
+      f"  CPU time {ratio['cpu']:.3f}, FLOPs {ratio['flops']:.4f}",
+    ]
   return "\n".join(lines) + "\n"
 
 
@@ -185,7 +186,7 @@ def report(flag_values: flags.FlagValues) -> Report:
   config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, compute_dtype=f.dtype))
   settings = Settings(config=config, device=f.device, torch_compile=f.torch_compile, channels_last=f.channels_last)
   frameworks = FRAMEWORKS if f.framework == "both" else (f.framework,) * (1 + f.null)
-  head = {"experiment": config.name, "batch": config.train.batch_size}
+  head: dict[str, Any] = {"experiment": config.name, "batch": config.train.batch_size}
   head |= {name: f[name].value for name in ("device", "dtype", "torch_compile", "channels_last", "steps", "rounds")}
   if f.max_batch:
     if f.device != "cuda":

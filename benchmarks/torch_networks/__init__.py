@@ -1,11 +1,13 @@
 """The compared GANs in PyTorch: networks, losses and train step."""
 
+from benchmarks.torch_networks.inbetween import Inbetween
+from benchmarks.torch_networks.mvt import Mvt
 from benchmarks.torch_networks.training import System, Trainer
 from benchmarks.torch_networks.trivd import Trivd
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs.config import ExperimentConfig
 
-SYSTEMS: dict[str, type[System]] = {"trivd": Trivd}
+SYSTEMS: dict[str, type[System]] = {"trivd": Trivd, "inbetween": Inbetween, "mvt": Mvt}
 """Systems by the name of the algorithm in configs."""
 
 __all__ = ["SYSTEMS", "Trainer", "build_system"]

@@ -21,18 +21,8 @@ def count_flops(run: Callable[[], Any]) -> int:
   return counter.get_total_flops()
 
 
-def _convolution(
-  x: Sequence[int],
-  w: Sequence[int],
-  _bias: Any,
-  stride: Sequence[int],
-  padding: Sequence[int],
-  dilation: Sequence[int],
-  transposed: bool,
-  *_: Any,
-  out_shape: Sequence[int],
-  **__: Any,
-) -> int:
+def _convolution(x: Sequence[int], w: Sequence[int], _: Any, *window: Any, out_shape: Sequence[int], **__: Any) -> int:
+  stride, padding, dilation, transposed, *_ = window
   # A transposed convolution has the products of the convolution that maps its output to its input.
   large, small = (out_shape, x) if transposed else (x, out_shape)
   taps = 1
@@ -44,22 +34,7 @@ def _convolution(
   return 2 * x[0] * math.prod(w[:2]) * taps
 
 
-def _convolution_backward(
-  grad: Sequence[int],
-  x: Sequence[int],
-  w: Sequence[int],
-  _bias: Any,
-  stride: Sequence[int],
-  padding: Sequence[int],
-  dilation: Sequence[int],
-  transposed: bool,
-  _output_padding: Any,
-  _groups: int,
-  mask: Sequence[bool],
-  *,
-  out_shape: Any,
-  **__: Any,
-) -> int:
-  del out_shape
-  once = _convolution(x, w, None, stride, padding, dilation, transposed, out_shape=grad)
-  return once * (bool(mask[0]) + bool(mask[1]))
+def _convolution_backward(grad: Sequence[int], x: Sequence[int], w: Sequence[int], *rest: Any, **_: Any) -> int:
+  *window, mask = rest
+  # As many products for each of the gradients of inputs and weights.
+  return sum(mask[:2]) * _convolution(x, w, *window, out_shape=grad)

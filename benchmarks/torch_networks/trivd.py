@@ -1,67 +1,61 @@
 """TrIVD-GAN-FP in PyTorch (Luc et al., arXiv:2003.04035), with the recurrent units ConvGRU and TSRU_p."""
 
+import functools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.torch_networks import layers
-from benchmarks.torch_networks.layers import (
-  BatchNorm,
-  Conv,
-  Dense,
-  DiscriminatorBlock,
-  Embed,
-  GeneratorBlock,
-  ResidualDiscriminator,
-  convolve,
-  to_layout,
-)
-from benchmarks.torch_networks.training import Losses, System, Update, score_pairs
+from benchmarks.torch_networks.layers import Conv, Dense, DiscriminatorBlock, Embed, convolve, to_layout
+from benchmarks.torch_networks.training import Losses, System, Update, hinge_losses
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans.discriminators import View
-from vidgen_jax.gans.trivd.config import DECOMPOSITIONS
+from vidgen_jax.gans.trivd.config import DECOMPOSITIONS, TrivdConfig
 from vidgen_jax.runs.config import ExperimentConfig
 
 TAPS = 9
 """Size of a warping kernel, and number of kernels that are mixed."""
 
+Weights = Sequence[Any]
 
-class RecurrentUnit(nn.Module):
-  """Gates are convolutions of [h; x]; their part for the inputs is computed for all frames at once."""
 
-  def __init__(self, inputs: int, features: int, *, spectral_norm: bool):
+class ConvGRU(nn.Module):
+  """Eqs. 1 to 5. Gates convolve [h; x]; their part for the inputs is computed for all frames at once."""
+
+  def __init__(self, inputs: int, features: int, **options: bool):
     super().__init__()
-    self.features = features
-    self.gates = nn.ModuleDict(
-      {
-        name: Conv(width, features + inputs, 3, 3, spectral_norm=spectral_norm)
-        for name, width in self.widths((features + inputs) // 2).items()
-      }
-    )
+    self.features, self.width = features, (features + inputs) // 2
+    sizes = [features + inputs, 3, 3]
+    self.gates = nn.ModuleDict({name: Conv(width, *sizes, **options) for name, width in self.widths()})
 
-  def widths(self, hidden: int) -> dict[str, int]:
-    """Output channels of the gates."""
-    raise NotImplementedError
+  def widths(self) -> Sequence[tuple[str, int]]:
+    """Names and output channels of the gates."""
+    return [(name, self.features) for name in "ruc"]
 
-  def prepare(self, kernels: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Weights of `step`, from the gates' kernels on the state."""
-    raise NotImplementedError
+  def weights(self, gates: Sequence[Tensor]) -> Weights:
+    """The weights of `step`, from the gates' kernels on the state."""
+    return torch.cat(list(gates[:2])), gates[2]
 
-  def step(self, state: Tensor, projected: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+  def step(self, state: Tensor, projected: Tensor, weights: Weights) -> Tensor:
     """The next state [B, features, H, W]."""
-    raise NotImplementedError
+    gates, candidate = projected.split([2 * self.features, self.features], dim=1)
+    reset, update = torch.sigmoid(gates + convolve(state, weights[0])).chunk(2, dim=1)
+    candidate = functional.relu(candidate + convolve(reset * state, weights[1]))
+    return torch.lerp(candidate, state, update)
 
   def forward(self, x: Tensor, state: Tensor, num_steps: int) -> Tensor:
     """States [B T, features, H, W] of inputs [B T, C, H, W], or [B, C, H, W] for a constant input."""
-    kernels = {name: gate.normalised() for name, gate in self.gates.items()}
-    of_inputs = torch.cat([kernel[:, self.features :] for kernel in kernels.values()])
-    projected = convolve(x, of_inputs, torch.cat([gate.bias for gate in self.gates.values()]))
-    frames = projected.unflatten(0, (state.shape[0], -1)).unbind(1)
-    of_state = {name: kernel[:, : self.features] for name, kernel in kernels.items()}
+    gates: Any = self.gates.values()
+    kernels = [gate.normalised() for gate in gates]
+    of_inputs = torch.cat([kernel[:, self.features :] for kernel in kernels])
+    projected = convolve(x, of_inputs, torch.cat([gate.bias for gate in gates]))
+    frames = projected.unflatten(0, (len(state), -1)).unbind(1)
     # Cast once: autocast would cast them in every step.
-    weights = self.prepare(of_state, projected.dtype)
+    weights = [w.to(projected.dtype) for w in self.weights([kernel[:, : self.features] for kernel in kernels])]
     states = []
     for frame in frames if len(frames) == num_steps else frames * num_steps:
       state = self.step(state, frame, weights)
@@ -71,56 +65,40 @@ class RecurrentUnit(nn.Module):
     return torch.stack([s.movedim(1, -1) for s in states], dim=1).flatten(0, 1).movedim(-1, 1)
 
 
-class ConvGRU(RecurrentUnit):
-  """Eqs. 1 to 5."""
+class TSRU(ConvGRU):
+  """TSRU_p: eqs. 6, 7, 9 and 10, with the factorised motion network (eq. 12)."""
 
-  def widths(self, hidden: int) -> dict[str, int]:
-    del hidden
-    return dict.fromkeys("ruc", self.features)
+  def __init__(self, inputs: int, features: int, **options: bool):
+    super().__init__(inputs, features, **options)
+    self.hidden = Dense(self.width, 16 * self.width, **options)
+    self.basis = Dense(TAPS**2, self.width, **options)
 
-  def prepare(self, kernels: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return torch.cat([kernels["r"], kernels["u"]]).to(dtype), kernels["c"].to(dtype)
+  def widths(self) -> Sequence[tuple[str, int]]:
+    return [("c", self.features), ("u", self.features), ("theta", self.width), ("selection", TAPS)]
 
-  def step(self, state: Tensor, projected: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-    gates, candidate = projected.split([2 * self.features, self.features], dim=1)
-    reset, update = torch.sigmoid(gates + convolve(state, weights[0])).chunk(2, dim=1)
-    candidate = functional.relu(candidate + convolve(reset * state, weights[1]))
-    return torch.lerp(candidate, state, update)
-
-
-class TSRU(RecurrentUnit):
-  """TSRU_p: eqs. 6, 7, 9 and 10, with the factorised motion network (eqs. 11 and 12)."""
-
-  def __init__(self, inputs: int, features: int, *, spectral_norm: bool):
-    super().__init__(inputs, features, spectral_norm=spectral_norm)
-    width = (features + inputs) // 2
-    self.hidden = Dense(width, 16 * width, spectral_norm=spectral_norm)
-    self.basis = Dense(TAPS**2, width, spectral_norm=spectral_norm)
-
-  def widths(self, hidden: int) -> dict[str, int]:
-    return {"c": self.features, "u": self.features, "theta": hidden, "selection": TAPS}
-
-  def prepare(self, kernels: dict[str, Tensor], dtype: torch.dtype) -> tuple[Tensor, ...]:
+  def weights(self, gates: Sequence[Tensor]) -> Weights:
     dense = (self.hidden.normalised(), self.hidden.bias, self.basis.normalised(), self.basis.bias)
-    return tuple(weight.to(dtype) for weight in (torch.cat(list(kernels.values())), *dense))
+    return torch.cat(list(gates)), *dense
 
-  def step(self, state: Tensor, projected: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-    fused, *dense = weights
-    convolved = projected + convolve(state, fused)
-    width = convolved.shape[1] - 2 * self.features - TAPS
-    candidate, update, theta, selection = convolved.split([self.features, self.features, width, TAPS], dim=1)
+  def step(self, state: Tensor, projected: Tensor, weights: Weights) -> Tensor:
+    convolved = projected + convolve(state, weights[0])
+    candidate, update, theta, selection = convolved.split([width for _, width in self.widths()], dim=1)
     pooled = functional.adaptive_max_pool2d(functional.relu(theta), 4).flatten(1)
-    hidden = functional.relu(functional.linear(pooled, dense[0], dense[1]))
-    basis = functional.linear(hidden, dense[2], dense[3]).view(-1, TAPS, TAPS).float().softmax(dim=1)
+    hidden = functional.relu(functional.linear(pooled, *weights[1:3]))
+    basis = functional.linear(hidden, *weights[3:]).view(-1, TAPS, TAPS).float().softmax(dim=1)
     kernels = torch.bmm(basis.to(state.dtype), selection.flatten(2).float().softmax(dim=1).to(state.dtype))
-    warped = warp(state, kernels)
-    return torch.lerp(functional.relu(candidate), warped, torch.sigmoid(update))
+    return torch.lerp(functional.relu(candidate), warp(state, kernels), torch.sigmoid(update))
 
 
 def warp(state: Tensor, kernels: Tensor) -> Tensor:
   """Weighted sums over the 3x3 neighbourhoods of [B, C, H, W] with weights [B, 9, H W] (eq. 11)."""
-  windows = functional.unfold(state, 3, padding=1).unflatten(1, (-1, TAPS))
-  return (windows * kernels[:, None]).sum(dim=2).view(state.shape)
+  if state.is_cuda and not torch.compiler.is_compiling():  # Fewer launches; on CPU it is slower.
+    windows = functional.unfold(state, 3, padding=1).unflatten(1, (-1, TAPS))
+    return (windows * kernels[:, None]).sum(dim=2).view(state.shape)
+  height, width = state.shape[2:]
+  padded, weights = functional.pad(state, (1, 1, 1, 1)), kernels.unflatten(2, (height, width)).split(1, dim=1)
+  windows = [padded[:, :, m : m + height, n : n + width] for m in range(3) for n in range(3)]
+  return functools.reduce(torch.add, map(torch.mul, weights, windows))
 
 
 UNITS = {"conv_gru": ConvGRU, "tsru_p": TSRU}
@@ -129,44 +107,37 @@ UNITS = {"conv_gru": ConvGRU, "tsru_p": TSRU}
 class Encoder(nn.Module):
   """Initial states of the recurrent units, coarsest first."""
 
-  def __init__(
-    self, channels: int, widths: Sequence[int], states: Sequence[int], *, num_frames: int, spectral_norm: bool
-  ):
+  def __init__(self, channels: int, widths: Sequence[int], states: Sequence[int], num_frames: int, **options: bool):
     super().__init__()
-    self.num_frames = num_frames
-    self.blocks = nn.ModuleList(
-      DiscriminatorBlock(inputs, width, preactivation=i > 0, spectral_norm=spectral_norm)
-      for i, (inputs, width) in enumerate(zip((channels, *widths), widths, strict=False))
-    )
-    self.states = nn.ModuleList(
-      Conv(features, num_frames * width, 3, 3, spectral_norm=spectral_norm)
-      for width, features in zip(widths, reversed(states), strict=True)
-    )
+    pairs = enumerate(zip((channels, *widths), widths, strict=False))
+    self.blocks = nn.ModuleList(DiscriminatorBlock(*pair, first=i == 0, **options) for i, pair in pairs)
+    folded = zip(reversed(states), [num_frames * width for width in widths], strict=True)
+    self.states = nn.ModuleList(Conv(*pair, 3, 3, **options) for pair in folded)
 
-  def forward(self, x: Tensor) -> list[Tensor]:
+  def forward(self, x: Tensor, channels_last: bool) -> list[Tensor]:
     """Maps frames [B Tc, C, H, W] to states [B, features, H / 2^i, W / 2^i]."""
     states = []
-    for block, state in zip(self.blocks, self.states, strict=True):
+    pairs: Any = zip(self.blocks, self.states, strict=True)
+    for block, state in pairs:
       x = block(x)
-      # Time folded into channels; in the layout NCHW a view.
-      folded = x.reshape(-1, self.num_frames * x.shape[1], *x.shape[2:])
-      states.append(functional.relu_(state(to_layout(folded, not x.is_contiguous()))))
+      # Time folded into channels: without channels_last only another view.
+      folded = x.reshape(-1, state.weight.shape[1], *x.shape[2:])
+      states.append(functional.relu_(state(to_layout(folded, channels_last))))
     return states[::-1]
 
 
 class Stage(nn.Module):
   """A recurrent unit, a convolution and residual blocks, the last of which doubles the resolution."""
 
-  def __init__(
-    self, unit: str, inputs: int, width: int, condition: int, *, blocks: int, num_frames: int, spectral_norm: bool
-  ):
+  def __init__(self, c: TrivdConfig, inputs: int, width: int, num_frames: int):
     super().__init__()
-    self.num_frames = num_frames
-    self.unit = UNITS[unit](inputs, width, spectral_norm=spectral_norm)
-    self.conv = Conv(width, width, 3, 3, spectral_norm=spectral_norm)
-    options = {"num_frames": num_frames, "spectral_norm": spectral_norm}
+    self.num_frames, options = num_frames, {"spectral_norm": c.spectral_norm}
+    self.unit = UNITS[c.recurrent_unit](inputs, width, **options)
+    self.conv = Conv(width, width, 3, 3, **options)
+    sizes = (width, width, c.latent_features + c.class_features)
     self.blocks = nn.ModuleList(
-      GeneratorBlock(width, width, condition, upsample=j == blocks - 1, **options) for j in range(blocks)
+      layers.GeneratorBlock(*sizes, upsample=last, norm_frames=num_frames, **options)
+      for last in (j == c.generator_blocks - 1 for j in range(c.generator_blocks))
     )
 
   def forward(self, x: Tensor, state: Tensor, condition: Tensor) -> Tensor:
@@ -182,110 +153,93 @@ class Generator(nn.Module):
 
   def __init__(self, config: ExperimentConfig, *, channels_last: bool):
     super().__init__()
-    c = config.algorithm
-    self.channels_last = channels_last
-    stages = len(c.generator_multipliers)
+    c: Any = config.algorithm
+    self.channels_last, stages, norm = channels_last, len(c.generator_multipliers), {"spectral_norm": c.spectral_norm}
     widths = [c.generator_channels * m for m in c.generator_multipliers]
     encoder_widths = [c.discriminator_channels * m for m in c.discriminator_multipliers[:stages]]
-    condition, side = c.latent_features + c.class_features, config.data.resolution // 2**stages
+    self.shape = (widths[0], *[config.data.resolution // 2**stages] * 2)
     num_frames = config.data.num_frames - c.conditioning_frames
-    self.shape = (widths[0], side, side)
-    options = {"spectral_norm": c.spectral_norm}
-    self.encoder = Encoder(c.channels, encoder_widths, widths, num_frames=c.conditioning_frames, **options)
-    self.class_embedding = Embed(c.num_classes, c.class_features, **options)
-    self.input = Dense(layers.flat_size(self.shape), condition, spectral_norm=False)
-    options |= {"blocks": c.generator_blocks, "num_frames": num_frames}
-    self.stages = nn.ModuleList(
-      Stage(c.recurrent_unit, inputs, width, condition, **options)
-      for inputs, width in zip((widths[0], *widths), widths, strict=False)
-    )
-    self.output_norm = BatchNorm(widths[-1], num_frames=num_frames)
-    self.output = Conv(c.channels, widths[-1], 3, 3, spectral_norm=c.spectral_norm)
+    self.encoder = Encoder(c.channels, encoder_widths, widths, c.conditioning_frames, **norm)
+    self.class_embedding = Embed(c.num_classes, c.class_features, bias=False, **norm)
+    self.input = Dense(math.prod(self.shape), c.latent_features + c.class_features, spectral_norm=False)
+    pairs = zip((widths[0], *widths), widths, strict=False)
+    self.stages = nn.ModuleList(Stage(c, *pair, num_frames) for pair in pairs)
+    self.output_norm = layers.BatchNorm(widths[-1], num_frames)
+    self.output = Conv(c.channels, widths[-1], 3, 3, **norm)
 
   def forward(self, conditioning: Tensor, latent: Tensor, label: Tensor) -> Tensor:
     """Predicts frames [B, T, C, H, W] from conditioning frames [B, Tc, C, H, W] and z [B, D]."""
-    states = self.encoder(to_layout(conditioning.flatten(0, 1), self.channels_last))
+    states = self.encoder(to_layout(conditioning.flatten(0, 1), self.channels_last), self.channels_last)
     condition = torch.cat([latent, self.class_embedding(label)], dim=1)
     x = to_layout(self.input(condition).unflatten(1, self.shape), self.channels_last)
     for stage, state in zip(self.stages, states, strict=True):
       x = stage(x, state, condition)
     x = self.output(functional.relu_(self.output_norm(x)))
-    return torch.tanh(x.float()).unflatten(0, (label.shape[0], -1))
+    return torch.tanh(x.float()).unflatten(0, (len(label), -1))
 
 
 class Trivd(System):
   """The losses of TrIVD-GAN-FP."""
 
-  def __init__(self, config: ExperimentConfig, *, channels_last: bool):
-    super().__init__(config)
-    self.views = DECOMPOSITIONS[self.c.decomposition]
-    if self.c.recurrent_unit not in UNITS or self.c.head not in ("mixed_projection", "projection"):
-      raise UserError(f"the PyTorch version has the recurrent units {', '.join(UNITS)}, not {self.c.recurrent_unit}")
+  def __init__(self, config: ExperimentConfig, *, channels_last: bool = False):
+    super().__init__(config, channels_last=channels_last)
+    c, self.views = self.c, DECOMPOSITIONS[self.c.decomposition]
+    if c.recurrent_unit not in UNITS:
+      raise UserError(f"the PyTorch version has the recurrent units {', '.join(UNITS)}, not {c.recurrent_unit}")
     self.nets["generator"] = Generator(config, channels_last=channels_last)
+    widths = [c.discriminator_channels * m for m in c.discriminator_multipliers]
+    options = {"spectral_norm": c.spectral_norm, "downsample_time": c.downsample_time, "channels_last": channels_last}
     for view in self.views:
-      self.nets[view.net] = ResidualDiscriminator(
-        self.c.channels,
-        [self.c.discriminator_channels * m for m in self.c.discriminator_multipliers],
-        num_classes=self.c.num_classes,
-        temporal_blocks=self.c.temporal_blocks if view.on == "video" else 0,
-        downsample_time=self.c.downsample_time,
-        spectral_norm=self.c.spectral_norm,
-        channels_last=channels_last,
-      )
-
-  ema_nets = ("generator",)
+      temporal = c.temporal_blocks if view.on == "video" else 0
+      net = layers.ResidualDiscriminator(c.channels, widths, c.num_classes, temporal_blocks=temporal, **options)
+      self.nets[view.net] = net
 
   def updates(self) -> tuple[Update, ...]:
-    discriminators = tuple(view.net for view in self.views)
-    steps = self.c.discriminator_steps
+    c, names = self.c, [view.net for view in self.views]
     return (
-      Update("disc", discriminators, self.discriminator_loss, self.c.discriminator_optimizer, repeats=steps),
-      Update("gen", ("generator",), self.generator_loss, self.c.generator_optimizer),
+      Update("disc", names, self.discriminator_loss, c.discriminator_optimizer, c.discriminator_steps),
+      Update("gen", ["generator"], self.generator_loss, c.generator_optimizer),
     )
 
   def fake_video(self, video: Tensor, label: Tensor) -> Tensor:
-    """Conditioning frames and predictions [B, T, C, H, W]; `video` is in [-1, 1]."""
+    """Conditioning frames and predictions, [B, T, C, H, W]."""
     conditioning = video[:, : self.c.conditioning_frames]
-    latent = torch.randn(video.shape[0], self.c.latent_features, device=video.device)
+    latent = torch.randn(len(video), self.c.latent_features, device=video.device)
     return torch.cat([conditioning, self.run["generator"](conditioning, latent, label)], dim=1)
 
   def discriminator_loss(self, video: Tensor, label: Tensor) -> Losses:
     """Eq. 13, summed over discriminators."""
-    real = layers.to_model_range(video)
     with torch.no_grad():
-      fake = self.fake_video(real, label)
-    metrics = {}
-    for view in self.views:
-      scores = score_pairs(self.run[view.net], self.view(view, real), self.view(view, fake), label)
-      on_real, on_fake = (self.head(*score) for score in scores)
-      metrics[f"{view.net}/loss"] = layers.hinge_discriminator_loss(on_real, on_fake)
-      metrics |= {f"{view.net}/real": on_real.mean(), f"{view.net}/fake": on_fake.mean()}
-    return sum(metrics[f"{view.net}/loss"] for view in self.views), metrics
+      fake = self.fake_video(video, label)
+    nets = {view.net: functools.partial(self._score_pairs, view.net, torch.cat([label, label])) for view in self.views}
+    return hinge_losses(nets, *({v.net: self._view(v, x) for v in self.views} for x in (video, fake)))
 
   def generator_loss(self, video: Tensor, label: Tensor) -> Losses:
     """Eq. 14, summed over discriminators, and the orthogonality penalty."""
-    fake = self.fake_video(layers.to_model_range(video), label)
-    metrics = {}
-    for view in self.views:
-      metrics[f"{view.net}/loss"] = -self.head(*self.run[view.net](self.view(view, fake), label)).mean()
-    loss = sum(metrics.values())
+    fake = self.fake_video(video, label)
+    scores = {view.net: self.run[view.net](self._view(view, fake), label) for view in self.views}
+    metrics = {f"{name}/loss": -self._head(*score).mean() for name, score in scores.items()}
     with layers.full_precision(fake):
-      metrics["orthogonality"] = layers.orthogonality(self.nets["generator"])
-    return loss + self.c.orthogonal_penalty * metrics["orthogonality"], metrics
+      penalty = layers.orthogonality(self.nets["generator"])
+    loss = torch.stack(list(metrics.values())).sum() + self.c.orthogonal_penalty * penalty
+    return loss, {**metrics, "orthogonality": penalty}
 
-  def view(self, view: View, video: Tensor) -> Tensor:
-    """The input of one discriminator."""
+  def _score_pairs(self, name: str, label: Tensor, videos: Tensor) -> tuple[Tensor, ...]:
+    halves = zip(*(score.chunk(2) for score in self.run[name](videos, label)), strict=True)
+    return tuple(self._head(*half) for half in halves)
+
+  def _view(self, view: View, video: Tensor) -> Tensor:
+    c = self.c
     if view.on == "frames":
-      first = self.c.conditioning_frames if self.c.frames_from == "predicted" else 0
-      video = layers.random_frames(video[:, first:], self.c.frames_per_clip)
+      first = c.conditioning_frames if c.frames_from == "predicted" else 0
+      video = layers.random_frames(video[:, first:], c.frames_per_clip)
     if view.spatial == "downsampled":
-      return functional.avg_pool2d(video.flatten(0, 1), self.c.downsampling).unflatten(0, video.shape[:2])
+      return functional.avg_pool2d(video.flatten(0, 1), c.downsampling).unflatten(0, video.shape[:2])
     if view.spatial == "cropped":
-      return layers.random_crop(video, *(side // self.c.downsampling for side in video.shape[3:]))
+      return layers.random_crop(video, *(side // c.downsampling for side in video.shape[3:]))
     return video
 
-  def head(self, unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """The mixed projection (eq. 15), [B, B, T], or the projection, [B]."""
+  def _head(self, unconditional: Tensor, conditional: Tensor) -> Tensor:
     if self.c.head == "projection":
       return (unconditional + conditional).sum(dim=1)
-    return unconditional[:, None] + conditional.sum(dim=1)[None, :, None]
+    return unconditional[:, None] + conditional.sum(dim=1)[None, :, None]  # Eq. 15.
