@@ -11,7 +11,8 @@
 #   create              creates the slice if it does not exist, and waits until its workers respond
 #   upload, install     copies this checkout to every worker; installs it there
 #   run ARGUMENTS...    starts `vidgen train --distributed ARGUMENTS...` on every worker, detached; --workdir must be
-#                       gs://BUCKET/..., or on a file system that all workers share (--prepare)
+#                       gs://BUCKET/..., or on a file system that all workers share (--prepare). It also keeps the
+#                       compiled programs, in compilation_cache/, unless JAX_COMPILATION_CACHE_DIR is set
 #   status, log         state of slice and run; follows worker 0's log
 #   stop                stops the run, which saves its state; keeps the slice
 #   fetch FROM TO       copies a gs:// folder, or a path on worker 0, to this machine
@@ -274,7 +275,8 @@ run() {
     mkdir -p "$record"
     command_line "$@" >"$record/command"
   fi
-  ssh_to all "$(worker_script start "$@")"
+  local cache="${JAX_COMPILATION_CACHE_DIR:-}"
+  ssh_to all "${cache:+JAX_COMPILATION_CACHE_DIR=$(command_line "$cache") }$(worker_script start "$@")"
 }
 
 unattended="" # While a run is active, a failure of gcloud may be temporary.

@@ -3,7 +3,8 @@
 # status in ~/vidgen_run survive the connection.
 #
 #   install [BUCKET [COMMAND]]   installs Python and vidgen_jax, mounts the bucket at ~/bucket, runs COMMAND; repeatable
-#   start ARGUMENTS...           starts `vidgen train --distributed ARGUMENTS...`, detached, unless a run is active
+#   start ARGUMENTS...           starts `vidgen train --distributed ARGUMENTS...`, detached, unless a run is active;
+#                                JAX_COMPILATION_CACHE_DIR is --workdir/compilation_cache unless it is set
 #   status                       prints `worker HOST running`, `exited CODE`, `lost` (ended without a status) or `none`
 #   size, log FROM               prints the size of the log in bytes; the log from byte FROM on
 #   stop                         sends SIGTERM, which saves the state; SIGKILL after VIDGEN_STOP_SECONDS (default: 120)
@@ -64,11 +65,25 @@ start() {
   setsid nohup bash "${BASH_SOURCE[0]}" supervise "$@" </dev/null >"$folder/log" 2>&1 &
 }
 
+# The folder of the compiled programs: in the workdir, because the disks of the workers are lost with the slice.
+compilation_cache() { # ARGUMENTS
+  local workdir=""
+  while (($#)); do
+    case "$1" in
+      --workdir=* | -workdir=*) workdir="${1#*=}" ;;
+      --workdir | -workdir) workdir="${2:-}" ;;
+    esac
+    shift
+  done
+  [[ -z "$workdir" ]] || printf '%s/compilation_cache' "${workdir%/}"
+}
+
 # Waits for the run and writes its exit status. A shutdown of the machine also sends SIGTERM to this process.
 supervise() {
   local child code="" before asked="" again
   printf '%s\n' "$$" >"$folder/pid"
   cd "$root"
+  export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$(compilation_cache "$@")}"
   bash launch/local.sh train --distributed "$@" 9>&- &
   child=$!
   trap 'asked=yes again=yes; kill -TERM "$child" 2>/dev/null || true' TERM

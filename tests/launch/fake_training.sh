@@ -3,6 +3,7 @@
 # `STEP EVENT` of $FAKE/plan define events after steps. Worker 1 exits with the status of worker 0.
 set -euo pipefail
 printf '%s\n' "$*" >>"$FAKE/runs"
+printf '%s\n' "$JAX_COMPILATION_CACHE_DIR" >>"$FAKE/caches"
 [[ -f launch/local.sh ]] # Runs start in the checkout.
 run="$PWD/bucket/run"
 mkdir -p "$run"

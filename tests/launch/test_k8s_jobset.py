@@ -89,3 +89,10 @@ def test_the_command_and_the_config_exist(container, repository):
   assert container["command"][2] in COMMANDS
   flags = dict(argument.removeprefix("--").split("=", 1) for argument in container["args"])
   assert (repository / flags["config"].split(":")[0]).is_file()
+
+
+def test_compiled_programs_survive_their_host(container):
+  (folder,) = [entry["value"] for entry in container["env"] if entry["name"] == "JAX_COMPILATION_CACHE_DIR"]
+  assert any(
+    folder.startswith(f"{mount['mountPath']}/") for mount in container["volumeMounts"] if mount["name"] == "bucket"
+  )

@@ -21,7 +21,9 @@ def job(sandbox):
   """A function that runs the job like sbatch: a copy of the script, in the folder that it was submitted from."""
   (sandbox.checkout / "launch" / "setup.sh").write_text('echo set up >>"$FAKE/installed"\n')
   sandbox.program(
-    "srun", 'printf "%s\\n" "$*" >>"$FAKE/srun"; echo "${JAX_LOCAL_DEVICE_IDS:-unset}" >"$FAKE/devices"; exit "$CODE"'
+    "srun",
+    'printf "%s\\n" "$*" >>"$FAKE/srun"; echo "${JAX_LOCAL_DEVICE_IDS:-unset}" >"$FAKE/devices"\n'
+    'echo "$JAX_COMPILATION_CACHE_DIR" >"$FAKE/cache"; exit "$CODE"',
   )
   sandbox.program(
     "scontrol",
@@ -55,6 +57,7 @@ def test_a_finished_run_ends_the_job(job, sandbox):
     "--workdir=/shared/it's a run --config.train.num_steps=8"
   ]
   assert sandbox.lines("installed") == ["set up"]
+  assert sandbox.lines("cache") == ["/shared/it's a run/compilation_cache"]
   assert sandbox.lines("scontrol") == []
 
 

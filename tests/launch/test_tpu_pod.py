@@ -36,8 +36,8 @@ class Cloud:
     shutil.copy(folder / "fake_training.sh", sandbox.folder / "training")
     (sandbox.checkout / "launch" / "setup.sh").write_text(SETUP)
 
-  def __call__(self, *words: str, check: int | None = 0):
-    result = self._sandbox.run("tpu_pod.sh", *POD, *words)
+  def __call__(self, *words: str, check: int | None = 0, **environment: str):
+    result = self._sandbox.run("tpu_pod.sh", *POD, *words, **environment)
     assert check is None or result.returncode == check, result.stdout + result.stderr
     return result
 
@@ -90,6 +90,8 @@ def test_a_run_survives_two_preemptions(cloud):
   assert len(cloud.lines("mounted")) == 6
   assert set(cloud.lines("runs")) == {"-m vidgen_jax train --distributed " + " ".join(RUN)}
   assert len(cloud.lines("runs")) == 6
+  # A new slice finds the programs that the last one compiled.
+  assert set(cloud.lines("caches")) == {"bucket/run/compilation_cache"}
   assert "the run is done" in result.stderr
   assert shown_steps(result.stdout)[-2:] == [7, 8]
   # A repetition finds the slice and the finished run.
@@ -98,6 +100,19 @@ def test_a_run_survives_two_preemptions(cloud):
   assert len(cloud.called("tpu-vm create pod")) == 3
   cloud("delete")
   assert not list((cloud.folder / "nodes").iterdir())
+
+
+@pytest.mark.parametrize(
+  ("words", "environment", "expected"),
+  [
+    (("--workdir=gs://clips/run/",), {}, "gs://clips/run/compilation_cache"),
+    (("--workdir", "gs://clips/run"), {}, "gs://clips/run/compilation_cache"),
+    (("--workdir=bucket/run",), {"JAX_COMPILATION_CACHE_DIR": "gs://it's/cache"}, "gs://it's/cache"),
+  ],
+)
+def test_compiled_programs_are_kept_in_the_workdir_unless_another_folder_is_set(words, environment, expected, cloud):
+  cloud("train", "--config=a.py:paper", *words, **environment)
+  assert set(cloud.lines("caches")) == {expected}
 
 
 def test_exit_status_75_restarts_the_run_on_the_same_slice(cloud):
