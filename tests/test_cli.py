@@ -316,6 +316,28 @@ def test_the_list_of_commands_imports_neither_jax_nor_tensorflow():
   assert result.returncode == 0, result.stderr
 
 
+def test_mistakes_in_flags_of_train_are_reported_before_jax_is_imported():
+  result = _python("""
+    import sys
+    from vidgen_jax import cli
+    mistakes = [
+      ["--confg=trivd_shape_motion.py:cpu"],
+      ["--config=trivd_shape_motoin.py:cpu", "--workdir=w"],
+      ["--config=trivd_shape_motion.py:cpuu", "--workdir=w"],
+      *(
+        [f"--config={name}", "--workdir=w", "--config.train.batchsize=3"]
+        for name in ("trivd_bair:smoke", "inbetween_bair:smoke", "sr_cgan_kth:smoke", "mvt_jester:mvt_smoke")
+      ),
+      ["--config=trivd_shape_motion.py:cpu", "--workdir=w", "--config.train.batch_size=many"],
+    ]
+    statuses = [cli.dispatch(["train", *words]) for words in mistakes]
+    assert statuses == [2] * len(mistakes), statuses
+    sys.exit(len({'jax', 'flax', 'optax', 'tensorflow', 'orbax'} & set(sys.modules)))
+  """)
+  assert result.returncode == 0, result.stderr
+  assert result.stderr.count("no such field") == 4
+
+
 def test_python_m_runs_the_same_program():
   words = ["-m", "vidgen_jax", "trainn"]
   result = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)

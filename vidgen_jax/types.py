@@ -22,6 +22,3 @@ Video = jax.Array
 """[B, T, H, W, C]: float in [-1, 1] inside the models, uint8 outside."""
 
 PRNGKey = jax.Array
-
-MAX_SEED = 2**31 - 1
-"""Largest seed that `jax.random` accepts as a Python integer."""

@@ -12,10 +12,12 @@ from absl import flags, logging
 
 from vidgen_jax.commands import distributed_flags
 from vidgen_jax.commands.flag_parsing import values_of
+from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DEFAULT_DATA_DIR, DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.parallel.config import MeshConfig
+from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
 from vidgen_jax.runs.classifier import TrainedClassifier, classifier_experiment, train_classifier
 from vidgen_jax.runs.config import ExperimentConfig
@@ -24,7 +26,6 @@ from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.report import Score, append_scores, score_table
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
-from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Trains a video classifier on a data set; with --synthetic, scores that data set's clips by S3.
 

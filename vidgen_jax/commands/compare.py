@@ -14,7 +14,8 @@ from vidgen_jax.commands import distributed_flags, metric_flags
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
-from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.parallel.config import MeshConfig
+from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.clip_sets import ClipSet
 from vidgen_jax.scores.extraction import FeatureExtractor, Variant, load_frame_extractor

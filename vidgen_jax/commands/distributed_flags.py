@@ -7,12 +7,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import jax
 from absl import flags, logging
 
 from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, initialize_distributed, peer_failure
 
 Run = Callable[[flags.FlagValues, list[str]], int | None]
 
@@ -35,6 +33,8 @@ def join(flag_values: flags.FlagValues) -> None:
   if not missing and not 0 <= flag_values.process_id < flag_values.num_processes:
     raise UserError(f"--process_id={flag_values.process_id} must be in 0..{flag_values.num_processes - 1}")
   if flag_values.distributed:
+    from vidgen_jax.parallel.processes import initialize_distributed
+
     initialize_distributed(**identity)
   elif not missing:
     raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
@@ -53,6 +53,10 @@ def fail_fast(run: Run) -> Run:
     try:
       return run(flag_values, arguments)
     except BaseException as error:
+      if "jax" not in sys.modules:
+        raise
+      import jax
+
       if not jax.distributed.is_initialized() or jax.process_count() == 1:
         raise
       _exit(error)
@@ -61,6 +65,8 @@ def fail_fast(run: Run) -> Run:
 
 
 def _exit(error: BaseException) -> NoReturn:
+  from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, peer_failure
+
   status = 1
   try:
     if isinstance(error, UserError):

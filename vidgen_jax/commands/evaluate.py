@@ -12,6 +12,7 @@ from absl import flags, logging
 from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.commands import conditioning_flags, distributed_flags, metric_flags
 from vidgen_jax.commands.flag_parsing import define_config, values_of
+from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.data.records import open_clips
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
@@ -27,7 +28,6 @@ from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import Score, append_scores, frames_text, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
-from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
 

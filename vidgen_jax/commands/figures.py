@@ -6,6 +6,7 @@ from typing import Any
 from absl import flags, logging
 
 from vidgen_jax.commands.flag_parsing import did_you_mean
+from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.plots import require_matplotlib
@@ -15,7 +16,6 @@ from vidgen_jax.runs.figures.draw import FIGURES, INDEX_FILE, MEASURED, clip_cou
 from vidgen_jax.runs.figures.samples import BEST_OF
 from vidgen_jax.runs.figures.truncation_sweep import TRUNCATION, parse_truncations
 from vidgen_jax.runs.sampling.samplers import load_run
-from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Draws a run's samples above their originals, their spread, best-of-l curves and a truncation sweep.
 

@@ -8,7 +8,8 @@ from absl import flags, logging
 from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.parallel.config import MeshConfig
+from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.scores.clip_sets import ClipOptions, ClipSet, open_clips
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
 from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS

@@ -11,6 +11,7 @@ from absl import flags, logging
 
 from vidgen_jax.commands import conditioning_flags, distributed_flags
 from vidgen_jax.commands.flag_parsing import integers
+from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.media.videos import FORMATS, save_clips
@@ -20,7 +21,6 @@ from vidgen_jax.runs.sampling.motion import check_levels
 from vidgen_jax.runs.sampling.samplers import RunSampler, Sampler, export_sampler, load_run, workdir_sampler
 from vidgen_jax.runs.sampling.samples import SAMPLES_FILE, generate, generate_with_motion, write_samples
 from vidgen_jax.runs.workdir import Trained, load_config
-from vidgen_jax.types import MAX_SEED
 
 SUMMARY = """Generates clips with a trained generator; writes a contact sheet, GIFs and samples.npz.
 

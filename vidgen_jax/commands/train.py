@@ -1,20 +1,20 @@
 """`vidgen train`: starts or resumes a run."""
 
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from vidgen_jax.buckets import user_path
 from vidgen_jax.commands import distributed_flags
 from vidgen_jax.commands.flag_parsing import define_config, values_of
-from vidgen_jax.core.state import TrainState
+from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
-from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
-from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
-from vidgen_jax.runs.experiment import build_experiment
-from vidgen_jax.runs.loop import train_experiment
-from vidgen_jax.types import MAX_SEED
+
+if TYPE_CHECKING:
+  from vidgen_jax.core.state import TrainState
+  from vidgen_jax.runs.config import ExperimentConfig
+
+# Modules that use JAX are imported by the functions, so that a mistake in a flag is reported at once.
 
 SUMMARY = """Trains the system that an experiment file describes; resumes if the workdir contains checkpoints.
 
@@ -48,9 +48,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 @distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   """Runs the command; returns `PREEMPTED_EXIT_CODE` if a signal stopped it."""
+  from vidgen_jax.runs.config import from_config_dict
+
   config = from_config_dict(flag_values.config)
   if flag_values.new_seed is not None and flag_values.restore_step is None:
     raise UserError("--new_seed needs --restore_step, the checkpoint from which the run continues with it")
+  from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE, StopSignals, enable_compilation_cache
+
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   stop = StopSignals()
@@ -61,8 +65,12 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   return PREEMPTED_EXIT_CODE if preempted else None
 
 
-def train(config: ExperimentConfig, workdir: str, **options: Any) -> TrainState:
+def train(config: "ExperimentConfig", workdir: str, **options: Any) -> "TrainState":
   """Trains a GAN; options, result and errors are those of `train_experiment`."""
+  from vidgen_jax.buckets import user_path
+  from vidgen_jax.runs.experiment import build_experiment
+  from vidgen_jax.runs.loop import train_experiment
+
   experiment = build_experiment(config)
   if not (config.train.image_every or config.train.evaluate_every):
     return train_experiment(experiment, workdir, [], **options)

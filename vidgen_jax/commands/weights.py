@@ -15,7 +15,8 @@ from absl import flags, logging
 from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
-from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.parallel.config import MeshConfig
+from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.extraction import CONSTANTS, VOLUME, FeatureExtractor, load_extractor
 from vidgen_jax.scores.metrics.set_distance import frechet_distance

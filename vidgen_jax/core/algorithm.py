@@ -10,7 +10,8 @@ import jax
 import optax
 from flax import linen as nn
 
-from vidgen_jax.core.optimizers import AdamConfig, make_optimizer, scale_networks
+from vidgen_jax.core.config import AdamConfig
+from vidgen_jax.core.optimizers import make_optimizer, scale_networks
 from vidgen_jax.core.state import Nets
 from vidgen_jax.types import Batch, Metrics, PRNGKey
 

@@ -1,32 +1,10 @@
 """Exponential moving averages of parameters."""
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 
+from vidgen_jax.core.config import EmaConfig
 from vidgen_jax.core.state import Nets
-from vidgen_jax.errors import UserError
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmaConfig:
-  """Exponential moving average (EMA) of the weights.
-
-  Attributes:
-    decay: weight of the old average, in [0, 1].
-    start_step: number of completed train steps up to which the EMA equals the live weights (TrIVD-GAN-FP: 20,000).
-    warmup: whether the decay grows as min(decay, (1 + n) / (10 + n)) with the number n of averaged steps; for short
-      runs.
-  """
-
-  decay: float = 0.9999
-  start_step: int = 20_000
-  warmup: bool = False
-
-  def __post_init__(self) -> None:
-    if not 0 <= self.decay <= 1:
-      raise UserError(f"ema.decay={self.decay} must be in [0, 1]")
 
 
 def update_ema(ema: Nets, nets: Nets, step: jax.Array, config: EmaConfig) -> Nets:

@@ -1,7 +1,6 @@
 """The train step: all updates of a phase in order, then the EMA."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import flax.struct
@@ -11,25 +10,11 @@ import optax
 from jax import lax
 
 from vidgen_jax.core.algorithm import Loss, Update
-from vidgen_jax.core.ema import EmaConfig, update_ema
+from vidgen_jax.core.config import EmaConfig, StepConfig
+from vidgen_jax.core.ema import update_ema
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.ops import loops
 from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepConfig:
-  """Execution of a train step.
-
-  Attributes:
-    accumulate: number of parts of a micro-batch whose gradients are averaged before the optimizer step; saves memory.
-      Batch statistics and mixed-projection pairs then span one part instead of the micro-batch.
-    unroll: whether loops over repeats and parts are unrolled; faster on CPUs (see `vidgen_jax.ops.loops.scan`).
-  """
-
-  accumulate: int = 1
-  unroll: bool = False
-
 
 Gather = Callable[[Nets], Nets]
 """Constrains nets to be replicated while a loss is computed (see `Experiment.step_fn`)."""

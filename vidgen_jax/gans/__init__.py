@@ -18,11 +18,19 @@ The same holds for arguments of their calls:
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING, Any
 
-from vidgen_jax.gans.base import GANS, DecodesBlocks, Gan, InfersClips, MixesClasses, PredictsMotion, SampleOptions
-
-for _folder in pkgutil.iter_modules(__path__):
-  if _folder.ispkg:
-    importlib.import_module(f"{__name__}.{_folder.name}.algorithm")
+if TYPE_CHECKING:
+  from vidgen_jax.gans.base import GANS, DecodesBlocks, Gan, InfersClips, MixesClasses, PredictsMotion, SampleOptions
 
 __all__ = ["GANS", "DecodesBlocks", "Gan", "InfersClips", "MixesClasses", "PredictsMotion", "SampleOptions"]
+
+
+def __getattr__(name: str) -> Any:
+  # Imports the networks, and JAX, on first use: presets and configs, which are below this package, need neither.
+  if name not in __all__:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  for folder in pkgutil.iter_modules(__path__):
+    if folder.ispkg:
+      importlib.import_module(f"{__name__}.{folder.name}.algorithm")
+  return getattr(importlib.import_module(f"{__name__}.base"), name)

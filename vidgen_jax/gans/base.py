@@ -10,6 +10,7 @@ import numpy as np
 
 from vidgen_jax.core.algorithm import Algorithm
 from vidgen_jax.core.state import Nets
+from vidgen_jax.gans import settings
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.types import Batch, PRNGKey, Video
 
@@ -111,6 +112,7 @@ def register(name: str, config_type: type) -> Callable[[type[T]], type[T]]:
 
   def add(gan: type[T]) -> type[T]:
     GANS[name] = (config_type, gan)
+    settings.REGISTERED[name] = config_type
     return gan
 
   return add

@@ -1,6 +1,5 @@
 """Forward passes, latents and checks of settings that several GANs share."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,21 +51,6 @@ class BoundNets:
 def class_labels(label: jax.Array, num_classes: int) -> jax.Array:
   """Labels int [B] for a conditional model; zeros, the only class, for a model with one class."""
   return label if num_classes > 1 else jnp.zeros_like(label)
-
-
-def check_positive(config: Any, *names: str) -> None:
-  """Checks that the named fields are positive, finite numbers or tuples of them, not empty."""
-  for name in names:
-    value = getattr(config, name)
-    if not value or not 0 < min(value if isinstance(value, tuple) else (value,)) < math.inf:
-      raise UserError(f"algorithm.{name}={value} must be positive")
-
-
-def check_not_negative(config: Any, *names: str) -> None:
-  """Checks that the named fields are finite and not negative."""
-  for name in names:
-    if not 0 <= getattr(config, name) < math.inf:
-      raise UserError(f"algorithm.{name}={getattr(config, name)} must be 0 or more")
 
 
 def check_frames(config: Any, height: int, width: int, channels: int, factors: Mapping[str, int]) -> None:

@@ -1,8 +1,7 @@
 """Discriminators: their inputs, their application to several sets of clips, and hinge losses summed over them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,38 +9,9 @@ import jax.numpy as jnp
 from vidgen_jax.core.algorithm import Loss, LossOutput
 from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.gans.common import BoundNets
+from vidgen_jax.gans.settings import View
 from vidgen_jax.ops import losses, resampling
 from vidgen_jax.types import Metrics, PRNGKey, Video
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-  """The input of one discriminator.
-
-  Attributes:
-    net: name of the discriminator.
-    on: 'frames' for randomly drawn frames, scored one by one; 'video' for whole clips.
-    spatial: 'full', 'downsampled' (average pooling) or 'cropped' (a random window); the latter two by the factor s.
-  """
-
-  net: str
-  on: Literal["frames", "video"]
-  spatial: Literal["full", "downsampled", "cropped"]
-
-  @property
-  def abbreviation(self) -> str:
-    """Symbol in Table 1: F for frames, dF for downsampled frames; clV, dV, crV for full, downsampled, cropped video."""
-    kind = {"full": "" if self.on == "frames" else "cl", "downsampled": "d", "cropped": "cr"}[self.spatial]
-    return f"{kind}{'F' if self.on == 'frames' else 'V'}"
-
-  def pixels(self, clip: tuple[int, int, int], *, num_frames: int, factor: int) -> int:
-    """Pixels per clip (T, H, W) in this view: K x H x W for full frames, T x H/s x W/s for a downsampled video.
-
-    `num_frames` is K, the number of frames drawn; `factor` is s, the divisor in downsampled and cropped views.
-    """
-    frames, height, width = clip
-    divisor = 1 if self.spatial == "full" else factor
-    return (num_frames if self.on == "frames" else frames) * (height // divisor) * (width // divisor)
 
 
 def apply_view(view: View, video: Video, key: PRNGKey, *, first_frame: int, num_frames: int, factor: int) -> jax.Array:

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Self
 
 import jax
@@ -12,22 +11,10 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vidgen_jax.errors import UserError
+from vidgen_jax.parallel.config import MeshConfig
 from vidgen_jax.types import Batch
 
 DATA, FSDP = "data", "fsdp"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeshConfig:
-  """Device mesh.
-
-  Attributes:
-    fsdp: number of devices over which parameters, optimizer state and averages are sharded; 1 replicates them.
-    fsdp_min_size: number of elements below which an array stays replicated.
-  """
-
-  fsdp: int = 1
-  fsdp_min_size: int = 65_536
 
 
 def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None) -> Mesh:

@@ -10,16 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import ml_collections
-from flax.traverse_util import flatten_dict
 from ml_collections import config_dict
 
-from vidgen_jax.core.ema import EmaConfig
-from vidgen_jax.core.step import StepConfig
+from vidgen_jax.core.config import MAX_SEED, EmaConfig, StepConfig
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans import GANS
-from vidgen_jax.parallel.mesh import MeshConfig
-from vidgen_jax.types import MAX_SEED
+from vidgen_jax.gans.settings import config_type
+from vidgen_jax.parallel.config import MeshConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +167,7 @@ RESUME_OVERRIDABLE = (
 
 def template(algorithm_name: str) -> ml_collections.ConfigDict:
   """A locked ConfigDict with every field of an experiment at its default; fields without one are placeholders."""
-  algorithm = _defaults(GANS[algorithm_name][0])
+  algorithm = _defaults(config_type(algorithm_name))
   fields = _defaults(ExperimentConfig) | {"algorithm_name": algorithm_name, "algorithm": algorithm}
   return ml_collections.ConfigDict(fields, type_safe=True).lock()
 
@@ -180,10 +177,7 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(f"get_config must return a ConfigDict such as `template` makes, got {type(config).__name__}")
   values = config.to_dict()
-  name = values.get("algorithm_name")
-  if name not in GANS:
-    raise UserError(f"config.algorithm_name={name!r} must be one of {', '.join(GANS)}")
-  algorithm = _build(GANS[name][0], values.pop("algorithm", {}), "algorithm")
+  algorithm = _build(config_type(str(values.get("algorithm_name"))), values.pop("algorithm", {}), "algorithm")
   result = _build(ExperimentConfig, values | {"algorithm": algorithm}, "")
   for part, names in _AT_LEAST_ONE.items():
     for field_name in names:
@@ -210,6 +204,8 @@ def from_dict(values: Mapping[str, Any]) -> ExperimentConfig:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
   """Differences between two plain configs that prevent a resume, as {dotted name: (old, new)}."""
+  from flax.traverse_util import flatten_dict
+
   flat_old, flat_new = (flatten_dict(dict(values), sep=".") for values in (old, new))
   return {
     name: (flat_old.get(name), flat_new.get(name))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vidgen_jax.core.optimizers import AdamConfig
+from vidgen_jax.core.config import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.common import check_not_negative, check_positive
+from vidgen_jax.gans.settings import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)

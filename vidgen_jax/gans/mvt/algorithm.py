@@ -17,10 +17,11 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.gans import discriminators
 from vidgen_jax.gans.base import Gan, register
 from vidgen_jax.gans.common import BoundNets, check_frames, check_frames_per_clip, class_labels, draw_latent, init_nets
-from vidgen_jax.gans.discriminators import View, apply_discriminator
+from vidgen_jax.gans.discriminators import apply_discriminator
 from vidgen_jax.gans.mvt.config import MvtConfig
 from vidgen_jax.gans.mvt.motion_constraint import motion_similarity
 from vidgen_jax.gans.mvt.networks import FrameGenerator, Generator, SequenceGenerator, VideoDiscriminator
+from vidgen_jax.gans.settings import View
 from vidgen_jax.nn.biggan import ResidualDiscriminator
 from vidgen_jax.nn.pwc_net import PWCNet
 from vidgen_jax.ops import losses, resampling

@@ -15,8 +15,9 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.gans import discriminators
 from vidgen_jax.gans.base import Gan, register
 from vidgen_jax.gans.common import BoundNets, check_frames, check_frames_per_clip, class_labels, draw_latent, init_nets
-from vidgen_jax.gans.discriminators import View, apply_discriminator, apply_view
-from vidgen_jax.gans.trivd.config import DECOMPOSITIONS, HEADS, TrivdConfig
+from vidgen_jax.gans.discriminators import apply_discriminator, apply_view
+from vidgen_jax.gans.settings import View
+from vidgen_jax.gans.trivd.config import DECOMPOSITIONS, TrivdConfig
 from vidgen_jax.gans.trivd.generator import Generator
 from vidgen_jax.gans.trivd.motion import combine_flows, expected_flow
 from vidgen_jax.nn.biggan import ResidualDiscriminator
@@ -184,7 +185,7 @@ class Trivd(Gan):
     self, bound: BoundNets, label: jax.Array, name: str, videos: tuple[Video, ...]
   ) -> tuple[tuple[jax.Array, ...], NetState]:
     scores, net = apply_discriminator(bound, name, videos, label)
-    head = HEADS[self.config.head]
+    head = getattr(losses, self.config.head)
     return tuple(head(score.unconditional, score.conditional) for score in scores), net
 
   def _label(self, batch: Batch) -> jax.Array:

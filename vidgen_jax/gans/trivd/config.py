@@ -4,12 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vidgen_jax.core.optimizers import AdamConfig
+from vidgen_jax.core.config import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.common import check_positive
-from vidgen_jax.gans.discriminators import View
-from vidgen_jax.nn.recurrent import RECURRENT_UNITS
-from vidgen_jax.ops import losses
+from vidgen_jax.gans.settings import View, check_positive
 
 FRAMES = View(net="frame_disc", on="frames", spatial="full")
 DOWNSAMPLED_FRAMES = View(net="downsampled_frame_disc", on="frames", spatial="downsampled")
@@ -29,8 +26,8 @@ DECOMPOSITIONS: Mapping[str, tuple[View, ...]] = {
 }
 """Views of the discriminators by name of the decomposition, in the order of Table 1."""
 
-HEADS = {"mixed_projection": losses.mixed_projection, "projection": losses.projection}
-"""Discriminator heads by the name that configs use."""
+HEADS = ("mixed_projection", "projection")
+"""Discriminator heads, functions in `ops.losses`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +92,9 @@ class TrivdConfig:
 
   def __post_init__(self) -> None:
     """Raises UserError if a value is invalid or values contradict each other."""
+    # Imports JAX, which a config's template does not need.
+    from vidgen_jax.nn.recurrent import RECURRENT_UNITS
+
     for name, choices in {"decomposition": DECOMPOSITIONS, "recurrent_unit": RECURRENT_UNITS, "head": HEADS}.items():
       if getattr(self, name) not in choices:
         raise UserError(f"algorithm.{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
