@@ -87,10 +87,10 @@ def test_time_limits_leave_the_others_their_time(kit, tmp_path):
   kit()
   limits = {path.stem: int(path.read_text().splitlines()[2]) for path in (tmp_path / "checkout").rglob("*.part")}
   guaranteed = {"trivd.torch": 60, "trivd.eager": 20, "inbetween.ours": 45, "inbetween.torch": 25, "mvt.ours": 50}
-  guaranteed |= {"mvt.torch": 25, "training.ours": 115, "training.scores": 30, "i3d.ours": 25, "i3d.torch": 20}
+  guaranteed |= {"mvt.torch": 25, "training.ours": 115, "training.scores": 30, "i3d.ours": 30, "i3d.torch": 30}
   # 50 s for the convolutions; a few seconds may have passed.
   spare = 720 - sum(guaranteed.values()) - 50
-  assert 240 <= spare - 15 <= limits["trivd.ours"] <= spare
+  assert 225 <= spare - 15 <= limits["trivd.ours"] <= spare
   assert limits["training.ours"] == 240
   assert 700 <= limits["convolutions.ours"] <= 720
 
