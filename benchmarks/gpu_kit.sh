@@ -44,10 +44,9 @@ fi
 training=(--config=trivd_shape_motion.py:cpu --config.data.resolution=64 --config.train.batch_size=16
   --config.algorithm.generator_multipliers='(4, 2, 1)' --config.algorithm.discriminator_multipliers='(1, 2, 4, 8)'
   --config.algorithm.generator_optimizer.learning_rate=5e-4
-  --config.algorithm.discriminator_optimizer.learning_rate=1e-3 --config.algorithm.unroll=False
-  --config.step.unroll=False --config.data.workers=8 --config.data.num_threads=1 --config.data.prefetch=16
-  --config.train.num_steps=1000000 --config.train.evaluate_every=500 --config.train.image_every=2000
-  --config.train.checkpoint_every=2000)
+  --config.algorithm.discriminator_optimizer.learning_rate=1e-3 --config.data.workers=8 --config.data.num_threads=1
+  --config.data.prefetch=16 --config.train.num_steps=1000000 --config.train.evaluate_every=500
+  --config.train.image_every=2000 --config.train.checkpoint_every=2000)
 if [[ "$mode" == gpu ]]; then
   out="${out:-$root/benchmarks/results/gpu}" work="$root/.gpu/work" data=.gpu/data minutes="${minutes:-12}"
   platform=cuda,cpu form=paper mvt=mvt_tsa clips=128 longest=240 shapes=300

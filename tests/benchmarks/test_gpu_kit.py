@@ -1,17 +1,22 @@
 """The GPU kit: its order, time limits and results with a fake interpreter, its tables, and a rehearsal on the CPU."""
 
+import importlib
 import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
 
 from benchmarks import convolution_forms, gpu_summary
 from benchmarks.convolution_forms import Shape
 from experiments import mvt_weizmann
+from vidgen_jax.cli import COMMANDS
+from vidgen_jax.commands.flag_parsing import parse_flags
 from vidgen_jax.nn.convolution import convolve
 from vidgen_jax.runs.config import from_config_dict
 
@@ -19,7 +24,7 @@ SECTIONS = ["trivd", "inbetween", "mvt", "training", "i3d", "convolutions", "bat
 
 # Logs its arguments, and records sections; BENCH is the exit status of `vidgen bench`, TORCH that of importing PyTorch.
 _FAKE_PYTHON = """#!/usr/bin/env bash
-printf '%s\\n' "$*" >>"$FAKE/calls"
+(IFS=$'\\t'; printf '%s\\n' "$*" >>"$FAKE/calls")
 [[ "$*" == *"import torch"* ]] && exit "${TORCH:-0}"
 out="${@: -1}"
 if [[ "$*" == *gpu_summary.py\\ record* ]]; then printf '"rc": %s' "${BENCH:-0}" >"${out#--out=}/$3.json"; fi
@@ -44,21 +49,33 @@ def kit(tmp_path, repository):
     environment = os.environ | {"VIDGEN_VENV": str(tmp_path / "venv"), "FAKE": str(tmp_path)} | environment
     command = ["bash", script, f"--out={tmp_path / 'out'}", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    return done, (tmp_path / "calls").read_text().splitlines()
+    return done, [line.split("\t") for line in (tmp_path / "calls").read_text().splitlines()]
 
   return run
 
 
 def _recorded(calls):
-  return [call.split()[2] for call in calls if "gpu_summary.py record" in call]
+  return [call[2] for call in calls if call[:2] == ["benchmarks/gpu_summary.py", "record"]]
+
+
+def _parsed(call):
+  """The flags of a call of a command of vidgen or of a benchmark script, which must accept them."""
+  flag_values = flags.FlagValues()
+  if call[0] == "-m":
+    name, words = call[2], call[3:]
+    importlib.import_module(COMMANDS[name].module).define_flags(flag_values)
+  else:
+    name, words = Path(call[0]).stem, call[1:]
+    flags.DEFINE_string("out", None, "", flag_values=flag_values)
+    importlib.import_module(f"benchmarks.{name}")._define_flags(flag_values)
+  parse_flags(words, flag_values, command=name)
+  return flag_values
 
 
 def test_all_sections_run_in_order_and_only_once(kit, tmp_path):
   done, calls = kit()
   assert done.returncode == 0, done.stderr
   assert _recorded(calls) == SECTIONS
-  (training,) = (call for call in calls if " train " in call)
-  assert "--config.data.resolution=64" in training
   assert sum("--torch_compile" in call for call in calls) == 3
   (tmp_path / "out" / "mvt.json").unlink()
   for path in (tmp_path / "checkout" / ".gpu" / "work").glob("mvt.*"):
@@ -72,8 +89,24 @@ def test_failures_are_recorded_and_a_smaller_batch_is_tried(kit, tmp_path):
   assert _recorded(calls) == [*SECTIONS, "batch256"]
   part = gpu_summary.read_part(tmp_path / "checkout" / ".gpu" / "work", "trivd.ours")
   assert (part["rc"], part["error"], part["figures"]) == (3, "exit status 3: no output", [])
-  assert not any("torch_step" in call for call in calls)
+  assert not any("benchmarks/torch_step.py" in call for call in calls)
   assert gpu_summary.read_part(tmp_path / "checkout" / ".gpu" / "work", "i3d.torch")["error"] == "no PyTorch"
+
+
+def test_all_commands_are_valid(kit, monkeypatch, repository):
+  monkeypatch.chdir(repository)
+  _, calls = kit()
+  parsed = {}
+  for call in calls:
+    if (call[0].endswith(".py") and "gpu_summary" not in call[0]) or call[:2] == ["-m", "vidgen_jax"]:
+      parsed.setdefault(Path(call[0]).stem if call[0] != "-m" else call[2], []).append(_parsed(call))
+  counts = {"bench": 4, "train": 1, "evaluate": 1, "torch_step": 4, "extraction": 1, "convolution_forms": 1}
+  assert {name: len(found) for name, found in parsed.items()} == counts
+  (training,) = parsed["train"]
+  config = from_config_dict(training.config)
+  assert (config.data.resolution, config.algorithm.generator_multipliers) == (64, (4, 2, 1))
+  assert [from_config_dict(bench.config).train.batch_size for bench in parsed["bench"]] == [64, 32, 40, 512]
+  assert from_config_dict(parsed["bench"][0].config).algorithm.compute_dtype == "bfloat16"
 
 
 def test_sections_that_do_not_fit_are_left_for_the_next_call(kit):
