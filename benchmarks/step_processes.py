@@ -4,6 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -134,6 +135,9 @@ class TorchSteps(Steps):
   """Train steps of the PyTorch version."""
 
   def prepare(self) -> None:
+    # Before the import: PyTorch would find programs of earlier runs in its default folder.
+    self.cache = tempfile.TemporaryDirectory()
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = self.cache.name
     import torch
 
     from benchmarks.torch_networks import Trainer, build_system
@@ -167,6 +171,8 @@ class TorchSteps(Steps):
     run, self.system.run = self.system.run, nets
     flops = count_flops(lambda: self.run(1))
     self.system.run = run
+    if self.cuda:  # That step was not compiled.
+      torch.cuda.reset_peak_memory_stats()
     return {
       "device_kind": torch.cuda.get_device_name() if self.cuda else "cpu",
       "versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()},
