@@ -44,6 +44,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in slow]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def stored_programs_folder():
+  """Turns the store of programs off, because tests replace functions that programs contain; returns what does so."""
+  from vidgen_jax.runs import programs
+
+  folder = programs.folder
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(programs, "folder", lambda: None)
+    yield folder
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
   """The root of the checkout."""

@@ -39,7 +39,7 @@ CONFINED = {
   "tensorflow": {"data", "scores"},
   "fsspec": {"buckets"},
   "gcsfs": {"buckets"},
-  "pickle": set(),
+  "pickle": {"runs"},
   "cloudpickle": set(),
   "torch": {"scores"},
 }

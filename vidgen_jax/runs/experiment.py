@@ -19,6 +19,7 @@ from vidgen_jax.core.state import Nets, NetState, TrainState
 from vidgen_jax.core.step import StepConstants, train_step
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import GANS, Gan, InfersClips, SampleOptions
+from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS, power_iteration
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.parallel.mesh import (
@@ -30,6 +31,7 @@ from vidgen_jax.parallel.mesh import (
   state_sharding,
 )
 from vidgen_jax.runs.config import ExperimentConfig
+from vidgen_jax.runs.programs import load_or_compile
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 from vidgen_jax.types import Batch, Metrics, Params
 
@@ -122,8 +124,15 @@ class TrainingExperiment:
 
   def init_state(self) -> TrainState:
     """A new train state; each device initialises only its own shards."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
-    return jax.jit(self._init, out_shardings=shardings)(jax.random.key(self.config.train.seed))
+    key = jax.random.key(self.config.train.seed)
+
+    def init() -> Any:
+      return jax.jit(self._init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state))
+
+    # In a job of several processes `jit` turns the key of this process into one on all devices.
+    if jax_disable_jit() or jax.process_count() > 1:
+      return init()(key)
+    return self._load_or_compile("init", lambda: init().lower(key))(key)
 
   def step_fn(self, phase: str) -> jax.stages.Wrapped:
     """The jitted train step of a phase: (state, batch, constants) -> (state, metrics). It donates the state."""
@@ -171,7 +180,18 @@ class TrainingExperiment:
     """The compiled train step of a phase, with its cost and memory analyses; the jitted one under JAX_DISABLE_JIT."""
     if jax_disable_jit():
       return self.step_fn(phase)
-    return self.step_fn(phase).lower(self.abstract_state, self.batch_shape(), self.step_constants(0, phase)).compile()
+    inputs = self.abstract_state, self.batch_shape(), self.step_constants(0, phase)
+    return self._load_or_compile(f"train_step_{phase}", lambda: self.step_fn(phase).lower(*inputs))
+
+  def _load_or_compile(self, name: str, lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
+    # Nets from other packages may change while their config stays the same.
+    types_used = (type(self.algorithm), *RECURRENT_UNITS.values())
+    if not all(used.__module__.startswith("vidgen_jax.") for used in types_used):
+      return lower().compile()
+    config = self.config
+    frozen = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), self.frozen_nets)
+    inputs = repr((self.algorithm, config.step, config.ema, config.mesh, self.batch_shape(), frozen))
+    return load_or_compile(name, inputs, lower, self.mesh)
 
   @functools.cached_property
   def parameter_norms(self) -> Callable[[Nets], Metrics]:

@@ -5,8 +5,8 @@ import contextlib
 import dataclasses
 import functools
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,11 @@ def train_experiment(
     stop = stack.enter_context(stop or StopSignals())
     profile_folder = stack.enter_context(staged_upload_dir(f"{workdir}/profile")) if profile else None
     _check_unchanged_inputs(checkpointer, experiment, workdir)
+    compiling = stack.enter_context(_compile_ahead(experiment, checkpointer, restore_step))
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
-    writer = stack.enter_context(
-      contextlib.closing(create_writer(workdir, resumed_step=start.step if start.meta else None))
-    )
+    writer = create_writer(workdir, resumed_step=start.step if start.meta else None)
+    stack.callback(writer.close)
     progress = Progress(
       train.num_steps,
       initial_step=start.step,
@@ -140,7 +140,8 @@ def train_experiment(
       "frozen_weights": {name: weights.hash for name, weights in experiment.frozen_weights.items()},
       **start.lineage,
     }
-    return TrainLoop(experiment, checkpointer, log, hooks, stop, meta).run(start, profile_folder=profile_folder)
+    loop = TrainLoop(experiment, checkpointer, log, hooks, stop, meta, compiling=compiling)
+    return loop.run(start, profile_folder=profile_folder)
 
 
 def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -> pipeline.TrainingStream:
@@ -208,6 +209,21 @@ def start_run(
   return RunStart(state=state, step=restored.step, iterator=iterator, meta=meta, lineage=lineage)
 
 
+@contextlib.contextmanager
+def _compile_ahead(
+  experiment: TrainingExperiment, checkpointer: Checkpointer, restore_step: int | None
+) -> Generator[dict[str, Future[Any]]]:
+  """Loads or compiles the first train step in a thread, while the train state is initialised or restored."""
+  step = restore_step or max(checkpointer.steps(), default=0)
+  with ThreadPoolExecutor(1, "compile") as pool:
+    # Processes of a job must compile their programs in the same order.
+    if step < experiment.config.train.num_steps and jax.process_count() == 1:
+      phase = experiment.algorithm.phase_at(step)
+      yield {phase: pool.submit(experiment.compile_step, phase)}
+    else:
+      yield {}
+
+
 def _check_unchanged_inputs(checkpointer: Checkpointer, experiment: TrainingExperiment, workdir: str) -> None:
   """Checks inputs that the config refers to by name: the classes of the data set, and the frozen weights."""
   meta = checkpointer.latest_meta()
@@ -237,6 +253,8 @@ class TrainLoop:
   stop: StopSignals
   meta: Mapping[str, Any]
   """Saved with every checkpoint."""
+  compiling: Mapping[str, Future[Any]] = dataclasses.field(default_factory=dict, kw_only=True)
+  """Train steps by phase, which other threads compile; the others are compiled when they are needed."""
 
   def run(self, start: RunStart, *, profile_folder: Path | None = None) -> TrainState:
     """Trains from `start` to the end; returns the last state, which is saved.
@@ -270,9 +288,8 @@ class TrainLoop:
     while not (stopping or done):
       phase = self.experiment.algorithm.phase_at(step)
       if phase not in step_fns:
-        compile_start = time.monotonic()
-        step_fns[phase] = self.experiment.compile_step(phase)
-        logging.info("compiled the train step of phase %r in %.1f s", phase, time.monotonic() - compile_start)
+        compiling = self.compiling.get(phase)
+        step_fns[phase] = compiling.result() if compiling else self.experiment.compile_step(phase)
       batch = next(batches)
       constants = self.experiment.step_constants(step, phase)
       step += 1
