@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from vidgen_jax.scores.networks.layers import ClassifierOutput
+from vidgen_jax.ops.devices import device_axes
+from vidgen_jax.scores.networks.layers import ClassifierOutput, Dropout
 
 SIZE = 6
 NUM_TRAIN, NUM_TEST = 12, 10
@@ -27,9 +28,10 @@ class TinyClassifier(nn.Module):
   def __call__(self, video: jax.Array, *, train: bool = False) -> ClassifierOutput:
     """float32[B, T, H, W, 3] -> logits and features."""
     x = nn.Conv(self.width, (2, 3, 3), strides=(1, 2, 2))(video)
-    x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.8)(x))
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.8, axis_name=device_axes() or None)
+    x = nn.relu(norm(x))
     features = x.mean(axis=(1, 2, 3))
-    dropped = nn.Dropout(self.dropout, deterministic=not train)(features)
+    dropped = Dropout(self.dropout)(features, train=train)
     return ClassifierOutput(nn.Dense(self.num_classes)(dropped), features)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import inbetween_shape_motion, trivd_shape_motion
+from experiments import inbetween_shape_motion, mvt_weizmann, sr_cgan_shape_motion, trivd_shape_motion
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.runs import config as configs
@@ -29,18 +29,26 @@ CHANGES = {
     "algorithm.video_discriminator_widths": (4,),
     "algorithm.image_discriminator_widths": (4,),
   },
+  mvt_weizmann: {"data.num_frames": 4},
+  # A step of each phase.
+  sr_cgan_shape_motion: {"algorithm.image_steps": 1},
 }
+VARIANTS = {mvt_weizmann: "mvt_mc_smoke"}  # with the motion constraint
 STEPS = 2
 
 
-def _config(module: ModuleType, fsdp: int = 1) -> configs.ExperimentConfig:
-  fields = module.get_config("smoke")
+def _config(module: ModuleType, *, fsdp: int = 1, accumulate: int = 1) -> configs.ExperimentConfig:
+  fields = module.get_config(VARIANTS.get(module, "smoke"))
   fields.update_from_flattened_dict(CHANGES[module])
   # Adam divides by the gradient's own size, which turns rounding of a vanishing gradient into a full step; a large
   # epsilon makes it smooth, so that states can be compared.
-  fields.algorithm.generator_optimizer.eps = 1.0
-  fields.algorithm.discriminator_optimizer.eps = 1.0
-  fields.algorithm.unroll = fields.step.unroll = False
+  for name in fields.algorithm:
+    if name.endswith("optimizer"):
+      fields.algorithm[name].eps = 1.0
+  if "unroll" in fields.algorithm:
+    fields.algorithm.unroll = False
+  fields.step.unroll = False
+  fields.step.accumulate, fields.train.batch_size = accumulate, 8 * accumulate
   config = configs.from_config_dict(fields)
   return dataclasses.replace(config, mesh=MeshConfig(fsdp=fsdp, fsdp_min_size=16))
 
@@ -50,6 +58,7 @@ class Run:
   """Some steps of one experiment."""
 
   module: ModuleType
+  accumulate: int
   text: str
   metrics: list[dict]
   state: dict
@@ -57,25 +66,35 @@ class Run:
   initial: dict
 
 
-def _run(module: ModuleType, num_devices: int, *, fsdp: int = 1, initial: dict | None = None) -> Run:
-  experiment = build_experiment(_config(module, fsdp), devices=jax.devices()[:num_devices])
+def _run(module: ModuleType, num_devices: int, *, accumulate: int, fsdp: int = 1, initial: dict | None = None) -> Run:
+  config = _config(module, fsdp=fsdp, accumulate=accumulate)
+  experiment = build_experiment(config, devices=jax.devices()[:num_devices])
   if initial is None:
     state = experiment.init_state()
     initial = jax.tree.map(_to_host, state)
   else:
     state = jax.tree.map(_from_host, initial, experiment.abstract_state)
-  compiled = experiment.compile_step("main")
+  compiled = {phase: experiment.compile_step(phase) for phase in experiment.algorithm.phases}
   generator = np.random.default_rng(0)
   metrics = []
   for step in range(STEPS):
     batch = experiment.put_batch(_batch(experiment, generator), microbatches=True)
-    state, values = compiled(state, batch, experiment.step_constants(step, "main"))
+    phase = experiment.algorithm.phase_at(step)
+    state, values = compiled[phase](state, batch, experiment.step_constants(step, phase))
     metrics.append({name: float(value) for name, value in values.items()})
   arrays = jax.tree.map(np.asarray, (state.nets, state.ema))
   named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
   shardings = [leaf.sharding for leaf in jax.tree.leaves(state.nets)]
-  text = compiled.as_text()
-  return Run(module=module, text=text, metrics=metrics, state=named, state_shardings=shardings, initial=initial)
+  text = compiled[phase].as_text()
+  return Run(
+    module=module,
+    accumulate=accumulate,
+    text=text,
+    metrics=metrics,
+    state=named,
+    state_shardings=shardings,
+    initial=initial,
+  )
 
 
 def _batch(experiment: Experiment, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -98,21 +117,29 @@ def _from_host(leaf, abstract):
 
 @pytest.fixture(
   scope="module",
-  params=[trivd_shape_motion, pytest.param(inbetween_shape_motion, marks=pytest.mark.slow)],
-  ids=lambda module: module.__name__.rpartition(".")[2],
+  params=[
+    pytest.param(
+      (module, accumulate),
+      id=f"{module.__name__.rpartition('.')[2]}-{accumulate}",
+      marks=() if (module, accumulate) == (trivd_shape_motion, 1) else pytest.mark.slow,
+    )
+    for module in CHANGES
+    for accumulate in (1, 4)
+  ],
 )
 def one(request) -> Run:
-  return _run(request.param, 1)
+  module, accumulate = request.param
+  return _run(module, 1, accumulate=accumulate)
 
 
 @pytest.fixture(scope="module")
 def eight(one) -> Run:
-  return _run(one.module, 8, initial=one.initial)
+  return _run(one.module, 8, accumulate=one.accumulate, initial=one.initial)
 
 
 @pytest.fixture(scope="module")
 def split(one) -> Run:
-  return _run(one.module, 8, fsdp=4, initial=one.initial)
+  return _run(one.module, 8, accumulate=one.accumulate, fsdp=4, initial=one.initial)
 
 
 def _assert_same(first: Run, second: Run) -> None:
@@ -138,7 +165,7 @@ def test_sharded_parameters_equal_replicated_ones(eight, split):
 
 def test_a_checkpoint_of_sharded_parameters_restores_replicated_and_on_fewer_devices(one, tmp_path):
   def placed(fsdp: int, num_devices: int):
-    experiment = build_experiment(_config(one.module, fsdp), devices=jax.devices()[:num_devices])
+    experiment = build_experiment(_config(one.module, fsdp=fsdp), devices=jax.devices()[:num_devices])
     return experiment, lambda: jax.tree.map(_from_host, one.initial, experiment.abstract_state)
 
   with Checkpointer(str(tmp_path)) as checkpointer:
@@ -173,11 +200,7 @@ def _gradients(update, params, nets, batch, key):
 
 @pytest.mark.slow
 def test_accumulation_on_eight_devices_averages_the_parts_of_inbetween():
-  config = _config(inbetween_shape_motion)
-  config = dataclasses.replace(
-    config, train=dataclasses.replace(config.train, batch_size=16), step=dataclasses.replace(config.step, accumulate=2)
-  )
-  experiment = build_experiment(config)
+  experiment = build_experiment(_config(inbetween_shape_motion, accumulate=2))
   batch = _batch(experiment, np.random.default_rng(0))
   start = experiment.init_state()
   nets, key = jax.tree.map(np.asarray, start.nets), jax.random.fold_in(start.key, start.step)

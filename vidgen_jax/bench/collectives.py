@@ -23,7 +23,7 @@ from vidgen_jax.bench.hlo import Payload, payloads
 from vidgen_jax.bench.measurements import Measurement
 from vidgen_jax.core.algorithm import num_microbatches
 from vidgen_jax.core.state import NetState
-from vidgen_jax.core.step import StepConstants
+from vidgen_jax.core.step import EXCHANGE_SCOPE, StepConstants
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_NORM_SCOPE, BATCH_STATS
 from vidgen_jax.ops.losses import PAIRS_SCOPE
@@ -155,6 +155,8 @@ def _purpose(payload: Payload, parameters: set[_Shape], gathered: set[_Shape], s
     return PARAMETERS if payload.kind == "all-gather" and wanted else OTHER
   if shape == ():
     return SCALARS
+  if EXCHANGE_SCOPE in payload.serves and BATCH_NORM_SCOPE not in payload.serves:
+    return GRADIENTS
   around = "" if payload.scope or shape not in statistics else payload.wanted_by + payload.serves
   of_batch_norm = BATCH_NORM_SCOPE in payload.scope + around
   if shape in statistics - parameters or (of_batch_norm and shape not in parameters - statistics):

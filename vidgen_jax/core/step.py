@@ -1,5 +1,6 @@
 """The train step: all updates of a phase in order, then the EMA."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from vidgen_jax.core.algorithm import Loss, Update
 from vidgen_jax.core.config import EmaConfig, StepConfig
@@ -15,6 +17,9 @@ from vidgen_jax.core.ema import update_ema
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.ops import loops
 from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
+
+EXCHANGE_SCOPE = "exchange_gradients"
+"""Name of the exchange of gradients and metrics in compiled programs."""
 
 Gather = Callable[[Nets], Nets]
 """Constrains nets to be replicated while a loss is computed (see `Experiment.step_fn`)."""
@@ -39,6 +44,7 @@ def train_step(
   ema: EmaConfig,
   config: StepConfig,
   gather: Gather = lambda nets: nets,
+  mesh: Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
   """Runs all updates of a phase in order, then updates the EMA.
 
@@ -50,6 +56,7 @@ def train_step(
     ema: settings of the EMA.
     config: settings of the step.
     gather: function applied to the nets before a loss uses them.
+    mesh: devices over which the batch is split, over all axes; None for one device.
 
   Returns:
     (state after the step, metrics by '{update}/{name}', averaged over repeats).
@@ -66,7 +73,7 @@ def train_step(
       i, microbatch = inputs
       key = jax.random.fold_in(key, i)
       touched, opt_state, metrics = _apply_update(
-        update, untouched | carry[0], carry[1], microbatch, key, state.step, constants, config, gather
+        update, untouched | carry[0], carry[1], microbatch, key, state.step, constants, config, gather, mesh
       )
       return ({name: touched[name] for name in carry[0]}, opt_state), metrics
 
@@ -92,13 +99,11 @@ def _apply_update(
   constants: StepConstants,
   config: StepConfig,
   gather: Gather,
+  mesh: Mesh | None,
 ) -> tuple[Nets, optax.OptState, Metrics]:
-  def loss_fn(nets: Nets, part: Batch, key: PRNGKey) -> Loss:
-    return update.loss_fn(gather(nets), constants.frozen, part, key, step)
-
+  gradients = _over_devices(functools.partial(_gradients, update, config), mesh)
+  grads, variables, metrics = gradients(gather(nets), constants.frozen, batch, key, step)
   params = {name: nets[name].params for name in update.trains}
-  variables = {name: nets[name].variables for name in update.refreshes}
-  grads, variables, metrics = _gradients(loss_fn, params, variables, nets, batch, key, config)
   directions, opt_state = update.optimizer.update(grads, opt_state, params)
   rate = -constants.learning_rates[update.name]
   stepped: Any = optax.apply_updates(params, jax.tree.map(lambda d: rate * d, directions))
@@ -111,22 +116,46 @@ def _replaced(nets: Nets, field: str, values: Mapping[str, Any]) -> Nets:
   return nets | {name: nets[name].replace(**{field: value}) for name, value in values.items()}
 
 
+_GradientsAndMetrics = tuple[Mapping[str, Params], Mapping[str, Mapping], Metrics]
+"""Gradients of the trained nets, variables of the refreshed nets, and metrics."""
+
+
+def _over_devices(
+  gradients: Callable[..., _GradientsAndMetrics], mesh: Mesh | None
+) -> Callable[..., _GradientsAndMetrics]:
+  """`_gradients` of (nets, frozen nets, batch, key, completed steps), computed by each device for its own clips.
+
+  Every loss is a mean over clips, so the mean over devices is that of the whole batch; see `vidgen_jax.ops.devices`.
+  """
+  if mesh is None or mesh.size == 1:
+    return gradients
+
+  def on_device(*inputs: Any) -> _GradientsAndMetrics:
+    grads, variables, metrics = gradients(*inputs)
+    with jax.named_scope(EXCHANGE_SCOPE):
+      grads, metrics = lax.pmean((grads, metrics), mesh.axis_names)
+    return grads, variables, metrics
+
+  # `jax.jit` alone would exchange the gradients of every part: spectral normalisation needs their sum over the devices.
+  # Without `check_vma` the gradient of a sum over devices is summed over devices, so `jax.grad` gives a device's share
+  # of the gradients of the sum of all devices' losses.
+  whole, clips = PartitionSpec(), PartitionSpec(mesh.axis_names)
+  in_specs = (whole, whole, clips, whole, whole)
+  return jax.shard_map(on_device, mesh=mesh, in_specs=in_specs, out_specs=whole, check_vma=False)
+
+
 def _gradients(
-  loss_fn: Callable[[Nets, Batch, PRNGKey], Loss],
-  params: Mapping[str, Params],
-  variables: Mapping[str, Mapping],
-  nets: Nets,
-  batch: Batch,
-  key: PRNGKey,
-  config: StepConfig,
-) -> tuple[Mapping[str, Params], Mapping[str, Mapping], Metrics]:
+  update: Update, config: StepConfig, nets: Nets, frozen: Nets, batch: Batch, key: PRNGKey, step: jax.Array
+) -> _GradientsAndMetrics:
   """Gradients and metrics averaged over the parts of the micro-batch, and the refreshed variables."""
+  params = {name: nets[name].params for name in update.trains}
+  variables = {name: nets[name].variables for name in update.refreshes}
 
   def one_part(variables: Mapping[str, Mapping], part: Batch, key: PRNGKey):
     current = _replaced(nets, "variables", variables)
 
     def loss_of(params: Mapping[str, Params]) -> Loss:
-      return loss_fn(_replaced(current, "params", params), part, key)
+      return update.loss_fn(_replaced(current, "params", params), frozen, part, key, step)
 
     (loss, output), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
     variables = {name: output.nets[name].variables if name in output.nets else variables[name] for name in variables}

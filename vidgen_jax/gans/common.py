@@ -1,5 +1,6 @@
 """Forward passes, latents and checks of settings that several GANs share."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from vidgen_jax.core.state import Nets, NetState
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
+from vidgen_jax.ops.devices import draw_per_clip
 from vidgen_jax.types import PRNGKey
 
 MUTABLE = (BATCH_STATS, SPECTRAL_STATS)
@@ -75,14 +77,14 @@ def check_frames_per_clip(config: Any, available: int) -> None:
 
 
 def draw_latent(key: jax.Array, shape: Sequence[int], *, truncation: float | None = None) -> jax.Array:
-  """Draws float32 values of a shape from the standard normal distribution (BigGAN, section 3.1).
+  """Draws float32 values of a shape [B, ...] from the standard normal distribution (BigGAN, section 3.1).
 
   `truncation` is a bound in standard deviations: 0 gives zeros, None does not truncate, ValueError if negative.
   """
   if truncation is None:
-    return jax.random.normal(key, shape, jnp.float32)
+    return draw_per_clip(functools.partial(jax.random.normal, key), shape)
   if truncation < 0:
     raise ValueError(f"truncation must be 0 or more, got {truncation=}")
   if truncation == 0:
     return jnp.zeros(shape, jnp.float32)
-  return jax.random.truncated_normal(key, -truncation, truncation, shape, jnp.float32)
+  return draw_per_clip(functools.partial(jax.random.truncated_normal, key, -truncation, truncation), shape)

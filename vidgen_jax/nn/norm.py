@@ -9,6 +9,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from vidgen_jax.nn.spectral import Dense
+from vidgen_jax.ops.devices import mean_over_devices
 
 BATCH_STATS = "batch_stats"
 """The variable collection of running (or standing) means and variances."""
@@ -23,8 +24,7 @@ MOMENTS = "batch_moments"
 class BatchNorm(nn.Module):
   """Batch normalisation of video features, per time step (TrIVD-GAN-FP, appendix A) or over all time steps.
 
-  Statistics are float32 means over batch and space. Under `jax.jit` with a batch that is sharded over a mesh these are
-  means over all devices, so the layer is cross-replica without an axis name.
+  Statistics are float32 means over batch and space, of the clips of all devices.
 
   Attributes:
     per_frame: whether statistics have the shape [T, C], for clips of one length; otherwise [C], over time as well.
@@ -53,7 +53,8 @@ class BatchNorm(nn.Module):
       )
     if train:
       x32 = x.astype(jnp.float32)
-      mean, square = checkpoint_name((jnp.mean(x32, axis=axes), jnp.mean(jnp.square(x32), axis=axes)), MOMENTS)
+      moments = mean_over_devices((jnp.mean(x32, axis=axes), jnp.mean(jnp.square(x32), axis=axes)))
+      mean, square = checkpoint_name(moments, MOMENTS)
       var = jnp.maximum(square - jnp.square(mean), 0.0)
       if self.is_mutable_collection(BATCH_STATS) and not self.is_initializing():
         running_mean.value = self.momentum * running_mean.value + (1.0 - self.momentum) * mean

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from vidgen_jax.ops.devices import all_clips
 from vidgen_jax.types import Params
 
 PAIRS_SCOPE = "pairs_of_clips"
@@ -41,10 +42,10 @@ def mixed_projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Ar
   """Outputs [B, B, T] of the mixed projection discriminator from r_x and r_xy, both [B, T] (TrIVD-GAN-FP, eq. 15).
 
   o[b, b', t] = r_x[b, t] + sum over t' of r_xy[b', t']: the unconditional score of each clip is paired with the class
-  score of every clip of the batch, across devices.
+  score of every clip of the batch, across devices: under `jax.shard_map` a device has [B / devices, B, T] of them.
   """
   with jax.named_scope(PAIRS_SCOPE):
-    return unconditional[:, None, :] + jnp.sum(conditional, axis=1)[None, :, None]
+    return unconditional[:, None, :] + all_clips(jnp.sum(conditional, axis=1))[None, :, None]
 
 
 def projection(unconditional: jax.Array, conditional: jax.Array) -> jax.Array:

@@ -1,8 +1,12 @@
 """Pooling, upsampling and random crops of video."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from vidgen_jax.ops.devices import draw_per_clip
 
 
 def upsample_nearest(video: jax.Array, factor: int) -> jax.Array:
@@ -57,7 +61,7 @@ def random_crop(key: jax.Array, video: jax.Array, size: tuple[int, int]) -> jax.
   if size[0] > height or size[1] > width:
     raise ValueError(f"a crop of {size} does not fit into frames of {height}x{width}")
   limits = jnp.array([height - size[0] + 1, width - size[1] + 1])
-  offsets = jax.random.randint(key, (batch, 2), 0, limits[None])
+  offsets = draw_per_clip(lambda shape: jax.random.randint(key, shape, 0, limits[None]), (batch, 2))
 
   def crop(clip: jax.Array, offset: jax.Array) -> jax.Array:
     return lax.dynamic_slice(clip, (0, offset[0], offset[1], 0), (frames, *size, channels))
@@ -70,6 +74,7 @@ def random_frames(key: jax.Array, video: jax.Array, num_frames: int) -> jax.Arra
   batch, frames = video.shape[:2]
   if num_frames > frames:
     raise ValueError(f"cannot draw {num_frames} distinct frames from clips of {frames}")
-  chosen = jnp.argsort(jax.random.uniform(key, (batch, frames)), axis=1)[:, :num_frames]
+  order = draw_per_clip(functools.partial(jax.random.uniform, key), (batch, frames))
+  chosen = jnp.argsort(order, axis=1)[:, :num_frames]
   chosen = jnp.sort(chosen, axis=1)
   return jnp.take_along_axis(video, chosen[:, :, None, None, None], axis=1)

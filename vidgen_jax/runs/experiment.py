@@ -143,6 +143,7 @@ class TrainingExperiment:
       ema=self.config.ema,
       config=self.config.step,
       gather=self._gather,
+      mesh=self.mesh,
     )
     return jax.jit(run, donate_argnums=0, out_shardings=(shardings, replicated(self.mesh)))
 

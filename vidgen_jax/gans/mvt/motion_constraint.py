@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from vidgen_jax.ops.devices import sum_over_devices
 from vidgen_jax.ops.losses import PAIRS_SCOPE
 
 EPSILON = 1e-6
@@ -34,8 +35,10 @@ def motion_similarity(
     # The sum over all pairs of a class is the product of two sums over its clips, so devices exchange one flow per
     # class instead of the flows of all clips. bfloat16 products would be too coarse for a cosine near 1.
     total = jnp.matmul(member.T, real, precision=lax.Precision.HIGHEST)
-    similar = jnp.sum(fake * jnp.matmul(counterpart, total, precision=lax.Precision.HIGHEST))
-    pairs = jnp.sum(jnp.sum(member, axis=0) * jnp.sum(counterpart, axis=0))
+    counts = jnp.sum(member, axis=0), jnp.sum(counterpart, axis=0)
+    total, (members, counterparts) = sum_over_devices((total, counts))
+    similar = sum_over_devices(jnp.sum(fake * jnp.matmul(counterpart, total, precision=lax.Precision.HIGHEST)))
+    pairs = jnp.sum(members * counterparts)
   mean = similar / jnp.maximum(pairs, 1.0)
   return jnp.where(pairs > 0, mean, 1.0), pairs
 

@@ -308,5 +308,5 @@ def _decoded_and_drawn(bound: BoundNets, frames: Video, key: PRNGKey) -> tuple[t
   # Two passes: encoded latents have another distribution than drawn latents, so joint batch statistics would fit
   # neither, nor those with which E_I is trained.
   decoded, generator = bound.apply_mutable(IMAGE_GENERATOR, encoded, train=True)
-  drawn, _ = bound.apply_mutable(IMAGE_GENERATOR, jax.random.normal(drawn_key, encoded.shape), train=True)
+  drawn, _ = bound.apply_mutable(IMAGE_GENERATOR, draw_latent(drawn_key, encoded.shape), train=True)
   return (decoded, drawn), generator

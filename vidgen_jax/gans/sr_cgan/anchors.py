@@ -1,8 +1,11 @@
 """Anchor frames: any number of frames at any times of a clip (SR-cGAN, III.A and III.D)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
+from vidgen_jax.ops.devices import draw_per_clip
 from vidgen_jax.types import PRNGKey, Video
 
 
@@ -17,8 +20,10 @@ def draw_anchors(key: PRNGKey, batch_size: int, *, num_frames: int, counts: tupl
       times of other frames).
   """
   order_key, count_key = jax.random.split(key)
-  order = jnp.argsort(jax.random.uniform(order_key, (batch_size, num_frames)), axis=-1)[:, : counts[1]]
-  count = jax.random.randint(count_key, (batch_size, 1), counts[0], counts[1] + 1)
+  drawn = draw_per_clip(functools.partial(jax.random.uniform, order_key), (batch_size, num_frames))
+  order = jnp.argsort(drawn, axis=-1)[:, : counts[1]]
+  bounds = {"minval": counts[0], "maxval": counts[1] + 1}
+  count = draw_per_clip(functools.partial(jax.random.randint, count_key, **bounds), (batch_size, 1))
   padding = jnp.arange(counts[1])[None] >= count
   # Adding N sorts the times of padding to the end.
   times = jnp.sort(order + jnp.where(padding, num_frames, 0), axis=-1)

@@ -4,6 +4,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from vidgen_jax.gans.common import draw_latent
 from vidgen_jax.types import PRNGKey, Video
 
 
@@ -16,7 +17,7 @@ class Gaussian:
 
   def sample(self, key: PRNGKey) -> jax.Array:
     """A reparametrised sample (Kingma and Welling 2014, 2.4), [..., D]."""
-    return self.at(jax.random.normal(key, self.mean.shape, self.mean.dtype))
+    return self.at(draw_latent(key, self.mean.shape))
 
   def at(self, deviations: jax.Array) -> jax.Array:
     """The mean plus `deviations` [..., D] standard deviations, [..., D]."""

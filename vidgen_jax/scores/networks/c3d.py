@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.nn.convolution import Conv3D
-from vidgen_jax.scores.networks.layers import ClassifierOutput, max_pool
+from vidgen_jax.scores.networks.layers import ClassifierOutput, Dropout, max_pool
 
 # Convolutions in front of each pool: (name, channels).
 _STAGES = (
@@ -72,7 +72,7 @@ class C3D(nn.Module):
     for name in ("fc6", "fc7"):
       x = nn.relu(dense(self._channels(4096), name=name)(x))
       features = x
-      x = nn.Dropout(self.dropout, deterministic=not train)(x)
+      x = Dropout(self.dropout)(x, train=train)
     logits = dense(self.num_classes, name="fc8")(x)
     return ClassifierOutput(logits.astype(jnp.float32), features.astype(jnp.float32))
 

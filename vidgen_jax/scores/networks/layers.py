@@ -1,7 +1,8 @@
 """The layers and the output type that the classifiers share."""
 
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.nn.convolution import Conv3D, Padding
+from vidgen_jax.ops.devices import device_axes, draw_per_clip
 
 
 class ClassifierOutput(NamedTuple):
@@ -60,7 +62,23 @@ def conv_norm(
   """
   conv, norm = names
   x = Conv3D(features, size, strides, tuple((n // 2, n // 2) for n in size), dtype=x.dtype, name=conv)(x)
-  return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, name=norm)(x)
+  options: dict[str, Any] = {"axis_name": device_axes() or None, "momentum": 0.9, "epsilon": 1e-5, "dtype": x.dtype}
+  return nn.BatchNorm(use_running_average=not train, **options, name=norm)(x)
+
+
+class Dropout(nn.Module):
+  """`flax.linen.Dropout` with a mask that does not depend on the number of devices."""
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    """With `train`, drops values of [B, ...] with the probability `rate` < 1 and divides the others by 1 - `rate`."""
+    if not train or self.rate == 0:
+      return x
+    keep = 1.0 - self.rate
+    mask = draw_per_clip(functools.partial(jax.random.bernoulli, self.make_rng("dropout"), keep), x.shape)
+    return lax.select(mask, x / keep, jnp.zeros_like(x))
 
 
 class Stem(nn.Module):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.scores.networks.layers import ClassifierOutput, Stem, max_pool, residual_layers
+from vidgen_jax.scores.networks.layers import ClassifierOutput, Dropout, Stem, max_pool, residual_layers
 
 _BLOCKS = (2, 2, 2, 2)
 _BLOCK_KERNELS = ((3, 3, 3), (3, 3, 3))
@@ -54,6 +54,6 @@ class ResNet3D(nn.Module):
       x = max_pool(x, (3, 3, 3), (2, 2, 2), padding=((1, 1),) * 3)
     x = residual_layers(x, _BLOCKS, (self.width,) * 2, _BLOCK_KERNELS, train=train)
     features = x.mean(axis=(1, 2, 3), dtype=jnp.float32)
-    x = nn.Dropout(self.dropout, deterministic=not train)(features)
+    x = Dropout(self.dropout)(features, train=train)
     logits = nn.Dense(self.num_classes, dtype=self.dtype, precision=lax.Precision.HIGHEST, name="fc")(x)
     return ClassifierOutput(logits.astype(jnp.float32), features)

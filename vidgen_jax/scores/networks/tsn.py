@@ -1,5 +1,6 @@
 """Temporal segment network: a ResNet-50 on a few frames of a clip (Wang et al. 2016; He et al. 2016)."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.scores.networks.layers import ClassifierOutput, Stem, max_pool, residual_layers
+from vidgen_jax.ops.devices import draw_per_clip
+from vidgen_jax.scores.networks.layers import ClassifierOutput, Dropout, Stem, max_pool, residual_layers
 
 _BLOCKS = (3, 4, 6, 3)
 _BLOCK_KERNELS = ((1, 1), (3, 3), (1, 1))  # with the stride on the 3x3 as in torchvision's v1.5
@@ -20,8 +22,9 @@ def middle_frames(num_frames: int, segments: int) -> jax.Array:
 
 def random_frames(key: jax.Array, num_frames: int, segments: int, *, batch: int) -> jax.Array:
   """A random frame of each segment: int32[batch, segments]; segment s starts at floor(s num_frames / segments)."""
-  bounds = jnp.arange(segments + 1) * num_frames // segments
-  return jax.random.randint(key, (batch, segments), bounds[None, :-1], bounds[None, 1:])
+  starts = jnp.arange(segments + 1) * num_frames // segments
+  bounds = {"minval": starts[None, :-1], "maxval": starts[None, 1:]}
+  return draw_per_clip(functools.partial(jax.random.randint, key, **bounds), (batch, segments))
 
 
 class TSN(nn.Module):
@@ -66,7 +69,7 @@ class TSN(nn.Module):
     channels = (self.width, self.width, 4 * self.width)
     x = residual_layers(x, _BLOCKS, channels, _BLOCK_KERNELS, train=train)
     features = x.mean(axis=(2, 3), dtype=jnp.float32)
-    x = nn.Dropout(self.dropout, deterministic=not train)(features)
+    x = Dropout(self.dropout)(features, train=train)
     logits = nn.Dense(self.num_classes, dtype=self.dtype, precision=lax.Precision.HIGHEST, name="fc")(x)
     return ClassifierOutput(logits.astype(jnp.float32).mean(axis=1), features.mean(axis=1))
 
