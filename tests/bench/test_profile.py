@@ -39,6 +39,7 @@ def program():
     ("jit(train_step)/transpose(jvp(Net))/first/dot_general", ("Net/first", "backward")),
     ("jit(step)/while/body/closed_call/jvp(Net)/Net.decode/unit_0/unit_0.step/add", ("Net/unit_0", "forward")),
     ("jit(step)/jvp(Net)/checkpoint/conv/branch_0_fun/jit(relu)/max", ("Net/conv", "forward")),
+    ("jit(step)/shard_map/transpose(jvp(Net))/conv/add", ("Net/conv", "backward")),
     ("jit(step)/add", ("", "forward")),
     ("", ("", "forward")),
   ],

@@ -17,7 +17,8 @@ from vidgen_jax.errors import UserError
 _CONTAINERS = frozenset({"while", "call", "conditional"})
 # Parts of scopes that JAX adds for its own transformations and control flow.
 _NOT_MODULES = re.compile(
-  r"jit\(.*|pjit|remat|checkpoint|rematted_computation|custom_[jv]vp_call|while|body|cond|closed_call|eval_jaxpr|branch_\d+_fun"
+  r"jit\(.*|pjit|remat|checkpoint|rematted_computation|custom_[jv]vp_call|while|body|cond|closed_call|shard_map|"
+  r"eval_jaxpr|branch_\d+_fun"
 )
 
 
