@@ -1,5 +1,7 @@
 """The networks of benchmarks/torch_networks are those of the package: outputs in train mode, parameters and FLOPs."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -173,6 +175,22 @@ def test_memory_layouts_and_bfloat16_give_nearly_the_same_losses(name, channels_
     losses[options] = {k: float(v) for k, v in trainer.step(*_batch(config, system)).items() if k == "disc/loss"}
   first, second = losses.values()
   assert second == pytest.approx(first, rel=0.2 if bfloat16 else 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_compiled_networks_take_the_same_steps(monkeypatch):
+  # The backend that checks the traced graphs without generating code.
+  monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+  config, losses = _config("tsru_p"), []
+  for compiled in (False, True):
+    torch.manual_seed(0)
+    system = build_system(config)
+    trainer, batch = Trainer(system, config, "cpu", bfloat16=False, compiled=compiled), _batch(config, system)
+    trainer.step(*batch)
+    # The second step's losses depend on the first one's updates and power iterations.
+    losses.append({name: float(value) for name, value in trainer.step(*batch).items() if name.endswith("loss")})
+  assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_a_step_trains_and_averages():
