@@ -73,6 +73,7 @@ def test_a_second_start_neither_traces_nor_compiles_and_trains_bitwise_equally(f
   again = tiny()
   _ = again.abstract_state  # Traces the initialisation for its shapes.
   jax.device_get(jax.random.key_data(jax.random.key(0)))
+  programs._register_lapack()  # Traces a small program, once in a process.
   events.clear()
   state, metrics = _first_step(again)
   assert events[COMPILE] == events[TRACE] == 0
