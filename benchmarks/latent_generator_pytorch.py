@@ -34,7 +34,7 @@ class OneByOne(nn.Module):
     for level, (length, count) in enumerate(zip(level_lengths(num_frames, len(BLOCKS)), BLOCKS, strict=True)):
       z = resize_time(z, length)
       for index in range(count):
-        z, _ = LatentLevel(1, FEATURES, unroll=True, name=f"level_{level}_{index}")(z, ends, noise, train=train)
+        z, _ = LatentLevel(1, FEATURES, name=f"level_{level}_{index}")(z, ends, noise, train=train)
     return z
 
 
@@ -86,7 +86,6 @@ def main() -> None:
   options = parser.parse_args()
   modules = {
     "scan over stacked blocks": LatentGenerator(BLOCKS, FEATURES),
-    "stacked blocks, unrolled": LatentGenerator(BLOCKS, FEATURES, unroll=True),
     "one module per block": OneByOne(),
   }
   built = {name: compiled_generator(module, options.batch) for name, module in modules.items()}

@@ -45,9 +45,6 @@ def _config(module: ModuleType, *, fsdp: int = 1, accumulate: int = 1) -> config
   for name in fields.algorithm:
     if name.endswith("optimizer"):
       fields.algorithm[name].eps = 1.0
-  if "unroll" in fields.algorithm:
-    fields.algorithm.unroll = False
-  fields.step.unroll = False
   fields.step.accumulate, fields.train.batch_size = accumulate, 8 * accumulate
   config = configs.from_config_dict(fields)
   return dataclasses.replace(config, mesh=MeshConfig(fsdp=fsdp, fsdp_min_size=16))

@@ -1,5 +1,7 @@
 """FLOPs compared with sums computed by hand; two FLOPs per multiply-add."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -280,20 +282,21 @@ def test_a_gradient_penalty_is_differentiated_twice():
   assert traced_flops(gradient, params, shaped(7, 3)) == sum(parts.values())
 
 
-@pytest.mark.parametrize(("unroll", "backward"), [(True, 1 + 2 * 4), (False, 2 * 5)])
-def test_a_module_inside_another_counts_for_the_outer_one(unroll, backward):
+@pytest.mark.parametrize(("context", "backward"), [(loops.unrolled, 1 + 2 * 4), (contextlib.nullcontext, 2 * 5)])
+def test_a_module_inside_another_counts_for_the_outer_one(context, backward):
   class Blocks(nn.Module):
     @nn.compact
     def __call__(self, x):
       block = nn.Dense(3, use_bias=False, parent=None)
       kernels = self.param("kernels", nn.initializers.ones, (5, 3, 3))
       body = jax.checkpoint(lambda y, kernel: (block.apply({"params": {"kernel": kernel}}, y), None))
-      return loops.scan(body, x, kernels, length=5, unroll=unroll)[0]
+      return loops.scan(body, x, kernels, length=5)[0]
 
   def loss(params, _, x):
     return jnp.sum(Blocks().apply({"params": params}, x)), ()
 
-  parts = gradient_flops(loss, {"kernels": shaped(5, 3, 3)}, (), shaped(7, 3))
+  with context():
+    parts = gradient_flops(loss, {"kernels": shaped(5, 3, 3)}, (), shaped(7, 3))
   product = 2 * 7 * 3 * 3
   assert parts == {
     Part(network="Blocks", direction="forward", on="clips"): 5 * product,

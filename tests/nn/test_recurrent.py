@@ -16,6 +16,8 @@ from vidgen_jax.nn.recurrent import MOTION, RECURRENT_UNITS
 from vidgen_jax.nn.recurrent.convolutional import ConvGRU
 from vidgen_jax.nn.recurrent.tsru import TSRU
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
+from vidgen_jax.ops import loops
+from vidgen_jax.ops.convolution2d import convolution_p
 
 BATCH, STEPS, HEIGHT, WIDTH, FEATURES, INPUTS = 2, 3, 5, 6, 4, 2
 
@@ -132,7 +134,9 @@ def test_motion_is_stored_only_on_request():
 
 @pytest.mark.parametrize("unit_type", RECURRENT_UNITS.values())
 def test_unrolling_does_not_change_the_states(unit_type):
-  unrolled, scanned = _run(unit_type(FEATURES, unroll=True)), _run(unit_type(FEATURES))
+  scanned = _run(unit_type(FEATURES))
+  with loops.unrolled():
+    unrolled = _run(unit_type(FEATURES))
   np.testing.assert_allclose(unrolled[0], scanned[0], rtol=1e-5, atol=1e-6)
   if unit_type is TSRU:
     np.testing.assert_allclose(unrolled[1], scanned[1], rtol=1e-5, atol=1e-6)
@@ -181,8 +185,8 @@ def test_inputs_are_convolved_outside_of_the_recurrence(name):
   shapes = jax.eval_shape(init, jax.random.key(0), *_inputs())
   jaxpr = jax.make_jaxpr(apply)({"params": shapes["params"]}, *_inputs()).jaxpr
   (loop,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "scan")
-  outside = [equation for equation in jaxpr.eqns if equation.primitive.name == "conv_general_dilated"]
-  inside = [e for e in loop.params["jaxpr"].jaxpr.eqns if e.primitive.name == "conv_general_dilated"]
+  outside = [equation for equation in jaxpr.eqns if equation.primitive is convolution_p]
+  inside = [e for e in loop.params["jaxpr"].jaxpr.eqns if e.primitive is convolution_p]
   # One convolution of the inputs of all frames; in the loop only channels of the state are convolved.
   assert [equation.invars[0].aval.shape[0] for equation in outside] == [BATCH * STEPS]
   assert {equation.invars[1].aval.shape[2] for equation in inside} == READ_INSIDE.get(name, {FEATURES})

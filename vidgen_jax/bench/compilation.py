@@ -14,7 +14,8 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from vidgen_jax.bench.flops import Jaxpr, loops_over_products
-from vidgen_jax.runs.experiment import Experiment, build_experiment
+from vidgen_jax.ops import loops
+from vidgen_jax.runs.experiment import Experiment
 
 # XLA's cost analysis does not see inside library calls.
 _LIBRARY_CALL = re.compile(r'custom_call_target="__(cudnn|cublas|onednn)')
@@ -95,11 +96,8 @@ def executed_flops(experiment: Experiment, phase: str, compilation: Compilation)
     count = _cost(compilation.step)
     if count and not _LIBRARY_CALL.search(compilation.step.as_text()):
       return count * experiment.mesh.size, "the compiled program"
-  config, algorithm = experiment.config, experiment.config.algorithm
-  if hasattr(algorithm, "unroll"):
-    algorithm = dataclasses.replace(algorithm, unroll=True)
-  config = dataclasses.replace(config, algorithm=algorithm, step=dataclasses.replace(config.step, unroll=True))
-  traced = trace_step(build_experiment(config, devices=list(experiment.mesh.devices.flat)), phase)
+  with loops.unrolled():
+    traced = trace_step(experiment, phase)
   if loops_over_products(traced.jaxpr.jaxpr):
     return None, "the step has loops that cannot be unrolled"
   return _cost(traced.lower()), "the unrolled program before XLA's optimisation"

@@ -28,8 +28,11 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax import lax
 from jax.extend import core as jex_core
 from jax.interpreters import partial_eval
+
+from vidgen_jax.ops.convolution2d import convolution_p
 
 Jaxpr = jex_core.Jaxpr
 
@@ -70,7 +73,8 @@ def product_flops(equation: jex_core.JaxprEqn) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
     lhs, out = _shape(equation.invars[0]), _shape(equation.outvars[0])
     return 2 * math.prod(out) * math.prod(lhs[axis] for axis in contracted)
-  return _convolution_flops(equation) if equation.primitive.name == "conv_general_dilated" else 0
+  convolutions = ("conv_general_dilated", convolution_p.name)
+  return _convolution_flops(equation) if equation.primitive.name in convolutions else 0
 
 
 def _shape(atom: Any) -> tuple[int, ...]:
@@ -79,8 +83,8 @@ def _shape(atom: Any) -> tuple[int, ...]:
 
 def _convolution_flops(equation: jex_core.JaxprEqn) -> int:
   p = equation.params
-  lhs_spec, rhs_spec, out_spec = p["dimension_numbers"]
   lhs, rhs = map(_shape, equation.invars)
+  lhs_spec, rhs_spec, out_spec = lax.conv_dimension_numbers(lhs, rhs, p["dimension_numbers"])
   out = _shape(equation.outvars[0])
   taps = 1
   for i in range(len(lhs) - 2):

@@ -72,8 +72,6 @@ class StepConfig:
     accumulate: number of parts of a micro-batch whose gradients are averaged before the optimizer step; saves memory.
       Batch statistics and mixed-projection pairs then span one part instead of the micro-batch. Every device keeps one
       whole copy of an update's gradients; devices exchange them once, after the last part.
-    unroll: whether loops over repeats and parts are unrolled; faster on CPUs (see `vidgen_jax.ops.loops.scan`).
   """
 
   accumulate: int = 1
-  unroll: bool = False

@@ -10,7 +10,10 @@ from vidgen_jax.core.config import AdamConfig
 
 def make_optimizer(config: AdamConfig) -> optax.GradientTransformation:
   """Adam without the learning rate and the sign, which `Update` applies."""
-  adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+  if config.b1:
+    adam = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps)
+  else:  # The same directions without a copy of the gradients as first moments.
+    adam = optax.scale_by_rms(config.b2, config.eps, eps_in_sqrt=False, bias_correction=True)
   return optax.chain(optax.clip_by_global_norm(config.clip_norm), adam) if config.clip_norm else adam
 
 

@@ -80,7 +80,7 @@ def train_step(
     touched = {name: nets[name] for name in (*update.trains, *update.refreshes)}
     carry = (touched, opt_states[update.name])
     inputs = (jnp.arange(update.repeats), part)
-    carry, stacked = loops.scan(repeat, carry, inputs, length=update.repeats, unroll=config.unroll)
+    carry, stacked = loops.scan(repeat, carry, inputs, length=update.repeats)
     touched, opt_states[update.name] = carry
     nets = nets | touched
     metrics |= {f"{update.name}/{name}": jnp.mean(values) for name, values in stacked.items()}
@@ -177,6 +177,6 @@ def _gradients(
 
   carry = (variables, jax.tree.map(jnp.zeros_like, params))
   inputs = (jnp.arange(config.accumulate), jax.tree.map(split, batch))
-  (variables, total), metrics = loops.scan(body, carry, inputs, length=config.accumulate, unroll=config.unroll)
+  (variables, total), metrics = loops.scan(body, carry, inputs, length=config.accumulate)
   grads = jax.tree.map(lambda x: x / config.accumulate, total)
   return grads, variables, jax.tree.map(jnp.mean, metrics)

@@ -8,7 +8,6 @@ Network modules document only their own attributes. These have the same meaning 
   bn_momentum: `BatchNorm.momentum`.
   spectral_norm: whether kernels are spectrally normalised.
   remat: whether the backward pass recomputes activations.
-  unroll: whether loops over time or blocks are unrolled (for CPUs; see `vidgen_jax.ops.loops.scan`).
   dtype: dtype of the computation; parameters and statistics stay float32.
 The same holds for arguments of their calls:
   num_frames: T, number of frames to generate.

@@ -44,8 +44,6 @@ PAPER_DATA = {"data.workers": 8, "data.num_threads": 1, "data.num_frames": 16, "
 CPU_RUN = {
   "data.num_frames": 8,
   "data.resolution": 32,
-  # Weight gradients inside a loop are slow on CPUs (see `vidgen_jax.ops.loops.scan`).
-  "step.unroll": True,
   "ema.decay": 0.99,
   "ema.start_step": 0,
   "ema.warmup": True,

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from vidgen_jax.ops.convolution2d import convolve_images
+
 Form = Literal["native", "stacked", "matmul"]
 Padding = Literal["SAME", "VALID"] | Sequence[tuple[int, int]]
 
@@ -136,8 +138,7 @@ def _shifts(x: jax.Array, axis: int, taps: range, num_taps: int, stride: int, pa
 def _frames_convolution(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
   """Applies a 2-D kernel with the spatial part of a window to each frame."""
   (_, *strides), (_, *pads), precision = window
-  frames, numbers = x.reshape(-1, *x.shape[2:]), ("NHWC", "HWIO", "NHWC")
-  y = lax.conv_general_dilated(frames, kernel, strides, pads, dimension_numbers=numbers, precision=precision)
+  y = convolve_images(x.reshape(-1, *x.shape[2:]), kernel, strides=strides, pads=tuple(pads), precision=precision)
   return y.reshape(*x.shape[:2], *y.shape[1:])
 
 

@@ -1,6 +1,5 @@
 """Spectral normalisation, and linear layers with it."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from vidgen_jax.nn import convolution
+from vidgen_jax.ops.convolution2d import convolve_images
 
 SPECTRAL_STATS = "spectral_stats"
 """The variable collection of the left singular vectors of normalised kernels."""
@@ -28,12 +28,12 @@ def power_iteration(kernel: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Arr
     (sigma, u): scalar estimate, differentiable in `kernel` only, and new unit vector [out].
   """
   matrix = kernel.reshape(-1, kernel.shape[-1])
-  # By default accelerators multiply float32 matrices in lower precision.
-  product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-  fixed = lax.stop_gradient(matrix)
-  v = _unit(product(fixed, u))
-  u = _unit(product(v, fixed))
-  return product(v, product(matrix, u)), u
+  # Sums of products, not matrix products, which accelerators round to lower precision by default and for each of which
+  # XLA's CPU compiler generates much code.
+  v = _unit(jnp.sum(lax.stop_gradient(matrix) * u[None], axis=1, keepdims=True))
+  projected = jnp.sum(matrix * v, axis=0)
+  u = _unit(lax.stop_gradient(projected))
+  return jnp.sum(projected * u), u
 
 
 def kernel_param(module: nn.Module, name: str, shape: Sequence[int], *, spectral_norm: bool, train: bool) -> jax.Array:
@@ -64,8 +64,9 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """
   if kernel.ndim == 5:
     return convolution.convolve(x, kernel, precision=None)
-  frames, numbers = x.reshape(-1, *x.shape[-3:]), ("NHWC", "HWIO", "NHWC")
-  y = lax.conv_general_dilated(frames, kernel.astype(x.dtype), (1, 1), padding="SAME", dimension_numbers=numbers)
+  pads = tuple(lax.padtype_to_pads(x.shape[-3:-1], kernel.shape[:2], (1, 1), "SAME"))
+  frames = x.reshape(-1, *x.shape[-3:])
+  y = convolve_images(frames, kernel.astype(x.dtype), strides=(1, 1), pads=pads, precision=None)
   return y.reshape(*x.shape[:-3], *y.shape[-3:])
 
 

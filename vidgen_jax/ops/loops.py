@@ -1,21 +1,32 @@
-"""A scan that can be unrolled into straight-line code."""
+"""A scan that counts of operations can look through."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+_unrolled = contextvars.ContextVar("unrolled", default=False)
 
-def scan(
-  body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, *, length: int, unroll: bool
-) -> tuple[Any, Any]:
-  """`jax.lax.scan` over `length` steps, at least one; straight-line code for a single step or with `unroll`."""
-  if not unroll and length > 1:
+
+@contextlib.contextmanager
+def unrolled() -> Iterator[None]:
+  """A context in which `scan` traces straight-line code, each of whose operations XLA's cost analysis counts."""
+  token = _unrolled.set(True)
+  try:
+    yield
+  finally:
+    _unrolled.reset(token)
+
+
+def scan(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, inputs: Any, *, length: int) -> tuple[Any, Any]:
+  """`jax.lax.scan` over `length` steps, at least one; straight-line code for a single step."""
+  if length > 1 and not _unrolled.get():
     return lax.scan(body, carry, inputs, length=length)
-  # XLA's CPU compiler uses fast convolutions only in the entry computation: a weight gradient inside a loop or a called
-  # function took 20 times as long. `lax.scan(unroll=length)` would still emit a loop of one iteration.
+  # `lax.scan(unroll=length)` would still emit a loop of one iteration.
   outputs = []
   for i in range(length):
     carry, output = body(carry, jax.tree.map(lambda x, i=i: x[i], inputs))

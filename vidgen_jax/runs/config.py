@@ -150,8 +150,6 @@ RESUME_OVERRIDABLE = (
   "evaluation",
   "health",
   "mesh",
-  "step.unroll",
-  "algorithm.unroll",
   "algorithm.remat",
   "algorithm.max_reductions",
   "data.data_dir",

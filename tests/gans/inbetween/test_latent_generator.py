@@ -1,5 +1,6 @@
 """The latent generator against eqs. 1 to 5 of Inbetweening written as loops; unrolling, recomputation and levels."""
 
+import contextlib
 import functools
 import operator
 import types
@@ -17,6 +18,7 @@ from vidgen_jax.gans.inbetween.latent_generator import (
   resize_time,
 )
 from vidgen_jax.nn.norm import BATCH_STATS
+from vidgen_jax.ops import loops
 
 BATCH, SIZE, FEATURES, LATENT, FRAMES = 2, 3, 3, 5, 8
 BLOCKS = (1, 2)
@@ -158,8 +160,8 @@ def test_in_train_mode_moments_span_batch_time_and_space(case):
 
 
 def test_unrolling_and_recomputation_do_not_change_results():
-  def run(unroll, remat):
-    level = LatentLevel(2, FEATURES, unroll=unroll, remat=remat)
+  def run(context, remat):
+    level = LatentLevel(2, FEATURES, remat=remat)
     z, weight = _draw((BATCH, 3, SIZE, SIZE, FEATURES), 4), _draw((BATCH, 3, SIZE, SIZE, FEATURES), 5)
     variables = _variables(level, z, ENDS, NOISE)
 
@@ -169,10 +171,11 @@ def test_unrolling_and_recomputation_do_not_change_results():
       )
       return jnp.sum(weight * z_last), (z_last, updated)
 
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(variables["params"], ENDS, NOISE)
+    with context():
+      return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(variables["params"], ENDS, NOISE)
 
-  expected = run(False, False)
-  for options in ((True, False), (False, True)):
+  expected = run(contextlib.nullcontext, False)
+  for options in ((loops.unrolled, False), (contextlib.nullcontext, True)):
     found = run(*options)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

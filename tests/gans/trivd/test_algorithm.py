@@ -17,6 +17,7 @@ from vidgen_jax.gans.trivd.algorithm import Trivd
 from vidgen_jax.gans.trivd.config import TrivdConfig
 from vidgen_jax.nn.norm import BATCH_STATS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS
+from vidgen_jax.ops.convolution2d import convolution_p
 from vidgen_jax.ops.video import to_uint8
 
 CONFIG = TrivdConfig(
@@ -140,7 +141,7 @@ def _count_convolutions(function, *arguments) -> int:
   def count(jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
-      total += equation.primitive.name == "conv_general_dilated"
+      total += equation.primitive.name in ("conv_general_dilated", convolution_p.name)
       params = equation.params["branches"][-1] if equation.primitive.name == "cond" else equation.params
       for value in jax.tree.leaves(params, is_leaf=lambda x: hasattr(x, "jaxpr")):
         total += count(value.jaxpr) if hasattr(value, "jaxpr") else 0

@@ -68,9 +68,7 @@ class Inbetween(Gan):
     if c.naive:
       latent_generator = StackedEncodings(dtype=common["dtype"])
     else:
-      latent_generator = LatentGenerator(
-        c.latent_blocks, c.encoding_features, fusion=c.fusion, unroll=c.unroll, remat=c.remat, **common
-      )
+      latent_generator = LatentGenerator(c.latent_blocks, c.encoding_features, fusion=c.fusion, remat=c.remat, **common)
     # 4, 8, 16, ... frames: two frames are doubled log2(T) - 1 times.
     time_doublings = num_frames.bit_length() - 2 if c.naive else 0
     return {

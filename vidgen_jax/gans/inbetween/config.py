@@ -33,7 +33,6 @@ class InbetweenConfig:
       in their own update, whose gradient penalty is differentiated twice (products in the platform's default
       precision).
     remat: whether the backward pass recomputes the latent generator's activations.
-    unroll: whether loops over blocks are unrolled (for CPUs).
   """
 
   channels: int = 3
@@ -52,7 +51,6 @@ class InbetweenConfig:
   discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=5e-5, b1=0.5))
   compute_dtype: Literal["float32", "bfloat16"] = "float32"
   remat: bool = False
-  unroll: bool = False
 
   def __post_init__(self) -> None:
     """Raises UserError if a value is invalid or values contradict each other."""

@@ -75,7 +75,6 @@ class LatentLevel(nn.Module):
   features: int
   fusion: bool = True
   bn_momentum: float = 0.9
-  unroll: bool = False
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -104,7 +103,7 @@ class LatentLevel(nn.Module):
     keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)
     step: Callable = jax.checkpoint(body, policy=keep) if self.remat else body
     inputs = (params, statistics.value, control)
-    z, (updated, outputs) = loops.scan(step, z, inputs, length=self.num_blocks, unroll=self.unroll)
+    z, (updated, outputs) = loops.scan(step, z, inputs, length=self.num_blocks)
     if train and self.is_mutable_collection(BATCH_STATS) and not self.is_initializing():
       statistics.value = updated
     return z, outputs
@@ -141,7 +140,6 @@ class LatentGenerator(nn.Module):
   features: int = 64
   fusion: bool = True
   bn_momentum: float = 0.9
-  unroll: bool = False
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -163,7 +161,6 @@ class LatentGenerator(nn.Module):
         self.features,
         fusion=self.fusion,
         bn_momentum=self.bn_momentum,
-        unroll=self.unroll,
         remat=self.remat,
         dtype=self.dtype,
         name=f"level_{index}",

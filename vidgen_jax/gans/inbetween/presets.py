@@ -37,7 +37,6 @@ CPU: dict[str, Any] = {
   "algorithm.generator_optimizer.learning_rate": 2e-4,
   "algorithm.discriminator_optimizer.learning_rate": 1e-3,
   "evaluation.training_clips": 128,
-  "algorithm.unroll": True,
 }
 """Small enough to learn on two CPU cores: every second of 15 frames, 32x32, 2 blocks per level.
 
@@ -54,7 +53,6 @@ SMOKE: dict[str, Any] = {
   "algorithm.encoding_features": 4,
   "algorithm.encoder_widths": (4, 4),
   "algorithm.latent_blocks": (1, 2),
-  "algorithm.unroll": False,
   "algorithm.decoder_widths": (4, 4),
   "algorithm.video_discriminator_widths": (4, 4),
   "algorithm.image_discriminator_widths": (4, 4),

@@ -63,7 +63,6 @@ class Trivd(Gan):
       channels=c.channels,
       bn_momentum=bn_momentum,
       spectral_norm=c.spectral_norm,
-      unroll=c.unroll,
       remat=c.remat,
       dtype=jnp.dtype(c.compute_dtype),
     )

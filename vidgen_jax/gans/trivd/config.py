@@ -60,7 +60,6 @@ class TrivdConfig:
     discriminator_optimizer: Adam of the discriminators.
     compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
     remat: whether the backward pass recomputes activations.
-    unroll: whether recurrences are unrolled (for CPUs).
   """
 
   conditioning_frames: int = 5
@@ -88,7 +87,6 @@ class TrivdConfig:
   discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=5e-4))
   compute_dtype: Literal["float32", "bfloat16"] = "float32"
   remat: bool = False
-  unroll: bool = False
 
   def __post_init__(self) -> None:
     """Raises UserError if a value is invalid or values contradict each other."""

@@ -74,7 +74,6 @@ class Generator(nn.Module):
   channels: int = 3
   bn_momentum: float = 0.9
   spectral_norm: bool = True
-  unroll: bool = False
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -109,7 +108,7 @@ class Generator(nn.Module):
     width = self.stage_widths[i]
     shared: dict[str, Any] = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
     unit_type = RECURRENT_UNITS[self.recurrent_unit]
-    unit = unit_type(width, unroll=self.unroll, remat=self.remat, **shared, name=f"stage_{i}_unit")
+    unit = unit_type(width, remat=self.remat, **shared, name=f"stage_{i}_unit")
     x = unit(x, state, num_steps=num_frames, train=train)
     x = Conv(width, **shared, name=f"stage_{i}_conv")(x, train=train)
     keep = jax.checkpoint_policies.save_only_these_names(MOMENTS)

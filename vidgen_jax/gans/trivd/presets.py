@@ -26,7 +26,6 @@ CPU: dict[str, Any] = {
   "algorithm.class_features": 32,
   "algorithm.generator_optimizer.learning_rate": 1e-3,
   "algorithm.discriminator_optimizer.learning_rate": 2e-3,
-  "algorithm.unroll": True,
 }
 """Small enough to learn on two CPU cores: 32x32, 3 -> 5 frames, DVD-GAN-FP's two discriminators, ConvGRU.
 

@@ -30,7 +30,6 @@ class RecurrentUnit(nn.Module):
     features: channels of the state, which is also the output.
     kernel_size: size of the gates' convolutions and of warping kernels; odd.
     activation: rho, activation of the candidate state.
-    unroll: whether the recurrence is unrolled (for short sequences on CPU, where weight gradients in a loop are slow).
     remat: whether the backward pass recomputes the activations of a step.
   """
 
@@ -38,7 +37,6 @@ class RecurrentUnit(nn.Module):
   kernel_size: int = 3
   activation: Callable[[jax.Array], jax.Array] = nn.relu
   spectral_norm: bool = True
-  unroll: bool = False
   remat: bool = False
   dtype: Any = jnp.float32
 
@@ -101,7 +99,7 @@ class RecurrentUnit(nn.Module):
       return state, (state, motion)
 
     step = jax.checkpoint(body) if self.remat else body
-    _, (states, motion) = loops.scan(step, state, frames, length=num_steps, unroll=self.unroll)
+    _, (states, motion) = loops.scan(step, state, frames, length=num_steps)
     if motion is not None and self.is_mutable_collection(MOTION):
       self.sow(MOTION, "kernels", jnp.moveaxis(motion, 0, 1), reduce_fn=lambda _, new: new)
     return jnp.moveaxis(states, 0, 1)

@@ -1,6 +1,5 @@
 """Writing a generator as a folder that runs with jax and numpy alone; `exported` reads it."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,8 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
     (weights, conditioning uint8 [b, G, H, W, C], latent float32 [b, D], label int32 [b])
     -> whole clips, uint8 [b, num_frames, H, W, C].
   """
-  # Recurrences stay loops even if the run unrolled them, which keeps the program small.
-  plain = {name: False for name in ("unroll", "remat") if hasattr(config.algorithm, name)}
   gan: Any = GANS[config.algorithm_name][1]
-  algorithm = gan(dataclasses.replace(config.algorithm, **plain))
+  algorithm = gan(config.algorithm)
 
   def generate(
     weights: dict[str, jax.Array], conditioning: jax.Array, latent: jax.Array, label: jax.Array
