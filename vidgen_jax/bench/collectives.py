@@ -27,7 +27,7 @@ from vidgen_jax.core.step import EXCHANGE_SCOPE, StepConstants
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_NORM_SCOPE, BATCH_STATS
 from vidgen_jax.ops.losses import PAIRS_SCOPE
-from vidgen_jax.parallel.mesh import replicated
+from vidgen_jax.parallel.mesh import quick_options, replicated
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment, build_experiment
 
@@ -37,8 +37,6 @@ PURPOSES = (GRADIENTS, PARAMETERS, STATISTICS, PAIRS, SCALARS, OTHER)
 """Reasons for exchanging an array: split parameters are gathered; the mixed projection head and the motion constraint
 use pairs of clips, which may be on different devices; scalars are losses and norms."""
 
-# LLVM's optimisations do not matter: XLA partitions the program before them, and nothing runs.
-_QUICK_ON_CPU = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 # JAX's name of the backward pass of a linen module; the backward pass of a loss has no module's name.
 _IN_NETWORK = re.compile(r"transpose\(jvp\(\w")
 _REDUCTIONS = ("all-reduce", "reduce-scatter")
@@ -69,11 +67,11 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
   """
   step: Any = experiment.step_fn(phase)
   lowered = step.lower(experiment.abstract_state, experiment.batch_shape(), _abstract_constants(experiment, phase))
-  on_cpu = experiment.mesh.devices.flat[0].platform == "cpu"
-  # A cached program would have the operation names of the time when it was cached.
+  # XLA partitions the program before the optimisations that are left out. A cached program would have the operation
+  # names of the time when it was cached.
   with own_compilation_cache():
     try:
-      return lowered.compile(compiler_options=_QUICK_ON_CPU if on_cpu else None)
+      return lowered.compile(compiler_options=quick_options(experiment.mesh))
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise

@@ -8,9 +8,8 @@ A step on n chips takes between (perfect overlap) and (no overlap) of
 Only the exchange of gradients and the gathering of split parameters can overlap with the computation; each layer waits
 for its batch statistics. Of what a step computes and exchanges, only these change with n at a fixed global batch:
 
-- FLOPs of a chip: its clips, global batch / n; products of weights alone (power iterations) run on every chip;
-- bytes of an all-to-all (pairs of clips): 1 / n on each chip. Gathered scores and all reductions keep their size;
-- the time of one collective, see `Network.seconds`.
+- FLOPs of a chip: its clips, global batch / n; products of weights alone (orthogonal penalty) run on every chip;
+- the time of one collective, see `Network.seconds`. Gathered pairs of clips and all reductions keep their size.
 
 Not modelled: input, imbalance, an MFU that falls with the clips per chip, and memory of activations.
 """
@@ -50,7 +49,6 @@ class Work:
     gradients: all-reduced; also with fsdp, as compiled for TPUs.
     statistics: all-reduced moments of batch normalisation.
     pairs: gathered and reduced arrays for pairs of clips, and scalars.
-    swapped: all-to-all for pairs of clips; bytes of all chips together.
     parameters: gathered parameters by fsdp, at most: every split array once per update and repeat.
     state: bytes of the train state on a chip by fsdp.
   """
@@ -62,7 +60,6 @@ class Work:
   gradients: Exchange
   statistics: Exchange
   pairs: Exchange
-  swapped: Exchange
   parameters: Mapping[int, Exchange]
   state: Mapping[int, float]
 
@@ -76,12 +73,11 @@ def measure_work(config: ExperimentConfig, devices: Sequence[Any], *, backend: s
   found = collectives.by_purpose(experiment, phase, collectives.compile_step(experiment, phase).as_text())
   grown = config.train.batch_size / experiment.config.train.batch_size
 
-  def exchange(*purposes: str, swapped: bool = False) -> Exchange:
-    moved = [x for purpose in purposes for x in found[purpose] if (x.kind == "all-to-all") == swapped]
+  def exchange(*purposes: str) -> Exchange:
+    moved = [x for purpose in purposes for x in found[purpose]]
     return Exchange(sum(x.bytes for x in moved), sum(x.times for x in moved if x.is_first))
 
-  around = (collectives.PAIRS, collectives.SCALARS, collectives.OTHER)
-  pairs, swapped = exchange(*around), exchange(*around, swapped=True)
+  pairs = exchange(collectives.PAIRS, collectives.SCALARS, collectives.OTHER)
   single = collectives.fit(replace(config, mesh=whole.mesh), 1)
   needed = needed_flops(build_experiment(single, devices=base[:1]), phase, backend=backend)
   flops = collections.Counter[str]()
@@ -102,7 +98,6 @@ def measure_work(config: ExperimentConfig, devices: Sequence[Any], *, backend: s
     gradients=exchange(collectives.GRADIENTS)._replace(bytes=collectives.gradient_bytes(experiment, phase)),
     statistics=exchange(collectives.STATISTICS),
     pairs=pairs._replace(bytes=pairs.bytes * grown),
-    swapped=swapped._replace(bytes=swapped.bytes * grown * len(base)),
     parameters=parameters,
     state=state,
   )
@@ -119,15 +114,13 @@ def step_time(
   clips, parts = batch or work.batch, work.accumulate
   grown = clips / work.batch
   pairs = Exchange(work.pairs.bytes * grown, work.pairs.runs * parts)
-  # On a torus an all-to-all passes through other chips; it takes at most as long as gathering everything.
-  swapped = Exchange(work.swapped.bytes * grown, work.swapped.runs * parts)
   statistics = Exchange(work.statistics.bytes * parts, work.statistics.runs * parts)
   result = {
     "compute": (work.clip_flops * clips / chips + work.weight_flops) / flops_per_second,
     "gradients": network.seconds(work.gradients, chips, passes=2, chips=chips),
     "parameters": network.seconds(work.parameters[fsdp], fsdp, passes=1, chips=chips),
     "statistics": network.seconds(statistics, chips, passes=2, chips=chips),
-    "pairs": sum(network.seconds(x, chips, passes=n, chips=chips) for x, n in ((pairs, 2), (swapped, 1))),
+    "pairs": network.seconds(pairs, chips, passes=2, chips=chips),
     # Optimizers and averages read and write the state; this does not shrink with more chips unless they share it.
     "state": 2 * work.state[fsdp] / network.memory_rate,
   }

@@ -57,6 +57,7 @@ CPU_RUN = {
 """A run on two CPU cores."""
 
 SMOKE_RUN = {
+  "step.quick_compilation": True,
   "data.frame_stride": 1,
   "data.resolution": 16,
   "train.num_steps": 4,

@@ -80,7 +80,7 @@ def _kernel_gradient(ct: jax.Array, images: jax.Array, kernel: Any, **params: An
   orders, strides, dilation = params["dimension_numbers"], params["window_strides"], params["rhs_dilation"]
   ct, images = _reordered(ct, orders[2], "NHWC"), _reordered(images, orders[0], "NHWC")
   if max(params["lhs_dilation"]) > 1 and strides == dilation == (1, 1):
-    # In the gradient of a gradient. With the images as the dilated kernel, no product with an inserted zero is computed.
+    # The gradient of a gradient. With the images as dilated kernel, no product with an inserted zero is computed.
     padding = []
     for i, axis in enumerate("HW"):
       size = kernel.aval.shape[orders[1].index(axis)]

@@ -2,7 +2,7 @@
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ _unrolled = contextvars.ContextVar("unrolled", default=False)
 
 
 @contextlib.contextmanager
-def unrolled() -> Iterator[None]:
+def unrolled() -> Generator[None]:
   """A context in which `scan` traces straight-line code, each of whose operations XLA's cost analysis counts."""
   token = _unrolled.set(True)
   try:

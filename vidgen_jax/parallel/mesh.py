@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
 import jax
+import jaxlib.version
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -35,6 +36,15 @@ def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None) ->
     # JAX does not split the axes of a TPU torus unless allowed: no axes of 4 x 4 x 4 chips multiply to 8.
     split = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     return Mesh(split, (DATA, FSDP), axis_types=axis_types)
+
+
+def quick_options(mesh: Mesh) -> dict[str, Any]:
+  """Compiler options for programs on CPUs that need not be fast; none for other platforms."""
+  if mesh.devices.flat[0].platform != "cpu":
+    return {}
+  options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+  # Later versions have no other code generator than the slow one.
+  return options if jaxlib.version.__version_info__ >= (0, 12) else options | {"xla_cpu_use_fusion_emitters": False}
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

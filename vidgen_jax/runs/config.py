@@ -150,6 +150,7 @@ RESUME_OVERRIDABLE = (
   "evaluation",
   "health",
   "mesh",
+  "step.quick_compilation",
   "algorithm.remat",
   "algorithm.max_reductions",
   "data.data_dir",

@@ -27,6 +27,7 @@ from vidgen_jax.parallel.mesh import (
   check_batch_size,
   global_batch,
   make_mesh,
+  quick_options,
   replicated,
   state_sharding,
 )
@@ -127,7 +128,9 @@ class TrainingExperiment:
     key = jax.random.key(self.config.train.seed)
 
     def init() -> Any:
-      return jax.jit(self._init, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state))
+      shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+      # Runs once.
+      return jax.jit(self._init, out_shardings=shardings, compiler_options=quick_options(self.mesh))
 
     # In a job of several processes `jit` turns the key of this process into one on all devices.
     if jax_disable_jit() or jax.process_count() > 1:
@@ -145,7 +148,8 @@ class TrainingExperiment:
       gather=self._gather,
       mesh=self.mesh,
     )
-    return jax.jit(run, donate_argnums=0, out_shardings=(shardings, replicated(self.mesh)))
+    quick = quick_options(self.mesh) if self.config.step.quick_compilation else None
+    return jax.jit(run, donate_argnums=0, out_shardings=(shardings, replicated(self.mesh)), compiler_options=quick)
 
   def _gather(self, nets: Nets) -> Nets:
     # Gathering split parameters before use leaves only the batch split in the computation. Without this constraint the

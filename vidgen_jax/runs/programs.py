@@ -17,7 +17,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,7 @@ _CACHE_HITS: collections.Counter[int] = collections.Counter()
 
 
 def load_or_compile(
-  name: str,
-  inputs: str,
-  lower: Callable[[], jax.stages.Lowered],
-  mesh: jax.sharding.Mesh,
-  *,
-  compiler_options: Mapping[str, Any] | None = None,
+  name: str, inputs: str, lower: Callable[[], jax.stages.Lowered], mesh: jax.sharding.Mesh
 ) -> jax.stages.Compiled:
   """The stored program, or the newly compiled one, which is then stored.
 
@@ -52,13 +47,12 @@ def load_or_compile(
     inputs: text that determines the program, in addition to the package's source, versions, JAX's options and devices.
     lower: traces and lowers the program.
     mesh: devices of the program.
-    compiler_options: options of XLA for this program.
   """
-  start, options, root = time.monotonic(), dict(compiler_options or {}), folder()
+  start, root = time.monotonic(), folder()
   devices = list(mesh.devices.flat)
   program = link = target = None
   if root is not None:
-    environment = repr((_environment(), mesh, devices, sorted(options.items())))
+    environment = repr((_environment(), mesh, devices))
     link = root / f"{name}-{_digest(inputs, _source(), environment)}.link"
     target = root / (_read(link) or b"missing").decode(errors="replace")
     program = _load(target, devices)
@@ -70,16 +64,16 @@ def load_or_compile(
       program = _load(target, devices)
       _write(link, target.name.encode())
     if program is None:
-      program, done = _compile(lowered, options, target), "compiled"
+      program, done = _compile(lowered, target), "compiled"
   logging.info("%s the program %s in %.1f s", done, name, time.monotonic() - start)
   return program
 
 
-def _compile(lowered: jax.stages.Lowered, options: dict[str, Any], path: AnyPath | None) -> jax.stages.Compiled:
+def _compile(lowered: jax.stages.Lowered, path: AnyPath | None) -> jax.stages.Compiled:
   """Compiles a program, and stores it in a file unless that is impossible, or `path` is None."""
   _count_cache_hits()
   known = _CACHE_HITS[threading.get_ident()]
-  program = lowered.compile(options)
+  program = lowered.compile()
   # jaxlib 0.10.2 for CPUs loses functions of a program that it has loaded and serialises again.
   if path is None or _CACHE_HITS[threading.get_ident()] > known:
     return program
