@@ -100,7 +100,8 @@ def executed_flops(experiment: Experiment, phase: str, compilation: Compilation)
     traced = trace_step(experiment, phase)
   if loops_over_products(traced.jaxpr.jaxpr):
     return None, "the step has loops that cannot be unrolled"
-  return _cost(traced.lower()), "the unrolled program before XLA's optimisation"
+  count = _cost(traced.lower())  # Of one device: losses are computed under `shard_map`.
+  return count and count * experiment.mesh.size, "the unrolled program before XLA's optimisation"
 
 
 def _cost(stage: Any) -> float | None:

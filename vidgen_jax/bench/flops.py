@@ -185,6 +185,8 @@ class _Counter:
       return self._through_scan(equation, subs[0], inputs, network, trips)
     if name == "cond":
       return self._through_branches(subs, inputs, network, trips)
+    if name == "shard_map":  # Every device runs the body, with its shapes.
+      trips *= equation.params["mesh"].size
     if len(subs) == 1 and [len(subs[0].invars), len(subs[0].outvars)] == [len(inputs), len(equation.outvars)]:
       return self.visit(subs[0], inputs, network=network, trips=trips)
     if any(traced_flops(sub, backend=self._backend) for sub in subs):
