@@ -17,11 +17,13 @@ mode=gpu out="" minutes=""
 for word in "$@"; do
   case "$word" in
     --prepare | --rehearsal) mode="${word#--}" ;;
+    --help | -h) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
     --out=*) out="$(realpath -m "${word#*=}")" ;;
     --minutes=*) minutes="${word#*=}" ;;
     *) printf 'gpu_kit: error: unknown option %s\n' "$word" >&2; exit 2 ;;
   esac
 done
+[[ "$minutes" =~ ^([1-9][0-9]*)?$ ]] || { printf 'gpu_kit: error: --minutes=%s is no number of minutes\n' "$minutes" >&2; exit 2; }
 cd "$root"
 python="$(command -v "${VIDGEN_VENV:-$root/.venv}/bin/python" || command -v python3)"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"

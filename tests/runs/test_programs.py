@@ -69,7 +69,7 @@ def _first_step(experiment):
 
 def test_a_second_start_neither_traces_nor_compiles_and_trains_bitwise_equally(folder, tiny, events):
   first = jax.tree.map(np.asarray, _first_step(tiny())[1])
-  assert {path.name.rpartition("-")[0] for path in folder.iterdir()} == {"init", "train_step_main"}
+  assert {path.name.rpartition("-")[0] for path in folder.iterdir()} == {"init", "train_step_main_quick"}
   again = tiny()
   _ = again.abstract_state  # Traces the initialisation for its shapes.
   jax.device_get(jax.random.key_data(jax.random.key(0)))
@@ -102,6 +102,31 @@ def test_a_program_is_used_only_where_nothing_has_changed(changed, folder, monke
     jax.config.update("jax_default_matmul_precision", None)
   assert compiled == (changed != "nothing")
   _check(program)
+
+
+def test_quick_and_full_compilation_have_their_own_programs(folder, tiny):
+  sizes = []
+  for quick in (True, False, True):
+    program = tiny(step__quick_compilation=quick).compile_step("main")
+    sizes.append(program.as_text().count("fusion("))
+  assert len(list(folder.glob("train_step_main-*.link"))) == len(list(folder.glob("train_step_main_quick-*.link"))) == 1
+  targets = {path.read_bytes() for path in folder.glob("*.link")}
+  assert len(targets) == 2
+  assert sizes[0] == sizes[2]
+
+
+def test_nothing_is_stored_while_the_source_changes(monkeypatch, stored_programs_folder):
+  with own_compilation_cache():
+    assert stored_programs_folder() is not None
+    monkeypatch.setattr(programs, "_STARTED", 0.0)
+    assert stored_programs_folder() is None
+
+
+def test_an_unsupported_folder_is_a_warning(stored_programs_folder, caplog):
+  with own_compilation_cache():
+    jax.config.update("jax_compilation_cache_dir", "s3://bucket/x")
+    assert stored_programs_folder() is None
+  assert "not supported" in caplog.text
 
 
 def test_every_file_of_the_package_counts(tmp_path, monkeypatch):

@@ -140,6 +140,8 @@ def predict(
     raise UserError(f"--scaling={','.join(map(str, counts))}: give numbers of chips from 1, such as 8,64,512")
   peak, network = accelerator(device_kind, mfu), NETWORKS[device_kind]
   work = measure_work(config, collectives.cpu_devices(max(SHARDS)), backend=peak.backend, first_step=first_step)
+  # Some chips are several devices, each of which holds a share of the state.
+  work = replace(work, state={shards: peak.devices * held for shards, held in work.state.items()})
 
   def row(chips: int, fsdp: int) -> dict[str, float]:
     # As `collectives.fit`: every device has at least one clip of each part.
@@ -159,7 +161,8 @@ def predict(
   rows = [compared(row(chips, fsdp)) for chips in counts for fsdp in work.state if chips % fsdp == 0]
   most = work.batch // (peak.devices * work.accumulate)
   doubled = itertools.takewhile(lambda chips: chips <= most, (counts[0] << i for i in itertools.count()))
-  head = {"experiment": config.name, "jax": jax.__version__, "device_kind": device_kind, "mfu": mfu}
+  model = {"kind": "a model, not measured", "device_kind": device_kind, "mfu": mfu, "link_share": LINK_SHARE}
+  head = {"experiment": config.name, "jax": jax.__version__, **model}
   assumed = (
     f"A model, not measured: {100 * mfu:g} % of {peak.chip / 1e12:g} TFLOP/s, {100 * LINK_SHARE:g} % of "
     f"{network.rate / 1e9:g} GB/s per chip among {network.pod:,} chips and of {network.far_rate / 1e9:g} GB/s beyond, "

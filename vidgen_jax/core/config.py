@@ -72,8 +72,8 @@ class StepConfig:
     accumulate: number of parts of a micro-batch whose gradients are averaged before the optimizer step; saves memory.
       Batch statistics and mixed-projection pairs then span one part instead of the micro-batch. Every device keeps one
       whole copy of an update's gradients; devices exchange them once, after the last part.
-    quick_compilation: whether CPUs compile the step with few optimisations: in a third of the time, but the step takes
-      up to twice as long. Ignored on other platforms.
+    quick_compilation: whether CPUs compile the step with few optimisations: in a third to two thirds of the time, but
+      the step takes up to 1.7 times as long. Ignored on other platforms.
   """
 
   accumulate: int = 1

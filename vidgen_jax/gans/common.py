@@ -82,9 +82,10 @@ def draw_latent(key: jax.Array, shape: Sequence[int], *, truncation: float | Non
   `truncation` is a bound in standard deviations: 0 gives zeros, None does not truncate, ValueError if negative.
   """
   if truncation is None:
-    return draw_per_clip(functools.partial(jax.random.normal, key), shape)
+    return draw_per_clip(functools.partial(jax.random.normal, key, dtype=jnp.float32), shape)
   if truncation < 0:
     raise ValueError(f"truncation must be 0 or more, got {truncation=}")
   if truncation == 0:
     return jnp.zeros(shape, jnp.float32)
-  return draw_per_clip(functools.partial(jax.random.truncated_normal, key, -truncation, truncation), shape)
+  draw = functools.partial(jax.random.truncated_normal, key, -truncation, truncation, dtype=jnp.float32)
+  return draw_per_clip(draw, shape)

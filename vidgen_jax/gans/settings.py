@@ -25,7 +25,8 @@ def config_type(name: str) -> type:
   if name not in folders:
     raise UserError(f"config.algorithm_name={name!r} must be one of {', '.join(sorted({*folders, *REGISTERED}))}")
   module = importlib.import_module(f"vidgen_jax.gans.{name}.config")
-  (found,) = (kind for kind in vars(module).values() if getattr(kind, "__module__", "") == module.__name__)
+  types = (value for value in vars(module).values() if isinstance(value, type))
+  (found,) = (found for found in types if found.__module__ == module.__name__)
   return found
 
 

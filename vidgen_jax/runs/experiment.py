@@ -186,7 +186,9 @@ class TrainingExperiment:
     if jax_disable_jit():
       return self.step_fn(phase)
     inputs = self.abstract_state, self.batch_shape(), self.step_constants(0, phase)
-    return self._load_or_compile(f"train_step_{phase}", lambda: self.step_fn(phase).lower(*inputs))
+    # Compiler options are not in the lowered form, which may name a stored program.
+    options = "_quick" if self.config.step.quick_compilation else ""
+    return self._load_or_compile(f"train_step_{phase}{options}", lambda: self.step_fn(phase).lower(*inputs))
 
   def _load_or_compile(self, name: str, lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
     # Nets from other packages may change while their config stays the same.
@@ -195,7 +197,8 @@ class TrainingExperiment:
       return lower().compile()
     config = self.config
     frozen = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), self.frozen_nets)
-    inputs = repr((self.algorithm, config.step, config.ema, config.mesh, self.batch_shape(), frozen))
+    views = getattr(self.algorithm, "views", None)  # Of a decomposition that an experiment has added.
+    inputs = repr((self.algorithm, views, config.step, config.ema, config.mesh, self.batch_shape(), frozen))
     return load_or_compile(name, inputs, lower, self.mesh)
 
   @functools.cached_property

@@ -214,14 +214,16 @@ def _compile_ahead(
   experiment: TrainingExperiment, checkpointer: Checkpointer, restore_step: int | None
 ) -> Generator[dict[str, Future[Any]]]:
   """Loads or compiles the first train step in a thread, while the train state is initialised or restored."""
-  step = restore_step or max(checkpointer.steps(), default=0)
-  with ThreadPoolExecutor(1, "compile") as pool:
-    # Processes of a job must compile their programs in the same order.
-    if step < experiment.config.train.num_steps and jax.process_count() == 1:
-      phase = experiment.algorithm.phase_at(step)
-      yield {phase: pool.submit(experiment.compile_step, phase)}
-    else:
-      yield {}
+  step = max(checkpointer.steps(), default=0)
+  # `start_run` decides whether `restore_step` is used. Processes of a job must compile in the same order.
+  if restore_step is not None or step >= experiment.config.train.num_steps or jax.process_count() > 1:
+    yield {}
+    return
+  phase, pool = experiment.algorithm.phase_at(step), ThreadPoolExecutor(1, "compile")
+  try:
+    yield {phase: pool.submit(experiment.compile_step, phase)}
+  finally:
+    pool.shutdown(wait=False, cancel_futures=True)  # An error is reported before the compilation has ended.
 
 
 def _check_unchanged_inputs(checkpointer: Checkpointer, experiment: TrainingExperiment, workdir: str) -> None:

@@ -27,9 +27,11 @@ from jax.experimental import serialize_executable
 
 import vidgen_jax
 from vidgen_jax.buckets import AnyPath, user_path
+from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_STARTED = time.time()
 _CACHE_HITS: collections.Counter[int] = collections.Counter()
 """Programs found in JAX's cache, by thread."""
 
@@ -43,7 +45,7 @@ def load_or_compile(
   damaged or cannot be read is replaced, and one that cannot be written is a warning.
 
   Args:
-    name: name of the program, part of its file's name.
+    name: name of the program, part of its file's name; another one for other compiler options.
     inputs: text that determines the program, in addition to the package's source, versions, JAX's options and devices.
     lower: traces and lowers the program.
     mesh: devices of the program.
@@ -93,25 +95,38 @@ def folder() -> AnyPath | None:
   # Not tested on accelerators, whose programs call functions that are registered elsewhere.
   if not enabled or jax.process_count() > 1 or jax.default_backend() != "cpu":
     return None
-  return user_path(parent) / "programs"
+  newest = max(file.stat().st_mtime for file in _source_files())
+  if newest > _STARTED - 10:
+    logging.info("compiled programs are not stored: the package changed shortly before or after this start")
+    return None
+  try:
+    return user_path(parent) / "programs"
+  except UserError as error:
+    logging.warning("compiled programs are not stored: %s", error)
+    return None
 
 
 def _digest(*texts: str) -> str:
   return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
+def _source_files() -> list[Path]:
+  return sorted(Path(vidgen_jax.__file__).parent.rglob("*.py"))
+
+
 @functools.cache
 def _source() -> str:
   root = Path(vidgen_jax.__file__).parent
-  files = sorted(root.rglob("*.py"))
-  return _digest(*(f"{file.relative_to(root)}\0{file.read_text(encoding='utf-8')}" for file in files))
+  return _digest(*(f"{file.relative_to(root)}\0{file.read_text(encoding='utf-8')}" for file in _source_files()))
 
 
 def _environment() -> str:
   """Everything outside the experiment that changes a program, as text."""
   # Where programs are cached does not change them.
   options = {name: value for name, value in jax.config.values.items() if "cache" not in name}
-  flags = [os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+  flags = [os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+  # XLA_FLAGS may also be the name of a file with flags.
+  flags += [Path(name).read_text(encoding="utf-8") for name in flags[:1] if name[:1] != "-" and Path(name).is_file()]
   versions = [platform.python_version(), *map(importlib.metadata.version, _PACKAGES)]
   # A CPU of another type may lack instructions that the program uses.
   cpu = Path("/proc/cpuinfo")
