@@ -84,10 +84,7 @@ def main() -> None:
   parser.add_argument("--batch", type=int, default=4)
   parser.add_argument("--rounds", type=int, default=5)
   options = parser.parse_args()
-  modules = {
-    "scan over stacked blocks": LatentGenerator(BLOCKS, FEATURES),
-    "one module per block": OneByOne(),
-  }
+  modules = {"scan over stacked blocks": LatentGenerator(BLOCKS, FEATURES), "one module per block": OneByOne()}
   built = {name: compiled_generator(module, options.batch) for name, module in modules.items()}
   calls: dict[str, Callable[[], Any]] = {form: compiled_convolution(form, options.batch) for form in get_args(Form)}
   if importlib.util.find_spec("torch"):
