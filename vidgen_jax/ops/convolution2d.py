@@ -51,26 +51,34 @@ def _reordered(x: jax.Array, order: str, wanted: str) -> jax.Array:
   return x if order == wanted else x.transpose([order.index(axis) for axis in wanted])
 
 
+def _spans(shape: Sequence[int], order: str, dilation: Sequence[int]) -> list[int]:
+  """Height and width of a dilated operand."""
+  return [(shape[order.index(axis)] - 1) * factor + 1 for axis, factor in zip("HW", dilation, strict=True)]
+
+
 def _shape(images: Any, kernel: Any, **params: Any) -> Any:
   orders = params["dimension_numbers"]
+  lengths = _spans(images.shape, orders[0], params["lhs_dilation"])
+  windows = _spans(kernel.shape, orders[1], params["rhs_dilation"])
   size = {"N": images.shape[orders[0].index("N")], "C": kernel.shape[orders[1].index("O")]}
   for i, axis in enumerate("HW"):
-    length = (images.shape[orders[0].index(axis)] - 1) * params["lhs_dilation"][i] + 1 + sum(params["padding"][i])
-    span = (kernel.shape[orders[1].index(axis)] - 1) * params["rhs_dilation"][i] + 1
-    size[axis] = (length - span) // params["window_strides"][i] + 1
+    size[axis] = (lengths[i] + sum(params["padding"][i]) - windows[i]) // params["window_strides"][i] + 1
   return images.update(shape=tuple(size[axis] for axis in orders[2]))
+
+
+def _full_padding(lengths: list[int], windows: list[int], outputs: list[int], params: dict[str, Any]) -> Pads:
+  """Padding with which the gradient of the images, [length], is a convolution of the outputs' with the window."""
+  sizes = zip(lengths, windows, outputs, params["padding"], strict=True)
+  befores = [(length, window, output, window - 1 - before) for length, window, output, (before, _) in sizes]
+  return tuple((before, length + window - 1 - output - before) for length, window, output, before in befores)
 
 
 def _image_gradient(ct: jax.Array, images: Any, kernel: jax.Array, **params: Any) -> jax.Array:
   orders, strides, dilation = params["dimension_numbers"], params["window_strides"], params["lhs_dilation"]
   ct, kernel = _reordered(ct, orders[2], "NHWC"), _reordered(kernel, orders[1], "HWIO")
-  padding = []
-  for i, axis in enumerate("HW"):
-    length = (images.aval.shape[orders[0].index(axis)] - 1) * dilation[i] + 1
-    span = (kernel.shape[i] - 1) * params["rhs_dilation"][i] + 1
-    before = span - 1 - params["padding"][i][0]
-    padding.append((before, length + span - 2 - (ct.shape[1 + i] - 1) * strides[i] - before))
-  window = {"window_strides": dilation, "padding": tuple(padding), "lhs_dilation": strides}
+  lengths, outputs = _spans(images.aval.shape, orders[0], dilation), _spans(ct.shape, "NHWC", strides)
+  padding = _full_padding(lengths, _spans(kernel.shape, "HWIO", params["rhs_dilation"]), outputs, params)
+  window = {"window_strides": dilation, "padding": padding, "lhs_dilation": strides}
   flipped = lax.rev(kernel, (0, 1))
   result = convolution_p.bind(ct, flipped, **params | window | {"dimension_numbers": _IMAGE_GRADIENT})
   return _reordered(result, "NHWC", orders[0])
@@ -79,24 +87,17 @@ def _image_gradient(ct: jax.Array, images: Any, kernel: jax.Array, **params: Any
 def _kernel_gradient(ct: jax.Array, images: jax.Array, kernel: Any, **params: Any) -> jax.Array:
   orders, strides, dilation = params["dimension_numbers"], params["window_strides"], params["rhs_dilation"]
   ct, images = _reordered(ct, orders[2], "NHWC"), _reordered(images, orders[0], "NHWC")
+  lengths, outputs = _spans(images.shape, "NHWC", params["lhs_dilation"]), _spans(ct.shape, "NHWC", strides)
+  windows = _spans(kernel.aval.shape, orders[1], dilation)
   if max(params["lhs_dilation"]) > 1 and strides == dilation == (1, 1):
     # The gradient of a gradient. With the images as dilated kernel, no product with an inserted zero is computed.
-    padding = []
-    for i, axis in enumerate("HW"):
-      size = kernel.aval.shape[orders[1].index(axis)]
-      span = (images.shape[1 + i] - 1) * params["lhs_dilation"][i] + 1
-      before = size - 1 - params["padding"][i][0]
-      padding.append((before, size - 1 + span - ct.shape[1 + i] - before))
-    window = {"padding": tuple(padding), "rhs_dilation": params["lhs_dilation"], "lhs_dilation": (1, 1)}
+    padding = _full_padding(lengths, windows, outputs, params)
+    window = {"padding": padding, "rhs_dilation": params["lhs_dilation"], "lhs_dilation": (1, 1)}
     swapped = convolution_p.bind(ct, images, **params | window | {"dimension_numbers": _KERNEL_GRADIENT})
     return _reordered(lax.rev(swapped, (0, 1)).transpose(0, 1, 3, 2), "HWIO", orders[1])
-  padding = []
-  for i, axis in enumerate("HW"):
-    length = (images.shape[1 + i] - 1) * params["lhs_dilation"][i] + 1
-    span = (ct.shape[1 + i] - 1) * strides[i] + 1
-    before = params["padding"][i][0]
-    padding.append((before, (kernel.aval.shape[orders[1].index(axis)] - 1) * dilation[i] + span - length - before))
-  window = {"window_strides": dilation, "padding": tuple(padding), "rhs_dilation": strides}
+  sizes = zip(lengths, windows, outputs, params["padding"], strict=True)
+  padding = tuple((before, window - 1 + output - length - before) for length, window, output, (before, _) in sizes)
+  window = {"window_strides": dilation, "padding": padding, "rhs_dilation": strides}
   result = convolution_p.bind(images, ct, **params | window | {"dimension_numbers": _KERNEL_GRADIENT})
   return _reordered(result, "HWIO", orders[1])
 

@@ -32,6 +32,7 @@ from vidgen_jax.files import atomic_write
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 _STARTED = time.time()
+"""Source that changed later, or shortly before, may not be the imported one, so its hash would name a stale program."""
 _CACHE_HITS: collections.Counter[int] = collections.Counter()
 """Programs found in JAX's cache, by thread."""
 
