@@ -21,6 +21,9 @@ from vidgen_jax.runs.config import from_config_dict
 
 FRAMEWORKS = ("jax", "torch")
 
+STEADY = 1.3
+"""Largest ratio of the slowest to the fastest round of a framework in a measurement that counts."""
+
 
 def compare(
   frameworks: Sequence[str], settings: Settings, *, steps: int, rounds: int, profile: bool = False
@@ -45,7 +48,10 @@ def compare(
     for framework in frameworks:
       # One after the other: compilation uses all cores.
       logging.info("starting %s", framework)
-      processes.append(process := StepProcess(framework, settings))
+      try:
+        processes.append(process := StepProcess(framework, settings))
+      except OutOfMemoryError:
+        raise UserError(f"{framework}: the step does not fit into memory; choose a smaller train.batch_size") from None
       stack.callback(process.close)
       figures.append({"framework": framework, "first_step_s": process.first_s, **process.ask("describe")})
     check_parameters(figures)
@@ -157,9 +163,13 @@ def layout(figures: Sequence[Mapping[str, Any]], ratio: Mapping[str, Any] | None
   if ratio:
     rounds = " ".join(f"{value:.3f}" for value in ratio["rounds"])
     lines += [
-      f"{ratio['name']}: time {ratio['ratio']:.3f} (rounds: {rounds})",
+      f"{ratio['name']}: time {ratio['ratio']:.3f} (rounds: {rounds}); above 1, {figures[0]['framework']} is slower",
       f"  CPU time {ratio['cpu']:.3f}, FLOPs {ratio['flops']:.4f}",
     ]
+  for row in figures:
+    spread = max(row["rounds_ms"]) / min(row["rounds_ms"])
+    if spread > STEADY:
+      lines.append(f"{row['framework']}: rounds differ by a factor of {spread:.2f}; repeat on an idle machine")
   return "\n".join(lines) + "\n"
 
 
@@ -168,7 +178,8 @@ def _define_flags(flag_values: flags.FlagValues) -> None:
   define_config(flag_values)
   flags.DEFINE_enum("framework", "both", [*FRAMEWORKS, "both"], "framework to measure", **values)
   flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "device", **values)
-  flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "algorithm.compute_dtype, and autocast", **values)
+  text = "dtype of the computation, autocast in PyTorch; algorithm.compute_dtype by default"
+  flags.DEFINE_enum("dtype", None, ["float32", "bfloat16"], text, **values)
   flags.DEFINE_bool("torch_compile", False, "compile the PyTorch networks", **values)
   flags.DEFINE_bool("channels_last", False, "memory layout of PyTorch", **values)
   flags.DEFINE_integer("steps", 10, "steps of a block", lower_bound=1, **values)
@@ -183,11 +194,15 @@ def report(flag_values: flags.FlagValues) -> Report:
   """Measures with the settings of the flags."""
   f = flag_values
   config = from_config_dict(f.config)
-  config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, compute_dtype=f.dtype))
+  if f.null and f.framework == "both":
+    raise UserError("--null needs one --framework, which takes turns with itself")
+  if f.dtype:
+    config = dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, compute_dtype=f.dtype))
   settings = Settings(config=config, device=f.device, torch_compile=f.torch_compile, channels_last=f.channels_last)
   frameworks = FRAMEWORKS if f.framework == "both" else (f.framework,) * (1 + f.null)
   head: dict[str, Any] = {"experiment": config.name, "batch": config.train.batch_size}
-  head |= {name: f[name].value for name in ("device", "dtype", "torch_compile", "channels_last", "steps", "rounds")}
+  head |= {"dtype": config.algorithm.compute_dtype}
+  head |= {name: f[name].value for name in ("device", "torch_compile", "channels_last", "steps", "rounds")}
   if f.max_batch:
     if f.device != "cuda":
       raise UserError("--max_batch needs --device=cuda")

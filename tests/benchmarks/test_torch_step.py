@@ -65,9 +65,21 @@ def _run(monkeypatch, *words):
   run_script(torch_step._define_flags, torch_step.report)
 
 
-def test_a_largest_batch_needs_a_gpu(monkeypatch):
-  with pytest.raises(SystemExit, match="--max_batch needs --device=cuda"):
-    _run(monkeypatch, "--max_batch")
+@pytest.mark.parametrize(
+  ("flag", "message"), [("--max_batch", "--max_batch needs --device=cuda"), ("--null", "--null needs one --framework")]
+)
+def test_wrong_flags(flag, message, monkeypatch):
+  with pytest.raises(SystemExit, match=message):
+    _run(monkeypatch, flag)
+
+
+def test_a_step_that_does_not_fit_is_an_error(monkeypatch):
+  def process(framework, settings):
+    raise OutOfMemoryError("RESOURCE_EXHAUSTED")
+
+  monkeypatch.setattr(torch_step, "StepProcess", process)
+  with pytest.raises(SystemExit, match="jax: the step does not fit into memory"):
+    _run(monkeypatch)
 
 
 TINY = {
