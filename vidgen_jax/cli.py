@@ -44,6 +44,7 @@ _NAMES = ("train", "sample", "figures", "evaluate", "compare", "features", "clas
 COMMANDS = {name: Command(module=f"vidgen_jax.commands.{name}") for name in _NAMES} | {
   "data": Command(module="vidgen_jax.commands.data", arguments="ACTION NAME"),
   "weights": Command(module="vidgen_jax.commands.weights", arguments="ACTION"),
+  "fidelity": Command(module="vidgen_jax.commands.fidelity", arguments="[GAN]"),
 }
 
 _HELP_FLAGS = frozenset({"-h", "-help", "--help", "--helpshort", "--helpfull"})

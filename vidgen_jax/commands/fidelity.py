@@ -1,0 +1,73 @@
+"""`vidgen fidelity`: what the papers say, and what is done here."""
+
+import sys
+
+from absl import flags
+
+from vidgen_jax.commands.flag_parsing import define_config
+from vidgen_jax.errors import UserError
+from vidgen_jax.runs.config import from_config_dict
+from vidgen_jax.runs.fidelity import DECLARED, PAPERS, STATUSES, as_text, counts, differing_fields, read_items
+
+SUMMARY = """Lists what a paper says and what is done here.
+
+Without arguments, prints the number of items per paper. GAN is trivd, inbetween, mvt or sr_cgan. With --config, prints
+how an experiment differs from the paper variants.
+Example: vidgen fidelity trivd --status=departs,absent
+Example: vidgen fidelity --config=trivd_weizmann.py:paper"""
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """The command's flags."""
+  known = ", ".join(STATUSES)
+  flags.DEFINE_list("status", None, f"only items with these statuses: {known}", flag_values=flag_values)
+  define_config(flag_values, help_text="compares an experiment with the items of its paper")
+
+
+def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Runs the command."""
+  if len(arguments) > 1:
+    raise UserError(f"vidgen fidelity takes one GAN, got {' '.join(arguments)}")
+  if flag_values.config is not None:
+    if arguments or flag_values.status:
+      raise UserError("--config needs no GAN and no --status; leave them out")
+    text = _differences(flag_values)
+  elif arguments:
+    text = _listing(arguments[0], flag_values.status)
+  elif flag_values.status:
+    raise UserError("--status needs a GAN: vidgen fidelity GAN --status=...")
+  else:
+    text = _overview()
+  sys.stdout.write(text + "\n")
+
+
+def _overview() -> str:
+  lines = []
+  for gan, title in PAPERS.items():
+    found = counts(read_items(gan))
+    numbers = ", ".join(f"{count} {STATUSES[status]}" for status, count in found.items())
+    lines.append(f"{gan:<10} {title:<13} {sum(found.values()):>3} items: {numbers}")
+  return "\n".join(lines)
+
+
+def _listing(gan: str, statuses: list[str] | None) -> str:
+  if unknown := set(statuses or ()) - set(STATUSES):
+    raise UserError(f"--status={','.join(sorted(unknown))} must be among {', '.join(STATUSES)}")
+  items = read_items(gan)
+  return as_text([item for item in items if not statuses or item.status in statuses]) or "no items"
+
+
+def _differences(flag_values: flags.FlagValues) -> str:
+  config = from_config_dict(flag_values.config)
+  items = read_items(config.algorithm_name)
+  lines = []
+  for item, values in differing_fields(items, config):
+    for name, value in values.items():
+      there = item.fields[name]
+      lines.append(f"{name}={value}, in the paper variants {there} ({item.name}, {item.source})")
+  declared = sum(item.status in DECLARED for item in items)
+  lines.append(
+    f"{len(lines)} fields differ from the paper variants of {PAPERS[config.algorithm_name]}; in these "
+    f"{declared} of {len(items)} items are not as published: vidgen fidelity {config.algorithm_name}"
+  )
+  return "\n".join(lines)
