@@ -72,7 +72,7 @@ def predictions(run_folder):
   nets = generation.prepare_nets(
     experiment, trained.nets, generation.standing_statistics_key(experiment), options=options, num_batches=2
   )
-  (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=6)
+  (batch,) = pipeline.eval_batches(experiment.config.data, "test", batch_size=8, num_clips=6)
   known = {"conditioning": batch["video"][:, :2], "label": batch["label"]}
   filled = {name: np.concatenate([value, value[:2]]) for name, value in known.items()}
   placed = experiment.put_batch(filled, microbatches=False)
@@ -159,7 +159,7 @@ def test_batch_statistics_equal_a_forward_pass_in_train_mode(run_folder):
   trained = workdir.load_trained(str(run_folder))
   experiment, algorithm = trained.experiment, trained.experiment.algorithm
   options = experiment.options()
-  (batch,) = pipeline.eval_batches(experiment.config.data, batch_size=8, num_clips=8)
+  (batch,) = pipeline.eval_batches(experiment.config.data, "test", batch_size=8, num_clips=8)
   key, known = jax.random.key(1), generation.conditioning_batch(batch, (0, 1))
   found = generation.predict(experiment, trained.nets, known, key, options=options, batch_norm="batch")
 

@@ -239,7 +239,7 @@ def test_a_data_set_smaller_than_a_batch_repeats(config):
 
 def test_strides_and_channels(config):
   strided = with_changes(config, num_frames=4, frame_stride=3, channels=1)
-  batch = next(pipeline.eval_batches(strided, batch_size=9, num_clips=None))
+  batch = next(pipeline.eval_batches(strided, "test", batch_size=9, num_clips=None))
   # The window spans 10 of 12 frames, so the centre window begins at frame 1: 1, 4, 7, 10.
   assert batch["video"].shape == (5, 4, 4, 4, 1)
   clip = np.array(sorted(TEST))
@@ -257,23 +257,23 @@ def test_short_clips_are_skipped_and_counted(config, caplog):
 
 
 def test_evaluation_reads_every_clip_once_and_is_repeatable(config):
-  first = list(pipeline.eval_batches(config, batch_size=2, num_clips=None))
+  first = list(pipeline.eval_batches(config, "test", batch_size=2, num_clips=None))
   assert [len(batch["label"]) for batch in first] == [2, 2, 1]
   assert {clip for batch in first for clip in clips(batch)} == TEST
   # 12 frames and windows of 5: the centre one begins at (12 - 5) // 2 = 3.
   assert {start for batch in first for start in starts(batch)} == {3}
-  for batch, again in zip(first, pipeline.eval_batches(config, batch_size=2, num_clips=None), strict=True):
+  for batch, again in zip(first, pipeline.eval_batches(config, "test", batch_size=2, num_clips=None), strict=True):
     assert_equal(batch, again)
 
 
 def test_random_evaluation_windows_are_fixed(config):
   scattered = with_changes(config, eval_window="random")
-  (batch,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=None)
-  (again,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=None)
+  (batch,) = pipeline.eval_batches(scattered, "test", batch_size=9, num_clips=None)
+  (again,) = pipeline.eval_batches(scattered, "test", batch_size=9, num_clips=None)
   assert_equal(batch, again)
   assert len(set(starts(batch))) > 1
   # The window of a clip does not depend on the number of clips.
-  (part,) = pipeline.eval_batches(scattered, batch_size=9, num_clips=2)
+  (part,) = pipeline.eval_batches(scattered, "test", batch_size=9, num_clips=2)
   assert starts(part) == starts(batch)[:2]
 
 
@@ -293,7 +293,7 @@ def test_errors_name_a_remedy(config, changes, message):
 
 def test_zero_evaluation_clips_are_refused(config):
   with pytest.raises(UserError, match="at least 1"):
-    pipeline.eval_batches(config, batch_size=2, num_clips=0)
+    pipeline.eval_batches(config, "test", batch_size=2, num_clips=0)
 
 
 # Both run in a fresh process: other tests may have loaded TensorFlow here, and workers import the main program.

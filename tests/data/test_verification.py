@@ -282,7 +282,7 @@ def test_a_damaged_record_gives_one_line_in_threads_and_workers(data_dir, direct
   assert f"list all damage with: vidgen data verify marked --data_dir={data_dir}; build it again" in message
   if not workers:
     with pytest.raises(UserError, match=r"record 0 of data set 'marked' cannot be read from .*marked-test"):
-      list(pipeline.eval_batches(config, batch_size=2, num_clips=None))
+      list(pipeline.eval_batches(config, "test", batch_size=2, num_clips=None))
 
 
 def test_a_missing_shard_gives_one_line(data_dir, directory):

@@ -123,7 +123,7 @@ def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] |
   options = {"mesh": mesh, "batch_size": config.train.batch_size, "windows": config.algorithm.test_windows}
   if flag_values.classifier is not None:
     weights = _read_classifier(flag_values.classifier, config)
-    tested = accuracy(weights, config.data, config.data.eval_split, **options)
+    tested = accuracy(weights, config.data, config.evaluation.split, **options)
     real = TrainedClassifier(weights=weights, accuracy=tested)
   elif (real := train_classifier(config, flag_values.out, mesh, stop=stop)) is None:
     return None
@@ -134,7 +134,7 @@ def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] |
   if trained is None:
     return None
   splits = records.load_info(synthetic, synthetic_config.data.data_dir).num_clips
-  split = config.data.eval_split if config.data.eval_split in splits else config.data.train_split
+  split = config.evaluation.split if config.evaluation.split in splits else config.data.train_split
   res = accuracy(real.weights, synthetic_config.data, split, **options)
   return _s3_scores(config, real, trained, synthetic, res, split)
 
@@ -161,7 +161,7 @@ def _s3_scores(
     value=s3_score(ser=chance, res=chance, rer=rer.top1),
     subject="guessing",
     protocol=f"SeR = ReS = 1 / {len(rer.class_names)} classes",
-    split=config.data.eval_split,
+    split=config.evaluation.split,
     num_clips=rer.num_clips,
   )
   return [
@@ -181,7 +181,7 @@ def _accuracy_score(
     value=measured.top1,
     subject=subject,
     protocol=protocol(config, metric.partition("_")[0]),
-    split=config.data.eval_split,
+    split=config.evaluation.split,
     num_clips=measured.num_clips,
     seed=config.train.seed,
     extractor=f"{config.algorithm.network} width {config.algorithm.width:g}",

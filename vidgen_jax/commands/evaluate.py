@@ -65,7 +65,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_integer(name, None, text, lower_bound=int(name == "samples"), **values)
   text = "width of the latents' truncation, negative for none; config.evaluation.truncation by default"
   flags.DEFINE_float("truncation", None, text, **values)
-  flags.DEFINE_string("split", None, "split of the data set; config.data.eval_split by default", **values)
+  flags.DEFINE_string("split", None, "split of the data set; config.evaluation.split by default", **values)
   flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", **values)
   flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, upper_bound=MAX_SEED, **values)
   conditioning_flags.define_conditioning_flags(flag_values)
@@ -156,11 +156,11 @@ def _check_scores(
 
 def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: SampleOptions) -> dict[str, Any]:
   """Fields of the scores that are known in advance."""
-  data = dataclasses.replace(config.data, num_frames=options.num_frames)
-  available, wanted = len(open_clips(data, data.eval_split)), config.evaluation.num_clips
+  data = dataclasses.replace(config.evaluation_data, num_frames=options.num_frames)
+  available, wanted = len(open_clips(data, config.evaluation.split)), config.evaluation.num_clips
   return {
     **values_of(flag_values, "weights", "batch_norm", "seed"),
-    "split": data.eval_split,
+    "split": config.evaluation.split,
     "num_clips": min(available, wanted or available),
     "samples": config.evaluation.samples,
     "truncation": options.truncation,
@@ -187,8 +187,8 @@ def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
   indices = conditioning_flags.conditioning_indices(flag_values, config)
   if indices is not None:
     config = with_conditioning_indices(config, indices)
-  data = _replace_set(config.data, eval_split=flag_values.split, data_dir=flag_values.data_dir)
-  evaluation = _replace_set(config.evaluation, **values_of(flag_values, "samples", "num_clips"))
+  data = _replace_set(config.data, data_dir=flag_values.data_dir)
+  evaluation = _replace_set(config.evaluation, **values_of(flag_values, "split", "samples", "num_clips"))
   return dataclasses.replace(config, data=data, evaluation=evaluation)
 
 

@@ -55,13 +55,16 @@ def train_batches(
   return TrainingStream(reader, config)
 
 
-def eval_batches(config: DataConfig, *, batch_size: int, num_clips: int | None) -> Iterator[dict[str, np.ndarray]]:
-  """Iterates once over the evaluation clips, in record order: the centre square of the window `config.eval_window`.
+def eval_batches(
+  config: DataConfig, split: str, *, batch_size: int, num_clips: int | None
+) -> Iterator[dict[str, np.ndarray]]:
+  """Iterates once over the clips of a split, in record order: the centre square of the window `config.eval_window`.
 
   Args:
     config: data set, windows and reading threads.
+    split: name of the split.
     batch_size: number of clips B of a batch.
-    num_clips: number of clips; None for all.
+    num_clips: number of windows; None for all.
 
   Returns:
     An iterator of {'video': uint8[B, T, H, W, C], 'label': int32[B]}; the last batch may be shorter.
@@ -71,13 +74,28 @@ def eval_batches(config: DataConfig, *, batch_size: int, num_clips: int | None) 
   """
   if num_clips is not None and num_clips < 1:
     raise UserError(f"the number of evaluation clips must be at least 1, got {num_clips}")
-  source = records.open_clips(config, config.eval_split)
+  source = records.open_clips(config, split)
   # A fixed seed: the windows of `eval_window='random'` do not depend on the seed of a run.
   cut = functools.partial(transforms.evaluation_window, config=config)
   clips = grain.MapDataset.source(source).random_map(cut, seed=0)[:num_clips]
   buffered = max(config.prefetch * batch_size, config.num_threads)
   options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=buffered)
   return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
+
+
+def num_eval_windows(config: DataConfig) -> int:
+  """Number of windows that `eval_batches` yields without `num_clips`; raises its errors."""
+  source = records.open_clips(config, config.eval_split)
+  return len(_all_windows(source, config)) if config.eval_window == "all" else len(source)
+
+
+def _all_windows(source: records.ClipSource, config: DataConfig) -> list[tuple[int, int]]:
+  """(clip, first frame) of every window, `config.eval_window_stride` apart."""
+  return [
+    (clip, start)
+    for clip, length in enumerate(source.num_frames)
+    for start in range(0, length - config.clip_length + 1, config.eval_window_stride)
+  ]
 
 
 class TrainingStream(grain.DatasetIterator):

@@ -214,7 +214,8 @@ def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSou
   if split not in info.num_clips:
     raise UserError(
       f"data set {info.name!r} has no split {split!r}, only {', '.join(sorted(info.num_clips))}; "
-      "set data.train_split and data.eval_split accordingly, or build it with a larger --test_fraction"
+      "set data.train_split, evaluation.split and evaluation.selection_split accordingly, or build it with a larger "
+      "--test_fraction"
     )
   lengths = info.num_frames[split]
   indices = np.flatnonzero(lengths >= min_frames)

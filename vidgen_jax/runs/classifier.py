@@ -41,7 +41,7 @@ def classifier_experiment(
   """Config of a classifier's training, with one checkpoint and one test per epoch.
 
   Args:
-    data: training clips (`train_split`), windows, and test clips (`eval_split`).
+    data: training clips (`train_split`), windows, and test clips (split `test`).
     mesh: devices, which must divide the batch.
     batch_size: number of clips per step, over all devices.
     epochs: maximum number of epochs.
@@ -121,7 +121,9 @@ class EpochTest(Hook):
     self._info = records.load_info(config.data.name, config.data.data_dir)
     data, size, windows = _test_data(config), config.train.batch_size, config.algorithm.test_windows
     records.check_class_names(self._info.class_names, data, what=f"the training data set {config.data.name!r}")
-    self._count = ConfusionCounter(network, data, data.eval_split, experiment.mesh, batch_size=size, windows=windows)
+    self._count = ConfusionCounter(
+      network, data, config.evaluation.split, experiment.mesh, batch_size=size, windows=windows
+    )
     self._last_accuracy = 0.0
 
   @property
@@ -179,7 +181,7 @@ class EpochTest(Hook):
         "data": data.name,
         "split": data.train_split,
         "tested_on": test_data.name,
-        "test_split": test_data.eval_split,
+        "test_split": config.evaluation.split,
         "test_windows": config.algorithm.test_windows,
         "test_clips": found.num_clips,
         "accuracy": found.top1,

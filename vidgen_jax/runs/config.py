@@ -56,6 +56,16 @@ class EvaluationConfig:
     samples: l, number of predictions per clip; "best of l" scores use the best of them.
     num_frames: length of the clips in frames, conditioning frames included; 0 for the trained length.
     truncation: bound of the truncated normal distribution of the latents; 0 for the constant 0, negative for no bound.
+    split: split of the clips that `vidgen evaluate`, `sample` and `figures` use; results are reported on it.
+    selection_split: split on which checkpoints are selected, and of the scores and images during training, which thus
+      never read `split`. A split of the training data set, which is the default because every data set has it.
+    data: name of the data set of these clips; '' for the training data set `data.name`.
+    standing_data: name of the data set whose training clips give the standing statistics; '' for `data.name`.
+    repeats: number of evaluations, each with its own standing statistics and seed, for mean and standard deviation.
+    num_generated: number of clips generated per evaluation by a model without conditioning frames; 0 for as many as
+      evaluation clips.
+    pool_samples: whether sets are scored with all samples of all clips in one set, instead of the mean over sets of
+      one sample per clip.
     standing_batches: number of forward passes over which batch statistics are pooled (TrIVD-GAN-FP: 100).
     standing_batch_size: number of clips in each of these passes, over all devices (TrIVD-GAN-FP: 256).
     training_clips: number of clips scored, with one sample each, every `train.evaluate_every` steps.
@@ -68,6 +78,13 @@ class EvaluationConfig:
   samples: int = 10
   num_frames: int = 0
   truncation: float = -1.0
+  split: str = "test"
+  selection_split: str = "train"
+  data: str = ""
+  standing_data: str = ""
+  repeats: int = 1
+  num_generated: int = 0
+  pool_samples: bool = False
   standing_batches: int = 100
   standing_batch_size: int = 256
   training_clips: int = 256
@@ -137,6 +154,21 @@ class ExperimentConfig:
   evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
   health: HealthConfig = field(default_factory=HealthConfig)
 
+  @property
+  def evaluation_data(self) -> DataConfig:
+    """Data set and windows of the clips that are scored."""
+    return dataclasses.replace(self.data, name=self.evaluation.data or self.data.name)
+
+  @property
+  def standing_data(self) -> DataConfig:
+    """Data set and windows of the standing statistics."""
+    return dataclasses.replace(self.data, name=self.evaluation.standing_data or self.data.name)
+
+  def for_selection(self) -> "ExperimentConfig":
+    """The config whose evaluation clips are those of `evaluation.selection_split` of the training data set."""
+    evaluation = dataclasses.replace(self.evaluation, data="", split=self.evaluation.selection_split)
+    return dataclasses.replace(self, evaluation=evaluation)
+
 
 RESUME_OVERRIDABLE = (
   "name",
@@ -158,7 +190,6 @@ RESUME_OVERRIDABLE = (
   "data.prefetch",
   "data.workers",
   "data.device_prefetch",
-  "data.eval_split",
   "data.eval_window",
 )
 """Fields that may change when a run resumes: they affect neither the layout of the state nor the training."""
@@ -184,8 +215,9 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
         raise UserError(f"config.{part}.{field_name}={value} must be at least 1")
   if not 0 <= result.train.seed <= MAX_SEED:
     raise UserError(f"config.train.seed={result.train.seed} must be in 0..{MAX_SEED}")
-  if (num_clips := result.evaluation.num_clips) < 0:
-    raise UserError(f"config.evaluation.{num_clips=} must not be negative; 0 for all")
+  for name in ("num_clips", "num_generated"):
+    if (value := getattr(result.evaluation, name)) < 0:
+      raise UserError(f"config.evaluation.{name}={value} must not be negative; 0 for all")
   if (batch_size := result.train.batch_size) % result.step.accumulate:
     raise UserError(f"config.step.accumulate={result.step.accumulate} does not divide {batch_size=}")
   return result
@@ -218,7 +250,7 @@ _AT_LEAST_ONE = {
   "train": ("batch_size", "num_steps", "log_every", "checkpoint_every"),
   "step": ("accumulate",),
   "health": ("patience", "history"),
-  "evaluation": ("batch_size", "samples", "standing_batches", "training_standing_batches", "training_clips"),
+  "evaluation": ("batch_size", "samples", "repeats", "standing_batches", "training_standing_batches", "training_clips"),
 }
 
 

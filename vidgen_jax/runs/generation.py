@@ -17,12 +17,13 @@ from vidgen_jax.types import Batch
 
 
 def evaluation_batches(experiment: Experiment, *, num_frames: int, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
-  """The first `num_clips` evaluation clips (0: all) on the host, the same on every process.
+  """The first `num_clips` evaluation clips (0: all) of `evaluation.split` on the host, the same on every process.
 
   Yields batches of `evaluation.batch_size`, the last one possibly shorter.
   """
-  data = dataclasses.replace(experiment.config.data, num_frames=num_frames)
-  return pipeline.eval_batches(data, batch_size=experiment.config.evaluation.batch_size, num_clips=num_clips or None)
+  data, settings = experiment.config.evaluation_data, experiment.config.evaluation
+  data = dataclasses.replace(data, num_frames=num_frames)
+  return pipeline.eval_batches(data, settings.split, batch_size=settings.batch_size, num_clips=num_clips or None)
 
 
 def sampling_options(
@@ -58,7 +59,7 @@ def prepare_nets(
   size = config.evaluation.standing_batch_size
   conditioning_indices = experiment.algorithm.conditioning_indices(options.num_frames)
   # Decode no further than the last conditioning frame. Few clips are read, and worker processes do not change them.
-  data = dataclasses.replace(config.data, num_frames=frames_needed(conditioning_indices), workers=0)
+  data = dataclasses.replace(config.standing_data, num_frames=frames_needed(conditioning_indices), workers=0)
   batches = pipeline.train_batches(
     data,
     batch_size=size,

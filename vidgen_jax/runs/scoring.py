@@ -237,7 +237,7 @@ def score_run(
   batch_norm: str = "standing",
   seed: int = 0,
 ) -> tuple[list[Score], list[Score]]:
-  """Scores clips as `config.evaluation` and `config.data.eval_split` define, and draws some of them.
+  """Scores clips as `config.evaluation` defines, and draws some of them.
 
   The contact sheet and the GIF are written to `folder`. `seed` is that of the latents.
 
@@ -270,7 +270,7 @@ def score_run(
     batch_norm=batch_norm,
     collector=collector,
   )
-  common: dict[str, Any] = {"split": experiment.config.data.eval_split, "num_clips": evaluation.num_clips}
+  common: dict[str, Any] = {"split": settings.split, "num_clips": evaluation.num_clips}
   common |= {"step": step, "weights": trained.weights, "batch_norm": batch_norm, "seed": seed}
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   common |= {"truncation": options.truncation, "conditioning_indices": frames_text(indices)}

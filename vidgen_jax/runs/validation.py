@@ -1,4 +1,6 @@
-"""Images and scores of validation clips during training."""
+"""Images and scores during training, of clips of `evaluation.selection_split`."""
+
+import dataclasses
 
 from absl import logging
 
@@ -28,10 +30,11 @@ def check_scores(experiment: Experiment) -> None:
 
 
 class ValidationHook(Hook):
-  """Images and scores of fixed validation clips, predicted by the averaged generator."""
+  """Images and scores of fixed clips of `evaluation.selection_split`, predicted by the averaged generator."""
 
   def __init__(self, experiment: Experiment, workdir: AnyPath) -> None:
-    self._experiment = experiment
+    # The split that results are reported on is not read during training.
+    self._experiment = dataclasses.replace(experiment, config=experiment.config.for_selection())
     self._workdir = workdir
 
   def due(self, step: int) -> bool:

@@ -116,9 +116,11 @@ def load_weights(workdir: str, experiment: Experiment, *, step: int | None = Non
 
 
 def check_label_map(trained: Trained) -> None:
-  """Raises a UserError if the classes of the data set are not those of a conditional model."""
+  """Raises a UserError if a data set that a conditional model is evaluated with has other classes than the model."""
+  config = trained.experiment.config
   if trained.is_conditional:
-    check_class_names(trained.class_names, trained.experiment.config.data, what="the model")
+    for data in dict.fromkeys((config.evaluation_data, config.standing_data)):
+      check_class_names(trained.class_names, data, what="the model")
 
 
 def check_same_model(workdir: str, config: ExperimentConfig) -> None:

@@ -135,7 +135,7 @@ def test_the_data_set_contains_the_generated_clips(tmp_path):
   assert info.fps == (0.0,)
   # Every fifth clip is for testing: 4 and 9.
   config = DataConfig(name="shapes", data_dir=str(tmp_path), num_frames=32, resolution=64)
-  (batch,) = pipeline.eval_batches(config, batch_size=5, num_clips=None)
+  (batch,) = pipeline.eval_batches(config, "test", batch_size=5, num_clips=None)
   expected = [shape_motion.generate_clip(7, index) for index in (4, 9)]
   found = sorted((video.tobytes(), int(label)) for video, label in zip(batch["video"], batch["label"], strict=True))
   assert found == sorted((video.tobytes(), label) for video, label in expected)

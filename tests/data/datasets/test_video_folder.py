@@ -295,7 +295,7 @@ def test_weizmann(shared_data, tmp_path):
     assert side.setdefault(number // 2, entry["split"]) == entry["split"]
   assert len(side) == 36
   config = DataConfig(name="weizmann", data_dir=str(tmp_path), num_frames=16, resolution=64)
-  batch = next(pipeline.eval_batches(config, batch_size=2, num_clips=2))
+  batch = next(pipeline.eval_batches(config, "test", batch_size=2, num_clips=2))
   assert batch["video"].shape == (2, 16, 64, 64, 3)
 
 

@@ -71,7 +71,7 @@ def test_accuracy_equals_a_loop_over_the_clips_on_any_number_of_devices(windows,
   apply = jax.jit(lambda video: TinyClassifier(2, width=4).apply(weights.variables, video).logits)
   # A clip has 4 frames, a window 3, so it begins at 0 or 1; the centre is 1 // 2 = 0.
   whole = dataclasses.replace(data, num_frames=4)
-  for batch in pipeline.eval_batches(whole, batch_size=1, num_clips=None):
+  for batch in pipeline.eval_batches(whole, "test", batch_size=1, num_clips=None):
     chosen = [batch["video"][0, start : start + 3] for start in ([0] if windows == 1 else [0, 0, 1])]
     video = (np.stack(chosen) / np.float32(255) - np.float32([0.4, 0.5, 0.6])) / np.float32([0.5, 0.25, 0.5])
     logits = np.asarray(apply(video))

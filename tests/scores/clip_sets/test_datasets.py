@@ -25,7 +25,7 @@ def data_dir(tmp_path_factory, make):
 
 def test_the_clips_are_those_of_the_data_pipeline(data_dir):
   config = DataConfig(name="marked", data_dir=str(data_dir), num_frames=3, resolution=8, frame_stride=2)
-  expected = next(pipeline.eval_batches(config, batch_size=9, num_clips=None))
+  expected = next(pipeline.eval_batches(config, "test", batch_size=9, num_clips=None))
   options = ClipOptions(num_frames=3, resolution=8, frame_stride=2, window="centre")
   clips = open_clips("marked", options, data_dir=data_dir)
   np.testing.assert_array_equal(np.concatenate(list(clips.batches(2))), expected["video"])

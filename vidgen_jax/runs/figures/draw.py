@@ -60,7 +60,7 @@ def draw_figures(
   if clips.truth is None:
     raise UserError(
       f"data set {sampler.data.name!r} has no clip of {sampler.num_frames} frames in split "
-      f"{sampler.data.eval_split!r} for comparison; choose another with --data_dir"
+      f"{sampler.split!r} for comparison; choose another with --data, --split or --data_dir"
     )
   shown, measured = clips[:num_shown], clips[:num_measured]
   inputs = FigureInputs(

@@ -29,7 +29,7 @@ class FigureInputs:
       "step": self.trained.step,
       "weights": self.trained.weights,
       "data": self.sampler.data.name,
-      "split": self.sampler.data.eval_split,
+      "split": self.sampler.split,
       "num_frames": self.sampler.num_frames,
       "conditioning_indices": list(self.sampler.conditioning_indices),
       "truncation": self.sampler.options.truncation,

@@ -63,11 +63,13 @@ class ClipSpec:
   """The clips that a model generates."""
 
   data: DataConfig
-  """The model's data set, with its resolution, channels and frame stride."""
+  """Data set of the evaluation clips, with the model's resolution, channels and frame stride."""
   num_frames: int
   """T, replaces the length in `data`."""
   conditioning_indices: tuple[int, ...]
   """0-based and in ascending order."""
+  split: str = dataclasses.field(default="test", kw_only=True)
+  """Split of the evaluation clips."""
   class_names: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
   """Class names by label; empty for a model without classes."""
 
@@ -93,10 +95,10 @@ def evaluation_clips(spec: ClipSpec, *, num_clips: int) -> Clips:
   if spec.class_names:
     records.check_class_names(spec.class_names, spec.data, what="the model")
   info = records.load_info(spec.data.name, spec.data.data_dir)
-  lengths = info.num_frames.get(spec.data.eval_split, np.zeros(0, np.int32))
+  lengths = info.num_frames.get(spec.split, np.zeros(0, np.int32))
   known = bool((lengths >= spec.clip_data.clip_length).any())
   data = spec.clip_data if known else spec.conditioning_data
-  batch = next(pipeline.eval_batches(data, batch_size=num_clips, num_clips=num_clips))
+  batch = next(pipeline.eval_batches(data, spec.split, batch_size=num_clips, num_clips=num_clips))
   label = np.asarray(batch["label"], np.int32)
   return Clips(
     conditioning=take_frames(batch["video"], spec.conditioning_indices),

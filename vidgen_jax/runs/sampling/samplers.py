@@ -145,7 +145,8 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
     return generation.predict(experiment, nets(), clips.batch(), key, options=options)
 
   return RunSampler(
-    data=experiment.config.data,
+    data=experiment.config.evaluation_data,
+    split=settings.split,
     num_frames=options.num_frames,
     conditioning_indices=experiment.algorithm.conditioning_indices(options.num_frames),
     class_names=trained.class_names if trained.is_conditional else (),
@@ -187,7 +188,8 @@ def export_sampler(
     return generator(clips.conditioning, latent, clips.label)
 
   return Sampler(
-    data=config.data,
+    data=config.evaluation_data,
+    split=config.evaluation.split,
     num_frames=signature["num_frames"],
     conditioning_indices=tuple(signature["conditioning_indices"]),
     class_names=tuple(signature["class_names"]),

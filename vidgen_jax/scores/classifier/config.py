@@ -42,7 +42,7 @@ class ClassifierConfig:
     patience: number of epochs without a better test accuracy after which the learning rate falls.
     max_reductions: number of such plateaus that end the training; with 3 the last epochs run at a hundredth of the
       learning rate [choice].
-    test_data: name of the data set whose `eval_split` measures the test accuracy; '' for the training data set.
+    test_data: name of the data set whose `evaluation.split` measures the test accuracy; '' for the training data set.
     test_windows: number of windows of each test clip, evenly spread, whose probabilities are averaged; 1 is the centre.
   """
 
