@@ -76,7 +76,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_list("formats", [], text, **values)
   flags.DEFINE_float("fps", 8.0, "frames per second of GIF and MP4", lower_bound=0.1, upper_bound=50, **values)
   flags.DEFINE_bool("motion", False, "also writes the motion fields of a run", **values)
-  text = "levels whose motion is combined, 0 the coarsest; default: the two coarsest"
+  text = "levels whose motion is combined, 0 the coarsest; default: the two finest"
   flags.DEFINE_list("motion_levels", None, text, **values)
   flags.DEFINE_string("out", None, "folder to create", **values)
   flags.DEFINE_bool("overwrite", False, "replaces existing samples in --out", **values)

@@ -23,7 +23,11 @@ from vidgen_jax.scores.metrics.motion_agreement import LEAST_MOTION, compare_mot
 from vidgen_jax.types import Batch
 
 COMBINED_LEVELS = 2
-"""Number of coarsest levels whose motion is combined by default (TrIVD-GAN-FP, figure 3: "the two lower levels")."""
+"""Number of finest levels whose motion is combined by default.
+
+Figure 3 of TrIVD-GAN-FP combines "the two lower levels"; in 4.4 the "next lower level" refines a coarser one, so lower
+is finer: 16x16 and 32x32 in a model of 64x64.
+"""
 
 
 def check_levels(sampler: RunSampler, levels: Sequence[int] | None) -> tuple[int, ...]:
@@ -39,7 +43,7 @@ def check_levels(sampler: RunSampler, levels: Sequence[int] | None) -> tuple[int
     raise UserError(f"--motion: models of {name} predict no motion; use a model of {' or '.join(able)}")
   count = gan.motion_levels()
   if levels is None:
-    return tuple(range(min(COMBINED_LEVELS, count)))
+    return tuple(range(count)[-COMBINED_LEVELS:])
   levels = tuple(levels)
   if not levels or levels != tuple(sorted(set(levels))) or not set(levels) <= set(range(count)):
     found, known = (",".join(map(str, some)) for some in (levels, range(count)))
