@@ -44,7 +44,8 @@ if [[ "$mode" == prepare ]]; then
 fi
 # The model of `trivd_shape_motion.py:cpu`, with a stage more for frames of 64x64.
 training=(--config=trivd_shape_motion.py:cpu --config.data.resolution=64 --config.train.batch_size=16
-  --config.algorithm.generator_multipliers='(4, 2, 1)' --config.algorithm.discriminator_multipliers='(1, 2, 4, 8)'
+  --config.algorithm.generator_multipliers='(4, 2, 1)' --config.algorithm.upsampled_multipliers='(4, 2, 1)'
+  --config.algorithm.discriminator_multipliers='(1, 2, 4, 8)'
   --config.algorithm.generator_optimizer.learning_rate=5e-4
   --config.algorithm.discriminator_optimizer.learning_rate=1e-3 --config.data.workers=8 --config.data.num_threads=1
   --config.data.prefetch=16 --config.train.num_steps=1000000 --config.train.evaluate_every=500

@@ -25,6 +25,6 @@ def get_config(variant: str = "paper") -> ml_collections.ConfigDict:
     config.train.batch_size = 32
   elif variant == "cpu":
     config.data.resolution = 64
-    config.algorithm.generator_multipliers = (2, 1, 1)
+    config.algorithm.generator_multipliers = config.algorithm.upsampled_multipliers = (2, 1, 1)
     config.algorithm.discriminator_multipliers = (1, 2, 4, 4)
   return config

@@ -15,6 +15,7 @@ TINY = {
   "algorithm.frames_per_clip": 2,
   "algorithm.generator_channels": 2,
   "algorithm.generator_multipliers": (1,),
+  "algorithm.upsampled_multipliers": (1,),
   "algorithm.discriminator_channels": 5,
   "algorithm.discriminator_multipliers": (1,),
   "algorithm.temporal_blocks": 1,

@@ -129,19 +129,19 @@ class Encoder(nn.Module):
 class Stage(nn.Module):
   """A recurrent unit, a convolution and residual blocks, the last of which doubles the resolution."""
 
-  def __init__(self, c: TrivdConfig, inputs: int, width: int, num_frames: int):
+  def __init__(self, c: TrivdConfig, inputs: int, width: int, upsampled: int, num_frames: int):
     super().__init__()
     self.num_frames, options = num_frames, {"spectral_norm": c.spectral_norm}
     self.unit = UNITS[c.recurrent_unit](inputs, width, **options)
     self.conv = Conv(width, width, 3, 3, **options)
-    sizes = (width, width, c.latent_features + c.class_features)
+    condition = c.latent_features + c.class_features
     self.blocks = nn.ModuleList(
-      layers.GeneratorBlock(*sizes, upsample=last, norm_frames=num_frames, **options)
-      for last in (j == c.generator_blocks - 1 for j in range(c.generator_blocks))
+      layers.GeneratorBlock(width, features, condition, upsample=last, norm_frames=num_frames, **options)
+      for last, features in [(False, width)] * (c.generator_blocks - 1) + [(True, upsampled)]
     )
 
   def forward(self, x: Tensor, state: Tensor, condition: Tensor) -> Tensor:
-    """Maps frames [B T, C, H, W], or [B, C, H, W] for a constant input, to [B T, width, 2 H, 2 W]."""
+    """Maps frames [B T, C, H, W], or [B, C, H, W] for a constant input, to [B T, upsampled, 2 H, 2 W]."""
     x = self.conv(self.unit(x, state, self.num_frames))
     for block in self.blocks:
       x = block(x, condition)
@@ -155,17 +155,19 @@ class Generator(nn.Module):
     super().__init__()
     c: Any = config.algorithm
     self.channels_last, stages, norm = channels_last, len(c.generator_multipliers), {"spectral_norm": c.spectral_norm}
-    widths = [c.generator_channels * m for m in c.generator_multipliers]
+    widths, upsampled = (
+      [c.generator_channels * m for m in some] for some in (c.generator_multipliers, c.upsampled_multipliers)
+    )
     encoder_widths = [c.discriminator_channels * m for m in c.discriminator_multipliers[:stages]]
     self.shape = (widths[0], *[config.data.resolution // 2**stages] * 2)
     num_frames = config.data.num_frames - c.conditioning_frames
     self.encoder = Encoder(c.channels, encoder_widths, widths, c.conditioning_frames, **norm)
     self.class_embedding = Embed(c.num_classes, c.class_features, bias=False, **norm)
     self.input = Dense(math.prod(self.shape), c.latent_features + c.class_features, spectral_norm=False)
-    pairs = zip((widths[0], *widths), widths, strict=False)
-    self.stages = nn.ModuleList(Stage(c, *pair, num_frames) for pair in pairs)
-    self.output_norm = layers.BatchNorm(widths[-1], num_frames)
-    self.output = Conv(c.channels, widths[-1], 3, 3, **norm)
+    sizes = zip((widths[0], *upsampled), widths, upsampled, strict=False)
+    self.stages = nn.ModuleList(Stage(c, *some, num_frames) for some in sizes)
+    self.output_norm = layers.BatchNorm(upsampled[-1], num_frames)
+    self.output = Conv(c.channels, upsampled[-1], 3, 3, **norm)
 
   def forward(self, conditioning: Tensor, latent: Tensor, label: Tensor) -> Tensor:
     """Predicts frames [B, T, C, H, W] from conditioning frames [B, Tc, C, H, W] and z [B, D]."""

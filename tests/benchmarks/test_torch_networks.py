@@ -23,7 +23,8 @@ TRIVD = TINY | {
   "train.batch_size": 2,
   "data.resolution": 16,
   "algorithm.discriminator_multipliers": (1, 2),
-  "algorithm.generator_multipliers": (2, 1),
+  "algorithm.generator_multipliers": (2, 2),
+  "algorithm.upsampled_multipliers": (2, 1),
 }
 STRONGER = TRIVD | {
   "algorithm.recurrent_unit": "tsru_p",

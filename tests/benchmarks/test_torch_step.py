@@ -86,6 +86,7 @@ TINY = {
   "data.resolution": 8,
   "train.batch_size": 2,
   "algorithm.generator_multipliers": (1,),
+  "algorithm.upsampled_multipliers": (1,),
   "algorithm.discriminator_multipliers": (1,),
   "algorithm.temporal_blocks": 1,
 }

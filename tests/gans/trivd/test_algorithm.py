@@ -29,6 +29,7 @@ CONFIG = TrivdConfig(
   recurrent_unit="conv_gru",
   generator_channels=2,
   generator_multipliers=(1,),
+  upsampled_multipliers=(1,),
   generator_blocks=1,
   discriminator_channels=2,
   discriminator_multipliers=(1, 2),
@@ -317,7 +318,11 @@ def test_in_bfloat16_losses_and_parameters_stay_float32():
     ({"num_classes": 0}, r"algorithm\.num_classes=0 must be positive"),
     ({"recurrent_unit": "lstm"}, r"algorithm\.recurrent_unit='lstm' must be one of"),
     ({"head": "linear"}, r"algorithm\.head='linear' must be one of mixed_projection, projection"),
-    ({"generator_multipliers": (4, 2, 1)}, r"algorithm\.discriminator_multipliers must have at least as many"),
+    (
+      dict.fromkeys(("generator_multipliers", "upsampled_multipliers"), (4, 2, 1)),
+      r"algorithm\.discriminator_multipliers must have at least as many",
+    ),
+    ({"generator_multipliers": (2, 2)}, r"upsampled_multipliers=\(1,\) must have one entry for each of the 2 in"),
   ],
 )
 def test_invalid_settings(changes, message):
@@ -337,7 +342,7 @@ def test_invalid_settings(changes, message):
       r"data\.num_frames=5 cannot be halved 3 times; set algorithm\.downsample_time=false",
     ),
     (
-      {"generator_multipliers": (2, 1)},
+      {"generator_multipliers": (2, 1), "upsampled_multipliers": (1, 1)},
       {"size": 10},
       r"10x10, but the 2 entries of algorithm\.generator_multipliers need multiples of 4",
     ),

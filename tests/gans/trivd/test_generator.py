@@ -47,7 +47,7 @@ def _affine(inputs: int, outputs: int) -> int:
 
 @pytest.mark.parametrize(("resolution", "remat"), [(64, True), (32, False)])
 def test_shapes(resolution, remat):
-  module = Generator((8, 4, 2), (4, 8, 16), remat=remat)
+  module = Generator((8, 8, 4), (8, 4, 2), (4, 8, 16), remat=remat)
   video, variables = _shapes(module, 2, 5, resolution, resolution, 3, num_frames=4)
   assert (video.shape, video.dtype) == ((2, 4, resolution, resolution, 3), jnp.float32)
   r = resolution // 8
@@ -60,7 +60,7 @@ def test_shapes(resolution, remat):
 
 
 def test_all_kernels_but_the_first_are_spectrally_normalised():
-  _, variables = _shapes(Generator((8, 4), (4, 8)), 1, 2, 16, 16, 1)
+  _, variables = _shapes(Generator((8, 4), (4, 4), (4, 8)), 1, 2, 16, 16, 1)
   names = {
     jax.tree_util.keystr(path, simple=True, separator="/")
     for path, leaf in jax.tree.leaves_with_path(variables["params"])
@@ -76,7 +76,7 @@ def test_all_kernels_but_the_first_are_spectrally_normalised():
 
 def test_number_of_parameters_of_a_tiny_network_by_hand():
   module = Generator(
-    (4,), (2,), recurrent_unit="conv_gru", blocks_per_stage=1, num_classes=3, class_features=5, channels=1
+    (4,), (3,), (2,), recurrent_unit="conv_gru", blocks_per_stage=1, num_classes=3, class_features=5, channels=1
   )
   _, variables = _shapes(module, 1, 2, 8, 8, 1, latent=6, num_frames=2)
   # Encoder: block 1 -> 2: 9*1*2 + 2 = 20, 9*2*2 + 2 = 38, 1*2 + 2 = 4; two frames of 2 channels -> 4: 9*4*4 + 4 = 148.
@@ -85,44 +85,42 @@ def test_number_of_parameters_of_a_tiny_network_by_hand():
   condition = 15 + 768
   # ConvGRU on 4 + 4 channels: three gates of 9*8*4 + 4; the convolution after it: 9*4*4 + 4.
   unit = 3 * 292 + 148
-  # Block 4 -> 4: two convolutions, shortcut 4*4 + 4, two norms with two maps 11 -> 4 each.
-  block = 2 * 148 + 20 + 2 * 2 * 44
-  # Norm 4 + 4, convolution to one channel.
-  output = 8 + 37
-  assert _size(variables) == encoder + condition + unit + block + output == 2554
+  # Block 4 -> 3: 9*4*3 + 3, 9*3*3 + 3, shortcut 4*3 + 3, two norms with two maps 11 -> 4 and 11 -> 3.
+  block = 111 + 84 + 15 + 2 * 44 + 2 * 33
+  # Norm 3 + 3, convolution to one channel.
+  output = 6 + 28
+  assert _size(variables) == encoder + condition + unit + block + output == 2415
 
 
 def test_number_of_parameters_of_a_tsru_by_hand():
-  _, variables = _shapes(Generator((4,), (2,)), 1, 2, 8, 8, 1, num_frames=2)
+  _, variables = _shapes(Generator((4,), (4,), (2,)), 1, 2, 8, 8, 1, num_frames=2)
   # c, u and 4 hidden channels: 9*8*4 + 4 each; kernel selection: 9*8*9 + 9; perceptron: 16*4 -> 4 -> 81.
   unit = {"params": variables["params"]["stage_0_unit"]}
   assert _size(unit) == 3 * 292 + 657 + (64 * 4 + 4) + (4 * 81 + 81)
 
 
 def test_number_of_parameters_at_the_papers_width():
-  widths, encoder_widths, condition = (384, 192, 96), (96, 192, 384), 256
-  _, variables = _shapes(Generator(widths, encoder_widths), 1, 5, 64, 64, 3)
+  widths, upsampled, encoder_widths, condition = (384, 384, 192), (384, 192, 96), (96, 192, 384), 256
+  _, variables = _shapes(Generator(widths, upsampled, encoder_widths), 1, 5, 64, 64, 3)
   expected, inputs = 128 + _affine(condition, 8 * 8 * 384), 3
   for width, state in zip(encoder_widths, reversed(widths), strict=True):
     expected += _affine(9 * inputs, width) + _affine(9 * width, width) + _affine(inputs, width)
     expected += _affine(9 * 5 * width, state)
     inputs = width
-  inputs = 384
-  for width in widths:
-    joint = width + inputs
-    hidden = joint // 2
-    expected += 2 * _affine(9 * joint, width) + _affine(9 * joint, hidden) + _affine(9 * joint, 9)
-    expected += _affine(16 * hidden, hidden) + _affine(hidden, 81)
+  # The block that upsamples changes the width, so a unit's input is as wide as its state.
+  for width, outputs in zip(widths, upsampled, strict=True):
+    expected += 2 * _affine(9 * 2 * width, width) + _affine(9 * 2 * width, width) + _affine(9 * 2 * width, 9)
+    expected += _affine(16 * width, width) + _affine(width, 81)
     # The convolution after the unit, two blocks with two each, and the shortcut of the block that upsamples.
-    expected += 5 * _affine(9 * width, width) + _affine(width, width)
-    expected += 4 * 2 * condition * width
-    inputs = width
+    expected += 3 * _affine(9 * width, width) + _affine(9 * width, outputs) + _affine(9 * outputs, outputs)
+    expected += _affine(width, outputs)
+    expected += 2 * condition * (3 * width + outputs)
   expected += 2 * 96 + _affine(9 * 96, 3)
   assert _size(variables) == expected
 
 
 TINY = Generator(
-  (3, 2), (2, 3), recurrent_unit="conv_gru", num_classes=3, class_features=2, channels=1, spectral_norm=False
+  (3, 2), (4, 3), (2, 3), recurrent_unit="conv_gru", num_classes=3, class_features=2, channels=1, spectral_norm=False
 )
 
 
@@ -159,11 +157,11 @@ def test_the_generator_equals_the_composition_of_its_parts(variables, predict):
     states = part(Encoder((2, 3), (3, 2), spectral_norm=False), "encoder", conditioning, train=False)
     x = (c @ params["input"]["kernel"] + params["input"]["bias"][None]).reshape(2, 1, 2, 2, 3)
     x = jnp.repeat(x, 3, axis=1)
-    for i, width in enumerate((3, 2)):
+    for i, (width, upsampled) in enumerate([(3, 4), (2, 3)]):
       x = part(ConvGRU(width, spectral_norm=False), f"stage_{i}_unit", x, states[i], num_steps=3, train=False)
       x = conv(f"stage_{i}_conv", x)
       for j in range(2):
-        block = GeneratorBlock(width, upsample=j == 1, spectral_norm=False)
+        block = GeneratorBlock(upsampled if j else width, upsample=j == 1, spectral_norm=False)
         x = part(block, f"stage_{i}_block_{j}", x, c, False)
     x = jax.nn.relu(part(BatchNorm(), "output_norm", x, train=False))
     return jnp.tanh(conv("output", x))
@@ -190,7 +188,7 @@ def test_class_latent_and_conditioning_affect_their_own_clip_only(predict):
 
 
 def test_bfloat16_applies_to_activations_only():
-  module = Generator((4, 2), (2, 4), dtype=jnp.bfloat16)
+  module = Generator((4, 2), (4, 2), (2, 4), dtype=jnp.bfloat16)
   video, variables = _shapes(module, 1, 2, 8, 8, 1, num_frames=2)
   assert video.dtype == jnp.float32
   for collection in ("params", BATCH_STATS, SPECTRAL_STATS):

@@ -34,7 +34,7 @@ def test_moving_units_are_the_units_that_write_kernels(name):
 
 
 def test_every_stage_writes_kernels_of_its_resolution():
-  generator = Generator((4, 2), (2, 2), recurrent_unit="tsru_p", blocks_per_stage=1, class_features=2)
+  generator = Generator((4, 2), (2, 2), (2, 2), recurrent_unit="tsru_p", blocks_per_stage=1, class_features=2)
   conditioning, latent = jnp.zeros((2, 1, 16, 16, 3)), jnp.zeros((2, 3))
   init = functools.partial(generator.init, num_frames=5, train=False)
   motion = jax.eval_shape(init, jax.random.key(0), conditioning, latent, jnp.zeros(2, jnp.int32))[MOTION]

@@ -159,10 +159,12 @@ def test_models_without_motion_name_those_with_motion(run_config, vidgen, tmp_pa
   assert list(tmp_path.iterdir()) == []
 
 
-def test_the_coarsest_levels_are_combined_by_default(run_config):
-  for stages, expected in {(1,): (0,), (2, 1): (0, 1), (4, 2, 1): (0, 1)}.items():
+def test_the_finest_levels_are_combined_by_default(run_config):
+  """The paper's model has levels 0 (8x8), 1 (16x16) and 2 (32x32)."""
+  for stages, expected in {(1,): (0,), (2, 1): (0, 1), (4, 2, 1): (1, 2)}.items():
+    changes = dict.fromkeys(("generator_multipliers", "upsampled_multipliers"), stages)
     algorithm = dataclasses.replace(
-      run_config.algorithm, recurrent_unit="tsru_p", generator_multipliers=stages, discriminator_multipliers=(1, 2, 2)
+      run_config.algorithm, recurrent_unit="tsru_p", discriminator_multipliers=(1, 2, 2), **changes
     )
     config = dataclasses.replace(run_config, algorithm=algorithm)
     assert check_levels(samplers.workdir_sampler(_untrained(config)), None) == expected

@@ -55,6 +55,7 @@ class Trivd(Gan):
     stages = len(c.generator_multipliers)
     return Generator(
       stage_widths=tuple(c.generator_channels * m for m in c.generator_multipliers),
+      upsampled_widths=tuple(c.generator_channels * m for m in c.upsampled_multipliers),
       encoder_widths=tuple(c.discriminator_channels * m for m in c.discriminator_multipliers[:stages]),
       recurrent_unit=c.recurrent_unit,
       blocks_per_stage=c.generator_blocks,

@@ -46,6 +46,7 @@ class TrivdConfig:
     recurrent_unit: unit of the generator, a name in `RECURRENT_UNITS`.
     generator_channels: ch, channel multiplier of the generator.
     generator_multipliers: widths of the generator's stages as multiples of ch, coarsest first.
+    upsampled_multipliers: widths after the upsampling block of each stage, as multiples of ch.
     generator_blocks: residual blocks per stage.
     discriminator_channels: ch, channel multiplier of the discriminators and of the encoder.
     discriminator_multipliers: widths of their blocks as multiples of ch, finest first.
@@ -72,7 +73,8 @@ class TrivdConfig:
   head: str = "mixed_projection"
   recurrent_unit: str = "tsru_p"
   generator_channels: int = 48
-  generator_multipliers: tuple[int, ...] = (8, 4, 2)
+  generator_multipliers: tuple[int, ...] = (8, 8, 4)
+  upsampled_multipliers: tuple[int, ...] = (8, 4, 2)
   generator_blocks: int = 2
   discriminator_channels: int = 48
   discriminator_multipliers: tuple[int, ...] = (2, 4, 8, 16, 16)
@@ -97,5 +99,10 @@ class TrivdConfig:
       if getattr(self, name) not in choices:
         raise UserError(f"algorithm.{name}={getattr(self, name)!r} must be one of {', '.join(choices)}")
     check_positive(self, "frames_per_clip", "downsampling", "num_classes")
+    if (stages := len(self.generator_multipliers)) != len(self.upsampled_multipliers):
+      raise UserError(
+        f"algorithm.upsampled_multipliers={self.upsampled_multipliers} must have one entry for each of the {stages} in "
+        "algorithm.generator_multipliers"
+      )
     if len(self.discriminator_multipliers) < len(self.generator_multipliers):
       raise UserError("algorithm.discriminator_multipliers must have at least as many entries as generator_multipliers")

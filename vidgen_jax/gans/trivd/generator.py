@@ -54,10 +54,11 @@ class Generator(nn.Module):
 
   A linear map of a latent and a class vector produces the coarsest features, equal for all frames. Every stage applies
   a recurrent unit over time, whose initial state encodes the conditioning frames at that resolution, then frame by
-  frame a convolution and residual blocks; the last block doubles the resolution.
+  frame a convolution and residual blocks; the last block doubles the resolution and sets the width there.
 
   Attributes:
-    stage_widths: channels of each stage, coarsest first.
+    stage_widths: channels of each stage before its upsampling, coarsest first; also those of its recurrent state.
+    upsampled_widths: channels of each stage's output.
     encoder_widths: channels of the encoder's blocks, finest first; one for each stage.
     recurrent_unit: a name in `RECURRENT_UNITS`.
     blocks_per_stage: residual blocks per stage.
@@ -66,6 +67,7 @@ class Generator(nn.Module):
   """
 
   stage_widths: tuple[int, ...]
+  upsampled_widths: tuple[int, ...]
   encoder_widths: tuple[int, ...]
   recurrent_unit: str = "tsru_p"
   blocks_per_stage: int = 2
@@ -115,6 +117,7 @@ class Generator(nn.Module):
     block_type = nn.remat(GeneratorBlock, static_argnums=(3,), policy=keep) if self.remat else GeneratorBlock
     for j in range(self.blocks_per_stage):
       last = j == self.blocks_per_stage - 1
-      block = block_type(width, upsample=last, bn_momentum=self.bn_momentum, **shared, name=f"stage_{i}_block_{j}")
+      features = self.upsampled_widths[i] if last else width
+      block = block_type(features, upsample=last, bn_momentum=self.bn_momentum, **shared, name=f"stage_{i}_block_{j}")
       x = block(x, condition, train)
     return x

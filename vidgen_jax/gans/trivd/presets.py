@@ -19,6 +19,7 @@ CPU: dict[str, Any] = {
   "algorithm.recurrent_unit": "conv_gru",
   "algorithm.generator_channels": 16,
   "algorithm.generator_multipliers": (2, 1),
+  "algorithm.upsampled_multipliers": (2, 1),
   "algorithm.generator_blocks": 1,
   "algorithm.discriminator_channels": 8,
   "algorithm.discriminator_multipliers": (1, 2, 4),
