@@ -2,10 +2,11 @@
 
 Data: `vidgen data build kth --split_rule=handwaving --name=kth_handwaving --source=FOLDER --size=64 --clip_frames=16`:
 persons 1-20 for training, 21-25 for testing (80 and 20 percent); every video is divided into sub-sequences of 16
-frames, 1,855 in the paper. Clips have eight frames, three of them anchors, as in figure 9. Batch size, steps and
-averages of the weights are ours. Not trained at paper size.
+frames, 1,855 in the paper. The base model generates all 16 frames; clips from anchors have eight frames, up to three of
+them anchors, as in figure 9. Batch size, steps and averages of the weights are ours. Not trained at paper size.
 
-Variants: paper, cpu, smoke; base, base_cpu and base_smoke for the base model, which generates clips from noise.
+Variants: paper; fixed_anchors, the largest number of anchors in every training clip; cpu, cpu_64 and smoke; base,
+base_cpu and base_smoke for the base model, which generates clips from noise.
 """
 
 import ml_collections

@@ -9,13 +9,15 @@ from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
+from vidgen_jax.gans import GANS, InfersClips
 from vidgen_jax.media.plots import require_matplotlib
 from vidgen_jax.parallel.processes import enable_compilation_cache
-from vidgen_jax.runs.figures.anchor_study import CURVE
+from vidgen_jax.runs.figures.anchor_study import CURVE, SAMPLES, SETTINGS
 from vidgen_jax.runs.figures.draw import FIGURES, INDEX_FILE, MEASURED, clip_counts, draw_figures
 from vidgen_jax.runs.figures.samples import BEST_OF
 from vidgen_jax.runs.figures.truncation_sweep import TRUNCATION, parse_truncations
 from vidgen_jax.runs.sampling.samplers import load_run
+from vidgen_jax.runs.workdir import load_config
 
 SUMMARY = """Draws a run's samples above their originals, their spread, best-of-l curves and a truncation sweep.
 
@@ -30,9 +32,9 @@ conditioning frames have a green border. The figures, with the figures of the pa
   latents, clips of a latent along the line between two classes, and clips with one part of the latent redrawn, for
   --num_clips classes; for models that generate from noise.
 - inference, naive_interpolation, inference_curve (SR-cGAN, figures 8, 11 and 10): clips from anchors at random times,
-  which have a yellow border; from the first and the last frame, compared with decoded lines between their latents;
-  best-of-l PSNR over --curve_clips clips with random anchors, compared with the deterministic model; for models that
-  accept any conditioning frames.
+  which have a yellow border; from the first and the last frame, compared with lines between their latents, decoded by
+  the networks of the first phase; best-of-l PSNR over --curve_clips clips, each with other random anchors, compared
+  with the deterministic model; for models that accept any conditioning frames.
 - best_of_ssim (TrIVD-GAN-FP, figure 5): SSIM by frame of each clip's best sample out of 1, 2, 5, 10, ..., as mean over
   --curve_clips clips, and the same for PSNR; compared with the mean over all samples, and the simplest guess, which
   repeats the last conditioning frame, or cross-fades if the last frame is known.
@@ -47,6 +49,9 @@ Example: vidgen figures --workdir=runs/shapes --only=best_of_ssim,truncation --s
 
 BUCKET_FLAGS = ("workdir", "out")
 
+USUAL_CLIPS, USUAL_SAMPLES = 64, 100
+"""Numbers of clips in curves and of samples; models that accept any conditioning frames follow SR-cGAN, figure 10."""
+
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the command's flags."""
@@ -55,8 +60,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("out", None, "folder to create", **values)
   flags.DEFINE_list("only", [], "names of the figures to draw; default: all", **values)
   flags.DEFINE_integer("num_clips", 4, "number of clips, or of classes, in images", lower_bound=1, **values)
-  flags.DEFINE_integer("samples", 100, "number of samples of each clip", lower_bound=1, **values)
-  flags.DEFINE_integer("curve_clips", 64, "number of clips in curves; 0 omits curves", lower_bound=0, **values)
+  for name, usual, anchors, text, bound in (
+    ("samples", USUAL_SAMPLES, SAMPLES, "number of samples of each clip", 1),
+    ("curve_clips", USUAL_CLIPS, SETTINGS, "number of clips in curves; 0 omits curves", 0),
+  ):
+    text = f"{text}; default: {usual}, or {anchors} for models that accept any conditioning frames"
+    flags.DEFINE_integer(name, None, text, lower_bound=bound, **values)
   flags.DEFINE_list("truncations", [], "truncations to compare, such as 0,0.25,0.5,0.8,1,2,none", **values)
   flags.DEFINE_integer("seed", 0, "seed of the latents", lower_bound=0, upper_bound=MAX_SEED, **values)
   flags.DEFINE_integer("step", None, "step of the checkpoint; default: the latest", **values)
@@ -69,7 +78,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
   truncations = parse_truncations(flag_values.truncations)
-  curve_clips, samples = flag_values.curve_clips, flag_values.samples
+  gan_type = GANS[load_config(flag_values.workdir).algorithm_name][1]
+  curve_clips, samples = (SETTINGS, SAMPLES) if issubclass(gan_type, InfersClips) else (USUAL_CLIPS, USUAL_SAMPLES)
+  curve_clips = curve_clips if flag_values.curve_clips is None else flag_values.curve_clips
+  samples = flag_values.samples or samples
   names = choose_figures(
     only=flag_values.only, curve_clips=curve_clips, samples=samples, with_truncations=bool(truncations)
   )

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -69,7 +69,14 @@ class Checkpointer:
   """
 
   def __init__(
-    self, workdir: str, *, every: int = 1, keep: int | None = None, keep_every: int = 0, read_only: bool = False
+    self,
+    workdir: str,
+    *,
+    every: int = 1,
+    keep: int | None = None,
+    keep_every: int = 0,
+    keep_steps: Sequence[int] = (),
+    read_only: bool = False,
   ) -> None:
     """Opens `workdir/checkpoints`, and creates it unless `read_only`.
 
@@ -78,18 +85,24 @@ class Checkpointer:
       every: number of steps between periodic saves.
       keep: number of latest checkpoints that are kept; None for all.
       keep_every: distance in steps of checkpoints that are kept in addition; 0 for none.
+      keep_steps: steps that are saved and kept in addition.
       read_only: whether nothing will be saved.
     """
     folder = user_path(workdir)
     # `resolve` would turn the URL of a bucket into a local path.
     self._folder = epath.Path(folder if is_bucket(folder) else folder.resolve()) / "checkpoints"
     policies = ocp.checkpoint_managers
-    kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
+    kept = [policies.LatestN(keep), policies.CustomSteps(keep_steps)]
+    kept += [policies.EveryNSteps(keep_every)] if keep_every else []
     self._manager = _FailFastManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
         save_decision_policy=policies.AnySavePolicy(
-          [policies.FixedIntervalPolicy(every), policies.PreemptionCheckpointingPolicy()]
+          [
+            policies.FixedIntervalPolicy(every),
+            policies.SpecificStepsPolicy(keep_steps),
+            policies.PreemptionCheckpointingPolicy(),
+          ]
         ),
         preservation_policy=policies.AnyPreservationPolicy(kept),
         step_prefix="step",

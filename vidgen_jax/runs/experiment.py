@@ -1,5 +1,6 @@
 """Wiring of a config: algorithm, mesh, initial state and compiled functions."""
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -92,6 +93,16 @@ class TrainingExperiment:
     """Updates of all phases, each once."""
     found = {update.name: update for phase in self.algorithm.phases for update in self.algorithm.updates(phase)}
     return tuple(found.values())
+
+  @property
+  def phase_ends(self) -> tuple[int, ...]:
+    """Numbers of completed train steps after which all phases but the last end; their checkpoints are kept."""
+    phases, steps = self.algorithm.phases, range(self.config.train.num_steps)
+
+    def phase_index(step: int) -> int:
+      return phases.index(self.algorithm.phase_at(step))
+
+    return tuple(bisect.bisect_left(steps, later, key=phase_index) for later in range(1, len(phases)))
 
   def batch_shape(self) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a global batch of micro-batches: video uint8 [K, B, T, H, W, C], label int32 [K, B]."""

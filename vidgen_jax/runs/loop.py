@@ -116,7 +116,13 @@ def train_experiment(
   with contextlib.ExitStack() as stack:
     stack.enter_context(exclusive(workdir))
     checkpointer = stack.enter_context(
-      Checkpointer(workdir, every=train.checkpoint_every, keep=train.checkpoints_to_keep, keep_every=train.keep_every)
+      Checkpointer(
+        workdir,
+        every=train.checkpoint_every,
+        keep=train.checkpoints_to_keep,
+        keep_every=train.keep_every,
+        keep_steps=experiment.phase_ends,
+      )
     )
     stop = stack.enter_context(stop or StopSignals())
     profile_folder = stack.enter_context(staged_upload_dir(f"{workdir}/profile")) if profile else None

@@ -32,6 +32,7 @@ class Trained:
     step: number of completed train steps.
     weights: 'ema' for averaged weights, 'raw' for live ones.
     class_names: classes of the training labels, also for a model that ignores labels.
+    workdir: folder of the run.
   """
 
   experiment: Experiment
@@ -39,6 +40,7 @@ class Trained:
   step: int
   weights: str
   class_names: tuple[str, ...]
+  workdir: str = ""
 
   @property
   def is_conditional(self) -> bool:
@@ -112,6 +114,7 @@ def load_weights(workdir: str, experiment: Experiment, *, step: int | None = Non
     step=restored.step,
     weights=weights,
     class_names=tuple(restored.meta["class_names"]),
+    workdir=workdir,
   )
 
 

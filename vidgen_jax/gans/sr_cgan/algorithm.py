@@ -1,5 +1,6 @@
 """SR-cGAN bound into updates: a VAE-GAN of frames, then a VAE-GAN of clips on its latents."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,15 @@ from vidgen_jax.gans.base import Gan, register
 from vidgen_jax.gans.common import BoundNets, check_frames, check_frames_per_clip, draw_latent, init_nets
 from vidgen_jax.gans.sr_cgan.anchors import draw_anchors, interpolate_times, put_times, take_times
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
-from vidgen_jax.gans.sr_cgan.losses import Gaussian, clip_error, divergence, frame_error, time_cross_entropy
+from vidgen_jax.gans.sr_cgan.losses import (
+  CLIP_VALUES,
+  FRAME_VALUES,
+  Gaussian,
+  clip_error,
+  divergence,
+  frame_error,
+  time_cross_entropy,
+)
 from vidgen_jax.gans.sr_cgan.networks import (
   ImageDiscriminator,
   ImageEncoder,
@@ -137,8 +146,8 @@ class SrCgan(Gan):
     posterior, encoder = bound.apply_mutable(IMAGE_ENCODER, frames, train=True)
     decoded, _ = bound.apply_mutable(IMAGE_GENERATOR, posterior.sample(latent_key), train=True)
     prior, reconstruction = divergence(posterior), frame_error(decoded, frames)
-    c = self.config
-    loss = c.image_prior_weight * prior + c.encoder_reconstruction_weight * reconstruction
+    c, scale = self.config, FRAME_VALUES / math.prod(frames.shape[2:])
+    loss = c.image_prior_weight * prior + c.encoder_reconstruction_weight * scale * reconstruction
     metrics = {"prior": prior, "reconstruction": reconstruction}
     return loss, LossOutput(nets={IMAGE_ENCODER: encoder}, metrics=metrics)
 
@@ -150,8 +159,8 @@ class SrCgan(Gan):
     (decoded, drawn), generator = _decoded_and_drawn(bound, frames, latent_key)
     on_decoded, on_drawn = (bound.apply(IMAGE_DISCRIMINATOR, x) for x in (decoded, drawn))
     adversarial = nonsaturating_generator_loss(on_decoded) + nonsaturating_generator_loss(on_drawn)
-    reconstruction = frame_error(decoded, frames)
-    loss = adversarial + self.config.generator_reconstruction_weight * reconstruction
+    reconstruction, scale = frame_error(decoded, frames), FRAME_VALUES / math.prod(frames.shape[2:])
+    loss = adversarial + self.config.generator_reconstruction_weight * scale * reconstruction
     metrics = {"adversarial": adversarial, "reconstruction": reconstruction}
     return loss, LossOutput(nets={IMAGE_GENERATOR: generator}, metrics=metrics)
 
@@ -193,8 +202,8 @@ class SrCgan(Gan):
     if generated.posterior is None:
       return content, LossOutput(nets=refreshed, metrics={"content": content})
     reconstruction, prior = clip_error(generated.video, video), divergence(generated.posterior)
-    anchor = time_cross_entropy(generated.time_logits)
-    loss = c.clip_reconstruction_weight * reconstruction + c.clip_prior_weight * prior
+    anchor, scale = time_cross_entropy(generated.time_logits), CLIP_VALUES / math.prod(video.shape[1:])
+    loss = c.clip_reconstruction_weight * scale * reconstruction + c.clip_prior_weight * prior
     loss = loss + c.anchor_weight * anchor + c.content_weight * content
     metrics = {"reconstruction": reconstruction, "prior": prior, "anchor": anchor, "content": content}
     return loss, LossOutput(nets=refreshed, metrics=metrics)

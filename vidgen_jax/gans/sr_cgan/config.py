@@ -12,9 +12,17 @@ from vidgen_jax.gans.settings import check_not_negative, check_positive
 class SrCganConfig:
   """Settings of SR-cGAN; the defaults are the paper's, or ours where the paper gives none.
 
-  Reconstruction errors are sums of squared differences of images in [-1, 1], divergences are in nats, as in eqs. 2 and
-  9. They far outweigh the adversarial losses, which are of order 1. With means over pixels instead, G_I follows a
-  discriminator that hardly learns (its learning rate is 2e-7) and reconstructs nothing.
+  Weights and pixels: reconstruction errors are sums of squared differences, of images in [-1, 1], over the values
+  (pixels x channels) of a frame (eqs. 2 and 3) or of a clip (eq. 9). All other losses do not depend on the number of
+  pixels: divergences are sums over latents, in nats; the anchor loss is a sum over N steps; adversarial losses are
+  means of order 1. So that one set of weights serves every size, errors are multiplied by
+
+    3,072 / (height x width x channels) for frames, 49,152 / (N x height x width x channels) for clips,
+
+  which is 1 for 16 frames of 32x32 in three channels, where the weights were found, and 1/4 at 64x64. For plain sums,
+  divide the reconstruction weights by these factors. The factor is the paper's variance of p(x | z), which it does not
+  give. With means over pixels instead of sums, G_I follows a discriminator that hardly learns (its learning rate is
+  2e-7) and reconstructs nothing.
 
   Attributes:
     channels: channels of the frames: 3, or 1 for greyscale.
@@ -40,13 +48,14 @@ class SrCganConfig:
     clip_reconstruction_weight: weight of the reconstruction error of whole clips (eq. 9).
     clip_prior_weight: weight of KL(q(z_T | A, T) || N(0, I)) (eq. 9).
     anchor_weight: weight of the cross-entropy of time steps (eq. 10).
-    content_weight: weight of the adversarial loss (eq. 11); 0 is the ablation without L_content.
+    content_weight: weight of the adversarial loss (eq. 11); with a smaller one, blurred clips score as well as sharp
+      ones. 0 is the ablation without L_content.
     image_encoder_optimizer: Adam of E_I in the first phase.
     image_generator_optimizer: Adam of G_I in the first phase.
     image_discriminator_optimizer: Adam of D_I (paper: learning rate 2e-7).
     clip_optimizer: Adam of E_T and G_T, and of E_I and G_I in the second phase.
-    fine_tuning_rate: learning rate of E_I and G_I in the second phase, as a multiple of `clip_optimizer`'s. At 1 G_I
-      forgets colours and shapes while G_T's first latents are poor.
+    fine_tuning_rate: learning rate of E_I and G_I in the second phase, as a multiple of `clip_optimizer`'s; the default
+      gives the published 1e-4. At 1 G_I forgets colours and shapes while G_T's first latents are poor.
     temporal_discriminator_optimizer: Adam of D_T.
     compute_dtype: 'float32' or 'bfloat16'; parameters, statistics and losses stay float32.
   """
@@ -59,7 +68,7 @@ class SrCganConfig:
   anchors: tuple[int, int] = (1, 6)
   conditioning_indices: tuple[int, ...] = (0, 3, 6, 9, 12, 15)
   image_widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
-  image_features: int = 128
+  image_features: int = 32
   image_discriminator_widths: tuple[int, ...] = (16, 32, 64, 128, 256)
   image_discriminator_features: int = 512
   temporal_features: int = 256
@@ -71,11 +80,11 @@ class SrCganConfig:
   clip_reconstruction_weight: float = 1.0
   clip_prior_weight: float = 1.0
   anchor_weight: float = 1.0
-  content_weight: float = 1.0
+  content_weight: float = 10.0
   image_encoder_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
   image_generator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
   image_discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=2e-7, b1=0.5))
-  clip_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
+  clip_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-3, b1=0.5))
   fine_tuning_rate: float = 0.1
   temporal_discriminator_optimizer: AdamConfig = field(default_factory=lambda: AdamConfig(learning_rate=1e-4, b1=0.5))
   compute_dtype: Literal["float32", "bfloat16"] = "float32"

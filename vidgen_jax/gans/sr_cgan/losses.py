@@ -7,6 +7,12 @@ import jax.numpy as jnp
 from vidgen_jax.gans.common import draw_latent
 from vidgen_jax.types import PRNGKey, Video
 
+FRAME_VALUES = 32 * 32 * 3
+"""Values (height x width x channels) of a frame for which the weights of reconstruction errors hold."""
+
+CLIP_VALUES = 16 * FRAME_VALUES
+"""Values of a clip for which the weight of its reconstruction error holds."""
+
 
 @flax.struct.dataclass
 class Gaussian:

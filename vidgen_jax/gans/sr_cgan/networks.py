@@ -39,7 +39,7 @@ class ImageEncoder(nn.Module):
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
-  latent_features: int = 128
+  latent_features: int = 32
   bn_momentum: float = 0.9
   dtype: Any = jnp.float32
 
@@ -154,7 +154,7 @@ class TemporalGenerator(nn.Module):
   """
 
   num_frames: int
-  image_features: int = 128
+  image_features: int = 32
   hidden_features: int = 256
   dtype: Any = jnp.float32
 

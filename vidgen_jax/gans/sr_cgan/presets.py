@@ -18,7 +18,13 @@ PAPER: dict[str, Any] = {
   "evaluation.standing_batches": 100,
   "evaluation.standing_batch_size": 32,
 }
-"""III.D and IV: 16 frames of 64x64, up to six anchors. Batch size, steps and averages are not in the paper."""
+"""III.D and IV: 16 frames of 64x64, up to six anchors. Batch size, steps and averages are not in the paper.
+
+Weights, learning rates and the length of z_I are the defaults of `SrCganConfig`, with which `CPU` and `CPU_64` learned.
+"""
+
+FIXED_ANCHORS: dict[str, Any] = {**PAPER, "algorithm.anchors": (6, 6)}
+"""Six anchors in every training clip, as in V.B and figures 8 and 12."""
 
 CPU: dict[str, Any] = {
   **CPU_RUN,
@@ -27,24 +33,31 @@ CPU: dict[str, Any] = {
   "algorithm.image_steps": 5_000,
   "algorithm.anchors": (2, 6),
   "algorithm.image_widths": (16, 32, 64, 128),
-  "algorithm.image_features": 32,
   "algorithm.image_discriminator_widths": (8, 16, 32, 64),
   "algorithm.image_discriminator_features": 64,
   "algorithm.temporal_features": 128,
   "algorithm.hidden_features": 256,
   "algorithm.temporal_discriminator_widths": (16, 32, 64),
-  # Reconstruction errors are sums over pixels; with a smaller weight, blurred clips score as well as sharp ones.
-  "algorithm.content_weight": 10.0,
   "train.num_steps": 20_000,
   "ema.decay": 0.999,
   "evaluation.training_clips": 128,
   "algorithm.image_encoder_optimizer.learning_rate": 5e-4,
   "algorithm.image_generator_optimizer.learning_rate": 5e-4,
-  "algorithm.clip_optimizer.learning_rate": 1e-3,
   "train.evaluate_every": 1_000,
   "train.checkpoint_every": 1_000,
 }
 """Small enough to learn on two CPU cores: every second of 31 frames, 32x32; 5,000 steps on frames first."""
+
+CPU_64: dict[str, Any] = {
+  **CPU,
+  "data.resolution": 64,
+  "algorithm.image_steps": 3_000,
+  "algorithm.image_widths": (8, 16, 32, 64, 128),
+  "algorithm.image_discriminator_widths": (4, 8, 16, 32, 64),
+  "algorithm.temporal_discriminator_widths": (8, 16, 32, 64),
+  "train.num_steps": 6_000,
+}
+"""The published 64x64 with narrow networks: `CPU` with one more, narrower layer at the frames' side."""
 
 SMOKE: dict[str, Any] = {
   **CPU,
@@ -65,32 +78,34 @@ SMOKE: dict[str, Any] = {
 }
 """`CPU` reduced to a run of seconds, for tests: two steps on frames, two on clips; learns nothing."""
 
-BASE: dict[str, Any] = {"algorithm.anchors": (0, 0), "algorithm.conditioning_indices": ()}
+FROM_NOISE: dict[str, Any] = {"algorithm.anchors": (0, 0), "algorithm.conditioning_indices": ()}
 """The base model, which generates clips from noise (III.B.2)."""
 
-BASE_CPU: dict[str, Any] = {
-  **CPU,
-  **BASE,
+BASE: dict[str, Any] = {
+  **FROM_NOISE,
   "algorithm.clip_optimizer.learning_rate": 2e-4,
   "algorithm.temporal_discriminator_optimizer.learning_rate": 4e-4,
   "algorithm.fine_tuning_rate": 0.5,
   "algorithm.image_features": 16,
   "algorithm.image_prior_weight": 5.0,
-  "algorithm.image_steps": 3_000,
-  "train.num_steps": 12_000,
 }
-"""The base model on two CPU cores.
+"""Settings with which the base model learned.
 
 D_T is the only training signal of the generators: it must stay ahead of them, and latents must be few and smooth.
 """
 
+BASE_CPU: dict[str, Any] = {**CPU, **BASE, "algorithm.image_steps": 3_000, "train.num_steps": 12_000}
+"""The base model on two CPU cores."""
+
 SIZES = {
   "paper": PAPER,
+  "fixed_anchors": FIXED_ANCHORS,
   "cpu": CPU,
+  "cpu_64": CPU_64,
   "smoke": SMOKE,
   "base": {**PAPER, **BASE},
   "base_cpu": BASE_CPU,
-  "base_smoke": {**SMOKE, **BASE},
+  "base_smoke": {**SMOKE, **FROM_NOISE},
 }
 """Settings by variant."""
 
@@ -108,14 +123,14 @@ def configure(config: ml_collections.ConfigDict, variant: str, *, tracked: bool 
 
 
 def eight_frames(config: ml_collections.ConfigDict, variant: str) -> None:
-  """Changes a variant, after `configure`, to eight consecutive frames with three anchors, as in figure 9.
+  """Changes a variant, after `configure`, to consecutive frames; with anchors, to three of eight, as in figure 9.
 
-  Smoke variants have five frames and stay as they are.
+  Smoke variants stay as they are.
   """
   if variant.endswith("smoke"):
     return
-  config.data.num_frames = config.algorithm.num_frames = 8
   config.data.frame_stride = 1
   if not variant.startswith("base"):
-    config.algorithm.anchors = (1, 3)
+    config.data.num_frames = config.algorithm.num_frames = 8
+    config.algorithm.anchors = (3 if variant == "fixed_anchors" else 1, 3)
     config.algorithm.conditioning_indices = (0, 4, 7)

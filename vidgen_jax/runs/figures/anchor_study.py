@@ -1,5 +1,6 @@
 """Clips from anchors at random times, and how close they come to the truth (SR-cGAN, figures 8, 10 and 11)."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,15 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from vidgen_jax.errors import UserError
 from vidgen_jax.files import write_json
 from vidgen_jax.media.images import ANCHOR_COLOUR, contact_sheet, frame_labels, mark_conditioning, save_png
 from vidgen_jax.media.plots import plot_file
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.figures.inputs import FigureInputs
-from vidgen_jax.runs.sampling.samplers import RunSampler, latent_key
+from vidgen_jax.runs.sampling.samplers import RunSampler, latent_key, workdir_sampler
 from vidgen_jax.runs.scoring import mean_without_nan
+from vidgen_jax.runs.workdir import Trained, load_weights
 from vidgen_jax.scores.metrics.best_of import BestOfSamples, curve_counts
 from vidgen_jax.scores.metrics.psnr import frame_psnr
 
@@ -21,18 +24,30 @@ INFERENCE, NAIVE, CURVE = "inference", "naive_interpolation", "inference_curve"
 STUDY = (INFERENCE, NAIVE, CURVE)
 """Names of the figures."""
 
+SETTINGS, SAMPLES = 100, 200
+"""Numbers of anchor settings and of samples of each in figure 10 (IV.C.2)."""
+
 
 class AnchorStudy:
-  """Clips from anchors at random times; `sampler` is the generator of an `InfersClips`."""
+  """Clips from anchors at random times.
 
-  def __init__(self, sampler: RunSampler, *, seed: int) -> None:
-    self._experiment, self._sampler, self._seed = sampler.experiment, sampler, seed
+  `sampler` is the generator of an `InfersClips`, `naive` the generator whose image networks `interpolate` uses.
+  """
+
+  def __init__(self, sampler: RunSampler, naive: RunSampler, *, seed: int) -> None:
+    self._experiment, self._sampler, self._naive, self._seed = sampler.experiment, sampler, naive, seed
 
   def random_times(self, count: int) -> np.ndarray:
-    """Random anchors, int32 [count, M]; M is the number of the sampler's conditioning frames."""
+    """Random anchors, int32 [count, M]; M is the number of the sampler's conditioning frames.
+
+    They are distinct (IV.C.2); if there are fewer than `count` settings, all of them are repeated in turn.
+    """
     random = np.random.default_rng(self._seed)
     frames, anchors = self._sampler.num_frames, len(self._sampler.conditioning_indices)
-    return np.stack([np.sort(random.choice(frames, anchors, replace=False)) for _ in range(count)]).astype(np.int32)
+    settings: dict[tuple[int, ...], None] = {}
+    while len(settings) < min(count, math.comb(frames, anchors)):
+      settings[tuple(sorted(random.choice(frames, anchors, replace=False).tolist()))] = None
+    return np.array(list(settings), np.int32)[np.arange(count) % len(settings)]
 
   def infer(self, truth: np.ndarray, times: np.ndarray, *, sample: int | None) -> np.ndarray:
     """Clips from anchors, which are reconstructed too.
@@ -51,7 +66,7 @@ class AnchorStudy:
 
   def interpolate(self, truth: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The naive baseline of `infer`: decoded linear interpolation between the anchors' latents."""
-    options, nets = self._experiment.options(), self._sampler.nets()
+    options, nets = self._experiment.options(), self._naive.nets()
     batches = self._batches(truth, times)
     return np.concatenate([generation.interpolate(self._experiment, nets, batch, options=options) for batch in batches])
 
@@ -69,13 +84,16 @@ def draw_anchor_study(inputs: FigureInputs, names: Sequence[str]) -> None:
   - `inference.png` (figure 8): each shown clip's truth above two samples, with yellow borders around its own anchors.
   - `inference_curve.json`, `inference_curve.png` (figure 10): the result of `measure`.
   - `naive_interpolation.png` (figure 11): with the first and the last frame as anchors, the truth, decoded linear
-    interpolation between their latents, and a sample.
+    interpolation between their latents by the networks of the first phase, and a sample.
   """
   sampler, folder, truth = inputs.sampler, inputs.folder, inputs.shown.known_truth()
   if not generation.infers_clips(sampler.experiment, sampler.conditioning_indices):
     logging.info("skipped %s: the model does not accept frames at any times", ", ".join(names))
     return
-  study = AnchorStudy(sampler, seed=inputs.seed)
+  frames_only = first_phase(inputs.trained)
+  study = AnchorStudy(
+    sampler, sampler if frames_only is inputs.trained else workdir_sampler(frames_only), seed=inputs.seed
+  )
   if INFERENCE in names:
     times = study.random_times(len(truth))
     samples = {f"sample {j}": study.infer(truth, times, sample=j) for j in range(2)}
@@ -86,8 +104,23 @@ def draw_anchor_study(inputs: FigureInputs, names: Sequence[str]) -> None:
     _save_sheet(folder / f"{NAIVE}.png", versions | {"model": study.infer(truth, times, sample=0)}, times)
   if CURVE in names:
     report = {**inputs.origin, **measure(study, inputs.measured.known_truth(), samples=inputs.samples)}
+    report["naive_interpolation_step"] = frames_only.step
     write_json(folder / f"{CURVE}.json", report)
     _plot_curve(folder / f"{CURVE}.png", report)
+
+
+def first_phase(trained: Trained) -> Trained:
+  """The run's networks at the end of its first phase, before clips change them; `trained` if they were not saved.
+
+  The first phase trains the VAE-GAN that decodes figure 11's straight lines.
+  """
+  experiment, weights = trained.experiment, trained.weights
+  steps = [step for step in experiment.phase_ends if 0 < step < trained.step]
+  try:
+    return load_weights(trained.workdir, experiment, step=steps[0], weights=weights) if steps else trained
+  except UserError as error:
+    logging.warning("naive interpolation uses the networks of step %d: %s", trained.step, error)
+    return trained
 
 
 def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str, Any]:
@@ -96,7 +129,7 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
   Returns:
     JSON-compatible, PSNR in dB: `best_of` by number of samples, `mean_of_samples`, `deterministic` and
     `naive_interpolation` of all frames except anchors; `anchors`, the mean over samples of the reconstructed anchors;
-    `num_clips`, `num_anchors`, `protocol`.
+    `num_clips`, `num_anchors`, `num_settings`, `protocol`.
   """
   times = study.random_times(len(truth))
   known = np.zeros(truth.shape[:2], bool)
@@ -122,6 +155,7 @@ def measure(study: AnchorStudy, truth: np.ndarray, *, samples: int) -> dict[str,
     "anchors": float(np.mean(anchors)),
     "num_clips": len(truth),
     "num_anchors": times.shape[1],
+    "num_settings": len(np.unique(times, axis=0)),
     "protocol": (
       "PSNR of the frames that are no anchors, which are drawn for each clip; of the sample with the best mean over "
       "its frames; then the mean over clips"
