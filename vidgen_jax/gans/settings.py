@@ -3,7 +3,7 @@
 import importlib
 import math
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,17 @@ from vidgen_jax.errors import UserError
 
 REGISTERED: dict[str, type] = {}
 """Types that `gans.base.register` has added."""
+
+FROM_DATA = "data"
+"""Value of `algorithm.num_classes` in an experiment file: the number of classes of the data set."""
+
+
+def class_count(template: int | str = 1) -> Any:
+  """A dataclass field for a number of classes, 1 by default, which an experiment file may set to `FROM_DATA`.
+
+  `template` is its value in the experiment file's template.
+  """
+  return field(default=1, metadata={FROM_DATA: template})
 
 
 def config_type(name: str) -> type:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from vidgen_jax.core.config import AdamConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.settings import View, check_positive
+from vidgen_jax.gans.settings import View, check_positive, class_count
 
 FRAMES = View(net="frame_disc", on="frames", spatial="full")
 DOWNSAMPLED_FRAMES = View(net="downsampled_frame_disc", on="frames", spatial="downsampled")
@@ -37,7 +37,8 @@ class TrivdConfig:
   Attributes:
     conditioning_frames: Tc, number of leading frames that are conditioning frames.
     channels: channels of the frames: 3, or 1 for greyscale.
-    num_classes: number of classes; 1 for unconditional training (a constant dummy class, appendix A).
+    num_classes: number of classes; 1 for unconditional training (a constant dummy class, appendix A). In an experiment
+      file also 'data', the number of classes of the data set.
     decomposition: discriminators, a name in `DECOMPOSITIONS`.
     frames_per_clip: K, frames drawn for frame discriminators (paper: 8, and 1 for a MoCoGAN-like model).
     frames_from: source of these frames: the 'predicted' frames, or the whole 'video'.
@@ -65,7 +66,7 @@ class TrivdConfig:
 
   conditioning_frames: int = 5
   channels: int = 3
-  num_classes: int = 1
+  num_classes: int = class_count()
   decomposition: str = "stronger"
   frames_per_clip: int = 8
   frames_from: Literal["predicted", "video"] = "predicted"

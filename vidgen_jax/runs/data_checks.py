@@ -1,0 +1,163 @@
+"""Comparison of a config with its data sets. Imports no JAX, so that a mismatch is reported at once."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from absl import logging
+
+from vidgen_jax.data import records, transforms
+from vidgen_jax.data.config import DataConfig
+from vidgen_jax.errors import UserError
+
+if TYPE_CHECKING:
+  from vidgen_jax.runs.config import ExperimentConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Need:
+  """Windows that a command reads.
+
+  Attributes:
+    data: data set and windows.
+    split: name of the split.
+    field: config field with this name.
+    reader: what reads the windows.
+  """
+
+  data: DataConfig
+  split: str
+  field: str
+  reader: str
+
+
+def count_classes(data: DataConfig) -> int:
+  """Number of classes of a data set; 1 if it is missing, because what reads it raises an error about that itself."""
+  if not (records.dataset_directory(data.name, data.data_dir) / records.MANIFEST).is_file():
+    logging.info("data set %r is not in %s; algorithm.num_classes='data' counts as 1", data.name, data.data_dir)
+    return 1
+  return len(records.load_info(data.name, data.data_dir).class_names)
+
+
+def check_training(config: "ExperimentConfig") -> None:
+  """Compares the data sets of a training with its config.
+
+  Logs properties that are likely to be unintended: batches that repeat clips, enlarged frames, grey frames in RGB.
+
+  Raises:
+    UserError: if a data set, a split or long enough clips are missing, or the number of classes differs.
+  """
+  data, train, evaluation = config.data, config.train, config.evaluation
+  needs = [Need(data=data, split=data.train_split, field="data.train_split", reader="training")]
+  if train.image_every or train.evaluate_every:
+    reader = f"images and scores during training (train.image_every={train.image_every}, "
+    reader += f"train.evaluate_every={train.evaluate_every})"
+    split, field = evaluation.selection_split, "evaluation.selection_split"
+    needs.append(Need(data=config.for_selection().evaluation_data, split=split, field=field, reader=reader))
+    if evaluation.standing_data:
+      # The length depends on the conditioning frames, which are unknown without JAX.
+      standing = dataclasses.replace(config.standing_data, num_frames=1)
+      needs.append(Need(data=standing, split=data.train_split, field="data.train_split", reader="standing statistics"))
+  counts = check_needs(config, needs, remedy="set it to {} or 'data'")
+  sizes = {"train.batch_size": train.batch_size, "evaluation.standing_batch_size": evaluation.standing_batch_size}
+  larger = [f"{name}={size}" for name, size in sizes.items() if size > counts[0]]
+  if larger:
+    logging.warning(
+      "data set %r has %d training clips, fewer than %s: batches repeat clips", data.name, counts[0], " and ".join(larger)
+    )
+  if train.evaluate_every and counts[1] < evaluation.training_clips:
+    few = (data.name, counts[1], evaluation.selection_split, evaluation.training_clips)
+    logging.info("data set %r has %d clips in split %r; evaluation.training_clips=%d: scores use all of them", *few)
+  _check_frames(data)
+
+
+def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frames: int | None) -> int:
+  """Compares the data sets of sampling or scoring with a trained model's config.
+
+  Args:
+    config: config of the run, with other data or evaluation settings.
+    num_frames: length of the clips.
+    standing_frames: length of the training windows for standing statistics; None without these.
+
+  Returns:
+    Number of evaluation clips that are long enough.
+
+  Raises:
+    UserError: as `check_training`.
+  """
+  data = dataclasses.replace(config.evaluation_data, num_frames=num_frames)
+  needs = [Need(data=data, split=config.evaluation.split, field="evaluation.split", reader="evaluation")]
+  if standing_frames is not None:
+    standing = dataclasses.replace(config.standing_data, num_frames=standing_frames)
+    split = config.data.train_split
+    needs.append(Need(data=standing, split=split, field="data.train_split", reader="standing statistics"))
+  (count, *_) = check_needs(config, needs, remedy="choose a data set with the classes of the training")
+  if count < config.evaluation.num_clips:
+    few = (data.name, count, config.evaluation.split, config.evaluation.num_clips)
+    logging.warning("data set %r has %d clips in split %r, fewer than evaluation.num_clips=%d: all are used", *few)
+  return count
+
+
+def check_needs(config: "ExperimentConfig", needs: Iterable[Need], *, remedy: str) -> list[int]:
+  """Number of windows of each need; raises the errors of `check_training`.
+
+  `remedy` is that of another number of classes, in which {} stands for the number of the data set.
+  """
+  counts = []
+  for need in needs:
+    info = records.load_info(need.data.name, need.data.data_dir)
+    _check_classes(info, getattr(config.algorithm, "num_classes", 1), remedy)
+    counts.append(_count_windows(info, need))
+  return counts
+
+
+def _check_classes(info: records.DatasetInfo, num_classes: int, remedy: str) -> None:
+  found = len(info.class_names)
+  # A model with one class ignores labels.
+  if num_classes not in (1, found):
+    classes = "1 class" if found == 1 else f"{found} classes"
+    raise UserError(
+      f"data set {info.name!r} has {classes}, algorithm.num_classes is {num_classes}; {remedy.format(found)}"
+    )
+  for split, labels in info.labels.items():
+    if wrong := sorted({int(label) for label in labels} - set(range(found))):
+      raise UserError(
+        f"data set {info.name!r} has the label {wrong[0]} in split {split!r}, but labels of its {found} classes are "
+        f"0..{found - 1}; build it again with: {records.build_command(info.name, info.directory.parents[1])} --overwrite"
+      )
+
+
+def _count_windows(info: records.DatasetInfo, need: Need) -> int:
+  data = need.data
+  if need.split not in info.num_clips:
+    raise UserError(
+      f"data set {info.name!r} has no split {need.split!r}, only {', '.join(sorted(info.num_clips))}, but "
+      f"{need.field}={need.split} for {need.reader}; set it to one of them, or build the data set with this split"
+    )
+  spare = info.num_frames[need.split] - data.clip_length
+  if not (spare >= 0).any():
+    raise UserError(
+      f"data set {info.name!r} has no clip of {data.clip_length} frames in split {need.split!r} (the longest has "
+      f"{info.num_frames[need.split].max(initial=0)}), but {need.reader} needs {data.num_frames} frames with "
+      f"data.frame_stride={data.frame_stride}; lower one of them, or build the data set with longer clips"
+    )
+  spare = spare[spare >= 0]
+  is_evaluation = need.field != "data.train_split"
+  return int((spare // data.eval_window_stride + 1).sum()) if is_evaluation and data.eval_window == "all" else len(spare)
+
+
+def _check_frames(data: DataConfig) -> None:
+  """Warns if the first training clip is smaller than its windows, or grey while the windows are RGB."""
+  clip = records.open_split(records.load_info(data.name, data.data_dir), data.train_split)[0]
+  side, frames = data.resize_to or data.resolution, clip["frames"]
+  if data.resize != "none" and min(clip["width"], clip["height"]) < side:
+    logging.warning(
+      "data set %r has frames of %dx%d pixels, which are enlarged to data.resolution=%d; build it with a larger --size",
+      *(data.name, clip["width"], clip["height"], side),
+    )
+  image = np.asarray(transforms.decode_frame(frames[len(frames) // 2], channels=3))
+  if data.channels == 3 and (image == image[..., :1]).all():
+    logging.warning(
+      "data set %r seems to be grey, but data.channels=3; 1 for data.channels and algorithm.channels needs less", data.name
+    )
