@@ -15,7 +15,7 @@ from ml_collections import config_dict
 from vidgen_jax.core.config import MAX_SEED, EmaConfig, StepConfig
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
-from vidgen_jax.gans.settings import config_type
+from vidgen_jax.gans.settings import FROM_DATA, config_type
 from vidgen_jax.parallel.config import MeshConfig
 
 
@@ -203,11 +203,21 @@ def template(algorithm_name: str) -> ml_collections.ConfigDict:
 
 
 def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
-  """The frozen form of a ConfigDict; UserError for an unknown or missing field, or a value of another type or range."""
+  """The frozen form of a ConfigDict; the number of classes is that of the data set where it is `FROM_DATA`.
+
+  Raises:
+    UserError: for an unknown or missing field, a value of another type or range, or a damaged data set.
+  """
   if not isinstance(config, ml_collections.ConfigDict):
     raise UserError(f"get_config must return a ConfigDict such as `template` makes, got {type(config).__name__}")
   values = config.to_dict()
-  algorithm = _build(config_type(str(values.get("algorithm_name"))), values.pop("algorithm", {}), "algorithm")
+  settings = values.pop("algorithm", {})
+  if isinstance(settings, dict) and settings.get("num_classes") == FROM_DATA:
+    # Imports TensorFlow Datasets.
+    from vidgen_jax.runs.data_checks import count_classes
+
+    settings["num_classes"] = count_classes(_build(DataConfig, values.get("data"), "data"))
+  algorithm = _build(config_type(str(values.get("algorithm_name"))), settings, "algorithm")
   result = _build(ExperimentConfig, values | {"algorithm": algorithm}, "")
   for part, names in _AT_LEAST_ONE.items():
     for field_name in names:
@@ -221,6 +231,28 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
   if (batch_size := result.train.batch_size) % result.step.accumulate:
     raise UserError(f"config.step.accumulate={result.step.accumulate} does not divide {batch_size=}")
   return result
+
+
+def with_data(
+  config: ExperimentConfig,
+  *,
+  data: str | None = None,
+  split: str | None = None,
+  standing_statistics_data: str | None = None,
+  data_dir: str | None = None,
+) -> ExperimentConfig:
+  """The config with other evaluation clips, data set of the standing statistics or folder of data sets.
+
+  None keeps a value.
+  """
+  changes = {"data": data, "split": split, "standing_data": standing_statistics_data}
+  changes = {name: value for name, value in changes.items() if value is not None}
+  folder = {} if data_dir is None else {"data_dir": data_dir}
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, **folder),
+    evaluation=dataclasses.replace(config.evaluation, **changes),
+  )
 
 
 def to_dict(config: ExperimentConfig) -> dict[str, Any]:
@@ -262,6 +294,9 @@ def _defaults(cls: Any) -> dict[str, Any]:
       values[item.name] = dataclasses.asdict(item.default_factory())
     elif dataclasses.is_dataclass(hints[item.name]):
       values[item.name] = _defaults(hints[item.name])
+    elif FROM_DATA in item.metadata:
+      # Accepts numbers and the word.
+      values[item.name] = config_dict.FieldReference(item.metadata[FROM_DATA], field_type=object)
     elif item.default is not dataclasses.MISSING:
       values[item.name] = item.default
     elif hints[item.name] is not Any:
