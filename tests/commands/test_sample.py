@@ -186,6 +186,10 @@ def test_the_error_for_an_unknown_class_lists_the_known_ones(text):
     ("--workdir={run} --classes=1 --input={run}/nothing.mp4", "nothing.mp4 does not exist; give a video file"),
     ("--workdir={run}/nothing", "has no config.json: no run was started there"),
     ("--workdir={run} --step=3", "has no checkpoint of step 3; it has [2, 4]"),
+    ("--export={export} --samples=1000000000", "8 clips x 1000000000 samples of 5 frames need 57,220 GiB of memory"),
+    ("--export={export} --classes=0 --input=a.mp4 --data=other", "--input and --data exclude each other"),
+    ("--export={export} --data=other", "data set 'other' is not in "),
+    ("--export={export} --standing_statistics_data=a", "--standing_statistics_data needs --workdir"),
     ("--workdir={run} --num_frames=2", "num_frames=2 leaves nothing to predict after the 2 conditioning frames"),
   ],
 )

@@ -7,9 +7,9 @@ from absl import flags, logging
 from vidgen_jax.files import atomic_write_dir
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import workdir
+from vidgen_jax.runs.config import with_data
 from vidgen_jax.runs.sampling.export import export_generator
 from vidgen_jax.runs.sampling.exported import SIGNATURE_FILE
-from vidgen_jax.runs.sampling.samplers import with_data_dir
 
 SUMMARY = """Exports the averaged generator of a run: a folder that runs with jax and numpy alone, on CPU, CUDA and TPU.
 
@@ -36,7 +36,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
   enable_compilation_cache()
   with atomic_write_dir(flag_values.out, overwrite=flag_values.overwrite, marker=SIGNATURE_FILE) as folder:
-    config = with_data_dir(workdir.load_config(flag_values.workdir), flag_values.data_dir)
+    config = with_data(workdir.load_config(flag_values.workdir), data_dir=flag_values.data_dir)
     trained = workdir.load_trained(flag_values.workdir, config=config, step=flag_values.step)
     export_generator(trained, folder, num_frames=flag_values.num_frames)
   logging.info("exported step %d to %s", trained.step, flag_values.out)

@@ -1,6 +1,7 @@
 """`vidgen sample`: generates clips from conditioning frames with the generator of a run or of an export."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from vidgen_jax.commands import conditioning_flags, distributed_flags
+from vidgen_jax.commands import conditioning_flags, dataset_flags, distributed_flags
 from vidgen_jax.commands.flag_parsing import integers
 from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
@@ -27,7 +28,7 @@ SUMMARY = """Generates clips with a trained generator; writes a contact sheet, G
 Requires --out, and either --workdir, a run, or --export, a folder written by `vidgen export`. A run also needs its data
 set, for the standing statistics.
 The conditioning frames come from
-- evaluation clips of the data set (the default);
+- evaluation clips of the data set (the default), or with --data of another data set;
 - --input: a video file, a frame strip or a folder of them. A model that fills in between two frames uses the first and
   the last frame of each video;
 - --conditioning_images: one image for each conditioning frame.
@@ -61,7 +62,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_multi_string("anchor", None, text, **values)
   conditioning_flags.define_conditioning_flags(flag_values)
   flags.DEFINE_string("input", None, "video file, frame strip or folder of them", **values)
-  flags.DEFINE_string("data_dir", None, "folder of the data sets; default: the run's", **values)
+  dataset_flags.define_dataset_flags(flag_values)
   text = "number of conditioning clips; from noise, of clips per class"
   flags.DEFINE_integer("num_clips", 8, text, lower_bound=1, **values)
   flags.DEFINE_integer("samples", 1, "number of samples for each of them", lower_bound=1, **values)
@@ -94,16 +95,16 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   lengths = {"num_frames": flag_values.num_frames, "truncation": flag_values.truncation}
   with _out_folder(flag_values) as folder:
     if flag_values.export is not None:
-      sampler = export_sampler(flag_values.export, data_dir=flag_values.data_dir, **lengths)
+      sampler = export_sampler(flag_values.export, **dataset_flags.dataset_options(flag_values), **lengths)
     else:
       sampler = workdir_sampler(_load_run(flag_values), **lengths)
+    clips = _clips(flag_values, sampler)
+    _check_memory(sampler, len(clips), flag_values.samples)
     if isinstance(sampler, RunSampler) and flag_values.motion:
       words = flag_values.motion_levels
       levels = check_levels(sampler, None if words is None else integers("motion_levels", words))
-      clips = _clips(flag_values, sampler)
       samples = generate_with_motion(folder, sampler, clips, levels=levels, fps=flag_values.fps, **sampling)
     else:
-      clips = _clips(flag_values, sampler)
       samples = generate(sampler, clips, **sampling)
     write_samples(folder, sampler, clips, samples, fps=flag_values.fps)
     save_clips(folder / "clips", samples, formats=flag_values.formats, fps=flag_values.fps)
@@ -119,18 +120,35 @@ def _check(flag_values: flags.FlagValues) -> None:
     raise UserError("give either --workdir, a run, or --export, a folder written by `vidgen export`")
   exclusive("conditioning_images", "input", "anchor")
   exclusive("anchor", *conditioning_flags.NAMES)
+  for name in ("conditioning_images", "input", "anchor"):
+    exclusive(name, "data")
+    exclusive(name, "split")
   if unknown := [name for name in flag_values.formats if name not in FORMATS]:
     raise UserError(f"--formats: {unknown[0]!r} must be one of {', '.join(FORMATS)}")
   if flag_values.motion_levels is not None and not flag_values.motion:
     raise UserError("--motion_levels needs --motion")
   if flag_values.workdir is None:
     reasons = dict.fromkeys(("anchor", *conditioning_flags.NAMES), "the conditioning frames of an export are fixed")
+    reasons["standing_statistics_data"] = "the batch statistics of an export are fixed"
     reasons |= {"distributed": "an export runs in one process", "motion": "an export contains no motion fields"}
     for name, reason in reasons.items():
       if flag_values[name].value not in (None, False):
         raise UserError(f"--{name} needs --workdir: {reason}")
     if flag_values.step is not None or flag_values.weights != "ema":
       raise UserError("--step and --weights need --workdir; an export has the averaged weights of one step")
+
+
+def _check_memory(sampler: Sampler, num_clips: int, samples: int) -> None:
+  """Raises a UserError if all samples, which are kept in memory, cannot fit in that of this machine."""
+  values = sampler.num_frames * sampler.data.resolution**2 * sampler.data.channels
+  # uint8 samples and their marked copy in the images; one batch as float32.
+  needed = (2 * num_clips * samples + 4 * min(num_clips, sampler.batch_size)) * values
+  available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  if needed > available:
+    raise UserError(
+      f"{num_clips} clips x {samples} samples of {sampler.num_frames} frames need {needed / 2**30:,.0f} GiB of memory, "
+      f"this machine has {available / 2**30:,.0f} GiB; lower --num_frames, --num_clips or --samples"
+    )
 
 
 @contextlib.contextmanager
@@ -168,7 +186,7 @@ def _load_run(flag_values: flags.FlagValues) -> Trained:
     conditioning_indices=indices,
     step=flag_values.step,
     weights=flag_values.weights,
-    data_dir=flag_values.data_dir,
+    **dataset_flags.dataset_options(flag_values),
   )
 
 

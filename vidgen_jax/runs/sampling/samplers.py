@@ -16,7 +16,7 @@ from vidgen_jax.gans import GANS, InfersClips, SampleOptions
 from vidgen_jax.gans.common import draw_latent
 from vidgen_jax.parallel import mesh
 from vidgen_jax.runs import generation, workdir
-from vidgen_jax.runs.config import ExperimentConfig, from_dict
+from vidgen_jax.runs.config import ExperimentConfig, from_dict, with_data
 from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.runs.sampling.clips import Clips, ClipSpec
 from vidgen_jax.runs.sampling.exported import CONFIG_FILE, load_export, read_json
@@ -75,18 +75,18 @@ def load_run(
   num_clips: int,
   step: int | None = None,
   weights: str = "ema",
-  data_dir: str | None = None,
   conditioning_indices: Sequence[int] | None = None,
+  **data: str | None,
 ) -> Trained:
   """Reads a checkpoint of a run, with a batch size no larger than `num_clips` needs.
 
-  `step` None is the latest, `weights` 'ema' or 'raw'. `data_dir` and `conditioning_indices` replace those of the run's
-  config.
+  `step` None is the latest, `weights` 'ema' or 'raw'. `conditioning_indices` and `data`, arguments of `with_data`,
+  replace values of the run's config.
 
   Raises:
     UserError: there is no such run or checkpoint, or the model does not accept these conditioning frames.
   """
-  config = with_data_dir(workdir.load_config(folder), data_dir)
+  config = with_data(workdir.load_config(folder), **data)
   if conditioning_indices is not None:
     config = with_conditioning_indices(config, conditioning_indices)
   # The batch size must be a multiple of the number of devices.
@@ -111,13 +111,6 @@ def with_conditioning_indices(config: ExperimentConfig, conditioning_indices: Se
   if len(set(times)) < len(times):
     raise UserError(f"conditioning frames {', '.join(map(str, conditioning_indices))}: one of them occurs twice")
   return dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, conditioning_indices=tuple(times)))
-
-
-def with_data_dir(config: ExperimentConfig, data_dir: str | None) -> ExperimentConfig:
-  """The config with another folder of data sets; unchanged for None."""
-  if data_dir is None:
-    return config
-  return dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
 
 
 def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncation: float | None = None) -> RunSampler:
@@ -160,17 +153,17 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
 
 
 def export_sampler(
-  folder: str, *, data_dir: str | None = None, num_frames: int | None = None, truncation: float | None = None
+  folder: str, *, num_frames: int | None = None, truncation: float | None = None, **data: str | None
 ) -> Sampler:
   """The generator of an export, a folder written by `vidgen export`.
 
-  `num_frames` is the length of the export's clips, or None. `data_dir` and `truncation`, the width of the latents
-  (negative for no truncation), replace those of the run's config.
+  `num_frames` is the length of the export's clips, or None. `truncation`, the width of the latents (negative for no
+  truncation), and `data`, arguments of `with_data`, replace values of the run's config.
 
   Raises:
     UserError: the folder is not an export, or the export has another length.
   """
-  config, generator = with_data_dir(from_dict(read_json(folder, CONFIG_FILE)), data_dir), load_export(folder)
+  config, generator = with_data(from_dict(read_json(folder, CONFIG_FILE)), **data), load_export(folder)
   signature = generator.signature
   if num_frames not in (None, signature["num_frames"]):
     raise UserError(
