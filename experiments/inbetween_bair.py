@@ -1,9 +1,9 @@
 """Inbetweening on BAIR robot pushing (paper: FVD 152 [144, 160], diversity 0.071, best-of-100 SSIM 0.836).
 
-Data: `vidgen data build bair --source=FOLDER --split_rule=validation` from the official TFRecords. As in the paper,
-sequences 0-255 are for testing, 256-2559 for validation and the rest for training. Windows are random in training and
-central in evaluation. `vidgen evaluate --follow --split=validation --best_metric=fvd --networks=i3d.safetensors`, run
-during training, keeps the checkpoint that the paper would choose. Not trained at paper size.
+Data: `vidgen data build bair --source=FOLDER --split_rule=validation --encoding=png` from the official TFRecords. As in
+the paper, sequences 0-255 are for testing, 256-2559 for validation and the rest for training. Windows are random in
+training and central in evaluation. `vidgen evaluate --all_checkpoints --best_metric=fvd --networks=i3d.safetensors`
+keeps the checkpoint with the lowest FVD on the validation split, which the paper evaluates. Not trained at paper size.
 
 Variants: paper, cpu, smoke.
 """

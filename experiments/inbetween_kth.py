@@ -1,10 +1,10 @@
 """Inbetweening on KTH, greyscale (paper: FVD 153 [148, 158], diversity 0.013, best-of-100 SSIM 0.733).
 
-Data: `vidgen data build kth --source=FOLDER --size=64 --clip_frames=16`. As in the paper, persons 1-15 are for
-training, 16 for validation and 17-25 for testing, and every video is divided into sub-sequences of 16 frames. `vidgen
-evaluate --follow --split=validation --best_metric=fvd --networks=FILE`, run during training, keeps the checkpoint that
-the paper would choose. As in the paper, networks that need RGB receive the grey channel three times. Not trained at
-paper size.
+Data: `vidgen data build kth --source=FOLDER --size=64 --encoding=png --clip_frames=16`. As in the paper, persons 1-15
+are for training, 16 for validation and 17-25 for testing, and every video is divided into sub-sequences of 16 frames.
+`vidgen evaluate --all_checkpoints --best_metric=fvd --networks=i3d.safetensors` keeps the checkpoint with the lowest
+FVD on the validation split, which the paper evaluates. As in the paper, networks that need RGB receive the grey channel
+three times. Not trained at paper size.
 
 Variants: paper, cpu, smoke.
 """

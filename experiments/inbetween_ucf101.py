@@ -1,9 +1,9 @@
 """Inbetweening on UCF-101 without classes (paper: FVD 424 [411, 438], diversity 0.131, best-of-100 SSIM 0.686).
 
-Data: `vidgen data build ucf101 --source=FOLDER --size=64 --split_rule=1_validation`: 95 % of trainlist01 for training,
-the other 5 % for validation, testlist01 for testing. `vidgen evaluate --follow --split=validation --best_metric=fvd
---networks=i3d.safetensors`, run during training, keeps the checkpoint that the paper would choose. Not trained at paper
-size.
+Data: `vidgen data build ucf101 --source=FOLDER --size=64 --encoding=png --split_rule=1_validation`: 95 % of trainlist01
+for training, the other 5 % for validation, testlist01 for testing. `vidgen evaluate --all_checkpoints --best_metric=fvd
+--networks=i3d.safetensors` keeps the checkpoint with the lowest FVD on the validation split, which the paper evaluates.
+Not trained at paper size.
 
 Variants: paper, cpu, smoke.
 """
