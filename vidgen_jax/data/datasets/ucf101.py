@@ -17,8 +17,10 @@ _VALIDATION = "1_validation"
     "1": SplitRule("owners' first split", {"train": 9537, "test": 3783}),
     "2": SplitRule("owners' second split", {"train": 9586, "test": 3734}),
     "3": SplitRule("owners' third split", {"train": 9624, "test": 3696}),
-    # Inbetweening.
-    _VALIDATION: SplitRule("first split with 5 % of its training recordings for validation", {"test": 3783}),
+    # Inbetweening, section B.2.
+    _VALIDATION: SplitRule(
+      "first split with 5 % of its training videos for validation", {"train": 9060, "validation": 477, "test": 3783}
+    ),
   },
   obtain=(
     "fetch UCF101.rar (6.5 GB) and UCF101TrainTestSplits-RecognitionTask.zip from crcv.ucf.edu/data/UCF101.php into "
@@ -37,11 +39,9 @@ def _list_files(source: Source, rule: str) -> list[SourceFile]:
     lines = read_list(source, lists, f"{split}list0{number}.txt").splitlines()
     named |= {line.split()[0]: split for line in lines if line.strip()}
   if rule == _VALIDATION:
-    # 'Class/v_Class_g08_c01.avi' is a clip of the recording 'Class/v_Class_g08'.
-    recordings = {name: name.rpartition("_c")[0] for name, split in named.items() if split == "train"}
-    groups = set(recordings.values())
-    chosen = first_by_hash(groups, math.ceil(0.05 * len(groups)))
-    named |= {name: "validation" for name, recording in recordings.items() if recording in chosen}
+    # The paper samples lines of the list, so clips of one recording may be on both sides.
+    training = [name for name, split in named.items() if split == "train"]
+    named |= dict.fromkeys(first_by_hash(training, math.ceil(0.05 * len(training))), "validation")
   return [
     found(videos.get(name), name, stamps, class_name=PurePosixPath(name).parts[0], split=split)
     for name, split in sorted(named.items())
