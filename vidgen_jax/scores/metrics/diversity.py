@@ -71,7 +71,7 @@ _DIVERSITY = Metric(
   name="diversity",
   description="mean cosine distance between the features of two samples of one condition, in [0, 2]; noise is diverse "
   "too, so read it together with a distance to the real set",
-  source="Inbetweening, section 4.3; Lee et al., arXiv:1808.00948",
+  source="Inbetweening, section 4.2; Lee et al., arXiv:1804.01523",
   protocol="mean pairwise cosine distance of {samples} samples of one condition",
   function=pairwise_cosine_distance,
   higher_is_better=True,
