@@ -25,6 +25,7 @@ from vidgen_jax.runs.sampling.samplers import with_conditioning_indices
 from vidgen_jax.runs.scoring import curve_text, score_run
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
+from vidgen_jax.scores.flow_baseline import load_flow_baseline
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import Score, append_scores, frames_text, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
@@ -71,6 +72,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   conditioning_flags.define_conditioning_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
+  text = "pwc_net weights for the baseline that interpolates along optical flow; pyramidal Lucas-Kanade by default"
+  flags.DEFINE_string("flow_weights", None, text, **values)
   flags.DEFINE_bool("follow", False, "scores all checkpoints as they appear, until the last", **values)
   known = ", ".join(SELECTION_DIRECTIONS)
   text = f"--follow: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {known}"
@@ -93,6 +96,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   experiment = build_experiment(config)
   options = generation.sampling_options(experiment, **values_of(flag_values, "num_frames", "truncation"))
   collector = FeatureCollector(metric_flags.extractors(flag_values), options=metric_flags.set_options(flag_values))
+  flow = load_flow_baseline(flag_values.flow_weights)
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
 
@@ -100,7 +104,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
     settings = values_of(flag_values, "batch_norm", "seed")
     scores, curves = score_run(
-      trained, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, **settings
+      trained, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow, **settings
     )
     if jax.process_index() == 0:
       sys.stdout.write("\n\n".join(filter(None, [score_table(scores), curve_text(curves)])) + "\n")

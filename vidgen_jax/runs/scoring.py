@@ -17,15 +17,15 @@ from vidgen_jax.media.images import save_prediction_images
 from vidgen_jax.ops.conditioning import generated_indices, put_frames, take_frames
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.runs.workdir import Trained, check_label_map
-from vidgen_jax.scores.feature_collector import FeatureCollector
+from vidgen_jax.scores.feature_collector import INTERPOLATION, MODEL, REAL, FeatureCollector
+from vidgen_jax.scores.flow_baseline import FlowBaseline
 from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.best_of import BestOf, BestOfSamples
 from vidgen_jax.scores.metrics.bootstrap import mean_interval
 from vidgen_jax.scores.metrics.trajectory import object_centroid
 from vidgen_jax.scores.registry import METRICS, paired_metrics
-from vidgen_jax.scores.report import Score, frames_text
+from vidgen_jax.scores.report import Score
 
 NUM_IMAGE_CLIPS = 8
 
@@ -103,21 +103,47 @@ def evaluate(
   options: SampleOptions,
   num_clips: int,
   samples: int,
+  num_generated: int = 0,
   batch_norm: str = "standing",
   collector: FeatureCollector | None = None,
+  with_baselines: bool = True,
 ) -> Evaluation:
   """Scores the generated frames of evaluation clips, one sample in memory at a time.
 
-  `nets` have standing statistics, `key` is folded with the batch and the sample, and 0 clips means all of them. A
-  `collector` for scores of whole sets receives all clips. Only with one are the baselines scored: during training
-  their scores would not change.
+  Args:
+    experiment: experiment, whose config names the evaluation clips.
+    nets: nets with standing statistics.
+    key: key of the latents, folded with the batch and the sample.
+    options: length and truncation.
+    num_clips: number of evaluation clips; 0 for all.
+    samples: number of samples per clip.
+    num_generated: number of clips from noise, with random classes; 0 for one of the class of each evaluation clip.
+    batch_norm: 'standing' or 'batch', see `generation.predict`.
+    collector: receives all clips for scores of whole sets. Only with one are the baselines scored: during training
+      their scores would not change.
+    with_baselines: False if the collector has the real clips and the baselines already.
 
-  Raises a UserError if the data set is missing, or the frames are too small for a metric.
+  Raises:
+    UserError: the data set is missing, or the frames are too small for a metric.
   """
   tracking = experiment.config.evaluation.object_tracking
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   infers = generation.infers_clips(experiment, indices)
   names = metric_names(indices, tracking=tracking, infers=infers)
+  directions = {name: bool(METRICS[name].higher_is_better) for name in names}
+
+  def score_samples(i: int, inputs: Mapping[str, np.ndarray], truth: np.ndarray | None) -> BestOf:
+    kept = BestOfSamples(directions)
+    for j in range(samples):
+      latent_key = generation.sample_key(key, i, j)
+      clips = generation.predict(
+        experiment, nets, inputs, latent_key, options=options, batch_norm=batch_norm, reconstruct=infers
+      )
+      kept.add(score(clips, clips if truth is None else truth, indices, tracking=tracking, infers=infers))
+      if collector is not None:
+        collector.add(MODEL, j, put_frames(clips, inputs["conditioning"], indices))
+    return kept.result()
+
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
   count = 0
@@ -125,28 +151,22 @@ def evaluate(
     generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
   ):
     truth, inputs = batch["video"], generation.conditioning_batch(batch, indices)
-    if collector is not None:
+    if collector is not None and with_baselines:
       guesses = baseline_predictions(truth, indices, key=jax.random.fold_in(key, i))
       scored = score_baselines(guesses, truth, indices, tracking=tracking)
       if infers:
         lines = generation.interpolate(experiment, nets, inputs, options=options)
-        guesses["naive_interpolation"] = put_frames(lines, inputs["conditioning"], indices)
-        scored["naive_interpolation"] = score(lines, truth, indices, tracking=tracking, infers=True)
-      for name, clips in {"real": truth, **guesses}.items():
+        guesses[INTERPOLATION] = put_frames(lines, inputs["conditioning"], indices)
+        scored[INTERPOLATION] = score(lines, truth, indices, tracking=tracking, infers=True)
+      for name, clips in {REAL: truth, **guesses}.items():
         collector.add(name, 0, clips)
       for name, scores in scored.items():
         others[name].append(scores)
-    kept = BestOfSamples({name: bool(METRICS[name].higher_is_better) for name in names})
-    for j in range(samples):
-      latent_key = generation.sample_key(key, i, j)
-      clips = generation.predict(
-        experiment, nets, inputs, latent_key, options=options, batch_norm=batch_norm, reconstruct=infers
-      )
-      kept.add(score(clips, truth, indices, tracking=tracking, infers=infers))
-      if collector is not None:
-        collector.add("model", j, put_frames(clips, inputs["conditioning"], indices))
-    model.append(kept.result())
     count += len(truth)
+    if not num_generated:
+      model.append(score_samples(i, inputs, truth))
+  for i, inputs in enumerate(generation.noise_batches(experiment, key, num_clips=num_generated)):
+    model.append(score_samples(i, inputs, None))
   best, mean = (_concatenate([getattr(part, field) for part in model]) for field in ("best", "mean"))
   return Evaluation(
     model=BestOf(best=best, mean=mean, num_samples=samples),
@@ -194,9 +214,12 @@ def score(
 
 
 def baseline_predictions(
-  truth: np.ndarray, conditioning_indices: Sequence[int], *, key: jax.Array
+  truth: np.ndarray, conditioning_indices: Sequence[int], *, key: jax.Array, flow: FlowBaseline | None = None
 ) -> dict[str, np.ndarray]:
-  """Whole clips of the baselines by name, from real clips uint8[B, T, H, W, C] and the key of the noise."""
+  """Whole clips of the baselines by name, from real clips uint8[B, T, H, W, C] and the key of the noise.
+
+  `flow` is one of them if there are frames to generate between conditioning frames.
+  """
   seed = np.asarray(jax.random.key_data(key)).ravel()
   guesses = {
     "black": baselines.black(truth, conditioning_indices),
@@ -205,6 +228,8 @@ def baseline_predictions(
   if len(conditioning_indices):
     guesses["copy_last"] = baselines.copy_last(truth, conditioning_indices)
     guesses["cross_fade"] = baselines.cross_fade(truth, conditioning_indices)
+  if flow is not None and baselines.has_frames_between(conditioning_indices, truth.shape[1]):
+    guesses[flow.name] = flow(truth, conditioning_indices)
   return guesses
 
 
@@ -226,57 +251,6 @@ def score_baselines(
       tracks = (track.take(generated), true.take(generated))
       results[name] = {m.name: np.asarray(m.function(*tracks, truth.shape[2:4])) for m in metrics}
   return results
-
-
-def score_run(
-  trained: Trained,
-  *,
-  options: SampleOptions,
-  folder: AnyPath,
-  collector: FeatureCollector,
-  batch_norm: str = "standing",
-  seed: int = 0,
-) -> tuple[list[Score], list[Score]]:
-  """Scores clips as `config.evaluation` defines, and draws some of them.
-
-  The contact sheet and the GIF are written to `folder`. `seed` is that of the latents.
-
-  Returns:
-    Scores of whole clips and sets; scores of each frame.
-
-  Raises:
-    UserError: if the data set is missing or has other classes than the model, the frames are too small, or the disk is
-      full.
-  """
-  experiment, nets, settings = trained.experiment, trained.nets, trained.experiment.config.evaluation
-  check_label_map(trained)
-  batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
-  first = next(batches)  # Raises for a missing data set before anything is compiled.
-  if batch_norm == "standing":
-    logging.info("standing statistics over %d batches", settings.standing_batches)
-    key = generation.standing_statistics_key(experiment)
-    nets = generation.prepare_nets(experiment, nets, key, options=options, num_batches=settings.standing_batches)
-  key, step = jax.random.key(seed), trained.step
-  first_key = generation.sample_key(key, 0, 0)
-  draw_images(folder, step, experiment, nets, first, first_key, options=options, batch_norm=batch_norm)
-  logging.info("drawing and scoring %d samples per clip", settings.samples)
-  evaluation = evaluate(
-    experiment,
-    nets,
-    key,
-    options=options,
-    num_clips=settings.num_clips,
-    samples=settings.samples,
-    batch_norm=batch_norm,
-    collector=collector,
-  )
-  common: dict[str, Any] = {"split": settings.split, "num_clips": evaluation.num_clips}
-  common |= {"step": step, "weights": trained.weights, "batch_norm": batch_norm, "seed": seed}
-  indices = experiment.algorithm.conditioning_indices(options.num_frames)
-  common |= {"truncation": options.truncation, "conditioning_indices": frames_text(indices)}
-  shape = {"clip": "x".join(map(str, first["video"].shape[1:]))}
-  sets = collector.scores(model_fields=common, plain_fields=_plain(common))
-  return [*clip_scores(evaluation, common | shape), *sets], list(frame_scores(evaluation, common | shape))
 
 
 def clip_scores(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[Score]:
@@ -323,17 +297,18 @@ def curve_text(scores: Sequence[Score]) -> str:
 def _aggregates(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[tuple[str, Scores, dict[str, Any]]]:
   """Yields (how samples were combined, values by metric, fields of their scores)."""
   count = evaluation.model.num_samples
-  fields = {**common, "subject": "model", "samples": count}
+  fields = {**common, "subject": MODEL, "samples": count}
   yield f"mean of {count} samples" if count > 1 else "", evaluation.model.mean, fields
   if count > 1:
     yield f"best of {count} samples", evaluation.model.best, fields
   for subject, scores in evaluation.baselines.items():
-    yield "", scores, {**_plain(common), "subject": subject}
+    yield "", scores, {**plain_fields(common), "subject": subject}
 
 
-def _plain(common: Mapping[str, Any]) -> dict[str, Any]:
+def plain_fields(common: Mapping[str, Any]) -> dict[str, Any]:
   """The fields that apply to a baseline, which has no weights and no latents."""
-  return {name: common[name] for name in ("split", "num_clips", "clip", "conditioning_indices") if name in common}
+  names = ("data", "split", "window", "num_clips", "clip", "conditioning_indices")
+  return {name: common[name] for name in names if name in common}
 
 
 def _score(metric: Metric, row: str, values: np.ndarray, *protocol: str, **fields: Any) -> Score:

@@ -5,11 +5,15 @@ frames. Those of positions have a centroid error and no PSNR: they take an objec
 conditioning frames only, and return a track of as many frames. All take 0-based indices in ascending order.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from vidgen_jax.ops.conditioning import are_leading, generated_indices, put_frames, take_frames
+from vidgen_jax.ops.frame_interpolation import interpolate_frames
+from vidgen_jax.ops.optical_flow import FlowEstimator
+from vidgen_jax.ops.video import to_model_range, to_uint8
 from vidgen_jax.scores.metrics.trajectory import Track
 
 
@@ -44,6 +48,27 @@ def cross_fade(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.nda
   return np.rint((1 - share) * first + share * last).astype(np.uint8)
 
 
+def flow_interpolation(video: np.ndarray, conditioning_indices: Sequence[int], estimate: FlowEstimator) -> np.ndarray:
+  """Moves the content of each conditioning frame to the next along the optical flow; see `interpolate_frames`.
+
+  Before the first conditioning frame and after the last one, it repeats that one.
+  """
+  result = copy_last(video, conditioning_indices)
+  _, _, share = _neighbours(conditioning_indices, video.shape[1])
+  for first, last in itertools.pairwise(conditioning_indices):
+    if last - first > 1:
+      ends = to_model_range(video[:, first]), to_model_range(video[:, last])
+      flows = estimate(*ends), estimate(*reversed(ends))
+      result[:, first + 1 : last] = to_uint8(interpolate_frames(*ends, *flows, share[first + 1 : last]))
+  return result
+
+
+def has_frames_between(conditioning_indices: Sequence[int], num_frames: int) -> bool:
+  """Whether generated frames are between conditioning frames."""
+  between = range(min(conditioning_indices, default=0), max(conditioning_indices, default=0))
+  return any(frame in between for frame in generated_indices(conditioning_indices, num_frames))
+
+
 def simplest_guess(video: np.ndarray, conditioning_indices: Sequence[int]) -> np.ndarray:
   """The natural trivial prediction to show next to a model's, which uses nothing but the conditioning frames.
 
@@ -68,7 +93,7 @@ def track_baselines(track: Track, conditioning_indices: Sequence[int]) -> dict[s
     return {}
   if are_leading(conditioning):
     return {"linear_extrapolation": linear_extrapolation(track, conditioning)}
-  if any(conditioning[0] < frame < conditioning[-1] for frame in generated):
+  if has_frames_between(conditioning, track.presence.shape[1]):
     return {"linear_interpolation": linear_interpolation(track, conditioning)}
   return {}
 
