@@ -116,11 +116,14 @@ class BatchNorm(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-  """Batch normalisation of frames with scale 1 + W c and offset V c, then ReLU; conditions are [B, D] or [B T, D]."""
+  """Batch normalisation of frames with scale 1 + W c and offset V c, then ReLU; conditions are [B, D] or [B T, D].
 
-  def __init__(self, features: int, condition: int, num_frames: int, **options: bool):
+  With `bias` both linear maps have biases.
+  """
+
+  def __init__(self, features: int, condition: int, num_frames: int, *, bias: bool = False, **options: bool):
     super().__init__()
-    self.scale, self.offset = (Dense(features, condition, bias=False, **options) for _ in range(2))
+    self.scale, self.offset = (Dense(features, condition, bias=bias, **options) for _ in range(2))
     self.norm = BatchNorm(features, num_frames, affine=False)
 
   def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -129,9 +132,9 @@ class ConditionalBatchNorm(nn.Module):
     return functional.relu_(y.flatten(0, 1))
 
 
-def temporal_shift(x: Tensor, num_frames: int) -> Tensor:
-  """Shifts a third of the channels of frames forward, and a third backward in time (Lin et al. 2019)."""
-  clips, moved = x.unflatten(0, (-1, num_frames)), x.shape[1] // 3
+def temporal_shift(x: Tensor, num_frames: int, divisor: int) -> Tensor:
+  """Shifts a part of the channels of frames forward, and an equal part backward in time (Lin et al. 2019)."""
+  clips, moved = x.unflatten(0, (-1, num_frames)), x.shape[1] // divisor
   shifted = torch.zeros_like(clips)
   shifted[:, 1:, :moved] = clips[:, :-1, :moved]
   shifted[:, :-1, moved : 2 * moved] = clips[:, 1:, moved : 2 * moved]
@@ -140,24 +143,33 @@ def temporal_shift(x: Tensor, num_frames: int) -> Tensor:
 
 
 class GeneratorBlock(nn.Module):
-  """BigGAN's residual block of the generator; `norm_frames` as in `BatchNorm`, `shift_frames` to shift clips.
+  """BigGAN's residual block of the generator; `norm_frames` as in `BatchNorm`, `shift` is (frames, divisor) or ().
 
   Maps frames [B T, C, H, W] and conditions [B, D] or [B T, D] to [B T, features, H', W'].
   """
 
   def __init__(
-    self, inputs: int, features: int, condition: int, *, upsample: bool, norm_frames=0, shift_frames=0, **options: bool
+    self,
+    inputs: int,
+    features: int,
+    condition: int,
+    *,
+    upsample: bool,
+    norm_frames: int = 0,
+    shift: Sequence[int] = (),
+    conditional_bias: bool = False,
+    **options: bool,
   ):
     super().__init__()
-    self.upsample, self.shift_frames = upsample, shift_frames
-    self.norm_0 = ConditionalBatchNorm(inputs, condition, norm_frames, **options)
+    self.upsample, self.shift = upsample, tuple(shift)
+    self.norm_0 = ConditionalBatchNorm(inputs, condition, norm_frames, bias=conditional_bias, **options)
     self.conv_0 = Conv(features, inputs, 3, 3, **options)
-    self.norm_1 = ConditionalBatchNorm(features, condition, norm_frames, **options)
+    self.norm_1 = ConditionalBatchNorm(features, condition, norm_frames, bias=conditional_bias, **options)
     self.conv_1 = Conv(features, features, 3, 3, **options)
     self.conv_shortcut = Conv(features, inputs, 1, 1, **options) if upsample or inputs != features else nn.Identity()
 
   def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-    y = self.norm_0(temporal_shift(x, self.shift_frames) if self.shift_frames else x, condition)
+    y = self.norm_0(temporal_shift(x, *self.shift) if self.shift else x, condition)
     y = self.norm_1(self.conv_0(self._upsample(y)), condition)
     return self.conv_1(y).add_(self._upsample(self.conv_shortcut(x)))
 

@@ -19,10 +19,10 @@ from vidgen_jax.runs.config import ExperimentConfig
 class SequenceGenerator(nn.Module):
   """A linear map, a GRU that receives its own output, and a batch normalisation for each time step."""
 
-  def __init__(self, features: int, hidden: int, num_frames: int):
+  def __init__(self, features: int, hidden: int, num_frames: int, *, spectral_norm: bool):
     super().__init__()
     self.num_frames, self.hidden = num_frames, hidden
-    self.input, self.output = nn.Linear(features, features), nn.Linear(hidden, features)
+    self.input, self.output = (Dense(features, size, spectral_norm=spectral_norm) for size in (features, hidden))
     self.of_input, self.of_state = nn.Linear(features, 3 * hidden), nn.Linear(hidden, 3 * hidden, bias=False)
     # Reset and update gate have one bias, which PyTorch's own cell would have twice.
     self.candidate_bias = nn.Parameter(torch.zeros(hidden))
@@ -33,7 +33,7 @@ class SequenceGenerator(nn.Module):
     x = self.input(latent)
     bias = functional.pad(self.candidate_bias, (2 * self.hidden, 0))
     cell = (self.of_input.weight, self.of_state.weight, self.of_input.bias, bias)
-    *cell, weight, offset = (w.to(x.dtype) for w in (*cell, self.output.weight, self.output.bias))
+    *cell, weight, offset = (w.to(x.dtype) for w in (*cell, self.output.normalised(), self.output.bias))
     state, outputs = x.new_zeros(len(x), self.hidden), []
     with layers.full_precision(x):
       for _ in range(self.num_frames):
@@ -47,15 +47,23 @@ class FrameGenerator(nn.Module):
   """BigGAN's generator of a frame from each condition; the first blocks may shift channels in time."""
 
   def __init__(
-    self, condition: int, widths: Sequence[int], side: int, channels: int, *, attention_after: int, shift: Sequence[int]
+    self,
+    condition: int,
+    widths: Sequence[int],
+    side: int,
+    channels: int,
+    *,
+    attention_after: int,
+    shift: Sequence[Sequence[int]],
+    conditional_bias: bool,
   ):
     super().__init__()
     self.shape, self.attention_after = (widths[0], side, side), attention_after
     self.input = Dense(math.prod(self.shape), condition)
     triples = zip(widths, widths[1:], shift, strict=False)
     self.blocks = nn.ModuleList(
-      layers.GeneratorBlock(inputs, width, condition, upsample=True, shift_frames=frames)
-      for inputs, width, frames in triples
+      layers.GeneratorBlock(inputs, width, condition, upsample=True, shift=shifted, conditional_bias=conditional_bias)
+      for inputs, width, shifted in triples
     )
     self.attention = layers.SelfAttention(widths[attention_after + 1]) if attention_after >= 0 else None
     self.output_norm = layers.BatchNorm(widths[-1])
@@ -79,8 +87,8 @@ class Generator(nn.Module):
     c: Any = config.algorithm
     num_frames, self.channels_last = config.data.num_frames, channels_last
     features = sum(c.latent_sizes)
-    self.class_embedding = Embed(c.num_classes, c.class_features, bias=False, spectral_norm=False)
-    self.sequence = SequenceGenerator(features, c.hidden_features, num_frames)
+    self.class_embedding = Embed(c.num_classes, c.class_features, bias=False, spectral_norm=c.embedding_spectral_norm)
+    self.sequence = SequenceGenerator(features, c.hidden_features, num_frames, spectral_norm=c.sequence_spectral_norm)
     blocks = len(c.generator_multipliers) - 1
     self.frames = FrameGenerator(
       features + c.class_features,
@@ -88,7 +96,8 @@ class Generator(nn.Module):
       config.data.resolution // 2**blocks,
       c.channels,
       attention_after=c.generator_attention,
-      shift=[num_frames if i < c.shifted_blocks else 0 for i in range(blocks)],
+      shift=[(num_frames, c.shift_divisor) if i < c.shifted_blocks else () for i in range(blocks)],
+      conditional_bias=c.conditional_bias,
     )
 
   def forward(self, latent: Tensor, label: Tensor) -> Tensor:
@@ -100,13 +109,15 @@ class Generator(nn.Module):
 
 
 class VideoDiscriminator(nn.Module):
-  """4x4x4 convolutions of stride 2 and a projection head."""
+  """4x4x4 convolutions of stride 2, all but the first with batch normalisation if wanted, and a projection head."""
 
-  def __init__(self, channels: int, widths: Sequence[int], num_classes: int, *, channels_last: bool):
+  def __init__(self, channels: int, widths: Sequence[int], num_classes: int, *, batch_norm: bool, channels_last: bool):
     super().__init__()
     self.channels_last = channels_last
     pairs = zip((channels, *widths), widths, strict=False)
-    self.kernels = nn.ModuleList(Conv(width, inputs, 4, 4, 4) for inputs, width in pairs)
+    self.kernels = nn.ModuleList(Conv(width, inputs, 4, 4, 4, bias=not batch_norm) for inputs, width in pairs)
+    for i, width in enumerate(widths):
+      self.add_module(f"norm_{i}", layers.BatchNorm(width) if batch_norm and i else nn.Identity())
     self.output = Dense(1, widths[-1])
     self.class_embedding = Embed(num_classes, widths[-1], bias=False)
 
@@ -114,8 +125,9 @@ class VideoDiscriminator(nn.Module):
     """Logits [B] of clips [B, T, C, H, W]."""
     x = to_layout(video.transpose(1, 2), self.channels_last)
     kernels: Any = self.kernels
-    for kernel in kernels:
+    for i, kernel in enumerate(kernels):
       x = functional.conv3d(x, kernel.normalised(), kernel.bias, stride=2, padding=1)
+      x = self.get_submodule(f"norm_{i}")(x)
       x = functional.leaky_relu_(x, 0.2)
     with layers.full_precision(x):
       features = x.float().sum(dim=(2, 3, 4))
@@ -142,7 +154,11 @@ class Mvt(System):
         channels_last=channels_last,
       ),
       "video_disc": VideoDiscriminator(
-        c.channels, c.video_discriminator_widths, c.num_classes, channels_last=channels_last
+        c.channels,
+        c.video_discriminator_widths,
+        c.num_classes,
+        batch_norm=c.video_discriminator_batch_norm,
+        channels_last=channels_last,
       ),
     }
 
@@ -176,6 +192,9 @@ class Mvt(System):
     return torch.stack(list(metrics.values())).sum(), metrics
 
   def _score_pairs(self, name: str, label: Tensor, videos: Tensor) -> tuple[Tensor, ...]:
+    if name == "video_disc" and self.c.video_discriminator_batch_norm:
+      # Real and generated clips have their own statistics.
+      return tuple(self._score(name, *half) for half in zip(label.chunk(2), videos.chunk(2), strict=True))
     return self._score(name, label, videos).chunk(2)
 
   def _score(self, name: str, label: Tensor, video: Tensor) -> Tensor:

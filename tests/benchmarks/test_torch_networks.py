@@ -31,11 +31,18 @@ STRONGER = TRIVD | {
   "algorithm.decomposition": "stronger",
   "algorithm.generator_blocks": 2,
 }
+PUBLISHED_MVT = {
+  "train.batch_size": 2,
+  "algorithm.sequence_spectral_norm": True,
+  "algorithm.embedding_spectral_norm": True,
+  "algorithm.conditional_bias": True,
+  "algorithm.video_discriminator_batch_norm": True,
+}
 CASES = {
   "conv_gru": (trivd_shape_motion, "smoke", TRIVD),
   "tsru_p": (trivd_shape_motion, "smoke", STRONGER),
   "inbetween": (inbetween_shape_motion, "smoke", {"train.batch_size": 2}),
-  "mvt": (mvt_weizmann, "mvt_tsa_smoke", {"train.batch_size": 2}),
+  "mvt": (mvt_weizmann, "mvt_tsa_smoke", PUBLISHED_MVT),
 }
 
 

@@ -79,7 +79,7 @@ def test_generator_block(features, upsample):
 
 def test_a_temporal_shift_applies_to_the_branch_only():
   x, condition = _draw(2, 4, 3, 3, 6), _draw(2, 4, 5)
-  module = GeneratorBlock(6, shift=True, bn_per_frame=False, spectral_norm=False)
+  module = GeneratorBlock(6, shift_divisor=3, bn_per_frame=False, spectral_norm=False)
   params = _params(module, x, condition, True)
   output, _ = jax.jit(lambda *inputs: module.apply({"params": params}, *inputs, True, mutable=[BATCH_STATS]))(
     x, condition

@@ -50,6 +50,10 @@ class Gan(Algorithm, Protocol):
   def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
     """Latents float32 [batch_size, D]; see `SampleOptions.truncation`."""
 
+  def training_latent(self, key: PRNGKey, batch_size: int) -> jax.Array:
+    """Latents in training."""
+    return self.latent(key, batch_size)
+
   @abstractmethod
   def generate(
     self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, train: bool = False, bn_momentum: float = 0.9
@@ -100,7 +104,7 @@ class Gan(Algorithm, Protocol):
     video, label = batch["video"], batch["label"]
     indices = np.array(self.conditioning_indices(video.shape[1]), int)
     known = {"conditioning": video[:, indices], "label": label}
-    return self.generate(nets, known, self.latent(key, label.shape[0]), num_frames=video.shape[1], train=True)
+    return self.generate(nets, known, self.training_latent(key, label.shape[0]), num_frames=video.shape[1], train=True)
 
 
 GANS: dict[str, tuple[type, type[Gan]]] = {}

@@ -20,13 +20,16 @@ class GeneratorBlock(nn.Module):
 
   Attributes:
     upsample: whether height and width are doubled, by nearest neighbour.
-    shift: whether the branch, but not the shortcut, starts with a temporal shift (MVT-GAN, figure 4b).
+    shift_divisor: divisor of the temporal shift with which the branch, but not the shortcut, starts (MVT-GAN, figure
+      4b); 0 for no shift.
+    conditional_bias: `ConditionalBatchNorm.use_bias`.
     bn_per_frame: `BatchNorm.per_frame`.
   """
 
   features: int
   upsample: bool = False
-  shift: bool = False
+  shift_divisor: int = 0
+  conditional_bias: bool = False
   bn_per_frame: bool = True
   bn_momentum: float = 0.9
   spectral_norm: bool = True
@@ -39,9 +42,10 @@ class GeneratorBlock(nn.Module):
     `train` uses the batch's statistics and advances the power iterations; positional for remat.
     """
     options: dict[str, Any] = {"spectral_norm": self.spectral_norm, "dtype": self.dtype}
-    norm = functools.partial(ConditionalBatchNorm, per_frame=self.bn_per_frame, momentum=self.bn_momentum, **options)
+    moments = {"per_frame": self.bn_per_frame, "momentum": self.bn_momentum}
+    norm = functools.partial(ConditionalBatchNorm, use_bias=self.conditional_bias, **moments, **options)
     conv = functools.partial(Conv, self.features, **options)
-    y = temporal_shift(x) if self.shift else x
+    y = temporal_shift(x, self.shift_divisor) if self.shift_divisor else x
     y = nn.relu(norm(name="norm_0")(y, condition, train=train))
     if self.upsample:
       y = resampling.upsample_nearest(y, 2)

@@ -92,10 +92,14 @@ class LayerNorm(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-  """`BatchNorm` with scale 1 + W c and offset V c for a condition c (BigGAN; TrIVD-GAN-FP, E.2)."""
+  """`BatchNorm` with scale 1 + W c and offset V c for a condition c (BigGAN; TrIVD-GAN-FP, E.2).
+
+  With `use_bias` both maps have biases, as in MVT-GAN's published code.
+  """
 
   per_frame: bool = True
   momentum: float = 0.9
+  use_bias: bool = False
   spectral_norm: bool = True
   dtype: Any = jnp.float32
 
@@ -105,10 +109,8 @@ class ConditionalBatchNorm(nn.Module):
     features = x.shape[-1]
     if condition.ndim == 2:
       condition = condition[:, None]
-    gains = {
-      name: Dense(features, use_bias=False, spectral_norm=self.spectral_norm, name=name)(condition, train=train)
-      for name in ("scale", "offset")
-    }
+    options = {"use_bias": self.use_bias, "spectral_norm": self.spectral_norm}
+    gains = {name: Dense(features, **options, name=name)(condition, train=train) for name in ("scale", "offset")}
     norm = BatchNorm(per_frame=self.per_frame, momentum=self.momentum, affine=False, dtype=jnp.float32)
     normalised = norm(x, train=train)
     expand = (slice(None), slice(None), None, None, slice(None))

@@ -131,6 +131,10 @@ def test_latents_are_standard_normal_and_scaled_by_part_in_predict(algorithm, ne
   latent, known = algorithm.latent(KEY, BATCH), _known(_batch())
   np.testing.assert_array_equal(latent, jax.random.normal(KEY, (BATCH, 6)))
   assert np.abs(algorithm.latent(KEY, 2_000, truncation=0.5)).max() <= 0.5
+  shifted = Mvt(dataclasses.replace(CONFIG, sampling_means=(4.0, 2.0, 0.0)))
+  np.testing.assert_array_equal(shifted.training_latent(KEY, BATCH), latent)
+  expected = _latent(KEY) + np.array([4, 4, 2, 0, 0, 0])
+  np.testing.assert_allclose(shifted._scaled(shifted.latent(KEY, BATCH)), expected, atol=1e-5)
   options = {"num_frames": FRAMES, "train": False}
   apply = jax.jit(functools.partial(algorithm.generator((SIZE, SIZE)).apply, nets[GENERATOR].collections, **options))
   expected = apply(_latent(KEY).astype(np.float32), known["label"])
@@ -195,6 +199,9 @@ def test_unsuitable_clips(algorithm, shape, message):
   [
     ({"latent_scales": (1.0, 2.0)}, "same number of entries"),
     ({"latent_sizes": (0, 1, 2)}, "latent_sizes=.* must be positive"),
+    ({"sampling_means": (4.0,)}, "sampling_means=.* must have the same number of entries"),
+    ({"sampling_means": (float("nan"), 0.0, 0.0)}, "sampling_means=.* must be finite"),
+    ({"shift_divisor": 1}, "shift_divisor=1 must be at least 2"),
     ({"generator_attention": 2}, r"generator_attention=2 must be in -1\.\.1"),
     ({"shifted_blocks": 3}, r"shifted_blocks=3 must be in 0\.\.2"),
     ({"image_discriminator_attention": -2}, r"must be in -1\.\.1"),

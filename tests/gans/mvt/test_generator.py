@@ -9,6 +9,7 @@ import pytest
 
 from vidgen_jax.gans.mvt.networks import FrameGenerator, Generator, SequenceGenerator
 from vidgen_jax.nn.norm import BATCH_STATS
+from vidgen_jax.nn.spectral import SPECTRAL_STATS
 
 BATCH, FRAMES, FEATURES, HIDDEN = 3, 4, 5, 7
 
@@ -22,30 +23,39 @@ def _sigmoid(x):
   return 1 / (1 + np.exp(-x))
 
 
-def test_sequence_generator_against_a_loop():
-  module = SequenceGenerator(HIDDEN)
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_sequence_generator_against_a_loop(spectral_norm):
+  module = SequenceGenerator(HIDDEN, spectral_norm=spectral_norm)
   latent = np.random.default_rng(1).normal(size=(BATCH, FEATURES)).astype(np.float32)
   init = functools.partial(module.init, num_frames=FRAMES, train=False)
-  params = _draw(jax.eval_shape(init, jax.random.key(0), latent)["params"])
-  apply = functools.partial(module.apply, num_frames=FRAMES, train=True, mutable=[BATCH_STATS])
-  found, variables = jax.jit(apply)({"params": params}, latent)
+  shapes = jax.eval_shape(init, jax.random.key(0), latent)
+  params, stats = _draw(shapes["params"]), shapes.get(SPECTRAL_STATS, {})
+  apply = functools.partial(module.apply, num_frames=FRAMES, train=True, mutable=[BATCH_STATS, SPECTRAL_STATS])
+  ones = {SPECTRAL_STATS: jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), stats)}
+  found, variables = jax.jit(apply)({"params": params, **ones}, latent)
 
   def affine(x, weights):
     return x @ weights["kernel"] + weights.get("bias", 0)
 
-  gru, x = params["cell"]["gru"], affine(latent, params["input"])
+  def normalised(weights):
+    kernel = weights["kernel"]
+    v = kernel.sum(axis=1) / np.linalg.norm(kernel.sum(axis=1))
+    return weights | {"kernel": kernel / np.linalg.norm(v @ kernel)} if spectral_norm else weights
+
+  gru, x = params["cell"]["gru"], affine(latent, normalised(params["input"]))
+  output = normalised(params["output"] if spectral_norm else params["cell"]["output"])
   state, outputs = np.zeros((BATCH, HIDDEN)), []
   for _ in range(FRAMES):
     r = _sigmoid(affine(x, gru["ir"]) + affine(state, gru["hr"]))
     z = _sigmoid(affine(x, gru["iz"]) + affine(state, gru["hz"]))
     n = np.tanh(affine(x, gru["in"]) + r * affine(state, gru["hn"]))
     state = (1 - z) * n + z * state
-    x = affine(state, params["cell"]["output"])  # Also the next input.
+    x = affine(state, output)  # Also the next input.
     outputs.append(x)
   outputs = np.stack(outputs, axis=1)
   mean, var = outputs.mean(axis=0), outputs.var(axis=0)
   np.testing.assert_allclose(found, (outputs - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-3)
-  # Every time step has its own statistics.
+  # One power iteration per pass, not per frame, and every time step has its own statistics.
   np.testing.assert_allclose(variables[BATCH_STATS]["norm"]["mean"], 0.1 * mean, rtol=1e-3, atol=1e-5)
 
 

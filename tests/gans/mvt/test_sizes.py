@@ -31,7 +31,7 @@ def test_image_discriminator_has_the_size_of_biggans():
 
 def test_frame_generator_has_the_size_of_biggans_except_for_its_condition():
   multipliers = (16, 16, 8, 4, 2, 1)
-  frames = FrameGenerator(tuple(WIDTH * m for m in multipliers), attention_after=3)
+  frames = FrameGenerator(tuple(WIDTH * m for m in multipliers), attention_after=3, conditional_bias=False)
   module = Generator(SequenceGenerator(), frames, num_classes=1000)
   params = _params(module, jnp.zeros((1, 120)), jnp.zeros(1, int), num_frames=2)
   # BigGAN feeds 20 of 120 latent values to the linear map and to each block; here both receive all of Z_F, which is
@@ -49,5 +49,7 @@ def test_frame_generator_has_the_size_of_biggans_except_for_its_condition():
 
 def test_video_discriminator_by_hand():
   params = _params(VideoDiscriminator(num_classes=101), jnp.zeros((1, 16, 96, 96, 3)), jnp.zeros(1, int))
-  convolutions = sum(64 * a * b + b for a, b in ((3, 96), (96, 192), (192, 384), (384, 768)))
+  # No biases; batch normalisation of all convolutions except the first has a scale and an offset.
+  pairs = ((3, 96), (96, 192), (192, 384), (384, 768))
+  convolutions = sum(64 * a * b for a, b in pairs) + sum(2 * b for _, b in pairs[1:])
   assert _size(params) == convolutions + (768 + 1) + 101 * 768

@@ -69,11 +69,14 @@ class Mvt(Gan):
       channels=c.channels,
       attention_after=c.generator_attention,
       shifted_blocks=c.shifted_blocks,
+      shift_divisor=c.shift_divisor,
+      conditional_bias=c.conditional_bias,
       remat=c.remat,
       **shared,
     )
-    sequence = SequenceGenerator(c.hidden_features, **shared)
-    return Generator(sequence, frames, num_classes=c.num_classes, class_features=c.class_features)
+    sequence = SequenceGenerator(c.hidden_features, spectral_norm=c.sequence_spectral_norm, **shared)
+    classes: dict[str, Any] = {"num_classes": c.num_classes, "class_features": c.class_features}
+    return Generator(sequence, frames, embedding_spectral_norm=c.embedding_spectral_norm, **classes)
 
   def discriminators(self) -> dict[str, nn.Module]:
     """The discriminators' modules."""
@@ -86,7 +89,10 @@ class Mvt(Gan):
       dtype=jnp.dtype(c.compute_dtype),
     )
     video = VideoDiscriminator(
-      c.video_discriminator_widths, num_classes=c.num_classes, dtype=jnp.dtype(c.compute_dtype)
+      c.video_discriminator_widths,
+      batch_norm=c.video_discriminator_batch_norm,
+      num_classes=c.num_classes,
+      dtype=jnp.dtype(c.compute_dtype),
     )
     return {IMAGE_DISCRIMINATOR: image, VIDEO_DISCRIMINATOR: video}
 
@@ -152,8 +158,14 @@ class Mvt(Gan):
     return loss, LossOutput(nets=refreshed, metrics=metrics)
 
   def latent(self, key: PRNGKey, batch_size: int, *, truncation: float | None = None) -> jax.Array:
-    """Z_ABC, every part in units of its standard deviation."""
-    return draw_latent(key, (batch_size, sum(self.config.latent_sizes)), truncation=truncation)
+    """Z_ABC, every part in units of its standard deviation, with the means `sampling_means`."""
+    latent, c = draw_latent(key, (batch_size, sum(self.config.latent_sizes)), truncation=truncation), self.config
+    if not any(c.sampling_means):
+      return latent
+    return latent + self._by_part([mean / scale for mean, scale in zip(c.sampling_means, c.latent_scales, strict=True)])
+
+  def training_latent(self, key: PRNGKey, batch_size: int) -> jax.Array:
+    return draw_latent(key, (batch_size, sum(self.config.latent_sizes)))
 
   def generate(
     self, nets: Nets, batch: Batch, latent: jax.Array, *, num_frames: int, train: bool = False, bn_momentum: float = 0.9
@@ -183,9 +195,12 @@ class Mvt(Gan):
 
   def _scaled(self, latent: jax.Array) -> jax.Array:
     """Latents whose parts have their own standard deviations (6.2)."""
-    pairs = zip(self.config.latent_scales, self.config.latent_sizes, strict=True)
-    scales = jnp.concatenate([jnp.full(size, scale, latent.dtype) for scale, size in pairs])
-    return latent * scales[None]
+    return latent * self._by_part(self.config.latent_scales)
+
+  def _by_part(self, values: Sequence[float]) -> jax.Array:
+    """One value per part of the latent, repeated over the part: float32 [1, D]."""
+    pairs = zip(values, self.config.latent_sizes, strict=True)
+    return jnp.concatenate([jnp.full(size, value, jnp.float32) for value, size in pairs])[None]
 
   def _views_of(self, video: Video, key: PRNGKey) -> dict[str, Video]:
     """Inputs of the discriminators, by name."""
@@ -196,6 +211,11 @@ class Mvt(Gan):
     self, bound: BoundNets, label: jax.Array, name: str, videos: tuple[Video, ...]
   ) -> tuple[tuple[jax.Array, ...], NetState]:
     """Logits for every frame from the image discriminator, for every clip from the video discriminator; and the net."""
+    if name == VIDEO_DISCRIMINATOR and self.config.video_discriminator_batch_norm:
+      # Real and generated clips are normalised by their own statistics. Each call starts from the same spectral
+      # vectors, so they advance once.
+      results = [apply_discriminator(bound, name, (video,), label) for video in videos]
+      return tuple(scores for (scores,), _ in results), results[-1][1]
     scores, net = apply_discriminator(bound, name, videos, label)
     if name == IMAGE_DISCRIMINATOR:
       scores = tuple(score.unconditional + score.conditional for score in scores)

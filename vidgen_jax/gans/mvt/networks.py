@@ -21,9 +21,11 @@ class SequenceGenerator(nn.Module):
 
   Attributes:
     hidden_features: units of the cell.
+    spectral_norm: whether the two linear maps, but not the cell, have a spectral norm.
   """
 
   hidden_features: int = 2048
+  spectral_norm: bool = True
   bn_momentum: float = 0.9
   dtype: Any = jnp.float32
 
@@ -31,28 +33,56 @@ class SequenceGenerator(nn.Module):
   def __call__(self, latent: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
     """Maps latents [B, d] to float32 [B, num_frames, d]."""
     features = latent.shape[-1]
-    x = nn.Dense(features, dtype=self.dtype, name="input")(latent.astype(self.dtype))
+    output = None
+    if self.spectral_norm:
+      x = Dense(features, dtype=self.dtype, name="input")(latent, train=train)
+      output = _Linear(features, name="output")(self.hidden_features, train=train)
+    else:
+      x = nn.Dense(features, dtype=self.dtype, name="input")(latent.astype(self.dtype))
     state = jnp.zeros((latent.shape[0], self.hidden_features), self.dtype)
-    cell = nn.scan(_Cell, variable_broadcast="params", split_rngs={"params": False}, length=num_frames, out_axes=1)(
+    options: dict[str, Any] = {"length": num_frames, "in_axes": nn.broadcast, "out_axes": 1}
+    cell = nn.scan(_Cell, variable_broadcast="params", split_rngs={"params": False}, **options)(
       features=features, hidden_features=self.hidden_features, dtype=self.dtype, name="cell"
     )
-    _, outputs = cell((state, x), None)
+    _, outputs = cell((state, x), output)
     norm = BatchNorm(momentum=self.bn_momentum, affine=False, dtype=jnp.float32, name="norm")
     return norm(outputs[:, :, None, None, :], train=train)[:, :, 0, 0]
 
 
+class _Linear(nn.Module):
+  """A spectrally normalised linear map, as (kernel [inputs, features], bias [features]).
+
+  Made outside of the loop over frames that uses it: one power iteration per pass.
+  """
+
+  features: int
+
+  @nn.compact
+  def __call__(self, inputs: int, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    kernel = kernel_param(self, "kernel", (inputs, self.features), spectral_norm=True, train=train)
+    return kernel, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+
+
 class _Cell(nn.Module):
-  """One time step: (state, input) to (state, output); the output is also the next input."""
+  """One time step: (state, input) to (state, output); the output is also the next input.
+
+  Its linear map is `output`, (kernel [hidden_features, features], bias [features]); None for its own.
+  """
 
   features: int
   hidden_features: int
   dtype: Any
 
   @nn.compact
-  def __call__(self, carry: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+  def __call__(
+    self, carry: tuple[jax.Array, jax.Array], output: tuple[jax.Array, jax.Array] | None
+  ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
     state, x = carry
     state, _ = nn.GRUCell(self.hidden_features, dtype=self.dtype, name="gru")(state, x)
-    x = nn.Dense(self.features, dtype=self.dtype, name="output")(state)
+    if output is None:
+      x = nn.Dense(self.features, dtype=self.dtype, name="output")(state)
+    else:
+      x = add_bias(state @ output[0].astype(self.dtype), output[1])
     return (state, x), x
 
 
@@ -67,6 +97,8 @@ class FrameGenerator(nn.Module):
     first_size: (height, width) after the linear map: 4x4 for frames of 128x128, 3x3 for 96x96.
     attention_after: 0-based index of the block that is followed by self-attention within each frame; -1 for none.
     shifted_blocks: number of leading blocks that begin with a temporal shift: 0, or 2 in MVT-TSA.
+    shift_divisor: divisor of the shift, see `temporal_shift`.
+    conditional_bias: whether the maps from the condition to gains and offsets have biases.
   """
 
   widths: tuple[int, ...]
@@ -74,6 +106,8 @@ class FrameGenerator(nn.Module):
   channels: int = 3
   attention_after: int = -1
   shifted_blocks: int = 0
+  shift_divisor: int = 3
+  conditional_bias: bool = True
   bn_momentum: float = 0.9
   remat: bool = False
   dtype: Any = jnp.float32
@@ -90,7 +124,8 @@ class FrameGenerator(nn.Module):
       x = block_type(
         features,
         upsample=True,
-        shift=i < self.shifted_blocks,
+        shift_divisor=self.shift_divisor if i < self.shifted_blocks else 0,
+        conditional_bias=self.conditional_bias,
         bn_per_frame=False,
         bn_momentum=self.bn_momentum,
         dtype=self.dtype,
@@ -109,25 +144,27 @@ class Generator(nn.Module):
   Attributes:
     sequence: generator of z_gru.
     frames: generator of a frame from each Z_F[t].
-    class_features: length of the class embedding e(y), which is not spectrally normalised, as in BigGAN.
+    class_features: length of the class embedding e(y).
+    embedding_spectral_norm: whether the class embedding has a spectral norm; BigGAN's has none.
   """
 
   sequence: SequenceGenerator
   frames: FrameGenerator
   num_classes: int = 1
   class_features: int = 120
+  embedding_spectral_norm: bool = True
 
   def setup(self) -> None:
     """Creates the class embedding."""
-    self.class_embedding = Embed(self.num_classes, self.class_features, spectral_norm=False)
+    self.class_embedding = Embed(self.num_classes, self.class_features, spectral_norm=self.embedding_spectral_norm)
 
   def __call__(self, latent: jax.Array, label: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
     """Generates clips, float32 [B, T, H, W, C] in [-1, 1], from latents Z_ABC [B, d]."""
-    return self.decode(latent, self.embed(label), num_frames=num_frames, train=train)
+    return self.decode(latent, self.embed(label, train=train), num_frames=num_frames, train=train)
 
-  def embed(self, label: jax.Array) -> jax.Array:
-    """Embeddings e(y), [B, class_features], of labels int [B]."""
-    return self.class_embedding(label, train=False)
+  def embed(self, label: jax.Array, *, train: bool = False) -> jax.Array:
+    """Embeddings e(y), [B, class_features], of labels int [B]; `train` advances the power iteration."""
+    return self.class_embedding(label, train=train)
 
   def decode(self, latent: jax.Array, embedding: jax.Array, *, num_frames: int, train: bool) -> jax.Array:
     """Generates clips from embeddings [B, class_features] instead of labels, e.g. between classes (figure 8)."""
@@ -141,9 +178,12 @@ class VideoDiscriminator(nn.Module):
 
   Attributes:
     widths: channels of the convolutions; each halves time, height and width.
+    batch_norm: whether all convolutions except the first are followed by batch normalisation over all frames of all
+      clips, and none has a bias; the clips of a call must then be all real or all generated.
   """
 
   widths: tuple[int, ...] = (96, 192, 384, 768)
+  batch_norm: bool = True
   num_classes: int = 1
   dtype: Any = jnp.float32
 
@@ -155,7 +195,10 @@ class VideoDiscriminator(nn.Module):
       shape = (4, 4, 4, x.shape[-1], width)
       kernel = kernel_param(self, f"kernel_{i}", shape, spectral_norm=True, train=train)
       x = convolve(x, kernel, strides=(2, 2, 2), padding=((1, 1),) * 3, precision=None)
-      x = add_bias(x, self.param(f"bias_{i}", nn.initializers.zeros, (width,), jnp.float32))
+      if not self.batch_norm:
+        x = add_bias(x, self.param(f"bias_{i}", nn.initializers.zeros, (width,), jnp.float32))
+      elif i:
+        x = BatchNorm(per_frame=False, dtype=self.dtype, name=f"norm_{i}")(x, train=train)
       x = nn.leaky_relu(x, 0.2)
     features = jnp.sum(x.astype(jnp.float32), axis=(1, 2, 3))
     unconditional = Dense(1, name="output")(features, train=train)[:, 0]
