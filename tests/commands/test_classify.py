@@ -15,7 +15,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
-from vidgen_jax.scores.weights.weight_file import read_weight_file
+from vidgen_jax.scores.weights.weight_file import read_weight_file, write_weight_file
 
 pytest_plugins = ["tests.classifier_fixtures"]
 
@@ -123,11 +123,23 @@ def test_a_trained_classifier_can_be_reused(scored, command, tmp_path):
     ({"resolution": 5}, "has resolution=6, not 5; pass --resolution=6"),
     ({"seed": 1}, "has seed=0, not 1; pass --seed=0"),
     ({"data": "synthetic"}, "has data='real', not 'synthetic'; pass --data=real"),
+    ({"init": "itself"}, "has init='', not '[0-9a-f]{12}'; pass the --init of its training"),
   ],
 )
 def test_a_classifier_of_other_settings_is_refused(words, message, scored, command, tmp_path):
+  file = scored / "classifier.safetensors"
   with pytest.raises(UserError, match=message):
-    command(out=tmp_path, classifier=scored / "classifier.safetensors", **words)
+    command(out=tmp_path, classifier=file, **{name: file if word == "itself" else word for name, word in words.items()})
+
+
+def test_weights_of_another_network_and_segments_of_other_networks_are_refused(command, tmp_path, classifier):
+  file = tmp_path / "tsn.safetensors"
+  write_weight_file(file, dataclasses.replace(classifier, network="tsn"))
+  with pytest.raises(UserError, match="holds weights of tsn, not of r3d18; pass --network=tsn"):
+    command(out=tmp_path / "run", init=file)
+  with pytest.raises(UserError, match="--segments applies to tsn, not to r3d18"):
+    command(out=tmp_path / "run", segments=16)
+  assert not (tmp_path / "run").exists()
 
 
 def test_other_classes_are_refused_before_anything_is_trained(command, tmp_path):
@@ -155,6 +167,8 @@ def test_published_settings_are_the_defaults(brightness_data):
     return classify.make_config(flag_values, "real", mesh)
 
   r3d18, tsn = config(), config("--network=tsn", "--width=8")
+  assert tsn.algorithm.settings["segments"] == 3 and "segments" not in r3d18.algorithm.settings
+  assert config("--network=tsn", "--segments=16").algorithm.settings["segments"] == 16
   settings = r3d18.algorithm
   assert (r3d18.train.batch_size, settings.learning_rate, settings.dropout, settings.width) == (32, 1e-3, 0.6, 64)
   assert (settings.patience, settings.steps_per_epoch, r3d18.data.random_flip, r3d18.train.num_steps) == (

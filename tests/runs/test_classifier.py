@@ -195,6 +195,21 @@ def test_test_clips_of_other_classes_are_refused_before_the_training(classifier_
   assert not (tmp_path / "run").exists()
 
 
+def test_pretrained_weights_replace_all_new_ones(trained, classifier_config, mesh):
+  weights = trained[0].weights
+  experiment = TrainingExperiment(classifier_config, Classifier(config=classifier_config.algorithm), mesh)
+  pretrained = trainings._PretrainedExperiment(classifier_config, experiment.algorithm, mesh, tensors=weights.tensors)
+  _assert_equal(dict(pretrained.init_state().nets["classifier"].collections), weights.variables)
+
+
+def test_weights_that_do_not_fit_are_refused_before_the_training(trained, classifier_config, mesh, tmp_path):
+  with pytest.raises(UserError, match=r"BatchNorm_0/mean is \(4,\) in the file and \(5,\) in the classifier"):
+    train_classifier(
+      _with(classifier_config, width=5), str(tmp_path / "run"), mesh, init=str(trained[1] / WEIGHTS_FILE)
+    )
+  assert not (tmp_path / "run").exists()
+
+
 def test_steps_of_an_epoch(classifier_config, mesh):
   def steps(batch_size, steps_per_epoch=0):
     options = {"batch_size": batch_size, "epochs": 2, "seed": 0, "width": 4}

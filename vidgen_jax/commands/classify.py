@@ -23,6 +23,7 @@ from vidgen_jax.runs.classifier import TrainedClassifier, classifier_experiment,
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.scores.classifier.config import NETWORK_DEFAULTS, ClassifierConfig, window_of
 from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
+from vidgen_jax.scores.extraction import own_preprocessing
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.report import Score, append_scores, score_table
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
@@ -34,6 +35,7 @@ Needs --data, a built data set with classes and the splits train and test, and -
 With --synthetic a second classifier is trained on synthetic clips with the same settings (in OUT/synthetic), and
 S3 = sqrt(SeR ReS) / ReR is printed and appended to OUT/scores.jsonl: SeR is trained on synthetic and tested on real
 clips, ReS the reverse, ReR is real on both sides. Both data sets must have the same classes in the same order.
+With --init the classifiers start from weights, such as those of a ResNet-50 trained on ImageNet.
 Example: vidgen classify --data=weizmann --synthetic=weizmann_generated --out=runs/s3 --width=16 --resolution=64"""
 
 SCORES_FILE = "scores.jsonl"
@@ -56,6 +58,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_enum("network", ClassifierConfig.network, list(NETWORK_DEFAULTS), "architecture", **values)
   text = f"channels of the first block (c3d: multiple of all); {by_network('width')}"
   flags.DEFINE_float("width", None, text, **values)
+  text = "tsn: number of segments of a window, of each of which one frame is used; default: 3 (MVT-GAN: 16 frames)"
+  flags.DEFINE_integer("segments", None, text, lower_bound=1, **values)
+  text = (
+    "weights to start from, made by `vidgen weights import` or this command; of other classes, all but the last layer"
+  )
+  flags.DEFINE_string("init", None, text, **values)
   text = f"dropout probability before the last layer; {by_network('dropout')}"
   flags.DEFINE_float("dropout", None, text, **values)
   flags.DEFINE_integer("num_frames", 16, "frames of a window", **values)
@@ -107,9 +115,24 @@ def make_config(flag_values: flags.FlagValues, training_data: str, mesh: jax.sha
   schedule = ("epochs", "steps_per_epoch", "seed", "optimizer", "weight_decay", "patience", "max_reductions")
   settings = values_of(flag_values, *schedule, "network", "test_windows", *published)
   settings |= {name: value for name, value in published.items() if settings[name] is None}
+  if flag_values.segments is not None and "segments" not in published:
+    raise UserError(f"--segments applies to tsn, not to {flag_values.network}; leave it out")
+  if flag_values.init is not None:
+    settings |= _initial_settings(flag_values.init, flag_values.network)
   window = values_of(flag_values, "num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
   test_data = "" if training_data == flag_values.data else flag_values.data
   return classifier_experiment(DataConfig(name=training_data, **window), mesh, test_data=test_data, **settings)
+
+
+def _initial_settings(path: str, network: str) -> dict[str, Any]:
+  """The hash of the weights that the training starts from, and the input that they require."""
+  weights = read_weight_file(path)
+  if weights.network != network:
+    raise UserError(
+      f"--init={path} holds weights of {weights.network}, not of {network}; pass --network={weights.network}"
+    )
+  required = own_preprocessing(weights.preprocessing, f"--init={path}")
+  return {"init": weights.short_hash, "mean": required.mean, "std": required.std}
 
 
 def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] | None:
@@ -125,12 +148,13 @@ def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] |
     weights = _read_classifier(flag_values.classifier, config)
     tested = accuracy(weights, config.data, config.evaluation.split, **options)
     real = TrainedClassifier(weights=weights, accuracy=tested)
-  elif (real := train_classifier(config, flag_values.out, mesh, stop=stop)) is None:
+  elif (real := train_classifier(config, flag_values.out, mesh, stop=stop, init=flag_values.init)) is None:
     return None
   _log_accuracy(data, real.accuracy)
   if synthetic is None:
     return [_accuracy_score(config, "accuracy", data, real.accuracy, real.weights)]
-  trained = train_classifier(synthetic_config, str(Path(flag_values.out) / SYNTHETIC_FOLDER), mesh, stop=stop)
+  folder = str(Path(flag_values.out) / SYNTHETIC_FOLDER)
+  trained = train_classifier(synthetic_config, folder, mesh, stop=stop, init=flag_values.init)
   if trained is None:
     return None
   splits = records.load_info(synthetic, synthetic_config.data.data_dir).num_clips
@@ -194,6 +218,8 @@ def protocol(config: ExperimentConfig, metric: str) -> str:
   """Settings that determine a classifier's score: 's3, r3d18 width 64, 16 frames, 64x64, seed 0, ...'."""
   data, settings = config.data, config.algorithm
   parts = [metric, f"{settings.network} width {settings.width:g}", f"{data.num_frames} frames"]
+  parts += [f"{settings.segments} segments"] if settings.segments else []
+  parts += [f"init {settings.init}"] if settings.init else []
   parts += [f"stride {data.frame_stride}"] if data.frame_stride > 1 else []
   parts += [f"{data.resolution}x{data.resolution}"]
   parts += ["luma"] if data.channels == 1 else []
@@ -233,10 +259,13 @@ def _read_classifier(path: str, config: ExperimentConfig) -> WeightFile:
   """Reads a trained classifier, which must have the settings of `config`."""
   weights = read_weight_file(path)
   settings = config.algorithm.settings
-  expected = {"network": config.algorithm.network, "data": config.data.name, "seed": config.train.seed}
-  expected |= {"width": settings["width"], "dropout": settings["dropout"], **window_of(config.data)}
+  settings.pop("num_classes")
+  expected = {"network": config.algorithm.network, "data": config.data.name, "seed": config.train.seed, **settings}
+  expected |= {**window_of(config.data), "init": config.algorithm.init}
   known = {**weights.details, **weights.settings, **weights.preprocessing, "network": weights.network}
+  known["init"] = weights.details.get("training", {}).get("init", "")
   for name, value in expected.items():
     if (found := known.get(name)) != value:
-      raise UserError(f"--classifier {path} has {name}={found!r}, not {value!r}; pass --{name}={found}")
+      remedy = "the --init of its training" if name == "init" else f"--{name}={found}"
+      raise UserError(f"--classifier {path} has {name}={found!r}, not {value!r}; pass {remedy}")
   return weights

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from absl import logging
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from vidgen_jax.core.state import TrainState
+from vidgen_jax.core.state import NetState, TrainState
 from vidgen_jax.data import records
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
@@ -20,9 +21,10 @@ from vidgen_jax.runs.config import ExperimentConfig, HealthConfig, TrainConfig
 from vidgen_jax.runs.experiment import TrainingExperiment
 from vidgen_jax.runs.loop import Hook, NonFiniteMetricError, train_experiment
 from vidgen_jax.runs.writers import MetricWriter
-from vidgen_jax.scores.classifier.algorithm import MEAN, NET, STD, Classifier
+from vidgen_jax.scores.classifier.algorithm import NET, Classifier
 from vidgen_jax.scores.classifier.config import ClassifierConfig, window_of
 from vidgen_jax.scores.classifier.evaluation import Accuracy, ConfusionCounter
+from vidgen_jax.scores.classifier.initial import initial_tensors
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
 
 WEIGHTS_FILE = "classifier.safetensors"
@@ -75,7 +77,12 @@ def classifier_experiment(
 
 
 def train_classifier(
-  config: ExperimentConfig, folder: str, mesh: jax.sharding.Mesh, *, stop: StopSignals | None = None
+  config: ExperimentConfig,
+  folder: str,
+  mesh: jax.sharding.Mesh,
+  *,
+  stop: StopSignals | None = None,
+  init: str | None = None,
 ) -> TrainedClassifier | None:
   """Trains a classifier, or resumes its training, bitwise; writes `classifier.safetensors` and its JSON file.
 
@@ -84,11 +91,17 @@ def train_classifier(
   with the accuracy after the last epoch.
 
   Returns None after SIGTERM or SIGINT: the state is saved, and the same call resumes the training. The number of
-  devices affects the result only through rounding. `config` is the result of `classifier_experiment`.
+  devices affects the result only through rounding. `config` is the result of `classifier_experiment`. The training
+  starts from the weight file `init`, see `initial_tensors`; None for random weights.
 
-  Raises a UserError if data, folder or devices do not fit, or the loss is not finite.
+  Raises a UserError if data, folder, initial weights or devices do not fit, or the loss is not finite.
   """
   experiment = TrainingExperiment(config=config, algorithm=Classifier(config=config.algorithm), mesh=mesh)
+  if init is not None:
+    variables = experiment.abstract_state.nets[NET].collections
+    names = records.load_info(config.data.name, config.data.data_dir).class_names
+    tensors = initial_tensors(read_weight_file(init), variables, class_names=names, path=init)
+    experiment = _PretrainedExperiment(experiment.config, experiment.algorithm, mesh, tensors=tensors)
   test = EpochTest(experiment, folder)
   try:
     state = train_experiment(experiment, folder, [test], stop=stop)
@@ -107,6 +120,23 @@ def train_classifier(
   return TrainedClassifier(weights=weights, accuracy=Accuracy(class_names=weights.class_names, confusion=confusion))
 
 
+@dataclasses.dataclass(frozen=True)
+class _PretrainedExperiment(TrainingExperiment):
+  """A training that starts from the result of `initial_tensors`."""
+
+  tensors: Mapping[str, np.ndarray] = dataclasses.field(kw_only=True)
+
+  def init_state(self) -> TrainState:
+    state = super().init_state()
+    leaves = flatten_dict(dict(state.nets[NET].collections), sep="/")
+    given = {
+      name: jax.device_put(tensor.astype(leaves[name].dtype), leaves[name].sharding)
+      for name, tensor in self.tensors.items()
+    }
+    variables = unflatten_dict(leaves | given, sep="/")
+    return state.replace(nets={NET: NetState(params=variables.pop("params"), variables=variables)})
+
+
 class EpochTest(Hook):
   """Tests the classifier after every epoch, advances its schedule, and writes the best weights so far.
 
@@ -119,11 +149,11 @@ class EpochTest(Hook):
     self._plateau, network = experiment.algorithm.plateau, experiment.algorithm.network
     self._path = Path(folder) / WEIGHTS_FILE
     self._info = records.load_info(config.data.name, config.data.data_dir)
-    data, size, windows = _test_data(config), config.train.batch_size, config.algorithm.test_windows
+    data, settings = _test_data(config), config.algorithm
     records.check_class_names(self._info.class_names, data, what=f"the training data set {config.data.name!r}")
-    self._count = ConfusionCounter(
-      network, data, config.evaluation.split, experiment.mesh, batch_size=size, windows=windows
-    )
+    options: dict[str, Any] = {"batch_size": config.train.batch_size, "windows": settings.test_windows}
+    options |= {"mean": settings.mean, "std": settings.std}
+    self._count = ConfusionCounter(network, data, config.evaluation.split, experiment.mesh, **options)
     self._last_accuracy = 0.0
 
   @property
@@ -173,7 +203,12 @@ class EpochTest(Hook):
       network=config.algorithm.network,
       settings=config.algorithm.settings,
       variables=jax.tree.map(np.asarray, dict(collections)),
-      preprocessing={"mean": list(MEAN), "std": list(STD), "colour": "RGB", **window_of(data)},
+      preprocessing={
+        "mean": list(config.algorithm.mean),
+        "std": list(config.algorithm.std),
+        "colour": "RGB",
+        **window_of(data),
+      },
       source=f"trained on data set {data.name}, split {data.train_split}",
       source_hash=hashlib.sha256((self._info.directory / records.MANIFEST).read_bytes()).hexdigest(),
       class_names=found.class_names,

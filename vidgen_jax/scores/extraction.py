@@ -97,7 +97,7 @@ class FeatureExtractor:
     elif self._volume is not None:
       self.preprocessing = C3D_PROTOCOLS[c3d_protocol]
     else:
-      self.preprocessing = _own_preprocessing(self._own, self.name)
+      self.preprocessing = own_preprocessing(self._own, self.name)
     classes = settings.get("num_classes")
     if weights.class_names and len(weights.class_names) != classes:
       names = f"its description names {len(weights.class_names)} classes"
@@ -198,7 +198,7 @@ class FeatureExtractor:
     return dataclasses.replace(self.preprocessing, size=(side, side), fit="short_side")
 
 
-def _own_preprocessing(description: dict[str, Any], name: str) -> Preprocessing:
+def own_preprocessing(description: dict[str, Any], name: str) -> Preprocessing:
   """The preprocessing of a classifier; its description may have been edited, as the hash covers the tensors only."""
   fields: dict[str, Any] = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "resolution": 1} | description
   for field, shape, least in (("mean", (3,), -np.inf), ("std", (3,), 0), ("resolution", (), 0)):

@@ -20,10 +20,6 @@ from vidgen_jax.types import Batch, PRNGKey
 NET = "classifier"
 MOMENTUM = 0.9
 
-MEAN = (0.5, 0.5, 0.5)
-STD = (0.5, 0.5, 0.5)
-"""Input range of classifiers trained by this package: RGB in [-1, 1]."""
-
 
 @dataclasses.dataclass(kw_only=True)
 class Plateau:
@@ -84,7 +80,7 @@ class Classifier(Algorithm):
   def init(self, key: PRNGKey, batch: Batch) -> Nets:
     """Initialises the classifier; raises a UserError if the windows are too small for it."""
     try:
-      variables = dict(self.network.init(key, normalise(batch["video"], mean=MEAN, std=STD), train=False))
+      variables = dict(self.network.init(key, self._input(batch), train=False))
     except ValueError as error:
       shape = batch["video"].shape[1:]
       raise UserError(
@@ -92,6 +88,9 @@ class Classifier(Algorithm):
         "--num_frames or --resolution"
       ) from error
     return {NET: NetState(params=variables.pop("params"), variables=variables)}
+
+  def _input(self, batch: Batch) -> jax.Array:
+    return normalise(batch["video"], mean=self.config.mean, std=self.config.std)
 
   def updates(self, phase: str) -> tuple[Update, ...]:
     del phase
@@ -113,7 +112,7 @@ class Classifier(Algorithm):
     dropout_key, frames_key = jax.random.split(key)
     output, variables = self.network.apply(
       net.collections,
-      normalise(batch["video"], mean=MEAN, std=STD),
+      self._input(batch),
       train=True,
       rngs={"dropout": dropout_key, "frames": frames_key},
       mutable=list(net.variables),

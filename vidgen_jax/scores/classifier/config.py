@@ -13,12 +13,16 @@ NETWORK_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     # Munoz et al., Temporal Shift GAN for Large Scale Video Generation, appendix B.1.
     "r3d18": {"batch_size": 32, "learning_rate": 1e-3, "dropout": 0.6, "width": 64},
     # As r3d18, except for the dropout: Wang et al., Temporal Segment Networks, section 4.1 (RGB).
-    "tsn": {"batch_size": 14, "learning_rate": 1e-2, "dropout": 0.8, "width": 64},
+    "tsn": {"batch_size": 14, "learning_rate": 1e-2, "dropout": 0.8, "width": 64, "segments": 3},
     # Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, sections 3.1 and 3.3.
     "c3d": {"batch_size": 30, "learning_rate": 3e-3, "dropout": 0.5, "width": 1},
   }
 )
 """Networks that can be trained, by name, with published fields of `ClassifierConfig` and the batch size."""
+
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.5, 0.5, 0.5)
+"""Input range of classifiers that start from random weights: RGB in [-1, 1]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,10 @@ class ClassifierConfig:
     network: architecture: 'r3d18', 'tsn' or 'c3d'.
     width: number of channels of the first block; for 'c3d' a multiple of all channels.
     dropout: dropout probability before the last layer, in [0, 1).
+    segments: number of segments of 'tsn', of each of which it sees one frame; 0 for other networks.
+    init: hash of the weights that the training starts from; '' for random ones.
+    mean: mean by RGB channel, in [0, 1], that is subtracted from the input.
+    std: deviation by channel, by which the input is divided.
     learning_rate: initial learning rate.
     optimizer: 'sgd' with momentum 0.9, as in the networks' own papers, or 'adam' [choice].
     weight_decay: decay of kernels, not of biases and norms; 5e-4 as in the released settings of Wang et al., Temporal
@@ -50,6 +58,10 @@ class ClassifierConfig:
   network: str = "r3d18"
   width: float = 64
   dropout: float = 0.6
+  segments: int = 0
+  init: str = ""
+  mean: tuple[float, ...] = MEAN
+  std: tuple[float, ...] = STD
   learning_rate: float = 1e-3
   optimizer: Literal["sgd", "adam"] = "sgd"
   weight_decay: float = 5e-4
@@ -75,7 +87,8 @@ class ClassifierConfig:
   def settings(self) -> dict[str, Any]:
     """Constructor arguments of the network."""
     width = int(self.width) if float(self.width).is_integer() else self.width
-    return {"num_classes": self.num_classes, "width": width, "dropout": self.dropout}
+    segments = {"segments": self.segments} if self.segments else {}
+    return {"num_classes": self.num_classes, "width": width, "dropout": self.dropout, **segments}
 
 
 def window_of(data: DataConfig) -> dict[str, int]:

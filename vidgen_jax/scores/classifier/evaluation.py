@@ -15,8 +15,7 @@ from vidgen_jax.data import records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import batch_sharding, global_batch, replicated
-from vidgen_jax.scores.classifier.algorithm import MEAN, STD
-from vidgen_jax.scores.classifier.config import window_of
+from vidgen_jax.scores.classifier.config import MEAN, STD, window_of
 from vidgen_jax.scores.metrics.preprocessing import normalise
 from vidgen_jax.scores.networks import build_network
 from vidgen_jax.scores.weights.weight_file import WeightFile
@@ -132,9 +131,7 @@ class ConfusionCounter:
     clip = self._source[index]
     starts = window_starts(len(clip["frames"]) - data.clip_length, self._windows)
     windows = [transforms.window_frames(clip["frames"], start, data) for start in starts]
-    videos = [
-      transforms.decode_squares(frames, resolution=data.resolution, channels=data.channels) for frames in windows
-    ]
+    videos = [transforms.decode_window(frames, data) for frames in windows]
     return {"video": np.stack(videos), "label": np.int32(clip["label"])}
 
 
