@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags, logging
 
+from vidgen_jax.commands import dataset_flags
 from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
@@ -21,8 +22,9 @@ from vidgen_jax.runs.workdir import load_config
 
 SUMMARY = """Draws a run's samples above their originals, their spread, best-of-l curves and a truncation sweep.
 
-Requires --workdir, a run, --out, the folder to create, and the run's data set. The clips are evaluation clips;
-conditioning frames have a green border. The figures, with the figures of the papers that they reproduce:
+Requires --workdir, a run, --out, the folder to create, and the run's data set. The clips are evaluation clips, with
+--data those of another data set; conditioning frames have a green border.
+The figures, with the figures of the papers that they reproduce:
 - generated_over_original (Inbetweening, figure 2): each clip's first sample above the original.
 - mean_of_samples (Inbetweening, figure 3): each clip's first sample, the mean of --samples of them, and their standard
   deviation.
@@ -67,10 +69,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     text = f"{text}; default: {usual}, or {anchors} for models that accept any conditioning frames"
     flags.DEFINE_integer(name, None, text, lower_bound=bound, **values)
   flags.DEFINE_list("truncations", [], "truncations to compare, such as 0,0.25,0.5,0.8,1,2,none", **values)
+  text = "mvt: means of the latent's parts z_A, z_B and z_C instead of 0; the authors' sampling code uses 4,2,0"
+  flags.DEFINE_list("sampling_means", [], text, **values)
   flags.DEFINE_integer("seed", 0, "seed of the latents", lower_bound=0, upper_bound=MAX_SEED, **values)
   flags.DEFINE_integer("step", None, "step of the checkpoint; default: the latest", **values)
   flags.DEFINE_enum("weights", "ema", ["ema", "raw"], "averaged or live weights", **values)
-  flags.DEFINE_string("data_dir", None, "folder of the data sets; default: the run's", **values)
+  dataset_flags.define_dataset_flags(flag_values)
   flags.DEFINE_bool("overwrite", False, "replaces all existing figures in --out", **values)
   flags.mark_flags_as_required(["workdir", "out"], flag_values=flag_values)
 
@@ -93,7 +97,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
       num_clips=max(clip_counts(names, **counts)),
       step=flag_values.step,
       weights=flag_values.weights,
-      data_dir=flag_values.data_dir,
+      sampling_means=flag_values.sampling_means,
+      **dataset_flags.dataset_options(flag_values),
     )
     files = draw_figures(
       folder, trained, names, **counts, samples=samples, truncations=truncations, seed=flag_values.seed

@@ -70,6 +70,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("num_frames", None, text, lower_bound=1, **values)
   text = "truncates latents at +- this; 0 for the typical one, negative for no truncation"
   flags.DEFINE_float("truncation", None, text, **values)
+  text = "mvt: means of the latent's parts z_A, z_B and z_C instead of 0; the authors' sampling code uses 4,2,0"
+  flags.DEFINE_list("sampling_means", [], text, **values)
   text = "class names or indices: each clip is generated in all of them; default: its own class, from noise all"
   flags.DEFINE_list("classes", None, text, **values)
   flags.DEFINE_integer("seed", 0, "seed of the latents", lower_bound=0, upper_bound=MAX_SEED, **values)
@@ -129,10 +131,11 @@ def _check(flag_values: flags.FlagValues) -> None:
     raise UserError("--motion_levels needs --motion")
   if flag_values.workdir is None:
     reasons = dict.fromkeys(("anchor", *conditioning_flags.NAMES), "the conditioning frames of an export are fixed")
+    reasons["sampling_means"] = "they are not among the inputs of an export"
     reasons["standing_statistics_data"] = "the batch statistics of an export are fixed"
     reasons |= {"distributed": "an export runs in one process", "motion": "an export contains no motion fields"}
     for name, reason in reasons.items():
-      if flag_values[name].value not in (None, False):
+      if flag_values[name].value not in (None, False, []):
         raise UserError(f"--{name} needs --workdir: {reason}")
     if flag_values.step is not None or flag_values.weights != "ema":
       raise UserError("--step and --weights need --workdir; an export has the averaged weights of one step")
@@ -186,6 +189,7 @@ def _load_run(flag_values: flags.FlagValues) -> Trained:
     conditioning_indices=indices,
     step=flag_values.step,
     weights=flag_values.weights,
+    sampling_means=flag_values.sampling_means,
     **dataset_flags.dataset_options(flag_values),
   )
 

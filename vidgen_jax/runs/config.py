@@ -185,6 +185,7 @@ RESUME_OVERRIDABLE = (
   "step.quick_compilation",
   "algorithm.remat",
   "algorithm.max_reductions",
+  "algorithm.sampling_means",
   "data.data_dir",
   "data.num_threads",
   "data.prefetch",

@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class GeneratedOptions:
     clips_per_class: number of clips of each class.
     test_fraction: fraction of test clips in each class.
     truncation: width of the latents; None for that of the run's config, negative for no truncation.
+    sampling_means: means of the latent's parts, '4,2,0'; for mvt, and not for an export.
     seed: seed of the latents; with another `clips_per_class` the same seed gives other clips.
     overwrite: whether an existing data set of that name is replaced.
   """
@@ -45,6 +47,7 @@ class GeneratedOptions:
   clips_per_class: int = 100
   test_fraction: float = 0.2
   truncation: float | None = None
+  sampling_means: Sequence[str] = ()
   seed: int = 0
   overwrite: bool = False
 
@@ -53,6 +56,8 @@ class GeneratedOptions:
       raise UserError("give either --workdir, a run, or --export, a folder written by `vidgen export`")
     if self.export is not None and (self.step is not None or self.weights != "ema"):
       raise UserError("--step and --weights need --workdir; an export has the averaged weights of one step")
+    if self.export is not None and self.sampling_means:
+      raise UserError("--sampling_means needs --workdir; the means are not among the inputs of an export")
     if not 0 <= self.test_fraction < 1:
       raise UserError(f"--test_fraction={self.test_fraction:g} must be in [0, 1)")
     if self.clips_per_class < 1 or self.num_testing == self.clips_per_class:
@@ -69,8 +74,12 @@ def build_generated(options: GeneratedOptions) -> Path:
   if options.workdir is None:
     sampler = samplers.export_sampler(str(options.export), truncation=options.truncation)
   else:
-    count = options.clips_per_class
-    trained = samplers.load_run(options.workdir, num_clips=count, step=options.step, weights=options.weights)
+    chosen: dict[str, Any] = {
+      "step": options.step,
+      "weights": options.weights,
+      "sampling_means": options.sampling_means,
+    }
+    trained = samplers.load_run(options.workdir, num_clips=options.clips_per_class, **chosen)
     sampler = samplers.workdir_sampler(trained, truncation=options.truncation)
   if not sampler.class_names:
     raise UserError("the model has no classes, so its clips have no labels; choose a model trained with classes")

@@ -76,19 +76,22 @@ def load_run(
   step: int | None = None,
   weights: str = "ema",
   conditioning_indices: Sequence[int] | None = None,
+  sampling_means: Sequence[str] = (),
   **data: str | None,
 ) -> Trained:
   """Reads a checkpoint of a run, with a batch size no larger than `num_clips` needs.
 
-  `step` None is the latest, `weights` 'ema' or 'raw'. `conditioning_indices` and `data`, arguments of `with_data`,
-  replace values of the run's config.
+  `step` None is the latest, `weights` 'ema' or 'raw'. `conditioning_indices`, `sampling_means` unless (), numbers as
+  text, and `data`, arguments of `with_data`, replace values of the run's config.
 
   Raises:
-    UserError: there is no such run or checkpoint, or the model does not accept these conditioning frames.
+    UserError: there is no such run or checkpoint, or the model does not accept these conditioning frames or means.
   """
   config = with_data(workdir.load_config(folder), **data)
   if conditioning_indices is not None:
     config = with_conditioning_indices(config, conditioning_indices)
+  if sampling_means:
+    config = with_sampling_means(config, sampling_means)
   # The batch size must be a multiple of the number of devices.
   wanted = -(-num_clips // jax.device_count()) * jax.device_count()
   evaluation = dataclasses.replace(config.evaluation, batch_size=min(config.evaluation.batch_size, wanted))
@@ -111,6 +114,17 @@ def with_conditioning_indices(config: ExperimentConfig, conditioning_indices: Se
   if len(set(times)) < len(times):
     raise UserError(f"conditioning frames {', '.join(map(str, conditioning_indices))}: one of them occurs twice")
   return dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, conditioning_indices=tuple(times)))
+
+
+def with_sampling_means(config: ExperimentConfig, words: Sequence[str]) -> ExperimentConfig:
+  """The config with other means of the latent's parts in sampling, numbers as text; UserError if it has no such."""
+  if not hasattr(config.algorithm, "sampling_means"):
+    raise UserError(f"--sampling_means: the latents of {config.algorithm_name} have no parts with means of their own")
+  try:
+    means = tuple(map(float, words))
+  except ValueError as error:
+    raise UserError(f"--sampling_means={','.join(words)} must be numbers, such as 4,2,0") from error
+  return dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, sampling_means=means))
 
 
 def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncation: float | None = None) -> RunSampler:
