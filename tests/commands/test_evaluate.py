@@ -186,7 +186,7 @@ def test_batch_statistics_equal_a_forward_pass_in_train_mode(run_folder):
 
 def evaluation_of(best, mean, baseline):
   return Evaluation(
-    model=BestOf(best=best, mean=mean, num_samples=3), baselines={"copy_last": baseline}, num_clips=2, frames=(3, 7)
+    model=BestOf(best=best, mean=mean, num_samples=3), baselines={"copy_last": baseline}, frames=(3, 7)
   )
 
 

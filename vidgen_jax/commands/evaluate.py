@@ -10,24 +10,24 @@ import jax
 from absl import flags, logging
 
 from vidgen_jax.buckets import AnyPath, read_text, user_path
-from vidgen_jax.commands import conditioning_flags, distributed_flags, metric_flags
+from vidgen_jax.commands import conditioning_flags, dataset_flags, distributed_flags, metric_flags
 from vidgen_jax.commands.flag_parsing import define_config, values_of
 from vidgen_jax.core.config import MAX_SEED
-from vidgen_jax.data.records import open_clips
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import generation, scoring
-from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
+from vidgen_jax.runs.config import ExperimentConfig, from_config_dict, with_data
+from vidgen_jax.runs.evaluation import protocol_fields, score_run
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.follow import BEST_FOLDER, follow
 from vidgen_jax.runs.sampling.samplers import with_conditioning_indices
-from vidgen_jax.runs.scoring import curve_text, score_run
+from vidgen_jax.runs.scoring import curve_text
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.flow_baseline import load_flow_baseline
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
-from vidgen_jax.scores.report import Score, append_scores, frames_text, score_table
+from vidgen_jax.scores.report import Score, append_scores, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
 
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
@@ -38,9 +38,15 @@ Prints a table, appends all scores with their protocols to scores.jsonl in the w
 GIF to workdir/evaluation.
 For models with any conditioning frames (sr_cgan), set them with --task or --conditioning_indices; the reconstructed
 conditioning frames and a naive interpolation of latents are scored too.
-With --follow, scores each checkpoint of a run that is being trained, until the last one.
+--repeats evaluates several times, each time with other standing statistics and latents, and reports means and standard
+deviations. Models that generate from noise make --num_generated clips of random classes.
+With --all_checkpoints, scores each checkpoint of a run; with --follow also those of a training that is still running,
+until the last one. Both use evaluation.selection_split of the training data set unless --data or --split is set, and
+--best_metric keeps the best checkpoint in workdir/best, a workdir itself, which is then evaluated on evaluation.split.
 Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors
-Example: vidgen evaluate --workdir=runs/any --task=predict --samples=50"""
+Example: vidgen evaluate --workdir=runs/any --task=predict --samples=50
+Example: vidgen evaluate --workdir=runs/actions --networks=c3d.safetensors --num_generated=10000 --samples=1 --repeats=10
+Example: vidgen evaluate --workdir=runs/between --networks=i3d.safetensors --all_checkpoints --best_metric=fvd"""
 
 BUCKET_FLAGS = ("workdir",)
 
@@ -60,14 +66,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   for name, meaning in {
     "samples": "samples per clip; with several, the best of them is scored too",
     "num_clips": "number of evaluation clips; 0 for all",
+    "repeats": "number of evaluations, each with its own standing statistics and seed",
+    "num_generated": "number of generated clips, for models that generate from noise; 0 for that of evaluation clips",
     "num_frames": "length of the clips, conditioning frames included; 0 for the trained length",
   }.items():
     text = f"{meaning}; config.evaluation.{name} by default"
-    flags.DEFINE_integer(name, None, text, lower_bound=int(name == "samples"), **values)
+    flags.DEFINE_integer(name, None, text, lower_bound=int(name in ("samples", "repeats")), **values)
   text = "width of the latents' truncation, negative for none; config.evaluation.truncation by default"
   flags.DEFINE_float("truncation", None, text, **values)
-  flags.DEFINE_string("split", None, "split of the data set; config.evaluation.split by default", **values)
-  flags.DEFINE_string("data_dir", None, "folder of the data sets, if not the run's", **values)
+  text = "scores sets with all samples of all clips in one set; config.evaluation.pool_samples by default"
+  flags.DEFINE_bool("pool_samples", None, text, **values)
+  dataset_flags.define_dataset_flags(flag_values)
   flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, upper_bound=MAX_SEED, **values)
   conditioning_flags.define_conditioning_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
@@ -75,9 +84,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   text = "pwc_net weights for the baseline that interpolates along optical flow; pyramidal Lucas-Kanade by default"
   flags.DEFINE_string("flow_weights", None, text, **values)
   flags.DEFINE_bool("follow", False, "scores all checkpoints as they appear, until the last", **values)
+  flags.DEFINE_bool("all_checkpoints", False, "scores all existing checkpoints", **values)
   known = ", ".join(SELECTION_DIRECTIONS)
-  text = f"--follow: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {known}"
+  text = f"--follow, --all_checkpoints: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {known}"
   flags.DEFINE_string("best_metric", "", text, **values)
+  text = "--best_metric: allows to select the checkpoint on the clips that results are reported on"
+  flags.DEFINE_bool("select_on_test", False, text, **values)
   flags.DEFINE_float("poll", 10.0, "--follow: seconds between two checks", **values)
   flags.DEFINE_float("patience", 3600.0, "--follow: ends after this many seconds without a new checkpoint", **values)
   distributed_flags.define(flag_values)
@@ -92,17 +104,18 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   config = _config(flag_values)
-  check_same_model(flag_values.workdir, config)
   experiment = build_experiment(config)
   options = generation.sampling_options(experiment, **values_of(flag_values, "num_frames", "truncation"))
-  collector = FeatureCollector(metric_flags.extractors(flag_values), options=metric_flags.set_options(flag_values))
+  settings = values_of(flag_values, "batch_norm", "seed")
+  fields = protocol_fields(experiment, options, weights=flag_values.weights, **settings)
+  set_options = dataclasses.replace(metric_flags.set_options(flag_values), pool_samples=config.evaluation.pool_samples)
+  collector = FeatureCollector(metric_flags.extractors(flag_values), options=set_options)
   flow = load_flow_baseline(flag_values.flow_weights)
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
 
   def score(folder: str, step: int | None) -> list[Score]:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
-    settings = values_of(flag_values, "batch_norm", "seed")
     scores, curves = score_run(
       trained, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow, **settings
     )
@@ -113,22 +126,42 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
       logging.info("appended %d scores to %s", len(scores) + len(curves), workdir / SCORES_FILE)
     return [*scores, *curves]
 
-  if not flag_values.follow:
+  if not (flag_values.follow or flag_values.all_checkpoints):
     score(flag_values.workdir, flag_values.step)
     return
   following: dict[str, Any] = {"last_step": config.train.num_steps, "metric": flag_values.best_metric}
-  following |= values_of(flag_values, "poll", "patience")
-  terms = _terms(config, flag_values, options) | {"conditioning_indices": frames_text(indices)}
-  scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in collector.extractors])
-  follow(flag_values.workdir, score, scored=scored, terms=terms, **following)
+  following |= {"wait": flag_values.follow, **values_of(flag_values, "poll", "patience")}
+  scored = _scored_steps(workdir / SCORES_FILE, fields, [extractor.hash for extractor in collector.extractors])
+  follow(flag_values.workdir, score, scored=scored, terms=fields, **following)
 
 
 def _check_follow_flags(flag_values: flags.FlagValues) -> None:
-  if flag_values.follow and flag_values.step is not None:
-    raise UserError("--step selects one checkpoint, --follow takes all; leave one of them out")
-  for name in ("best_metric", "poll", "patience"):
-    if flag_values[name].present and not flag_values.follow:
-      raise UserError(f"--{name} needs --follow")
+  several = [name for name in ("follow", "all_checkpoints") if flag_values[name].value]
+  if len(several) > 1:
+    raise UserError("--follow includes the checkpoints of --all_checkpoints; leave one of them out")
+  if several and flag_values.step is not None:
+    raise UserError(f"--step selects one checkpoint, --{several[0]} takes all; leave one of them out")
+  if flag_values["best_metric"].present and not several:
+    raise UserError("--best_metric needs --follow or --all_checkpoints")
+  for name, needed in {"poll": "follow", "patience": "follow", "select_on_test": "best_metric"}.items():
+    if flag_values[name].present and not flag_values[needed].value:
+      raise UserError(f"--{name} needs --{needed}")
+
+
+def _check_selection(config: ExperimentConfig, reported: ExperimentConfig) -> None:
+  """Raises a UserError if a checkpoint would be selected on clips on which its scores are then reported.
+
+  `config` is that of the selection, `reported` the run's.
+  """
+  data, split = config.evaluation_data.name, config.evaluation.split
+  # Published models are selected on training clips too (TrIVD-GAN-FP, 4.1).
+  if (data, split) == (config.data.name, config.data.train_split):
+    return
+  if split == "test" or (data, split) == (reported.evaluation_data.name, reported.evaluation.split):
+    raise UserError(
+      f"--best_metric would select the checkpoint on split {split!r} of data set {data!r}, on which results are "
+      "reported; choose another evaluation.selection_split or --split, or add --select_on_test"
+    )
 
 
 def _check_scores(
@@ -150,26 +183,12 @@ def _check_scores(
     extractor.check((options.num_frames, size, size, config.data.channels))
     known |= {metric.row for metric in set_metrics(extractor.network, collector.options, samples=evaluation.samples)}
   fewest = max(2, collector.options.splits)
-  if collector.extractors and 0 < evaluation.num_clips < fewest:
-    too_few = f"--num_clips={evaluation.num_clips} is too few for the scores of --networks"
-    raise UserError(f"{too_few}; give {fewest} or more")
+  for name in ("num_clips", "num_generated"):
+    if collector.extractors and 0 < (count := getattr(evaluation, name)) < fewest:
+      raise UserError(f"--{name}={count} is too few for the scores of --networks; give {fewest} or more")
   if best_metric in SELECTION_DIRECTIONS and best_metric not in known:
     found = ", ".join(sorted(known))
     raise UserError(f"--best_metric={best_metric} is not among the scores, which have {found}; see --networks")
-
-
-def _terms(config: ExperimentConfig, flag_values: flags.FlagValues, options: SampleOptions) -> dict[str, Any]:
-  """Fields of the scores that are known in advance."""
-  data = dataclasses.replace(config.evaluation_data, num_frames=options.num_frames)
-  available, wanted = len(open_clips(data, config.evaluation.split)), config.evaluation.num_clips
-  return {
-    **values_of(flag_values, "weights", "batch_norm", "seed"),
-    "split": config.evaluation.split,
-    "num_clips": min(available, wanted or available),
-    "samples": config.evaluation.samples,
-    "truncation": options.truncation,
-    "clip": f"{options.num_frames}x{data.resolution}x{data.resolution}x{data.channels}",
-  }
 
 
 def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: Sequence[str]) -> list[int]:
@@ -186,15 +205,22 @@ def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: Sequence[str]
 
 
 def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
-  """The config of --config or of the run, with the values of other flags."""
+  """The config of --config or of the run, with the values of other flags.
+
+  Raises:
+    UserError: the config belongs to another model, or --best_metric would select on the clips of the results.
+  """
   config = load_config(flag_values.workdir) if flag_values.config is None else from_config_dict(flag_values.config)
+  check_same_model(flag_values.workdir, config)
   indices = conditioning_flags.conditioning_indices(flag_values, config)
   if indices is not None:
     config = with_conditioning_indices(config, indices)
-  data = _replace_set(config.data, data_dir=flag_values.data_dir)
-  evaluation = _replace_set(config.evaluation, **values_of(flag_values, "split", "samples", "num_clips"))
-  return dataclasses.replace(config, data=data, evaluation=evaluation)
-
-
-def _replace_set(settings: Any, **changes: Any) -> Any:
-  return dataclasses.replace(settings, **{name: value for name, value in changes.items() if value is not None})
+  reported, dataset = config, dataset_flags.dataset_options(flag_values)
+  if (flag_values.follow or flag_values.all_checkpoints) and dataset["data"] is None and dataset["split"] is None:
+    config = config.for_selection()
+  config = with_data(config, **dataset)
+  if flag_values.best_metric and not flag_values.select_on_test:
+    _check_selection(config, reported)
+  changes = values_of(flag_values, "samples", "num_clips", "repeats", "num_generated", "pool_samples")
+  changes = {name: value for name, value in changes.items() if value is not None}
+  return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **changes))

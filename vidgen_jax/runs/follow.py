@@ -1,4 +1,4 @@
-"""Scores the checkpoints of a run while it is trained elsewhere, and keeps the best one."""
+"""Scores the checkpoints of a run, also while it is trained elsewhere, and keeps the best one."""
 
 import contextlib
 import json
@@ -24,17 +24,11 @@ from vidgen_jax.parallel.processes import broadcast_from_process_0
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.workdir import CONFIG_FILE
 from vidgen_jax.scores.registry import SELECTION_DIRECTIONS
-from vidgen_jax.scores.report import Score
+from vidgen_jax.scores.report import COMPARED, Score
 
 BEST_FOLDER, BEST_FILE = "best", "best.json"
 
 _REPLACED = ".best_replaced"
-
-_TERMS = (
-  *("metric", "protocol", "split", "num_clips", "samples", "clip", "conditioning_indices"),
-  *("weights", "batch_norm", "truncation", "seed", "extractor_hash"),
-)
-"""Fields of a score that must be equal for checkpoints to be compared by it."""
 
 
 def follow(
@@ -44,6 +38,7 @@ def follow(
   scored: Sequence[int],
   last_step: int,
   metric: str = "",
+  wait: bool = True,
   poll: float = 10.0,
   patience: float = 3600.0,
   terms: Mapping[str, Any] = MappingProxyType({}),
@@ -56,6 +51,7 @@ def follow(
     scored: steps that were already scored on the same terms. If the best checkpoint is kept, those that were not
       compared with it are scored again.
     last_step: last step of the run; following ends when it is scored.
+    wait: whether to wait for new checkpoints; False scores those that exist.
     metric: row name of the metric that selects the best checkpoint, which is kept in `workdir/best`, a workdir itself;
       '' keeps none.
     poll: seconds between two checks for new checkpoints.
@@ -63,7 +59,8 @@ def follow(
     terms: fields of the scores that are known in advance.
 
   Raises:
-    UserError: if an argument is out of range, or `metric` is not among the scores.
+    UserError: if an argument is out of range, `metric` is not among the scores, or without `wait` there is no
+      checkpoint.
   """
   if metric and metric not in SELECTION_DIRECTIONS:
     raise UserError(f"--best_metric={metric} must be one of {', '.join(SELECTION_DIRECTIONS)}")
@@ -72,6 +69,8 @@ def follow(
   run_folder = user_path(workdir)
   _restore_best(run_folder)
   skipped = set(scored) & _compared_steps(run_folder, metric, terms) if metric else set(scored)
+  if not (wait or _steps(workdir)):
+    raise UserError(f"--workdir={workdir} has no checkpoint yet")
   done, now, waited_since = set(broadcast_from_process_0(sorted(skipped))), [], time.monotonic()
   while True:
     new = [step for step in _steps(workdir) if step not in done]
@@ -81,7 +80,7 @@ def follow(
           _keep_best(run_folder, folder, step, score(str(folder), step), metric)
           now.append(step)
       done.add(step)
-    if last_step in done:
+    if last_step in done or not wait:
       break
     if new:
       waited_since = time.monotonic()
@@ -90,6 +89,9 @@ def follow(
       break
     else:
       time.sleep(poll)
+  if metric and jax.process_index() == 0 and (best := _read_best(run_folder)) is not None:
+    chosen = metric, best["value"], best["step"], len(best["compared"])
+    logging.info("best %s: %.5g of step %d, out of %d checkpoints; see --workdir=%s", *chosen, run_folder / BEST_FOLDER)
   return now
 
 
@@ -188,7 +190,7 @@ def _keep_best(workdir: AnyPath, folder: AnyPath, step: int, scores: Sequence[Sc
   if jax.process_index() != 0 or math.isnan(value):
     return
   best = _read_best(workdir)
-  terms = {name: getattr(found[0], name) for name in _TERMS}
+  terms = {name: getattr(found[0], name) for name in COMPARED}
   new: dict[str, Any] = {"value": value, "step": step, "terms": terms, "compared": [step]}
   better = True
   # A best checkpoint by another metric, network or set of clips does not compare.

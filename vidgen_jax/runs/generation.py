@@ -42,18 +42,30 @@ def conditioning_batch(batch: Mapping[str, np.ndarray], conditioning_indices: Se
   return {"conditioning": take_frames(batch["video"], conditioning_indices), "label": batch["label"]}
 
 
-def standing_statistics_key(experiment: Experiment) -> jax.Array:
+def noise_batches(experiment: Experiment, key: jax.Array, *, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
+  """Inputs of `num_clips` clips from noise, in batches; each class is equally probable (MVT-GAN, 3.1.1)."""
+  config = experiment.config
+  seed, classes = np.asarray(jax.random.key_data(key)).ravel(), getattr(config.algorithm, "num_classes", 1)
+  labels = np.random.default_rng(seed).integers(classes, size=num_clips, dtype=np.int32)
+  shape = (0, config.data.resolution, config.data.resolution, config.data.channels)
+  for start in range(0, num_clips, config.evaluation.batch_size):
+    label = labels[start : start + config.evaluation.batch_size]
+    yield {"conditioning": np.zeros((len(label), *shape), np.uint8), "label": label}
+
+
+def standing_statistics_key(experiment: Experiment, *, repeat: int = 0) -> jax.Array:
   """The key for `prepare_nets`. It derives from the run's own seed, so that `--seed` changes latents only."""
   # Folded, so that standing statistics and images in training use other random numbers than the train steps.
-  return jax.random.fold_in(jax.random.key(experiment.config.train.seed), 1)
+  return jax.random.fold_in(jax.random.key(experiment.config.train.seed), 1 + repeat)
 
 
 def prepare_nets(
-  experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_batches: int
+  experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_batches: int, repeat: int = 0
 ) -> Nets:
   """Nets with standing statistics of `num_batches` forward passes with training clips, ready for sampling.
 
-  Each pass has `evaluation.standing_batch_size` clips; of the sampling options, only their length counts.
+  Each pass has `evaluation.standing_batch_size` clips; of the sampling options, only their length counts. Each `repeat`
+  of an evaluation takes other clips.
   """
   config = experiment.config
   size = config.evaluation.standing_batch_size
@@ -64,7 +76,7 @@ def prepare_nets(
     data,
     batch_size=size,
     microbatches=1,
-    seed=config.train.seed + 1,
+    seed=config.train.seed + 1 + repeat,
     batch_indices=local_batch_indices(size, experiment.mesh),
   )
   singles = ({name: value[0] for name, value in batch.items()} for batch in itertools.islice(batches, num_batches))

@@ -61,7 +61,6 @@ class Evaluation:
 
   model: BestOf
   baselines: dict[str, Scores]
-  num_clips: int
   frames: tuple[int, ...]
   """0-based indices of the generated frames, in the order of the values [B, T - G]."""
 
@@ -106,6 +105,7 @@ def evaluate(
   num_generated: int = 0,
   batch_norm: str = "standing",
   collector: FeatureCollector | None = None,
+  flow: FlowBaseline | None = None,
   with_baselines: bool = True,
 ) -> Evaluation:
   """Scores the generated frames of evaluation clips, one sample in memory at a time.
@@ -121,6 +121,7 @@ def evaluate(
     batch_norm: 'standing' or 'batch', see `generation.predict`.
     collector: receives all clips for scores of whole sets. Only with one are the baselines scored: during training
       their scores would not change.
+    flow: one of the baselines.
     with_baselines: False if the collector has the real clips and the baselines already.
 
   Raises:
@@ -146,13 +147,11 @@ def evaluate(
 
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
-  count = 0
-  for i, batch in enumerate(
-    generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
-  ):
+  batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
+  for i, batch in enumerate(() if num_generated and not with_baselines else batches):
     truth, inputs = batch["video"], generation.conditioning_batch(batch, indices)
     if collector is not None and with_baselines:
-      guesses = baseline_predictions(truth, indices, key=jax.random.fold_in(key, i))
+      guesses = baseline_predictions(truth, indices, key=jax.random.fold_in(key, i), flow=flow)
       scored = score_baselines(guesses, truth, indices, tracking=tracking)
       if infers:
         lines = generation.interpolate(experiment, nets, inputs, options=options)
@@ -162,7 +161,6 @@ def evaluate(
         collector.add(name, 0, clips)
       for name, scores in scored.items():
         others[name].append(scores)
-    count += len(truth)
     if not num_generated:
       model.append(score_samples(i, inputs, truth))
   for i, inputs in enumerate(generation.noise_batches(experiment, key, num_clips=num_generated)):
@@ -171,7 +169,6 @@ def evaluate(
   return Evaluation(
     model=BestOf(best=best, mean=mean, num_samples=samples),
     baselines={name: _concatenate(parts) for name, parts in others.items()},
-    num_clips=count,
     frames=generated_indices(indices, options.num_frames),
   )
 

@@ -11,15 +11,15 @@ from vidgen_jax.scores.registry import METRICS
 from vidgen_jax.scores.report import Score
 from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_score
 
-MODEL, REAL = "model", "real"
-"""Subjects with a meaning; all others are baselines."""
+MODEL, INTERPOLATION, REAL = "model", "naive_interpolation", "real"
+"""Subjects with a meaning; all others are baselines. `INTERPOLATION` is a baseline that the model computes."""
 
 
 class FeatureCollector:
   """Takes batches of clips, keeps their features only, and scores the sets at the end.
 
-  It may be used for several evaluations of the same clips (`vidgen evaluate --follow`): features that do not depend on
-  the model are computed once. Without extractors, only the content distance is computed.
+  It may be used for several evaluations of the same clips (--follow, --repeats): features that do not depend on the
+  model are computed once. Without extractors, only the content distance is computed.
   """
 
   def __init__(self, extractors: Sequence[FeatureExtractor], *, options: SetOptions) -> None:
@@ -44,14 +44,19 @@ class FeatureCollector:
     batches = self._batches.setdefault(subject, {}).setdefault(sample, [])
     batches.append((content, [extractor.extract(video) for extractor in self.extractors]))
 
-  def scores(self, *, model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any]) -> Iterator[Score]:
+  def scores(
+    self, *, model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any], baselines: bool = True
+  ) -> Iterator[Score]:
     """The scores of all clips so far; afterwards the model's clips are dropped, the others are kept.
 
-    `model_fields` are the fields of the model's `Score`s, `plain_fields` those of the real clips and the baselines.
+    `model_fields` are the fields of the model's `Score`s, `plain_fields` those of the real clips and the baselines;
+    without `baselines` only the model is scored.
     """
+    subjects = list(self._batches) if baselines else [MODEL]
     if self._clip_shape[0] > 1:
       protocol = f"{METRICS['content_distance'].protocol}, whole clip"
-      for subject, samples in self._batches.items():
+      for subject in subjects:
+        samples = self._batches[subject]
         own = {**model_fields, "samples": len(samples)} if subject == MODEL else {}
         values = np.mean([np.concatenate([content for content, _ in batches]) for batches in samples.values()], axis=0)
         yield content_score(subject, values, protocol=protocol, **{**plain_fields, **own})
@@ -62,6 +67,10 @@ class FeatureCollector:
       }
       (real,), model = sets.pop(REAL), sets.pop(MODEL)
       scorer = SetScorer(extractor, real, clip_shape=self._clip_shape, options=self.options, real_fields=plain_fields)
-      yield from scorer.score_all(MODEL, model, sets, **model_fields)
-    del self._batches[MODEL]
+      if baselines:
+        yield from scorer.score_all(MODEL, model, sets, **model_fields)
+      else:
+        yield from scorer.score(MODEL, model, **model_fields)
+    for subject in (MODEL, INTERPOLATION):
+      self._batches.pop(subject, None)
     self._fixed = set(self._batches)

@@ -6,10 +6,12 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from vidgen_jax.files import append_text
 
 _COLUMNS = ("subject", "metric", "value", "unit")
-_OF_ONE_SCORE = ("protocol", "num_generated", "interval")
+_OF_ONE_SCORE = ("protocol", "num_generated", "interval", "deviation")
 _LONG_PROTOCOL = 32
 
 
@@ -20,6 +22,7 @@ class Score:
   metric: str
   """`Metric.row` of a metric in `vidgen_jax.scores.registry.METRICS`, or '{row}_frame_{index}'."""
   value: float
+  """With several `repeats` their mean."""
   subject: str
   """What was scored: 'model', or the name of a baseline or a set."""
   protocol: str
@@ -27,11 +30,21 @@ class Score:
   split: str
   num_clips: int
   """Number of real clips."""
+  data: str | None = None
+  """Data set of the real clips."""
+  window: str | None = None
+  """How the real clips are cut from videos: temporal position of the window, framing."""
+  standing_data: str | None = None
+  """Data set of the standing statistics."""
   unit: str = ""
   num_generated: int | None = None
   """Number of generated clips, if it is not `num_clips` times `samples`."""
   samples: int = 1
   """Number of samples per clip."""
+  pooled: bool | None = None
+  """True if the samples of all clips are scored as one set, instead of one set per sample."""
+  repeats: int | None = None
+  """Number of evaluations, if there are several, each with its own standing statistics and seed; see `value`."""
   weights: str | None = None
   """'ema' or 'raw'."""
   batch_norm: str | None = None
@@ -50,14 +63,50 @@ class Score:
   extractor_hash: str | None = None
   """Hash of the network's weights."""
   interval: tuple[float, float] | None = None
-  """95 % confidence interval of `value`."""
+  """95 % confidence interval of `value`; with several `repeats` the mean of their intervals."""
+  deviation: float | None = None
+  """Unbiased standard deviation of the `repeats` (TrIVD-GAN-FP, table 3)."""
 
   def to_json(self) -> str:
     """One line of JSON with all fields; a value that is not finite becomes null."""
     fields = dataclasses.asdict(self)
-    if not math.isfinite(self.value):
-      fields["value"] = None
+    for name in ("value", "deviation"):
+      if fields[name] is not None and not math.isfinite(fields[name]):
+        fields[name] = None
     return json.dumps(fields, allow_nan=False)
+
+
+COMPARED = tuple(
+  field.name
+  for field in dataclasses.fields(Score)
+  if field.name not in ("value", "interval", "deviation", "unit", "step", "subject", "extractor")
+)
+"""Fields of a score that must be equal for models to be compared by it."""
+
+
+def mean_of_repeats(repeats: Sequence[Sequence[Score]]) -> list[Score]:
+  """Means and unbiased standard deviations of the scores of repeated evaluations.
+
+  Scores that only the first evaluation has, such as those of baselines, stay as they are.
+  """
+  first, *others = repeats
+  known = [{(score.subject, score.metric, score.protocol): score for score in scores} for scores in others]
+  results = []
+  for score in first:
+    key = score.subject, score.metric, score.protocol
+    same = [score, *(scores[key] for scores in known if key in scores)]
+    if len(same) == 1 or len(same) < len(repeats):
+      results.append(score)
+      continue
+    values = np.array([one.value for one in same])
+    intervals = [one.interval for one in same if one.interval is not None]
+    interval = None
+    if len(intervals) == len(same):
+      low, high = np.mean(intervals, axis=0)
+      interval = float(low), float(high)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    results.append(dataclasses.replace(score, value=mean, deviation=deviation, interval=interval, repeats=len(repeats)))
+  return results
 
 
 def frames_text(frames: Sequence[int]) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.extraction import FeatureExtractor, Features
+from vidgen_jax.scores.extraction import FeatureExtractor, Features, concatenate
 from vidgen_jax.scores.metric import Metric, Need
 from vidgen_jax.scores.metrics.bootstrap import mean_interval, statistic_interval
 from vidgen_jax.scores.metrics.set_distance import in_common_span
@@ -27,12 +27,14 @@ class SetOptions:
     extrapolate: whether to compute the Frechet distance for infinitely many clips too.
     splits: parts over which the inception score is averaged.
     seed: seed of the resamples and of the halves of the real set.
+    pool_samples: whether the samples of all conditions are one set, instead of one set per sample.
   """
 
   bootstrap: int = 200
   extrapolate: bool = False
   splits: int = 1
   seed: int = 0
+  pool_samples: bool = False
 
 
 def set_metrics(network: str, options: SetOptions, *, samples: int) -> list[Metric]:
@@ -102,12 +104,15 @@ class SetScorer:
   def score(self, subject: str, samples: Sequence[Features], **fields: Any) -> Iterator[Score]:
     """All scores of a subject, as means over its sets, whose i-th clips are samples of one condition.
 
+    With `SetOptions.pool_samples` the sets are joined, except for scores of the samples of one condition.
+
     Raises:
       UserError: if there are too few clips.
     """
     fields = {**self._fields, **fields, "num_generated": sum(map(len, samples)), "samples": len(samples)}
-    yield from self._distances(subject, self._real, samples, fields)
-    yield from self._own_scores(subject, samples, fields)
+    sets = [concatenate(samples)] if self._options.pool_samples else samples
+    yield from self._distances(subject, self._real, sets, fields)
+    yield from self._own_scores(subject, sets, fields)
     for metric in self._metrics:
       if Need.SAMPLES in metric.needs and len(samples) > 1:
         values = metric.function(np.stack([_layer(metric, sample) for sample in samples], axis=1))
@@ -149,7 +154,10 @@ class SetScorer:
   def _mean_score(
     self, subject: str, metric: Metric, sets: Sequence[tuple[np.ndarray, ...]], fields: Mapping[str, Any], *, how: str
   ) -> Iterator[Score]:
-    """One set: its value with an interval over clips; several: mean and interval over sets (Inbetweening, 4.2)."""
+    """One set: its value with an interval over clips; several: mean and interval over sets of one model's samples.
+
+    The intervals of Inbetweening, table 1, also cover several trainings: `vidgen compare-runs`.
+    """
     seed, splits, resamples = self._options.seed, self._options.splits, self._options.bootstrap
     known = inspect.signature(metric.function).parameters
     options = {"unbiased": self._unbiased, "seed": seed, "num_splits": splits}

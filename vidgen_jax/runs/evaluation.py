@@ -1,0 +1,128 @@
+"""Scores of a run by the protocol in its config, which may repeat the evaluation."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from absl import logging
+
+from vidgen_jax.buckets import AnyPath
+from vidgen_jax.data.pipeline import num_eval_windows
+from vidgen_jax.errors import UserError
+from vidgen_jax.gans import SampleOptions
+from vidgen_jax.runs import generation, scoring
+from vidgen_jax.runs.experiment import Experiment
+from vidgen_jax.runs.workdir import Trained, check_label_map
+from vidgen_jax.scores.feature_collector import MODEL, FeatureCollector
+from vidgen_jax.scores.flow_baseline import FlowBaseline
+from vidgen_jax.scores.registry import SELECTION_DIRECTIONS
+from vidgen_jax.scores.report import Score, frames_text, mean_of_repeats
+
+
+def protocol_fields(
+  experiment: Experiment, options: SampleOptions, *, weights: str, batch_norm: str, seed: int
+) -> dict[str, Any]:
+  """The fields of the model's scores that are known before sampling.
+
+  Raises:
+    UserError: the data set or the split is missing or has no clip of the length, or clips from noise are requested of a
+      model with conditioning frames.
+  """
+  config, indices = experiment.config, experiment.algorithm.conditioning_indices(options.num_frames)
+  settings, data = config.evaluation, config.evaluation_data
+  if settings.num_generated and indices:
+    raise UserError(
+      f"evaluation.num_generated={settings.num_generated}: the model continues given frames; for more clips set "
+      "evaluation.samples, or data.eval_window=all"
+    )
+  windows = num_eval_windows(dataclasses.replace(data, num_frames=options.num_frames), settings.split)
+  stride = f"every {data.frame_stride} frames, " if data.frame_stride > 1 else ""
+  fields = {
+    "data": data.name,
+    "split": settings.split,
+    "window": f"{data.eval_window}, {stride}{data.framing}",
+    "num_clips": min(windows, settings.num_clips or windows),
+    "clip": f"{options.num_frames}x{data.resolution}x{data.resolution}x{data.channels}",
+    "conditioning_indices": frames_text(indices),
+    "samples": settings.samples,
+    "pooled": settings.pool_samples or None,
+    "repeats": settings.repeats if settings.repeats > 1 else None,
+    "truncation": options.truncation,
+    "weights": weights,
+    "batch_norm": batch_norm,
+    "standing_data": config.standing_data.name if batch_norm == "standing" else None,
+    "seed": seed,
+  }
+  return fields | ({"num_generated": settings.num_generated * settings.samples} if settings.num_generated else {})
+
+
+def score_run(
+  trained: Trained,
+  *,
+  options: SampleOptions,
+  folder: AnyPath,
+  collector: FeatureCollector,
+  flow: FlowBaseline | None = None,
+  batch_norm: str = "standing",
+  seed: int = 0,
+) -> tuple[list[Score], list[Score]]:
+  """Scores clips as `config.evaluation` defines, and draws some of them.
+
+  Each of `evaluation.repeats` evaluations has its own standing statistics, and the seed of the first plus its index.
+  The contact sheet and the GIF of the first are written to `folder`. `seed` is that of the latents.
+
+  Returns:
+    Scores of whole clips and sets; scores of each frame.
+
+  Raises:
+    UserError: the data set is missing or has other classes than the model, the frames are too small, or the disk is
+      full.
+  """
+  experiment, settings = trained.experiment, trained.experiment.config.evaluation
+  check_label_map(trained)
+  fields = protocol_fields(experiment, options, weights=trained.weights, batch_norm=batch_norm, seed=seed)
+  fields["step"] = trained.step
+  found: list[list[Score]] = []
+  curves: list[list[Score]] = []
+  for repeat in range(settings.repeats):
+    nets = trained.nets
+    if batch_norm == "standing":
+      logging.info("standing statistics over %d batches", settings.standing_batches)
+      key = generation.standing_statistics_key(experiment, repeat=repeat)
+      nets = generation.prepare_nets(
+        experiment, nets, key, options=options, num_batches=settings.standing_batches, repeat=repeat
+      )
+    key = jax.random.key(seed + repeat)
+    sampling: dict[str, Any] = {"options": options, "batch_norm": batch_norm}
+    if repeat == 0:
+      first = next(
+        generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
+      )
+      first_key = generation.sample_key(key, 0, 0)
+      scoring.draw_images(folder, trained.step, experiment, nets, first, first_key, **sampling)
+    logging.info("drawing and scoring %d samples per clip", settings.samples)
+    evaluation = scoring.evaluate(
+      experiment,
+      nets,
+      key,
+      num_clips=settings.num_clips,
+      samples=settings.samples,
+      num_generated=settings.num_generated,
+      collector=collector,
+      flow=flow,
+      with_baselines=repeat == 0,
+      **sampling,
+    )
+    plain = scoring.plain_fields(fields)
+    sets = collector.scores(model_fields=fields, plain_fields=plain, baselines=repeat == 0)
+    found.append([*scoring.clip_scores(evaluation, fields), *sets])
+    curves.append(list(scoring.frame_scores(evaluation, fields)))
+    if settings.repeats > 1:
+      logging.info("evaluation %d of %d: %s", repeat + 1, settings.repeats, _values_text(found[-1]))
+  return mean_of_repeats(found), mean_of_repeats(curves)
+
+
+def _values_text(scores: list[Score]) -> str:
+  """The model's scores in one line: 'fvd 25.7, inception_score 12.5'."""
+  shown = [score for score in scores if score.subject == MODEL and score.metric in SELECTION_DIRECTIONS]
+  return ", ".join(f"{score.metric} {score.value:.5g}" for score in shown)
