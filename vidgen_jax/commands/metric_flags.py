@@ -60,7 +60,8 @@ def define_network_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_list("networks", [], text, **values)
   text = "FVD of Unterthiner et al., StyleGAN-V (torchscript) or VideoGPT; their numbers do not compare"
   flags.DEFINE_enum("fvd_protocol", "reference", list(FVD_PROTOCOLS), text, **values)
-  flags.DEFINE_enum("c3d_protocol", "tgan2", list(C3D_PROTOCOLS), "input of C3D as in TGAN or TGANv2", **values)
+  text = "input of C3D as in TGAN or TGANv2; default: tgan2, for a run config.evaluation.c3d_protocol"
+  flags.DEFINE_enum("c3d_protocol", None, list(C3D_PROTOCOLS), text, **values)
   text = "clips per forward pass of a network, over all devices"
   flags.DEFINE_integer("feature_batch", 16, text, lower_bound=1, **values)
 
@@ -74,12 +75,16 @@ def define_score_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", lower_bound=1, **values)
 
 
-def extractors(flag_values: flags.FlagValues) -> list[FeatureExtractor]:
-  """The networks of `--networks`, on all devices; UserError if a file is missing, damaged or listed twice."""
+def extractors(flag_values: flags.FlagValues, *, c3d_protocol: str = "tgan2") -> list[FeatureExtractor]:
+  """The networks of `--networks`, on all devices; UserError if a file is missing, damaged or listed twice.
+
+  `c3d_protocol` is the value of a flag that is not set.
+  """
   paths = flag_values.networks
   if len(set(paths)) < len(paths):
     raise UserError(f"--networks={','.join(paths)} lists a file twice")
-  options = values_of(flag_values, "fvd_protocol", "c3d_protocol") | {"batch_size": flag_values.feature_batch}
+  options = values_of(flag_values, "fvd_protocol") | {"batch_size": flag_values.feature_batch}
+  options["c3d_protocol"] = flag_values.c3d_protocol or c3d_protocol
   mesh = make_mesh(MeshConfig())
   return [load_extractor(path, mesh=mesh, **options) for path in paths]
 

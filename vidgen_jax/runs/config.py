@@ -66,6 +66,7 @@ class EvaluationConfig:
       evaluation clips.
     pool_samples: whether sets are scored with all samples of all clips in one set, instead of the mean over sets of
       one sample per clip.
+    c3d_protocol: input of C3D for the inception score, as in TGAN or in TGANv2.
     standing_batches: number of forward passes over which batch statistics are pooled (TrIVD-GAN-FP: 100).
     standing_batch_size: number of clips in each of these passes, over all devices (TrIVD-GAN-FP: 256).
     training_clips: number of clips scored, with one sample each, every `train.evaluate_every` steps.
@@ -85,6 +86,7 @@ class EvaluationConfig:
   repeats: int = 1
   num_generated: int = 0
   pool_samples: bool = False
+  c3d_protocol: Literal["tgan1", "tgan2"] = "tgan2"
   standing_batches: int = 100
   standing_batch_size: int = 256
   training_clips: int = 256
