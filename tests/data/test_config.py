@@ -21,8 +21,24 @@ def test_clip_length_includes_the_frames_between():
     ("workers", -1),
     ("channels", 4),
     ("eval_window", "middle"),
+    ("eval_window_stride", 0),
+    ("resize", "stretch"),
+    ("resize_to", 31),
+    ("train_crop", "left"),
   ],
 )
 def test_invalid_value_names_the_field(field, value):
   with pytest.raises(UserError, match=rf"data\.{field}.*{value}"):
     DataConfig(**{"name": "x", "num_frames": 8, "resolution": 32, field: value})
+
+
+def test_a_side_without_resizing_is_refused():
+  with pytest.raises(UserError, match=r"data\.resize_to=64 .*data\.resize=none"):
+    DataConfig(name="x", num_frames=8, resolution=32, resize="none", resize_to=64)
+
+
+def test_the_framing_is_described():
+  make = lambda **changes: DataConfig(name="x", num_frames=8, resolution=96, **changes).framing
+  assert make() == "smallest side 96, centre crop"
+  assert make(resize="squash", resize_to=127) == "squashed to 127x127, centre crop"
+  assert make(resize="none") == "not resized, centre crop"

@@ -291,6 +291,24 @@ def test_errors_name_a_remedy(config, changes, message):
     pipeline.train_batches(with_changes(config, **changes), batch_size=2, microbatches=1, seed=0)
 
 
+def test_all_windows_of_all_clips(config):
+  every = with_changes(config, eval_window="all", eval_window_stride=3)
+  (batch,) = pipeline.eval_batches(every, "test", batch_size=99, num_clips=None)
+  # Windows of 5 in 12 frames begin at 0 to 7: 0, 3 and 6.
+  found = list(zip(clips(batch), starts(batch), strict=True))
+  assert sorted(found) == [(clip, start) for clip in sorted(TEST) for start in (0, 3, 6)]
+  assert found != sorted(found)
+  assert pipeline.num_eval_windows(every, "test") == 15
+  assert pipeline.num_eval_windows(config, "test") == 5
+  (part,) = pipeline.eval_batches(every, "test", batch_size=99, num_clips=7)
+  assert_equal(part, {name: value[:7] for name, value in batch.items()})
+
+
+def test_frames_smaller_than_the_crop_are_found_when_opening(config):
+  with pytest.raises(UserError, match=r"data\.resolution=9 out of frames of 8x8"):
+    pipeline.train_batches(with_changes(config, resize="none", resolution=9), batch_size=2, microbatches=1, seed=0)
+
+
 def test_zero_evaluation_clips_are_refused(config):
   with pytest.raises(UserError, match="at least 1"):
     pipeline.eval_batches(config, "test", batch_size=2, num_clips=0)

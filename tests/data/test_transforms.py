@@ -1,11 +1,13 @@
 """Windows of clips: choice of frames, cropping and mirroring."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from vidgen_jax.data import transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.transforms import FrameEncoding
+from vidgen_jax.errors import UserError
 
 PNG = FrameEncoding(encoding="png")
 
@@ -28,6 +30,28 @@ def test_offset_positions_the_square():
     assert video.dtype == np.uint8
     assert video[1, 0, :, 1].tolist() == [first, first + 1, first + 2, first + 3]
     assert video[:, :, 0, 0].tolist() == [[0, 1, 2, 3]] * 2
+
+
+def test_resizing_before_the_crop():
+  frames = ramp_frames(1, 8, 16)
+  cut = lambda **options: transforms.decode_squares(frames, resolution=2, **options)[0, :, :, :2].tolist()
+  # Not resized: rows 3, 4 and columns 7, 8.
+  assert cut(mode="none") == [[[3, 7], [3, 8]], [[4, 7], [4, 8]]]
+  # The smallest side is halved, 4x8, by means over 2x2 pixels: rows 2.5, 4.5, columns 6.5, 8.5, rounded up.
+  assert cut(resize_to=4) == [[[3, 7], [3, 9]], [[5, 7], [5, 9]]]
+  # Squashed to 8x8: a triangle filter over 4 columns, centred at 6.5 and 8.5; rows are not resized.
+  assert cut(mode="squash", resize_to=8) == [[[3, 7], [3, 9]], [[4, 7], [4, 9]]]
+  assert (
+    cut(mode="squash", offset=(0.0, 0.0))
+    == np.asarray(transforms.decode_frame(frames[0], channels=3).resize((2, 2), Image.Resampling.BILINEAR))[
+      :, :, :2
+    ].tolist()
+  )
+
+
+def test_a_crop_larger_than_the_frame_is_refused():
+  with pytest.raises(UserError, match=r"data\.resolution=9 out of frames of 16x8 .*larger frames"):
+    transforms.decode_squares(ramp_frames(1, 8, 16), resolution=9, mode="none")
 
 
 def test_flip_mirrors_columns_of_every_frame():
@@ -67,6 +91,20 @@ def test_random_windows_reach_every_start_and_position():
   assert lefts == {0, 1, 2}
 
 
+def test_centre_crops_change_nothing_but_the_position():
+  record = {"frames": ramp_frames(7, 4, 10), "label": 0}
+  windows = {}
+  for crop in ("random", "centre"):
+    config = DataConfig(name="x", num_frames=2, resolution=4, train_crop=crop, random_flip=True)
+    generator = np.random.default_rng(0)
+    windows[crop] = [transforms.random_window(record, generator, config=config)["video"] for _ in range(20)]
+  assert {min(video[0, 0, :, 1].tolist()) for video in windows["centre"]} == {3}
+  for video, other in zip(windows["centre"], windows["random"], strict=True):
+    np.testing.assert_array_equal(video[..., 2], other[..., 2])
+    mirrored = [bool(window[0, 0, 0, 1] > window[0, 0, 1, 1]) for window in (video, other)]
+    assert mirrored[0] == mirrored[1]
+
+
 def test_flipping_mirrors_half_of_the_windows_only():
   record = {"frames": ramp_frames(6, 4, 8), "label": 0}
   videos = {}
@@ -82,6 +120,13 @@ def test_flipping_mirrors_half_of_the_windows_only():
       np.testing.assert_array_equal(other, plain)
   # Binomial(60, 1/2): outside 15..45 with probability 1e-4; the seed is fixed.
   assert 15 <= mirrored <= 45
+
+
+def test_evaluation_windows_at_the_start():
+  config = DataConfig(name="x", num_frames=2, resolution=4, eval_window="start")
+  record = {"frames": ramp_frames(6, 4, 4), "label": 0}
+  video = transforms.evaluation_window(record, np.random.default_rng(0), config=config)["video"]
+  assert video[:, 0, 0, 2].tolist() == [0, 1]
 
 
 def test_evaluation_windows_at_random_times():

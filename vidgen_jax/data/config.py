@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from typing import Literal
+from typing import Any, Literal
 
 from vidgen_jax import buckets
 from vidgen_jax.errors import UserError
@@ -65,7 +65,7 @@ class DataConfig:
       if getattr(self, field) < bound:
         raise UserError(f"data.{field} must be at least {bound}, got {getattr(self, field)}")
     for field in ("resize", "train_crop", "eval_window"):
-      if (value := getattr(self, field)) not in (known := typing.get_args(typing.get_type_hints(DataConfig)[field])):
+      if (value := getattr(self, field)) not in (known := typing.get_args(DataConfig.__annotations__[field])):
         raise UserError(f"data.{field} must be one of {', '.join(known)}, got {value!r}")
     if self.resize_to and (self.resize == "none" or self.resize_to < self.resolution):
       raise UserError(
@@ -80,6 +80,11 @@ class DataConfig:
   def clip_length(self) -> int:
     """Frames that a window spans in its clip: (T - 1) stride + 1."""
     return (self.num_frames - 1) * self.frame_stride + 1
+
+  @property
+  def square(self) -> dict[str, Any]:
+    """Arguments of `transforms.cut_square` and `decode_squares`: 'resolution', 'mode' and 'resize_to'."""
+    return {"resolution": self.resolution, "mode": self.resize, "resize_to": self.resize_to}
 
   @property
   def framing(self) -> str:

@@ -58,12 +58,14 @@ def train_batches(
 def eval_batches(
   config: DataConfig, split: str, *, batch_size: int, num_clips: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Iterates once over the clips of a split, in record order: the centre square of the window `config.eval_window`.
+  """Iterates once over the windows `config.eval_window` of the clips of a split, cropped to their centre square.
+
+  One window per clip is in record order; 'all' windows are shuffled with a fixed seed.
 
   Args:
     config: data set, windows and reading threads.
     split: name of the split.
-    batch_size: number of clips B of a batch.
+    batch_size: number of windows B of a batch.
     num_clips: number of windows; None for all.
 
   Returns:
@@ -75,17 +77,21 @@ def eval_batches(
   if num_clips is not None and num_clips < 1:
     raise UserError(f"the number of evaluation clips must be at least 1, got {num_clips}")
   source = records.open_clips(config, split)
-  # A fixed seed: the windows of `eval_window='random'` do not depend on the seed of a run.
-  cut = functools.partial(transforms.evaluation_window, config=config)
-  clips = grain.MapDataset.source(source).random_map(cut, seed=0)[:num_clips]
+  # Fixed seeds: the windows do not depend on the seed of a run.
+  if config.eval_window == "all":
+    windows = np.random.default_rng(0).permutation(_all_windows(source, config))[:num_clips].tolist()
+    clips = grain.MapDataset.source(windows).map(lambda at: transforms.cut_window(source[at[0]], at[1], config))
+  else:
+    cut = functools.partial(transforms.evaluation_window, config=config)
+    clips = grain.MapDataset.source(source).random_map(cut, seed=0)[:num_clips]
   buffered = max(config.prefetch * batch_size, config.num_threads)
   options = grain.ReadOptions(num_threads=config.num_threads, prefetch_buffer_size=buffered)
   return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
 
 
-def num_eval_windows(config: DataConfig) -> int:
+def num_eval_windows(config: DataConfig, split: str) -> int:
   """Number of windows that `eval_batches` yields without `num_clips`; raises its errors."""
-  source = records.open_clips(config, config.eval_split)
+  source = records.open_clips(config, split)
   return len(_all_windows(source, config)) if config.eval_window == "all" else len(source)
 
 

@@ -21,6 +21,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.proto import tf_example_pb2
 
+from vidgen_jax.data import transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.errors import UserError
 
@@ -156,9 +157,17 @@ class ClipSource(Sequence[Mapping[str, Any]]):
     builder: TFDS builder of a complete data set.
     split: name of the split.
     indices: records that the source contains, ascending; None for all.
+    num_frames: length of every clip of the source, as far as known.
   """
 
-  def __init__(self, builder: tfds.core.DatasetBuilder, split: str, indices: Sequence[int] | np.ndarray | None = None):
+  def __init__(
+    self,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    indices: Sequence[int] | np.ndarray | None = None,
+    num_frames: Sequence[int] = (),
+  ):
+    self.num_frames = num_frames
     self._records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     self._directory, self._split = Path(builder.data_dir), split
     self._indices = range(len(self._records)) if indices is None else indices
@@ -229,12 +238,20 @@ def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSou
       "%s/%s: skipped %d of %d clips, which have fewer than %d frames",
       *(info.name, split, num_skipped, len(lengths), min_frames),
     )
-  return ClipSource(open_builder(info.directory), split, indices)
+  return ClipSource(open_builder(info.directory), split, indices, lengths[indices].tolist())
 
 
 def open_clips(config: DataConfig, split: str) -> ClipSource:
-  """Opens the clips of a split that are long enough for a window of `config`; see `open_split`."""
-  return open_split(load_info(config.name, config.data_dir), split, min_frames=config.clip_length)
+  """Opens the clips of a split that are long enough for a window of `config`; see `open_split`.
+
+  Raises a UserError also if frames that are not resized are smaller than a window; of clips of several sizes, only the
+  first is checked here.
+  """
+  source = open_split(load_info(config.name, config.data_dir), split, min_frames=config.clip_length)
+  if config.resize == "none":
+    first = source[0]
+    transforms.check_crop(first["width"], first["height"], config.resolution)
+  return source
 
 
 @functools.cache

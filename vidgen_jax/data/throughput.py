@@ -62,8 +62,7 @@ def time_stages(config: DataConfig, *, batch_size: int, batches: int) -> tuple[d
     images = timed("decode", lambda: [transforms.decode_frame(data, channels=config.channels) for data in encoded])
     sizes.append((len(record), sum(map(len, encoded))))
     return timed(
-      "resize and crop",
-      lambda: np.stack([transforms.cut_square(image, resolution=config.resolution) for image in images]),
+      "resize and crop", lambda: np.stack([transforms.cut_square(image, **config.square) for image in images])
     )
 
   for batch in range(1 + batches):
@@ -90,7 +89,7 @@ def time_windows(config: DataConfig, *, repeats: int) -> tuple[float, float, flo
   def seconds(index: int, wanted: range) -> float:
     begin = time.perf_counter()
     encoded = source[index]["frames"]
-    transforms.decode_squares((encoded[i] for i in wanted), resolution=config.resolution, channels=config.channels)
+    transforms.decode_window((encoded[i] for i in wanted), config)
     return time.perf_counter() - begin
 
   window, whole, lengths = [], [], []

@@ -4,6 +4,7 @@ A frame is a `PIL.Image.Image`, as Pillow works without holding the GIL.
 """
 
 import dataclasses
+import functools
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -73,6 +74,13 @@ def resize_smallest_side(image: Image.Image, size: int) -> Image.Image:
   return image.resize(target, Image.Resampling.BILINEAR)
 
 
+def resize(image: Image.Image, size: int, *, mode: str = "smallest_side") -> Image.Image:
+  """Resizes a frame as `DataConfig.resize` says: its smallest side to `size`, to `size` x `size` pixels, or not."""
+  if mode == "squash":
+    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
+  return resize_smallest_side(image, size) if mode == "smallest_side" else image
+
+
 def decode_squares(
   frames: Iterable[bytes],
   *,
@@ -80,8 +88,10 @@ def decode_squares(
   channels: int = 3,
   offset: tuple[float, float] = (0.5, 0.5),
   flip: bool = False,
+  mode: str = "smallest_side",
+  resize_to: int = 0,
 ) -> np.ndarray:
-  """Decodes frames, resizes their smallest side to `resolution` and crops the same square out of each.
+  """Decodes frames, resizes them and crops the same square out of each.
 
   Args:
     frames: T frames as JPEG or PNG bytes, all of one size.
@@ -89,23 +99,51 @@ def decode_squares(
     channels: number of channels C: 3 for RGB, 1 for luma.
     offset: position of the square along height and width, in [0, 1]: 0 is top or left, 0.5 the centre.
     flip: whether frames are mirrored left to right.
+    mode: `DataConfig.resize`.
+    resize_to: `DataConfig.resize_to`.
 
   Returns:
     uint8[T, H, W, C].
+
+  Raises:
+    UserError: if a frame that is not resized is smaller than the square.
   """
   images = (decode_frame(data, channels=channels) for data in frames)
-  video = np.stack([cut_square(image, resolution=resolution, offset=offset) for image in images])
+  square = functools.partial(cut_square, resolution=resolution, offset=offset, mode=mode, resize_to=resize_to)
+  video = np.stack([square(image) for image in images])
   return np.ascontiguousarray(video[:, :, ::-1]) if flip else video
 
 
-def cut_square(image: Image.Image, *, resolution: int, offset: tuple[float, float] = (0.5, 0.5)) -> np.ndarray:
-  """Resizes the smallest side of a frame to `resolution` and crops a square, uint8[H, W, C]; see `decode_squares`."""
-  image = resize_smallest_side(image, resolution)
+def decode_window(frames: Iterable[bytes], config: DataConfig, **options: Any) -> np.ndarray:
+  """`decode_squares` with the size and framing of a data config; `options` are 'offset' and 'flip'."""
+  return decode_squares(frames, channels=config.channels, **config.square, **options)
+
+
+def cut_square(
+  image: Image.Image,
+  *,
+  resolution: int,
+  offset: tuple[float, float] = (0.5, 0.5),
+  mode: str = "smallest_side",
+  resize_to: int = 0,
+) -> np.ndarray:
+  """Resizes a frame and crops a square, uint8[H, W, C]; see `decode_squares`."""
+  image = resize(image, resize_to or resolution, mode=mode)
   if image.size != (resolution, resolution):
     width, height = image.size
+    check_crop(width, height, resolution)
     top, left = round(offset[0] * (height - resolution)), round(offset[1] * (width - resolution))
     image = image.crop((left, top, left + resolution, top + resolution))
   return np.asarray(image).reshape(resolution, resolution, -1)
+
+
+def check_crop(width: int, height: int, resolution: int) -> None:
+  """Raises a UserError if a square cannot be cropped out of frames of this size."""
+  if min(width, height) < resolution:
+    raise UserError(
+      f"data.resize=none cannot crop data.resolution={resolution} out of frames of {width}x{height} pixels; "
+      "build the data set with larger frames, or lower data.resolution"
+    )
 
 
 def window_frames(frames: Sequence[bytes], start: int, config: DataConfig) -> list[bytes]:
@@ -114,7 +152,7 @@ def window_frames(frames: Sequence[bytes], start: int, config: DataConfig) -> li
 
 
 def random_window(clip: Mapping[str, Any], generator: np.random.Generator, *, config: DataConfig) -> dict[str, Any]:
-  """Training window: random time and position, mirrored at random if `config.random_flip`.
+  """Training window: random time, position as `config.train_crop`, mirrored at random if `config.random_flip`.
 
   Returns:
     {'video': uint8[T, H, W, C], 'label': int32[]}.
@@ -123,17 +161,18 @@ def random_window(clip: Mapping[str, Any], generator: np.random.Generator, *, co
   start = int(generator.integers(len(clip["frames"]) - config.clip_length + 1))
   top, left = generator.random(2)
   flip = bool(generator.random() < 0.5) and config.random_flip
-  return _cut_window(clip, start, config, offset=(top, left), flip=flip)
+  offset = (top, left) if config.train_crop == "random" else (0.5, 0.5)
+  return cut_window(clip, start, config, offset=offset, flip=flip)
 
 
 def evaluation_window(clip: Mapping[str, Any], generator: np.random.Generator, *, config: DataConfig) -> dict[str, Any]:
-  """Evaluation window, as `random_window`: centre square, at the time `config.eval_window`."""
+  """Evaluation window, as `random_window`: centre square, at the time `config.eval_window`, which is not 'all'."""
   last = len(clip["frames"]) - config.clip_length
-  start = last // 2 if config.eval_window == "centre" else int(generator.integers(last + 1))
-  return _cut_window(clip, start, config)
+  starts = {"start": 0, "centre": last // 2, "random": int(generator.integers(last + 1))}
+  return cut_window(clip, starts[config.eval_window], config)
 
 
-def _cut_window(clip: Mapping[str, Any], start: int, config: DataConfig, **options: Any) -> dict[str, Any]:
-  frames = window_frames(clip["frames"], start, config)
-  video = decode_squares(frames, resolution=config.resolution, channels=config.channels, **options)
+def cut_window(clip: Mapping[str, Any], start: int, config: DataConfig, **options: Any) -> dict[str, Any]:
+  """The window that begins at frame `start`, as `random_window`; `options` are those of `decode_window`."""
+  video = decode_window(window_frames(clip["frames"], start, config), config, **options)
   return {"video": video, "label": np.int32(clip["label"])}
