@@ -1,5 +1,7 @@
 """Random access to stored clips, compared with TFDS's own decoding."""
 
+import dataclasses
+
 import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
@@ -37,6 +39,22 @@ def test_short_clips_are_left_out(marked_dataset):
   assert {len(clip["frames"]) for clip in clips} == {12}
   with pytest.raises(UserError, match="no split 'validation', only test, train"):
     records.open_clips(config, "validation")
+
+
+@pytest.mark.parametrize(
+  ("manifest", "lossy"),
+  [
+    ({"stored": {"encoding": "jpeg", "quality": 95, "lossy": True}}, True),
+    ({"stored": {"encoding": "png", "lossy": False}}, False),
+    # Manifests of older versions.
+    ({"options": {"encoding": "jpeg", "quality": 100}}, True),
+    ({"options": {"encoding": "png", "quality": 95}}, False),
+    ({"options": {"seed": 0}, "generated": {"encoding": "png"}}, False),
+  ],
+)
+def test_jpeg_is_lossy(marked_dataset, manifest, lossy):
+  info = dataclasses.replace(records.load_info("marked", marked_dataset), manifest=manifest)
+  assert info.is_lossy is lossy
 
 
 def _record(**changes):

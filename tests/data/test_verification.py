@@ -267,6 +267,13 @@ def test_the_command_shows_twenty_problems_their_number_and_the_remedy(data_dir,
     run("inspect", "marked", "--nodecode")
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"fps": [], "sources": [1]}', "half"])
+def test_a_damaged_manifest_gives_one_line(directory, content):
+  (directory / "manifest.json").write_text(content)
+  with pytest.raises(UserError, match=r"^data set 'marked' at .* is damaged .*--overwrite$"):
+    records.load_info("marked", directory.parent.parent)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_record_gives_one_line_in_threads_and_workers(data_dir, directory, workers):
   flip(directory / TRAIN, 300)

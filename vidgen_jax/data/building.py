@@ -130,15 +130,16 @@ def build_generated(
     UserError: if the data set exists already, or cannot be written.
   """
   num_frames, size = shape[0], {"height": shape[1], "width": shape[2]}
+  encoding = FrameEncoding(encoding="png")
   manifest = {
     "builder": kind,
     "options": dataclasses.asdict(options),
     "clips": {},
     "fps": [fps],
-    "generated": {"frames": num_frames, **size, "encoding": "png"},
+    "stored": encoding.facts,
+    "generated": {"frames": num_frames, **size},
     "sources": [],
   }
-  encoding = FrameEncoding(encoding="png")
   with (
     exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
     tqdm(total=total, desc="generating", unit="clip") as progress,

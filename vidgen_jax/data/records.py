@@ -34,7 +34,7 @@ VERSION = "1.0.0"
 MANIFEST = "manifest.json"
 """File that lists the sources of the clips and, under 'files', size and checksum of every other file."""
 
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile)
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 """Exceptions raised when a damaged data set is opened."""
 
 _FIELDS = {"frames", "label", "fps", "source", "height", "width"}
@@ -70,6 +70,13 @@ class DatasetInfo:
     """Distinct frame rates of the clips, ascending; 0 means unknown."""
     return tuple(sorted(set(self.manifest["fps"])))
 
+  @property
+  def is_lossy(self) -> bool:
+    """Whether the stored frames differ from the source's resized frames, as JPEG does."""
+    # Manifests of older versions have only the options.
+    older = {"lossy": self.manifest.get("options", {}).get("encoding") == "jpeg"}
+    return bool(self.manifest.get("stored", older)["lossy"])
+
 
 def dataset_directory(name: str, data_dir: str | Path) -> Path:
   """Folder of a complete data set, which may not exist."""
@@ -102,6 +109,8 @@ def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
   directory = existing_directory(name, data_dir)
   try:
     manifest = json.loads((directory / MANIFEST).read_text())
+    if not manifest.keys() >= {"fps", "sources"} or any("status" not in entry for entry in manifest["sources"]):
+      raise ValueError(f"{MANIFEST} has no frame rates or sources")
     builder = open_builder(directory)
     class_names = tuple(builder.info.features["label"].names)
     indices = {split: read_index(directory, split) for split in builder.info.splits}

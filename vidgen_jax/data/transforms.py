@@ -36,6 +36,12 @@ class FrameEncoding:
     if not 1 <= self.quality <= 100:
       raise UserError(f"--quality must be in 1..100, got {self.quality}")
 
+  @property
+  def facts(self) -> dict[str, Any]:
+    """Entry 'stored' of a manifest: 'encoding', 'quality' of JPEG, and whether frames are 'lossy'."""
+    quality = {"quality": self.quality} if self.encoding == "jpeg" else {}
+    return {"encoding": self.encoding, **quality, "lossy": self.encoding == "jpeg"}
+
   def encode(self, frame: Image.Image) -> bytes:
     """Encodes an RGB frame."""
     buffer = io.BytesIO()

@@ -194,6 +194,7 @@ RESUME_OVERRIDABLE = (
   "data.workers",
   "data.device_prefetch",
   "data.eval_window",
+  "data.eval_window_stride",
 )
 """Fields that may change when a run resumes: they affect neither the layout of the state nor the training."""
 

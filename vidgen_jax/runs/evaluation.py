@@ -36,11 +36,12 @@ def protocol_fields(
       "evaluation.samples, or data.eval_window=all"
     )
   windows = num_eval_windows(dataclasses.replace(data, num_frames=options.num_frames), settings.split)
+  apart = f" {data.eval_window_stride} frames apart" if data.eval_window == "all" else ""
   stride = f"every {data.frame_stride} frames, " if data.frame_stride > 1 else ""
   fields = {
     "data": data.name,
     "split": settings.split,
-    "window": f"{data.eval_window}, {stride}{data.framing}",
+    "window": f"{data.eval_window}{apart}, {stride}{data.framing}",
     "num_clips": min(windows, settings.num_clips or windows),
     "clip": f"{options.num_frames}x{data.resolution}x{data.resolution}x{data.channels}",
     "conditioning_indices": frames_text(indices),

@@ -213,6 +213,7 @@ def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: 
     "builder": "video_folder",
     "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},
     "clips": {},
+    "stored": FrameEncoding(encoding=options.encoding, quality=options.quality).facts,
     "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
     "sources": sources,
   }
