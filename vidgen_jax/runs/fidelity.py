@@ -21,8 +21,8 @@ PAPERS: Mapping[str, str] = {
 
 STATUSES: Mapping[str, str] = {
   "published": "as published",
-  "chosen": "left open, chosen here",
-  "departs": "differs from the paper",
+  "chosen": "chosen where the paper is silent",
+  "departs": "different from the paper",
   "absent": "not reproduced",
 }
 """Meaning of the statuses of an item."""
