@@ -60,14 +60,14 @@ def _listing(gan: str, statuses: list[str] | None) -> str:
 def _differences(flag_values: flags.FlagValues) -> str:
   config = from_config_dict(flag_values.config)
   items = read_items(config.algorithm_name)
+  found = differing_fields(items, config)
   lines = []
-  for item, values in differing_fields(items, config):
-    for name, value in values.items():
-      there = item.fields[name]
-      lines.append(f"{name}={value}, in the paper variants {there} ({item.name}, {item.source})")
+  for name, (value, published) in found.items():
+    there = "; ".join(f"{other} ({item})" for item, other in published.items())
+    lines.append(f"{name}={value}, in the paper variants {there}")
   declared = sum(item.status in DECLARED for item in items)
   lines.append(
-    f"{len(lines)} fields differ from the paper variants of {PAPERS[config.algorithm_name]}; in these "
-    f"{declared} of {len(items)} items are not as published: vidgen fidelity {config.algorithm_name}"
+    f"Fields unlike any paper variant of {PAPERS[config.algorithm_name]}: {len(found)}. In the paper variants {declared} "
+    f"of {len(items)} items are not as published: vidgen fidelity {config.algorithm_name}"
   )
   return "\n".join(lines)

@@ -1,7 +1,7 @@
 """What each paper says, and what is done here: the items of `gans/NAME/fidelity.toml`, as text and as tables."""
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -83,13 +83,20 @@ def read_items(gan: str) -> tuple[Item, ...]:
   return tuple(Item(**item | {"configs": tuple(item["configs"])}) for item in items)
 
 
-def differing_fields(items: Sequence[Item], config: ExperimentConfig) -> Iterator[tuple[Item, dict[str, Any]]]:
-  """The items whose fields have other values in `config`, each with these values by dotted name."""
+def differing_fields(items: Sequence[Item], config: ExperimentConfig) -> dict[str, tuple[Any, dict[str, Any]]]:
+  """Fields whose value in `config` is that of no paper variant.
+
+  Returns:
+    By dotted field: the value in `config`, and by name of the first such item every other value in the paper variants.
+  """
   values = field_values(config)
+  published: dict[str, dict[str, Any]] = {}
   for item in items:
-    differing = {name: values.get(name) for name, value in item.fields.items() if values.get(name) != value}
-    if differing:
-      yield item, differing
+    for name, value in item.fields.items():
+      by = published.setdefault(name, {})
+      if value not in by.values():
+        by[f"{item.name}, {item.source}"] = value
+  return {name: (values.get(name), by) for name, by in published.items() if values.get(name) not in by.values()}
 
 
 def field_values(config: ExperimentConfig) -> dict[str, Any]:
