@@ -67,7 +67,7 @@ def _differences(flag_values: flags.FlagValues) -> str:
     lines.append(f"{name}={value}, in the paper variants {there}")
   declared = sum(item.status in DECLARED for item in items)
   lines.append(
-    f"Fields unlike any paper variant of {PAPERS[config.algorithm_name]}: {len(found)}. In the paper variants {declared} "
+    f"Fields unlike any paper variant of {PAPERS[config.algorithm_name]}: {len(found)}. There {declared} "
     f"of {len(items)} items are not as published: vidgen fidelity {config.algorithm_name}"
   )
   return "\n".join(lines)
