@@ -15,9 +15,11 @@ from vidgen_jax.commands.flag_parsing import define_config, values_of
 from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
+from vidgen_jax.ops.conditioning import frames_needed
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict, with_data
+from vidgen_jax.runs.data_checks import check_scoring
 from vidgen_jax.runs.evaluation import protocol_fields, score_run
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.follow import BEST_FOLDER, follow
@@ -27,7 +29,7 @@ from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.flow_baseline import load_flow_baseline
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
-from vidgen_jax.scores.report import Score, append_scores, score_table
+from vidgen_jax.scores.report import SCORES_FILE, Score, append_scores, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
 
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
@@ -45,12 +47,12 @@ until the last one. Both use evaluation.selection_split of the training data set
 --best_metric keeps the best checkpoint in workdir/best, a workdir itself, which is then evaluated on evaluation.split.
 Example: vidgen evaluate --workdir=runs/shapes --samples=10 --num_clips=256 --networks=classifier.safetensors
 Example: vidgen evaluate --workdir=runs/any --task=predict --samples=50
-Example: vidgen evaluate --workdir=runs/actions --networks=c3d.safetensors --num_generated=10000 --samples=1 --repeats=10
+Example: vidgen evaluate --workdir=runs/actions --networks=c3d.safetensors --samples=1 --num_generated=10000
+  --repeats=10
 Example: vidgen evaluate --workdir=runs/between --networks=i3d.safetensors --all_checkpoints --best_metric=fvd"""
 
 BUCKET_FLAGS = ("workdir",)
 
-SCORES_FILE = "scores.jsonl"
 IMAGES_FOLDER = "evaluation"
 
 
@@ -106,13 +108,16 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   config = _config(flag_values)
   experiment = build_experiment(config)
   options = generation.sampling_options(experiment, **values_of(flag_values, "num_frames", "truncation"))
+  indices = experiment.algorithm.conditioning_indices(options.num_frames)
+  fewest = max(2, flag_values.splits) if flag_values.networks else 1
+  standing_frames = frames_needed(indices) if flag_values.batch_norm == "standing" else None
+  check_scoring(config, num_frames=options.num_frames, standing_frames=standing_frames, fewest=fewest)
   settings = values_of(flag_values, "batch_norm", "seed")
   fields = protocol_fields(experiment, options, weights=flag_values.weights, **settings)
   set_options = dataclasses.replace(metric_flags.set_options(flag_values), pool_samples=config.evaluation.pool_samples)
   extractors = metric_flags.extractors(flag_values, c3d_protocol=config.evaluation.c3d_protocol)
   collector = FeatureCollector(extractors, options=set_options)
   flow = load_flow_baseline(flag_values.flow_weights)
-  indices = experiment.algorithm.conditioning_indices(options.num_frames)
   _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
 
   def score(folder: str, step: int | None) -> list[Score]:
@@ -132,6 +137,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     return
   following: dict[str, Any] = {"last_step": config.train.num_steps, "metric": flag_values.best_metric}
   following |= {"wait": flag_values.follow, **values_of(flag_values, "poll", "patience")}
+  fields["samples"] = config.evaluation.samples
   scored = _scored_steps(workdir / SCORES_FILE, fields, [extractor.hash for extractor in collector.extractors])
   follow(flag_values.workdir, score, scored=scored, terms=fields, **following)
 
@@ -211,6 +217,8 @@ def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
   Raises:
     UserError: the config belongs to another model, or --best_metric would select on the clips of the results.
   """
+  if flag_values.config is not None and flag_values.data_dir is not None:
+    flag_values.config.data.data_dir = flag_values.data_dir  # The number of classes may come from the data set.
   config = load_config(flag_values.workdir) if flag_values.config is None else from_config_dict(flag_values.config)
   check_same_model(flag_values.workdir, config)
   indices = conditioning_flags.conditioning_indices(flag_values, config)

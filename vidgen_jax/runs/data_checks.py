@@ -64,7 +64,10 @@ def check_training(config: "ExperimentConfig") -> None:
   larger = [f"{name}={size}" for name, size in sizes.items() if size > counts[0]]
   if larger:
     logging.warning(
-      "data set %r has %d training clips, fewer than %s: batches repeat clips", data.name, counts[0], " and ".join(larger)
+      "data set %r has %d training clips, fewer than %s: batches repeat clips",
+      data.name,
+      counts[0],
+      " and ".join(larger),
     )
   if train.evaluate_every and counts[1] < evaluation.training_clips:
     few = (data.name, counts[1], evaluation.selection_split, evaluation.training_clips)
@@ -72,19 +75,17 @@ def check_training(config: "ExperimentConfig") -> None:
   _check_frames(data)
 
 
-def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frames: int | None) -> int:
+def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frames: int | None, fewest: int = 1) -> None:
   """Compares the data sets of sampling or scoring with a trained model's config.
 
   Args:
     config: config of the run, with other data or evaluation settings.
     num_frames: length of the clips.
     standing_frames: length of the training windows for standing statistics; None without these.
-
-  Returns:
-    Number of evaluation clips that are long enough.
+    fewest: smallest number of evaluation clips.
 
   Raises:
-    UserError: as `check_training`.
+    UserError: as `check_training`, and for too few clips.
   """
   data = dataclasses.replace(config.evaluation_data, num_frames=num_frames)
   needs = [Need(data=data, split=config.evaluation.split, field="evaluation.split", reader="evaluation")]
@@ -93,10 +94,11 @@ def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frame
     split = config.data.train_split
     needs.append(Need(data=standing, split=split, field="data.train_split", reader="standing statistics"))
   (count, *_) = check_needs(config, needs, remedy="choose a data set with the classes of the training")
+  available = f"data set {data.name!r} has {count} clips of {num_frames} frames in split {config.evaluation.split!r}"
+  if count < fewest:
+    raise UserError(f"{available}, but the scores need {fewest}; choose another split, or build it with more clips")
   if count < config.evaluation.num_clips:
-    few = (data.name, count, config.evaluation.split, config.evaluation.num_clips)
-    logging.warning("data set %r has %d clips in split %r, fewer than evaluation.num_clips=%d: all are used", *few)
-  return count
+    logging.warning("%s, fewer than evaluation.num_clips=%d; all are used", available, config.evaluation.num_clips)
 
 
 def check_needs(config: "ExperimentConfig", needs: Iterable[Need], *, remedy: str) -> list[int]:
@@ -121,10 +123,11 @@ def _check_classes(info: records.DatasetInfo, num_classes: int, remedy: str) -> 
       f"data set {info.name!r} has {classes}, algorithm.num_classes is {num_classes}; {remedy.format(found)}"
     )
   for split, labels in info.labels.items():
-    if wrong := sorted({int(label) for label in labels} - set(range(found))):
+    if wrong := sorted(set(labels.tolist()) - set(range(found))):
+      command = records.build_command(info.name, info.directory.parents[1])
       raise UserError(
-        f"data set {info.name!r} has the label {wrong[0]} in split {split!r}, but labels of its {found} classes are "
-        f"0..{found - 1}; build it again with: {records.build_command(info.name, info.directory.parents[1])} --overwrite"
+        f"data set {info.name!r} has the label {wrong[0]} in split {split!r}, but labels of {found} classes are "
+        f"0..{found - 1}; build it again with: {command} --overwrite"
       )
 
 
@@ -144,7 +147,9 @@ def _count_windows(info: records.DatasetInfo, need: Need) -> int:
     )
   spare = spare[spare >= 0]
   is_evaluation = need.field != "data.train_split"
-  return int((spare // data.eval_window_stride + 1).sum()) if is_evaluation and data.eval_window == "all" else len(spare)
+  return (
+    int((spare // data.eval_window_stride + 1).sum()) if is_evaluation and data.eval_window == "all" else len(spare)
+  )
 
 
 def _check_frames(data: DataConfig) -> None:
@@ -159,5 +164,6 @@ def _check_frames(data: DataConfig) -> None:
   image = np.asarray(transforms.decode_frame(frames[len(frames) // 2], channels=3))
   if data.channels == 3 and (image == image[..., :1]).all():
     logging.warning(
-      "data set %r seems to be grey, but data.channels=3; 1 for data.channels and algorithm.channels needs less", data.name
+      "data set %r seems to be grey, but data.channels=3; 1 for data.channels and algorithm.channels needs less",
+      data.name,
     )
