@@ -1,23 +1,23 @@
 """Table 1 of TrIVD-GAN-FP: discriminator decompositions, all trained for the same time (4.2).
 
 ROW                    IS    FVD  K steps      GFLOP  chip-hours
-clip                 10.9   59.6      758  1,066,382       6,080
-downsampled           8.9  122.1    1,000    466,011       3,510
-cropped               9.4  159.9      997    466,011       3,500
-cropped_downsampled  11.5   44.1      792    648,075       3,860
-mocogan_like_1       11.3   47.4      651  1,093,008       5,360
-mocogan_like_8       11.4   46.2      561  1,279,391       5,400
-dvd_gan_fp           10.9   55.0      689    679,021       3,520
-faster               11.7   46.1      817    513,980       3,160
-stronger             11.8   39.3      675    696,044       3,540
+clip                 10.9   59.6      758  1,324,151       7,560
+downsampled           8.9  122.1    1,000    723,781       5,450
+cropped               9.4  159.9      997    723,781       5,430
+cropped_downsampled  11.5   44.1      792    905,844       5,400
+mocogan_like_1       11.3   47.4      651  1,350,777       6,620
+mocogan_like_8       11.4   46.2      561  1,537,160       6,490
+dvd_gan_fp           10.9   55.0      689    936,790       4,860
+faster               11.7   46.1      817    771,749       4,750
+stronger             11.8   39.3      675    953,812       4,850
 
 IS, FVD and steps are the paper's. GFLOP per step, and chip-hours of TPU v3 at 30 % of its peak, are estimates of
 `vidgen bench --config=experiments/trivd_table1.py:ROW --estimate`.
 
-ROW: Kinetics-600 (see `trivd_kinetics600.py`), ch 48, ConvGRU, batch size 512, the paper's number of steps. ROW_cpu and
-ROW_smoke: the same discriminators on Shape Motion at the size of `trivd_shape_motion.py`, with fewer than 8 drawn
-frames. Times, memory and step budgets on your hardware: `vidgen bench --table=decompositions`. Not trained at paper
-size.
+ROW: Kinetics-600 (see `trivd_kinetics600.py`), its validation split, ch 48, ConvGRU, batch size 512, the paper's number
+of steps. ROW_cpu and ROW_smoke: the same discriminators on Shape Motion at the size of `trivd_shape_motion.py`, with
+fewer than 8 drawn frames. Times, memory and step budgets on your hardware: `python benchmarks/paper_table.py
+--table=decompositions`. Not trained at paper size.
 
 Variants: ROW, ROW_cpu, ROW_smoke.
 """

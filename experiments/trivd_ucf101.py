@@ -1,8 +1,8 @@
 """TrIVD-GAN-FP on UCF-101, 5 -> 11 frames (paper: C.2, FVD 55.2 +- 0.64).
 
-Data: `vidgen data build ucf101 --source=FOLDER --size=64`, the first official split. `paper`: ch 92, 1,000,000 steps,
-otherwise as on Kinetics. Estimated cost: 2,605,317 GFLOP per step, 19,600 chip-hours of TPU v3 at 30 % of its peak
-(`vidgen bench --estimate`). Not trained at paper size.
+Data: `vidgen data build ucf101 --source=FOLDER --size=64 --encoding=png`, the first official split. `paper`: ch 92,
+1,000,000 steps, otherwise as on Kinetics. Estimated cost: 3,504,382 GFLOP per step, 26,400 chip-hours of TPU v3 at 30 %
+of its peak (`vidgen bench --estimate`). Not trained at paper size.
 
 Variants: paper, cpu, smoke.
 """

@@ -93,6 +93,28 @@ def test_splits_and_sizes_of_bair_and_kinetics():
   assert {(a.decomposition, a.recurrent_unit) for a in (large, medium)} == {("stronger", "tsru_p")}
 
 
+def test_evaluations_of_trivd_are_the_papers():
+  def protocol(config):
+    return config.evaluation.split, config.evaluation.data, config.data.eval_window, config.evaluation.num_clips
+
+  assert protocol(trivd_table1.get_config("faster")) == ("validation", "", "centre", 0)
+  assert protocol(trivd_table2.get_config("tsru_p")) == ("validation", "", "centre", 0)
+  assert protocol(trivd_table1.get_config("faster_cpu"))[0] == "test"
+  assert protocol(trivd_kinetics600.get_config("paper")) == ("test", "", "centre", 0)
+  assert protocol(trivd_bair.get_config("paper")) == ("test", "", "start", 0)
+  assert protocol(trivd_bair.get_config("balanced")) == ("test", "", "all", 30_000)
+  for variant, head in {"mixed_projection": "mixed_projection", "projection": "projection"}.items():
+    config = trivd_kinetics600.get_config(variant)
+    assert (config.algorithm.head, config.train.num_steps, config.evaluation.split) == (head, 700_000, "validation")
+  for variant, unit in {"paper_48": "tsru_p", "dvd_gan_fp_48": "conv_gru"}.items():
+    config = trivd_kinetics600.get_config(variant)
+    assert (config.algorithm.recurrent_unit, config.train.num_steps) == (unit, 1_000_000)
+    assert (config.data.name, *protocol(config)) == ("kinetics600", "test", "ucf101", "centre", 0)
+    # The best model is chosen by its performance on the training set (4.1).
+    assert from_config_dict(config).for_selection().evaluation_data.name == "kinetics600"
+    assert config.evaluation.selection_split == "train"
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem in TWINS], ids=lambda path: path.stem)
 def test_twins_differ_only_in_their_data(path):
   config, twin = _get_config(path, "smoke"), _get_config(path.with_stem(TWINS[path.stem]), "smoke")
