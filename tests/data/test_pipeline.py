@@ -251,7 +251,7 @@ def test_strides_and_channels(config):
 def test_short_clips_are_skipped_and_counted(config, caplog):
   pipeline.train_batches(config, batch_size=2, microbatches=1, seed=0)
   messages = [record.getMessage() for record in caplog.records if "skipped" in record.getMessage()]
-  assert messages == ["marked/train: skipped 1 of 11 clips, which have fewer than 5 frames"]
+  assert messages == ["marked/train: skipped 1 of 11 clips, which have fewer than 5 frames; the shortest has 4"]
   assert len(records.open_clips(config, "test")) == 5
   assert len(records.open_clips(with_changes(config, num_frames=4), "test")) == 6
 

@@ -224,28 +224,33 @@ class ClipSource(Sequence[Mapping[str, Any]]):
       ) from error
 
 
-def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSource:
-  """Opens the clips of one split that have at least `min_frames` frames; logs how many are skipped.
-
-  Raises UserError if the data set has no such split, or every clip is too short.
-  """
+def long_enough(info: DatasetInfo, split: str, min_frames: int) -> np.ndarray:
+  """Records of a split with at least `min_frames` frames, ascending; UserError if there is none, or no such split."""
   if split not in info.num_clips:
+    known = ", ".join(sorted(info.num_clips))
     raise UserError(
-      f"data set {info.name!r} has no split {split!r}, only {', '.join(sorted(info.num_clips))}; "
-      "set data.train_split, evaluation.split and evaluation.selection_split accordingly, or build it with a larger "
-      "--test_fraction"
+      f"data set {info.name!r} has no split {split!r}, only {known}; choose one of them, or build it with this split"
     )
   lengths = info.num_frames[split]
   indices = np.flatnonzero(lengths >= min_frames)
   if min_frames and not len(indices):
     raise UserError(
       f"data set {info.name!r} has no clip of {min_frames} frames in split {split!r} (the longest has "
-      f"{lengths.max(initial=0)}); lower data.num_frames or data.frame_stride"
+      f"{lengths.max(initial=0)}); lower data.num_frames or data.frame_stride, or build it with longer clips"
     )
+  return indices
+
+
+def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSource:
+  """Opens the clips of one split that have at least `min_frames` frames; logs how many are skipped.
+
+  Raises UserError if the data set has no such split, or every clip is too short.
+  """
+  indices, lengths = long_enough(info, split, min_frames), info.num_frames[split]
   if num_skipped := len(lengths) - len(indices):
     logging.warning(
-      "%s/%s: skipped %d of %d clips, which have fewer than %d frames",
-      *(info.name, split, num_skipped, len(lengths), min_frames),
+      "%s/%s: skipped %d of %d clips, which have fewer than %d frames; the shortest has %d",
+      *(info.name, split, num_skipped, len(lengths), min_frames, lengths.min()),
     )
   return ClipSource(open_builder(info.directory), split, indices, lengths[indices].tolist())
 

@@ -23,13 +23,18 @@ class Need:
     data: data set and windows.
     split: name of the split.
     field: config field with this name.
-    reader: what reads the windows.
+    reader: what reads the windows, for messages.
   """
 
   data: DataConfig
   split: str
   field: str
   reader: str
+
+  @property
+  def is_training(self) -> bool:
+    """Whether one window is cut from each clip."""
+    return self.field == "data.train_split"
 
 
 def count_classes(data: DataConfig) -> int:
@@ -51,14 +56,15 @@ def check_training(config: "ExperimentConfig") -> None:
   data, train, evaluation = config.data, config.train, config.evaluation
   needs = [Need(data=data, split=data.train_split, field="data.train_split", reader="training")]
   if train.image_every or train.evaluate_every:
-    reader = f"images and scores during training (train.image_every={train.image_every}, "
-    reader += f"train.evaluate_every={train.evaluate_every})"
+    reader = f"validation (train.image_every={train.image_every}, train.evaluate_every={train.evaluate_every})"
     split, field = evaluation.selection_split, "evaluation.selection_split"
     needs.append(Need(data=config.for_selection().evaluation_data, split=split, field=field, reader=reader))
     if evaluation.standing_data:
       # The length depends on the conditioning frames, which are unknown without JAX.
       standing = dataclasses.replace(config.standing_data, num_frames=1)
-      needs.append(Need(data=standing, split=data.train_split, field="data.train_split", reader="standing statistics"))
+      needs.append(
+        Need(data=standing, split=data.train_split, field="data.train_split", reader="pooling of standing statistics")
+      )
   counts = check_needs(config, needs, remedy="set it to {} or 'data'")
   sizes = {"train.batch_size": train.batch_size, "evaluation.standing_batch_size": evaluation.standing_batch_size}
   larger = [f"{name}={size}" for name, size in sizes.items() if size > counts[0]]
@@ -92,7 +98,7 @@ def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frame
   if standing_frames is not None:
     standing = dataclasses.replace(config.standing_data, num_frames=standing_frames)
     split = config.data.train_split
-    needs.append(Need(data=standing, split=split, field="data.train_split", reader="standing statistics"))
+    needs.append(Need(data=standing, split=split, field="data.train_split", reader="pooling of standing statistics"))
   (count, *_) = check_needs(config, needs, remedy="choose a data set with the classes of the training")
   available = f"data set {data.name!r} has {count} clips of {num_frames} frames in split {config.evaluation.split!r}"
   if count < fewest:
@@ -133,23 +139,15 @@ def _check_classes(info: records.DatasetInfo, num_classes: int, remedy: str) -> 
 
 def _count_windows(info: records.DatasetInfo, need: Need) -> int:
   data = need.data
-  if need.split not in info.num_clips:
-    raise UserError(
-      f"data set {info.name!r} has no split {need.split!r}, only {', '.join(sorted(info.num_clips))}, but "
-      f"{need.field}={need.split} for {need.reader}; set it to one of them, or build the data set with this split"
-    )
-  spare = info.num_frames[need.split] - data.clip_length
-  if not (spare >= 0).any():
-    raise UserError(
-      f"data set {info.name!r} has no clip of {data.clip_length} frames in split {need.split!r} (the longest has "
-      f"{info.num_frames[need.split].max(initial=0)}), but {need.reader} needs {data.num_frames} frames with "
-      f"data.frame_stride={data.frame_stride}; lower one of them, or build the data set with longer clips"
-    )
-  spare = spare[spare >= 0]
-  is_evaluation = need.field != "data.train_split"
-  return (
-    int((spare // data.eval_window_stride + 1).sum()) if is_evaluation and data.eval_window == "all" else len(spare)
-  )
+  try:
+    indices = records.long_enough(info, need.split, data.clip_length)
+  except UserError as error:
+    windows = f"windows of {data.num_frames} frames, data.frame_stride={data.frame_stride}"
+    raise UserError(f"{need.reader} needs {windows}, in {need.field}={need.split}, but {error}") from error
+  lengths = info.num_frames[need.split][indices]
+  if need.is_training or data.eval_window != "all":
+    return len(lengths)
+  return int(((lengths - data.clip_length) // data.eval_window_stride + 1).sum())
 
 
 def _check_frames(data: DataConfig) -> None:
