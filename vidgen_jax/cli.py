@@ -42,6 +42,7 @@ class Command(NamedTuple):
 
 _NAMES = ("train", "sample", "figures", "evaluate", "compare", "features", "classify", "export", "bench")
 COMMANDS = {name: Command(module=f"vidgen_jax.commands.{name}") for name in _NAMES} | {
+  "compare-runs": Command(module="vidgen_jax.commands.compare_runs", arguments="RUN..."),
   "data": Command(module="vidgen_jax.commands.data", arguments="ACTION NAME"),
   "weights": Command(module="vidgen_jax.commands.weights", arguments="ACTION"),
   "fidelity": Command(module="vidgen_jax.commands.fidelity", arguments="[GAN]"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.runs.config import differences, from_config_dict, from_dict, template, to_dict
+from vidgen_jax.runs.config import differences, from_config_dict, from_dict, template, to_dict, with_data
 
 
 def _template(algorithm: str = "trivd"):
@@ -33,7 +33,9 @@ def test_defaults_are_accepted_and_survive_json(algorithm):
     ("evaluation.standing_batches", 0, "must be at least 1"),
     ("evaluation.training_standing_batches", 0, "must be at least 1"),
     ("evaluation.training_clips", -5, "must be at least 1"),
+    ("evaluation.repeats", 0, "must be at least 1"),
     ("evaluation.num_clips", -1, "must not be negative; 0 for all"),
+    ("evaluation.num_generated", -1, "must not be negative; 0 for all"),
   ],
 )
 def test_values_out_of_range_are_named(field, value, message):
@@ -43,6 +45,25 @@ def test_values_out_of_range_are_named(field, value, message):
   with pytest.raises(UserError) as error:
     from_config_dict(config)
   assert str(error.value) == f"config.{field}={value} {message}"
+
+
+def test_data_sets_and_splits_of_selection_and_results():
+  config = from_config_dict(_template())
+  assert (config.evaluation.split, config.evaluation.selection_split) == ("test", "train")
+  assert config.evaluation_data == config.standing_data == config.data
+  other = with_data(config, data="ucf101", split="validation", standing_statistics_data="kinetics", data_dir="/data")
+  assert (other.data.name, other.evaluation_data.name, other.standing_data.name) == (
+    "shape_motion",
+    "ucf101",
+    "kinetics",
+  )
+  assert {data.data_dir for data in (other.data, other.evaluation_data, other.standing_data)} == {"/data"}
+  assert other.evaluation.split == "validation"
+  # Checkpoints are selected on the training data set.
+  chosen = other.for_selection()
+  assert (chosen.evaluation_data.name, chosen.evaluation.split) == ("shape_motion", "train")
+  assert chosen.standing_data.name == "kinetics"
+  assert with_data(config) == config
 
 
 def test_microbatches_must_divide_the_batch():

@@ -197,6 +197,16 @@ def test_following_ends_after_the_patience(run):
   assert follow(str(run.folder), lambda _, step: [], scored=[], **options) == [1]
 
 
+def test_existing_checkpoints_are_scored_without_waiting(run):
+  with pytest.raises(UserError, match="has no checkpoint yet"):
+    follow(str(run.folder), lambda _, step: [], scored=[], last_step=9, wait=False)
+  run.save(1)
+  run.save(2)
+  options = {"last_step": 9, "metric": "psnr", "wait": False}
+  assert follow(str(run.folder), lambda _, step: [score_of(3.0 - step)], scored=[], **options) == [1, 2]
+  assert best_step(run.folder) == 1
+
+
 def test_links_fall_back_to_copies(run, monkeypatch):
   run.save(1)
 
@@ -230,14 +240,16 @@ def test_best_checkpoint_of_a_real_run_is_a_workdir(run_folder, tmp_path, capsys
   rows = [json.loads(line) for line in (copy / "scores.jsonl").read_text().splitlines()]
   values = {row["step"]: row["value"] for row in rows if (row["subject"], row["metric"]) == ("model", "psnr")}
   assert set(values) == {2, 4}
+  assert {row["split"] for row in rows} == {"train"}  # not that of results
   best = max(values, key=values.get)
   assert workdir.load_trained(str(copy / "best")).step == best == best_step(copy)
   capsys.readouterr()
   with (copy / "scores.jsonl").open("a") as file:
     file.write('{"cut off')  # by a killed process
-  assert cli.dispatch(["evaluate", *words]) == 0  # nothing is left to score
+  words[3] = "--all_checkpoints"
+  assert cli.dispatch(["evaluate", *words[:-1]]) == 0  # nothing is left to score
   assert capsys.readouterr().out == ""
-  assert cli.dispatch(["evaluate", *words, "--seed=7"]) == 0  # other terms: all are scored
+  assert cli.dispatch(["evaluate", *words[:-1], "--seed=7"]) == 0  # other terms: all are scored
   assert capsys.readouterr().out.count("subject") == 2
 
 
@@ -245,7 +257,14 @@ def test_best_checkpoint_of_a_real_run_is_a_workdir(run_folder, tmp_path, capsys
   ("words", "message"),
   [
     ("--follow --step=2", "--step selects one checkpoint"),
-    ("--best_metric=psnr", "--best_metric needs --follow"),
+    ("--best_metric=psnr", "--best_metric needs --follow or --all_checkpoints"),
+    ("--follow --all_checkpoints", "--follow includes the checkpoints of --all_checkpoints"),
+    ("--all_checkpoints --poll=1", "--poll needs --follow"),
+    ("--follow --select_on_test", "--select_on_test needs --best_metric"),
+    (
+      "--follow --best_metric=psnr --split=test",
+      "would select the checkpoint on split 'test' of data set 'shape_motion', on which results are reported",
+    ),
     ("--follow --best_metric=fvd --num_clips=4 --samples=1", "--best_metric=fvd is not among the scores"),
   ],
 )

@@ -1,12 +1,13 @@
 """Score tables and JSON lines."""
 
+import dataclasses
 import json
 import math
 
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.report import Score, append_scores, score_table
+from vidgen_jax.scores.report import COMPARED, Score, append_scores, mean_of_repeats, score_table
 
 MODEL = Score(
   metric="psnr", value=24.4567, unit="dB", subject="model", protocol="frame_mean, best of 10", split="test",
@@ -72,6 +73,26 @@ def test_json_lines_are_appended_with_all_fields(tmp_path):
   expected = {"value": 24.4567, "samples": 10, "weights": "ema", "truncation": 0.5, "step": 1950, "seed": 3}
   assert expected.items() <= first.items()
   assert second["subject"] == "copy_last" and second["weights"] is None
+
+
+def test_repeats_are_means_with_unbiased_deviations():
+  intervals = [(23.0, 26.0), (24.0, 27.0), (25.0, 28.0)]
+  values = [(24.0, intervals[0]), (25.0, intervals[1]), (26.0, intervals[2])]
+  repeats = [[dataclasses.replace(MODEL, value=value, interval=interval)] for value, interval in values]
+  repeats[0].append(BASELINE)
+  model, baseline = mean_of_repeats(repeats)
+  assert (model.value, model.deviation, model.interval, model.repeats) == (25.0, 1.0, (24.0, 27.0), 3)
+  assert baseline == BASELINE
+  assert "24 .. 27          1" in score_table([model, baseline])
+  assert mean_of_repeats([[MODEL, BASELINE]]) == [MODEL, BASELINE]
+  assert json.loads(dataclasses.replace(model, deviation=math.nan).to_json())["deviation"] is None
+
+
+def test_scores_compare_by_their_protocol_only():
+  different = {name for name in COMPARED if getattr(MODEL, name) != getattr(BASELINE, name)}
+  assert different == {"protocol", "samples", "weights", "batch_norm", "truncation", "seed"}
+  assert {"split", "data", "num_clips", "pooled", "repeats", "extractor_hash", "window"} <= set(COMPARED)
+  assert not {"value", "interval", "deviation", "step", "subject"} & set(COMPARED)
 
 
 def test_json_has_no_nan():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.extraction import Features
+from vidgen_jax.scores.extraction import Features, concatenate
 from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.classifier_scores import inception_score
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
@@ -82,6 +82,20 @@ def test_several_samples_give_means_over_sets_and_diversity():
   stacked = np.stack([sample.features for sample in samples], axis=1)
   assert found["diversity"].value == pytest.approx(pairwise_cosine_distance(stacked).mean())
   assert (found["diversity"].num_generated, found["diversity"].samples) == (180, 3)
+
+
+def test_pooled_samples_are_one_set():
+  samples = [features(seed, shift=0.2) for seed in (1, 2, 3)]
+  found = by_metric(scorer(pool_samples=True).score("model", samples))
+  pooled = concatenate(samples)
+  for metric, expected in {
+    "clip_frechet": frechet_distance(features(0).features, pooled.features),
+    "inception_score": inception_score(pooled.logits),
+    "diversity": pairwise_cosine_distance(np.stack([sample.features for sample in samples], axis=1)).mean(),
+  }.items():
+    assert found[metric].value == pytest.approx(expected, rel=1e-9), metric
+    assert (found[metric].num_generated, found[metric].samples) == (180, 3)
+  assert found["clip_frechet"].protocol.endswith("interval over clips, 20 resamples")
 
 
 def test_real_set_is_scored_against_itself_in_disjoint_halves():

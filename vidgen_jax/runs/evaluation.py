@@ -22,7 +22,7 @@ from vidgen_jax.scores.report import Score, frames_text, mean_of_repeats
 def protocol_fields(
   experiment: Experiment, options: SampleOptions, *, weights: str, batch_norm: str, seed: int
 ) -> dict[str, Any]:
-  """The fields of the model's scores that are known before sampling.
+  """The fields of the model's scores that are known before sampling, except for the number of samples.
 
   Raises:
     UserError: the data set or the split is missing or has no clip of the length, or clips from noise are requested of a
@@ -45,7 +45,6 @@ def protocol_fields(
     "num_clips": min(windows, settings.num_clips or windows),
     "clip": f"{options.num_frames}x{data.resolution}x{data.resolution}x{data.channels}",
     "conditioning_indices": frames_text(indices),
-    "samples": settings.samples,
     "pooled": settings.pool_samples or None,
     "repeats": settings.repeats if settings.repeats > 1 else None,
     "truncation": options.truncation,

@@ -10,6 +10,9 @@ import numpy as np
 
 from vidgen_jax.files import append_text
 
+SCORES_FILE = "scores.jsonl"
+"""Name of the file in the folder of a run."""
+
 _COLUMNS = ("subject", "metric", "value", "unit")
 _OF_ONE_SCORE = ("protocol", "num_generated", "interval", "deviation")
 _LONG_PROTOCOL = 32

@@ -1,0 +1,90 @@
+"""Scores over several runs: by hand, and refusals of runs that were scored differently."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidgen_jax import cli
+from vidgen_jax.errors import UserError
+from vidgen_jax.scores.metrics.bootstrap import mean_interval
+from vidgen_jax.scores.report import Score, append_scores
+from vidgen_jax.scores.run_comparison import read_rows, scores_over_runs
+
+pytest_plugins = ("tests.trained_runs",)
+
+FVD = Score(
+  metric="fvd", value=0.0, subject="model", protocol="logits", split="test", num_clips=256, step=500, seed=0,
+  extractor="i3d, 400 classes", extractor_hash="abc", interval=(0.0, 1.0), samples=100,
+)  # fmt: skip
+
+
+@pytest.fixture
+def save(tmp_path):
+  """A function that appends scores to a run and returns its folder."""
+
+  def append(name, *scores):
+    append_scores(tmp_path / name / "scores.jsonl", scores)
+    return str(tmp_path / name)
+
+  return append
+
+
+def with_value(value, **changes):
+  return dataclasses.replace(FVD, value=value, **changes)
+
+
+def test_mean_deviation_and_interval_over_runs(save):
+  values = [150.0, 160.0, 155.0]
+  # Checkpoint and seed may differ; the latest score counts.
+  runs = [
+    save(f"run{index}", with_value(999.0, step=10), with_value(1.0, subject="copy_last"), with_value(value, seed=index))
+    for index, value in enumerate(values)
+  ]
+  with Path(runs[0], "scores.jsonl").open("a") as file:
+    file.write('{"cut off')
+  (score,) = scores_over_runs({run: read_rows(run) for run in runs})
+  assert (score.subject, score.metric, score.value, score.deviation) == ("3 runs", "fvd", 155.0, 5.0)
+  assert score.interval == mean_interval(np.array(values)) and score.interval[0] < 155 < score.interval[1]
+  assert (score.split, score.samples, score.extractor_hash, score.step, score.seed) == ("test", 100, "abc", None, None)
+  assert score.protocol == "logits; mean, deviation and bootstrap interval over 3 runs"
+
+
+def test_only_common_protocols_of_a_metric_are_compared(save):
+  one = save("one", with_value(1.0), with_value(5.0, split="validation"))
+  other = save("other", with_value(3.0), dataclasses.replace(FVD, metric="kvd"))
+  (score,) = scores_over_runs({run: read_rows(run) for run in (one, other)})
+  assert (score.split, score.value) == ("test", 2.0)
+  assert [row["value"] for row in read_rows(one, split="validation").values()] == [5.0]
+
+
+def test_different_protocols_are_refused_with_the_difference(save):
+  one, other = save("one", with_value(1.0)), save("other", with_value(3.0, num_clips=512))
+  with pytest.raises(UserError, match=r"fvd was scored by different protocols: num_clips=256 in \S+one, 512 in \S+oth"):
+    scores_over_runs({run: read_rows(run) for run in (one, other)})
+  third = save("third", dataclasses.replace(FVD, metric="kvd"))
+  with pytest.raises(UserError, match=r"one has scores of fvd, \S+third has not"):
+    scores_over_runs({run: read_rows(run) for run in (one, third)})
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("{run}", "needs the folders of two or more runs, got 1"),
+    ("{run} {run}", "is listed twice"),
+    ("{run} {run}/nothing", "nothing has no scores; run `vidgen evaluate --workdir="),
+    ("{run} {run}/nothing --metrics=fvd --split=train", "run has no scores of split 'train', fvd;"),
+    ("{run} {run}/nothing --metrics=fud", "--metrics: 'fud' must be one of "),
+  ],
+)
+def test_user_errors_are_one_line(words, message, save, vidgen):
+  assert message in vidgen("compare-runs", *words.format(run=save("run", with_value(1.0))).split())
+
+
+def test_command_prints_and_appends(save, tmp_path, capsys):
+  runs = [save(f"run{index}", with_value(float(index))) for index in range(2)]
+  assert cli.dispatch(["compare-runs", *runs, f"--out={tmp_path / 'over.jsonl'}"]) == 0
+  assert "2 runs   fvd       0.5" in capsys.readouterr().out
+  assert json.loads((tmp_path / "over.jsonl").read_text())["value"] == 0.5
