@@ -19,6 +19,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.config import ExperimentConfig, from_config_dict
+from vidgen_jax.runs.data_checks import check_training
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.loop import train_iterator
 
@@ -77,6 +78,9 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   out = check_writable(flag_values.out, "--out")
   enable_compilation_cache()
   config = from_config_dict(flag_values.config)
+  counted = flag_values.estimate or flag_values.collectives is not None or flag_values.scaling is not None
+  if not (counted or flag_values.no_data):
+    check_training(config, validates=False)
   if flag_values.collectives is not None:
     report = _report_collectives(config, flag_values.collectives, first_step=flag_values.first_step)
   elif flag_values.scaling is not None:

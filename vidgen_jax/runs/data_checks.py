@@ -15,6 +15,9 @@ if TYPE_CHECKING:
   from vidgen_jax.runs.config import ExperimentConfig
 
 
+STANDING = "pooling of standing statistics"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Need:
   """Windows that a command reads.
@@ -31,6 +34,11 @@ class Need:
   field: str
   reader: str
 
+  @classmethod
+  def of_training(cls, data: DataConfig, *, reader: str) -> "Need":
+    """Windows of the training split."""
+    return cls(data=data, split=data.train_split, field="data.train_split", reader=reader)
+
   @property
   def is_training(self) -> bool:
     """Whether one window is cut from each clip."""
@@ -45,40 +53,35 @@ def count_classes(data: DataConfig) -> int:
   return len(records.load_info(data.name, data.data_dir).class_names)
 
 
-def check_training(config: "ExperimentConfig") -> None:
+def check_training(config: "ExperimentConfig", *, validates: bool = True) -> None:
   """Compares the data sets of a training with its config.
 
   Logs properties that are likely to be unintended: batches that repeat clips, enlarged frames, grey frames in RGB.
+  `validates` is whether the images and scores of the config are computed during training.
 
   Raises:
     UserError: if a data set, a split or long enough clips are missing, or the number of classes differs.
   """
   data, train, evaluation = config.data, config.train, config.evaluation
-  needs = [Need(data=data, split=data.train_split, field="data.train_split", reader="training")]
-  if train.image_every or train.evaluate_every:
+  validates = validates and bool(train.image_every or train.evaluate_every)
+  needs, batches = [Need.of_training(data, reader="training")], {"train.batch_size": train.batch_size}
+  if validates:
     reader = f"validation (train.image_every={train.image_every}, train.evaluate_every={train.evaluate_every})"
     split, field = evaluation.selection_split, "evaluation.selection_split"
     needs.append(Need(data=config.for_selection().evaluation_data, split=split, field=field, reader=reader))
-    if evaluation.standing_data:
-      # The length depends on the conditioning frames, which are unknown without JAX.
-      standing = dataclasses.replace(config.standing_data, num_frames=1)
-      needs.append(
-        Need(data=standing, split=data.train_split, field="data.train_split", reader="pooling of standing statistics")
-      )
-  counts = check_needs(config, needs, remedy="set it to {} or 'data'")
-  sizes = {"train.batch_size": train.batch_size, "evaluation.standing_batch_size": evaluation.standing_batch_size}
-  larger = [f"{name}={size}" for name, size in sizes.items() if size > counts[0]]
-  if larger:
+    # Their length depends on the conditioning frames, which are unknown without JAX.
+    needs.append(Need.of_training(dataclasses.replace(config.standing_data, num_frames=1), reader=STANDING))
+    batches["evaluation.standing_batch_size"] = evaluation.standing_batch_size
+  counts = _check(config, needs, remedy="set it to {} or 'data'")
+  if larger := [f"{name}={size}" for name, size in batches.items() if size > counts[0]]:
+    sizes = " and ".join(larger)
     logging.warning(
-      "data set %r has %d training clips, fewer than %s: batches repeat clips",
-      data.name,
-      counts[0],
-      " and ".join(larger),
+      "data set %r has %d training clips, less than %s: batches repeat clips", data.name, counts[0], sizes
     )
-  if train.evaluate_every and counts[1] < evaluation.training_clips:
+  if validates and train.evaluate_every and counts[1] < evaluation.training_clips:
     few = (data.name, counts[1], evaluation.selection_split, evaluation.training_clips)
-    logging.info("data set %r has %d clips in split %r; evaluation.training_clips=%d: scores use all of them", *few)
-  _check_frames(data)
+    logging.info("data set %r has %d clips in split %r, less than evaluation.training_clips=%d; all are scored", *few)
+  _warn_about_frames(data)
 
 
 def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frames: int | None, fewest: int = 1) -> None:
@@ -96,10 +99,10 @@ def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frame
   data = dataclasses.replace(config.evaluation_data, num_frames=num_frames)
   needs = [Need(data=data, split=config.evaluation.split, field="evaluation.split", reader="evaluation")]
   if standing_frames is not None:
-    standing = dataclasses.replace(config.standing_data, num_frames=standing_frames)
-    split = config.data.train_split
-    needs.append(Need(data=standing, split=split, field="data.train_split", reader="pooling of standing statistics"))
-  (count, *_) = check_needs(config, needs, remedy="choose a data set with the classes of the training")
+    needs.append(
+      Need.of_training(dataclasses.replace(config.standing_data, num_frames=standing_frames), reader=STANDING)
+    )
+  (count, *_) = _check(config, needs, remedy="choose a data set with the classes of the training")
   available = f"data set {data.name!r} has {count} clips of {num_frames} frames in split {config.evaluation.split!r}"
   if count < fewest:
     raise UserError(f"{available}, but the scores need {fewest}; choose another split, or build it with more clips")
@@ -107,7 +110,7 @@ def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frame
     logging.warning("%s, fewer than evaluation.num_clips=%d; all are used", available, config.evaluation.num_clips)
 
 
-def check_needs(config: "ExperimentConfig", needs: Iterable[Need], *, remedy: str) -> list[int]:
+def _check(config: "ExperimentConfig", needs: Iterable[Need], *, remedy: str) -> list[int]:
   """Number of windows of each need; raises the errors of `check_training`.
 
   `remedy` is that of another number of classes, in which {} stands for the number of the data set.
@@ -129,7 +132,7 @@ def _check_classes(info: records.DatasetInfo, num_classes: int, remedy: str) -> 
       f"data set {info.name!r} has {classes}, algorithm.num_classes is {num_classes}; {remedy.format(found)}"
     )
   for split, labels in info.labels.items():
-    if wrong := sorted(set(labels.tolist()) - set(range(found))):
+    if len(wrong := np.setdiff1d(labels, np.arange(found))):
       command = records.build_command(info.name, info.directory.parents[1])
       raise UserError(
         f"data set {info.name!r} has the label {wrong[0]} in split {split!r}, but labels of {found} classes are "
@@ -141,6 +144,9 @@ def _count_windows(info: records.DatasetInfo, need: Need) -> int:
   data = need.data
   try:
     indices = records.long_enough(info, need.split, data.clip_length)
+    if data.resize == "none":
+      clip = records.ClipSource(records.open_builder(info.directory), need.split, indices)[0]
+      transforms.check_crop(clip["width"], clip["height"], data.resolution)
   except UserError as error:
     windows = f"windows of {data.num_frames} frames, data.frame_stride={data.frame_stride}"
     raise UserError(f"{need.reader} needs {windows}, in {need.field}={need.split}, but {error}") from error
@@ -150,18 +156,18 @@ def _count_windows(info: records.DatasetInfo, need: Need) -> int:
   return int(((lengths - data.clip_length) // data.eval_window_stride + 1).sum())
 
 
-def _check_frames(data: DataConfig) -> None:
+def _warn_about_frames(data: DataConfig) -> None:
   """Warns if the first training clip is smaller than its windows, or grey while the windows are RGB."""
   clip = records.open_split(records.load_info(data.name, data.data_dir), data.train_split)[0]
-  side, frames = data.resize_to or data.resolution, clip["frames"]
-  if data.resize != "none" and min(clip["width"], clip["height"]) < side:
+  size, side = (clip["width"], clip["height"]), data.resize_to or data.resolution
+  if min(size) < side:
     logging.warning(
-      "data set %r has frames of %dx%d pixels, which are enlarged to data.resolution=%d; build it with a larger --size",
-      *(data.name, clip["width"], clip["height"], side),
+      "data set %r has frames of %dx%d pixels, which are enlarged to %d; build it with a larger --size, or lower "
+      "data.resolution",
+      *(data.name, *size, side),
     )
-  image = np.asarray(transforms.decode_frame(frames[len(frames) // 2], channels=3))
+  image = np.asarray(transforms.decode_frame(clip["frames"][len(clip["frames"]) // 2], channels=3))
   if data.channels == 3 and (image == image[..., :1]).all():
     logging.warning(
-      "data set %r seems to be grey, but data.channels=3; 1 for data.channels and algorithm.channels needs less",
-      data.name,
+      "data set %r seems to be grey, but data.channels is 3; set data.channels and algorithm.channels to 1", data.name
     )
