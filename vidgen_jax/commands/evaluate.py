@@ -112,8 +112,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   fewest = max(2, flag_values.splits) if flag_values.networks else 1
   standing_frames = frames_needed(indices) if flag_values.batch_norm == "standing" else None
   check_scoring(config, num_frames=options.num_frames, standing_frames=standing_frames, fewest=fewest)
-  settings = values_of(flag_values, "batch_norm", "seed")
-  fields = protocol_fields(experiment, options, weights=flag_values.weights, **settings)
+  fields = protocol_fields(experiment, options, **values_of(flag_values, "weights", "batch_norm", "seed"))
   set_options = dataclasses.replace(metric_flags.set_options(flag_values), pool_samples=config.evaluation.pool_samples)
   extractors = metric_flags.extractors(flag_values, c3d_protocol=config.evaluation.c3d_protocol)
   collector = FeatureCollector(extractors, options=set_options)
@@ -123,7 +122,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   def score(folder: str, step: int | None) -> list[Score]:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
     scores, curves = score_run(
-      trained, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow, **settings
+      trained, fields, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow
     )
     if jax.process_index() == 0:
       sys.stdout.write("\n\n".join(filter(None, [score_table(scores), curve_text(curves)])) + "\n")
@@ -137,9 +136,9 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     return
   following: dict[str, Any] = {"last_step": config.train.num_steps, "metric": flag_values.best_metric}
   following |= {"wait": flag_values.follow, **values_of(flag_values, "poll", "patience")}
-  fields["samples"] = config.evaluation.samples
-  scored = _scored_steps(workdir / SCORES_FILE, fields, [extractor.hash for extractor in collector.extractors])
-  follow(flag_values.workdir, score, scored=scored, terms=fields, **following)
+  terms = {**fields, "samples": config.evaluation.samples}
+  scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in collector.extractors])
+  follow(flag_values.workdir, score, scored=scored, terms=terms, **following)
 
 
 def _check_follow_flags(flag_values: flags.FlagValues) -> None:

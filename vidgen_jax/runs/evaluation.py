@@ -1,12 +1,14 @@
 """Scores of a run by the protocol in its config, which may repeat the evaluation."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from absl import logging
 
 from vidgen_jax.buckets import AnyPath
+from vidgen_jax.data import records
 from vidgen_jax.data.pipeline import num_eval_windows
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
@@ -24,6 +26,8 @@ def protocol_fields(
 ) -> dict[str, Any]:
   """The fields of the model's scores that are known before sampling, except for the number of samples.
 
+  If the real clips are stored with loss, a warning is logged, since published scores are those of original frames.
+
   Raises:
     UserError: the data set or the split is missing or has no clip of the length, or clips from noise are requested of a
       model with conditioning frames.
@@ -35,6 +39,10 @@ def protocol_fields(
       f"evaluation.num_generated={settings.num_generated}: the model continues given frames; for more clips set "
       "evaluation.samples, or data.eval_window=all"
     )
+  if lossy := records.load_info(data.name, data.data_dir).is_lossy:
+    logging.warning(
+      "%s", f"data set {data.name!r} is stored as JPEG, which changes scores; build it with --encoding=png"
+    )
   windows = num_eval_windows(dataclasses.replace(data, num_frames=options.num_frames), settings.split)
   apart = f" {data.eval_window_stride} frames apart" if data.eval_window == "all" else ""
   stride = f"every {data.frame_stride} frames, " if data.frame_stride > 1 else ""
@@ -43,6 +51,7 @@ def protocol_fields(
     "split": settings.split,
     "window": f"{data.eval_window}{apart}, {stride}{data.framing}",
     "num_clips": min(windows, settings.num_clips or windows),
+    "lossy": lossy or None,
     "clip": f"{options.num_frames}x{data.resolution}x{data.resolution}x{data.channels}",
     "conditioning_indices": frames_text(indices),
     "pooled": settings.pool_samples or None,
@@ -58,18 +67,17 @@ def protocol_fields(
 
 def score_run(
   trained: Trained,
+  fields: Mapping[str, Any],
   *,
   options: SampleOptions,
   folder: AnyPath,
   collector: FeatureCollector,
   flow: FlowBaseline | None = None,
-  batch_norm: str = "standing",
-  seed: int = 0,
 ) -> tuple[list[Score], list[Score]]:
-  """Scores clips as `config.evaluation` defines, and draws some of them.
+  """Scores clips as `config.evaluation` and `fields`, the result of `protocol_fields`, define, and draws some of them.
 
   Each of `evaluation.repeats` evaluations has its own standing statistics, and the seed of the first plus its index.
-  The contact sheet and the GIF of the first are written to `folder`. `seed` is that of the latents.
+  The contact sheet and the GIF of the first are written to `folder`.
 
   Returns:
     Scores of whole clips and sets; scores of each frame.
@@ -80,20 +88,19 @@ def score_run(
   """
   experiment, settings = trained.experiment, trained.experiment.config.evaluation
   check_label_map(trained)
-  fields = protocol_fields(experiment, options, weights=trained.weights, batch_norm=batch_norm, seed=seed)
-  fields["step"] = trained.step
+  fields = {**fields, "step": trained.step}
+  sampling: dict[str, Any] = {"options": options, "batch_norm": fields["batch_norm"]}
   found: list[list[Score]] = []
   curves: list[list[Score]] = []
   for repeat in range(settings.repeats):
     nets = trained.nets
-    if batch_norm == "standing":
+    if fields["batch_norm"] == "standing":
       logging.info("standing statistics over %d batches", settings.standing_batches)
       key = generation.standing_statistics_key(experiment, repeat=repeat)
       nets = generation.prepare_nets(
         experiment, nets, key, options=options, num_batches=settings.standing_batches, repeat=repeat
       )
-    key = jax.random.key(seed + repeat)
-    sampling: dict[str, Any] = {"options": options, "batch_norm": batch_norm}
+    key = jax.random.key(fields["seed"] + repeat)
     if repeat == 0:
       first = next(
         generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)

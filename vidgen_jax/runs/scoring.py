@@ -304,7 +304,7 @@ def _aggregates(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[t
 
 def plain_fields(common: Mapping[str, Any]) -> dict[str, Any]:
   """The fields that apply to a baseline, which has no weights and no latents."""
-  names = ("data", "split", "window", "num_clips", "clip", "conditioning_indices")
+  names = ("data", "split", "window", "lossy", "num_clips", "clip", "conditioning_indices")
   return {name: common[name] for name in names if name in common}
 
 

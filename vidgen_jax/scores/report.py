@@ -37,6 +37,8 @@ class Score:
   """Data set of the real clips."""
   window: str | None = None
   """How the real clips are cut from videos: temporal position of the window, framing."""
+  lossy: bool | None = None
+  """True if the real clips are stored with loss, as JPEG."""
   standing_data: str | None = None
   """Data set of the standing statistics."""
   unit: str = ""
