@@ -95,9 +95,15 @@ def check_class_names(class_names: Sequence[str], data: DataConfig, *, what: str
   """
   found = load_info(data.name, data.data_dir).class_names
   if tuple(class_names) != tuple(found):
+    # Long lists are shown from the first difference on.
+    same = next((i for i, pair in enumerate(zip(found, class_names, strict=False)) if pair[0] != pair[1]), 0)
+    lists = [
+      ", ".join(names) if len(names) <= 10 else f"{', '.join(names[same : same + 3])}, ... ({len(names)})"
+      for names in (found, class_names)
+    ]
     raise UserError(
-      f"data set {data.name!r} has the classes {', '.join(found)}, but {what} has {', '.join(class_names)}; "
-      "build the data set with the same class folders"
+      f"data set {data.name!r} has the classes {lists[0]}, but {what} has {lists[1]}; build the data set with the same "
+      "class folders, or use another one"
     )
 
 
