@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from vidgen_jax.gans.sr_cgan.algorithm import SrCgan
 from vidgen_jax.gans.sr_cgan.config import SrCganConfig
 from vidgen_jax.gans.sr_cgan.losses import Gaussian, time_cross_entropy
 from vidgen_jax.gans.sr_cgan.networks import place_anchors
+from vidgen_jax.runs.config import TrainConfig
+from vidgen_jax.runs.experiment import TrainingExperiment
 
 CONFIG = SrCganConfig(
   num_frames=4,
@@ -108,6 +111,12 @@ def test_phases(algorithm):
   assert algorithm.conditioning_indices(4) == (0, 2)
 
 
+@pytest.mark.parametrize(("num_steps", "end"), [(5, 3), (3, 3), (2, 2)])
+def test_the_checkpoint_of_the_last_step_on_frames_is_kept(num_steps, end, algorithm):
+  config = types.SimpleNamespace(train=TrainConfig(num_steps=num_steps))
+  assert TrainingExperiment(config, algorithm, mesh=None).phase_ends == (end,)
+
+
 def test_default_learning_rates_are_the_papers(algorithm):
   rates = {u.name: u.learning_rate(0) for phase in algorithm.phases for u in algorithm.updates(phase)}
   assert (rates["image_encoder"], rates["image_generator"], rates["image_disc"]) == (1e-4, 1e-4, 2e-7)
@@ -122,7 +131,8 @@ def test_losses_of_frames_against_separate_calls_of_the_networks(nets, images, r
   x = drawn_frames(_real(), keys[0], 2)
   posterior = run(ENCODER, x)
   error = _error(run(GENERATOR, posterior.sample(keys[1])), x).mean()
-  expected = {"image_encoder/loss": _kl(posterior) + 50 * error, "image_encoder/reconstruction": error}
+  # Errors are weighed as those of 32x32 pixels: these frames have 8x8.
+  expected = {"image_encoder/loss": _kl(posterior) + 50 * 16 * error, "image_encoder/reconstruction": error}
   expected["image_encoder/prior"] = _kl(posterior)
 
   def decoded_and_drawn(x, key):
@@ -135,7 +145,7 @@ def test_losses_of_frames_against_separate_calls_of_the_networks(nets, images, r
   decoded, drawn = decoded_and_drawn(x, keys[1])
   error = _error(decoded, x).mean()
   adversarial = _softplus(-run(DISC, decoded)) + _softplus(-run(DISC, drawn))
-  expected |= {"image_generator/loss": adversarial + 0.5 * error, "image_generator/reconstruction": error}
+  expected |= {"image_generator/loss": adversarial + 0.5 * 16 * error, "image_generator/reconstruction": error}
   expected["image_generator/adversarial"] = adversarial
 
   keys = jax.random.split(images.loss_key("image_disc"))
@@ -169,7 +179,8 @@ def test_losses_of_clips_against_separate_calls_of_the_networks(nets, clips, run
   error, content = _error(video, _real()).sum(axis=1).mean(), _softplus(-run(T_DISC, video, placed))
   guesses = np.asarray(jax.nn.log_softmax(logits))
   anchor = -np.mean([sum(guesses[b, t, t] for t in range(FRAMES)) for b in range(BATCH)])
-  expected["clip_gen/loss"] = 0.2 * error + 0.7 * _kl(posterior) + 0.3 * anchor + 2 * content
+  # A clip of 16 frames of 32x32 has 64 times the values of four frames of 8x8.
+  expected["clip_gen/loss"] = 0.2 * 64 * error + 0.7 * _kl(posterior) + 0.3 * anchor + 2 * content
   expected |= {"clip_gen/reconstruction": error, "clip_gen/prior": _kl(posterior)}
   expected |= {"clip_gen/anchor": anchor, "clip_gen/content": content}
 
