@@ -147,8 +147,10 @@ def evaluate(
 
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
-  batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
-  for i, batch in enumerate(() if num_generated and not with_baselines else batches):
+  batches: Iterable[Mapping[str, np.ndarray]] = ()
+  if with_baselines or not num_generated:
+    batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
+  for i, batch in enumerate(batches):
     truth, inputs = batch["video"], generation.conditioning_batch(batch, indices)
     if collector is not None and with_baselines:
       guesses = baseline_predictions(truth, indices, key=jax.random.fold_in(key, i), flow=flow)

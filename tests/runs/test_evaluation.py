@@ -1,0 +1,154 @@
+"""Protocols of evaluations: their fields, repetitions, and clips from noise."""
+
+import dataclasses
+import json
+import logging
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from vidgen_jax import cli
+from vidgen_jax.errors import UserError
+from vidgen_jax.gans import SampleOptions
+from vidgen_jax.runs import evaluation, generation, scoring, workdir
+from vidgen_jax.runs.config import with_data
+from vidgen_jax.runs.scoring import Evaluation
+from vidgen_jax.scores.feature_collector import FeatureCollector
+from vidgen_jax.scores.metrics.best_of import BestOf
+from vidgen_jax.scores.set_metrics import SetOptions
+
+pytest_plugins = ("tests.trained_runs",)
+
+OPTIONS = SampleOptions(num_frames=5)
+
+
+def experiment_of(config, conditioning_indices=(0, 1), **changes):
+  config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **changes))
+  algorithm = SimpleNamespace(conditioning_indices=lambda num_frames: conditioning_indices)
+  return SimpleNamespace(config=config, algorithm=algorithm)
+
+
+def fields_of(experiment, *, batch_norm="standing"):
+  return evaluation.protocol_fields(experiment, OPTIONS, weights="ema", batch_norm=batch_norm, seed=7)
+
+
+def test_protocol_is_known_before_sampling(run_config):
+  fields = fields_of(experiment_of(run_config, num_clips=3, repeats=10, pool_samples=True))
+  assert fields == {
+    "data": "shape_motion", "split": "test", "window": "random, smallest side 16, centre crop",
+    "lossy": fields["lossy"], "num_clips": 3,
+    "clip": "5x16x16x3", "conditioning_indices": "0 1", "pooled": True, "repeats": 10,
+    "truncation": None, "weights": "ema", "batch_norm": "standing", "standing_data": "shape_motion", "seed": 7,
+  }  # fmt: skip
+  plain = fields_of(experiment_of(run_config), batch_norm="batch")
+  assert (plain["num_clips"], plain["repeats"], plain["pooled"], plain["standing_data"]) == (8, None, None, None)
+  noise = fields_of(experiment_of(run_config, (), num_generated=50, samples=3))
+  assert (noise["num_generated"], noise["conditioning_indices"]) == (150, None)
+  with pytest.raises(UserError, match=r"evaluation\.num_generated=50: the model continues given frames"):
+    fields_of(experiment_of(run_config, num_generated=50))
+
+
+@pytest.mark.parametrize("lossy", [True, False])
+def test_lossy_clips_cause_a_warning(lossy, run_config, monkeypatch, caplog):
+  monkeypatch.setattr(evaluation.records.DatasetInfo, "is_lossy", lossy)
+  with caplog.at_level(logging.WARNING):
+    assert fields_of(experiment_of(run_config))["lossy"] == (lossy or None)
+  assert ("'shape_motion' is stored as JPEG, which changes scores" in caplog.text) == lossy
+
+
+def test_each_repetition_has_its_own_statistics_and_seed(run_config, monkeypatch, tmp_path):
+  experiment = experiment_of(run_config, repeats=3, samples=1, num_clips=2)
+  trained = SimpleNamespace(experiment=experiment, nets={}, step=4, weights="ema", is_conditional=False)
+  prepared, drawn, scored = [], [], []
+
+  def prepare_nets(experiment, nets, key, *, options, num_batches, repeat):
+    prepared.append((repeat, tuple(jax.random.key_data(key).tolist())))
+    return {"repeat": repeat}
+
+  def evaluate(experiment, nets, key, *, with_baselines, **options):
+    scored.append((nets["repeat"], with_baselines, jax.random.key_data(key).tolist()))
+    psnr = {"psnr": np.full((2, 3), 20.0 + nets["repeat"])}
+    baselines = {"black": {"psnr": np.full((2, 3), 9.0)}} if with_baselines else {}
+    return Evaluation(model=BestOf(best=psnr, mean=psnr, num_samples=1), baselines=baselines, frames=(2, 3, 4))
+
+  monkeypatch.setattr(generation, "prepare_nets", prepare_nets)
+  monkeypatch.setattr(scoring, "evaluate", evaluate)
+  monkeypatch.setattr(scoring, "draw_images", lambda *arguments, **options: drawn.append(arguments[1]))
+  collector = SimpleNamespace(scores=lambda **options: [])
+  fields = fields_of(experiment)
+  scores, curves = evaluation.score_run(trained, fields, options=OPTIONS, folder=tmp_path, collector=collector)
+  assert [repeat for repeat, _ in prepared] == [0, 1, 2]
+  assert prepared[0][1] == tuple(jax.random.key_data(generation.standing_statistics_key(experiment)).tolist())
+  assert len({key for _, key in prepared}) == 3
+  assert scored == [(r, r == 0, jax.random.key_data(jax.random.key(7 + r)).tolist()) for r in range(3)]
+  assert drawn == [4]
+  found = {(score.subject, score.protocol): score for score in scores}
+  model, black = found["model", "frame_mean"], found["black", "frame_mean"]
+  assert (model.value, model.deviation, model.repeats, model.seed, model.step) == (21.0, 1.0, 3, 7, 4)
+  assert (black.value, black.deviation, black.repeats, black.data) == (9.0, None, None, "shape_motion")
+  assert [curve.value for curve in curves if curve.subject == "model"] == [21.0] * 3
+
+
+def test_repetitions_take_other_training_clips(run_config, monkeypatch):
+  seeds = []
+  monkeypatch.setattr(generation.pipeline, "train_batches", lambda data, **options: seeds.append(options["seed"]) or [])
+  monkeypatch.setattr(generation, "local_batch_indices", lambda size, mesh: range(size))
+  experiment = experiment_of(run_config)
+  experiment.mesh, experiment.with_standing_statistics = None, lambda nets, batches, key, options: list(batches)
+  for repeat in range(3):
+    generation.prepare_nets(experiment, {}, None, options=OPTIONS, num_batches=1, repeat=repeat)
+  seed = run_config.train.seed
+  assert seeds == [seed + 1, seed + 2, seed + 3]
+
+
+def test_clips_from_noise_have_random_classes(run_config):
+  experiment = experiment_of(run_config, (), batch_size=64)
+  batches = list(generation.noise_batches(experiment, jax.random.key(0), num_clips=1000))
+  assert [len(batch["label"]) for batch in batches] == [64] * 15 + [40]
+  assert batches[-1]["conditioning"].shape == (40, 0, 16, 16, 3)
+  labels = np.concatenate([batch["label"] for batch in batches])
+  assert set(labels) == {0, 1} and abs(labels.mean() - 0.5) < 0.05
+  again = np.concatenate([b["label"] for b in generation.noise_batches(experiment, jax.random.key(0), num_clips=1000)])
+  other = np.concatenate([b["label"] for b in generation.noise_batches(experiment, jax.random.key(1), num_clips=1000)])
+  np.testing.assert_array_equal(labels, again)
+  assert not np.array_equal(labels, other)
+
+
+def test_clips_of_the_model_are_dropped_after_an_evaluation():
+  collector = FeatureCollector([], options=SetOptions())
+  fields = {"split": "test", "num_clips": 2}
+
+  def contents(brightness, *, baselines=True):
+    clips = np.zeros((2, 3, 4, 4, 3), np.uint8)
+    clips[:, 1:] = brightness  # a content distance that grows with the brightness
+    for subject in ("real", "naive_interpolation") if baselines else ():
+      collector.add(subject, 0, clips)
+    collector.add("model", 0, clips)
+    scores = collector.scores(model_fields=fields, plain_fields=fields, baselines=baselines)
+    return {score.subject: score.value for score in scores}
+
+  first, second, third = contents(50), contents(100), contents(150, baselines=False)
+  assert first.keys() == second.keys() == {"real", "naive_interpolation", "model"}
+  assert second["real"] == first["real"] < second["model"] == second["naive_interpolation"]
+  assert third.keys() == {"model"} and third["model"] > second["model"]
+
+
+def test_conditional_model_needs_its_classes_in_all_data_sets(run_config):
+  config = with_data(run_config, standing_statistics_data="other")
+  trained = SimpleNamespace(experiment=SimpleNamespace(config=config), is_conditional=True, class_names=("up", "left"))
+  with pytest.raises(UserError, match="data set 'other' is not in"):
+    workdir.check_label_map(trained)
+  trained.is_conditional = False
+  workdir.check_label_map(trained)
+
+
+@pytest.mark.slow
+def test_command_repeats_evaluations_of_clips_from_noise(noise_folder):
+  words = ["--num_generated=6", "--repeats=2", "--samples=1", "--num_clips=4"]
+  assert cli.dispatch(["evaluate", f"--workdir={noise_folder}", *words]) == 0
+  rows = [json.loads(line) for line in (noise_folder / "scores.jsonl").read_text().splitlines()]
+  (row,) = (row for row in rows if (row["subject"], row["metric"]) == ("model", "content_distance"))
+  assert (row["repeats"], row["num_generated"], row["num_clips"]) == (2, 6, 4)
+  assert row["deviation"] > 0
