@@ -33,6 +33,7 @@ STRONGER = TRIVD | {
 }
 PUBLISHED_MVT = {
   "train.batch_size": 2,
+  "algorithm.num_classes": 2,
   "algorithm.sequence_spectral_norm": True,
   "algorithm.embedding_spectral_norm": True,
   "algorithm.conditional_bias": True,

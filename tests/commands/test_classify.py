@@ -13,6 +13,7 @@ from tests.classifiers import NUM_TEST, SIZE
 from vidgen_jax.commands import classify
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.runs import classifier as trainings
 from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
 from vidgen_jax.scores.weights.weight_file import read_weight_file, write_weight_file
@@ -123,6 +124,7 @@ def test_a_trained_classifier_can_be_reused(scored, command, tmp_path):
     ({"resolution": 5}, "has resolution=6, not 5; pass --resolution=6"),
     ({"seed": 1}, "has seed=0, not 1; pass --seed=0"),
     ({"data": "synthetic"}, "has data='real', not 'synthetic'; pass --data=real"),
+    ({"resize": "squash"}, "has framing='smallest side 6, .*; pass the --resize and --resize_to of its training"),
     ({"init": "itself"}, "has init='', not '[0-9a-f]{12}'; pass the --init of its training"),
   ],
 )
@@ -179,6 +181,22 @@ def test_published_settings_are_the_defaults(brightness_data):
   )
   settings = tsn.algorithm
   assert (tsn.train.batch_size, settings.learning_rate, settings.dropout, settings.width) == (14, 1e-2, 0.8, 8)
+
+
+def test_framing_applies_to_real_clips_only(brightness_data):
+  mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
+  flag_values = flags.FlagValues()
+  classify.define_flags(flag_values)
+  words = ["--data=real", "--out=unused", f"--data_dir={brightness_data}", "--num_frames=3", f"--resolution={SIZE}"]
+  flag_values(["classify", *words, "--resize=squash", "--resize_to=8"])
+  framings = {}
+  for name in ("real", "synthetic"):
+    config = classify.make_config(flag_values, name, mesh)
+    framings[name] = [(data.resize, data.resize_to) for data in (config.data, trainings._test_data(config))]
+  squashed = ("squash", 8)
+  assert framings == {"real": [squashed, squashed], "synthetic": [("smallest_side", 0), squashed]}
+  config = classify.make_config(flag_values, "real", mesh)
+  assert "6x6, squashed to 8x8, centre crop, seed 0" in classify.protocol(config, "s3")
 
 
 def test_the_protocol_names_unusual_settings(classifier_config):

@@ -69,6 +69,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("num_frames", 16, "frames of a window", **values)
   flags.DEFINE_integer("frame_stride", 1, "distance between the frames of a window", **values)
   flags.DEFINE_integer("resolution", 64, "height and width of a window in pixels", **values)
+  text = (
+    "how frames of --data are resized before the crop, as data.resize of the run; synthetic clips are cropped already"
+  )
+  flags.DEFINE_enum("resize", DataConfig.resize, ["smallest_side", "squash", "none"], text, **values)
+  text = "side of these frames in pixels, as data.resize_to of the run; 0 for --resolution"
+  flags.DEFINE_integer("resize_to", 0, text, lower_bound=0, **values)
   flags.DEFINE_integer("channels", 3, "3 for RGB, 1 for luma", **values)
   flags.DEFINE_integer("epochs", 100, "maximum number of epochs", lower_bound=1, **values)
   text = "train steps between two tests; 0 for one pass through the data, small data sets profit from more"
@@ -120,8 +126,11 @@ def make_config(flag_values: flags.FlagValues, training_data: str, mesh: jax.sha
   if flag_values.init is not None:
     settings |= _initial_settings(flag_values.init, flag_values.network)
   window = values_of(flag_values, "num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
-  test_data = "" if training_data == flag_values.data else flag_values.data
-  return classifier_experiment(DataConfig(name=training_data, **window), mesh, test_data=test_data, **settings)
+  framing = values_of(flag_values, "resize", "resize_to")
+  if training_data == flag_values.data:
+    return classifier_experiment(DataConfig(name=training_data, **window, **framing), mesh, **settings)
+  settings |= {"test_data": flag_values.data, **{f"test_{name}": value for name, value in framing.items()}}
+  return classifier_experiment(DataConfig(name=training_data, **window), mesh, **settings)
 
 
 def _initial_settings(path: str, network: str) -> dict[str, Any]:
@@ -222,6 +231,7 @@ def protocol(config: ExperimentConfig, metric: str) -> str:
   parts += [f"init {settings.init}"] if settings.init else []
   parts += [f"stride {data.frame_stride}"] if data.frame_stride > 1 else []
   parts += [f"{data.resolution}x{data.resolution}"]
+  parts += [data.framing] if data.resize != DataConfig.resize or data.resize_to else []
   parts += ["luma"] if data.channels == 1 else []
   parts += [f"{settings.test_windows} windows"] if settings.test_windows > 1 else []
   return ", ".join([*parts, f"seed {config.train.seed}", "best epoch on the test split"])
@@ -261,11 +271,12 @@ def _read_classifier(path: str, config: ExperimentConfig) -> WeightFile:
   settings = config.algorithm.settings
   settings.pop("num_classes")
   expected = {"network": config.algorithm.network, "data": config.data.name, "seed": config.train.seed, **settings}
-  expected |= {**window_of(config.data), "init": config.algorithm.init}
+  expected |= {**window_of(config.data), "framing": config.data.framing, "init": config.algorithm.init}
   known = {**weights.details, **weights.settings, **weights.preprocessing, "network": weights.network}
   known["init"] = weights.details.get("training", {}).get("init", "")
   for name, value in expected.items():
     if (found := known.get(name)) != value:
-      remedy = "the --init of its training" if name == "init" else f"--{name}={found}"
+      named = {"init": "the --init of its training", "framing": "the --resize and --resize_to of its training"}
+      remedy = named.get(name, f"--{name}={found}")
       raise UserError(f"--classifier {path} has {name}={found!r}, not {value!r}; pass {remedy}")
   return weights

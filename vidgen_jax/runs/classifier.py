@@ -207,6 +207,7 @@ class EpochTest(Hook):
         "mean": list(config.algorithm.mean),
         "std": list(config.algorithm.std),
         "colour": "RGB",
+        "framing": data.framing,
         **window_of(data),
       },
       source=f"trained on data set {data.name}, split {data.train_split}",
@@ -231,4 +232,8 @@ class EpochTest(Hook):
 
 
 def _test_data(config: ExperimentConfig) -> DataConfig:
-  return dataclasses.replace(config.data, name=config.algorithm.test_data or config.data.name)
+  settings = config.algorithm
+  if not settings.test_data:
+    return config.data
+  framing = {"resize": settings.test_resize, "resize_to": settings.test_resize_to}
+  return dataclasses.replace(config.data, name=settings.test_data, **framing)

@@ -31,7 +31,7 @@ CONFIG = MvtConfig(
   image_discriminator_multipliers=(1, 1),
   image_discriminator_attention=0,
   frames_per_clip=2,
-  video_discriminator_widths=(2, 2),
+  video_discriminator_widths=(2, 4),
   motion_constraint=0.7,
   discriminator_steps=1,
 )

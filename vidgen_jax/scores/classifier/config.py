@@ -51,6 +51,8 @@ class ClassifierConfig:
     max_reductions: number of such plateaus that end the training; with 3 the last epochs run at a hundredth of the
       learning rate [choice].
     test_data: name of the data set whose `evaluation.split` measures the test accuracy; '' for the training data set.
+    test_resize: `DataConfig.resize` of `test_data`.
+    test_resize_to: `DataConfig.resize_to` of `test_data`.
     test_windows: number of windows of each test clip, evenly spread, whose probabilities are averaged; 1 is the centre.
   """
 
@@ -69,6 +71,8 @@ class ClassifierConfig:
   patience: int = 4
   max_reductions: int = 3
   test_data: str = ""
+  test_resize: str = "smallest_side"
+  test_resize_to: int = 0
   test_windows: int = 1
 
   def __post_init__(self) -> None:
