@@ -28,8 +28,9 @@ class TrainConfig:
     num_steps: number of train steps of the whole run.
     seed: seed of the initial parameters, the latents and the order of the data.
     log_every: number of train steps between two rows of metrics, which are means over these steps.
-    image_every: number of train steps between contact sheets and GIFs of fixed validation clips; 0 turns them off.
-    evaluate_every: number of train steps between scores on validation clips; 0 turns them off.
+    image_every: number of train steps between contact sheets and GIFs of fixed clips of `evaluation.selection_split`; 0
+      turns them off.
+    evaluate_every: number of train steps between scores on clips of that split; 0 turns them off.
     checkpoint_every: number of train steps between checkpoints.
     checkpoints_to_keep: number of latest checkpoints that are kept.
     keep_every: distance in train steps of checkpoints that are never deleted; 0 for none.
