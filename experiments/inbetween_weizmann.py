@@ -1,8 +1,8 @@
 """Inbetweening on Weizmann: few clips of people in front of a static background.
 
-Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --split_group=pair`, which keeps mirrored pairs of
-strips in one split. Not a data set of the paper: `paper` has its architecture and a schedule of 100,000 steps; not
-trained. `cpu`: see docs/results.md for measured results.
+Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --split_group=pair --encoding=png`, which keeps
+mirrored pairs of strips in one split. Not a data set of the paper: `paper` has its architecture and a schedule of
+100,000 steps; not trained. `cpu`: see docs/results.md for measured results.
 
 Variants: paper, cpu, smoke.
 """

@@ -1,7 +1,7 @@
 """SR-cGAN on Weizmann: people seen from the side, one action each (not in the paper; a small real data set).
 
-Data: `vidgen data build video_folder --name=weizmann --source=FOLDER`, one folder per class; the model ignores the
-labels. For strips in mirrored pairs add `--split_group=pair`. The settings are those of SR-cGAN for KTH.
+Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --encoding=png`, one folder per class; the model
+ignores the labels. For strips in mirrored pairs add `--split_group=pair`. The settings are those of SR-cGAN for KTH.
 
 Variants: paper; fixed_anchors, the largest number of anchors in every training clip; cpu, cpu_64 and smoke; base,
 base_cpu and base_smoke for the base model, which generates clips from noise.

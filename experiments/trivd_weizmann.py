@@ -1,8 +1,8 @@
 """TrIVD-GAN-FP on Weizmann: few clips of people in front of a static background.
 
-Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --split_group=pair`, which keeps mirrored pairs of
-strips in one split. Not a data set of the paper: `paper` is its architecture at ch 48 with batch size 32, for one
-accelerator; not trained. `cpu` has 64x64 pixels and three stages; see docs/results.md for measured results.
+Data: `vidgen data build video_folder --name=weizmann --source=FOLDER --split_group=pair --encoding=png`, which keeps
+mirrored pairs of strips in one split. Not a data set of the paper: `paper` is its architecture at ch 48 with batch size
+32, for one accelerator; not trained. `cpu` has 64x64 pixels and three stages; see docs/results.md for measured results.
 
 Variants: paper, cpu, smoke.
 """

@@ -46,7 +46,7 @@ def test_videos_are_resized(tmp_path, video):
 @pytest.mark.parametrize("tall", [False, True])
 def test_strips_are_split_along_the_long_side(strip, marked_clip, image_format, tall):
   frames = marked_clip(7, 5)
-  decoded = decode(strip(frames, tall=tall, image_format=image_format), strip_fps=12.5)
+  decoded = decode(strip(frames, tall=tall, image_format=image_format), source_fps=12.5)
   assert decoded.fps == 12.5
   assert (decoded.height, decoded.width, len(decoded.frames)) == (8, 8, 5)
   found = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in decoded.frames])

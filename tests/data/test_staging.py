@@ -22,7 +22,15 @@ from vidgen_jax.errors import UserError
 
 PNG = FrameEncoding(encoding="png")
 VIDEO = DecodedVideo(
-  frames=[b"first", b"", b"third frame"], fps=29.97, height=3, width=4, source_height=6, source_width=8, cuts=[1]
+  frames=[b"first", b"", b"third frame"],
+  fps=29.97,
+  source_fps=59.94,
+  height=3,
+  width=4,
+  source_height=6,
+  source_width=8,
+  cuts=[1],
+  parts=[[0, 1], [1, 3]],
 )
 
 
@@ -50,14 +58,29 @@ def test_read_video_file(tmp_path):
     read(tmp_path, path="b.mp4")
 
 
+@pytest.mark.parametrize(("options", "parts"), [({}, [[0, 2], [2, 4]]), ({"stride": 3}, [[0, 1], [1, 2]])])
+def test_parts_count_the_frames_of_the_file(tmp_path, options, parts):
+  # With a stride, frames 0 and 3 are stored; with 50 frames per second each frame twice.
+  grey(tmp_path / "a.mp4", [40, 80, 120, 160])
+  file = SourceFile(path="a.mp4", class_name="c", split="train", stamp="s", parts=((0, 2), (2, 9)))
+  with Source(tmp_path) as source:
+    assert read_video(source, file, DecodeOptions(encoding=PNG, **options)).parts == parts
+    assert read_video(source, file, DecodeOptions(encoding=PNG, fps=50.0)).parts == [[0, 3], [3, 8]]
+
+
 def test_read_images_in_the_listed_order(tmp_path):
   for name, level in (("1.jpg", 10), ("2.jpg", 60), ("3.jpg", 110)):
     (tmp_path / name).write_bytes(image(level, size=(24, 16)))
-  decoded = read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, size=8)
+  decoded = read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), source_fps=12.0, size=8)
   assert levels(decoded) == [110, 10, 60]
   assert (decoded.fps, decoded.cuts, decoded.height, decoded.width) == (12.0, [], 8, 12)
-  strided = read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), strip_fps=12.0, stride=2)
+  strided = read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), source_fps=12.0, stride=2)
   assert (levels(strided), strided.fps) == ([110, 60], 6.0)
+  # At 0, 1/24, 2/24, ... seconds: half way between two frames the later one is taken.
+  doubled = read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), source_fps=12.0, fps=24.0)
+  assert (levels(doubled), doubled.fps, doubled.source_fps) == ([110, 10, 10, 60, 60, 60], 24.0, 12.0)
+  with pytest.raises(UnreadableVideoError, match="frame rate is unknown, which --fps needs; pass --source_fps"):
+    read(tmp_path, images=("3.jpg", "1.jpg", "2.jpg"), fps=24.0)
   with pytest.raises(FileNotFoundError):
     read(tmp_path, images=("4.jpg",))
 
@@ -175,17 +198,19 @@ def test_the_number_of_processes_does_not_change_the_frames(folder, num_workers)
 
 def test_facts_from_the_cache_equal_those_of_decoding(folder):
   source = Source(folder)
-  decoder = _decoder(source, folder.parent, size=4, strip_fps=10.0)
+  decoder = _decoder(source, folder.parent, size=4, source_fps=10.0)
   decoded, cached = ([decoder.stage(file) for file in source.files()] for _ in range(2))
   assert decoded == cached
   assert decoded[0].facts == {
     "frames": 5,
     "fps": 10.0,
+    "source_fps": 10.0,
     "height": 4,
     "width": 4,
     "source_height": 8,
     "source_width": 8,
     "cuts": [],
+    "parts": [],
     "damage": "",
   }
 
@@ -194,7 +219,7 @@ def test_stride_skips_frames_and_divides_the_frame_rate(folder, tmp_path, video)
   (folder / "b").mkdir()
   video(folder / "b" / "x.avi", [0, 40, 80, 120, 160, 200, 240], codec="mjpeg", container="avi", rate=24)
   source = Source(folder)
-  decoder = _decoder(source, tmp_path, stride=3, strip_fps=12.0)
+  decoder = _decoder(source, tmp_path, stride=3, source_fps=12.0)
   strips, others = (
     [decoder.stage(file) for file in source.files() if file.class_name == class_name] for class_name in "ab"
   )
@@ -206,7 +231,7 @@ def test_the_cache_path_depends_on_options_but_not_on_threads(folder, tmp_path):
   (file, *_) = Source(folder).files()
   stage = lambda **changes: _decoder(Source(folder), tmp_path, **changes).stage(file).cached
   assert stage(threads="NONE") == stage(threads="AUTO")
-  assert len({stage(), stage(size=4), stage(stride=2), stage(strip_fps=1.0), stage(encoding=FrameEncoding())}) == 5
+  assert len({stage(), stage(size=4), stage(stride=2), stage(source_fps=1.0), stage(encoding=FrameEncoding())}) == 5
 
 
 def test_workers_exit_when_their_parent_is_killed(folder, repository):

@@ -10,9 +10,9 @@ def _file(**changes):
   return SourceFile(**{"path": "a.avi", "class_name": "x", "split": None, "stamp": ""} | changes)
 
 
-def _clips(file, num_frames, cuts=(), **changes):
+def _clips(file, num_frames, cuts=(), parts=(), **changes):
   options = VideoBuildOptions(**{"source": "", "name": "x", "data_dir": "", "min_frames": 1} | changes)
-  return clips_of(file, num_frames, cuts, options)
+  return clips_of(file, {"frames": num_frames, "cuts": cuts, "parts": parts}, options)
 
 
 def test_a_video_is_one_clip_or_several_without_the_rest():
@@ -26,18 +26,11 @@ def test_short_videos_give_no_clips(options):
   assert _clips(_file(), 10, **options) == []
 
 
-def test_parts_are_cut_separately_up_to_the_end():
-  file = _file(parts=((0, 5), (5, 12)))
-  assert _clips(file, 10) == [("a.avi", 0, 5), ("a.avi", 5, 10)]
-  assert _clips(file, 10, clip_frames=2) == [("a.avi", start, start + 2) for start in (0, 2, 5, 7)]
-  assert _clips(file, 6, min_frames=2) == [("a.avi", 0, 5)]
-
-
-def test_parts_count_all_frames_with_a_stride():
-  # Every third of frames 0 to 11 is stored: 0, 3, 6, 9. Frames 0-4 contain the first two of them, 5-11 the others.
-  assert _clips(_file(parts=((0, 5), (5, 12))), 4, stride=3) == [("a.avi", 0, 2), ("a.avi", 2, 4)]
-  # A part includes its first frame: 6-8 contains only frame 6.
-  assert _clips(_file(parts=((6, 9),)), 4, stride=3) == [("a.avi", 2, 3)]
+def test_parts_are_cut_separately():
+  assert _clips(_file(), 10, parts=((0, 5), (5, 10))) == [("a.avi", 0, 5), ("a.avi", 5, 10)]
+  starts = [("a.avi", start, start + 2) for start in (0, 2, 5, 7)]
+  assert _clips(_file(), 10, parts=((0, 5), (5, 10)), clip_frames=2) == starts
+  assert _clips(_file(), 6, parts=((0, 5), (5, 6)), min_frames=2) == [("a.avi", 0, 5)]
 
 
 def test_clips_of_one_file_are_named_by_their_index():

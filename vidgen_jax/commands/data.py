@@ -29,11 +29,12 @@ SUMMARY = """Builds data sets, shows their content, verifies them, and measures 
       Generates clips from --seed.
   vidgen data build video_folder --source=FOLDER --name=NAME
       Reads any folder (or zip) <class>/<file>, or a folder of files without classes; both may be below train/ and
-      test/. For Weizmann's strips: --split_group=pair --encoding=png --fps=25 (or --split_group=8, which divides the
-      people: eight strips of each, numbered consecutively).
+      test/. For Weizmann's strips: --split_group=pair --encoding=png --source_fps=25 (or --split_group=8, which divides
+      the people: eight strips of each, numbered consecutively). --fps=25 resamples videos in time.
   vidgen data build PUBLISHED --source=FOLDER --size=64
       Reads the files of the owners: zip and tar files as they are, other archives unpacked. Without --source it reads
-      <data_dir>/downloads/manual/PUBLISHED; if that is missing, the command says what to fetch.
+      <data_dir>/downloads/manual/PUBLISHED; if that is missing, the command says what to fetch. Kinetics is resampled
+      to 25 frames per second (--fps) and stored as JPEG, all others keep their frames and are stored as PNG.
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Generates clips with a class-conditional model, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
@@ -131,9 +132,14 @@ def _build(name: str, flag_values: flags.FlagValues) -> None:
   if name not in datasets:
     raise UserError(f"there is no data set {name!r} to build; choose one of {', '.join(datasets)}")
   dataset, data_dir = datasets[name], flag_values.data_dir
-  fields = [field.name for field in dataclasses.fields(dataset.options_type)]
+  fields = {field.name: field.default for field in dataclasses.fields(dataset.options_type)}
   _check_flags(flag_values, allowed=fields, what=f"build {name}")
-  values: dict[str, Any] = {field: flag_values[field].value for field in fields}
+  # The defaults of an option differ between data sets.
+  values: dict[str, Any] = {
+    field: flag_values[field].value
+    for field, default in fields.items()
+    if flag_values[field].present or default is dataclasses.MISSING
+  }
   values["name"] = values["name"] or name
   if "source" in values and not values["source"]:
     # TFDS's folder for manual downloads.
@@ -201,6 +207,12 @@ def _check_flags(flag_values: flags.FlagValues, *, allowed: Collection[str], wha
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
 
 
+def _rates(rates: Sequence[float]) -> str:
+  """Frames per second: all of a few, or the lowest and the highest."""
+  words = [f"{rate:g}" if rate else "unknown" for rate in rates]
+  return ", ".join(words) if len(words) < 6 else f"{words[0]} to {words[-1]}"
+
+
 def _describe(info: records.DatasetInfo) -> None:
   lines = [f"{info.name}: {info.directory}"]
   for split, labels in info.labels.items():
@@ -208,7 +220,10 @@ def _describe(info: records.DatasetInfo) -> None:
     counts = np.bincount(labels, minlength=len(info.class_names))
     classes = ", ".join(f"{name} {count}" for name, count in zip(info.class_names, counts, strict=True))
     lines.append(f"  {split}: {len(labels)} clips of {lengths.min()}..{lengths.max()} frames ({classes})")
-  lines.append(f"  frames per second: {', '.join(f'{rate:g}' if rate else 'unknown' for rate in info.fps)}")
+  stored, resampled = info.manifest.get("stored", {}), info.manifest.get("options", {}).get("fps")
+  sources = f", resampled from {_rates(info.manifest['source_fps'])}" if stored and resampled else ""
+  lines.append(f"  frames per second: {_rates(info.fps)}{sources}")
+  lines.append(f"  encoding: {stored.get('encoding', 'jpeg' if info.is_lossy else 'png')}{', lossy' * info.is_lossy}")
   if skipped := [entry for entry in info.manifest["sources"] if entry["status"] == "skipped"]:
     lines.append(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
     lines.append(f"    {skipped[0]['source']}: {skipped[0]['reason']}")

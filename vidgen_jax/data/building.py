@@ -136,6 +136,7 @@ def build_generated(
     "options": dataclasses.asdict(options),
     "clips": {},
     "fps": [fps],
+    "source_fps": [fps],
     "stored": encoding.facts,
     "generated": {"frames": num_frames, **size},
     "sources": [],

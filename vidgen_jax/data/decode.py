@@ -1,5 +1,6 @@
 """Reads video files, frame strips and single images. The content decides the format, not the file name."""
 
+import bisect
 import contextlib
 import dataclasses
 import functools
@@ -7,6 +8,7 @@ import itertools
 import struct
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -14,7 +16,8 @@ import av
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from vidgen_jax.data.transforms import FrameEncoding, resize_smallest_side
+from vidgen_jax.data.resampling import T, Timed, TimingError, resample
+from vidgen_jax.data.transforms import FrameEncoding, resize
 from vidgen_jax.errors import UserError
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
@@ -43,22 +46,26 @@ class DecodedVideo:
 
   Attributes:
     frames: bytes of each encoded frame.
-    fps: frames per second of `frames`; 0 if the file does not contain it.
+    fps: frames per second of `frames`; 0 if it is unknown.
+    source_fps: mean frames per second of the file; 0 if it is unknown.
     height: height of `frames` in pixels.
     width: width of `frames` in pixels.
     source_height: height before resizing, in pixels.
     source_width: width before resizing, in pixels.
     cuts: for files with several clips, first index in `frames` of each clip but the first, ascending.
+    parts: for files with parts, (first index in `frames`, index after the last) of each.
     damage: decoder's description of damage (missing or damaged frames) in a file that is still readable; '' for none.
   """
 
   frames: Sequence[bytes]
   fps: float
+  source_fps: float
   height: int
   width: int
   source_height: int
   source_width: int
   cuts: Sequence[int] = ()
+  parts: Sequence[Sequence[int]] = ()
   damage: str = ""
 
 
@@ -68,67 +75,105 @@ class DecodeOptions:
 
   Attributes:
     size: smallest side of the result in pixels; 0 keeps the size.
+    resize: how frames are resized to `size`, see `DataConfig.resize`.
     encoding: encoding of the resulting frames.
-    stride: distance between the frames to keep, the first of which is frame 0.
-    strip_fps: frames per second of images and strips, which do not contain it; 0 if unknown.
+    stride: distance between the frames to keep, the first of which is frame 0; 1 if `fps` is set.
+    fps: frames per second of the result, see `resample`; 0 keeps the frames of the file.
+    source_fps: frames per second of images, strips and other files that do not contain it; 0 if unknown.
     threads: 'AUTO' decodes a video with several threads where its format allows it, 'NONE' with one.
   """
 
   size: int = 0
+  resize: str = "smallest_side"
   encoding: FrameEncoding = dataclasses.field(default_factory=FrameEncoding)
   stride: int = 1
-  strip_fps: float = 0.0
+  fps: float = 0.0
+  source_fps: float = 0.0
   threads: Literal["AUTO", "NONE"] = "AUTO"
 
 
-def decode_video(file: BinaryIO, options: DecodeOptions) -> DecodedVideo:
-  """Decodes, resizes and encodes a whole file, with one decoded frame in memory at a time.
+def decode_video(file: BinaryIO, options: DecodeOptions, *, parts: Sequence[tuple[int, int]] = ()) -> DecodedVideo:
+  """Decodes, resizes and encodes a whole file, with at most two decoded frames in memory at a time.
 
-  The file is a video (mp4, avi, webm, gif, ...), or an image of square frames in a row or a column.
+  The file is a video (mp4, avi, webm, gif, ...), or an image of square frames in a row or a column. `parts` are
+  (first frame, frame after the last) in the file, and become those of the result.
 
   Raises:
-    UnreadableVideoError: if the file is empty, corrupt, of unknown format, or an image that is no strip.
+    UnreadableVideoError: if the file is empty, corrupt, of unknown format, or an image that is no strip; if it is
+      resampled, also if its frame rate is unknown or its times are damaged.
   """
   seen: list[tuple[float, int, bool]] = []
+  kept: list[int] = []
+
+  def frames() -> Iterator[Timed[_Frame]]:
+    for frame in _frames(file, thread_type=options.threads, source_fps=options.source_fps):
+      seen.append((frame.fps, frame.promised, frame.is_damaged))
+      yield Timed(frame, frame.time, frame.duration, frame.fps)
 
   def images() -> Iterator[Image.Image]:
-    for frame in _frames(file, thread_type=options.threads, strip_fps=options.strip_fps):
-      # Frames between the strides are decoded but not converted to RGB.
-      if len(seen) % options.stride == 0:
-        yield frame.image()
-      seen.append((frame.fps, frame.promised, frame.is_damaged))
+    image = None
+    for index, frame in _kept(frames(), options):
+      # Frames that are not kept are decoded but not converted to RGB, and repeated frames are converted once.
+      image = frame.image() if image is None or index != kept[-1] else image
+      kept.append(index)
+      yield image
 
-  decoded = encode_clips([images()], dataclasses.replace(options, stride=1))
+  decoded = encode_clips([images()], dataclasses.replace(options, stride=1, fps=0.0))
   (fps, promised, _), num_damaged = seen[-1], sum(is_damaged for _, _, is_damaged in seen)
   damage = [f"{len(seen)} of {promised} frames"] if len(seen) < promised else []
   damage += [f"{num_damaged} damaged"] if num_damaged else []
-  return dataclasses.replace(decoded, fps=fps / options.stride, damage=", ".join(damage))
+  return dataclasses.replace(
+    decoded,
+    fps=options.fps or fps / options.stride,
+    source_fps=fps,
+    parts=[[bisect.bisect_left(kept, border) for border in part] for part in parts],
+    damage=", ".join(damage),
+  )
 
 
 def encode_clips(clips: Iterable[Iterable[Image.Image]], options: DecodeOptions) -> DecodedVideo:
-  """Resizes and encodes the RGB frames of each clip of one file, with one decoded frame in memory at a time.
+  """Resizes and encodes the RGB frames of each clip of one file, with at most two frames in memory at a time.
 
-  All frames must have one size. Raises UnreadableVideoError if there are none.
+  All frames must have one size; they follow each other at `options.source_fps`.
+
+  Raises:
+    UnreadableVideoError: if there are no frames, or they are resampled and their rate is unknown.
   """
   encoded, starts, original, stored = [], [], (0, 0), (0, 0)
   for clip in clips:
     starts.append(len(encoded))
-    for image in itertools.islice(clip, 0, None, options.stride):
-      original = image.size
-      image = resize_smallest_side(image, options.size) if options.size else image
-      encoded.append(options.encoding.encode(image))
-      stored = image.size
+    last = None
+    for _, image in _kept((Timed(image, fps=options.source_fps) for image in clip), options):
+      if image is last:  # A repeated frame.
+        encoded.append(encoded[-1])
+        continue
+      last, original = image, image.size
+      resized = resize(image, options.size, mode=options.resize) if options.size else image
+      encoded.append(options.encoding.encode(resized))
+      stored = resized.size
   if not encoded:
     raise UnreadableVideoError("no frames")
   return DecodedVideo(
     frames=encoded,
-    fps=options.strip_fps / options.stride,
+    fps=options.fps or options.source_fps / options.stride,
+    source_fps=options.source_fps,
     height=stored[1],
     width=stored[0],
     source_height=original[1],
     source_width=original[0],
     cuts=starts[1:],
   )
+
+
+def _kept(frames: Iterable[Timed[T]], options: DecodeOptions) -> Iterator[tuple[int, T]]:
+  """(index, frame) of the frames to store, which may repeat."""
+  if not options.fps:
+    yield from ((index, timed.frame) for index, timed in itertools.islice(enumerate(frames), 0, None, options.stride))
+    return
+  try:
+    yield from resample(frames, fps=options.fps)
+  except TimingError as error:
+    raise UnreadableVideoError(str(error)) from error
 
 
 def same_size(images: Iterable[Any]) -> Iterator[Any]:
@@ -169,11 +214,13 @@ class _Frame(NamedTuple):
   image: Callable[[], Image.Image]
   is_damaged: bool = False
   promised: int = 0  # Number of frames according to the file; 0 if unknown.
+  time: Fraction | None = None  # See `Timed`.
+  duration: Fraction | None = None
 
 
 # One thread is faster for short videos and when several files are read at the same time.
 def _frames(
-  file: BinaryIO, *, thread_type: Literal["AUTO", "NONE"] = "NONE", strip_fps: float = 0.0
+  file: BinaryIO, *, thread_type: Literal["AUTO", "NONE"] = "NONE", source_fps: float = 0.0
 ) -> Generator[_Frame]:
   """Yields the frames of a video or a strip, all of one size."""
   if not file.read(1):
@@ -181,10 +228,10 @@ def _frames(
   file.seek(0)
   try:
     image = Image.open(file, formats=IMAGE_FORMATS)
-    frames = _strip_frames(image, strip_fps, num_pages=getattr(image, "n_frames", 1))
+    frames = _strip_frames(image, source_fps, num_pages=getattr(image, "n_frames", 1))
   except UnidentifiedImageError:
     file.seek(0)
-    frames = _video_frames(file, thread_type)
+    frames = _video_frames(file, thread_type, source_fps)
   except DAMAGED_IMAGE_ERRORS as error:
     raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
   yield from same_size(frames)
@@ -212,18 +259,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
 
 
-def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"]) -> Generator[_Frame]:
+def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"], source_fps: float) -> Generator[_Frame]:
   try:
     with av.open(file, options={"format_whitelist": _VIDEO_FORMATS}, **_LENIENT_TAGS) as container:
       if not container.streams.video:
         raise UnreadableVideoError("no video stream")
       stream = container.streams.video[0]
       stream.thread_type = thread_type
-      fps = float(stream.average_rate or stream.guessed_rate or 0)
+      fps = float(stream.average_rate or stream.guessed_rate or source_fps)
       for frame in container.decode(stream):
         size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
         image = functools.partial(_upright, frame)
-        yield _Frame(size, fps, image, bool(frame.is_corrupt), stream.frames)
+        unit = frame.time_base
+        time = None if frame.pts is None or unit is None else frame.pts * unit
+        duration = frame.duration * unit if frame.duration and unit else None
+        yield _Frame(size, fps, image, bool(frame.is_corrupt), stream.frames, time, duration)
   except (av.error.FFmpegError, EOFError) as error:
     raise UnreadableVideoError(f"corrupt or not a video: {reason_of(error)}") from error
 

@@ -93,7 +93,7 @@ class Decoder:
       return Staged(file=file, reason="is missing")
     # The number of decoding threads does not change the frames.
     options = dataclasses.asdict(dataclasses.replace(self.options, threads="AUTO"))
-    digest = hashlib.sha256(json.dumps([file.identity, file.stamp, options]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([file.identity, file.stamp, file.parts, options]).encode()).hexdigest()
     path = self.cache / digest[:2] / f"{digest}.npz"
     facts = load_facts(path)
     if facts is None:
@@ -117,7 +117,7 @@ def read_video(source: Source, file: SourceFile, options: DecodeOptions) -> Deco
   if file.images:
     return decode.encode_clips([decode.same_size(_images(source, file))], options)
   with source.open(file.path) as opened:
-    return decode.decode_video(opened, options)
+    return decode.decode_video(opened, options, parts=file.parts)
 
 
 def _images(source: Source, file: SourceFile) -> Iterator[Image.Image]:

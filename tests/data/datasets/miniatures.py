@@ -39,11 +39,11 @@ _KINETICS_LISTS = {
 }
 
 
-def grey(path: Path, levels: Sequence[int]) -> Path:
+def grey(path: Path, levels: Sequence[int], *, rate: int = 25) -> Path:
   """Writes a video of uniform grey frames."""
   path.parent.mkdir(parents=True, exist_ok=True)
   container = {".avi": "avi", ".mp4": "mp4", ".mkv": "matroska"}[path.suffix]
-  return make_video(path, list(levels), codec="mpeg4", container=container)
+  return make_video(path, list(levels), codec="mpeg4", container=container, rate=rate)
 
 
 def image(level: int, *, size: tuple[int, int] = (24, 16), image_format: str = "JPEG") -> bytes:

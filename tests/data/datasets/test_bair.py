@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.data.datasets.listings import PUBLISHED, build, clips_by_split, levels, listed
 from tests.data.datasets.miniatures import example, make_bair, trajectory, write_tfrecord
+from vidgen_jax import cli
 from vidgen_jax.data.datasets.bair import read_trajectories
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError
 from vidgen_jax.data.listing import Source, SourceFile
@@ -102,6 +103,12 @@ def test_a_file_is_divided_between_splits(bair):
   for split, expected in first.items():
     assert levels(info, split) == sorted([level, level + 20, level + 40] for level in expected.values())
   assert manifest["complete_videos"] == {"train": 30284, "test": 13236}
+
+
+def test_resampling_needs_the_frame_rate_which_is_unknown(bair, capsys):
+  words = ["data", "build", "bair", f"--source={bair}", f"--data_dir={bair.parent / 'built'}", "--fps=25"]
+  assert cli.dispatch(words) == 2
+  assert "--fps=25: the images of bair have no frame rate; pass --source_fps" in capsys.readouterr().err
 
 
 def read(root, *, clips, size=0, stride=1):

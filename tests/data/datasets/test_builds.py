@@ -58,6 +58,13 @@ BUILT = {
 }
 
 
+def test_only_kinetics_is_stored_with_loss_by_default():
+  encodings = {name: dataset.options_type.encoding for name, dataset in PUBLISHED.items()}
+  assert {name for name, encoding in encodings.items() if encoding != "png"} == {
+    f"kinetics{n}" for n in (400, 600, 700)
+  }
+
+
 def test_every_data_set_has_a_miniature():
   assert set(MINIATURES) == set(BUILT) == set(PUBLISHED)
 
@@ -72,5 +79,9 @@ def test_a_miniature_is_built_and_verified(name, tmp_path):
   split, frames = expected.some_clip
   assert any(len(clip) == len(frames) and np.allclose(clip, frames, atol=4) for clip in levels(info, split))
   assert sum(entry["status"] == "skipped" for entry in manifest["sources"]) == expected.skipped
+  # Image folders do not contain their rate, and Kinetics is resampled.
+  assert manifest["source_fps"] == [expected.fps]
+  assert manifest["options"]["fps"] == (25.0 if name.startswith("kinetics") else 0.0)
+  assert manifest["stored"] == {"encoding": "png", "lossy": False}
   assert (manifest["builder"], manifest["split_rule"]) == (name, next(iter(PUBLISHED[name].split_rules)))
   assert verification.verify_dataset(name, tmp_path / "built").problems == ()

@@ -1,8 +1,9 @@
 """Kinetics: lists under all common names, and videos in any folder."""
 
+import numpy as np
 import pytest
 
-from tests.data.datasets.listings import clips_by_split, listed, missing, names_by_split
+from tests.data.datasets.listings import build, clips_by_split, levels, listed, missing, names_by_split
 from tests.data.datasets.miniatures import grey, make_kinetics
 from vidgen_jax.data.splits import split_hash
 from vidgen_jax.errors import UserError
@@ -36,6 +37,16 @@ def test_lists_name_classes_and_splits(tmp_path, version):
   assert split_hash({file.name: file.split for file in files}) == split_hash(
     dict.fromkeys(TRAIN, "train") | {VALIDATION: "validation"}
   )
+
+
+def test_videos_are_resampled_and_clips_count_the_result(kinetics):
+  grey(kinetics / "train" / "whole_video.mp4", [20, 60, 100, 140, 180, 220], rate=50)
+  info, manifest = build("kinetics400", kinetics, "--clip_frames=2")
+  assert info.fps == (25.0,)
+  entry = next(entry for entry in manifest["sources"] if entry["source"] == "train/whole_video.mp4")
+  # Every second of six frames is one clip of two frames; the third is the rest.
+  assert (entry["source_fps"], entry["fps"], entry["frames"], entry["clips"]) == (50.0, 25.0, 3, 1)
+  assert any(np.allclose(clip, [20, 100], atol=4) for clip in levels(info, "train"))
 
 
 def test_a_labelled_test_list_is_the_split_test(kinetics):

@@ -51,7 +51,7 @@ def manifest(folder):
 
 
 def test_every_clip_is_stored_once_with_its_class_and_source(folder):
-  build_video_folder(options(folder, fps=12.5))
+  build_video_folder(options(folder, source_fps=12.5))
   train, test = read_all(folder, "train"), read_all(folder, "test")
   assert (len(train), len(test)) == (8, 2)
   expected = [(str(9 + c % 2), c, [0, 1, 2, 3, 4, 5], 12.5, f"{9 + c % 2}/{c:04d}.jpg") for c in range(10)]
@@ -282,7 +282,7 @@ def test_invalid_options_name_the_flag(folder, change):
 def test_weizmann(shared_data, tmp_path):
   build_video_folder(
     VideoFolderOptions(
-      source=str(shared_data / "weizmann"), name="weizmann", data_dir=str(tmp_path), split_group="pair", fps=25.0
+      source=str(shared_data / "weizmann"), name="weizmann", data_dir=str(tmp_path), split_group="pair", source_fps=25.0
     )
   )
   info = records.load_info("weizmann", tmp_path)

@@ -165,8 +165,8 @@ def test_images_are_cropped_and_resized_like_frames_of_a_video(channels, tmp_pat
     means = wide[:, 8:40].reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(found.conditioning[0, 0], means, atol=0.51)
     np.testing.assert_array_equal(found.conditioning[0, 2], exact)
-  assert "wide.png, 48x32, cropped to its centre, 32x32, resized to 16x16" in caplog.text
-  assert "high.bmp, 21x50, cropped to its centre, 21x21, resized to 16x16" in caplog.text
+  assert "wide.png, 48x32, smallest side 16, centre crop" in caplog.text
+  assert "high.bmp, 21x50, smallest side 16, centre crop" in caplog.text
   assert "exact.png, 16x16, unchanged" in caplog.text
 
 

@@ -41,7 +41,7 @@ _FEATURE = "{}/image_aux1/encoded"
   obtain=(
     "fetch bair_robot_pushing_dataset_v0.tar (about 32 GB) from rail.eecs.berkeley.edu/datasets (its page is "
     "sites.google.com/view/sna-visual-mpc) into <data_dir>/downloads/manual/bair, where it is read as it is, by "
-    "TensorFlow (pip install 'vidgen-jax[convert]'); a build with --size=64 takes about 4 GB, about 5 minutes of one "
+    "TensorFlow (pip install 'vidgen-jax[convert]'); a build with --size=64 takes about 9 GB, about 5 minutes of one "
     "core, and about 0.2 GB of memory for every process"
   ),
 )

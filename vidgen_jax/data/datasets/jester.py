@@ -19,10 +19,10 @@ _LISTS = {"train": "jester-v1-train.csv", "test": "jester-v1-validation.csv"}
     "fetch the parts 20bn-jester-v1-00 and so on (about 23 GB in all), jester-v1-train.csv and "
     "jester-v1-validation.csv from developer.qualcomm.com/software/ai-datasets/jester into "
     "<data_dir>/downloads/manual/jester and unpack the former there with `cat 20bn-jester-v1-?? | tar zx` (about as "
-    "much again, in more than four million files); a build with --size=64 takes about 20 GB, twice that while it "
+    "much again, in more than four million files); a build with --size=64 takes about 45 GB, twice that while it "
     "runs, and about 2 hours of one core"
   ),
-  fps=12.0,
+  source_fps=12.0,
 )
 def _list_files(source: Source, rule: str) -> list[SourceFile]:
   del rule  # There is only one.

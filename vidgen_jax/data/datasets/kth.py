@@ -30,7 +30,7 @@ _LINE = re.compile(r"(person\d\d_\w+_d[1-4])\s+frames\s+([\d\s,-]+)")
   obtain=(
     "fetch boxing.zip, handclapping.zip, handwaving.zip, jogging.zip, running.zip and walking.zip (about 1.1 GB) and "
     "00sequences.txt from www.csc.kth.se/cvap/actions into <data_dir>/downloads/manual/kth, where they are read "
-    "without unpacking; a build with --size=64 takes about 0.7 GB and about 5 minutes of one core"
+    "without unpacking; a build with --size=64 takes about 1.5 GB and about 5 minutes of one core"
   ),
 )
 def _list_files(source: Source, rule: str) -> list[SourceFile]:

@@ -36,10 +36,10 @@ _TAKE = re.compile(
   obtain=(
     "fetch the image sequences of the subjects (about 38 GB; the owners give access on application) from "
     "mug.ee.auth.gr/fed into <data_dir>/downloads/manual/mug, with archives other than .zip and .tar unpacked, so that "
-    "it holds <subject>/<expression>/take<number>/*.jpg at any depth; a build with --size=64 takes about 1 GB and "
+    "it holds <subject>/<expression>/take<number>/*.jpg at any depth; a build with --size=64 takes about 2 GB and "
     "about an hour of one core"
   ),
-  fps=19.0,
+  source_fps=19.0,
 )
 def _list_files(source: Source, rule: str) -> list[SourceFile]:
   stamps = source.stamps()

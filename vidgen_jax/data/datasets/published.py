@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vidgen_jax.data.datasets import Dataset, ListError, SplitRule, register
 from vidgen_jax.data.datasets.video_folder import VideoBuildOptions, VideoFolderOptions, build_video_folder
@@ -22,30 +23,36 @@ class PublishedOptions(VideoBuildOptions):
   """Options of a published data set.
 
   Attributes:
+    encoding: encoding of the stored frames, 'jpeg' or 'png', which is lossless and the default except for Kinetics.
     split_rule: one of the split rules of the data set; '' for the first.
   """
 
+  encoding: str = "png"
   split_rule: str = ""
 
 
 def published(
-  *, name: str, title: str, split_rules: Mapping[str, SplitRule], obtain: str, fps: float = 0.0
+  *, name: str, title: str, split_rules: Mapping[str, SplitRule], obtain: str, **defaults: Any
 ) -> Callable[[_ListFiles], _ListFiles]:
   """Registers a published data set by its listing function; arguments as for `Dataset`.
 
-  `fps` is the frame rate of images, which do not contain it; 0 for unknown.
+  `defaults` replace those of `PublishedOptions`, such as `fps` and, of images, which do not contain it, `source_fps`.
   """
+  fields: list[Any] = [(field, type(value), value) for field, value in defaults.items()]
+  options_type = dataclasses.make_dataclass(
+    f"Options_{name}", fields, bases=(PublishedOptions,), namespace={"__doc__": ""}, frozen=True, kw_only=True
+  )
 
   def add(list_files: _ListFiles) -> _ListFiles:
     def build(options: PublishedOptions) -> Path:
       values = dataclasses.asdict(options)
       rule = values.pop("split_rule") or next(iter(split_rules))
-      return build_video_folder(VideoFolderOptions(**values, fps=fps), dataset=dataset, split_rule=rule)
+      return build_video_folder(VideoFolderOptions(**values), dataset=dataset, split_rule=rule)
 
     dataset = Dataset(
       name=name,
       title=title,
-      options_type=PublishedOptions,
+      options_type=options_type,
       build=build,
       list_files=list_files,
       split_rules=split_rules,

@@ -25,7 +25,7 @@ _VALIDATION = "1_validation"
   obtain=(
     "fetch UCF101.rar (6.5 GB) and UCF101TrainTestSplits-RecognitionTask.zip from crcv.ucf.edu/data/UCF101.php into "
     "<data_dir>/downloads/manual/ucf101 and unpack the former there with `unrar x UCF101.rar` (6.5 GB more), so it "
-    "holds UCF-101/<class>/*.avi; the zip file is read as it is; a build with --size=64 takes about 11 GB, twice "
+    "holds UCF-101/<class>/*.avi; the zip file is read as it is; a build with --size=64 takes about 24 GB, twice "
     "that while it runs, and about 30 minutes of one core"
   ),
 )

@@ -34,7 +34,9 @@ class VideoBuildOptions:
     quality: JPEG quality, 1..100.
     min_frames: smallest number of frames; shorter videos are skipped.
     clip_frames: number of frames of the clips that videos are cut into, dropping the rest; 0 does not cut.
-    stride: distance between the frames of a video to store; divides its frame rate.
+    fps: frames per second to store: videos are resampled by the times of their frames; 0 keeps their frames.
+    source_fps: frames per second of strips and images, which do not contain it; 0 for unknown.
+    stride: distance between the frames of a video to store; divides its frame rate. Excludes `fps`.
     max_skipped: largest fraction of videos that may be missing, damaged or too short.
     num_workers: number of decoding processes; 0 for one per core.
     beam_options: options NAME=VALUE of an Apache Beam pipeline that decodes instead ('runner=DataflowRunner', ...); ()
@@ -50,6 +52,8 @@ class VideoBuildOptions:
   quality: int = 95
   min_frames: int = 2
   clip_frames: int = 0
+  fps: float = 0.0
+  source_fps: float = 0.0
   stride: int = 1
   max_skipped: float = 0.5
   num_workers: int = 0
@@ -61,6 +65,11 @@ class VideoBuildOptions:
     for field, bound in bounds.items():
       if getattr(self, field) < bound:
         raise UserError(f"--{field} must be at least {bound}, got {getattr(self, field)}")
+    for field, zero in {"fps": "to keep the frames", "source_fps": "if it is unknown"}.items():
+      if (rate := getattr(self, field)) and not 0.01 <= rate <= 1000:
+        raise UserError(f"--{field} must be in 0.01..1000, or 0 {zero}, got {rate}")
+    if self.fps and self.stride > 1:
+      raise UserError(f"--fps={self.fps:g} and --stride={self.stride} exclude each other; lower --fps instead")
     if not 0 <= self.max_skipped <= 1:
       raise UserError(f"--max_skipped must be in [0, 1], got {self.max_skipped}")
     FrameEncoding(encoding=self.encoding, quality=self.quality)  # It checks both.
@@ -77,38 +86,33 @@ class VideoFolderOptions(VideoBuildOptions):
     split_group: files that get the same split: 'file' for none; 'pair' for files 2n and 2n + 1 of a folder; a number
       N, '8', for files kN .. kN + N - 1 of all folders.
     seed: seed of the division into training and testing.
-    fps: frames per second of strips, which do not contain it; 0 for unknown.
   """
 
   test_fraction: float = 0.2
   split_group: str = "file"
   seed: int = 0
-  fps: float = 0.0
 
   def __post_init__(self):
     super().__post_init__()
-    if self.fps < 0:
-      raise UserError(f"--fps must be at least 0, got {self.fps}")
     splits.check_grouping(self.split_group)
 
 
 def clips_of(
-  file: listing.SourceFile, num_frames: int, cuts: Sequence[int], options: VideoBuildOptions
+  file: listing.SourceFile, facts: Mapping[str, Any], options: VideoBuildOptions
 ) -> list[tuple[str, int, int]]:
-  """Cuts each part of a video into clips, up to the end of its stored frames; `cuts` are those of `DecodedVideo`.
+  """Cuts each part of a video into clips; `facts` are those of its stored frames, see `staging.load_facts`.
 
   Returns:
     (path of the video, with the clip's index for files with several clips; first stored frame; frame after the last).
   """
+  num_frames = facts["frames"]
   if file.clips is not None:
-    borders = [0, *cuts, num_frames]
+    borders = [0, *facts["cuts"], num_frames]
     pieces = [(f"{file.path}[{file.clips[0] + i}]", *pair) for i, pair in enumerate(itertools.pairwise(borders))]
   else:
-    # Parts count all frames; stored are frames 0, stride, 2 stride, ... of the whole video.
-    pieces = [(file.path, -(-first // options.stride), -(-last // options.stride)) for first, last in file.parts]
+    pieces = [(file.path, *part) for part in facts["parts"]] or [(file.path, 0, num_frames)]
   clips = []
-  for source, first, last in pieces or [(file.path, 0, num_frames)]:
-    last = min(last, num_frames)
+  for source, first, last in pieces:
     length = options.clip_frames or last - first
     if last - first >= max(options.min_frames, length):
       clips += [(source, start, start + length) for start in range(first, last - length + 1, length)]
@@ -121,7 +125,7 @@ def _make_clips(
   """Yields (unique key, clip) for every clip of a decoded video."""
   video = load_video(entry.cached)  # ty: ignore[invalid-argument-type]  Only of usable videos.
   shared = {"label": labels[str(entry.file.class_name)], "fps": video.fps, "height": video.height, "width": video.width}
-  for number, (source, start, stop) in enumerate(clips_of(entry.file, len(video.frames), video.cuts, options)):
+  for number, (source, start, stop) in enumerate(clips_of(entry.file, entry.facts, options)):
     yield f"{entry.file.identity}#{number}", {**shared, "frames": video.frames[start:stop], "source": source}
 
 
@@ -141,8 +145,14 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
     files = source.files() if dataset is None else dataset.files(source, split_rule)
+    if options.fps and not options.source_fps and all(file.images or file.reader for file in files):
+      raise UserError(
+        f"--fps={options.fps:g}: the images of {options.name} have no frame rate; pass --source_fps as well"
+      )
     encoding = FrameEncoding(encoding=options.encoding, quality=options.quality)
-    decode_options = DecodeOptions(size=options.size, encoding=encoding, stride=options.stride, strip_fps=options.fps)
+    decode_options = DecodeOptions(
+      size=options.size, encoding=encoding, stride=options.stride, fps=options.fps, source_fps=options.source_fps
+    )
     decoder = Decoder(source, staging / "decoded", decode_options)
     if beam is None:
       results = stage_all(decoder, files, num_workers=options.num_workers)
@@ -204,8 +214,9 @@ def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: 
     if entry.cached is None:
       source |= {"status": "skipped", "reason": entry.reason}
     else:
-      clips = clips_of(file, facts["frames"], facts["cuts"], options)
+      clips = clips_of(file, facts, options)
       source |= {"status": "used", "split": split_of[file.identity], "clips": len(clips), "fps": facts["fps"]}
+      source |= {"source_fps": facts["source_fps"]}
       source |= {"height": facts["source_height"], "width": facts["source_width"], "frames": facts["frames"]}
       source |= {"damage": facts["damage"]} if facts["damage"] else {}
     sources.append(source)
@@ -215,6 +226,7 @@ def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: 
     "clips": {},
     "stored": FrameEncoding(encoding=options.encoding, quality=options.quality).facts,
     "fps": sorted({entry.facts["fps"] for entry in results if entry.cached is not None}),
+    "source_fps": sorted({entry.facts["source_fps"] for entry in results if entry.cached is not None}),
     "sources": sources,
   }
 
@@ -233,11 +245,12 @@ def _published(
     if used[split] != number:
       logging.warning("%s: %d of %d videos of the split %s", dataset.name, used[split], number, split)
   hashed = splits.split_hash({entry.file.name: entry.file.split for entry in results})
-  return {"builder": dataset.name, "split_rule": split_rule, "split_hash": hashed, "complete_videos": dict(complete)}
+  rule = {"split_rule": split_rule, "split_description": dataset.split_rules[split_rule].description}
+  return {"builder": dataset.name, **rule, "split_hash": hashed, "complete_videos": dict(complete)}
 
 
 def _skip_short(entry: Staged, options: VideoFolderOptions) -> Staged:
-  if entry.cached is None or clips_of(entry.file, entry.facts["frames"], entry.facts["cuts"], options):
+  if entry.cached is None or clips_of(entry.file, entry.facts, options):
     return entry
   least = max(options.min_frames, options.clip_frames)
   return Staged(file=entry.file, reason=f"has {entry.facts['frames']} frames, but no clip of {least}")

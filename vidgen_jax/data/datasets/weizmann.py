@@ -26,7 +26,7 @@ _TWICE = {("lena", "run"), ("lena", "skip"), ("lena", "walk")}
     "fetch the zip files of the ten actions, bend, jack, jump, pjump, run, side, skip, walk, wave1 and wave2 (about "
     "0.4 GB in all), from www.wisdom.weizmann.ac.il/~vision/SpaceTimeActions.html into "
     "<data_dir>/downloads/manual/weizmann, where they are read without unpacking; a build with --size=64 takes about "
-    "20 MB and less than a minute of one core"
+    "45 MB and less than a minute of one core"
   ),
 )
 def _list_files(source: Source, rule: str) -> list[SourceFile]:

@@ -1,7 +1,6 @@
 """Conditioning frames of the clips to generate: from evaluation clips, or from the user's videos or images."""
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from absl import logging
 from vidgen_jax.data import pipeline, records, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError, decode_video, read_image
-from vidgen_jax.data.transforms import FrameEncoding, resize_smallest_side
+from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 from vidgen_jax.ops.conditioning import frames_needed, take_frames
 
@@ -180,7 +179,8 @@ def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | No
   """(conditioning frames uint8[G, H, W, C], the clip uint8[T, H, W, C] if known)."""
   data, indices = spec.data, spec.conditioning_indices
   with file.open("rb") as opened:
-    decoded = decode_video(opened, DecodeOptions(size=data.resolution, encoding=FrameEncoding(encoding="png"))).frames
+    encoding, side = FrameEncoding(encoding="png"), data.resize_to or data.resolution
+    decoded = decode_video(opened, DecodeOptions(size=side, resize=data.resize, encoding=encoding)).frames
   length, whole = len(decoded), spec.clip_data.clip_length
   if length < _min_length(spec):
     raise UnreadableVideoError(f"it has {length} frames, at least {_min_length(spec)} are needed")
@@ -189,24 +189,19 @@ def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | No
   else:
     known, frames = length >= whole, [i * data.frame_stride for i in indices]
   logging.info("%s: conditioning frames %s of %d", file, ", ".join(map(str, frames)) or "none", length)
-  decode = functools.partial(transforms.decode_squares, resolution=data.resolution, channels=data.channels)
   if known:
-    truth = decode(transforms.window_frames(decoded, 0, spec.clip_data))
+    truth = transforms.decode_window(transforms.window_frames(decoded, 0, spec.clip_data), data)
     return take_frames(truth, indices), truth
   if not frames:
     return empty_clips(data, num_clips=1).conditioning[0], None
-  return decode([decoded[frame] for frame in frames]), None
+  return transforms.decode_window([decoded[frame] for frame in frames], data), None
 
 
 def _read_square(path: Path, data: DataConfig, frame: int) -> np.ndarray:
   """The image as uint8[1, H, W, C]; logs how it was changed."""
   image, changes = read_image(path)
-  side, done = min(image.size), list(changes)
-  if image.width != image.height:
-    done.append(f"cropped to its centre, {side}x{side}")
-  if side != data.resolution:
-    done.append(f"resized to {data.resolution}x{data.resolution}")
+  done = [*changes, *([data.framing] if image.size != (data.resolution, data.resolution) else [])]
   logging.info("frame %d: %s, %dx%d, %s", frame, path, *image.size, ", ".join(done) or "unchanged")
   # The path of a training frame: resized first, then encoded, decoded and cropped.
-  stored = FrameEncoding(encoding="png").encode(resize_smallest_side(image, data.resolution))
-  return transforms.decode_squares([stored], resolution=data.resolution, channels=data.channels)
+  resized = transforms.resize(image, data.resize_to or data.resolution, mode=data.resize)
+  return transforms.decode_window([FrameEncoding(encoding="png").encode(resized)], data)
