@@ -39,20 +39,21 @@ def folder(tmp_path, strip, marked_clip):
 
 def _options(folder, built, **changes):
   values = {"source": str(folder), "name": "clips", "data_dir": str(folder.parent / built), "encoding": "png"}
-  return VideoFolderOptions(**values | {"clip_frames": 3} | changes)
+  return VideoFolderOptions(**values | {"clip_frames": 3, "source_fps": 12.0} | changes)
 
 
 def test_builds_with_and_without_beam_are_bitwise_equal(folder, monkeypatch):
-  first = build_video_folder(_options(folder, "first"))
+  first = build_video_folder(_options(folder, "first", fps=6.0))
   with monkeypatch.context() as patched:
     patched.delattr(video_folder, "stage_all")  # Beam decodes, not the local process pool.
-    second = build_video_folder(_options(folder, "second", beam_options=["runner=DirectRunner"]))
+    second = build_video_folder(_options(folder, "second", fps=6.0, beam_options=["runner=DirectRunner"]))
   names = building.file_names(first)
   assert names == building.file_names(second)
   assert filecmp.cmpfiles(first, second, names, shallow=False) == (names, [], [])
   listed = json.loads((second / "manifest.json").read_text())["sources"]
   assert [entry["source"] for entry in listed if entry["status"] == "skipped"] == ["b/5.png"]
-  assert sum(entry.get("clips", 0) for entry in listed) == 22
+  # Three frames of six are stored of each of eleven strips.
+  assert sum(entry.get("clips", 0) for entry in listed) == 11
   assert not (folder.parent / "second" / ".incomplete").exists()
 
 

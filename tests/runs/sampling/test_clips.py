@@ -1,5 +1,7 @@
 """Conditioning frames from evaluation clips, the user's videos and images, for several classes or none."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,16 +38,21 @@ def test_empty_clips_have_no_frames():
   assert (clips.label.tolist(), clips.truth, len(clips)) == ([0, 0, 0], None, 3)
 
 
-def test_a_wide_video_is_cropped_to_its_center_and_strided(tmp_path):
-  # Thirds of 16 pixels, red, green and blue: the centre of 32 pixels, halved, has 4 red, 8 green and 4 blue columns.
+@pytest.mark.parametrize(
+  ("framing", "columns"),
+  [({}, [4, 8, 4]), ({"resize": "none"}, [0, 16, 0]), ({"resize": "squash", "resize_to": 48}, [0, 16, 0])],
+)
+def test_a_wide_video_is_cropped_to_its_center_and_strided(tmp_path, framing, columns):
+  # Thirds of 16 pixels, red, green and blue: the centre of 32 pixels, halved, has 4 red, 8 green and 4 blue columns;
+  # the centre of 16 pixels is green.
   colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
   wide = np.broadcast_to(colours.repeat(16, axis=0)[None], (32, 48, 3))
   frames = [Image.fromarray((wide // (index + 1)).astype(np.uint8)) for index in range(4)]
   path = tmp_path / "wide.gif"
   frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=100)
-  found = video_clips(path, ClipSpec(STRIDED, 5, (0, 1)), num_clips=1)
+  found = video_clips(path, ClipSpec(dataclasses.replace(STRIDED, **framing), 5, (0, 1)), num_clips=1)
   assert found.truth is None  # only frames 0 and 2 exist
-  expected = colours.repeat([4, 8, 4], axis=0)
+  expected = colours.repeat(columns, axis=0)
   np.testing.assert_array_equal(found.conditioning[0, 0], np.broadcast_to(expected, (16, 16, 3)))
   np.testing.assert_array_equal(found.conditioning[0, 1], np.broadcast_to(expected // 3, (16, 16, 3)))
 

@@ -200,8 +200,10 @@ def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | No
 def _read_square(path: Path, data: DataConfig, frame: int) -> np.ndarray:
   """The image as uint8[1, H, W, C]; logs how it was changed."""
   image, changes = read_image(path)
-  done = [*changes, *([data.framing] if image.size != (data.resolution, data.resolution) else [])]
+  side = data.resize_to or data.resolution
+  kept = image.size == (data.resolution, data.resolution) and side == data.resolution
+  done = changes if kept else (*changes, data.framing)
   logging.info("frame %d: %s, %dx%d, %s", frame, path, *image.size, ", ".join(done) or "unchanged")
   # The path of a training frame: resized first, then encoded, decoded and cropped.
-  resized = transforms.resize(image, data.resize_to or data.resolution, mode=data.resize)
+  resized = transforms.resize(image, side, mode=data.resize)
   return transforms.decode_window([FrameEncoding(encoding="png").encode(resized)], data)
