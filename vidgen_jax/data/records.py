@@ -180,6 +180,7 @@ class ClipSource(Sequence[Mapping[str, Any]]):
     builder: tfds.core.DatasetBuilder,
     split: str,
     indices: Sequence[int] | np.ndarray | None = None,
+    *,
     num_frames: Sequence[int] = (),
   ):
     self.num_frames = num_frames
@@ -258,7 +259,7 @@ def open_split(info: DatasetInfo, split: str, *, min_frames: int = 0) -> ClipSou
       "%s/%s: skipped %d of %d clips, which have fewer than %d frames; the shortest has %d",
       *(info.name, split, num_skipped, len(lengths), min_frames, lengths.min()),
     )
-  return ClipSource(open_builder(info.directory), split, indices, lengths[indices].tolist())
+  return ClipSource(open_builder(info.directory), split, indices, num_frames=lengths[indices].tolist())
 
 
 def open_clips(config: DataConfig, split: str) -> ClipSource:
