@@ -1,14 +1,18 @@
 """Experiment files: every variant is valid; smoke variants run from training to samples of an export."""
 
 import importlib
+import math
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
 from benchmarks.paper_rows import TABLES
 from experiments import trivd_bair, trivd_kinetics600, trivd_table1, trivd_table2
 from vidgen_jax import cli
+from vidgen_jax.bench.collectives import trace_abstractly
 from vidgen_jax.bench.compilation import trace_step
 from vidgen_jax.data.datasets.shape_motion import CLASS_NAMES, ShapeMotionOptions, build_shape_motion
 from vidgen_jax.errors import UserError
@@ -55,6 +59,51 @@ def test_every_variant_is_valid_and_survives_json(path, variant):
   # Shapes of the whole state, without computing it: the networks accept the data.
   assert experiment.abstract_state.nets.keys() == experiment.algorithm.networks().keys()
   assert experiment.abstract_state.ema.keys() == set(experiment.algorithm.ema_nets)
+
+
+PAPER_DEVICES = (8, 32, 64, 256, 512)
+
+
+@pytest.fixture
+def abstract_devices(monkeypatch):
+  """Replaces meshes by abstract ones, so that any number of devices can be named."""
+  make = lambda shape, names, *, axis_types, devices: AbstractMesh(shape, names, axis_types=axis_types)
+  monkeypatch.setattr(jax, "make_mesh", make)
+  return lambda count: [None] * count
+
+
+def _paper_variants(path: Path) -> list[str]:
+  return [variant for variant in _variants(path) if not any(form in variant for form in FORMS[1:])]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_paper_variants_start_on_8_to_512_devices(path, abstract_devices):
+  for variant in _paper_variants(path):
+    config = from_config_dict(_get_config(path, variant))
+    for count in PAPER_DEVICES:
+      experiment = build_experiment(config, devices=abstract_devices(count))
+      video = experiment.batch_shape()["video"]
+      occupied = math.gcd(config.train.batch_size, count)
+      assert experiment.mesh.size == count
+      assert video.sharding.shard_shape(video.shape)[1] == config.train.batch_size // occupied
+
+
+TRACED = {"inbetween_kth": "paper", "mvt_jester": "mvt_mc", "sr_cgan_kth": "paper", "trivd_kinetics600": "paper"}
+"""A paper variant of each GAN."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [8, 512])
+@pytest.mark.parametrize("path", [path for path in FILES if path.stem in TRACED], ids=lambda path: path.stem)
+def test_train_steps_of_paper_variants_have_the_same_shapes_on_8_to_512_devices(path, count, abstract_devices):
+  config = from_config_dict(_get_config(path, TRACED[path.stem]))
+  experiment = build_experiment(config, devices=abstract_devices(count))
+  for phase in experiment.algorithm.phases:
+    state, metrics = trace_abstractly(experiment, phase).out_info
+    # A step returns the state that it took.
+    shape = lambda leaf: (leaf.shape, leaf.dtype)
+    assert jax.tree.map(shape, state) == jax.tree.map(shape, experiment.abstract_state)
+    assert {name.split("/")[0] for name in metrics} == {u.name for u in experiment.algorithm.updates(phase)}
 
 
 def test_table_1_has_the_papers_rows():

@@ -22,3 +22,6 @@ Video = jax.Array
 """[B, T, H, W, C]: float in [-1, 1] inside the models, uint8 outside."""
 
 PRNGKey = jax.Array
+
+BATCH_AXES = ("data", "fsdp")
+"""Mesh axes over which the clips of a train step are split, major first."""

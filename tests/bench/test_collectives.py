@@ -152,15 +152,19 @@ def test_bytes_of_the_state_are_those_of_one_devices_shards(fsdp, on_eight):
   }
 
 
-def test_batches_grow_to_multiples_of_the_devices(tiny):
-  config = tiny().config
-  sizes = {"batch_size": 20, "standing_batch_size": 16}
-  config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **sizes))
-  same = collectives.fit(config, 8)
-  assert (same.train.batch_size, same.evaluation.batch_size, same.evaluation.standing_batch_size) == (8, 24, 16)
-  assert collectives.fit(config, 64).train.batch_size == 64
-  parts = dataclasses.replace(config, step=dataclasses.replace(config.step, accumulate=3))
-  assert collectives.fit(parts, 8).train.batch_size == 24
+def test_the_head_names_what_the_devices_compute_at_once(tiny):
+  config = tiny(train__batch_size=12, step__accumulate=3).config
+  config = dataclasses.replace(config, mesh=MeshConfig(repeat_clips=True, fsdp=2))
+  experiment = build_experiment(config, devices=jax.devices()[:8])
+  assert collectives.describe_step(experiment, "v5p:2x2x2") == {
+    "devices": "v5p:2x2x2",
+    "batch": 12,
+    "accumulate": 3,
+    "clips at once per device": 1,
+    "devices that repeat clips": 4,
+    "fsdp": 2,
+    "remat": False,
+  }
 
 
 def test_replicated_parameters_exchange_gradients_once_and_statistics(on_eight, repository, tmp_path, capsys):
@@ -171,7 +175,8 @@ def test_replicated_parameters_exchange_gradients_once_and_statistics(on_eight, 
   assert cli.dispatch(["bench", config, *overrides, "--collectives=8", f"--out={out}"]) == 0
   head, *rows = map(json.loads, out.read_text().splitlines())
   assert head["experiment"] == "trivd_shape_motion:smoke"
-  assert all((row["devices"], row["batch"], row["fsdp"]) == ("8", 8, 1) for row in rows)
+  assert all(row.items() >= collectives.describe_step(experiment, "8").items() - {("remat", False)} for row in rows)
+  assert all(row["remat"] for row in rows)
   value = {row["name"].strip(): row["value"] * (1e6 if row["unit"] == "MB" else 1) for row in rows}
   nets = experiment.abstract_state.nets
   sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(net.params)) for name, net in nets.items()}
@@ -207,6 +212,8 @@ def test_replicated_parameters_exchange_gradients_once_and_statistics(on_eight, 
     ("v5p", "'v5p' is neither a number of devices nor a topology such as v5p:4x4x4"),
     ("-8", "'-8' is neither a number of devices"),
     ("8 --estimate", "--collectives and --estimate exclude each other"),
+    # As in training.
+    ("8 --config.train.batch_size=12", "config.train.batch_size=12 is not divisible by the 8 devices; choose"),
   ],
 )
 def test_mistakes_are_one_line(names, message, repository, vidgen):
@@ -224,14 +231,19 @@ def test_jax_is_never_started_with_zero_devices(monkeypatch):
 
 def test_a_step_that_does_not_fit_is_one_line(on_eight, monkeypatch):
   class Large:
-    def lower(self, *_):
+    def trace(self, *_):
+      return self
+
+    def lower(self):
       return self
 
     def compile(self, **_):
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 36.88G exceeds 15.48G\nand more")
 
   monkeypatch.setattr(Experiment, "step_fn", lambda *_: Large())
-  with pytest.raises(UserError, match="does not fit 8 devices, use more of them: RESOURCE_EXHAUSTED: 36"):
+  with pytest.raises(
+    UserError, match=r"does not fit 8 devices: RESOURCE_EXHAUSTED: 36.88G .*use more of them, mesh\.fsdp=8"
+  ):
     collectives.compile_step(on_eight(), "main")
 
 

@@ -200,6 +200,8 @@ def test_command_reports_the_model(measured, repository, tmp_path, capsys):
   text = capsys.readouterr().out
   assert "A model, not measured: 40 % of 459 TFLOP/s" in text
   assert "batch 8: at most 8 chips have a clip each per device" in text
+  assert "NOT the batch of this config: raised to 16 on 16 chips; `train` needs --config.train.batch_size" in text
+  assert "--device_kind is not set" not in text
   assert "slowest: efficiency falls below 50 % at 4 chips (2 clips per chip)" in text
 
 

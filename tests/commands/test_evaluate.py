@@ -230,7 +230,7 @@ def experiment_with(run_config, conditioning_indices):
     mesh=make_mesh(MeshConfig()),
     algorithm=SimpleNamespace(conditioning_indices=lambda num_frames: conditioning_indices),
     put_batch=lambda batch, microbatches: batch,
-    with_standing_statistics=lambda nets, batches, key, options: list(batches),
+    with_standing_statistics=lambda nets, batches, key, options, num_clips: list(batches),
   )
 
 
@@ -238,7 +238,7 @@ def test_standing_statistics_use_the_same_clips_for_any_number_of_processes(run_
   experiment = experiment_with(run_config, (0, 1))
 
   def clips_of(index, count):
-    share = lambda size, mesh: range(index * size // count, (index + 1) * size // count)
+    share = lambda size, mesh, microbatches: range(index * size // count, (index + 1) * size // count)
     monkeypatch.setattr(generation, "local_batch_indices", share)
     return generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
 

@@ -15,6 +15,7 @@ from vidgen_jax.core.algorithm import LossOutput, Update, num_microbatches
 from vidgen_jax.core.ema import EmaConfig
 from vidgen_jax.core.state import NetState, TrainState
 from vidgen_jax.core.step import StepConfig, StepConstants, train_step
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 
 
 def _disc_loss(nets, frozen, batch, key, step):
@@ -65,18 +66,22 @@ def _state() -> TrainState:
   return TrainState(step=jnp.int32(0), key=jax.random.key(0), nets=nets, opt_states=opt_states, ema={"g": nets["g"]})
 
 
-def _step(state: TrainState, config: StepConfig):
+def _step(state: TrainState, config: StepConfig, mesh: jax.sharding.Mesh | None = None):
   # Micro-batches with means 1, 3 and 100, of four clips each.
   video = jnp.array([[0.0, 2.0, 1.0, 1.0], [2.0, 4.0, 3.0, 3.0], [100.0, 100.0, 100.0, 100.0]])
   rates = {update.name: jnp.float32(update.learning_rate(0)) for update in UPDATES}
   ema = EmaConfig(decay=0.5, start_step=0)
-  run = jax.jit(functools.partial(train_step, updates=UPDATES, ema=ema, config=config))
+  run = jax.jit(functools.partial(train_step, updates=UPDATES, ema=ema, config=config, mesh=mesh))
   return run(state, {"video": video}, StepConstants(learning_rates=rates, frozen={}))
 
 
 @pytest.mark.parametrize("config", [StepConfig(), StepConfig(accumulate=2)], ids=str)
-def test_updates_run_in_order_on_their_own_micro_batches(config):
-  state, metrics = _step(_state(), config)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_updates_run_in_order_on_their_own_micro_batches(config, devices):
+  # The four clips occupy four devices, or two in two parts; the other devices repeat them.
+  mesh_config, batch_size = MeshConfig(repeat_clips=True), 4 // config.accumulate
+  mesh = make_mesh(mesh_config, devices=jax.devices()[:devices], batch_size=batch_size)
+  state, metrics = _step(_state(), config, mesh)
   # d: 2 - 0.1 * 1 - 0.1 * 3 = 1.6; g sees the new d: 10 - (10 - 1.6) = 1.6.
   assert float(state.nets["d"].params["w"]) == pytest.approx(1.6)
   assert float(state.nets["g"].params["w"]) == pytest.approx(1.6, rel=1e-5)

@@ -15,16 +15,17 @@ from vidgen_jax.nn.norm import BatchNorm
 from vidgen_jax.ops import devices, losses, resampling
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.networks import tsn
+from vidgen_jax.types import BATCH_AXES
 
 CLIPS = np.random.default_rng(0).normal(size=(16, 5, 6, 4, 2)).astype(np.float32)
 LABELS = np.arange(16) % 3
 KEY = jax.random.key(7)
 
 
-def _on_devices(function, *arrays, gathered: bool):
+def _on_devices(function, *arrays, gathered: bool, batch_size: int = 16):
   """Results of a function of this device's share of the arrays; all shares in order, or those of the first device."""
-  mesh = make_mesh(MeshConfig(fsdp=4))
-  clips, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
+  mesh = make_mesh(MeshConfig(fsdp=4, repeat_clips=True), batch_size=batch_size)
+  clips, whole = PartitionSpec(BATCH_AXES), PartitionSpec()
   run = jax.shard_map(
     function, mesh=mesh, in_specs=(clips,) * len(arrays), out_specs=clips if gathered else whole, check_vma=False
   )
@@ -55,12 +56,14 @@ def test_draws_take_the_rows_of_the_global_batch():
   np.testing.assert_array_equal(drawn, jax.random.uniform(KEY, (16, 2)))
 
 
-def test_means_sums_and_clips_by_hand():
+@pytest.mark.parametrize("repeated", [False, True])
+def test_means_sums_and_clips_by_hand(repeated):
   def found(x):
     return devices.mean_over_devices(jnp.mean(x)), devices.sum_over_devices(jnp.sum(x)), devices.all_clips(x)
 
   values = np.arange(16.0, dtype=np.float32)
-  mean, total, clips = _on_devices(found, values, gathered=False)
+  # A batch of four clips occupies four devices; the other four repeat it.
+  mean, total, clips = _on_devices(found, values, gathered=False, batch_size=4 if repeated else 16)
   assert (mean, total) == (7.5, 120.0)
   np.testing.assert_array_equal(clips, values)
   assert devices.device_axes() == ()
@@ -88,15 +91,17 @@ def _motion_loss(weight, x, target):
   return 1.0 - similarity, pairs
 
 
+@pytest.mark.parametrize("clips", [16, 4], ids=["each clip once", "each clip twice"])
 @pytest.mark.parametrize("loss", [_norm_loss, _head_loss, _motion_loss], ids=lambda loss: loss.__name__)
-def test_mean_gradients_of_the_devices_are_those_of_the_whole_batch(loss):
+def test_mean_gradients_of_the_devices_are_those_of_the_whole_batch(loss, clips):
   def gradients(x, target):
     (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.float32(0.7), x, target)
     return devices.mean_over_devices((value, gradient)), extra
 
   # The mean of the targets differs between devices.
   target = np.random.default_rng(1).normal(size=CLIPS.shape).astype(np.float32) + LABELS[:, None, None, None, None]
-  one = jax.tree.map(np.asarray, jax.jit(gradients)(CLIPS, target))
-  many = _on_devices(gradients, CLIPS, target, gathered=False)
+  arrays = CLIPS[:clips], target[:clips]
+  one = jax.tree.map(np.asarray, jax.jit(gradients)(*arrays))
+  many = _on_devices(gradients, *arrays, gathered=False, batch_size=clips)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), many, one)
   assert abs(one[0][1]) > 1e-3

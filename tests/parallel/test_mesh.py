@@ -23,6 +23,41 @@ def test_fsdp_must_divide_the_devices():
     meshes.make_mesh(meshes.MeshConfig(fsdp=3))
 
 
+@pytest.mark.parametrize(
+  ("devices", "batch_size", "fsdp", "shape"),
+  [
+    (8, 16, 2, {"data": 4, "fsdp": 2}),
+    (8, 0, 1, {"data": 8, "fsdp": 1}),
+    (64, 32, 1, {"repeat": 2, "data": 32, "fsdp": 1}),
+    # 8 divides both 40 and 64.
+    (64, 40, 4, {"repeat": 8, "data": 2, "fsdp": 4}),
+    (6, 35, 1, {"repeat": 6, "data": 1, "fsdp": 1}),
+  ],
+)
+def test_devices_that_a_batch_cannot_occupy_repeat_its_clips(devices, batch_size, fsdp, shape):
+  config = meshes.MeshConfig(fsdp=fsdp, repeat_clips=True)
+  assert list(meshes.mesh_shape(config, devices, batch_size=batch_size).items()) == list(shape.items())
+
+
+def test_devices_must_divide_the_batch_unless_clips_may_be_repeated(caplog):
+  with pytest.raises(UserError) as error:
+    meshes.make_mesh(meshes.MeshConfig(), batch_size=12)
+  assert str(error.value) == (
+    "config.train.batch_size=12 is not divisible by the 8 devices; choose a multiple of 8, or 4 devices, or "
+    "--config.mesh.repeat_clips=True, with which the other 4 repeat their work"
+  )
+  with pytest.raises(UserError, match=r"by the 8 devices, and mesh\.fsdp=8 does not divide the 4 devices that can"):
+    meshes.make_mesh(meshes.MeshConfig(fsdp=8, repeat_clips=True), batch_size=12)
+  mesh = meshes.make_mesh(meshes.MeshConfig(repeat_clips=True), batch_size=12)
+  assert "the batch occupies 4 of 8 devices; the others repeat their work" in caplog.text
+  placed = meshes.global_batch(np.arange(12)[None], meshes.batch_sharding(mesh, microbatches=True))
+  shards = [shard.data.ravel().tolist() for shard in placed.addressable_shards]
+  assert shards == 2 * [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+  assert meshes.local_batch_indices(12, mesh, microbatches=True) == tuple(range(12))
+  # Sampling uses all devices.
+  assert meshes.batch_sharding(mesh, microbatches=False).shard_shape((16,)) == (2,)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Chip:
   """What JAX asks a TPU when it lays out a mesh."""
@@ -74,7 +109,8 @@ def test_batch_must_be_divisible_by_the_devices():
 
 @pytest.mark.parametrize("fsdp", [1, 2])
 def test_one_process_holds_every_index_of_a_batch_once(fsdp):
-  assert meshes.local_batch_indices(24, meshes.make_mesh(meshes.MeshConfig(fsdp=fsdp))) == tuple(range(24))
+  mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=fsdp))
+  assert meshes.local_batch_indices(24, mesh, microbatches=True) == tuple(range(24))
 
 
 def test_indices_are_those_of_the_local_devices(monkeypatch):
@@ -85,4 +121,4 @@ def test_indices_are_those_of_the_local_devices(monkeypatch):
       return {"first": (slice(2, 4),), "second": (slice(6, None),)}
 
   monkeypatch.setattr(meshes, "batch_sharding", lambda mesh, microbatches: Sharding())
-  assert meshes.local_batch_indices(8, None) == (2, 3, 6, 7)
+  assert meshes.local_batch_indices(8, None, microbatches=False) == (2, 3, 6, 7)

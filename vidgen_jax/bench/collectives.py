@@ -5,7 +5,6 @@ all-gather. The traffic of a link is up to twice that, depending on the algorith
 """
 
 import contextlib
-import dataclasses
 import math
 import operator
 import os
@@ -28,8 +27,8 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_NORM_SCOPE, BATCH_STATS
 from vidgen_jax.ops.losses import PAIRS_SCOPE
 from vidgen_jax.parallel.mesh import quick_options, replicated
-from vidgen_jax.runs.config import ExperimentConfig
-from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment, build_experiment
+from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment
+from vidgen_jax.types import BATCH_AXES
 
 GRADIENTS, PARAMETERS, STATISTICS = "gradients", "parameters", "batch statistics"
 PAIRS, SCALARS, OTHER = "pairs of clips", "scalars", "other"
@@ -63,10 +62,10 @@ class Traffic:
 def compile_step(experiment: Experiment, phase: str) -> Any:
   """Compiles the train step for the devices of the experiment's mesh, which need not exist.
 
-  Raises UserError if it needs more memory than they have.
+  The program is that of `vidgen train`, on CPUs without XLA's optimisations. Raises UserError if it needs more memory
+  than the devices have.
   """
-  step: Any = experiment.step_fn(phase)
-  lowered = step.lower(experiment.abstract_state, experiment.batch_shape(), _abstract_constants(experiment, phase))
+  lowered = trace_abstractly(experiment, phase).lower()
   # XLA partitions the program before the optimisations that are left out. A cached program would have the operation
   # names of the time when it was cached.
   with own_compilation_cache():
@@ -76,7 +75,16 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
       if "RESOURCE_EXHAUSTED" not in str(error):
         raise
       reason = str(error).splitlines()[0]
-      raise UserError(f"the step does not fit {experiment.mesh.size} devices, use more of them: {reason}") from error
+      raise UserError(
+        f"the step does not fit {experiment.mesh.size} devices: {reason}; use more of them, mesh.fsdp=8, "
+        "step.accumulate=4 or algorithm.remat=True"
+      ) from error
+
+
+def trace_abstractly(experiment: Experiment, phase: str) -> jax.stages.Traced:
+  """Traces the train step of a phase for devices that need not exist."""
+  step: Any = experiment.step_fn(phase)
+  return step.trace(experiment.abstract_state, experiment.batch_shape(), _abstract_constants(experiment, phase))
 
 
 def _abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
@@ -239,27 +247,27 @@ def _topology(name: str) -> Sequence[Any]:
     ) from error
 
 
-def fit(config: ExperimentConfig, num_devices: int) -> ExperimentConfig:
-  """The config with batch sizes rounded up to multiples of the number of devices, also those of the evaluation."""
+def describe_step(experiment: Experiment, devices: str) -> dict[str, Any]:
+  """The head of a report about the step for `devices`: how they share a micro-batch of `config.train.batch_size`."""
+  config, sharing = experiment.config, math.prod(experiment.mesh.shape[axis] for axis in BATCH_AXES)
+  remat = getattr(config.algorithm, "remat", False)
+  return {
+    "devices": devices,
+    "batch": config.train.batch_size,
+    "accumulate": config.step.accumulate,
+    "clips at once per device": config.train.batch_size // config.step.accumulate // sharing,
+    "devices that repeat clips": experiment.mesh.size - sharing,
+    "fsdp": config.mesh.fsdp,
+    "remat": remat,
+  }
 
-  def grown(part: Any, unit: int, *names: str) -> Any:
-    return dataclasses.replace(part, **{name: -(-getattr(part, name) // unit) * unit for name in names})
 
-  train = grown(config.train, num_devices * config.step.accumulate, "batch_size")
-  evaluation = grown(config.evaluation, num_devices, "batch_size", "standing_batch_size")
-  return dataclasses.replace(config, train=train, evaluation=evaluation)
-
-
-def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int = 0) -> list[Measurement]:
-  """Compiles the train step for devices and reports its traffic and memory, in megabytes of 1e6 bytes.
-
-  `config` need not suit the number of devices, see `fit`; `first_step` completed train steps choose the phase.
+def measure(experiment: Experiment, phase: str) -> list[Measurement]:
+  """Compiles the train step of a phase and reports its traffic and memory, in megabytes of 1e6 bytes.
 
   Raises:
     ValueError: if the number of iterations of a loop with collectives is unknown.
   """
-  experiment = build_experiment(fit(config, len(devices)), devices=list(devices))
-  phase = experiment.algorithm.phase_at(first_step)
   compiled = compile_step(experiment, phase)
   needed = gradient_bytes(experiment, phase)
   moved = traffic(experiment, phase, compiled.as_text())
@@ -268,7 +276,8 @@ def measure(config: ExperimentConfig, devices: Sequence[Any], *, first_step: int
   memory = {f"{name} on a device": (size, "") for name, size in state_bytes(experiment).items()}
   planned = compiled.memory_analysis()
   memory["arguments"] = planned.argument_size_in_bytes, "state and batch"
-  memory["temporaries"] = planned.temp_size_in_bytes, "as planned by XLA"
+  quick = " for CPUs, without optimisations" if quick_options(experiment.mesh) else ""
+  memory["temporaries"] = planned.temp_size_in_bytes, f"as planned by XLA{quick}"
   return [
     *_traffic_figures(needed, split, moved),
     *(Measurement(name=name, value=size / _MB, unit="MB", note=note) for name, (size, note) in memory.items()),

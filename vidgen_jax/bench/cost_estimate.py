@@ -133,7 +133,7 @@ def estimate(
     UserError: if the accelerator is unknown, the share out of range, or the config invalid.
   """
   peak = accelerator(device_kind, mfu)
-  experiment = build_experiment(config)
+  experiment = build_experiment(config, trains=False)
   needed = needed_flops(experiment, experiment.algorithm.phase_at(first_step), backend=peak.backend)
   total, steps = total_flops(needed), config.train.num_steps
   hours = total * steps / (mfu * peak.chip) / 3600

@@ -68,7 +68,7 @@ def measure_work(config: ExperimentConfig, devices: Sequence[Any], *, backend: s
   """Counts the work of a train step of any number of chips, from a program compiled for up to `BASE` of `devices`."""
   base = list(devices[:BASE])
   whole = replace(config, step=replace(config.step, accumulate=1), mesh=replace(config.mesh, fsdp=1))
-  experiment = build_experiment(collectives.fit(whole, len(base)), devices=base)
+  experiment = build_experiment(_raised(whole, len(base)), devices=base)
   phase = experiment.algorithm.phase_at(first_step)
   found = collectives.by_purpose(experiment, phase, collectives.compile_step(experiment, phase).as_text())
   grown = config.train.batch_size / experiment.config.train.batch_size
@@ -78,7 +78,7 @@ def measure_work(config: ExperimentConfig, devices: Sequence[Any], *, backend: s
     return Exchange(sum(x.bytes for x in moved), sum(x.times for x in moved if x.is_first))
 
   pairs = exchange(collectives.PAIRS, collectives.SCALARS, collectives.OTHER)
-  single = collectives.fit(replace(config, mesh=whole.mesh), 1)
+  single = replace(config, mesh=whole.mesh)
   needed = needed_flops(build_experiment(single, devices=base[:1]), phase, backend=backend)
   flops = collections.Counter[str]()
   for kind, count in (item for parts in needed.values() for item in parts.items()):
@@ -86,14 +86,14 @@ def measure_work(config: ExperimentConfig, devices: Sequence[Any], *, backend: s
   parameters, state = {}, {}
   for shards in (shards for shards in SHARDS if shards <= len(devices)):
     split = replace(whole, mesh=replace(config.mesh, fsdp=shards))
-    split = build_experiment(collectives.fit(split, shards), devices=list(devices[:shards]))
+    split = build_experiment(_raised(split, shards), devices=list(devices[:shards]))
     leaves, updates = collectives.split_leaves(split), num_microbatches(split.algorithm.updates(phase))
     parameters[shards] = Exchange(updates * collectives.tree_bytes(leaves), updates * len(leaves))
     state[shards] = sum(collectives.state_bytes(split).values())
   return Work(
     batch=config.train.batch_size,
     accumulate=config.step.accumulate,
-    clip_flops=flops["clips"] / single.train.batch_size,
+    clip_flops=flops["clips"] / config.train.batch_size,
     weight_flops=flops["weights"],
     gradients=exchange(collectives.GRADIENTS)._replace(bytes=collectives.gradient_bytes(experiment, phase)),
     statistics=exchange(collectives.STATISTICS),
@@ -101,6 +101,12 @@ def measure_work(config: ExperimentConfig, devices: Sequence[Any], *, backend: s
     parameters=parameters,
     state=state,
   )
+
+
+def _raised(config: ExperimentConfig, devices: int) -> ExperimentConfig:
+  """The config with a batch raised to a multiple of the devices."""
+  batch_size = -(-config.train.batch_size // devices) * devices
+  return replace(config, train=replace(config.train, batch_size=batch_size))
 
 
 def step_time(
@@ -144,7 +150,7 @@ def predict(
   work = replace(work, state={shards: peak.devices * held for shards, held in work.state.items()})
 
   def row(chips: int, fsdp: int) -> dict[str, float]:
-    # As `collectives.fit`: every device has at least one clip of each part.
+    # Every device has at least one clip of each part.
     unit = chips * peak.devices * work.accumulate
     batch = -(-work.batch // unit) * unit
     times = step_time(work, network, mfu * peak.chip, chips=chips, fsdp=fsdp, batch=batch)
@@ -169,7 +175,11 @@ def predict(
     f"{1e6 * network.hop:g} and {1e6 * network.far_hop:g} us per hop.\nFastest: gradients and parameters move during "
     f"the computation; slowest: nothing overlaps. HBM of a chip: {network.memory / 1e9:.1f} GB, also for activations.\n"
   )
-  notes = [f"batch {work.batch:,}: at most {most:,} chips have a clip each per device; more chips raise the batch"]
+  notes = [f"batch {work.batch:,}: at most {most:,} chips have a clip each per device"]
+  raised = {row["chips"]: row["batch"] for row in rows if row["batch"] != work.batch}
+  if raised:
+    batches = ", ".join(f"{batch:,} on {chips:,} chips" for chips, batch in raised.items())
+    notes.append(f"NOT the batch of this config: raised to {batches}; `train` needs --config.train.batch_size for that")
   notes += _limits([compared(row(chips, 1)) for chips in doubled])
   for first in (row for row in rows if row["fsdp"] == 1):
     repeated = first["statistics ms"] + first["pairs ms"] + 1e3 * work.weight_flops / (mfu * peak.chip)

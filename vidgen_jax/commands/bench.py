@@ -1,5 +1,6 @@
 """`vidgen bench`: time, FLOPs and memory of a train step, and whether the loop and the pipeline keep up with it."""
 
+import dataclasses
 import functools
 import itertools
 from typing import Any
@@ -86,11 +87,12 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   elif flag_values.scaling is not None:
     counts = integers("scaling", flag_values.scaling)
     settings = values_of(flag_values, "device_kind", "mfu", "first_step")
-    report = scaling.predict(config, counts, **settings)
+    report = _name_default(scaling.predict(config, counts, **settings), flag_values)
   elif flag_values.estimate:
     settings = values_of(flag_values, "device_kind", "mfu")
     figures = estimate(config, first_step=flag_values.first_step, **settings)
     report = Report.of({"experiment": config.name, "jax": jax.__version__, **settings}, figures)
+    report = _name_default(report, flag_values)
   elif flag_values.profile:
     figures = _profile(config, flag_values)
     report = Report.of(describe(config.name, steps=flag_values.steps), figures)
@@ -98,6 +100,14 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     figures = _bench(config, flag_values)
     report = Report.of(describe(config.name, steps=flag_values.steps), figures)
   write_report(report, out)
+
+
+def _name_default(report: Report, flag_values: flags.FlagValues) -> Report:
+  """The report, which names the accelerator if it was not chosen."""
+  if flag_values["device_kind"].present:
+    return report
+  named = f"--device_kind is not set, so these are figures of a {flag_values.device_kind}.\n"
+  return dataclasses.replace(report, text=named + report.text)
 
 
 def _check_flags(flag_values: flags.FlagValues) -> None:
@@ -116,9 +126,9 @@ def _check_flags(flag_values: flags.FlagValues) -> None:
 def _report_collectives(config: ExperimentConfig, names: list[str], *, first_step: int) -> Report:
   rows, texts = [], []
   for name, devices in collectives.fake_devices(names).items():
-    fitted = collectives.fit(config, len(devices))
-    figures = collectives.measure(fitted, devices, first_step=first_step)
-    head = {"devices": name, "batch": fitted.train.batch_size, "fsdp": config.mesh.fsdp}
+    experiment = build_experiment(config, devices=list(devices))
+    figures = collectives.measure(experiment, experiment.algorithm.phase_at(first_step))
+    head = collectives.describe_step(experiment, name)
     rows += [{**head, **figure.as_row()} for figure in figures]
     texts.append(f"{head_text(head)}\n{table_text(figures)}")
   return Report(head={"experiment": config.name, "jax": jax.__version__}, rows=rows, text="\n".join(texts))

@@ -106,7 +106,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   config = _config(flag_values)
-  experiment = build_experiment(config)
+  experiment = build_experiment(config, trains=False)
   options = generation.sampling_options(experiment, **values_of(flag_values, "num_frames", "truncation"))
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   fewest = max(2, flag_values.splits) if flag_values.networks else 1

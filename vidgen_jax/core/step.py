@@ -16,7 +16,7 @@ from vidgen_jax.core.config import EmaConfig, StepConfig
 from vidgen_jax.core.ema import update_ema
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.ops import loops
-from vidgen_jax.types import Batch, Metrics, Params, PRNGKey
+from vidgen_jax.types import BATCH_AXES, Batch, Metrics, Params, PRNGKey
 
 EXCHANGE_SCOPE = "exchange_gradients"
 """Name of the exchange of gradients and metrics in compiled programs."""
@@ -56,7 +56,7 @@ def train_step(
     ema: settings of the EMA.
     config: settings of the step.
     gather: function applied to the nets before a loss uses them.
-    mesh: devices over which the batch is split, over all axes; None for one device.
+    mesh: devices over which the batch is split, over `BATCH_AXES`; None for one device.
 
   Returns:
     (state after the step, metrics by '{update}/{name}', averaged over repeats).
@@ -139,7 +139,7 @@ def _over_devices(
   # `jax.jit` alone would exchange the gradients of every part: spectral normalisation needs their sum over the devices.
   # Without `check_vma` the gradient of a sum over devices is summed over devices, so `jax.grad` gives a device's share
   # of the gradients of the sum of all devices' losses.
-  whole, clips = PartitionSpec(), PartitionSpec(mesh.axis_names)
+  whole, clips = PartitionSpec(), PartitionSpec(BATCH_AXES)
   in_specs = (whole, whole, clips, whole, whole)
   return jax.shard_map(on_device, mesh=mesh, in_specs=in_specs, out_specs=whole, check_vma=False)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vidgen_jax.core.algorithm import Algorithm
@@ -87,12 +88,17 @@ class Gan(Algorithm, Protocol):
     latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
     return self.predict(nets, batch, latent, num_frames=options.num_frames)
 
-  def batch_moments(self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions) -> Nets:
+  def batch_moments(
+    self, nets: Nets, batch: Batch, key: PRNGKey, *, options: SampleOptions, num_clips: int | None = None
+  ) -> Nets:
     """Nets whose 'batch_stats' are the moments of one forward pass in train mode, for `standing_statistics`.
 
-    The arguments are those of `sample`.
+    The arguments are those of `sample`. `num_clips` is the number of clips that the batch repeats in turn, with their
+    latents, which leaves the moments unchanged; None if each is there once.
     """
-    latent = self.latent(key, batch["label"].shape[0], truncation=options.truncation)
+    rows = batch["label"].shape[0]
+    latent = self.latent(key, num_clips or rows, truncation=options.truncation)
+    latent = jnp.tile(latent, (rows // latent.shape[0], 1))
     # The pass creates the statistics, because their shape may depend on the length.
     variables = {name: {k: v for k, v in net.variables.items() if k != BATCH_STATS} for name, net in nets.items()}
     free = {name: net.replace(variables=variables[name]) for name, net in nets.items()}

@@ -38,8 +38,14 @@ def apply_form(config: ml_collections.ConfigDict, form: str, sizes: Mapping[str,
 
 
 # Eight processes with one thread each, because threads share Python's lock.
-PAPER_DATA = {"data.workers": 8, "data.num_threads": 1, "data.num_frames": 16, "data.resolution": 64}
-"""Data for accelerators: the papers' clips of 16 frames."""
+PAPER_DATA = {
+  "data.workers": 8,
+  "data.num_threads": 1,
+  "data.num_frames": 16,
+  "data.resolution": 64,
+  "mesh.repeat_clips": True,
+}
+"""Data for accelerators: the papers' clips of 16 frames, in batches that also start on more devices than clips."""
 
 CPU_RUN = {
   "data.num_frames": 8,

@@ -11,22 +11,29 @@ from typing import TypeVar
 import jax
 from jax import lax
 
+from vidgen_jax.types import BATCH_AXES
+
 T = TypeVar("T")
 
 
 def device_axes() -> tuple[str, ...]:
   """Mesh axes over which `jax.shard_map` has split the clips, major first; () outside of it."""
+  return tuple(axis for axis in _manual_axes() if axis in BATCH_AXES)
+
+
+def _manual_axes() -> tuple[str, ...]:
   mesh = jax.sharding.get_abstract_mesh()
   return tuple(axis for axis in mesh.axis_names if axis in mesh.manual_axes)
 
 
 def mean_over_devices(values: T) -> T:
   """Means of arrays over the devices; of means over a device's clips these are the means over all clips."""
-  return lax.pmean(values, axes) if (axes := device_axes()) else values
+  # Also over devices that repeat the clips of others, so that rounding never makes their weights differ.
+  return lax.pmean(values, axes) if (axes := _manual_axes()) else values
 
 
 def sum_over_devices(values: T) -> T:
-  """Sums of arrays over the devices."""
+  """Sums of arrays over the devices among which the clips are split."""
   return lax.psum(values, axes) if (axes := device_axes()) else values
 
 

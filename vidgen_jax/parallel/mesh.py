@@ -1,5 +1,6 @@
 """Device mesh, shardings of state and batches, and transfer of batches to the devices."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,34 +9,72 @@ from typing import Any, Self
 import jax
 import jaxlib.version
 import numpy as np
+from absl import logging
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.config import MeshConfig
-from vidgen_jax.types import Batch
+from vidgen_jax.types import BATCH_AXES, Batch
 
-DATA, FSDP = "data", "fsdp"
+DATA, FSDP = BATCH_AXES
+REPEAT = "repeat"
+"""Mesh axis of the devices that train with the same clips."""
 
 
-def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None) -> Mesh:
-  """A ('data', 'fsdp') mesh over all devices; batches are sharded over both axes.
+def mesh_shape(
+  config: MeshConfig, num_devices: int, *, batch_size: int = 0, name: str = "config.train.batch_size"
+) -> dict[str, int]:
+  """Lengths of the mesh axes: 'data' and 'fsdp', after 'repeat' if the devices do not divide the batch.
+
+  Args:
+    config: settings of the mesh.
+    num_devices: number of devices of all processes.
+    batch_size: number of clips that a train step computes at once, on all devices; 0 for any multiple of the devices.
+    name: config field of the batch size, for messages.
 
   Raises:
-    UserError: if `fsdp` does not divide the number of devices.
+    UserError: if `fsdp` does not divide the devices, or they do not divide the batch and may not repeat clips.
+  """
+  fsdp, used = config.fsdp, math.gcd(batch_size, num_devices)
+  if fsdp < 1 or num_devices % fsdp:
+    raise UserError(f"mesh.fsdp={fsdp} does not divide the {num_devices} devices")
+  if used == num_devices:
+    return {DATA: num_devices // fsdp, FSDP: fsdp}
+  mismatch = f"{name}={batch_size} is not divisible by the {num_devices} devices"
+  if not config.repeat_clips:
+    raise UserError(
+      f"{mismatch}; choose a multiple of {num_devices}, or {used} devices, or --config.mesh.repeat_clips=True, with "
+      f"which the other {num_devices - used} repeat their work"
+    )
+  if used % fsdp:
+    raise UserError(f"{mismatch}, and mesh.fsdp={fsdp} does not divide the {used} devices that can share it")
+  return {REPEAT: num_devices // used, DATA: used // fsdp, FSDP: fsdp}
+
+
+def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None, **batch: Any) -> Mesh:
+  """A mesh over all devices of the shape that `mesh_shape` chooses for `batch`, its keyword arguments.
+
+  Raises:
+    UserError: raised by `mesh_shape`.
   """
   devices = jax.devices() if devices is None else devices
-  if config.fsdp < 1 or len(devices) % config.fsdp:
-    raise UserError(f"mesh.fsdp={config.fsdp} does not divide the {len(devices)} devices")
-  shape = (len(devices) // config.fsdp, config.fsdp)
+  axes = mesh_shape(config, len(devices), **batch)
+  if REPEAT in axes:
+    logging.warning(
+      "the batch occupies %d of %d devices; the others repeat their work: rent fewer, or raise config.train.batch_size",
+      len(devices) // axes[REPEAT],
+      len(devices),
+    )
+  names, shape = tuple(axes), tuple(axes.values())
   # Explicit axes reject reshapes of a sharded batch, such as folding frames into it.
-  axis_types = (AxisType.Auto, AxisType.Auto)
+  axis_types = (AxisType.Auto,) * len(axes)
   try:
-    return jax.make_mesh(shape, (DATA, FSDP), axis_types=axis_types, devices=devices)
+    return jax.make_mesh(shape, names, axis_types=axis_types, devices=devices)
   except NotImplementedError:
     # JAX does not split the axes of a TPU torus unless allowed: no axes of 4 x 4 x 4 chips multiply to 8.
     split = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(split, (DATA, FSDP), axis_types=axis_types)
+    return Mesh(split, names, axis_types=axis_types)
 
 
 def quick_options(mesh: Mesh) -> dict[str, Any]:
@@ -53,9 +92,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh, *, microbatches: bool) -> NamedSharding:
-  """Shards the batch axis over all devices: axis 1 if micro-batches are stacked on axis 0, else axis 0."""
-  axes = (DATA, FSDP)
-  return NamedSharding(mesh, PartitionSpec(None, axes) if microbatches else PartitionSpec(axes))
+  """Shards axis 1 of a train step's stacked micro-batches over `BATCH_AXES`; else axis 0, over all devices."""
+  return NamedSharding(mesh, PartitionSpec(None, BATCH_AXES) if microbatches else PartitionSpec(mesh.axis_names))
 
 
 def state_sharding(abstract_state: Any, mesh: Mesh, config: MeshConfig) -> Any:
@@ -80,10 +118,11 @@ def global_batch(local_batch: Any, sharding: NamedSharding) -> Any:
   return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), local_batch)
 
 
-def local_batch_indices(batch_size: int, mesh: Mesh) -> tuple[int, ...]:
-  """Indices of this process's clips in a global batch, ascending, in the order of `global_batch`."""
-  slices: Any = batch_sharding(mesh, microbatches=False).addressable_devices_indices_map((batch_size,)).values()
-  return tuple(sorted({index for (part,) in slices for index in range(batch_size)[part]}))
+def local_batch_indices(batch_size: int, mesh: Mesh, *, microbatches: bool) -> tuple[int, ...]:
+  """Indices of this process's clips in a global batch or micro-batch, ascending, in the order of `global_batch`."""
+  sharding = batch_sharding(mesh, microbatches=microbatches)
+  parts: Any = sharding.addressable_devices_indices_map((1,) * microbatches + (batch_size,)).values()
+  return tuple(sorted({index for part in parts for index in range(batch_size)[part[-1]]}))
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, *, name: str) -> None:

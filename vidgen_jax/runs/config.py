@@ -52,7 +52,7 @@ class EvaluationConfig:
   """Settings of sampling and scoring.
 
   Attributes:
-    batch_size: number of clips generated at once, over all devices.
+    batch_size: number of clips generated at once, over all devices, which need not divide it.
     num_clips: number of evaluation clips; 0 for the whole split.
     samples: l, number of predictions per clip; "best of l" scores use the best of them.
     num_frames: length of the clips in frames, conditioning frames included; 0 for the trained length.
@@ -69,7 +69,8 @@ class EvaluationConfig:
       one sample per clip.
     c3d_protocol: input of C3D for the inception score, as in TGAN or in TGANv2.
     standing_batches: number of forward passes over which batch statistics are pooled (TrIVD-GAN-FP: 100).
-    standing_batch_size: number of clips in each of these passes, over all devices (TrIVD-GAN-FP: 256).
+    standing_batch_size: number of clips in each of these passes, over all devices (TrIVD-GAN-FP: 256). If these do not
+      divide it, each clip is computed several times, so that the statistics stay those of the clips.
     training_clips: number of clips scored, with one sample each, every `train.evaluate_every` steps.
     training_standing_batches: number of forward passes that pool batch statistics for images and scores in training.
     object_tracking: whether to score the centroid of a bright object on a black background as well, for Shape Motion.
@@ -287,7 +288,15 @@ _AT_LEAST_ONE = {
   "train": ("batch_size", "num_steps", "log_every", "checkpoint_every"),
   "step": ("accumulate",),
   "health": ("patience", "history"),
-  "evaluation": ("batch_size", "samples", "repeats", "standing_batches", "training_standing_batches", "training_clips"),
+  "evaluation": (
+    "batch_size",
+    "samples",
+    "repeats",
+    "standing_batches",
+    "standing_batch_size",
+    "training_standing_batches",
+    "training_clips",
+  ),
 }
 
 

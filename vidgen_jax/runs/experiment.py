@@ -23,15 +23,7 @@ from vidgen_jax.gans import GANS, Gan, InfersClips, SampleOptions
 from vidgen_jax.nn.recurrent import RECURRENT_UNITS
 from vidgen_jax.nn.spectral import SPECTRAL_STATS, power_iteration
 from vidgen_jax.ops.video import to_uint8
-from vidgen_jax.parallel.mesh import (
-  batch_sharding,
-  check_batch_size,
-  global_batch,
-  make_mesh,
-  quick_options,
-  replicated,
-  state_sharding,
-)
+from vidgen_jax.parallel.mesh import batch_sharding, global_batch, make_mesh, quick_options, replicated, state_sharding
 from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.runs.programs import load_or_compile
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
@@ -248,31 +240,34 @@ class Experiment(TrainingExperiment):
     return SampleOptions(num_frames=num_frames, truncation=None if truncation < 0 else truncation)
 
   def with_standing_statistics(
-    self, nets: Nets, batches: Iterable[Batch], key: jax.Array, *, options: SampleOptions
+    self, nets: Nets, batches: Iterable[Batch], key: jax.Array, *, options: SampleOptions, num_clips: int | None = None
   ) -> Nets:
     """Nets whose batch statistics are pooled over `batches`, for clips of one length; see `standing_statistics`.
 
-    Latents are not truncated while statistics are collected.
+    Latents are not truncated while statistics are collected. For `num_clips` see `Gan.batch_moments`.
     """
-    moments = functools.partial(self._batch_moments, options=SampleOptions(num_frames=options.num_frames))
+    options = SampleOptions(num_frames=options.num_frames)
+    moments = functools.partial(self._batch_moments, options=options, num_clips=num_clips)
     return standing_statistics(moments, nets, batches, key)
 
-  def with_batch_statistics(self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> Nets:
+  def with_batch_statistics(
+    self, nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions, num_clips: int | None = None
+  ) -> Nets:
     """Nets with the batch statistics of the clips that `sample` generates from the same arguments.
 
-    Sampling with these nets equals a forward pass in train mode.
+    Sampling with these nets equals a forward pass in train mode. For `num_clips` see `Gan.batch_moments`.
     """
-    moments = self._batch_moments(nets, batch, key, options=options)
+    moments = self._batch_moments(nets, batch, key, options=options, num_clips=num_clips)
     # Only the statistics are taken: the pass also advanced the power iterations, which would change the kernels.
     found = {name: {k: v for k, v in net.variables.items() if k == STATISTICS} for name, net in moments.items()}
     return {name: net.replace(variables={**net.variables, **found[name]}) for name, net in nets.items()}
 
   @functools.cached_property
   def _batch_moments(self) -> Callable:
-    def batch_moments(nets: Nets, batch: Batch, key: jax.Array, *, options: SampleOptions) -> Nets:
-      return self.algorithm.batch_moments(self._gather(nets), batch, key, options=options)
+    def batch_moments(nets: Nets, batch: Batch, key: jax.Array, **static: Any) -> Nets:
+      return self.algorithm.batch_moments(self._gather(nets), batch, key, **static)
 
-    return jax.jit(batch_moments, static_argnames="options")
+    return jax.jit(batch_moments, static_argnames=("options", "num_clips"))
 
   @functools.cached_property
   def sample(self) -> Callable[..., jax.Array]:
@@ -308,22 +303,19 @@ class Experiment(TrainingExperiment):
     return jax.jit(sample, static_argnames="options", out_shardings=replicated(self.mesh))
 
 
-def build_experiment(config: ExperimentConfig, *, devices: list[jax.Device] | None = None) -> Experiment:
-  """The experiment of a GAN's config, on all devices by default.
+def build_experiment(
+  config: ExperimentConfig, *, devices: list[jax.Device] | None = None, trains: bool = True
+) -> Experiment:
+  """The experiment of a GAN's config, on all devices by default; without `trains` only for sampling.
 
   Raises:
-    UserError: if the devices do not divide the batches or the mesh, or the model cannot sample with the settings in
-      `config.evaluation`.
+    UserError: raised by `mesh_shape`, or if the model cannot sample with the settings in `config.evaluation`.
   """
-  mesh = make_mesh(config.mesh, devices=devices)
-  batch_sizes = {
-    "config.train.batch_size": config.train.batch_size,
-    "config.evaluation.batch_size": config.evaluation.batch_size,
-    "config.evaluation.standing_batch_size": config.evaluation.standing_batch_size,
-    "config.train.batch_size / accumulate": config.train.batch_size // config.step.accumulate,
-  }
-  for name, batch_size in batch_sizes.items():
-    check_batch_size(batch_size, mesh, name=name)
+  accumulate = config.step.accumulate
+  name = "config.train.batch_size" + " / config.step.accumulate" * (accumulate > 1)
+  # Sampling pads its batches.
+  batch_size = config.train.batch_size // accumulate if trains else 0
+  mesh = make_mesh(config.mesh, devices=devices, batch_size=batch_size, name=name)
   gan_type: Any = GANS[config.algorithm_name][1]
   experiment = Experiment(config=config, algorithm=gan_type(config.algorithm), mesh=mesh)
   # Raises errors now that would otherwise stop the first evaluation of a trained run.

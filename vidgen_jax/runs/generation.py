@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -67,22 +68,23 @@ def prepare_nets(
   Each pass has `evaluation.standing_batch_size` clips; of the sampling options, only their length counts. Each `repeat`
   of an evaluation takes other clips.
   """
-  config = experiment.config
+  config, mesh = experiment.config, experiment.mesh
   size = config.evaluation.standing_batch_size
+  # Whole repeats leave moments unchanged, so the devices need not divide the number of clips.
+  rows = local_batch_indices(math.lcm(size, mesh.size), mesh, microbatches=False)
+  clips, places = np.unique(np.array(rows) % size, return_inverse=True)
   conditioning_indices = experiment.algorithm.conditioning_indices(options.num_frames)
   # Decode no further than the last conditioning frame. Few clips are read, and worker processes do not change them.
   data = dataclasses.replace(config.standing_data, num_frames=frames_needed(conditioning_indices), workers=0)
   batches = pipeline.train_batches(
-    data,
-    batch_size=size,
-    microbatches=1,
-    seed=config.train.seed + 1 + repeat,
-    batch_indices=local_batch_indices(size, experiment.mesh),
+    data, batch_size=size, microbatches=1, seed=config.train.seed + 1 + repeat, batch_indices=clips.tolist()
   )
-  singles = ({name: value[0] for name, value in batch.items()} for batch in itertools.islice(batches, num_batches))
+  singles = (
+    {name: value[0, places] for name, value in batch.items()} for batch in itertools.islice(batches, num_batches)
+  )
   inputs = (conditioning_batch(batch, conditioning_indices) for batch in singles)
   placed = (experiment.put_batch(batch, microbatches=False) for batch in inputs)
-  return experiment.with_standing_statistics(nets, placed, key, options=options)
+  return experiment.with_standing_statistics(nets, placed, key, options=options, num_clips=size)
 
 
 def predict(
@@ -95,7 +97,7 @@ def predict(
   batch_norm: str = "standing",
   reconstruct: bool = False,
 ) -> np.ndarray:
-  """Whole clips on the host, uint8 [B, num_frames, H, W, C].
+  """Whole clips on the host, uint8 [B, num_frames, H, W, C]; they do not depend on the number of devices.
 
   A short batch is padded to `evaluation.batch_size` with repeated clips, so that one program serves all batches.
 
@@ -109,9 +111,11 @@ def predict(
     reconstruct: whether the model's reconstructions replace the conditioning frames, see `InfersClips.infer`; `batch`
       may then have `times` int32 [B, G].
   """
-  placed, draw = place_batch(experiment, batch), experiment.infer if reconstruct else experiment.sample
-  if batch_norm == "batch":
-    nets = experiment.with_batch_statistics(nets, placed, key, options=options)
+  own, draw = batch_norm == "batch", experiment.infer if reconstruct else experiment.sample
+  placed = place_batch(experiment, batch, whole_repeats=own)
+  if own:
+    num_clips = experiment.config.evaluation.batch_size
+    nets = experiment.with_batch_statistics(nets, placed, key, options=options, num_clips=num_clips)
   return np.asarray(draw(nets, placed, key, options=options))[: len(batch["label"])]
 
 
@@ -128,10 +132,15 @@ def infers_clips(experiment: Experiment, conditioning_indices: Sequence[int]) ->
   return isinstance(experiment.algorithm, InfersClips) and len(conditioning_indices) > 0
 
 
-def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray]) -> Batch:
-  """A batch on the devices, padded to `evaluation.batch_size` by repetition; host arrays [B, ...] on every process."""
-  size = experiment.config.evaluation.batch_size
-  taken = np.array(local_batch_indices(size, experiment.mesh)) % len(batch["label"])
+def place_batch(experiment: Experiment, batch: Mapping[str, np.ndarray], *, whole_repeats: bool = False) -> Batch:
+  """A batch on the devices, padded by repetition; host arrays [B, ...] on every process.
+
+  It is padded to `evaluation.batch_size`, and from there to the next multiple of the devices, or with `whole_repeats`
+  to their least common multiple, which leaves batch statistics unchanged.
+  """
+  size, mesh = experiment.config.evaluation.batch_size, experiment.mesh
+  rows = math.lcm(size, mesh.size) if whole_repeats else -(-size // mesh.size) * mesh.size
+  taken = np.array(local_batch_indices(rows, mesh, microbatches=False)) % size % len(batch["label"])
   return experiment.put_batch(
     {name: np.take(value, taken, axis=0) for name, value in batch.items()}, microbatches=False
   )

@@ -158,7 +158,7 @@ def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -
     batch_size=config.train.batch_size,
     microbatches=experiment.algorithm.microbatches,
     seed=config.train.seed if seed is None else seed,
-    batch_indices=local_batch_indices(config.train.batch_size, experiment.mesh),
+    batch_indices=local_batch_indices(config.train.batch_size, experiment.mesh, microbatches=True),
   )
 
 

@@ -97,7 +97,7 @@ def load_trained(
     config = load_config(workdir)
   else:
     check_same_model(workdir, config)
-  return load_weights(workdir, build_experiment(config), step=step, weights=weights)
+  return load_weights(workdir, build_experiment(config, trains=False), step=step, weights=weights)
 
 
 def load_weights(workdir: str, experiment: Experiment, *, step: int | None = None, weights: str = "ema") -> Trained:

@@ -87,7 +87,8 @@ class FeatureExtractor:
     self.weights, self.network, self.name = weights, weights.network, name or weights.network
     self.batch_size = -(-batch_size // mesh.size) * mesh.size
     self._mesh = mesh
-    self._places = np.array(local_batch_indices(self.batch_size, mesh))  # indices in a batch of this process's clips
+    # Indices in a batch of this process's clips.
+    self._places = np.array(local_batch_indices(self.batch_size, mesh, microbatches=False))
     settings, variables = dict(weights.settings), dict(weights.variables)
     self._volume = variables.pop(CONSTANTS, {}).get(VOLUME)
     self._own = weights.preprocessing

@@ -113,9 +113,10 @@ class LatentWalks:
     """Clips uint8 [N, T, H, W, C] from latents [N, D] and class embeddings [N, E]; one of them may be a single row."""
     sampler, count, clips = self._sampler, max(len(latents), len(embeddings)), []
     empty = generation.place_batch(sampler.experiment, empty_clips(sampler.data, num_clips=sampler.batch_size).batch())
-    for start in range(0, count, sampler.batch_size):
+    size = len(empty["label"])
+    for start in range(0, count, size):
       # The last batch is filled up with repeats, so that one compiled program serves all batches.
-      taken = np.arange(start, start + sampler.batch_size) % count
+      taken = np.arange(start, start + size) % count
       inputs = [rows[taken % len(rows)] for rows in (latents, embeddings)]
       inputs = jax.device_put(inputs, mesh.replicated(sampler.experiment.mesh))
       clips.append(np.asarray(self._compiled(sampler.nets(), empty, *inputs)))

@@ -65,7 +65,7 @@ def sweep_samplers(sampler: RunSampler, truncations: Sequence[float | None]) -> 
 
   def draw(clips: Clips, key: jax.Array, *, truncation: float | None) -> np.ndarray:
     batch = generation.place_batch(experiment, clips.batch())
-    latent = np.asarray(gan.latent(key, sampler.batch_size, truncation=truncation))
+    latent = np.asarray(gan.latent(key, len(batch["label"]), truncation=truncation))
     return np.asarray(generate(sampler.nets(), batch, jax.device_put(latent, replicated)))[: len(clips)]
 
   return {

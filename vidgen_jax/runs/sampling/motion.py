@@ -60,7 +60,7 @@ def motion_predictor(
 
   @sampler.compile
   def predict(nets: Nets, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    latent = gan.latent(key, sampler.batch_size, truncation=options.truncation)
+    latent = gan.latent(key, batch["label"].shape[0], truncation=options.truncation)
     video, flow = gan.predict_motion(nets, batch, latent, num_frames=options.num_frames, levels=tuple(levels))
     return to_uint8(video), flow
 

@@ -92,9 +92,7 @@ def load_run(
     config = with_conditioning_indices(config, conditioning_indices)
   if sampling_means:
     config = with_sampling_means(config, sampling_means)
-  # The batch size must be a multiple of the number of devices.
-  wanted = -(-num_clips // jax.device_count()) * jax.device_count()
-  evaluation = dataclasses.replace(config.evaluation, batch_size=min(config.evaluation.batch_size, wanted))
+  evaluation = dataclasses.replace(config.evaluation, batch_size=min(config.evaluation.batch_size, num_clips))
   config = dataclasses.replace(config, evaluation=evaluation)
   return workdir.load_trained(folder, config=config, step=step, weights=weights)
 
