@@ -116,7 +116,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   set_options = dataclasses.replace(metric_flags.set_options(flag_values), pool_samples=config.evaluation.pool_samples)
   extractors = metric_flags.extractors(flag_values, c3d_protocol=config.evaluation.c3d_protocol)
   collector = FeatureCollector(extractors, options=set_options)
-  flow = load_flow_baseline(flag_values.flow_weights)
+  flow = load_flow_baseline(weights=flag_values.flow_weights)
   _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
 
   def score(folder: str, step: int | None) -> list[Score]:

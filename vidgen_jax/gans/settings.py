@@ -16,7 +16,7 @@ FROM_DATA = "data"
 """Value of `algorithm.num_classes` in an experiment file: the number of classes of the data set."""
 
 
-def class_count(template: int | str = 1) -> Any:
+def class_count(*, template: int | str = 1) -> Any:
   """A dataclass field for a number of classes, 1 by default, which an experiment file may set to `FROM_DATA`.
 
   `template` is its value in the experiment file's template.

@@ -22,7 +22,7 @@ from vidgen_jax.runs.experiment import Experiment, build_experiment
 CONFIG_FILE = "config.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trained:
   """Weights of a run.
 

@@ -32,7 +32,7 @@ class FlowBaseline:
     return flow_interpolation(video, conditioning_indices, self.estimate)
 
 
-def load_flow_baseline(weights: str | None = None) -> FlowBaseline:
+def load_flow_baseline(*, weights: str | None = None) -> FlowBaseline:
   """The baseline with the network of a weight file, or without a file with pyramidal Lucas-Kanade.
 
   Raises a UserError if the file is missing or damaged, or belongs to another kind of network.

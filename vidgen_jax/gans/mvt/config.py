@@ -54,7 +54,7 @@ class MvtConfig:
   """
 
   channels: int = 3
-  num_classes: int = class_count(FROM_DATA)
+  num_classes: int = class_count(template=FROM_DATA)
   latent_sizes: tuple[int, ...] = (20, 20, 80)
   latent_scales: tuple[float, ...] = (1.0, 1.0, 1.0)
   sampling_means: tuple[float, ...] = (0.0, 0.0, 0.0)
