@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.optical_flow import LucasKanade, bilinear_sample, flow_of_clips, inside_share
+from vidgen_jax.ops.optical_flow import LucasKanade, bilinear_sample, flow_of_clips, inside_share, splat
+from vidgen_jax.scores.metrics import baselines
 
 SIZE, FACTOR = 64, 4
 MOTIONS = ((1.0, 0.0), (0.5, -0.5), (-2.5, 1.0), (3.75, -3.0))
@@ -62,6 +63,22 @@ def test_translations_of_real_frames(shared_data, name, motion):
   _check(frame, motion)
 
 
+def test_frames_along_the_estimated_flow_are_closer_than_a_cross_fade():
+  """A square over a texture moves eight pixels to the right in four frames."""
+  background = _pair(_texture(), 0, 0)[0]
+  video = np.rint(0.5 * (background + 1) * 127.5).astype(np.uint8)[:, None].repeat(5, axis=1)
+  for t in range(5):
+    video[:, t, 24:40, 20 + 2 * t : 36 + 2 * t] = 230
+  errors = {
+    make: np.square(clips[:, 1:4].astype(float) - video[:, 1:4]).mean()
+    for make, clips in {
+      "flow": baselines.flow_interpolation(video, (0, 4), estimate),
+      "fade": baselines.cross_fade(video, (0, 4)),
+    }.items()
+  }
+  assert errors["flow"] < 0.4 * errors["fade"]
+
+
 def test_no_motion_and_no_texture_give_no_flow():
   still, _ = _pair(_texture(), 0, 0)
   np.testing.assert_allclose(estimate(still, still), np.zeros((1, SIZE, SIZE, 2)), atol=1e-5)
@@ -84,6 +101,16 @@ def test_bilinear_sampling_by_hand():
   flow = flow.at[0, 0, 2].set(jnp.array([-1.5, 0.0]))
   expected = image.at[0, 0, 0].set(0.5 + 2.5).at[0, 0, 2].set(0.5)
   np.testing.assert_allclose(bilinear_sample(image, flow), expected, rtol=1e-6)
+
+
+def test_splatting_by_hand():
+  values = jnp.array([[1.0, 10.0, 100.0], [0.0, 0.0, 1000.0]])[None, ..., None]
+  flow = np.zeros((1, 2, 3, 2), np.float32)
+  flow[0, 0, 0] = 0.5, 0.25
+  flow[0, 0, 1] = 1.0, 0.0
+  flow[0, 1, 2] = -0.5, 0.5  # half of it leaves the image
+  expected = [[0.375, 0.375, 110.0], [0.125, 0.125 + 250.0, 250.0]]
+  np.testing.assert_allclose(splat(values, flow)[0, ..., 0], expected, rtol=1e-6)
 
 
 def test_the_share_inside_by_hand():

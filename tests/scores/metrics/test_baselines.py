@@ -74,3 +74,25 @@ def test_black_and_noise_keep_the_conditioning_frames_only(conditioning_indices)
 )
 def test_simplest_guess_uses_conditioning_frames_only(conditioning_indices, expected):
   assert baselines.simplest_guess(_clip(40, 30, 20, 10), conditioning_indices).ravel().tolist() == expected
+
+
+def test_flow_interpolation_follows_known_motion():
+  """A wide stripe moves two pixels per frame; frames 0, 4 and 6 of eight are conditioning frames."""
+  video = np.full((1, 8, 4, 32, 3), 40, np.uint8)
+  for t in range(8):
+    video[:, t, :, 4 + 2 * t : 12 + 2 * t] = 220
+
+  def estimate(first, last):
+    left = [int(np.argmax(np.asarray(image)[0, 0, :, 0] > 0)) for image in (first, last)]
+    return np.broadcast_to(np.array([left[1] - left[0], 0], np.float32), (*first.shape[:3], 2))
+
+  found = baselines.flow_interpolation(video, (0, 4, 6), estimate)
+  np.testing.assert_array_equal(found[:, 7], video[:, 6])
+  np.testing.assert_allclose(found[:, :7].astype(int), video[:, :7], atol=1)
+
+
+@pytest.mark.parametrize(
+  ("conditioning_indices", "between"), [((0, 5), True), ((2, 4), True), ((0, 1), False), ((3,), False), ((), False)]
+)
+def test_frames_between(conditioning_indices, between):
+  assert baselines.has_frames_between(conditioning_indices, 6) == between
