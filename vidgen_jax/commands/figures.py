@@ -82,13 +82,17 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
   truncations = parse_truncations(flag_values.truncations)
-  gan_type = GANS[load_config(flag_values.workdir).algorithm_name][1]
-  curve_clips, samples = (SETTINGS, SAMPLES) if issubclass(gan_type, InfersClips) else (USUAL_CLIPS, USUAL_SAMPLES)
-  curve_clips = curve_clips if flag_values.curve_clips is None else flag_values.curve_clips
-  samples = flag_values.samples or samples
+  curve_clips, samples = flag_values.curve_clips, flag_values.samples
   names = choose_figures(
-    only=flag_values.only, curve_clips=curve_clips, samples=samples, with_truncations=bool(truncations)
+    only=flag_values.only,
+    curve_clips=USUAL_CLIPS if curve_clips is None else curve_clips,
+    samples=samples or USUAL_SAMPLES,
+    with_truncations=bool(truncations),
   )
+  infers = issubclass(GANS[load_config(flag_values.workdir).algorithm_name][1], InfersClips)
+  if curve_clips is None:
+    curve_clips = SETTINGS if infers else USUAL_CLIPS
+  samples = samples or (SAMPLES if infers else USUAL_SAMPLES)
   counts = {"num_clips": flag_values.num_clips, "curve_clips": curve_clips}
   enable_compilation_cache()
   with atomic_write_dir(flag_values.out, overwrite=flag_values.overwrite, marker=INDEX_FILE) as folder:

@@ -1,6 +1,7 @@
 """Inference from random anchors: scores of a fake model by hand, and the files of a real run."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -53,7 +54,17 @@ def test_scores_by_hand():
   assert report["deterministic"] == pytest.approx(by_hand(study.video(20, 99)).mean(), rel=1e-5)
   assert report["naive_interpolation"] == pytest.approx(by_hand(study.video(60, 77)).mean(), rel=1e-5)
   assert report["anchors"] == pytest.approx(20 * np.log10(255), rel=1e-5)
-  assert (report["num_clips"], report["num_anchors"]) == (3, 2)
+  assert (report["num_clips"], report["num_anchors"], report["num_settings"]) == (3, 2, 3)
+
+
+@pytest.mark.parametrize(("frames", "anchors", "count", "settings"), [(16, 6, 200, 200), (5, 2, 23, 10)])
+def test_anchor_settings_are_distinct_as_far_as_possible(frames, anchors, count, settings):
+  sampler = types.SimpleNamespace(num_frames=frames, conditioning_indices=range(anchors), experiment=None)
+  times = anchor_study.AnchorStudy(sampler, sampler, seed=0).random_times(count)
+  assert (times.shape, times.dtype) == ((count, anchors), np.int32)
+  assert np.all(np.diff(times) > 0) and times.min() >= 0 and times.max() < frames
+  found, counts = np.unique(times, axis=0, return_counts=True)
+  assert len(found) == settings and counts.max() - counts.min() <= 1
 
 
 def test_the_figures_of_a_run(anchors_folder, tmp_path):
@@ -65,6 +76,8 @@ def test_the_figures_of_a_run(anchors_folder, tmp_path):
   assert {path.name for path in (tmp_path / "out").iterdir()} == files
   report = json.loads((tmp_path / "out" / "inference_curve.json").read_text())
   assert (report["num_clips"], report["num_anchors"], report["samples"]) == (8, 2, 2)
+  # The first phase ends after two of four steps.
+  assert (report["step"], report["naive_interpolation_step"]) == (4, 2)
   assert report["best_of"]["2"] >= report["best_of"]["1"] > 0
   assert 0 < report["deterministic"] < 80 and 0 < report["naive_interpolation"] < 80
 

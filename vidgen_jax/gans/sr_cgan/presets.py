@@ -60,7 +60,7 @@ CPU_64: dict[str, Any] = {
   "algorithm.image_widths": (8, 16, 32, 64, 128),
   "algorithm.image_discriminator_widths": (4, 8, 16, 32, 64),
   "algorithm.temporal_discriminator_widths": (8, 16, 32, 64),
-  "train.num_steps": 4_500,
+  "train.num_steps": 3_500,
   "train.evaluate_every": 500,
   "train.checkpoint_every": 500,
 }
