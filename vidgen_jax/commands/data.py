@@ -69,10 +69,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of `vidgen data`; those of `build` are the fields of the data sets' options."""
   values: dict[str, Any] = {"flag_values": flag_values}
   flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of all data sets", **values)
-  for name, field in _option_fields().items():
+  for name, fields in _option_fields().items():
     if name not in flag_values:
-      default = field.default if field.default is not dataclasses.MISSING else None
-      kind = _KINDS.get(field.type) or _KINDS[typing.get_args(field.type)[0]]
+      # Defaults that differ between data sets are in the help.
+      default, *others = {field.default for field in fields}
+      default = None if others or default is dataclasses.MISSING else default
+      kind = _KINDS.get(fields[0].type) or _KINDS[typing.get_args(fields[0].type)[0]]
       getattr(flags, f"DEFINE_{kind}")(name, default, _option_help(name), **values)
   flags.DEFINE_string("split", "train", "inspect, bench: split to read", **values)
   flags.DEFINE_integer("clips", 8, "inspect: rows of the contact sheet", lower_bound=1, **values)
@@ -85,10 +87,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   data_bench.define_flags(flag_values)
 
 
-def _option_fields() -> dict[str, dataclasses.Field]:
-  return {
-    field.name: field for dataset in all_datasets().values() for field in dataclasses.fields(dataset.options_type)
-  }
+def _option_fields() -> dict[str, list[dataclasses.Field]]:
+  """Fields of all data sets that have an option, by its name."""
+  found: dict[str, list[dataclasses.Field]] = {}
+  for dataset in all_datasets().values():
+    for field in dataclasses.fields(dataset.options_type):
+      found.setdefault(field.name, []).append(field)
+  return found
 
 
 def _option_help(option: str) -> str:

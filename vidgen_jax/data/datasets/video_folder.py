@@ -30,12 +30,14 @@ class VideoBuildOptions:
     name: name of the data set.
     data_dir: folder of all data sets.
     size: smallest side of the stored frames in pixels; 0 keeps the size.
-    encoding: encoding of the stored frames, 'jpeg' or 'png'.
+    encoding: encoding of the stored frames, 'jpeg' (the default) or 'png', which is lossless.
     quality: JPEG quality, 1..100.
     min_frames: smallest number of frames; shorter videos are skipped.
     clip_frames: number of frames of the clips that videos are cut into, dropping the rest; 0 does not cut.
-    fps: frames per second to store: videos are resampled by the times of their frames; 0 keeps their frames.
-    source_fps: frames per second of strips and images, which do not contain it; 0 for unknown.
+    fps: frames per second to store: videos are resampled by the times of their frames; 0, the default except for
+      Kinetics (25), keeps their frames.
+    source_fps: frames per second of strips and images, which do not contain it; 0, the default except for Jester (12)
+      and MUG (19), for unknown.
     stride: distance between the frames of a video to store; divides its frame rate. Excludes `fps`.
     max_skipped: largest fraction of videos that may be missing, damaged or too short.
     num_workers: number of decoding processes; 0 for one per core.
