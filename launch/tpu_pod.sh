@@ -37,7 +37,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 name="" zone="" project="" dry_run="" max_restarts=100 timeout=86400 poll=60
 type="" runtime="" spot="" queued="" bucket="" prepare="" identifier=""
 patience=1800     # seconds, for workers of a slice that is READY
-preempted_code=75 # PREEMPTED_EXIT_CODE of vidgen_jax/parallel/preemption.py
+preempted_code=75 # PREEMPTED_EXIT_CODE of vidgen_jax/parallel/processes.py
 exec 3>&1         # --dry-run prints to it where stdout is captured
 
 say() { printf 'tpu_pod: %s\n' "$*" >&2; }
