@@ -41,8 +41,9 @@ def test_build_and_inspect_video_folder(tmp_path, capsys):
     (tmp_path / "source" / "wave" / f"{clip}.png").write_bytes(make_strip(make_marked_clip(40 + clip, 9)))
   (tmp_path / "source" / "wave" / "broken.mp4").write_bytes(b"")
   words = ["build", "video_folder", f"--source={tmp_path / 'source'}", "--name=waves", f"--data_dir={tmp_path}"]
-  run(*words, "--encoding=png", "--num_workers=1")
+  run(*words, "--encoding=png", "--num_workers=1", "--source_fps=12", "--fps=12")
   out = capsys.readouterr().out
+  assert "\n  frames per second: 12\n  encoding: PNG\n" in out
   assert "train: 3 clips of 9..9 frames (wave 3)" in out
   assert "wave/broken.mp4: empty file" in out
   sheet = tmp_path / "sheet.png"

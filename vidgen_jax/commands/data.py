@@ -225,10 +225,10 @@ def _describe(info: records.DatasetInfo) -> None:
     counts = np.bincount(labels, minlength=len(info.class_names))
     classes = ", ".join(f"{name} {count}" for name, count in zip(info.class_names, counts, strict=True))
     lines.append(f"  {split}: {len(labels)} clips of {lengths.min()}..{lengths.max()} frames ({classes})")
-  stored, resampled = info.manifest.get("stored", {}), info.manifest.get("options", {}).get("fps")
-  sources = f", resampled from {_rates(info.manifest['source_fps'])}" if stored and resampled else ""
-  lines.append(f"  frames per second: {_rates(info.fps)}{sources}")
-  lines.append(f"  encoding: {stored.get('encoding', 'jpeg' if info.is_lossy else 'png')}{', lossy' * info.is_lossy}")
+  sources = info.manifest.get("source_fps", info.fps)
+  resampled = "" if tuple(sources) == info.fps else f" (of the sources: {_rates(sources)})"
+  lines.append(f"  frames per second: {_rates(info.fps)}{resampled}")
+  lines.append(f"  encoding: {'JPEG, which is lossy' if info.is_lossy else 'PNG'}")
   if skipped := [entry for entry in info.manifest["sources"] if entry["status"] == "skipped"]:
     lines.append(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
     lines.append(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
