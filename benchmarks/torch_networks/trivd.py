@@ -131,7 +131,8 @@ class Stage(nn.Module):
 
   def __init__(self, c: TrivdConfig, inputs: int, width: int, upsampled: int, num_frames: int):
     super().__init__()
-    self.num_frames, options = num_frames, {"spectral_norm": c.spectral_norm}
+    self.num_frames = num_frames
+    options: dict[str, Any] = {"spectral_norm": c.spectral_norm}
     self.unit = UNITS[c.recurrent_unit](inputs, width, **options)
     self.conv = Conv(width, width, 3, 3, **options)
     condition = c.latent_features + c.class_features
