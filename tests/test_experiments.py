@@ -215,6 +215,7 @@ def test_smoke_variant_trains_scores_exports_and_samples(path, tmp_path, capsys)
   build_shape_motion(ShapeMotionOptions(name=config.data.name, data_dir=str(data), num_clips=20))
   workdir, export, samples = tmp_path / "run", tmp_path / "export", tmp_path / "samples"
   arguments = [f"--config={path}:{variant}", f"--config.data.data_dir={data}"]
+  arguments += ["--config.algorithm.num_classes=data"] if num_classes > 1 else []
   assert cli.dispatch(["train", *arguments, f"--workdir={workdir}"]) == 0
   assert list((workdir / "images").glob("contact_sheet_*.png"))
   assert cli.dispatch(["evaluate", f"--workdir={workdir}", "--num_clips=4", "--samples=2"]) == 0

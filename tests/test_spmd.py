@@ -29,7 +29,7 @@ CHANGES = {
     "algorithm.video_discriminator_widths": (4,),
     "algorithm.image_discriminator_widths": (4,),
   },
-  mvt_weizmann: {"data.num_frames": 4},
+  mvt_weizmann: {"data.num_frames": 4, "algorithm.num_classes": 4},
   # A step of each phase.
   sr_cgan_shape_motion: {"algorithm.image_steps": 1},
 }

@@ -384,7 +384,7 @@ def test_a_signal_saves_and_the_run_resumes_bitwise(number, run_config, uninterr
     (3, signal.SIGINT, 0),  # A person pressed ^C.
   ],
 )
-def test_the_exit_status_says_whether_to_start_the_run_again(step, received, status, monkeypatch, tmp_path):
+def test_the_exit_status_says_whether_to_start_the_run_again(step, received, status, run_config, monkeypatch, tmp_path):
   def stopped(config, workdir, *, stop, **options):
     stop.received = received
     return types.SimpleNamespace(step=np.int32(step))
@@ -392,7 +392,14 @@ def test_the_exit_status_says_whether_to_start_the_run_again(step, received, sta
   monkeypatch.setattr(train_command, "train", stopped)
   assert trivd_shape_motion.get_config("smoke").train.num_steps == 4
   words = ["train", "--config=experiments/trivd_shape_motion.py:smoke", f"--workdir={tmp_path}"]
-  assert cli.dispatch(words) == status
+  assert cli.dispatch([*words, f"--config.data.data_dir={run_config.data.data_dir}"]) == status
+
+
+def test_a_mismatch_with_the_data_set_is_one_line_before_the_folder_is_created(run_config, vidgen, tmp_path):
+  words = ["--config=experiments/trivd_shape_motion.py:smoke", f"--config.data.data_dir={run_config.data.data_dir}"]
+  message = vidgen("train", *words, "--config.algorithm.num_classes=6", f"--workdir={tmp_path / 'run'}")
+  assert message == "data set 'shape_motion' has 2 classes, algorithm.num_classes is 6; set it to 2 or 'data'"
+  assert not (tmp_path / "run").exists()
 
 
 def test_without_jit_the_step_is_not_compiled(run_config):

@@ -47,6 +47,7 @@ def _inputs(folder, sampler) -> FigureInputs:
 def made():
   """(experiment, nets, sampler)."""
   config = mvt_weizmann.get_config("mvt_var_smoke")
+  config.algorithm.num_classes = 4
   experiment = build_experiment(configs.from_config_dict(config))
   nets = experiment.init_state().nets
   return experiment, nets, _sampler(experiment, nets)

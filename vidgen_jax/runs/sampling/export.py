@@ -21,7 +21,7 @@ from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.config import ExperimentConfig, to_dict
 from vidgen_jax.runs.sampling import exported
-from vidgen_jax.runs.workdir import Trained
+from vidgen_jax.runs.workdir import Trained, check_label_map
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -30,8 +30,10 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
   """Computes standing statistics and writes all files of an export to an empty folder.
 
   `num_frames` is the length of the clips, conditioning frames included; None for `config.evaluation.num_frames`.
+  Raises a UserError if the data set is missing or has other classes than the model.
   """
   experiment = trained.experiment
+  check_label_map(trained)
   config, options = experiment.config, generation.sampling_options(experiment, num_frames=num_frames)
   batches, key = config.evaluation.standing_batches, generation.standing_statistics_key(experiment)
   logging.info("computing standing statistics over %d batches", batches)
