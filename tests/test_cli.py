@@ -200,9 +200,9 @@ def test_a_defect_keeps_its_traceback(command):
 @pytest.mark.parametrize(
   ("words", "expected"),
   [
-    ("tarin", "unknown command 'tarin'; did you mean 'train'?; the commands are train, "),
+    ("tarin", "unknown command 'tarin'; did you mean 'train'? the commands are train, "),
     ("fake", "--workdir is required"),
-    ("fake --workdir=w --widget=3", "unknown flag --widget; did you mean 'widgets'?; `vidgen fake --help` lists"),
+    ("fake --workdir=w --widget=3", "unknown flag --widget; did you mean '--widgets'? `vidgen fake --help` lists"),
     ("fake --workdir=w --widgets=many", "--widgets=many: expected a value of type int: "),
     ("fake --workdir=w --shelf=middle", "--shelf=middle: expected a value of type string enum: value should be one of"),
     ("fake --workdir=w --widgets", "Missing value for flag --widgets"),

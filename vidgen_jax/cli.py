@@ -90,7 +90,8 @@ def _dispatch(argv: list[str]) -> int:
     return 0
   name, *words = argv
   if name not in COMMANDS:
-    raise UserError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)}; the commands are {', '.join(COMMANDS)}")
+    hint = did_you_mean(name, COMMANDS) or ";"
+    raise UserError(f"unknown command {name!r}{hint} the commands are {', '.join(COMMANDS)}")
   command = COMMANDS[name]
   # Before the import, because orbax logs on import, and absl adds a handler to a root logger that has none.
   _log_to_stderr(verbose=False)

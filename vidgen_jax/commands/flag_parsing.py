@@ -88,9 +88,10 @@ def find_experiment(name: str) -> str:
   if path.parent in (Path(), Path("experiments")) and packaged.is_file():
     return str(packaged)
   known = sorted({file.stem for folder in (Path("experiments"), experiments) for file in folder.glob("*.py")})
+  hint = did_you_mean(path.stem, known) or ";"
   raise UserError(
-    f"--config: there is no file {name!r}{did_you_mean(path.stem, known)}; give FILE.py:VARIANT with the path of a "
-    f"file or one of {', '.join(known)}"
+    f"--config: there is no file {name!r}{hint} give FILE.py:VARIANT with the path of a file or one of "
+    f"{', '.join(known)}"
   )
 
 
@@ -98,7 +99,8 @@ def _unknown_flag(command: str, flag_name: str, flag_values: flags.FlagValues) -
   root = flag_name.split(".", 1)[0]
   if root != flag_name and root in flag_values:
     return f"--{flag_name}: give --{root}=FILE.py:VARIANT before its overrides"
-  return f"unknown flag --{flag_name}{did_you_mean(flag_name, flag_values)}; `vidgen {command} --help` lists the flags"
+  hint = did_you_mean(f"--{flag_name}", [f"--{name}" for name in flag_values])
+  return f"unknown flag --{flag_name}{hint or ';'} `vidgen {command} --help` lists the flags"
 
 
 def _illegal_value(message: str, flag_values: flags.FlagValues) -> str:

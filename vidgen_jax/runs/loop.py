@@ -293,6 +293,9 @@ class TrainLoop:
     # Without compilation every operation takes its constants from the host.
     transfers = "allow" if jax_disable_jit() else "disallow"
     state, step, stopping, done = start.state, start.step, None, self._done(start.step)
+    if done:
+      num_steps = self.experiment.config.train.num_steps
+      logging.info("nothing to do: the run has ended at step %d; train.num_steps is %d", step, num_steps)
     while not (stopping or done):
       phase = self.experiment.algorithm.phase_at(step)
       if phase not in step_fns:
