@@ -12,6 +12,7 @@ import pytest
 from vidgen_jax import cli
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.runs import evaluation, generation, scoring, workdir
 from vidgen_jax.runs.config import with_data
 from vidgen_jax.runs.scoring import Evaluation
@@ -94,9 +95,9 @@ def test_each_repetition_has_its_own_statistics_and_seed(run_config, monkeypatch
 def test_repetitions_take_other_training_clips(run_config, monkeypatch):
   seeds = []
   monkeypatch.setattr(generation.pipeline, "train_batches", lambda data, **options: seeds.append(options["seed"]) or [])
-  monkeypatch.setattr(generation, "local_batch_indices", lambda size, mesh: range(size))
   experiment = experiment_of(run_config)
-  experiment.mesh, experiment.with_standing_statistics = None, lambda nets, batches, key, options: list(batches)
+  experiment.mesh = make_mesh(MeshConfig())
+  experiment.with_standing_statistics = lambda nets, batches, key, **options: list(batches)
   for repeat in range(3):
     generation.prepare_nets(experiment, {}, None, options=OPTIONS, num_batches=1, repeat=repeat)
   seed = run_config.train.seed

@@ -44,7 +44,7 @@ def conditioning_batch(batch: Mapping[str, np.ndarray], conditioning_indices: Se
 
 
 def noise_batches(experiment: Experiment, key: jax.Array, *, num_clips: int) -> Iterator[dict[str, np.ndarray]]:
-  """Inputs of `num_clips` clips from noise, in batches; each class is equally probable (MVT-GAN, 3.1.1)."""
+  """Inputs of `num_clips` clips from noise, in batches; each class is equally probable (MVT-GAN, 4.1.2)."""
   config = experiment.config
   seed, classes = np.asarray(jax.random.key_data(key)).ravel(), getattr(config.algorithm, "num_classes", 1)
   labels = np.random.default_rng(seed).integers(classes, size=num_clips, dtype=np.int32)
