@@ -16,7 +16,7 @@ from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.runs import classifier as trainings
 from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
-from vidgen_jax.scores.weights.weight_file import read_weight_file, write_weight_file
+from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
 
 pytest_plugins = ["tests.classifier_fixtures"]
 
@@ -134,9 +134,11 @@ def test_a_classifier_of_other_settings_is_refused(words, message, scored, comma
     command(out=tmp_path, classifier=file, **{name: file if word == "itself" else word for name, word in words.items()})
 
 
-def test_weights_of_another_network_and_segments_of_other_networks_are_refused(command, tmp_path, classifier):
-  file = tmp_path / "tsn.safetensors"
-  write_weight_file(file, dataclasses.replace(classifier, network="tsn"))
+def test_weights_of_another_network_and_segments_of_other_networks_are_refused(command, tmp_path):
+  file, variables = tmp_path / "tsn.safetensors", {"params": {"w": np.zeros(1)}}
+  write_weight_file(
+    file, WeightFile(network="tsn", settings={}, variables=variables, preprocessing={}, source="", source_hash="")
+  )
   with pytest.raises(UserError, match="holds weights of tsn, not of r3d18; pass --network=tsn"):
     command(out=tmp_path / "run", init=file)
   with pytest.raises(UserError, match="--segments applies to tsn, not to r3d18"):
@@ -169,8 +171,9 @@ def test_published_settings_are_the_defaults(brightness_data):
     return classify.make_config(flag_values, "real", mesh)
 
   r3d18, tsn = config(), config("--network=tsn", "--width=8")
-  assert tsn.algorithm.settings["segments"] == 3 and "segments" not in r3d18.algorithm.settings
+  assert tsn.algorithm.settings | r3d18.algorithm.settings == {"num_classes": 2, "width": 64, "dropout": 0.6}
   assert config("--network=tsn", "--segments=16").algorithm.settings["segments"] == 16
+  assert config("--stem=hara").algorithm.settings["stem"] == "hara"
   settings = r3d18.algorithm
   assert (r3d18.train.batch_size, settings.learning_rate, settings.dropout, settings.width) == (32, 1e-3, 0.6, 64)
   assert (settings.patience, settings.steps_per_epoch, r3d18.data.random_flip, r3d18.train.num_steps) == (

@@ -59,7 +59,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   text = f"channels of the first block (c3d: multiple of all); {by_network('width')}"
   flags.DEFINE_float("width", None, text, **values)
   text = "tsn: number of segments of a window, of each of which one frame is used; default: 3 (MVT-GAN: 16 frames)"
-  flags.DEFINE_integer("segments", None, text, lower_bound=1, **values)
+  flags.DEFINE_integer("segments", 0, text, lower_bound=0, **values)
+  text = "r3d18: stem of Hara et al. (as MVT-GAN), for 16 frames of 32x32 or more, or of torchvision (default)"
+  flags.DEFINE_enum("stem", "", ["", "torchvision", "hara"], text, **values)
   text = (
     "weights to start from, made by `vidgen weights import` or this command; of other classes, all but the last layer"
   )
@@ -119,10 +121,8 @@ def make_config(flag_values: flags.FlagValues, training_data: str, mesh: jax.sha
   """The config of a classifier that is trained on `training_data` and tested on --data."""
   published = NETWORK_DEFAULTS[flag_values.network]
   schedule = ("epochs", "steps_per_epoch", "seed", "optimizer", "weight_decay", "patience", "max_reductions")
-  settings = values_of(flag_values, *schedule, "network", "test_windows", *published)
+  settings = values_of(flag_values, *schedule, "network", "test_windows", "segments", "stem", *published)
   settings |= {name: value for name, value in published.items() if settings[name] is None}
-  if flag_values.segments is not None and "segments" not in published:
-    raise UserError(f"--segments applies to tsn, not to {flag_values.network}; leave it out")
   if flag_values.init is not None:
     settings |= _initial_settings(flag_values.init, flag_values.network)
   window = values_of(flag_values, "num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
@@ -228,6 +228,7 @@ def protocol(config: ExperimentConfig, metric: str) -> str:
   data, settings = config.data, config.algorithm
   parts = [metric, f"{settings.network} width {settings.width:g}", f"{data.num_frames} frames"]
   parts += [f"{settings.segments} segments"] if settings.segments else []
+  parts += [f"stem {settings.stem}"] if settings.stem else []
   parts += [f"init {settings.init}"] if settings.init else []
   parts += [f"stride {data.frame_stride}"] if data.frame_stride > 1 else []
   parts += [f"{data.resolution}x{data.resolution}"]

@@ -13,7 +13,7 @@ NETWORK_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     # Munoz et al., Temporal Shift GAN for Large Scale Video Generation, appendix B.1.
     "r3d18": {"batch_size": 32, "learning_rate": 1e-3, "dropout": 0.6, "width": 64},
     # As r3d18, except for the dropout: Wang et al., Temporal Segment Networks, section 4.1 (RGB).
-    "tsn": {"batch_size": 14, "learning_rate": 1e-2, "dropout": 0.8, "width": 64, "segments": 3},
+    "tsn": {"batch_size": 14, "learning_rate": 1e-2, "dropout": 0.8, "width": 64},
     # Tran et al., Learning Spatiotemporal Features with 3D Convolutional Networks, sections 3.1 and 3.3.
     "c3d": {"batch_size": 30, "learning_rate": 3e-3, "dropout": 0.5, "width": 1},
   }
@@ -38,7 +38,8 @@ class ClassifierConfig:
     network: architecture: 'r3d18', 'tsn' or 'c3d'.
     width: number of channels of the first block; for 'c3d' a multiple of all channels.
     dropout: dropout probability before the last layer, in [0, 1).
-    segments: number of segments of 'tsn', of each of which it sees one frame; 0 for other networks.
+    segments: number of segments of 'tsn', of each of which it sees one frame; 0 for its default, 3.
+    stem: stem of 'r3d18', 'torchvision' or 'hara'; '' for its default, 'torchvision'.
     init: hash of the weights that the training starts from; '' for random ones.
     mean: mean by RGB channel, in [0, 1], that is subtracted from the input.
     std: deviation by channel, by which the input is divided.
@@ -61,6 +62,7 @@ class ClassifierConfig:
   width: float = 64
   dropout: float = 0.6
   segments: int = 0
+  stem: str = ""
   init: str = ""
   mean: tuple[float, ...] = MEAN
   std: tuple[float, ...] = STD
@@ -84,6 +86,9 @@ class ClassifierConfig:
         raise UserError(f"--{field} must be above 0, got {getattr(self, field)}")
     if self.network != "c3d" and self.width != int(self.width):
       raise UserError(f"--width of {self.network} must be a whole number, got {self.width}")
+    for field, owner in (("segments", "tsn"), ("stem", "r3d18")):
+      if getattr(self, field) and self.network != owner:
+        raise UserError(f"--{field} applies to {owner}, not to {self.network}; leave it out")
     if not 0 <= self.dropout < 1:
       raise UserError(f"--dropout must be in [0, 1), got {self.dropout}")
 
@@ -91,8 +96,8 @@ class ClassifierConfig:
   def settings(self) -> dict[str, Any]:
     """Constructor arguments of the network."""
     width = int(self.width) if float(self.width).is_integer() else self.width
-    segments = {"segments": self.segments} if self.segments else {}
-    return {"num_classes": self.num_classes, "width": width, "dropout": self.dropout, **segments}
+    others = {field: value for field in ("segments", "stem") if (value := getattr(self, field))}
+    return {"num_classes": self.num_classes, "width": width, "dropout": self.dropout, **others}
 
 
 def window_of(data: DataConfig) -> dict[str, int]:
