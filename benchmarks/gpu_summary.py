@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vidgen_jax.bench.cost_estimate import published_peak
 from vidgen_jax.bench.measurements import significant
+from vidgen_jax.bench.settings import published_peak
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 from vidgen_jax.media.plots import plot_file

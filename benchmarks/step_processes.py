@@ -108,7 +108,8 @@ class JaxSteps(Steps):
   def describe(self) -> dict[str, Any]:
     import jax
 
-    from vidgen_jax.bench.cost_estimate import needed_flops, published_peak, total_flops
+    from vidgen_jax.bench.cost_estimate import needed_flops, total_flops
+    from vidgen_jax.bench.settings import published_peak
 
     nets = self.experiment.abstract_state.nets
     return {

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from vidgen_jax.bench.cost_estimate import PEAKS, estimate, needed_flops, published_peak, total_flops
+from vidgen_jax.bench.cost_estimate import estimate, needed_flops, total_flops
+from vidgen_jax.bench.settings import PEAKS, published_peak
 from vidgen_jax.errors import UserError
 
 pytest_plugins = ("tests.tiny_experiment",)

@@ -10,8 +10,8 @@ import pytest
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
 from vidgen_jax.bench import collectives, scaling
-from vidgen_jax.bench.cost_estimate import PEAKS
 from vidgen_jax.bench.networks import LINK_SHARE, NETWORKS, Exchange
+from vidgen_jax.bench.settings import PEAKS
 from vidgen_jax.parallel.mesh import MeshConfig
 from vidgen_jax.runs.experiment import build_experiment
 

@@ -92,4 +92,4 @@ NETWORKS: Mapping[str, Network] = {
   "TPU v5p": Network(memory=95 * _GIB, memory_rate=2.765e12, pod=6144, rate=600e9, far_rate=6.25e9, axes=3, ring=4),
   "TPU v6e": Network(memory=32e9, memory_rate=1.638e12, pod=256, rate=400e9, far_rate=12.5e9, axes=2, ring=16),
 }
-"""Networks by the names in `cost_estimate.PEAKS`."""
+"""Networks by the names in `settings.PEAKS`."""

@@ -23,9 +23,10 @@ from typing import Any
 import jax
 
 from vidgen_jax.bench import collectives
-from vidgen_jax.bench.cost_estimate import accelerator, needed_flops
+from vidgen_jax.bench.cost_estimate import needed_flops
 from vidgen_jax.bench.measurements import Report, significant
 from vidgen_jax.bench.networks import LINK_SHARE, NETWORKS, Exchange, Network
+from vidgen_jax.bench.settings import accelerator
 from vidgen_jax.core.algorithm import num_microbatches
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs.config import ExperimentConfig

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vidgen_jax.bench.settings import WINDOWS
 from vidgen_jax.core.state import Nets, TrainState
 from vidgen_jax.core.step import StepConstants
 from vidgen_jax.parallel.processes import StopSignals
@@ -23,9 +24,6 @@ from vidgen_jax.runs.loop import RunStart, TrainLoop
 from vidgen_jax.runs.monitor import MetricLog, Progress
 from vidgen_jax.runs.writers import create_writer
 from vidgen_jax.types import Batch, Metrics
-
-WINDOWS = 4
-"""Turns of things that are compared, so that changes in the machine's speed affect all of them."""
 
 CompiledStep = Callable[[TrainState, Batch, StepConstants], tuple[TrainState, Mapping[str, jax.Array]]]
 

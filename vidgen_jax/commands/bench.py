@@ -10,10 +10,11 @@ from absl import flags, logging
 
 from vidgen_jax.bench import collectives, profile, scaling
 from vidgen_jax.bench.compilation import Compilation, compile_twice, executed_flops, peak_memory
-from vidgen_jax.bench.cost_estimate import PEAKS, estimate, flops_figures, needed_flops, published_peak, total_flops
+from vidgen_jax.bench.cost_estimate import estimate, flops_figures, needed_flops, total_flops
 from vidgen_jax.bench.flops import traced_flops
 from vidgen_jax.bench.measurements import Measurement, Report, describe, head_text, table_text, write_report
-from vidgen_jax.bench.step_timing import WINDOWS, StepTiming, noise, time_steps, timed_steps
+from vidgen_jax.bench.settings import PEAKS, WINDOWS, published_peak
+from vidgen_jax.bench.step_timing import StepTiming, noise, time_steps, timed_steps
 from vidgen_jax.commands.flag_parsing import define_config, integers, values_of
 from vidgen_jax.data.throughput import measure_clips_per_second
 from vidgen_jax.errors import UserError
