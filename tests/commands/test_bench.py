@@ -7,8 +7,7 @@ import pytest
 
 from tests.tiny_experiment import TINY
 from vidgen_jax import cli
-from vidgen_jax.bench import compilation
-from vidgen_jax.commands import bench
+from vidgen_jax.bench import compilation, reports
 from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
 
 pytest_plugins = ("tests.trained_runs",)
@@ -70,7 +69,7 @@ def test_a_single_bare_step_is_timed_without_the_loop(words, tmp_path, monkeypat
     step = traced.lower().compile()
     return compilation.Compilation(program=traced.jaxpr.jaxpr, step=step, lowering=0.0, cold=0.0, cached=None)
 
-  monkeypatch.setattr(bench, "compile_twice", compile_once)
+  monkeypatch.setattr(reports, "compile_twice", compile_once)
   out = tmp_path / "figures.jsonl"
   assert cli.dispatch([*words, "--no_loop", "--no_data", "--steps=1", f"--out={out}"]) == 0
   head, *lines = map(json.loads, out.read_text().splitlines())
