@@ -13,7 +13,7 @@ from vidgen_jax.runs.config import from_config_dict, template
 SIX = tuple("abcdef")
 
 
-def _config(algorithm: str = "mvt", **fields):
+def _config(algorithm: str = "mvt", /, **fields: object):
   config = template(algorithm)
   config.name, config.data.name, config.data.num_frames, config.data.resolution = "test", "mines", 8, 16
   config.train.batch_size, config.evaluation.standing_batch_size = 4, 4

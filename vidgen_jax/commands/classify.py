@@ -152,6 +152,9 @@ def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] |
     names = records.load_info(data, config.data.data_dir).class_names
     synthetic_config = make_config(flag_values, synthetic, mesh)
     records.check_class_names(names, synthetic_config.data, what=f"data set {data!r}")
+    splits = records.load_info(synthetic, synthetic_config.data.data_dir).num_clips
+    split = config.evaluation.split if config.evaluation.split in splits else config.data.train_split
+    records.open_clips(synthetic_config.data, split)
   options = {"mesh": mesh, "batch_size": config.train.batch_size, "windows": config.algorithm.test_windows}
   if flag_values.classifier is not None:
     weights = _read_classifier(flag_values.classifier, config)
@@ -166,8 +169,6 @@ def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] |
   trained = train_classifier(synthetic_config, folder, mesh, stop=stop, init=flag_values.init)
   if trained is None:
     return None
-  splits = records.load_info(synthetic, synthetic_config.data.data_dir).num_clips
-  split = config.evaluation.split if config.evaluation.split in splits else config.data.train_split
   res = accuracy(real.weights, synthetic_config.data, split, **options)
   return _s3_scores(config, real, trained, synthetic, res, split)
 
