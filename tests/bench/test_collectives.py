@@ -234,17 +234,18 @@ def test_a_step_that_does_not_fit_is_one_line(on_eight, monkeypatch):
     def trace(self, *_):
       return self
 
-    def lower(self):
+    def lower(self, *_):
       return self
 
     def compile(self, **_):
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 36.88G exceeds 15.48G\nand more")
 
   monkeypatch.setattr(Experiment, "step_fn", lambda *_: Large())
-  with pytest.raises(
-    UserError, match=r"does not fit 8 devices: RESOURCE_EXHAUSTED: 36.88G .*use more of them, mesh\.fsdp=8"
-  ):
-    collectives.compile_step(on_eight(), "main")
+  for compiled in (collectives.compile_step, Experiment.compile_step):
+    with pytest.raises(
+      UserError, match=r"does not fit 8 devices: RESOURCE_EXHAUSTED: 36.88G .*use more of them, --config\.mesh\.fsdp=8"
+    ):
+      compiled(on_eight(), "main")
 
 
 def test_topologies_need_libtpu(monkeypatch):

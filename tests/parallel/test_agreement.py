@@ -21,6 +21,7 @@ def _caused(error: Exception, cause: Exception) -> Exception:
     (_caused(UserError("x"), _caused(OSError("y"), ValueError("Gloo AllReduce failed"))), "Gloo AllReduce"),
     (ValueError("OUT_OF_RANGE: Error writing: File too large"), None),
     (TimeoutError("Timed out"), None),
+    (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out of memory on HBM"), None),
     (_caused(UserError("x"), OSError(28, "No space left on device")), None),
     (None, None),
   ],

@@ -27,7 +27,7 @@ from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_NORM_SCOPE, BATCH_STATS
 from vidgen_jax.ops.losses import PAIRS_SCOPE
 from vidgen_jax.parallel.mesh import quick_options, replicated
-from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment
+from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment, report_lack_of_memory
 from vidgen_jax.types import BATCH_AXES
 
 GRADIENTS, PARAMETERS, STATISTICS = "gradients", "parameters", "batch statistics"
@@ -68,17 +68,8 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
   lowered = trace_abstractly(experiment, phase).lower()
   # XLA partitions the program before the optimisations that are left out. A cached program would have the operation
   # names of the time when it was cached.
-  with own_compilation_cache():
-    try:
-      return lowered.compile(compiler_options=quick_options(experiment.mesh))
-    except jax.errors.JaxRuntimeError as error:
-      if "RESOURCE_EXHAUSTED" not in str(error):
-        raise
-      reason = str(error).splitlines()[0]
-      raise UserError(
-        f"the step does not fit {experiment.mesh.size} devices: {reason}; use more of them, mesh.fsdp=8, "
-        "step.accumulate=4 or algorithm.remat=True"
-      ) from error
+  with own_compilation_cache(), report_lack_of_memory(experiment.mesh):
+    return lowered.compile(compiler_options=quick_options(experiment.mesh))
 
 
 def trace_abstractly(experiment: Experiment, phase: str) -> jax.stages.Traced:

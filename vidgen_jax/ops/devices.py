@@ -1,8 +1,9 @@
 """Operations on the clips of all devices, for functions that run on each device with its own clips.
 
 On several devices a train step computes its losses under `jax.shard_map`: an array with a batch axis contains this
-device's share of the clips, [B] / devices, in the order of the global batch. Outside of it, on one device and in
-sampling, an array contains all clips, and these functions return what they receive.
+device's share of the clips, [B] / devices, in the order of the global batch; devices without a share of their own
+repeat that of others. Outside of it, on one device and in sampling, an array contains all clips, and these functions
+return what they receive.
 """
 
 from collections.abc import Callable, Sequence

@@ -77,7 +77,10 @@ def peer_failure(error: BaseException | None) -> BaseException | None:
   # JAX raises a JaxRuntimeError for a computation that fails while it runs, but a ValueError for one that fails at its
   # start, as Gloo's CPU collectives do; orbax converts either into a TimeoutError.
   while error is not None:
-    if isinstance(error, jax.errors.JaxRuntimeError) or (isinstance(error, ValueError) and "Gloo" in str(error)):
+    if isinstance(error, jax.errors.JaxRuntimeError):
+      # A device without memory for the program is nobody else's failure, and a restart does not help.
+      return None if "RESOURCE_EXHAUSTED" in str(error) else error
+    if isinstance(error, ValueError) and "Gloo" in str(error):
       return error
     error = error.__cause__
   return None

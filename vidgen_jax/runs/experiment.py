@@ -1,9 +1,10 @@
 """Wiring of a config: algorithm, mesh, initial state and compiled functions."""
 
 import bisect
+import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -36,6 +37,20 @@ GATHER_SCOPE = "gather_parameters"
 def jax_disable_jit() -> bool:
   """Whether JAX_DISABLE_JIT is set."""
   return jax.config.jax_disable_jit  # ty: ignore[missing-attribute]  # JAX adds its options at run time.
+
+
+@contextlib.contextmanager
+def report_lack_of_memory(mesh: jax.sharding.Mesh) -> Generator[None]:
+  """Turns XLA's refusal to compile a step that exceeds the memory into a UserError."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if "RESOURCE_EXHAUSTED" not in str(error):
+      raise
+    raise UserError(
+      f"the train step does not fit {mesh.size} devices: {str(error).splitlines()[0]}; use more of them, "
+      "--config.mesh.fsdp=8, --config.step.accumulate=4 or --config.algorithm.remat=True"
+    ) from error
 
 
 def parameter_table(networks: Mapping[str, Params]) -> str:
@@ -185,13 +200,17 @@ class TrainingExperiment:
     return jax.device_put(nets, replicated(self.mesh))
 
   def compile_step(self, phase: str) -> Any:
-    """The compiled train step of a phase, with its cost and memory analyses; the jitted one under JAX_DISABLE_JIT."""
+    """The compiled train step of a phase, with its cost and memory analyses; the jitted one under JAX_DISABLE_JIT.
+
+    Raises a UserError if it needs more memory than the devices have.
+    """
     if jax_disable_jit():
       return self.step_fn(phase)
     inputs = self.abstract_state, self.batch_shape(), self.step_constants(0, phase)
     # Compiler options are not in the lowered form, which may name a stored program.
     options = "_quick" if self.config.step.quick_compilation else ""
-    return self._load_or_compile(f"train_step_{phase}{options}", lambda: self.step_fn(phase).lower(*inputs))
+    with report_lack_of_memory(self.mesh):
+      return self._load_or_compile(f"train_step_{phase}{options}", lambda: self.step_fn(phase).lower(*inputs))
 
   def _load_or_compile(self, name: str, lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
     # Nets from other packages may change while their config stays the same.
