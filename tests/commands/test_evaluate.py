@@ -21,6 +21,7 @@ from vidgen_jax.runs import generation, scoring, workdir
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.scoring import Evaluation
 from vidgen_jax.scores.extraction import FeatureExtractor
+from vidgen_jax.scores.flow_baseline import FlowBaseline
 from vidgen_jax.scores.metrics.best_of import BestOf
 from vidgen_jax.scores.metrics.content_distance import average_content_distance
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
@@ -185,9 +186,7 @@ def test_batch_statistics_equal_a_forward_pass_in_train_mode(run_folder):
 
 
 def evaluation_of(best, mean, baseline):
-  return Evaluation(
-    model=BestOf(best=best, mean=mean, num_samples=3), baselines={"copy_last": baseline}, frames=(3, 7)
-  )
+  return Evaluation(model=BestOf(best=best, mean=mean, num_samples=3), baselines={"copy_last": baseline}, frames=(3, 7))
 
 
 def test_scores_and_curves_by_hand():
@@ -269,14 +268,15 @@ def test_standing_statistics_stop_at_the_last_conditioning_frame(conditioning_in
   ("conditioning_indices", "names"),
   [
     ((0, 1), {"black", "noise", "copy_last", "cross_fade", "linear_extrapolation"}),
-    ((0, 4), {"black", "noise", "copy_last", "cross_fade", "linear_interpolation"}),
+    ((0, 4), {"black", "noise", "copy_last", "cross_fade", "flow_none", "linear_interpolation"}),
     ((0,), {"black", "noise", "copy_last", "cross_fade"}),
   ],
 )
 def test_suitable_baselines_are_scored_on_generated_frames(conditioning_indices, names):
   # Every pixel of frame t is t + 1: black has the squared error (t + 1)^2 in generated frames.
   truth = np.broadcast_to(np.arange(1, 6, dtype=np.uint8).reshape(1, 5, 1, 1, 1), (2, 5, 16, 16, 3))
-  guesses = scoring.baseline_predictions(truth, conditioning_indices, key=jax.random.key(0))
+  flow = FlowBaseline("flow_none", lambda first, last: np.zeros((*first.shape[:3], 2), np.float32))
+  guesses = scoring.baseline_predictions(truth, conditioning_indices, key=jax.random.key(0), flow=flow)
   scores = scoring.score_baselines(guesses, truth, conditioning_indices, tracking=True)
   assert scores.keys() == names
   generated = np.array([t for t in range(5) if t not in conditioning_indices])

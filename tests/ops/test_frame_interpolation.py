@@ -20,40 +20,30 @@ def _flow(dx, dy):
   return np.broadcast_to(np.array([dx, dy], np.float32), (1, SIZE, SIZE, 2))
 
 
-@pytest.mark.parametrize(("motion", "tolerance"), [((4.0, -4.0), 1e-3), ((3.0, 1.5), 0.12)])
+@pytest.mark.parametrize(("motion", "tolerance"), [((4.0, 0.0), 1e-3), ((0.0, -3.0), 0.1)])
 def test_a_translating_pattern_is_interpolated(motion, tolerance):
+  """Up to the borders, where one of the images does not show the pattern."""
   motion = np.array(motion)
   shares = np.array([0.25, 0.5, 0.75], np.float32)
   first, last = _texture(0, 0), _texture(*motion)
   found = np.asarray(interpolate_frames(first, last, _flow(*motion), _flow(*-motion), shares))
   expected = np.stack([_texture(*share * motion) for share in shares], axis=1)
-  inner = np.s_[:, :, 4:-4, 4:-4]
-  # Exact at whole pixels; in between, splatting smooths, as linear interpolation does.
-  np.testing.assert_allclose(found[inner], expected[inner], atol=tolerance)
+  # Exact at whole pixels; in between, linear interpolation smooths.
+  np.testing.assert_allclose(found, expected, atol=tolerance)
   fade = np.stack([(1 - share) * first + share * last for share in shares], axis=1)
-  assert np.abs(fade[inner] - expected[inner]).max() > 8 * tolerance
+  assert np.abs(fade - expected).max() > 4 * tolerance
 
 
-def test_a_moving_object_hides_the_background():
-  """A square moves eight pixels to the right over a texture; both flows are known."""
-  background = 0.5 * _texture(0, 0)
-
-  def scene(left):
-    image, flow = background.copy(), np.zeros((1, SIZE, SIZE, 2), np.float32)
-    image[:, 8:14, left : left + 6], flow[:, 8:14, left : left + 6, 0] = 1.0, 8.0
-    return image, flow
-
-  (first, forward), (last, backward) = scene(4), scene(12)
-  found = np.asarray(interpolate_frames(first, last, forward, -backward, np.array([0.25, 0.5], np.float32)))
-  for frame, left in zip(found[0], (6, 8), strict=True):
-    np.testing.assert_allclose(frame, scene(left)[0][0], atol=0.15)
+def test_flows_of_both_directions_are_combined():
+  """Eq. 4 by hand: at t = 1/4 the first image is sampled at -3/16 F01 + 1/16 F10, the last at 9/16 F01 - 3/16 F10."""
+  ramp = np.broadcast_to(np.arange(SIZE, dtype=np.float32)[:, None], (1, SIZE, SIZE, 1))
+  frames = interpolate_frames(ramp, 10 * ramp, _flow(0, 0), _flow(16, 0), np.array([0.25], np.float32))
+  expected = 0.75 * (8 + 1) + 0.25 * 10 * (8 - 3)
+  np.testing.assert_allclose(np.asarray(frames)[0, 0, :, 8, 0], expected, rtol=1e-5)
 
 
-def test_without_motion_the_images_are_blended():
-  first, last, still = _texture(0, 0), _texture(2, 1), _flow(0, 0)
-  (frame,) = np.asarray(interpolate_frames(first, first, still, still, np.array([0.3], np.float32)))[0]
-  np.testing.assert_allclose(frame, first[0], atol=1e-5)
-  # Everything leaves both images.
-  away = _flow(100, 0)
-  (frame,) = np.asarray(interpolate_frames(first, last, away, away, np.array([0.25], np.float32)))[0]
-  np.testing.assert_allclose(frame, 0.75 * first[0] + 0.25 * last[0], atol=1e-5)
+def test_images_are_blended_where_nothing_is_known():
+  first, last, away = _texture(0, 0), _texture(2, 1), _flow(100, 0)
+  (frame,) = np.asarray(interpolate_frames(first, last, away, -away, np.array([0.25], np.float32)))[0]
+  # The borders of both images are repeated.
+  np.testing.assert_allclose(frame, 0.75 * first[0, :, :1] + 0.25 * last[0, :, -1:] + 0 * frame, atol=1e-5)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.ops.optical_flow import LucasKanade, bilinear_sample, flow_of_clips, inside_share, splat
+from vidgen_jax.ops.optical_flow import LucasKanade, bilinear_sample, flow_of_clips, inside_share
 from vidgen_jax.scores.metrics import baselines
 
 SIZE, FACTOR = 64, 4
@@ -101,16 +101,6 @@ def test_bilinear_sampling_by_hand():
   flow = flow.at[0, 0, 2].set(jnp.array([-1.5, 0.0]))
   expected = image.at[0, 0, 0].set(0.5 + 2.5).at[0, 0, 2].set(0.5)
   np.testing.assert_allclose(bilinear_sample(image, flow), expected, rtol=1e-6)
-
-
-def test_splatting_by_hand():
-  values = jnp.array([[1.0, 10.0, 100.0], [0.0, 0.0, 1000.0]])[None, ..., None]
-  flow = np.zeros((1, 2, 3, 2), np.float32)
-  flow[0, 0, 0] = 0.5, 0.25
-  flow[0, 0, 1] = 1.0, 0.0
-  flow[0, 1, 2] = -0.5, 0.5  # half of it leaves the image
-  expected = [[0.375, 0.375, 110.0], [0.125, 0.125 + 250.0, 250.0]]
-  np.testing.assert_allclose(splat(values, flow)[0, ..., 0], expected, rtol=1e-6)
 
 
 def test_the_share_inside_by_hand():

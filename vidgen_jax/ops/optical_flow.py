@@ -108,24 +108,6 @@ def bilinear_sample(images: jax.Array, flow: jax.Array) -> jax.Array:
   return (1 - low_share) * above + low_share * below
 
 
-def splat(images: jax.Array, flow: jax.Array) -> jax.Array:
-  """Adds each pixel p of images [N, H, W, C] to the four pixels around p + flow(p), with bilinear weights, if inside.
-
-  The transpose of `bilinear_sample` inside the image; `flow` as there.
-  """
-  count, height, width, channels = images.shape
-  columns, rows = _targets(flow)
-  left, top = jnp.floor(columns), jnp.floor(rows)
-  numbers = jnp.arange(count)[:, None, None]
-  result = jnp.zeros((count, height * width, channels), images.dtype)
-  for y, x in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
-    weight = (1 - jnp.abs(rows - y)) * (1 - jnp.abs(columns - x))
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    target = jnp.where(inside, y * width + x, height * width).astype(jnp.int32)
-    result = result.at[numbers, target].add(images * weight[..., None], mode="drop")
-  return result.reshape(images.shape)
-
-
 def inside_share(flow: jax.Array) -> jax.Array:
   """Fraction [N, H, W, 1] of each sample of `bilinear_sample` that is inside the image; 0 from a pixel outside on."""
   height, width = flow.shape[1:3]
