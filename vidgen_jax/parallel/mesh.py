@@ -62,7 +62,7 @@ def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None, **
   axes = mesh_shape(config, len(devices), **batch)
   if REPEAT in axes:
     logging.warning(
-      "the batch occupies %d of %d devices; the others repeat their work: rent fewer, or raise config.train.batch_size",
+      "the batch occupies %d of %d devices; the others repeat their work: use fewer, or raise config.train.batch_size",
       len(devices) // axes[REPEAT],
       len(devices),
     )
