@@ -92,8 +92,8 @@ class Checkpointer:
     # `resolve` would turn the URL of a bucket into a local path.
     self._folder = epath.Path(folder if is_bucket(folder) else folder.resolve()) / "checkpoints"
     policies = ocp.checkpoint_managers
-    kept = [policies.LatestN(keep), policies.CustomSteps(keep_steps)]
-    kept += [policies.EveryNSteps(keep_every)] if keep_every else []
+    periodic = [policies.EveryNSteps(keep_every)] if keep_every else []
+    kept = [policies.LatestN(keep), policies.CustomSteps(keep_steps), *periodic]
     self._manager = _FailFastManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(

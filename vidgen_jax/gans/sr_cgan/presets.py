@@ -57,7 +57,7 @@ CPU_64: dict[str, Any] = {
   "algorithm.image_steps": 3_000,
   "algorithm.anchors": (2, 3),
   "algorithm.conditioning_indices": (0, 4, 7),
-  "algorithm.image_widths": (8, 16, 32, 64, 128),
+  "algorithm.image_widths": (16, 32, 64, 128, 256),
   "algorithm.image_discriminator_widths": (4, 8, 16, 32, 64),
   "algorithm.temporal_discriminator_widths": (8, 16, 32, 64),
   "algorithm.image_encoder_optimizer.learning_rate": 2e-3,
@@ -66,7 +66,10 @@ CPU_64: dict[str, Any] = {
   "train.evaluate_every": 500,
   "train.checkpoint_every": 500,
 }
-"""The published 64x64 on two CPU cores: eight frames, every fourth of 29, and one more, narrower layer."""
+"""The published 64x64 on two CPU cores: eight frames, every fourth of 29, and one more layer.
+
+With widths (8, 16, 32, 64, 128) E_I and G_I knew places but no colours after 3,000 steps; with these, after 1,500.
+"""
 
 SMOKE: dict[str, Any] = {
   **CPU,
