@@ -14,7 +14,7 @@ and TSRU_p, the rest with those of DVD-GAN-FP and ConvGRU. The comparisons of 4.
 
 Data: `vidgen data build kinetics600 --source=FOLDER --size=64 --encoding=png`, by the official lists; for UCF-101 see
 `trivd_ucf101.py`. GFLOP per step, and chip-hours of TPU v3 at 30 % of its peak, are estimates of `vidgen bench
---estimate`. Not trained at paper size.
+--estimate`. On 32 TPU v3 cores `paper` needs --config.mesh.fsdp=8 (docs/several_hosts.md). Not trained at paper size.
 
 Variants: paper, paper_48, dvd_gan_fp_48, mixed_projection, projection, cpu, smoke.
 """
