@@ -62,7 +62,7 @@ CPU_64: dict[str, Any] = {
   "algorithm.temporal_discriminator_widths": (8, 16, 32, 64),
   "algorithm.image_encoder_optimizer.learning_rate": 2e-3,
   "algorithm.image_generator_optimizer.learning_rate": 2e-3,
-  "train.num_steps": 5_000,
+  "train.num_steps": 4_500,
   "train.evaluate_every": 500,
   "train.checkpoint_every": 500,
 }
