@@ -29,7 +29,15 @@ CHANGES = {
     "algorithm.video_discriminator_widths": (4,),
     "algorithm.image_discriminator_widths": (4,),
   },
-  mvt_weizmann: {"data.num_frames": 4, "algorithm.num_classes": 4},
+  # With the layers of the paper variants, batch normalisation in a discriminator among them.
+  mvt_weizmann: {
+    "data.num_frames": 4,
+    "algorithm.num_classes": 4,
+    "algorithm.sequence_spectral_norm": True,
+    "algorithm.embedding_spectral_norm": True,
+    "algorithm.conditional_bias": True,
+    "algorithm.video_discriminator_batch_norm": True,
+  },
   # A step of each phase.
   sr_cgan_shape_motion: {"algorithm.image_steps": 1},
 }

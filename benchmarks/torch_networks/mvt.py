@@ -32,8 +32,9 @@ class SequenceGenerator(nn.Module):
     """Maps [B, d] to [B, T, d]."""
     x = self.input(latent)
     bias = functional.pad(self.candidate_bias, (2 * self.hidden, 0))
-    cell = (self.of_input.weight, self.of_state.weight, self.of_input.bias, bias)
-    *cell, weight, offset = (w.to(x.dtype) for w in (*cell, self.output.normalised(), self.output.bias))
+    weights: list[Any] = [self.of_input.weight, self.of_state.weight, self.of_input.bias, bias]
+    weights += [self.output.normalised(), self.output.bias]
+    *cell, weight, offset = (w.to(x.dtype) for w in weights)
     state, outputs = x.new_zeros(len(x), self.hidden), []
     with layers.full_precision(x):
       for _ in range(self.num_frames):
