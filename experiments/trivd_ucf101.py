@@ -2,7 +2,8 @@
 
 Data: `vidgen data build ucf101 --source=FOLDER --size=64 --encoding=png`, the first official split. `paper`: ch 92,
 1,000,000 steps, otherwise as on Kinetics. Estimated cost: 3,504,382 GFLOP per step, 26,400 chip-hours of TPU v3 at 30 %
-of its peak (`vidgen bench --estimate`). Not trained at paper size.
+of its peak (`vidgen bench --estimate`). 16 TPU v5e need --config.step.accumulate=2 (docs/several_hosts.md). Not trained
+at paper size.
 
 Variants: paper, cpu, smoke.
 """
