@@ -28,7 +28,8 @@ class SrCganConfig:
     channels: channels of the frames: 3, or 1 for greyscale.
     num_classes: 1, the only valid value: the model has no classes.
     num_frames: N, length of the clips; must equal `data.num_frames`.
-    image_steps: train steps of the first phase, on single frames; 0 skips it.
+    image_steps: train steps of the first phase, on single frames; 0 skips it. Colours come last: in a first phase that
+      is too short, E_I and G_I learn places only, and the second phase hardly adds to that.
     frames_per_clip: frames of each clip that the first phase sees.
     anchors: smallest and largest number of anchors of a training clip; (0, 0) trains the base model, which generates
       clips from noise.
@@ -63,7 +64,7 @@ class SrCganConfig:
   channels: int = 3
   num_classes: int = 1
   num_frames: int = 16
-  image_steps: int = 20_000
+  image_steps: int = 50_000
   frames_per_clip: int = 4
   anchors: tuple[int, int] = (1, 6)
   conditioning_indices: tuple[int, ...] = (0, 3, 6, 9, 12, 15)

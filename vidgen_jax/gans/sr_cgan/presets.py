@@ -11,7 +11,7 @@ PAPER: dict[str, Any] = {
   "ema.decay": 0.999,
   "ema.start_step": 1_000,
   "train.batch_size": 32,
-  "train.num_steps": 100_000,
+  "train.num_steps": 150_000,
   "train.checkpoint_every": 5_000,
   "evaluation.batch_size": 64,
   "evaluation.samples": 10,
@@ -20,7 +20,7 @@ PAPER: dict[str, Any] = {
 }
 """III.D and IV: 16 frames of 64x64, up to six anchors. Batch size, steps and averages are not in the paper.
 
-Weights, learning rates and the length of z_I are the defaults of `SrCganConfig`, with which `CPU` and `CPU_64` learned.
+Weights, learning rates and the length of z_I are the defaults of `SrCganConfig`, with which `CPU` learned.
 """
 
 FIXED_ANCHORS: dict[str, Any] = {**PAPER, "algorithm.anchors": (6, 6)}
