@@ -23,12 +23,11 @@ KEY = jax.random.key(7)
 
 
 def _on_devices(function, *arrays, gathered: bool, batch_size: int = 16):
-  """Results of a function of this device's share of the arrays; all shares in order, or those of the first device."""
+  """Results of a function of this device's share of the arrays: of all devices in order, or of the first device."""
   mesh = make_mesh(MeshConfig(fsdp=4, repeat_clips=True), batch_size=batch_size)
   clips, whole = PartitionSpec(BATCH_AXES), PartitionSpec()
-  run = jax.shard_map(
-    function, mesh=mesh, in_specs=(clips,) * len(arrays), out_specs=clips if gathered else whole, check_vma=False
-  )
+  out_specs = PartitionSpec(mesh.axis_names) if gathered else whole
+  run = jax.shard_map(function, mesh=mesh, in_specs=(clips,) * len(arrays), out_specs=out_specs, check_vma=False)
   return jax.tree.map(np.asarray, jax.jit(run)(*arrays))
 
 
@@ -42,12 +41,16 @@ DRAWS = {
 }
 
 
+@pytest.mark.parametrize("repeated", [False, True])
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_each_clip_gets_the_same_random_numbers_on_any_number_of_devices(draw):
+def test_each_clip_gets_the_same_random_numbers_on_any_number_of_devices(draw, repeated):
   one = jax.tree.map(np.asarray, jax.jit(draw)(CLIPS))
-  many = _on_devices(draw, CLIPS, gathered=True)
-  # Vectorised code rounds normal values differently for other lengths.
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), many, one)
+  many = _on_devices(draw, CLIPS, gathered=True, batch_size=4 if repeated else 16)
+  # Vectorised code rounds normal values differently for other lengths. Repeating devices have the same clips again.
+  repeats = 2 if repeated else 1
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, np.concatenate([b] * repeats), rtol=1e-6, atol=1e-6), many, one
+  )
   assert all(len(np.unique(leaf)) > 1 for leaf in jax.tree.leaves(one))
 
 

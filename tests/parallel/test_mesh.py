@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -122,3 +123,22 @@ def test_indices_are_those_of_the_local_devices(monkeypatch):
 
   monkeypatch.setattr(meshes, "batch_sharding", lambda mesh, microbatches: Sharding())
   assert meshes.local_batch_indices(8, None, microbatches=False) == (2, 3, 6, 7)
+
+
+@pytest.mark.parametrize(
+  ("processes", "fits"),
+  [
+    # Two repeats of two devices. Each process has the same two places, or each a place of its own.
+    ([[0, 0], [1, 1]], True),
+    ([[0, 1], [0, 1]], True),
+    # Three processes of four devices, two repeats of six: parts overlap.
+    ([[0, 0, 0, 0, 1, 1], [1, 1, 2, 2, 2, 2]], False),
+  ],
+)
+def test_processes_with_repeated_clips_share_a_batch_evenly(processes, fits):
+  devices = np.vectorize(lambda index: types.SimpleNamespace(process_index=index))(np.array(processes)[:, :, None])
+  if fits:
+    meshes.check_shares(devices)
+  else:
+    with pytest.raises(UserError, match="6 of 12 devices, which 3 processes cannot share"):
+      meshes.check_shares(devices)

@@ -24,20 +24,32 @@ def define(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("process_id", None, "--distributed: number of this process; detected on pods", **values)
 
 
-def join(flag_values: flags.FlagValues) -> None:
-  """Joins the other processes if --distributed is set; must be called before any use of a device."""
-  identity = values_of(flag_values, "coordinator", "num_processes", "process_id")
+_IDENTITY = ("coordinator", "num_processes", "process_id")
+
+
+def check(flag_values: flags.FlagValues) -> None:
+  """Raises a UserError if flags are missing, out of range, or without --distributed."""
+  identity = values_of(flag_values, *_IDENTITY)
   missing = [name for name, value in identity.items() if value is None]
   if len(missing) not in (0, 3):
     raise UserError(f"--{', --'.join(missing)} is missing: --coordinator, --num_processes, --process_id go together")
   if not missing and not 0 <= flag_values.process_id < flag_values.num_processes:
     raise UserError(f"--process_id={flag_values.process_id} must be in 0..{flag_values.num_processes - 1}")
+  if not flag_values.distributed and not missing:
+    raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
+
+
+def join(flag_values: flags.FlagValues) -> None:
+  """Joins the other processes if --distributed is set; must be called before any use of a device.
+
+  Raises:
+    UserError: raised by `check`.
+  """
+  check(flag_values)
   if flag_values.distributed:
     from vidgen_jax.parallel.processes import initialize_distributed
 
-    initialize_distributed(**identity)
-  elif not missing:
-    raise UserError("--coordinator, --num_processes and --process_id belong to --distributed")
+    initialize_distributed(**values_of(flag_values, *_IDENTITY))
 
 
 def fail_fast(run: Run) -> Run:

@@ -53,6 +53,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   config = from_config_dict(flag_values.config)
   if flag_values.new_seed is not None and flag_values.restore_step is None:
     raise UserError("--new_seed needs --restore_step, the checkpoint from which the run continues with it")
+  distributed_flags.check(flag_values)
   from vidgen_jax.runs.data_checks import check_training
 
   check_training(config)

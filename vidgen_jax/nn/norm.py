@@ -109,7 +109,7 @@ class ConditionalBatchNorm(nn.Module):
     features = x.shape[-1]
     if condition.ndim == 2:
       condition = condition[:, None]
-    options = {"use_bias": self.use_bias, "spectral_norm": self.spectral_norm}
+    options: dict[str, Any] = {"use_bias": self.use_bias, "spectral_norm": self.spectral_norm}
     gains = {name: Dense(features, **options, name=name)(condition, train=train) for name in ("scale", "offset")}
     norm = BatchNorm(per_frame=self.per_frame, momentum=self.momentum, affine=False, dtype=jnp.float32)
     normalised = norm(x, train=train)

@@ -56,7 +56,7 @@ def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None, **
   """A mesh over all devices of the shape that `mesh_shape` chooses for `batch`, its keyword arguments.
 
   Raises:
-    UserError: raised by `mesh_shape`.
+    UserError: raised by `mesh_shape`, or devices that repeat clips would split the batch differently on each process.
   """
   devices = jax.devices() if devices is None else devices
   axes = mesh_shape(config, len(devices), **batch)
@@ -70,11 +70,30 @@ def make_mesh(config: MeshConfig, *, devices: list[jax.Device] | None = None, **
   # Explicit axes reject reshapes of a sharded batch, such as folding frames into it.
   axis_types = (AxisType.Auto,) * len(axes)
   try:
-    return jax.make_mesh(shape, names, axis_types=axis_types, devices=devices)
+    mesh = jax.make_mesh(shape, names, axis_types=axis_types, devices=devices)
   except NotImplementedError:
     # JAX does not split the axes of a TPU torus unless allowed: no axes of 4 x 4 x 4 chips multiply to 8.
     split = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    return Mesh(split, names, axis_types=axis_types)
+    mesh = Mesh(split, names, axis_types=axis_types)
+  if REPEAT in axes:
+    check_shares(mesh.devices)
+  return mesh
+
+
+def check_shares(devices: np.ndarray) -> None:
+  """Raises a UserError if the parts of a batch of two processes overlap without being equal.
+
+  JAX cannot build a global array from such parts. `devices` [repeat, data, fsdp] have a `process_index`.
+  """
+  parts: dict[int, set[tuple[int, ...]]] = {}
+  for (_, *place), device in np.ndenumerate(devices):
+    parts.setdefault(device.process_index, set()).add(tuple(place))
+  distinct = set(map(frozenset, parts.values()))
+  if sum(map(len, distinct)) != len(set().union(*distinct)):
+    raise UserError(
+      f"the batch occupies {devices[0].size} of {devices.size} devices, which {len(parts)} processes cannot share with "
+      f"mesh.repeat_clips; choose a config.train.batch_size that is a multiple of {devices.size}, or fewer processes"
+    )
 
 
 def quick_options(mesh: Mesh) -> dict[str, Any]:

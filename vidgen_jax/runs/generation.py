@@ -123,7 +123,9 @@ def interpolate(
   experiment: Experiment, nets: Nets, batch: Mapping[str, np.ndarray], *, options: SampleOptions
 ) -> np.ndarray:
   """Clips of the naive baseline: decoded straight lines between the latents of the conditioning frames."""
-  clips = experiment.interpolate(nets, place_batch(experiment, batch), options=options)
+  # It normalises by the statistics of the batch.
+  placed = place_batch(experiment, batch, whole_repeats=True)
+  clips = experiment.interpolate(nets, placed, options=options)
   return np.asarray(clips)[: len(batch["label"])]
 
 
