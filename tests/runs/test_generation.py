@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ pytest_plugins = ("tests.tiny_experiment",)
 
 CLIPS = 6
 VIDEO = np.random.default_rng(0).integers(0, 256, (2 * CLIPS, 1, 8, 8, 3), np.uint8)
-LABEL = np.arange(2 * CLIPS, dtype=np.int32) % 2
+LABEL = np.array([0, 0, 0, 0, 0, 1] * 2, np.int32)
 
 
 @pytest.fixture
@@ -74,3 +75,20 @@ def test_other_devices_repeat_whole_batches(experiments):
   assert generation.place_batch(eight, batch)["label"].tolist() == [0, 1, 2, 3, 0, 1, 0, 1]
   repeated = generation.place_batch(eight, batch, whole_repeats=True)["label"]
   assert repeated.tolist() == 4 * [0, 1, 2, 3, 0, 1]
+
+
+def test_interpolations_have_the_statistics_of_whole_batches(experiments):
+  """The naive baseline normalises by its own batch, which devices must not change."""
+  batch = {"conditioning": VIDEO[:CLIPS], "label": LABEL[:CLIPS]}
+
+  def without_mean(nets, placed, *, options):
+    del nets, options
+    return placed["label"] - jax.numpy.mean(placed["label"])
+
+  found = []
+  for experiment in experiments:
+    parts = {name: getattr(experiment, name) for name in ("config", "mesh", "put_batch")}
+    stub = types.SimpleNamespace(interpolate=without_mean, **parts)
+    found.append(generation.interpolate(stub, {}, batch, options=experiment.options()))
+  np.testing.assert_allclose(found[0], LABEL[:CLIPS] - np.mean(LABEL[:CLIPS]), atol=1e-6)
+  np.testing.assert_allclose(found[1], found[0], atol=1e-6)
