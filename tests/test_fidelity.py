@@ -101,10 +101,25 @@ def test_overview(capsys):
     assert line.split()[:2] == [gan, title] and f"{len(read_items(gan))} items" in line
 
 
-def test_differences_from_the_paper_variant(capsys):
-  override = "--config.algorithm.orthogonal_penalty=0.5"
-  assert dispatch(["fidelity", "--config=trivd_kinetics600.py:paper", override]) == 0
-  assert "algorithm.orthogonal_penalty=0.5, in the paper variants 0.0001" in capsys.readouterr().out
+@pytest.mark.parametrize(
+  ("words", "line"),
+  [
+    (
+      ["--config=trivd_kinetics600.py:paper", "--config.algorithm.orthogonal_penalty=0.5"],
+      "algorithm.orthogonal_penalty=0.5, in trivd_kinetics600.py:paper 0.0001",
+    ),
+    # The value of another data set's variant is a difference as well.
+    (
+      ["--config=trivd_bair.py:paper", "--config.algorithm.conditioning_frames=5", "--against=trivd_bair.py:paper"],
+      "algorithm.conditioning_frames=5, in trivd_bair.py:paper 1",
+    ),
+  ],
+)
+def test_differences_from_a_published_experiment(words, line, capsys):
+  assert dispatch(["fidelity", *words]) == 0
+  first, last = capsys.readouterr().out.splitlines()
+  assert first.startswith(line)
+  assert last.startswith("1 of the fields")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +129,8 @@ def test_differences_from_the_paper_variant(capsys):
     (["trivd", "--status=nosuch"], "--status=nosuch must be among"),
     (["--status=absent"], "--status needs a GAN"),
     (["trivd", "mvt"], "takes one GAN"),
+    (["--against=trivd_bair.py:paper"], "--against needs --config"),
+    (["--config=mvt_ucf101.py:mvt", "--against=trivd_bair.py:paper"], "is of trivd, --config of mvt"),
   ],
 )
 def test_wrong_words(words, message, capsys):

@@ -21,21 +21,26 @@ class _ExperimentParser(flags.ArgumentParser):
   """Loads a config. ml_collections would run its file in the module of an earlier one, and report errors late."""
 
   def parse(self, argument: str) -> ConfigDict:
-    name, *variant = argument.split(":", 1)
-    file = find_experiment(name)
-    try:
-      get_config = runpy.run_path(file).get("get_config")
-      config = get_config and get_config(*variant)
-    except UserError:
-      raise
-    except Exception as error:
-      raise UserError(f"{_position_in(file, error)}: {type(error).__name__}: {_text(error)}") from error
-    if not isinstance(config, ConfigDict):
-      raise UserError(f"{file} has no function get_config(variant) that returns a ConfigDict")
-    return config.lock()
+    return load_experiment(argument)
 
   def flag_type(self) -> str:
     return "config object"
+
+
+def load_experiment(argument: str) -> ConfigDict:
+  """The locked config of FILE.py:VARIANT, as in --config; UserError if the file is missing or broken."""
+  name, *variant = argument.split(":", 1)
+  file = find_experiment(name)
+  try:
+    get_config = runpy.run_path(file).get("get_config")
+    config = get_config and get_config(*variant)
+  except UserError:
+    raise
+  except Exception as error:
+    raise UserError(f"{_position_in(file, error)}: {type(error).__name__}: {_text(error)}") from error
+  if not isinstance(config, ConfigDict):
+    raise UserError(f"{file} has no function get_config(variant) that returns a ConfigDict")
+  return config.lock()
 
 
 def define_config(flag_values: flags.FlagValues, *, help_text: str = "experiment to use") -> None:

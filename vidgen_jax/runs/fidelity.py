@@ -1,7 +1,7 @@
 """What each paper says, and what is done here: the items of `gans/NAME/fidelity.toml`, as text and as tables."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -44,6 +44,7 @@ class Item:
     here: what is done here and why; '' if as published.
     fields: values of dotted config fields in the paper variants.
     configs: variants, as FILE.py:VARIANT, that have these values.
+    reference: the paper's main variant.
     code: FILE:NAME, a file below vidgen_jax and the function or class in it; or ''.
     test: the test that shows it, PATH::NAME; or ''.
     command: the command that does it or changes it; or ''.
@@ -57,6 +58,7 @@ class Item:
   here: str = ""
   fields: Mapping[str, Any] = field(default_factory=dict)
   configs: tuple[str, ...] = ()
+  reference: str = ""
   code: str = ""
   test: str = ""
   command: str = ""
@@ -79,24 +81,26 @@ def read_items(gan: str) -> tuple[Item, ...]:
     raise UserError(f"there is no paper of {gan!r}; choose {', '.join(PAPERS)}")
   text = resources.files("vidgen_jax").joinpath(f"gans/{gan}/fidelity.toml").read_text(encoding="utf-8")
   values = tomllib.loads(text)
-  items = [{"configs": [values["config"]]} | item for item in values["item"]]
+  items = [{"configs": [values["config"]], "reference": values["config"]} | item for item in values["item"]]
   return tuple(Item(**item | {"configs": tuple(item["configs"])}) for item in items)
 
 
-def differing_fields(items: Sequence[Item], config: ExperimentConfig) -> dict[str, tuple[Any, dict[str, Any]]]:
-  """Fields whose value in `config` is that of no paper variant.
+def differing_fields(
+  items: Sequence[Item], config: ExperimentConfig, against: ExperimentConfig
+) -> Iterator[tuple[str, Any, Any, str]]:
+  """Fields of the items that differ between two experiments.
 
-  Returns:
-    By dotted field: the value in `config`, and by name of the first such item every other value in the paper variants.
+  Yields:
+    Dotted field, its value in `config`, its value in `against`, and the name and source of the first item with it.
   """
-  values = field_values(config)
-  published: dict[str, dict[str, Any]] = {}
+  values, others = field_values(config), field_values(against)
+  first: dict[str, Item] = {}
   for item in items:
-    for name, value in item.fields.items():
-      by = published.setdefault(name, {})
-      if value not in by.values():
-        by[f"{item.name}, {item.source}"] = value
-  return {name: (values.get(name), by) for name, by in published.items() if values.get(name) not in by.values()}
+    for name in item.fields:
+      first.setdefault(name, item)
+  for name, item in first.items():
+    if values.get(name) != others.get(name):
+      yield name, values.get(name), others.get(name), f"{item.name}, {item.source}"
 
 
 def field_values(config: ExperimentConfig) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def _row(*cells: str | Item) -> str:
   words: list[str] = []
   for cell in cells:
     if isinstance(cell, Item):
-      status = f"**{STATUSES[cell.status]}**: " if cell.status in ("departs", "absent") else ""
+      status = "" if cell.done == STATUSES[cell.status] else f"**{STATUSES[cell.status]}**: "
       words += [status + cell.done, ", ".join(f"`{name}`" for name in cell.where)]
     else:
       words.append(cell)
