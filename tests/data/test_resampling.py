@@ -74,8 +74,20 @@ def test_a_frame_before_a_pause_is_repeated_until_its_end():
   # The last frame lasts as long as the file says, or else a period of its rate.
   assert indices(["0", "0.25"], fps=2, rate=4, durations=["0.25", "1.75"]) == [0, 1, 1, 1]
   assert indices(["0", "0.25"], fps=4, rate=4) == [0, 1]
+  assert indices(["0", "0.25"], fps=4, rate=4, durations=["0.25", "0.001"]) == [0, 1]
   with pytest.raises(TimingError, match="75 s between frames 0 and 1, at most 60"):
     indices(["0", "75"], fps=2)
+
+
+@pytest.mark.parametrize(
+  ("milliseconds", "count"), [((2000, 1000), 30), ((2000, 100), 21), ((500, 500, 500, 500, 100), 21), ((100, 2000), 21)]
+)
+def test_the_last_frame_of_a_gif_lasts_as_long_as_it_states(milliseconds, count):
+  content = io.BytesIO()
+  first, *others = [Image.new("L", (16, 16), 40 * index) for index in range(len(milliseconds))]
+  first.save(content, "GIF", save_all=True, append_images=others, duration=milliseconds)
+  content.seek(0)
+  assert len(decode_video(content, DecodeOptions(encoding=PNG, fps=10.0)).frames) == count
 
 
 def test_missing_repeated_and_decreasing_times():

@@ -13,6 +13,9 @@ PAUSE = Fraction(1, 4)
 MAX_PAUSE = 60
 """Longest time between two frames in seconds: longer ones are damage, and repeated frames would fill the disk."""
 
+ALMOST_ZERO = Fraction(1, 100)
+"""Stated durations in seconds below which a frame lasts as long as usual."""
+
 
 class TimingError(ValueError):
   """The times of the frames are unknown or damaged."""
@@ -69,9 +72,9 @@ def _complete(frames: Iterable[Timed[T]], period: Fraction) -> Iterator[tuple[Fr
     time = now
     yield time, frame
   if time is not None:
-    # Containers with frames at irregular times may state a duration of almost 0.
-    usual = min((known for known in (gap, step) if known), default=period)
-    yield time + max(length, usual), None
+    if length < ALMOST_ZERO:  # Some containers state it for the last of frames at irregular times.
+      length = max(length, min((known for known in (gap, step) if known), default=period))
+    yield time + length, None
 
 
 def _fraction(fps: float) -> Fraction:
