@@ -115,6 +115,20 @@ def test_few_clips_are_logged(data_sets, caplog):
   ]
 
 
+def test_few_clips_for_standing_statistics_are_logged(data_sets, caplog):
+  data_sets("mines", class_names=("a",), train=[12] * 3, test=[12])
+  data_sets("others", class_names=("a",), train=[12] * 2)
+  fields = {"train__batch_size": 3, "evaluation__standing_data": "others", "evaluation__selection_split": "test"}
+  warnings = []
+  for size in (2, 3):
+    data_checks.check_training(_config("trivd", evaluation__standing_batch_size=size, **fields))
+    warnings.append([record.getMessage() for record in caplog.records if record.levelname == "WARNING"])
+  assert warnings == [
+    [],
+    ["data set 'others' has 2 training clips, less than evaluation.standing_batch_size=3: batches repeat clips"],
+  ]
+
+
 def test_scoring_needs_clips_of_its_own_length_and_data_sets(data_sets, caplog):
   data_sets("mines", train=[12] * 8, test=[10, 20, 30])
   data_sets("others", class_names=tuple("ab"), train=[12] * 8, test=[30])

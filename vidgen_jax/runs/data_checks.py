@@ -64,20 +64,21 @@ def check_training(config: "ExperimentConfig", *, validates: bool = True) -> Non
   """
   data, train, evaluation = config.data, config.train, config.evaluation
   validates = validates and bool(train.image_every or train.evaluate_every)
-  needs, batches = [Need.of_training(data, reader="training")], {"train.batch_size": train.batch_size}
+  needs = [Need.of_training(data, reader="training")]
   if validates:
     reader = f"validation (train.image_every={train.image_every}, train.evaluate_every={train.evaluate_every})"
     split, field = evaluation.selection_split, "evaluation.selection_split"
     needs.append(Need(data=config.for_selection().evaluation_data, split=split, field=field, reader=reader))
     # Their length depends on the conditioning frames, which are unknown without JAX.
     needs.append(Need.of_training(dataclasses.replace(config.standing_data, num_frames=1), reader=STANDING))
-    batches["evaluation.standing_batch_size"] = evaluation.standing_batch_size
   counts = _check(config, needs, remedy="set it to {} or 'data'")
-  if larger := [f"{name}={size}" for name, size in batches.items() if size > counts[0]]:
-    sizes = " and ".join(larger)
-    logging.warning(
-      "data set %r has %d training clips, less than %s: batches repeat clips", data.name, counts[0], sizes
-    )
+  batches = [(data.name, counts[0], "train.batch_size", train.batch_size)]
+  if validates:
+    name, size = config.standing_data.name, evaluation.standing_batch_size
+    batches.append((name, counts[2], "evaluation.standing_batch_size", size))
+  for batch in batches:
+    if batch[1] < batch[3]:
+      logging.warning("data set %r has %d training clips, less than %s=%d: batches repeat clips", *batch)
   if validates and train.evaluate_every and counts[1] < evaluation.training_clips:
     few = (data.name, counts[1], evaluation.selection_split, evaluation.training_clips)
     logging.info("data set %r has %d clips in split %r, less than evaluation.training_clips=%d; all are scored", *few)
