@@ -221,6 +221,7 @@ class FakeGan:
 def test_conditioning_frames_keep_their_positions(conditioning, frames, listed, run_config, monkeypatch):
   monkeypatch.setitem(export.GANS, "fake", (FakeConfig, FakeGan))
   settings = {name: getattr(run_config, name) for name in ("name", "data", "evaluation")}
+  settings["standing_data"] = dataclasses.replace(run_config.data, name="others")
   config = SimpleNamespace(**settings, algorithm_name="fake", algorithm=FakeConfig(conditioning))
   weights = {"fake/params/gain": np.ones((1, 1), np.float32)}
   program = export.generator_program(config, weights, num_frames=4)
@@ -229,6 +230,7 @@ def test_conditioning_frames_keep_their_positions(conditioning, frames, listed, 
   signature = export.make_signature(trained, program, weights, num_frames=4)
   generator = exported.ExportedGenerator(signature=signature, weights=weights, program=program)
   assert generator.signature["conditioning_indices"] == frames
+  assert generator.signature["standing_statistics"]["data"] == "others"
   assert f"clips of 4 frames. Conditioning frames, counted from 0: {listed}." in export.readme(signature)
   latent, label = np.array([[-1], [0.2], [1]], np.float32), np.zeros(3, np.int32)
   shown = inputs_for(generator, 3)["conditioning"]

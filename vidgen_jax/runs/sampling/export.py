@@ -117,7 +117,7 @@ def make_signature(
       "batches": config.evaluation.standing_batches,
       "batch_size": config.evaluation.standing_batch_size,
       "num_frames": num_frames,
-      "data": config.data.name,
+      "data": config.standing_data.name,
       "split": config.data.train_split,
       "latent": "standard normal, not truncated",
     },
