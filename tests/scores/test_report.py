@@ -78,7 +78,7 @@ def test_json_lines_are_appended_with_all_fields(tmp_path):
 def test_repeats_are_means_with_unbiased_deviations():
   intervals = [(23.0, 26.0), (24.0, 27.0), (25.0, 28.0)]
   values = [(24.0, intervals[0]), (25.0, intervals[1]), (26.0, intervals[2])]
-  repeats = [[dataclasses.replace(MODEL, value=value, interval=interval)] for value, interval in values]
+  repeats = [[dataclasses.replace(MODEL, value=value, interval=interval, repeats=3)] for value, interval in values]
   repeats[0].append(BASELINE)
   model, baseline = mean_of_repeats(repeats)
   assert (model.value, model.deviation, model.interval, model.repeats) == (25.0, 1.0, (24.0, 27.0), 3)
@@ -86,6 +86,15 @@ def test_repeats_are_means_with_unbiased_deviations():
   assert "24 .. 27          1" in score_table([model, baseline])
   assert mean_of_repeats([[MODEL, BASELINE]]) == [MODEL, BASELINE]
   assert json.loads(dataclasses.replace(model, deviation=math.nan).to_json())["deviation"] is None
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_score_that_one_of_the_repeats_lacks_is_left_out(missing, caplog):
+  known = dataclasses.replace(MODEL, repeats=2)
+  repeats = [[known, BASELINE], [known]]
+  repeats[missing].append(dataclasses.replace(known, metric="fvd"))
+  assert [score.metric for score in mean_of_repeats(repeats)] == ["psnr", "psnr"]
+  assert "fvd is left out: only 1 of 2 evaluations have it" in caplog.text
 
 
 def test_scores_compare_by_their_protocol_only():

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +46,7 @@ def test_mean_deviation_and_interval_over_runs(save):
     for index, value in enumerate(values)
   ]
   with Path(runs[0], "scores.jsonl").open("a") as file:
-    file.write('{"cut off')
+    file.write('5\n{"subject": "model", "metric": "fvd"}\n{"cut off')
   (score,) = scores_over_runs({run: read_rows(run) for run in runs})
   assert (score.subject, score.metric, score.value, score.deviation) == ("3 runs", "fvd", 155.0, 5.0)
   assert score.interval == mean_interval(np.array(values)) and score.interval[0] < 155 < score.interval[1]
@@ -52,28 +54,53 @@ def test_mean_deviation_and_interval_over_runs(save):
   assert score.protocol == "logits; mean, deviation and bootstrap interval over 3 runs"
 
 
-def test_only_common_protocols_of_a_metric_are_compared(save):
+def test_the_latest_score_counts_even_if_it_is_not_finite(save, caplog):
+  runs = [save("one", with_value(1.0)), save("other", with_value(3.0), with_value(math.nan))]
+  (score,) = scores_over_runs({run: read_rows(run) for run in runs})
+  assert math.isnan(score.value) and score.interval is None
+  assert f"fvd is NaN: the latest score of {runs[1]} is not finite" in caplog.text
+
+
+def test_scores_that_only_some_runs_have_are_logged(save, caplog):
   one = save("one", with_value(1.0), with_value(5.0, split="validation"))
   other = save("other", with_value(3.0), dataclasses.replace(FVD, metric="kvd"))
   (score,) = scores_over_runs({run: read_rows(run) for run in (one, other)})
   assert (score.split, score.value) == ("test", 2.0)
   assert [row["value"] for row in read_rows(one, split="validation").values()] == [5.0]
+  assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+    f"{one}: the score of fvd with split='validation' is left out: not all runs have it",
+    f"kvd is left out: {one} has no scores of it",
+  ]
 
 
-def test_different_protocols_are_refused_with_the_difference(save):
-  one, other = save("one", with_value(1.0)), save("other", with_value(3.0, num_clips=512))
-  with pytest.raises(UserError, match=r"fvd was scored by different protocols: num_clips=256 in \S+one, 512 in \S+oth"):
+OTHERS = {
+  "protocol": "features", "split": "validation", "num_clips": 512, "data": "kinetics", "window": "all", "lossy": True,
+  "standing_data": "kinetics", "num_generated": 2048, "samples": 10, "pooled": True, "repeats": 10, "weights": "raw",
+  "batch_norm": "batch", "truncation": 0.5, "clip": "16x64x64x3", "conditioning_indices": "0", "extractor_hash": "def",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_different_protocols_are_refused_with_the_difference(name, save):
+  one, other = save("one", with_value(1.0)), save("other", with_value(3.0, **{name: OTHERS[name]}))
+  message = (
+    f"fvd was scored by different protocols: {name}={getattr(FVD, name)!r} in {one}, {OTHERS[name]!r} in {other}"
+  )
+  with pytest.raises(UserError, match=re.escape(message)):
     scores_over_runs({run: read_rows(run) for run in (one, other)})
-  third = save("third", dataclasses.replace(FVD, metric="kvd"))
-  with pytest.raises(UserError, match=r"one has scores of fvd, \S+third has not"):
-    scores_over_runs({run: read_rows(run) for run in (one, third)})
+
+
+def test_runs_without_a_common_metric_are_refused(save):
+  one, other = save("one", with_value(1.0)), save("other", dataclasses.replace(FVD, metric="kvd"))
+  with pytest.raises(UserError, match=r"one has scores of fvd, \S+other has not"):
+    scores_over_runs({run: read_rows(run) for run in (one, other)})
 
 
 @pytest.mark.parametrize(
   ("words", "message"),
   [
     ("{run}", "needs the folders of two or more runs, got 1"),
-    ("{run} {run}", "is listed twice"),
+    ("{run} {run}/", "is listed twice"),
     ("{run} {run}/nothing", "nothing has no scores; run `vidgen evaluate --workdir="),
     ("{run} {run}/nothing --metrics=fvd --split=train", "run has no scores of split 'train', fvd;"),
     ("{run} {run}/nothing --metrics=fud", "--metrics: 'fud' must be one of "),

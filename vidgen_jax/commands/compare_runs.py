@@ -5,6 +5,7 @@ from typing import Any
 
 from absl import flags
 
+from vidgen_jax.buckets import user_path
 from vidgen_jax.commands.flag_parsing import did_you_mean
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
@@ -15,7 +16,8 @@ from vidgen_jax.scores.run_comparison import read_rows, scores_over_runs
 SUMMARY = """Prints mean, standard deviation and bootstrap interval of scores over several trainings.
 
 Needs the folders of two or more runs that differ in their seed, each scored by `vidgen evaluate`; if a run was scored
-several times by one protocol, the latest score counts. Runs that were scored by different protocols are refused.
+several times by one protocol, the latest score counts. Runs that were scored by different protocols are refused; a
+score that only some runs have is logged and left out.
 Example: vidgen compare-runs runs/between_0/best runs/between_1/best runs/between_2/best --metrics=fvd,diversity"""
 
 
@@ -32,7 +34,8 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   out, known = check_writable(flag_values.out, "--out"), {metric.row for metric in METRICS.values()}
   if len(arguments) < 2:
     raise UserError(f"compare-runs needs the folders of two or more runs, got {len(arguments)}")
-  if repeated := [name for index, name in enumerate(arguments) if name in arguments[:index]]:
+  folders = [user_path(name).resolve() for name in arguments]
+  if repeated := [name for index, name in enumerate(arguments) if folders[index] in folders[:index]]:
     raise UserError(f"{repeated[0]} is listed twice")
   if unknown := [name for name in flag_values.metrics if name not in known]:
     raise UserError(

@@ -1,7 +1,6 @@
 """`vidgen evaluate`: scores of a run's clips, compared with those of trivial predictions."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from vidgen_jax.buckets import AnyPath, read_text, user_path
+from vidgen_jax.buckets import AnyPath, user_path
 from vidgen_jax.commands import conditioning_flags, dataset_flags, distributed_flags, metric_flags
 from vidgen_jax.commands.flag_parsing import define_config, values_of
 from vidgen_jax.core.config import MAX_SEED
@@ -29,7 +28,7 @@ from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.flow_baseline import load_flow_baseline
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
-from vidgen_jax.scores.report import SCORES_FILE, Score, append_scores, score_table
+from vidgen_jax.scores.report import SCORES_FILE, Score, append_scores, read_scores, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
 
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
@@ -200,11 +199,7 @@ def _check_scores(
 def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: Sequence[str]) -> list[int]:
   """Steps that the file has scores of, on these terms and by all of these networks."""
   found: dict[int, set[str | None]] = {}
-  for line in (read_text(path) or "").splitlines():
-    try:
-      row = json.loads(line)
-    except ValueError:  # A killed process may leave an incomplete line.
-      continue
+  for row in read_scores(path):
     if row.get("step") is not None and all(row.get(name) == value for name, value in terms.items()):
       found.setdefault(row["step"], set()).add(row.get("extractor_hash"))
   return sorted(step for step, known in found.items() if known.issuperset([None, *hashes]))

@@ -1,13 +1,18 @@
 """Scores together with everything they depend on, as a table for people and as JSON lines for programs."""
 
+import collections
 import dataclasses
+import itertools
 import json
 import math
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from absl import logging
 
+from vidgen_jax.buckets import AnyPath, read_text
 from vidgen_jax.files import append_text
 
 SCORES_FILE = "scores.jsonl"
@@ -92,17 +97,26 @@ COMPARED = tuple(
 def mean_of_repeats(repeats: Sequence[Sequence[Score]]) -> list[Score]:
   """Means and unbiased standard deviations of the scores of repeated evaluations.
 
-  Scores that only the first evaluation has, such as those of baselines, stay as they are.
+  Scores without `repeats`, those of baselines, are of the first evaluation and stay as they are. A score that is
+  missing in some evaluations is left out.
   """
-  first, *others = repeats
-  known = [{(score.subject, score.metric, score.protocol): score for score in scores} for scores in others]
+
+  def key(score: Score) -> tuple[str | None, ...]:
+    return score.subject, score.metric, score.protocol, score.extractor_hash
+
+  found = [{key(score): score for score in scores if score.repeats} for scores in repeats]
+  counts = collections.Counter(itertools.chain.from_iterable(found))
+  for (_, metric, *_), count in counts.items():
+    if count < len(repeats):
+      logging.warning("%s is left out: only %d of %d evaluations have it", metric, count, len(repeats))
   results = []
-  for score in first:
-    key = score.subject, score.metric, score.protocol
-    same = [score, *(scores[key] for scores in known if key in scores)]
-    if len(same) == 1 or len(same) < len(repeats):
+  for score in repeats[0]:
+    if not score.repeats:
       results.append(score)
       continue
+    if counts[key(score)] < len(repeats):
+      continue
+    same = [scores[key(score)] for scores in found]
     values = np.array([one.value for one in same])
     intervals = [one.interval for one in same if one.interval is not None]
     interval = None
@@ -110,7 +124,7 @@ def mean_of_repeats(repeats: Sequence[Sequence[Score]]) -> list[Score]:
       low, high = np.mean(intervals, axis=0)
       interval = float(low), float(high)
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    results.append(dataclasses.replace(score, value=mean, deviation=deviation, interval=interval, repeats=len(repeats)))
+    results.append(dataclasses.replace(score, value=mean, deviation=deviation, interval=interval))
   return results
 
 
@@ -122,6 +136,19 @@ def frames_text(frames: Sequence[int]) -> str | None:
 def append_scores(path: str | os.PathLike[str], scores: Iterable[Score]) -> None:
   """Appends the scores to a file, one JSON object per line."""
   append_text(path, "".join(score.to_json() + "\n" for score in scores))
+
+
+def read_scores(path: AnyPath) -> list[dict[str, Any]]:
+  """The JSON objects of a file of `append_scores`, in its order; none if it is missing. Damaged lines are skipped."""
+  rows = []
+  for number, line in enumerate((read_text(path) or "").splitlines(), start=1):
+    try:
+      row = json.loads(line)
+      row["value"] = math.nan if row["value"] is None else float(row["value"])
+      rows.append(row)
+    except (ValueError, TypeError, KeyError):  # A killed process may leave an incomplete line.
+      logging.warning("%s: line %d is no score and is skipped", path, number)
+  return rows
 
 
 def score_table(scores: Sequence[Score]) -> str:
