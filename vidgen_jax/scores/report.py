@@ -139,7 +139,10 @@ def append_scores(path: str | os.PathLike[str], scores: Iterable[Score]) -> None
 
 
 def read_scores(path: AnyPath) -> list[dict[str, Any]]:
-  """The JSON objects of a file of `append_scores`, in its order; none if it is missing. Damaged lines are skipped."""
+  """The lines of a file of `append_scores`, with NaN for null values; none if it is missing.
+
+  Logs and skips damaged lines.
+  """
   rows = []
   for number, line in enumerate((read_text(path) or "").splitlines(), start=1):
     try:
