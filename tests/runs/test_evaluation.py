@@ -18,6 +18,7 @@ from vidgen_jax.runs.config import with_data
 from vidgen_jax.runs.scoring import Evaluation
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.metrics.best_of import BestOf
+from vidgen_jax.scores.report import COMPARED
 from vidgen_jax.scores.set_metrics import SetOptions
 
 pytest_plugins = ("tests.trained_runs",)
@@ -41,7 +42,8 @@ def test_protocol_is_known_before_sampling(run_config):
     "data": "shape_motion", "split": "test", "window": "random, smallest side 16, centre crop",
     "lossy": fields["lossy"], "num_clips": 3,
     "clip": "5x16x16x3", "conditioning_indices": "0 1", "pooled": True, "repeats": 10,
-    "truncation": None, "weights": "ema", "batch_norm": "standing", "standing_data": "shape_motion", "seed": 7,
+    "truncation": None, "sampling_means": None, "weights": "ema", "batch_norm": "standing",
+    "standing_data": "shape_motion", "seed": 7,
   }  # fmt: skip
   plain = fields_of(experiment_of(run_config), batch_norm="batch")
   assert (plain["num_clips"], plain["repeats"], plain["pooled"], plain["standing_data"]) == (8, None, None, None)
@@ -49,6 +51,14 @@ def test_protocol_is_known_before_sampling(run_config):
   assert (noise["num_generated"], noise["conditioning_indices"]) == (150, None)
   with pytest.raises(UserError, match=r"evaluation\.num_generated=50: the model continues given frames"):
     fields_of(experiment_of(run_config, num_generated=50))
+
+
+@pytest.mark.parametrize(("means", "shown"), [((4.0, 2.5, 0.0), "4,2.5,0"), ((0.0, 0.0, 0.0), None)])
+def test_the_means_of_the_latents_are_part_of_the_protocol(means, shown, run_config):
+  experiment = experiment_of(run_config)
+  experiment.config = dataclasses.replace(run_config, algorithm=SimpleNamespace(sampling_means=means))
+  assert fields_of(experiment)["sampling_means"] == shown
+  assert "sampling_means" in COMPARED
 
 
 @pytest.mark.parametrize("lossy", [True, False])

@@ -131,7 +131,7 @@ def _check(flag_values: flags.FlagValues) -> None:
     raise UserError("--motion_levels needs --motion")
   if flag_values.workdir is None:
     reasons = dict.fromkeys(("anchor", *conditioning_flags.NAMES), "the conditioning frames of an export are fixed")
-    reasons["sampling_means"] = "they are not among the inputs of an export"
+    reasons["sampling_means"] = "the means of an export are fixed"
     reasons["standing_statistics_data"] = "the batch statistics of an export are fixed"
     reasons |= {"distributed": "an export runs in one process", "motion": "an export contains no motion fields"}
     for name, reason in reasons.items():

@@ -201,6 +201,11 @@ RESUME_OVERRIDABLE = (
 """Fields that may change when a run resumes: they affect neither the layout of the state nor the training."""
 
 
+def sampling_means(config: ExperimentConfig) -> tuple[float, ...]:
+  """Means of the latent's parts in sampling; () for a GAN whose latents have no such parts."""
+  return getattr(config.algorithm, "sampling_means", ())
+
+
 def template(algorithm_name: str) -> ml_collections.ConfigDict:
   """A locked ConfigDict with every field of an experiment at its default; fields without one are placeholders."""
   algorithm = _defaults(config_type(algorithm_name))

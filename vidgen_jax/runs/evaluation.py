@@ -13,6 +13,7 @@ from vidgen_jax.data.pipeline import num_eval_windows
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.runs import generation, scoring
+from vidgen_jax.runs.config import sampling_means
 from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.runs.workdir import Trained, check_label_map
 from vidgen_jax.scores.feature_collector import MODEL, FeatureCollector
@@ -46,6 +47,7 @@ def protocol_fields(
   windows = num_eval_windows(dataclasses.replace(data, num_frames=options.num_frames), settings.split)
   apart = f" {data.eval_window_stride} frames apart" if data.eval_window == "all" else ""
   stride = f"every {data.frame_stride} frames, " if data.frame_stride > 1 else ""
+  means = sampling_means(config)
   fields = {
     "data": data.name,
     "split": settings.split,
@@ -57,6 +59,7 @@ def protocol_fields(
     "pooled": settings.pool_samples or None,
     "repeats": settings.repeats if settings.repeats > 1 else None,
     "truncation": options.truncation,
+    "sampling_means": ",".join(f"{mean:.15g}" for mean in means) if any(means) else None,
     "weights": weights,
     "batch_norm": batch_norm,
     "standing_data": config.standing_data.name if batch_norm == "standing" else None,

@@ -61,6 +61,8 @@ class Score:
   """'standing' or 'batch'."""
   truncation: float | None = None
   """Half-width at which the latent is cut, in standard deviations."""
+  sampling_means: str | None = None
+  """Means of the latent's parts, such as '4,2,0'; None if all are 0."""
   seed: int | None = None
   step: int | None = None
   """Train step of the checkpoint."""

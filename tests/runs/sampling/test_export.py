@@ -194,6 +194,7 @@ def test_every_unit_and_length_can_be_exported(unit, num_classes, channels, num_
 @dataclasses.dataclass(frozen=True)
 class FakeConfig:
   conditioning: tuple[int, ...]
+  sampling_means: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +207,8 @@ class FakeGan:
     return tuple(frame % num_frames for frame in self.config.conditioning)
 
   def latent(self, key, batch_size, *, truncation=None):
-    return jax.random.normal(key, (batch_size, 1))
+    random = jax.random.normal(key, (batch_size, 1)) if truncation is None else jnp.full((batch_size, 1), truncation)
+    return random + sum(self.config.sampling_means)
 
   def predict(self, nets, batch, latent, *, num_frames):
     shape = (latent.shape[0], num_frames, *batch["conditioning"].shape[2:])
@@ -214,24 +216,33 @@ class FakeGan:
     return video.at[:, jnp.array(self.conditioning_indices(num_frames), int)].set(to_model_range(batch["conditioning"]))
 
 
-@pytest.mark.parametrize(
-  ("conditioning", "frames", "listed"),
-  [((0,), [0], "0"), ((0, -1), [0, 3], "0, 3"), ((0, 1, 3), [0, 1, 3], "0, 1, 3"), ((), [], "none")],
-)
-def test_conditioning_frames_keep_their_positions(conditioning, frames, listed, run_config, monkeypatch):
+@pytest.fixture
+def export_fake(run_config, monkeypatch):
+  """A function from the fake algorithm's config to its export."""
   monkeypatch.setitem(export.GANS, "fake", (FakeConfig, FakeGan))
   settings = {name: getattr(run_config, name) for name in ("name", "data", "evaluation")}
   settings["standing_data"] = dataclasses.replace(run_config.data, name="others")
-  config = SimpleNamespace(**settings, algorithm_name="fake", algorithm=FakeConfig(conditioning))
+  return lambda algorithm: exported_fake(SimpleNamespace(**settings, algorithm_name="fake", algorithm=algorithm))
+
+
+def exported_fake(config):
   weights = {"fake/params/gain": np.ones((1, 1), np.float32)}
   program = export.generator_program(config, weights, num_frames=4)
   experiment = SimpleNamespace(config=config, algorithm=FakeGan(config.algorithm))
   trained = SimpleNamespace(experiment=experiment, step=7, weights="ema", class_names=(), is_conditional=False)
   signature = export.make_signature(trained, program, weights, num_frames=4)
-  generator = exported.ExportedGenerator(signature=signature, weights=weights, program=program)
+  return exported.ExportedGenerator(signature=signature, weights=weights, program=program)
+
+
+@pytest.mark.parametrize(
+  ("conditioning", "frames", "listed"),
+  [((0,), [0], "0"), ((0, -1), [0, 3], "0, 3"), ((0, 1, 3), [0, 1, 3], "0, 1, 3"), ((), [], "none")],
+)
+def test_conditioning_frames_keep_their_positions(conditioning, frames, listed, export_fake):
+  generator = export_fake(FakeConfig(conditioning))
   assert generator.signature["conditioning_indices"] == frames
   assert generator.signature["standing_statistics"]["data"] == "others"
-  assert f"clips of 4 frames. Conditioning frames, counted from 0: {listed}." in export.readme(signature)
+  assert f"clips of 4 frames. Conditioning frames, counted from 0: {listed}." in export.readme(generator.signature)
   latent, label = np.array([[-1], [0.2], [1]], np.float32), np.zeros(3, np.int32)
   shown = inputs_for(generator, 3)["conditioning"]
   found = generator(shown, latent, label)
@@ -239,6 +250,18 @@ def test_conditioning_frames_keep_their_positions(conditioning, frames, listed, 
   others = [frame for frame in range(4) if frame not in frames]
   # (0.2 + 1) 127.5 = 153.
   np.testing.assert_array_equal(found[:, others, 5, 5, 1], [[value] * len(others) for value in (0, 153, 255)])
+
+
+def test_the_program_adds_the_means_of_the_latents(export_fake):
+  generator = export_fake(FakeConfig((), sampling_means=(0.2, 0.0)))
+  shown = np.zeros((3, 0, 16, 16, 3), np.uint8)
+  found = generator(shown, np.array([[-1.2], [0], [0.4]], np.float32), np.zeros(3, np.int32))
+  # (0.6 + 1) 127.5 = 204.
+  np.testing.assert_array_equal(found[:, 0, 5, 5, 1], [0, 153, 204])
+  added = "the program adds algorithm.sampling_means=(0.2, 0.0)"
+  signature = generator.signature
+  assert signature["inputs"]["latent"]["meaning"].endswith(added)
+  assert signature["standing_statistics"]["latent"] == f"standard normal, not truncated; {added}"
 
 
 @pytest.mark.parametrize(

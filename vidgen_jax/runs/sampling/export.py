@@ -19,7 +19,7 @@ from vidgen_jax.files import write_json
 from vidgen_jax.gans import GANS
 from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.runs import generation
-from vidgen_jax.runs.config import ExperimentConfig, to_dict
+from vidgen_jax.runs.config import ExperimentConfig, sampling_means, to_dict
 from vidgen_jax.runs.sampling import exported
 from vidgen_jax.runs.workdir import Trained, check_label_map
 
@@ -64,7 +64,7 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
 
   Returns:
     (weights, conditioning uint8 [b, G, H, W, C], latent float32 [b, D], label int32 [b])
-    -> whole clips, uint8 [b, num_frames, H, W, C].
+    -> whole clips, uint8 [b, num_frames, H, W, C]. The latent is standard normal; the program adds `sampling_means`.
   """
   gan: Any = GANS[config.algorithm_name][1]
   algorithm = gan(config.algorithm)
@@ -73,6 +73,8 @@ def generator_program(config: ExperimentConfig, weights: Mapping[str, Any], *, n
     weights: dict[str, jax.Array], conditioning: jax.Array, latent: jax.Array, label: jax.Array
   ) -> jax.Array:
     batch = {"conditioning": conditioning, "label": label}
+    if any(sampling_means(config)):
+      latent += algorithm.latent(jax.random.key(0), 1, truncation=0.0)  # Without its random part.
     return to_uint8(algorithm.predict(unflatten_nets(weights), batch, latent, num_frames=num_frames))
 
   (b,) = jax_export.symbolic_shape("b")
@@ -95,6 +97,8 @@ def make_signature(
   conditioning, latent, label = program.in_avals[len(weights) :]
   (video,) = program.out_avals
   num_classes = config.algorithm.num_classes if trained.is_conditional else 1
+  means = sampling_means(config)
+  added = f"; the program adds algorithm.sampling_means={means}" if any(means) else ""
   return {
     "format": exported.FORMAT,
     "experiment": config.name,
@@ -109,7 +113,7 @@ def make_signature(
       "conditioning": _describe(
         conditioning, [0, 255], "conditioning frames in the order of conditioning_indices; B, T, H, W, C"
       ),
-      "latent": _describe(latent, None, "standard normal; truncated at +-t for less variety, zeros for none"),
+      "latent": _describe(latent, None, f"standard normal; truncated at +-t for less variety, zeros for none{added}"),
       "label": _describe(label, [0, num_classes - 1], "index of the class; 0 for a model without classes"),
     },
     "outputs": {"video": _describe(video, [0, 255], "whole clips, conditioning frames included; B, T, H, W, C")},
@@ -119,7 +123,7 @@ def make_signature(
       "num_frames": num_frames,
       "data": config.standing_data.name,
       "split": config.data.train_split,
-      "latent": "standard normal, not truncated",
+      "latent": f"standard normal, not truncated{added}",
     },
     "platforms": list(program.platforms),
     "calling_convention_version": program.calling_convention_version,

@@ -57,7 +57,7 @@ class GeneratedOptions:
     if self.export is not None and (self.step is not None or self.weights != "ema"):
       raise UserError("--step and --weights need --workdir; an export has the averaged weights of one step")
     if self.export is not None and self.sampling_means:
-      raise UserError("--sampling_means needs --workdir; the means are not among the inputs of an export")
+      raise UserError("--sampling_means needs --workdir; the means of an export are fixed")
     if not 0 <= self.test_fraction < 1:
       raise UserError(f"--test_fraction={self.test_fraction:g} must be in [0, 1)")
     if self.clips_per_class < 1 or self.num_testing == self.clips_per_class:
