@@ -1,5 +1,6 @@
 """`vidgen classify`: one classifier, S3 of synthetic clips, refusals, texts."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -36,6 +37,21 @@ def command(brightness_data, tiny_network, capsys):
     return capsys.readouterr().out
 
   return run
+
+
+@pytest.fixture
+def make_config(brightness_data):
+  """A function from the command's flags to the config of the real classifier."""
+  mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
+
+  def config(*words):
+    flag_values = flags.FlagValues()
+    classify.define_flags(flag_values)
+    window = ["--num_frames=3", f"--resolution={SIZE}", f"--data_dir={brightness_data}"]
+    flag_values(["classify", "--data=real", "--out=unused", *window, *words])
+    return classify.make_config(flag_values, "real", mesh)
+
+  return config
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +150,46 @@ def test_a_classifier_of_other_settings_is_refused(words, message, scored, comma
     command(out=tmp_path, classifier=file, **{name: file if word == "itself" else word for name, word in words.items()})
 
 
+def stored_weights(file, network, *, settings=None, preprocessing=None, **fields):
+  """Writes a weight file without layers."""
+  texts, variables = {"source": "", "source_hash": ""}, {"params": {"w": np.zeros(1)}}
+  found = {"settings": settings or {}, "preprocessing": preprocessing or {}}
+  write_weight_file(file, WeightFile(network=network, variables=variables, **texts, **found, **fields))
+
+
+@pytest.mark.parametrize(
+  ("network", "stored", "words", "message"),
+  [
+    ("tsn", {"segments": 16}, [], "has segments=16, not 3; pass --segments=16"),
+    ("tsn", {}, ["--segments=16"], "has segments=3, not 16; pass --segments=3"),
+    ("tsn", {}, ["--segments=3"], None),
+    ("r3d18", {"stem": "hara"}, [], "has stem='hara', not 'torchvision'; pass --stem=hara"),
+    ("r3d18", {}, ["--stem=torchvision"], None),
+    ("tsn", None, [], "has data=None, not 'real'; pass one that `vidgen classify` trained"),
+  ],
+)
+def test_a_setting_that_is_left_out_is_its_default(network, stored, words, message, make_config, tmp_path):
+  config, file = make_config(f"--network={network}", *words), tmp_path / "w.safetensors"
+  base = {name: value for name, value in config.algorithm.settings.items() if name not in ("segments", "stem")}
+  window = {**classify.window_of(config.data), "framing": config.data.framing}
+  details = {} if stored is None else {"data": "real", "seed": 0}
+  stored_weights(file, network, settings=base | (stored or {}), preprocessing=window, details=details)
+  with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+    classify._read_classifier(str(file), config)
+
+
+def test_an_imported_c3d_is_no_start(make_config, tmp_path):
+  file = tmp_path / "c3d.safetensors"
+  stored_weights(file, "c3d")
+  with pytest.raises(UserError, match=r"imported C3D, whose input is BGR minus a mean clip.* leave out --init"):
+    make_config("--network=c3d", f"--init={file}")
+  stored_weights(file, "c3d", preprocessing={"mean": [0.5] * 3, "std": [0.5] * 3, "resolution": SIZE})
+  assert make_config("--network=c3d", f"--init={file}").algorithm.init
+
+
 def test_weights_of_another_network_and_segments_of_other_networks_are_refused(command, tmp_path):
-  file, variables = tmp_path / "tsn.safetensors", {"params": {"w": np.zeros(1)}}
-  write_weight_file(
-    file, WeightFile(network="tsn", settings={}, variables=variables, preprocessing={}, source="", source_hash="")
-  )
+  file = tmp_path / "tsn.safetensors"
+  stored_weights(file, "tsn")
   with pytest.raises(UserError, match="holds weights of tsn, not of r3d18; pass --network=tsn"):
     command(out=tmp_path / "run", init=file)
   with pytest.raises(UserError, match="--segments applies to tsn, not to r3d18"):
@@ -160,16 +211,8 @@ def test_a_missing_data_set_names_the_command_that_builds_it(command, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_published_settings_are_the_defaults(brightness_data):
-  mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
-
-  def config(*words):
-    flag_values = flags.FlagValues()
-    classify.define_flags(flag_values)
-    window = ["--num_frames=3", f"--resolution={SIZE}", f"--data_dir={brightness_data}"]
-    flag_values(["classify", "--data=real", "--out=unused", *window, *words])
-    return classify.make_config(flag_values, "real", mesh)
-
+def test_published_settings_are_the_defaults(make_config):
+  config = make_config
   r3d18, tsn = config(), config("--network=tsn", "--width=8")
   assert tsn.algorithm.settings | r3d18.algorithm.settings == {"num_classes": 2, "width": 64, "dropout": 0.6}
   assert config("--network=tsn", "--segments=16").algorithm.settings["segments"] == 16

@@ -3,6 +3,7 @@
 import dataclasses
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vidgen_jax.scores.classifier.config import NETWORK_DEFAULTS, ClassifierConf
 from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.extraction import own_preprocessing
 from vidgen_jax.scores.metrics.classifier_scores import s3_score
+from vidgen_jax.scores.networks import NETWORKS
 from vidgen_jax.scores.report import Score, append_scores, score_table
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
@@ -63,7 +65,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   text = "r3d18: stem of Hara et al. (as MVT-GAN), for 16 frames of 32x32 or more, or of torchvision (default)"
   flags.DEFINE_enum("stem", "", ["", "torchvision", "hara"], text, **values)
   text = (
-    "weights to start from, made by `vidgen weights import` or this command; of other classes, all but the last layer"
+    "weights to start from, made by `vidgen weights import` (not c3d) or this command; of other classes, all but the "
+    "last layer"
   )
   flags.DEFINE_string("init", None, text, **values)
   text = f"dropout probability before the last layer; {by_network('dropout')}"
@@ -139,6 +142,11 @@ def _initial_settings(path: str, network: str) -> dict[str, Any]:
   if weights.network != network:
     raise UserError(
       f"--init={path} holds weights of {weights.network}, not of {network}; pass --network={weights.network}"
+    )
+  if network == "c3d" and "mean" not in weights.preprocessing:
+    raise UserError(
+      f"--init={path} is an imported C3D, whose input is BGR minus a mean clip; a training has no such input: start "
+      "from a c3d that `vidgen classify` trained, or leave out --init"
     )
   required = own_preprocessing(weights.preprocessing, f"--init={path}")
   return {"init": weights.short_hash, "mean": required.mean, "std": required.std}
@@ -272,13 +280,21 @@ def _read_classifier(path: str, config: ExperimentConfig) -> WeightFile:
   weights = read_weight_file(path)
   settings = config.algorithm.settings
   settings.pop("num_classes")
+  settings = _with_defaults(config.algorithm.network, settings)
   expected = {"network": config.algorithm.network, "data": config.data.name, "seed": config.train.seed, **settings}
   expected |= {**window_of(config.data), "framing": config.data.framing, "init": config.algorithm.init}
-  known = {**weights.details, **weights.settings, **weights.preprocessing, "network": weights.network}
+  stored = _with_defaults(weights.network, weights.settings)
+  known = {**weights.details, **stored, **weights.preprocessing, "network": weights.network}
   known["init"] = weights.details.get("training", {}).get("init", "")
   for name, value in expected.items():
     if (found := known.get(name)) != value:
       named = {"init": "the --init of its training", "framing": "the --resize and --resize_to of its training"}
-      remedy = named.get(name, f"--{name}={found}")
+      remedy = "one that `vidgen classify` trained" if found is None else named.get(name, f"--{name}={found}")
       raise UserError(f"--classifier {path} has {name}={found!r}, not {value!r}; pass {remedy}")
   return weights
+
+
+def _with_defaults(network: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Constructor arguments with the network's defaults of those that `ClassifierConfig.settings` may leave out."""
+  attributes = vars(NETWORKS.get(network, object))
+  return {name: attributes[name] for name in ("segments", "stem") if name in attributes} | dict(settings)
