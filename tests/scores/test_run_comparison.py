@@ -12,7 +12,7 @@ import pytest
 from vidgen_jax import cli
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.metrics.bootstrap import mean_interval
-from vidgen_jax.scores.report import Score, append_scores
+from vidgen_jax.scores.report import COMPARED, Score, append_scores
 from vidgen_jax.scores.run_comparison import read_rows, scores_over_runs
 
 pytest_plugins = ("tests.trained_runs",)
@@ -76,7 +76,8 @@ def test_scores_that_only_some_runs_have_are_logged(save, caplog):
 OTHERS = {
   "protocol": "features", "split": "validation", "num_clips": 512, "data": "kinetics", "window": "all", "lossy": True,
   "standing_data": "kinetics", "num_generated": 2048, "samples": 10, "pooled": True, "repeats": 10, "weights": "raw",
-  "batch_norm": "batch", "truncation": 0.5, "clip": "16x64x64x3", "conditioning_indices": "0", "extractor_hash": "def",
+  "batch_norm": "batch", "truncation": 0.5, "sampling_means": "4,2,0", "clip": "16x64x64x3",
+  "conditioning_indices": "0", "extractor_hash": "def",
 }  # fmt: skip
 
 
@@ -88,6 +89,10 @@ def test_different_protocols_are_refused_with_the_difference(name, save):
   )
   with pytest.raises(UserError, match=re.escape(message)):
     scores_over_runs({run: read_rows(run) for run in (one, other)})
+
+
+def test_all_fields_of_a_protocol_are_tested():
+  assert set(OTHERS) == set(COMPARED) - {"metric", "seed"}
 
 
 def test_runs_without_a_common_metric_are_refused(save):
