@@ -107,7 +107,7 @@ def test_checkpoint_scored_without_follow_competes_for_the_best(run):
   assert follow(str(run.folder), lambda _, step: [score_of(step)], **again, terms={"num_clips": 9}) == [1, 2, 3]
 
 
-def test_scores_on_other_terms_do_not_compete(run):
+def test_scores_on_other_terms_do_not_compete(run, caplog):
   run.save(1)
   run.save(2)
   options = {"last_step": 1, "metric": "psnr", "poll": 0.01}
@@ -115,6 +115,7 @@ def test_scores_on_other_terms_do_not_compete(run):
   other = dataclasses.replace(score_of(20.0), num_clips=500)
   follow(str(run.folder), lambda _, step: [other], scored=[1], last_step=2, metric="psnr")
   assert best_step(run.folder) == 2
+  assert "best is replaced with its scores: step 1 was the best by psnr" in caplog.text
 
 
 def test_best_moved_by_a_killed_process_is_restored(run):

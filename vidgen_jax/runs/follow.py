@@ -197,6 +197,9 @@ def _keep_best(workdir: AnyPath, folder: AnyPath, step: int, scores: Sequence[Sc
   if best is not None and best["terms"] == terms:
     better = value > best["value"] if SELECTION_DIRECTIONS[metric] else value < best["value"]
     new = (new if better else best) | {"compared": sorted({*best["compared"], step})}
+  elif best is not None:
+    replaced = workdir / BEST_FOLDER, best["step"], best["terms"].get("metric")
+    logging.warning("%s is replaced with its scores: step %d was the best by %s on other terms", *replaced)
   with atomic_write((folder if better else workdir / BEST_FOLDER) / BEST_FILE) as temporary:
     temporary.write_text(json.dumps(new) + "\n")
   if better:
