@@ -8,6 +8,7 @@ import jax
 from absl import logging
 
 from vidgen_jax.buckets import AnyPath
+from vidgen_jax.core.state import Nets
 from vidgen_jax.data import records
 from vidgen_jax.data.pipeline import num_eval_windows
 from vidgen_jax.errors import UserError
@@ -98,11 +99,7 @@ def score_run(
   for repeat in range(settings.repeats):
     nets = trained.nets
     if fields["batch_norm"] == "standing":
-      logging.info("standing statistics over %d batches", settings.standing_batches)
-      key = generation.standing_statistics_key(experiment, repeat=repeat)
-      nets = generation.prepare_nets(
-        experiment, nets, key, options=options, num_batches=settings.standing_batches, repeat=repeat
-      )
+      nets = _with_standing_statistics(trained, options, repeat)
     key = jax.random.key(fields["seed"] + repeat)
     if repeat == 0:
       first = next(
@@ -130,6 +127,13 @@ def score_run(
     if settings.repeats > 1:
       logging.info("evaluation %d of %d: %s", repeat + 1, settings.repeats, _values_text(found[-1]))
   return mean_of_repeats(found), mean_of_repeats(curves)
+
+
+def _with_standing_statistics(trained: Trained, options: SampleOptions, repeat: int) -> Nets:
+  experiment, num_batches = trained.experiment, trained.experiment.config.evaluation.standing_batches
+  logging.info("standing statistics over %d batches", num_batches)
+  key = generation.standing_statistics_key(experiment, repeat=repeat)
+  return generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=num_batches, repeat=repeat)
 
 
 def _values_text(scores: list[Score]) -> str:
