@@ -1,5 +1,6 @@
 """Settings of all tests: eight CPU devices, strict array ranks, a cache of compiled programs, slow tests on request."""
 
+import logging
 import os
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +43,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
   if slow:
     config.hook.pytest_deselected(items=list(slow))
     items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(autouse=True)
+def log_levels():
+  """Restores the loggers' levels. absl cannot: it reports its unset level as WARNING, and then sets that."""
+  loggers = (logging.getLogger(), logging.getLogger("absl"))
+  levels = [logger.level for logger in loggers]
+  yield
+  for logger, level in zip(loggers, levels):
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")

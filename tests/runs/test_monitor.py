@@ -103,12 +103,10 @@ def lines():
   found = []
   handler = python_logging.Handler()
   handler.emit = lambda record: found.append(record.getMessage())
-  level = logging.get_verbosity()
   logging.set_verbosity(logging.INFO)
   logging.get_absl_logger().addHandler(handler)
   yield found
   logging.get_absl_logger().removeHandler(handler)
-  logging.set_verbosity(level)
 
 
 def test_rates_leave_the_compiling_step_out():
@@ -164,7 +162,6 @@ def test_the_last_step_is_said(lines):
 def test_a_terminal_gets_a_bar_and_log_lines_above_it(monkeypatch):
   terminal = _Terminal()
   monkeypatch.setattr(sys, "stderr", terminal)
-  level = logging.get_verbosity()
   logging.set_verbosity(logging.INFO)
   # Outside `absl.app.run`, as here, absl's handler is not in use.
   python_logging.root.addHandler(logging.get_absl_handler())
@@ -175,8 +172,7 @@ def test_a_terminal_gets_a_bar_and_log_lines_above_it(monkeypatch):
       progress.update(20, metrics={"psnr": 21.5})
   finally:
     python_logging.root.removeHandler(logging.get_absl_handler())
-    logging.set_verbosity(level)
-  assert "emit" not in vars(logging.get_absl_handler().python_handler)
+    assert "emit" not in vars(logging.get_absl_handler().python_handler)
   shown = terminal.getvalue()
   assert "10/20" in shown and "20/20" in shown and "psnr 21.5" in shown
   (line,) = [part for part in shown.replace("\r", "\n").split("\n") if "saved a checkpoint" in part]
