@@ -89,13 +89,12 @@ def follow(
       break
     else:
       time.sleep(poll)
-  if metric and jax.process_index() == 0:
-    _log_best(run_folder, metric)
+  _log_best(run_folder, metric)
   return now
 
 
 def _log_best(workdir: AnyPath, metric: str) -> None:
-  if (best := _read_best(workdir)) is not None:
+  if metric and jax.process_index() == 0 and (best := _read_best(workdir)) is not None:
     chosen = metric, best["value"], best["step"], len(best["compared"])
     logging.info("best %s: %.5g of step %d, out of %d checkpoints; see --workdir=%s", *chosen, workdir / BEST_FOLDER)
 

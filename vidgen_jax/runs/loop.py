@@ -130,16 +130,7 @@ def train_experiment(
     compiling = stack.enter_context(_compile_ahead(experiment, checkpointer, restore_step))
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
-    writer = create_writer(workdir, resumed_step=start.step if start.meta else None)
-    stack.callback(writer.close)
-    progress = Progress(
-      train.num_steps,
-      initial_step=start.step,
-      clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(start.step)),
-      enabled=jax.process_index() == 0,
-      shown=[f"{update.name}/loss" for update in experiment.updates],
-    )
-    log = MetricLog(train, writer, stack.enter_context(progress))
+    log = stack.enter_context(_metric_log(experiment, start, workdir))
     meta = {
       "config": to_dict(experiment.config),
       "class_names": list(info.class_names),
@@ -148,6 +139,22 @@ def train_experiment(
     }
     loop = TrainLoop(experiment, checkpointer, log, hooks, stop, meta, compiling=compiling)
     return loop.run(start, profile_folder=profile_folder)
+
+
+@contextlib.contextmanager
+def _metric_log(experiment: TrainingExperiment, start: RunStart, workdir: str) -> Generator[MetricLog]:
+  """Writes the metrics to the folder of the run, and shows the progress."""
+  train = experiment.config.train
+  progress = Progress(
+    train.num_steps,
+    initial_step=start.step,
+    clips_per_step=experiment.clips_per_step(experiment.algorithm.phase_at(start.step)),
+    enabled=jax.process_index() == 0,
+    shown=[f"{update.name}/loss" for update in experiment.updates],
+  )
+  writer = create_writer(workdir, resumed_step=start.step if start.meta else None)
+  with contextlib.closing(writer), progress:
+    yield MetricLog(train, writer, progress)
 
 
 def train_iterator(experiment: TrainingExperiment, *, seed: int | None = None) -> pipeline.TrainingStream:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax
@@ -127,52 +127,82 @@ def evaluate(
   Raises:
     UserError: the data set is missing, or the frames are too small for a metric.
   """
-  tracking = experiment.config.evaluation.object_tracking
-  indices = experiment.algorithm.conditioning_indices(options.num_frames)
-  infers = generation.infers_clips(experiment, indices)
-  names = metric_names(indices, tracking=tracking, infers=infers)
-  directions = {name: bool(METRICS[name].higher_is_better) for name in names}
-
-  def score_samples(i: int, inputs: Mapping[str, np.ndarray], truth: np.ndarray | None) -> BestOf:
-    kept = BestOfSamples(directions)
-    for j in range(samples):
-      latent_key = generation.sample_key(key, i, j)
-      clips = generation.predict(
-        experiment, nets, inputs, latent_key, options=options, batch_norm=batch_norm, reconstruct=infers
-      )
-      kept.add(score(clips, clips if truth is None else truth, indices, tracking=tracking, infers=infers))
-      if collector is not None:
-        collector.add(MODEL, j, put_frames(clips, inputs["conditioning"], indices))
-    return kept.result()
-
+  scorer = _BatchScorer(
+    experiment, nets, key, options=options, samples=samples, batch_norm=batch_norm, collector=collector
+  )
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
   batches: Iterable[Mapping[str, np.ndarray]] = ()
   if with_baselines or not num_generated:
     batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=num_clips)
   for i, batch in enumerate(batches):
-    truth, inputs = batch["video"], generation.conditioning_batch(batch, indices)
+    truth, inputs = batch["video"], generation.conditioning_batch(batch, scorer.indices)
     if collector is not None and with_baselines:
-      guesses = baseline_predictions(truth, indices, key=jax.random.fold_in(key, i), flow=flow)
-      scored = score_baselines(guesses, truth, indices, tracking=tracking)
-      if infers:
-        lines = generation.interpolate(experiment, nets, inputs, options=options)
-        guesses[INTERPOLATION] = put_frames(lines, inputs["conditioning"], indices)
-        scored[INTERPOLATION] = score(lines, truth, indices, tracking=tracking, infers=True)
-      for name, clips in {REAL: truth, **guesses}.items():
-        collector.add(name, 0, clips)
-      for name, scores in scored.items():
+      collector.add(REAL, 0, truth)
+      for name, scores in scorer.score_baselines(i, inputs, truth, flow).items():
         others[name].append(scores)
     if not num_generated:
-      model.append(score_samples(i, inputs, truth))
+      model.append(scorer.score_model(i, inputs, truth))
   for i, inputs in enumerate(generation.noise_batches(experiment, key, num_clips=num_generated)):
-    model.append(score_samples(i, inputs, None))
+    model.append(scorer.score_model(i, inputs, None))
   best, mean = (_concatenate([getattr(part, field) for part in model]) for field in ("best", "mean"))
   return Evaluation(
     model=BestOf(best=best, mean=mean, num_samples=samples),
     baselines={name: _concatenate(parts) for name, parts in others.items()},
-    frames=generated_indices(indices, options.num_frames),
+    frames=generated_indices(scorer.indices, options.num_frames),
   )
+
+
+@dataclass(frozen=True)
+class _BatchScorer:
+  """Draws and scores the clips of one batch; fields as the arguments of `evaluate`."""
+
+  experiment: Experiment
+  nets: Nets
+  key: jax.Array
+  _: KW_ONLY
+  options: SampleOptions
+  samples: int
+  batch_norm: str
+  collector: FeatureCollector | None
+
+  @property
+  def indices(self) -> Sequence[int]:
+    return self.experiment.algorithm.conditioning_indices(self.options.num_frames)
+
+  @property
+  def _common(self) -> dict[str, bool]:
+    """Arguments of `score` for the model's clips."""
+    tracking = self.experiment.config.evaluation.object_tracking
+    return {"tracking": tracking, "infers": generation.infers_clips(self.experiment, self.indices)}
+
+  def score_model(self, i: int, inputs: Mapping[str, np.ndarray], truth: np.ndarray | None) -> BestOf:
+    """The samples of batch i; `truth` is None for clips from noise."""
+    names = metric_names(self.indices, **self._common)
+    kept = BestOfSamples({name: bool(METRICS[name].higher_is_better) for name in names})
+    drawing = {"options": self.options, "batch_norm": self.batch_norm, "reconstruct": self._common["infers"]}
+    for j in range(self.samples):
+      latent_key = generation.sample_key(self.key, i, j)
+      clips = generation.predict(self.experiment, self.nets, inputs, latent_key, **drawing)
+      kept.add(score(clips, clips if truth is None else truth, self.indices, **self._common))
+      if self.collector is not None:
+        self.collector.add(MODEL, j, put_frames(clips, inputs["conditioning"], self.indices))
+    return kept.result()
+
+  def score_baselines(
+    self, i: int, inputs: Mapping[str, np.ndarray], truth: np.ndarray, flow: FlowBaseline | None
+  ) -> dict[str, Scores]:
+    """The baselines of batch i and, for a model that infers clips, the interpolation of its latents."""
+    guesses = baseline_predictions(truth, self.indices, key=jax.random.fold_in(self.key, i), flow=flow)
+    scored = score_baselines(guesses, truth, self.indices, tracking=self._common["tracking"])
+    if self._common["infers"]:
+      lines = generation.interpolate(self.experiment, self.nets, inputs, options=self.options)
+      guesses[INTERPOLATION] = put_frames(lines, inputs["conditioning"], self.indices)
+      scored[INTERPOLATION] = score(lines, truth, self.indices, **self._common)
+    if self.collector is not None:
+      for name, clips in guesses.items():
+        self.collector.add(name, 0, clips)
+    return scored
 
 
 def score(
