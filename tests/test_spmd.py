@@ -45,7 +45,7 @@ VARIANTS = {mvt_weizmann: "mvt_mc_smoke"}  # with the motion constraint
 STEPS = 2
 
 
-def _config(module: ModuleType, *, fsdp: int = 1, accumulate: int = 1) -> configs.ExperimentConfig:
+def _config(module: ModuleType, *, accumulate: int = 1) -> configs.ExperimentConfig:
   fields = module.get_config(VARIANTS.get(module, "smoke"))
   fields.update_from_flattened_dict(CHANGES[module])
   # Adam divides by the gradient's own size, which turns rounding of a vanishing gradient into a full step; a large
@@ -55,15 +55,14 @@ def _config(module: ModuleType, *, fsdp: int = 1, accumulate: int = 1) -> config
       fields.algorithm[name].eps = 1.0
   fields.step.accumulate, fields.train.batch_size = accumulate, 8 * accumulate
   config = configs.from_config_dict(fields)
-  return dataclasses.replace(config, mesh=MeshConfig(fsdp=fsdp, fsdp_min_size=16))
+  return dataclasses.replace(config, mesh=MeshConfig(fsdp_min_size=16))
 
 
 @dataclasses.dataclass
 class Run:
   """Some steps of one experiment."""
 
-  module: ModuleType
-  accumulate: int
+  config: configs.ExperimentConfig
   text: str
   metrics: list[dict]
   state: dict
@@ -71,8 +70,7 @@ class Run:
   initial: dict
 
 
-def _run(module: ModuleType, num_devices: int, *, accumulate: int, fsdp: int = 1, initial: dict | None = None) -> Run:
-  config = _config(module, fsdp=fsdp, accumulate=accumulate)
+def _run(config: configs.ExperimentConfig, num_devices: int, *, initial: dict | None = None) -> Run:
   experiment = build_experiment(config, devices=jax.devices()[:num_devices])
   if initial is None:
     state = experiment.init_state()
@@ -91,15 +89,7 @@ def _run(module: ModuleType, num_devices: int, *, accumulate: int, fsdp: int = 1
   named = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)}
   shardings = [leaf.sharding for leaf in jax.tree.leaves(state.nets)]
   text = compiled[phase].as_text()
-  return Run(
-    module=module,
-    accumulate=accumulate,
-    text=text,
-    metrics=metrics,
-    state=named,
-    state_shardings=shardings,
-    initial=initial,
-  )
+  return Run(config=config, text=text, metrics=metrics, state=named, state_shardings=shardings, initial=initial)
 
 
 def _batch(experiment: Experiment, generator: np.random.Generator) -> dict[str, np.ndarray]:
@@ -108,6 +98,10 @@ def _batch(experiment: Experiment, generator: np.random.Generator) -> dict[str, 
     "video": generator.integers(0, 256, shapes["video"].shape, np.uint8),
     "label": generator.integers(0, 2, shapes["label"].shape, np.int32),
   }
+
+
+def _with_fsdp(config: configs.ExperimentConfig, fsdp: int) -> configs.ExperimentConfig:
+  return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, fsdp=fsdp))
 
 
 def _to_host(leaf):
@@ -134,17 +128,17 @@ def _from_host(leaf, abstract):
 )
 def one(request) -> Run:
   module, accumulate = request.param
-  return _run(module, 1, accumulate=accumulate)
+  return _run(_config(module, accumulate=accumulate), 1)
 
 
 @pytest.fixture(scope="module")
 def eight(one) -> Run:
-  return _run(one.module, 8, accumulate=one.accumulate, initial=one.initial)
+  return _run(one.config, 8, initial=one.initial)
 
 
 @pytest.fixture(scope="module")
 def split(one) -> Run:
-  return _run(one.module, 8, accumulate=one.accumulate, fsdp=4, initial=one.initial)
+  return _run(_with_fsdp(one.config, 4), 8, initial=one.initial)
 
 
 def _assert_same(first: Run, second: Run) -> None:
@@ -168,9 +162,16 @@ def test_sharded_parameters_equal_replicated_ones(eight, split):
   _assert_same(eight, split)
 
 
+def test_devices_that_repeat_clips_change_nothing(one):
+  config = dataclasses.replace(one.config, mesh=MeshConfig(repeat_clips=True))
+  six = _run(config, 6, initial=one.initial)
+  assert dict(six.state_shardings[0].mesh.shape) == {"repeat": 3, "data": 2, "fsdp": 1}
+  _assert_same(one, six)
+
+
 def test_a_checkpoint_of_sharded_parameters_restores_replicated_and_on_fewer_devices(one, tmp_path):
   def placed(fsdp: int, num_devices: int):
-    experiment = build_experiment(_config(one.module, fsdp=fsdp), devices=jax.devices()[:num_devices])
+    experiment = build_experiment(_with_fsdp(one.config, fsdp), devices=jax.devices()[:num_devices])
     return experiment, lambda: jax.tree.map(_from_host, one.initial, experiment.abstract_state)
 
   with Checkpointer(str(tmp_path)) as checkpointer:
