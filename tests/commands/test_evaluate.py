@@ -354,6 +354,15 @@ def test_damaged_checkpoint_is_skipped_for_the_previous_one(run_folder, tmp_path
     ("--workdir={run} --networks={weights} --num_clips=1", "--num_clips=1 is too few for the scores of --networks"),
     ("--workdir={run} --networks={weights} --splits=5 --num_clips=4", "give 5 or more"),
     ("--workdir={run} --truncation=nan", "truncation is not a number"),
+    ("--workdir={run} --splits=5", "--splits needs --networks"),
+    ("--workdir={run} --pool_samples", "--pool_samples needs --networks"),
+    ("--workdir={run} --networks={weights} --pool_samples --samples=1", "but evaluation.samples is 1"),
+    ("--workdir={run} --batch_norm=batch --standing_statistics_data=a", "exclude each other"),
+    ("--workdir={run} --flow_weights=a", "--flow_weights needs a model with frames between conditioning frames"),
+    (
+      "--workdir={run} --config={experiment}:smoke --config.algorithm.num_classes=data --data_dir={run}",
+      "data set 'shape_motion' is not in {run}",
+    ),
     ("--workdir={run} --step=7", "has no checkpoint of step 7; it has [2, 4]"),
     ("--workdir={run} --split=held_out", "has no split 'held_out', only test, train"),
     ("--workdir={run} --num_frames=40", "has no clip of 40 frames in split 'test' (the longest has 32)"),
@@ -365,6 +374,6 @@ def test_damaged_checkpoint_is_skipped_for_the_previous_one(run_folder, tmp_path
 )
 def test_user_errors_are_one_line(words, message, run_folder, repository, vidgen, classifier_file):
   experiment = repository / "experiments" / "trivd_shape_motion.py"
-  assert message in vidgen(
+  assert message.format(run=run_folder) in vidgen(
     "evaluate", *words.format(run=run_folder, experiment=experiment, weights=classifier_file).split()
   )

@@ -168,4 +168,6 @@ def test_errors_are_one_line_and_leave_no_files(inbetween_folder, vidgen, tmp_pa
   words = ("figures", f"--out={tmp_path / 'out'}", "--curve_clips=0")
   assert "has no config.json" in vidgen(*words, f"--workdir={tmp_path}")
   assert "is not in " in vidgen(*words, f"--workdir={inbetween_folder}", f"--data_dir={tmp_path}")
+  unused = vidgen(*words, f"--workdir={tmp_path}", "--only=latent_walk", "--samples=3")
+  assert "--samples has no effect on latent_walk; leave it out" in unused
   assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,23 @@
 """Flags of feature networks."""
 
+from types import SimpleNamespace
+
 import pytest
 from absl import flags
 
 from vidgen_jax.commands import metric_flags
+from vidgen_jax.errors import UserError
+
+
+def fake_extractor(path, mesh, **options):
+  return SimpleNamespace(network=path.partition(".")[0], options=options)
+
+
+def network_flags(*words):
+  flag_values = flags.FlagValues()
+  metric_flags.define_network_flags(flag_values)
+  flag_values(["evaluate", *words])
+  return flag_values
 
 
 @pytest.mark.parametrize(
@@ -16,8 +30,14 @@ from vidgen_jax.commands import metric_flags
   ids=["no config", "config", "flag"],
 )
 def test_the_flag_replaces_the_protocol_of_the_config(words, default, expected, monkeypatch):
-  monkeypatch.setattr(metric_flags, "load_extractor", lambda path, mesh, **options: options["c3d_protocol"])
-  flag_values = flags.FlagValues()
-  metric_flags.define_network_flags(flag_values)
-  flag_values(["evaluate", "--networks=c3d.safetensors", *words])
-  assert metric_flags.extractors(flag_values, **default) == [expected]
+  monkeypatch.setattr(metric_flags, "load_extractor", fake_extractor)
+  (extractor,) = metric_flags.extractors(network_flags("--networks=c3d.safetensors", *words), **default)
+  assert extractor.options["c3d_protocol"] == expected
+
+
+@pytest.mark.parametrize(("flag", "network"), [("fvd_protocol=styleganv", "i3d"), ("c3d_protocol=tgan1", "c3d")])
+def test_a_protocol_without_its_network_is_refused(flag, network, monkeypatch):
+  monkeypatch.setattr(metric_flags, "load_extractor", fake_extractor)
+  assert metric_flags.extractors(network_flags(f"--networks=tsn,{network}", f"--{flag}"))
+  with pytest.raises(UserError, match=f"is the input of {network}, which is not among --networks"):
+    metric_flags.extractors(network_flags("--networks=tsn", f"--{flag}"))

@@ -180,6 +180,7 @@ def test_the_error_for_an_unknown_class_lists_the_known_ones(text):
     ),
     ("--export={export} --formats=png,webm", "--formats: 'webm' must be one of gif, mp4, png"),
     ("--export={export} --fps=60", "fps"),
+    ("--export={export} --conditioning_images=a.png --num_clips=3", "--conditioning_images makes a single clip"),
     ("--export={export} --data_dir={run}", "data set 'shape_motion' is not in "),
     ("--workdir={run} --classes=1 --input={run}/nothing.mp4", "nothing.mp4 does not exist; give a video file"),
     ("--workdir={run}/nothing", "has no config.json: no run was started there"),

@@ -37,6 +37,11 @@ def test_a_side_without_resizing_is_refused():
     DataConfig(name="x", num_frames=8, resolution=32, resize="none", resize_to=64)
 
 
+def test_a_distance_of_windows_without_several_windows_is_refused():
+  with pytest.raises(UserError, match=r"data\.eval_window_stride=4 needs data\.eval_window=all, got start"):
+    DataConfig(name="x", num_frames=8, resolution=32, eval_window="start", eval_window_stride=4)
+
+
 def test_the_framing_is_described():
   make = lambda **changes: DataConfig(name="x", num_frames=8, resolution=96, **changes).framing
   assert make() == "smallest side 96, centre crop"

@@ -73,6 +73,20 @@ def test_microbatches_must_divide_the_batch():
     from_config_dict(config)
 
 
+def test_settings_that_would_be_ignored_are_refused():
+  config = _template()
+  config.train.checkpoint_every, config.train.keep_every = 100, 250
+  with pytest.raises(
+    UserError, match=r"train\.keep_every=250 is not a multiple of config\.train\.checkpoint_every=100"
+  ):
+    from_config_dict(config)
+  config.train.keep_every, config.evaluation.pool_samples, config.evaluation.samples = 300, True, 1
+  with pytest.raises(UserError, match=r"pool_samples joins several samples of each clip, but evaluation\.samples is 1"):
+    from_config_dict(config)
+  config.evaluation.samples = 2
+  assert from_config_dict(config).evaluation.pool_samples
+
+
 def test_only_differences_that_forbid_to_resume_are_reported():
   old, new = _template(), _template()
   new.name, new.train.num_steps, new.health.action, new.evaluation.samples = "other", 5, "stop", 3

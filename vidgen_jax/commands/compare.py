@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags, logging
 
 from vidgen_jax.commands import distributed_flags, metric_flags
-from vidgen_jax.commands.flag_parsing import integers
+from vidgen_jax.commands.flag_parsing import check_needs, integers
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
 from vidgen_jax.parallel.config import MeshConfig
@@ -72,8 +72,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
   out = check_writable(flag_values.out, "--out")
   sheet = check_writable(flag_values.neighbours, "--neighbours", suffix=".png")
-  if sheet is not None and not flag_values.networks:
-    raise UserError("--neighbours needs --networks, a weight file whose features are compared")
+  needs = {"num_neighbours": "neighbours", "neighbours": "networks", "conditioning_indices": "networks"}
+  check_needs(flag_values, needs | metric_flags.NEED_NETWORKS | {"seed": "networks"})
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   indices = integers("conditioning_indices", flag_values.conditioning_indices)

@@ -10,10 +10,12 @@ from absl import flags, logging
 
 from vidgen_jax.buckets import AnyPath, user_path
 from vidgen_jax.commands import conditioning_flags, dataset_flags, distributed_flags, metric_flags
-from vidgen_jax.commands.flag_parsing import define_config, values_of
+from vidgen_jax.commands.flag_parsing import check_needs, define_config, values_of
 from vidgen_jax.core.config import MAX_SEED
+from vidgen_jax.data.records import load_info
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
+from vidgen_jax.gans.settings import FROM_DATA
 from vidgen_jax.ops.conditioning import frames_needed
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs import generation, scoring
@@ -27,6 +29,7 @@ from vidgen_jax.runs.scoring import curve_text
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.flow_baseline import load_flow_baseline
+from vidgen_jax.scores.metrics.baselines import has_frames_between
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import SCORES_FILE, Score, append_scores, read_scores, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
@@ -100,7 +103,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 @distributed_flags.fail_fast
 def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
-  _check_follow_flags(flag_values)
+  _check_flags(flag_values)
   workdir = user_path(flag_values.workdir)
   enable_compilation_cache()
   distributed_flags.join(flag_values)
@@ -115,6 +118,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   set_options = dataclasses.replace(metric_flags.set_options(flag_values), pool_samples=config.evaluation.pool_samples)
   extractors = metric_flags.extractors(flag_values, c3d_protocol=config.evaluation.c3d_protocol)
   collector = FeatureCollector(extractors, options=set_options)
+  if flag_values.flow_weights is not None and not has_frames_between(indices, options.num_frames):
+    raise UserError("--flow_weights needs a model with frames between conditioning frames; leave it out")
   flow = load_flow_baseline(weights=flag_values.flow_weights)
   _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
 
@@ -140,7 +145,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   follow(flag_values.workdir, score, scored=scored, terms=terms, **following)
 
 
-def _check_follow_flags(flag_values: flags.FlagValues) -> None:
+def _check_flags(flag_values: flags.FlagValues) -> None:
+  """Raises a UserError for flags that exclude each other, or that would be ignored."""
   several = [name for name in ("follow", "all_checkpoints") if flag_values[name].value]
   if len(several) > 1:
     raise UserError("--follow includes the checkpoints of --all_checkpoints; leave one of them out")
@@ -148,9 +154,10 @@ def _check_follow_flags(flag_values: flags.FlagValues) -> None:
     raise UserError(f"--step selects one checkpoint, --{several[0]} takes all; leave one of them out")
   if flag_values["best_metric"].present and not several:
     raise UserError("--best_metric needs --follow or --all_checkpoints")
-  for name, needed in {"poll": "follow", "patience": "follow", "select_on_test": "best_metric"}.items():
-    if flag_values[name].present and not flag_values[needed].value:
-      raise UserError(f"--{name} needs --{needed}")
+  needs = {"poll": "follow", "patience": "follow", "select_on_test": "best_metric", "pool_samples": "networks"}
+  check_needs(flag_values, needs | metric_flags.NEED_NETWORKS)
+  if flag_values.standing_statistics_data is not None and flag_values.batch_norm == "batch":
+    raise UserError("--standing_statistics_data and --batch_norm=batch exclude each other; leave one of them out")
 
 
 def _check_selection(config: ExperimentConfig, reported: ExperimentConfig) -> None:
@@ -209,11 +216,14 @@ def _config(flag_values: flags.FlagValues) -> ExperimentConfig:
   """The config of --config or of the run, with the values of other flags.
 
   Raises:
-    UserError: the config belongs to another model, or --best_metric would select on the clips of the results.
+    UserError: the config belongs to another model, the data set of its classes is missing, or --best_metric would
+      select on the clips of the results.
   """
   if flag_values.config is not None and flag_values.data_dir is not None:
     flag_values.config.data.data_dir = flag_values.data_dir  # The number of classes may come from the data set.
   config = load_config(flag_values.workdir) if flag_values.config is None else from_config_dict(flag_values.config)
+  if flag_values.config is not None and flag_values.config.algorithm.get("num_classes") == FROM_DATA:
+    load_info(config.data.name, config.data.data_dir)  # Without the data set, its classes count as one.
   check_same_model(flag_values.workdir, config)
   indices = conditioning_flags.conditioning_indices(flag_values, config)
   if indices is not None:

@@ -15,7 +15,7 @@ from vidgen_jax.media.plots import require_matplotlib
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.figures.anchor_study import CURVE, SAMPLES, SETTINGS
 from vidgen_jax.runs.figures.draw import FIGURES, INDEX_FILE, MEASURED, clip_counts, draw_figures
-from vidgen_jax.runs.figures.samples import BEST_OF
+from vidgen_jax.runs.figures.samples import BEST_OF, MEAN
 from vidgen_jax.runs.figures.truncation_sweep import TRUNCATION, parse_truncations
 from vidgen_jax.runs.sampling.samplers import load_run
 from vidgen_jax.runs.workdir import load_config
@@ -89,6 +89,10 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     samples=samples or USUAL_SAMPLES,
     with_truncations=bool(truncations),
   )
+  used = {"samples": names & {MEAN, *MEASURED}, "curve_clips": names & MEASURED, "num_clips": names - {BEST_OF}}
+  for name, figures in used.items():
+    if flag_values[name].present and flag_values[name].value and not figures:
+      raise UserError(f"--{name} has no effect on {', '.join(sorted(names))}; leave it out")
   infers = issubclass(GANS[load_config(flag_values.workdir).algorithm_name][1], InfersClips)
   if curve_clips is None:
     curve_clips = SETTINGS if infers else USUAL_CLIPS

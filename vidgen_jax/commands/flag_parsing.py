@@ -5,7 +5,7 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,13 @@ def refuse_urls(name: str, value: object) -> None:
 def values_of(flag_values: flags.FlagValues, *names: str) -> dict[str, Any]:
   """The values of some flags by name."""
   return {name: flag_values[name].value for name in names}
+
+
+def check_needs(flag_values: flags.FlagValues, needs: Mapping[str, str]) -> None:
+  """Raises a UserError for a flag that would be ignored: it is given, and the one that it needs is not set."""
+  for name, needed in needs.items():
+    if flag_values[name].present and not flag_values[needed].value:
+      raise UserError(f"--{name} needs --{needed}; set it, or leave --{name} out")
 
 
 def integers(flag: str, words: Sequence[str]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from vidgen_jax.commands.flag_parsing import values_of
+from vidgen_jax.commands.flag_parsing import check_needs, values_of
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.config import MeshConfig
@@ -16,6 +16,14 @@ from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.scores.set_metrics import SetOptions
 
 MAX_LISTED = 100
+
+NEED_NETWORKS = dict.fromkeys(
+  ("fvd_protocol", "c3d_protocol", "feature_batch", "bootstrap", "extrapolate", "splits"), "networks"
+)
+"""Flags that have no effect without --networks, for `check_needs`."""
+
+_PROTOCOLS = {"fvd_protocol": "i3d", "c3d_protocol": "c3d"}
+"""Network by flag of its input."""
 
 
 def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) -> None:
@@ -37,6 +45,7 @@ def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) ->
 
 def open_set(flag_values: flags.FlagValues, name: str) -> ClipSet:
   """Opens the set of clips of the flag `name`."""
+  check_needs(flag_values, {"window": "num_frames"})
   window = values_of(flag_values, "num_frames", "frame_stride", "window", "resolution", "max_clips")
   options = ClipOptions(value_range=getattr(flag_values, f"{name}_range"), **window)
   source = flag_values[name].value
@@ -86,7 +95,11 @@ def extractors(flag_values: flags.FlagValues, *, c3d_protocol: str = "tgan2") ->
   options = values_of(flag_values, "fvd_protocol") | {"batch_size": flag_values.feature_batch}
   options["c3d_protocol"] = flag_values.c3d_protocol or c3d_protocol
   mesh = make_mesh(MeshConfig())
-  return [load_extractor(path, mesh=mesh, **options) for path in paths]
+  found = [load_extractor(path, mesh=mesh, **options) for path in paths]
+  for flag, network in _PROTOCOLS.items():
+    if flag_values[flag].present and network not in (extractor.network for extractor in found):
+      raise UserError(f"--{flag} is the input of {network}, which is not among --networks; leave it out")
+  return found
 
 
 def set_options(flag_values: flags.FlagValues) -> SetOptions:

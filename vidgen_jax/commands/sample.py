@@ -11,7 +11,7 @@ import jax
 from absl import flags, logging
 
 from vidgen_jax.commands import conditioning_flags, dataset_flags, distributed_flags
-from vidgen_jax.commands.flag_parsing import integers
+from vidgen_jax.commands.flag_parsing import check_needs, integers
 from vidgen_jax.core.config import MAX_SEED
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write_dir
@@ -127,8 +127,10 @@ def _check(flag_values: flags.FlagValues) -> None:
     exclusive(name, "split")
   if unknown := [name for name in flag_values.formats if name not in FORMATS]:
     raise UserError(f"--formats: {unknown[0]!r} must be one of {', '.join(FORMATS)}")
-  if flag_values.motion_levels is not None and not flag_values.motion:
-    raise UserError("--motion_levels needs --motion")
+  for name in ("conditioning_images", "anchor"):
+    if flag_values[name].value is not None and flag_values["num_clips"].present:
+      raise UserError(f"--{name} makes a single clip; leave --num_clips out, and set --samples for several of it")
+  check_needs(flag_values, {"motion_levels": "motion"})
   if flag_values.workdir is None:
     reasons = dict.fromkeys(("anchor", *conditioning_flags.NAMES), "the conditioning frames of an export are fixed")
     reasons["sampling_means"] = "the means of an export are fixed"
@@ -208,11 +210,14 @@ def _clips(flag_values: flags.FlagValues, sampler: Sampler) -> Clips:
     paths = [images[time] for time in sampler.conditioning_indices]
   if paths is not None:
     clips = image_clip(paths, sampler)
-  elif flag_values.input is not None:
-    clips = video_clips(flag_values.input, sampler, num_clips=flag_values.num_clips)
-  elif sampler.conditioning_indices:
-    clips = evaluation_clips(sampler, num_clips=flag_values.num_clips)
-  else:
+  elif not sampler.conditioning_indices:
+    for name in ("input", "data", "split"):
+      if flag_values[name].value is not None:
+        raise UserError(f"--{name}: the model generates from noise; leave the flag out")
     clips = empty_clips(sampler.data, num_clips=flag_values.num_clips)
     labels = labels or list(range(len(sampler.class_names)))
+  elif flag_values.input is not None:
+    clips = video_clips(flag_values.input, sampler, num_clips=flag_values.num_clips)
+  else:
+    clips = evaluation_clips(sampler, num_clips=flag_values.num_clips)
   return clips.of_classes(labels) if labels else clips

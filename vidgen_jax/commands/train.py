@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from vidgen_jax.commands import distributed_flags
-from vidgen_jax.commands.flag_parsing import define_config, values_of
+from vidgen_jax.commands.flag_parsing import check_needs, define_config, values_of
 from vidgen_jax.core.config import MAX_SEED
-from vidgen_jax.errors import UserError
 
 if TYPE_CHECKING:
   from vidgen_jax.core.state import TrainState
@@ -51,8 +50,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   from vidgen_jax.runs.config import from_config_dict
 
   config = from_config_dict(flag_values.config)
-  if flag_values.new_seed is not None and flag_values.restore_step is None:
-    raise UserError("--new_seed needs --restore_step, the checkpoint from which the run continues with it")
+  check_needs(flag_values, {"new_seed": "restore_step"})
   distributed_flags.check(flag_values)
   from vidgen_jax.runs.data_checks import check_training
 

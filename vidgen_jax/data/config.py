@@ -72,6 +72,10 @@ class DataConfig:
         f"data.resize_to={self.resize_to} needs data.resize=smallest_side or squash, and must be at least "
         f"data.resolution={self.resolution}; got data.resize={self.resize}"
       )
+    if self.eval_window_stride > 1 and self.eval_window != "all":
+      raise UserError(
+        f"data.eval_window_stride={self.eval_window_stride} needs data.eval_window=all, got {self.eval_window}"
+      )
     buckets.local_path(self.data_dir, "data.data_dir")
     if self.channels not in (1, 3):
       raise UserError(f"data.channels must be 1 (luma) or 3 (RGB), got {self.channels}")

@@ -95,6 +95,13 @@ class EvaluationConfig:
   training_standing_batches: int = 8
   object_tracking: bool = False
 
+  def __post_init__(self) -> None:
+    if self.pool_samples and self.samples == 1:
+      raise UserError(
+        "evaluation.pool_samples joins several samples of each clip, but evaluation.samples is 1; set --samples above "
+        "1, or --nopool_samples"
+      )
+
 
 @dataclass(frozen=True, kw_only=True)
 class HealthConfig:
@@ -241,6 +248,8 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
       raise UserError(f"config.evaluation.{name}={value} must not be negative; 0 for all")
   if (batch_size := result.train.batch_size) % result.step.accumulate:
     raise UserError(f"config.step.accumulate={result.step.accumulate} does not divide {batch_size=}")
+  if (kept := result.train.keep_every) % (every := result.train.checkpoint_every):
+    raise UserError(f"config.train.keep_every={kept} is not a multiple of config.train.checkpoint_every={every}")
   return result
 
 
