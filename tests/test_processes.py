@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from vidgen_jax.parallel.processes import PREEMPTED_EXIT_CODE
 from vidgen_jax.runs.checkpoint import Checkpointer
 from vidgen_jax.runs.experiment import build_experiment
 from vidgen_jax.runs.workdir import load_config
+from vidgen_jax.scores.report import read_scores
 
 pytest_plugins = ["tests.trained_runs", "tests.fake_storage"]
 # One worker runs all of them: programs are compiled once, and the processes need the cores.
@@ -211,6 +213,22 @@ def test_two_processes_sample_the_same_as_one(launch, run_folder, tmp_path):
   one, two = (np.load(tmp_path / name / "samples.npz")["samples"].astype(int) for name in ("one", "two"))
   assert np.ptp(one) > 100
   assert np.abs(one - two).max() <= 1
+
+
+@pytest.mark.slow
+def test_two_processes_score_all_checkpoints_as_one(launch, run_folder, tmp_path):
+  folders = [tmp_path / name for name in ("one", "two")]
+  words = ["evaluate", "--all_checkpoints", "--best_metric=psnr", "--samples=1", "--num_clips=3"]
+  for folder in folders:
+    shutil.copytree(run_folder, folder)
+  assert _statuses(launch([*words, f"--workdir={folders[1]}"], 2)) == [0, 0]
+  assert cli.dispatch([*words, f"--workdir={folders[0]}"]) == 0
+  one, two = (read_scores(folder / "scores.jsonl") for folder in folders)
+  assert [(row["step"], row["subject"], row["metric"]) for row in one] == [
+    (row["step"], row["subject"], row["metric"]) for row in two
+  ]
+  np.testing.assert_allclose([row["value"] for row in one], [row["value"] for row in two], rtol=1e-5, atol=1e-5)
+  assert len({(folder / "best" / "best.json").read_text() for folder in folders}) == 1
 
 
 def _wait_for_steps(workdir, steps, job) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -46,6 +47,16 @@ def run(tmp_path, monkeypatch):
 
   monkeypatch.setattr(following, "_steps", steps)
   return SimpleNamespace(folder=tmp_path, save=save)
+
+
+def test_every_process_opens_the_checkpoints(monkeypatch):
+  """Opening them waits for all processes, so process 0 must not do it alone."""
+  opened = MagicMock()
+  opened.return_value.__enter__.return_value.steps.return_value = [2, 4]
+  monkeypatch.setattr(following, "Checkpointer", opened)
+  monkeypatch.setattr(following.jax, "process_index", lambda: 1)
+  assert following._steps("run") == [2, 4]
+  opened.assert_called_once()
 
 
 def test_each_new_checkpoint_is_scored_once_and_the_best_is_kept(run):

@@ -120,11 +120,9 @@ def _compared_steps(workdir: AnyPath, metric: str, terms: Mapping[str, Any]) -> 
 
 
 def _steps(workdir: str) -> list[int]:
-  steps = []
-  if jax.process_index() == 0:
-    with Checkpointer(workdir, read_only=True) as checkpointer:
-      steps = checkpointer.steps()
-  return broadcast_from_process_0(steps)
+  # On all processes, because opening the folder waits for all of them.
+  with Checkpointer(workdir, read_only=True) as checkpointer:
+    return broadcast_from_process_0(checkpointer.steps())
 
 
 @contextlib.contextmanager
