@@ -29,10 +29,12 @@ folder, without images, scores and checkpoints. Compiles twice, without and with
   --collectives=8,64,512
                    runs nothing: compiles the step for 8, 64 and 512 fake devices, and reports what they exchange in a
                    step, for which purpose, and the memory of each; --config.mesh.fsdp=8 splits the state. TPU
-                   topologies such as v5p:2x2x2,v5p:4x4x4 give the TPU's program; they need libtpu, but no TPU.
+                   topologies such as v5p:2x2x2,v5p:4x4x4 give the TPU's program; they need libtpu, but no TPU. A
+                   chip of TPU v2 and v3 has two devices, any other chip one: v3:4x4 has 32.
   --scaling=8,64,512
-                   runs nothing: predicts the step time on 8, 64 and 512 chips of --device_kind at --mfu, from FLOPs,
-                   the traffic of a program for 8 fake devices, and published bandwidths. A model, not a measurement.
+                   runs nothing: predicts the step time on 8, 64 and 512 chips (not devices) of --device_kind at
+                   --mfu, from FLOPs, the traffic of a program for 8 fake devices, and published bandwidths. A model,
+                   not a measurement.
 Tables of the papers and comparisons with other libraries are scripts in benchmarks/ of the repository.
 Example: vidgen bench --config=trivd_shape_motion.py:cpu --steps=40 --out=bench.jsonl
          vidgen bench --config=trivd_shape_motion.py:cpu --profile
@@ -57,8 +59,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "device_kind", "TPU v3", [peak.name for peak in PEAKS], "--estimate, --scaling: accelerator", **values
   )
   flags.DEFINE_float("mfu", 0.3, "--estimate, --scaling: assumed share of the chip's peak, 0 to 1", **values)
-  flags.DEFINE_list("collectives", None, "run nothing: traffic for numbers of devices or TPU topologies", **values)
-  flags.DEFINE_list("scaling", None, "run nothing: predicted step time on numbers of chips", **values)
+  flags.DEFINE_list(
+    "collectives", None, "run nothing: traffic for numbers of devices, not chips, or for TPU topologies", **values
+  )
+  flags.DEFINE_list("scaling", None, "run nothing: predicted step time on numbers of chips, not devices", **values)
   flags.mark_flag_as_required("config", **values)
 
 
