@@ -36,8 +36,8 @@ def test_the_latest_and_every_nth_checkpoint_are_kept(tmp_path, options, left):
 
 
 def test_additional_steps_are_due(tmp_path):
-  with Checkpointer(str(tmp_path), every=4, keep_steps=[3]) as checkpointer:
-    assert [step for step in range(1, 9) if checkpointer.due(step)] == [3, 4, 8]
+  with Checkpointer(str(tmp_path), every=4, keep_every=6, keep_steps=[3]) as checkpointer:
+    assert [step for step in range(1, 9) if checkpointer.due(step)] == [3, 4, 6, 8]
 
 
 def test_state_data_state_and_meta_are_restored(tmp_path):

@@ -84,7 +84,7 @@ class Checkpointer:
       workdir: folder of the run.
       every: number of steps between periodic saves.
       keep: number of latest checkpoints that are kept; None for all.
-      keep_every: distance in steps of checkpoints that are kept in addition; 0 for none.
+      keep_every: distance in steps of checkpoints that are saved and kept in addition; 0 for none.
       keep_steps: steps that are saved and kept in addition.
       read_only: whether nothing will be saved.
     """
@@ -92,14 +92,14 @@ class Checkpointer:
     # `resolve` would turn the URL of a bucket into a local path.
     self._folder = epath.Path(folder if is_bucket(folder) else folder.resolve()) / "checkpoints"
     policies = ocp.checkpoint_managers
-    periodic = [policies.EveryNSteps(keep_every)] if keep_every else []
-    kept = [policies.LatestN(keep), policies.CustomSteps(keep_steps), *periodic]
+    kept = [policies.LatestN(keep), policies.CustomSteps(keep_steps)]
+    kept += [policies.EveryNSteps(keep_every)] if keep_every else []
     self._manager = _FailFastManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
         save_decision_policy=policies.AnySavePolicy(
           [
-            policies.FixedIntervalPolicy(every),
+            *map(policies.FixedIntervalPolicy, {every, keep_every or every}),
             policies.SpecificStepsPolicy(keep_steps),
             policies.PreemptionCheckpointingPolicy(),
           ]

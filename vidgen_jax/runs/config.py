@@ -33,7 +33,7 @@ class TrainConfig:
     evaluate_every: number of train steps between scores on clips of that split; 0 turns them off.
     checkpoint_every: number of train steps between checkpoints.
     checkpoints_to_keep: number of latest checkpoints that are kept.
-    keep_every: distance in train steps of checkpoints that are never deleted; 0 for none.
+    keep_every: distance in train steps of additional checkpoints, which are never deleted; 0 for none.
   """
 
   batch_size: int = 512
@@ -248,8 +248,6 @@ def from_config_dict(config: ml_collections.ConfigDict) -> ExperimentConfig:
       raise UserError(f"config.evaluation.{name}={value} must not be negative; 0 for all")
   if (batch_size := result.train.batch_size) % result.step.accumulate:
     raise UserError(f"config.step.accumulate={result.step.accumulate} does not divide {batch_size=}")
-  if (kept := result.train.keep_every) % (every := result.train.checkpoint_every):
-    raise UserError(f"config.train.keep_every={kept} is not a multiple of config.train.checkpoint_every={every}")
   return result
 
 
