@@ -91,6 +91,13 @@ def test_grey_channel_is_repeated(extractor, video):
   np.testing.assert_allclose(extractor.extract(grey).features, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_clips_must_be_uint8(extractor, video):
+  floats = (video / 255).astype(np.float32)
+  for extract in (extractor.extract, lambda clips: extractor.extract_all(ListedClips(clips))):
+    with pytest.raises(UserError, match=r"r3d18 takes clips of uint8 in 0\.\.255, got float32; scale, round and cast"):
+      extract(floats)
+
+
 def test_features_that_are_not_finite_are_a_user_error(classifier, video):
   variables = jax.tree.map(np.copy, classifier.variables)
   variables["params"]["fc"]["bias"][1] = 1e38
@@ -109,7 +116,7 @@ def as_i3d(classifier):
 def test_unsuitable_clips_and_networks_are_user_errors(classifier):
   i3d = as_i3d(classifier)
   reference = FeatureExtractor(i3d, mesh=mesh_of(1), name="i3d.safetensors")
-  with pytest.raises(UserError, match="FVD needs at least 9 frames, got clips of 8"):
+  with pytest.raises(UserError, match=r"FVD needs at least 9 frames \(--fvd_protocol=reference\), got clips of 8"):
     reference.check((8, 64, 64, 3))
   with pytest.raises(UserError, match="1 or 3 channels, got 4"):
     reference.check((16, 64, 64, 4))
@@ -119,7 +126,7 @@ def test_unsuitable_clips_and_networks_are_user_errors(classifier):
     FeatureExtractor(unknown, mesh=mesh_of(1))
 
 
-@pytest.mark.parametrize(("protocol", "epsilon", "unbiased"), [("torchscript", 1e-3, False), ("videogpt", 1e-5, True)])
+@pytest.mark.parametrize(("protocol", "epsilon", "unbiased"), [("styleganv", 1e-3, False), ("videogpt", 1e-5, True)])
 def test_fvd_protocol_sets_epsilon_and_covariance(protocol, epsilon, unbiased, classifier):
   i3d = as_i3d(classifier)
   extractor = FeatureExtractor(i3d, mesh=mesh_of(1), fvd_protocol=protocol)

@@ -20,8 +20,6 @@ from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 CONSTANTS, VOLUME = "constants", "mean_volume"
 """Collection and name of the mean volume in the variables of C3D."""
 
-_I3D_MIN_FRAMES = 9  # I3D halves time three times, and its last average pool spans two frames.
-
 Variant = Callable[[np.ndarray], np.ndarray]
 """Function from uint8[B, T, H, W, C] to clips of the same shape, such as a baseline."""
 
@@ -124,9 +122,9 @@ class FeatureExtractor:
     frames, channels = clip_shape[0], clip_shape[3]
     if channels not in (1, 3):
       raise UserError(f"{self.name} takes clips of 1 or 3 channels, got {channels}")
-    if self.network == "i3d" and frames < _I3D_MIN_FRAMES:
+    if frames < (least := self.preprocessing.min_frames):
       raise UserError(
-        f"FVD needs at least {_I3D_MIN_FRAMES} frames, got clips of {frames}; "
+        f"FVD needs at least {least} frames (--fvd_protocol={self.preprocessing.name}), got clips of {frames}; "
         "score longer clips, or use weights from `vidgen classify` instead of I3D's"
       )
     if self._volume is not None and frames != self._volume.shape[0]:
@@ -140,7 +138,7 @@ class FeatureExtractor:
     """Features of clips uint8[N, T, H, W, C], N >= 1, which every process has.
 
     Raises:
-      UserError: if the network does not accept such clips, or a feature is not finite.
+      UserError: if the clips are not uint8, the network does not accept them, or a feature is not finite.
     """
     rows = self._local_rows(len(video))
     return concatenate(self._extract_batch(video[local], index, len(video)) for index, local in enumerate(rows))
@@ -177,6 +175,9 @@ class FeatureExtractor:
     return [np.minimum(start + self._places, count - 1) for start in range(0, count, self.batch_size)]
 
   def _extract_batch(self, local: np.ndarray, index: int, count: int) -> Features:
+    # Floats in [0, 1] would be scaled as values of 0..255: nearly black clips, at a distance near 0 from each other.
+    if local.dtype != np.uint8:
+      raise UserError(f"{self.name} takes clips of uint8 in 0..255, got {local.dtype}; scale, round and cast them")
     batch = global_batch(local, batch_sharding(self._mesh, microbatches=False))
     output = jax.device_get(self._apply(self._placed, batch))
     valid = min(self.batch_size, count - index * self.batch_size)

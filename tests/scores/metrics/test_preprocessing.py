@@ -1,5 +1,6 @@
 """Preprocessing against interpolation by hand."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -43,10 +44,9 @@ def test_videogpt_keeps_the_aspect_ratio_and_crops_the_centre():
   assert odd.shape == (1, 1, 224, 224, 3)
 
 
-def test_protocols_differ():
-  outputs = [np.asarray(p(jnp.asarray(RAMP))) for p in FVD_PROTOCOLS.values()]
-  for i, first in enumerate(outputs):
-    assert all(np.abs(first - second).max() > 0.02 for second in outputs[:i])
+def test_protocols_differ_in_more_than_their_names():
+  settings = [dataclasses.replace(protocol, name="", used_by="") for protocol in FVD_PROTOCOLS.values()]
+  assert len(set(settings)) == len(settings)
 
 
 @pytest.mark.parametrize(("name", "corner"), [("tgan1", (8, 29)), ("tgan2", (8, 8))])

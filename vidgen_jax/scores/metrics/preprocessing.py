@@ -1,7 +1,8 @@
 """Preprocessing of clips for feature networks, which changes published FVDs as much as the model does.
 
 Each protocol follows public code: FVD's reference (google-research, frechet_video_distance), StyleGAN-V (metrics),
-VideoGPT (fvd.py), TGAN (calc_inception.py) and TGANv2 (c3d_ucf101.py). Its name is part of each score.
+VideoGPT (fvd.py), content-debiased FVD (cdfvd/third_party/i3d), common_metrics_on_video_quality (calculate_fvd.py),
+TGAN (calc_inception.py) and TGANv2 (c3d_ucf101.py). Its name is part of each score.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from vidgen_jax.ops.resize import resize
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-  """Resize, crop, scale, in this order.
+  """Resize, crop, scale, in this order; and what else a protocol fixes.
 
   Attributes:
     name: name of the protocol.
@@ -32,6 +33,9 @@ class Preprocessing:
       BGR, instead; None for RGB.
     epsilon: epsilon of I3D's batch normalisation.
     unbiased: whether Frechet distances divide covariances by N - 1 instead of N.
+    real_window: window of the real clips, see `vidgen_jax.scores.clip_sets.ClipOptions`; '' if the protocol fixes none.
+    min_frames: smallest number of frames of a clip.
+    used_by: code that computes scores by this protocol, for the documentation.
   """
 
   name: str
@@ -44,6 +48,9 @@ class Preprocessing:
   volume_corner: tuple[int, int] | None = None
   epsilon: float = 1e-3
   unbiased: bool = True
+  real_window: Literal["", "random"] = ""
+  min_frames: int = 1
+  used_by: str = ""
 
   def __call__(self, video: jax.Array, *, volume: Any = None) -> jax.Array:
     """Converts clips to the input of the network, float32[B, T, H, W, 3].
@@ -83,12 +90,41 @@ def _rgb(video: jax.Array) -> jax.Array:
   return jnp.broadcast_to(video, (*video.shape[:-1], 3)).astype(jnp.float32)
 
 
+# I3D halves time three times, and its last average pool spans two frames.
+_FVD = Preprocessing(name="reference", size=(224, 224), min_frames=9)
+_COMMON = dataclasses.replace(_FVD, fit="short_side", min_frames=10)
+
 FVD_PROTOCOLS = {
-  "reference": Preprocessing(name="reference", size=(224, 224), method="legacy_bilinear"),
-  "torchscript": Preprocessing(name="torchscript", size=(224, 224), unbiased=False),
-  "videogpt": Preprocessing(name="videogpt", size=(224, 224), fit="short_side", epsilon=1e-5),
+  protocol.name: protocol
+  for protocol in (
+    dataclasses.replace(
+      _FVD, method="legacy_bilinear", used_by="Unterthiner et al. 2018; google-research/frechet_video_distance"
+    ),
+    dataclasses.replace(
+      _FVD, name="styleganv", unbiased=False, real_window="random", used_by="StyleGAN-V, DIGAN; universome/stylegan-v"
+    ),
+    dataclasses.replace(_FVD, name="videogpt", fit="short_side", epsilon=1e-5, used_by="VideoGPT; wilson1yan/VideoGPT"),
+    dataclasses.replace(
+      _FVD,
+      name="cdfvd",
+      epsilon=1e-5,
+      unbiased=False,
+      used_by="content-debiased FVD with `model='i3d'`; songweige/content-debiased-fvd",
+    ),
+    dataclasses.replace(
+      _COMMON,
+      name="common_metrics",
+      used_by="JunyaoHu/common_metrics_on_video_quality with `method='styleganv'`, its default",
+    ),
+    dataclasses.replace(
+      _COMMON,
+      name="common_metrics_videogpt",
+      epsilon=1e-5,
+      used_by="JunyaoHu/common_metrics_on_video_quality with `method='videogpt'`",
+    ),
+  )
 }
-"""FVD by Unterthiner et al. 2018, by the metrics of StyleGAN-V, and by VideoGPT."""
+"""Protocols of FVD by name. All of them use the logits of I3D for RGB in [-1, 1]."""
 
 C3D_PROTOCOLS = {
   "tgan1": Preprocessing(
