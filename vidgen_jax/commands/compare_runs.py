@@ -15,9 +15,10 @@ from vidgen_jax.scores.run_comparison import read_rows, scores_over_runs
 
 SUMMARY = """Prints mean, standard deviation and bootstrap interval of scores over several trainings.
 
-Needs the folders of two or more runs that differ in their seed, each scored by `vidgen evaluate`; if a run was scored
-several times by one protocol, the latest score counts. Runs that were scored by different protocols are refused; a
-score that only some runs have is logged and left out.
+Needs the folders of two or more runs that differ in their seed, each scored by `vidgen evaluate`. If a run was scored
+several times by one protocol, the latest score counts, whatever its step, which is logged: steps may differ between
+runs. After --follow or --all_checkpoints compare RUN/best, or first score one step of each RUN with --step. Runs that
+were scored by different protocols are refused; a score that only some runs have is logged and left out.
 Example: vidgen compare-runs runs/between_0/best runs/between_1/best runs/between_2/best --metrics=fvd,diversity"""
 
 

@@ -12,7 +12,8 @@ from vidgen_jax.runs.fidelity import PAPERS, STATUSES, as_text, counts, differin
 SUMMARY = """Lists what a paper says and what is done here.
 
 Without arguments, prints the number of items per paper. GAN is trivd, inbetween, mvt or sr_cgan. With --config, also of
-your own file and with overrides, prints in which of the items' fields an experiment differs from a published one.
+your own file and with overrides, prints in which of the items' fields an experiment differs from a published one. A
+workdir is not read: for a run, repeat the --config flags of its training.
 Example: vidgen fidelity trivd --status=departs,absent
 Example: vidgen fidelity --config=trivd_bair.py:paper --config.train.batch_size=64 --against=trivd_bair.py:paper"""
 
