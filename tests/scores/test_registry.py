@@ -17,7 +17,7 @@ def test_entries_are_complete(metric):
   assert metric.description and metric.source
   assert inspect.getdoc(metric.function)
   assert metric.higher_is_better is not None or not metric.selectable
-  metric.protocol.format(divisor="N", samples=2, splits="")
+  metric.protocol.format(divisor="N", samples=2, splits="", k=3)
 
 
 def test_metrics_of_one_row_have_one_direction_and_unit():
@@ -48,7 +48,9 @@ def test_checkpoints_are_selected_by_metrics_with_a_meaningful_best():
   ],
 )
 def test_networks_name_their_metrics(network, names):
-  assert {metric.name for metric in network_metrics(network)} == {"inception_score", *names}
+  assert {metric.name for metric in network_metrics(network)} == {
+    *("inception_score", "precision", "recall", "density", "coverage", *names)
+  }
 
 
 def test_a_new_metric_needs_one_module_only(monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ from vidgen_jax.scores.extraction import Features, concatenate
 from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.classifier_scores import inception_score
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
+from vidgen_jax.scores.metrics.precision_recall import recall
 from vidgen_jax.scores.metrics.set_distance import extrapolated_frechet_distance, frechet_distance, kernel_distance
 from vidgen_jax.scores.registry import network_metrics
 from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, set_metrics
@@ -110,13 +111,15 @@ def test_real_set_is_scored_against_itself_in_disjoint_halves():
 
 
 def test_options_apply_to_the_scores():
-  found = by_metric(scorer(extrapolate=True, splits=3, bootstrap=0, seed=5).score("model", [features(1)]))
+  found = by_metric(scorer(extrapolate=True, splits=3, bootstrap=0, seed=5, nearest_k=4).score("model", [features(1)]))
   expected = extrapolated_frechet_distance(features(0).features, features(1).features, seed=5)
   assert found["clip_frechet_infinity"].value == pytest.approx(expected, rel=1e-9)
   mixed = features(1).logits[np.random.default_rng(5).permutation(60)]
   assert found["inception_score"].value == pytest.approx(inception_score(mixed, num_splits=3))
   assert "mean of 3 splits, drawn at random" in found["inception_score"].protocol
   assert {score.interval for score in found.values()} == {None}
+  assert found["recall"].value == recall(features(0).features, features(1).features, k=4)
+  assert found["coverage"].protocol == "last layer but one, input, 4 nearest neighbours"
 
 
 def test_few_clips_cause_a_warning(caplog):

@@ -18,7 +18,7 @@ from vidgen_jax.scores.set_metrics import SetOptions
 MAX_LISTED = 100
 
 NEED_NETWORKS = dict.fromkeys(
-  ("fvd_protocol", "c3d_protocol", "feature_batch", "bootstrap", "extrapolate", "splits"), "networks"
+  ("fvd_protocol", "c3d_protocol", "feature_batch", "bootstrap", "extrapolate", "splits", "nearest_k"), "networks"
 )
 """Flags that have no effect without --networks, for `check_needs`."""
 
@@ -82,6 +82,11 @@ def define_score_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("bootstrap", 200, text, lower_bound=0, **values)
   flags.DEFINE_bool("extrapolate", False, "also extrapolates the Frechet distance to infinitely many clips", **values)
   flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", lower_bound=1, **values)
+  text = (
+    "also precision, recall, density and coverage, by this number of nearest neighbours: 3 in Kynkaanniemi et al., 5 in "
+    "Naeem et al.; 0 for none"
+  )
+  flags.DEFINE_integer("nearest_k", 0, text, lower_bound=0, **values)
 
 
 def extractors(flag_values: flags.FlagValues, *, c3d_protocol: str = "tgan2") -> list[FeatureExtractor]:
@@ -104,4 +109,4 @@ def extractors(flag_values: flags.FlagValues, *, c3d_protocol: str = "tgan2") ->
 
 def set_options(flag_values: flags.FlagValues) -> SetOptions:
   """The options of `define_score_flags` and `--seed`."""
-  return SetOptions(**values_of(flag_values, "bootstrap", "extrapolate", "splits", "seed"))
+  return SetOptions(**values_of(flag_values, "bootstrap", "extrapolate", "splits", "seed", "nearest_k"))

@@ -37,12 +37,13 @@ class Metric:
     name: key in `vidgen_jax.scores.registry.METRICS` and in the training log.
     description: what it measures, for the documentation.
     source: publication, for the documentation.
-    protocol: part of `Score.protocol`; `{divisor}` (of covariances), `{samples}` and `{splits}` are filled in.
+    protocol: part of `Score.protocol`; `{divisor}` (of covariances), `{samples}`, `{splits}` and `{k}` are filled in.
     function: pure function that computes it. Its signature depends on `needs`:
       TRUTH, also with CONDITIONING: (prediction, truth) -> [B, T] for kind FRAME, [B] for kind CLIP;
       TRUTH and OBJECT: (predicted track, true track, frame size) -> [B];
       FEATURES or LOGITS: ([N, D]) -> float; with REAL_SET: (real [N, D], generated [M, D]) -> float; with SAMPLES:
-      ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, num_splits.
+      ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, num_splits, k
+      (number of neighbours).
     higher_is_better: direction; None where neither end of the scale is better.
     kind: what one value belongs to.
     needs: inputs in addition to the clips.

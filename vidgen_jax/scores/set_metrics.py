@@ -28,6 +28,7 @@ class SetOptions:
     splits: parts over which the inception score is averaged.
     seed: seed of the resamples and of the halves of the real set.
     pool_samples: whether the samples of all conditions are one set, instead of one set per sample.
+    nearest_k: neighbours that define the manifolds of precision, recall, density and coverage; 0 for none of them.
   """
 
   bootstrap: int = 200
@@ -35,6 +36,7 @@ class SetOptions:
   splits: int = 1
   seed: int = 0
   pool_samples: bool = False
+  nearest_k: int = 0
 
 
 def set_metrics(network: str, options: SetOptions, *, samples: int) -> list[Metric]:
@@ -160,7 +162,7 @@ class SetScorer:
     """
     seed, splits, resamples = self._options.seed, self._options.splits, self._options.bootstrap
     known = inspect.signature(metric.function).parameters
-    options = {"unbiased": self._unbiased, "seed": seed, "num_splits": splits}
+    options = {"unbiased": self._unbiased, "seed": seed, "num_splits": splits, "k": self._options.nearest_k}
     statistic = functools.partial(metric.function, **{name: options[name] for name in options if name in known})
     try:
       values = [statistic(*one) for one in sets]
@@ -171,6 +173,7 @@ class SetScorer:
       return
     protocol = metric.protocol.format(
       divisor="(N - 1)" if self._unbiased else "N",
+      k=self._options.nearest_k,
       splits=f"mean of {splits} splits, drawn at random" if splits > 1 else "",
     )
     if len(values) == 1:
