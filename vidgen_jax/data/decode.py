@@ -186,16 +186,28 @@ def same_size(images: Iterable[Any]) -> Iterator[Any]:
     yield image
 
 
-def measure_video(file: BinaryIO, *, stop: int | None = None) -> tuple[int, int, int]:
-  """(number of frames, at most `stop`; height; width), by decoding: containers may lack or misstate the number.
+class VideoFacts(NamedTuple):
+  """Facts about a video or a strip."""
+
+  num_frames: int
+  height: int
+  width: int
+  fps: float
+  """Mean frames per second; 0 if it is unknown, as for strips."""
+  codec: str
+  """Codec, or format of the image, such as 'h264' or 'png'."""
+
+
+def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoFacts:
+  """Counts the frames, at most `stop`, by decoding: containers may lack or misstate their number.
 
   Faster than `decode_video`, as nothing is converted to RGB. Raises UnreadableVideoError for damage before `stop`.
   """
-  num_frames, size = 0, (0, 0)
+  num_frames, (width, height), fps, codec = 0, (0, 0), 0.0, ""
   with contextlib.closing(_frames(file)) as frames:
     for frame in itertools.islice(frames, stop):
-      num_frames, size = num_frames + 1, frame.size
-  return num_frames, size[1], size[0]
+      num_frames, (width, height), fps, codec = num_frames + 1, frame.size, frame.fps, frame.codec
+  return VideoFacts(num_frames, height, width, fps, codec)
 
 
 def iterate_frames(file: BinaryIO, *, wanted: range) -> Iterator[Image.Image]:
@@ -216,6 +228,7 @@ class _Frame(NamedTuple):
   promised: int = 0  # Number of frames according to the file; 0 if unknown.
   time: Fraction | None = None  # See `Timed`.
   duration: Fraction | None = None
+  codec: str = ""
 
 
 # One thread is faster for short videos and when several files are read at the same time.
@@ -243,10 +256,11 @@ def _strip_frames(image: Image.Image, fps: float, *, num_pages: int) -> Generato
     raise UnreadableVideoError(f"animated or multi-page {image.format}, which is supported neither as video nor strip")
   if length % side:
     raise UnreadableVideoError(f"image of {image.width}x{image.height} is not a strip of square frames")
-  image = to_rgb(image)
+  codec, image = (image.format or "").lower(), to_rgb(image)
   for start in range(0, length, side):
     left, top = (start, 0) if image.width == length else (0, start)
-    yield _Frame((side, side), fps, functools.partial(image.crop, (left, top, left + side, top + side)))
+    crop = functools.partial(image.crop, (left, top, left + side, top + side))
+    yield _Frame((side, side), fps, crop, codec=codec)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -273,7 +287,7 @@ def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"], source_f
         unit = frame.time_base
         time = None if frame.pts is None or unit is None else frame.pts * unit
         duration = frame.duration * unit if frame.duration and unit else None
-        yield _Frame(size, fps, image, bool(frame.is_corrupt), stream.frames, time, duration)
+        yield _Frame(size, fps, image, bool(frame.is_corrupt), stream.frames, time, duration, stream.codec.name)
   except (av.error.FFmpegError, EOFError) as error:
     raise UnreadableVideoError(f"corrupt or not a video: {reason_of(error)}") from error
 

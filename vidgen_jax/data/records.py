@@ -71,6 +71,13 @@ class DatasetInfo:
     return tuple(sorted(set(self.manifest["fps"])))
 
   @property
+  def encoding(self) -> str:
+    """Encoding of the stored frames, such as 'jpeg, quality 95' or 'png'; '' if the manifest does not state it."""
+    stored = self.manifest.get("stored", {})
+    quality = f", quality {stored['quality']}" if stored.get("quality") else ""
+    return f"{stored.get('encoding', '')}{quality}"
+
+  @property
   def is_lossy(self) -> bool:
     """Whether the stored frames differ from the source's resized frames, as JPEG does."""
     # Manifests of older versions have only the options.

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import threading
 import time
@@ -175,6 +176,49 @@ def test_max_clips_draws_files_with_a_fixed_seed(tmp_path, make):
   assert open_clips(tmp_path, ClipOptions(max_clips=50)).clip_names == open_clips(tmp_path, ClipOptions()).clip_names
 
 
+def test_max_clips_draws_clips_of_an_array(tmp_path, make, caplog):
+  caplog.set_level("INFO", logger="absl")
+  np.save(tmp_path / "a.npy", np.stack([make.clip(clip) for clip in range(20)]))
+  drawn = {seed: open_clips(tmp_path / "a.npy", ClipOptions(max_clips=5, seed=seed)) for seed in (0, 1)}
+  marks = {seed: [make.marks(clip)[0][0] for clip in next(clips.batches(5))] for seed, clips in drawn.items()}
+  assert marks[0] != marks[1]
+  for seed, clips in drawn.items():
+    assert clips.clip_names == [f"a.npy[{clip}]" for clip in marks[seed]]
+    assert marks[seed] == sorted(set(marks[seed]))
+  assert "drew 5 of 20 clips at random, seed 1" in caplog.text
+
+
+def test_random_windows_depend_on_the_seed_and_the_name_only(folder, tmp_path, make):
+  options = ClipOptions(num_frames=3, window="random")
+  starts = lambda clips: [make.marks(clip)[0][1] for clip in clips]
+  every = open_clips(folder, options)
+  found = dict(zip(every.clip_names, starts(next(every.batches(99))), strict=True))
+  assert len(set(found.values())) > 1
+  few = open_clips(folder, dataclasses.replace(options, max_clips=3))
+  assert starts(next(few.batches(2, indices=[2, 0]))) == [found[few.clip_names[index]] for index in (2, 0)]
+  other = open_clips(folder, dataclasses.replace(options, seed=1))
+  assert starts(next(other.batches(99))) != list(found.values())
+  # All positions of a window occur, and none beyond the end.
+  assert {options.wanted(5, str(name)).start for name in range(50)} == {0, 1, 2}
+  assert options.text == "random, seed 0"
+
+
+def test_facts_are_those_of_the_files(tmp_path, make):
+  make.video(tmp_path / "a" / "0.mp4", make.clip(1, height=16, width=16))
+  make.strip(tmp_path / "a" / "1.png", make.clip(2, height=16, width=16))
+  clips = open_clips(tmp_path / "a", ClipOptions())
+  assert clips.facts["content"] is None
+  assert len(set(clips.digests())) == 2
+  expected = {"clips": 2, "encoding": ["mpeg4", "png"], "fps": [25.0], "window": "all frames"}
+  assert expected.items() <= clips.facts.items()
+  np.save(tmp_path / "b.npy", np.stack([clips[1], clips[0]]) / 255)
+  array = open_clips(tmp_path / "b.npy", ClipOptions())
+  # The same clips in another order and file.
+  assert array.digests() == clips.digests()[::-1]
+  assert array.facts["content"] == clips.facts["content"]
+  assert (array.facts["encoding"], array.facts["value_range"], array.facts["fps"]) == (["float64 array"], "1", [])
+
+
 def test_max_clips_counts_clips_and_not_files(folder, make):
   (folder / "0.png").write_bytes(b"")
   every = open_clips(folder, ClipOptions())
@@ -189,7 +233,7 @@ def test_videos_are_measured_and_iterated(tmp_path, make, name):
   clip = make.clip(3, 8, height=16, width=16 if name == "a.png" else 32)
   (make.strip if name == "a.png" else make.video)(tmp_path / name, clip)
   with (tmp_path / name).open("rb") as file:
-    assert measure_video(file) == (8, *clip.shape[1:3])
+    assert measure_video(file)[:3] == (8, *clip.shape[1:3])
   with (tmp_path / name).open("rb") as file:
     assert measure_video(file, stop=3)[0] == 3
   for wanted in (range(8), range(1, 6, 2), range(6, 20)):

@@ -47,6 +47,8 @@ def test_windows_and_short_clips(data_dir, make):
 def test_whole_clips(data_dir):
   clips = open_clips("marked/train", ClipOptions(max_clips=4), data_dir=data_dir)
   assert (len(clips), clips.clip_shape, len(clips.labels)) == (4, (10, 12, 12, 3), 4)
+  assert clips.clip_names != [f"marked/train[{index}]" for index in range(4)]
+  assert (clips.facts["encoding"], clips.facts["fps"]) == (["png"], [])
   message = (
     r"--real=marked/test mixes lengths: marked/test\[0\] has \d+ frames, .* make them equal with --num_frames=N$"
   )

@@ -83,23 +83,28 @@ def open_array_file(path: Path, name: str, options: ClipOptions, *, scratch: Scr
     )
   layout = clip_layout(shape, name=name, what=what)
   sizes = dict(zip(layout, shape[-4:], strict=True))
-  wanted = options.wanted(sizes["T"])
+  num_frames = len(options.wanted(sizes["T"], name))
   with _damaged_files():
     load = _loader(path, member, header, scratch)
     load()  # A truncated file is an error now and not in the middle of a pass.
 
+  def clip_name(place: tuple[int, ...]) -> str:
+    return f"{name}[{', '.join(map(str, place))}]" if place else name
+
   def read(place: tuple[int, ...]) -> np.ndarray:
+    wanted = options.wanted(sizes["T"], clip_name(place))
     with _damaged_files():
       clip = load()[place].transpose([layout.index(axis) for axis in "THWC"])
       return np.array(clip[wanted.start : wanted.stop : wanted.step])
 
   return [
     Clip(
-      name=f"{name}[{', '.join(map(str, place))}]" if place else name,
-      shape=(len(wanted), *options.frame_size(sizes["H"], sizes["W"])),
+      name=clip_name(place),
+      shape=(num_frames, *options.frame_size(sizes["H"], sizes["W"])),
       read=functools.partial(read, place),
       is_float=dtype.kind == "f",
       layout=f"{', '.join(layout)} of {dtype}",
+      encoding=f"{dtype} array",
     )
     for place in np.ndindex(*shape[:-4])
   ]

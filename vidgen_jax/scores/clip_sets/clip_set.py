@@ -1,11 +1,12 @@
 """A set of clips with random access; only the requested clips are in memory."""
 
 import contextlib
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
@@ -49,6 +50,14 @@ def ordered_map(
         future.cancel()
 
 
+def _draw(count: int, options: ClipOptions) -> list[int]:
+  """Indices of the clips to use, ascending."""
+  if not 0 < options.max_clips < count:
+    return list(range(count))
+  generator = np.random.default_rng(options.seed)
+  return sorted(generator.choice(count, options.max_clips, replace=False).tolist())
+
+
 class ClipSet:
   """Clips of one shape. `clips[i]` is uint8[T, H, W, C], read and checked on demand; threads can share the set.
 
@@ -62,6 +71,7 @@ class ClipSet:
     class_names: sorted names of the labels; () without classes.
     skipped: (file, reason) of unusable files.
     value_range: range of the stored values.
+    options: the window that is cut from every clip.
   """
 
   def __init__(
@@ -87,10 +97,14 @@ class ClipSet:
     for layout in sorted({clip.layout for clip in clips if clip.layout}):
       logging.info("%s=%s: the axes of a clip are %s", what, name, layout)  # Only the axes of an array are guessed.
     self.name, self.class_names, self.skipped = name, class_names, tuple(skipped)
-    self._clips, self._options = clips[: options.max_clips or None], options
+    drawn = _draw(len(clips), options)
+    if len(drawn) < len(clips):
+      seed = options.seed
+      logging.info("%s=%s: drew %d of %d clips at random, seed %d", what, name, len(drawn), len(clips), seed)
+    self._clips, self.options = [clips[index] for index in drawn], options
     self._scratch, self._what = scratch, what
     self.clip_names = [clip.name for clip in self._clips]
-    self.labels = None if labels is None else np.asarray(labels, np.int32)[: len(self)]
+    self.labels = None if labels is None else np.asarray(labels, np.int32)[drawn]
     for index, clip in enumerate(self._clips):
       self._check_shape(index, clip.shape, self._clips[0].shape)
     floats = np.flatnonzero([clip.is_float for clip in self._clips])
@@ -98,6 +112,7 @@ class ClipSet:
       floats = floats[np.linspace(0, len(floats) - 1, _PROBES).round().astype(int)]
     probes = ((self.clip_names[index], self._read_stored(index)) for index in floats)
     self.value_range = ValueRange(options.value_range, probes, what=what)
+    self._digests: list[bytes] = [b""] * len(self)  # of the clips that were read
     self._brightest = np.full(len(self), -1)  # largest value of each integer clip, 0 for floats, -1 before it is read
     self.clip_shape: tuple[int, ...] = self._read(0).shape
     # A mistake that shows in the last clip is reported now and not at the end of a pass.
@@ -141,6 +156,34 @@ class ClipSet:
         f"{self._what}: values 0 and 1 only: [0, 1] floats cast to uint8? Multiply them by 255 before the cast"
       )
 
+  def digests(self) -> list[bytes]:
+    """A hash of each clip's decoded window; reads the clips that were not read before."""
+    missing = [index for index, digest in enumerate(self._digests) if not digest]
+    for _ in self.batches(NUM_THREADS, indices=missing) if missing else ():
+      pass
+    return self._digests
+
+  @property
+  def frame_rates(self) -> tuple[float, ...]:
+    """Distinct known frame rates of the files, ascending, in frames per second."""
+    return tuple(sorted({round(clip.fps, 3) for clip in self._clips if clip.fps}))
+
+  @property
+  def facts(self) -> dict[str, Any]:
+    """What scores record about the set, as JSON values; the content only after all clips were read."""
+    known = b"".join(sorted(self._digests)) if all(self._digests) else b""
+    floats = {"value_range": self.value_range.name} if any(clip.is_float for clip in self._clips) else {}
+    return {
+      "source": self.name,
+      "clips": len(self),
+      "skipped": len(self.skipped),
+      "window": self.options.text,
+      "encoding": sorted({clip.encoding for clip in self._clips}),
+      "fps": list(self.frame_rates),
+      **floats,
+      "content": hashlib.sha256(known).hexdigest()[:12] if known else None,
+    }
+
   def _read_stored(self, index: int) -> np.ndarray:
     try:
       return self._clips[index].read()
@@ -152,7 +195,9 @@ class ClipSet:
     stored = self._read_stored(index)
     clip = self.value_range.to_uint8(stored, self.clip_names[index])
     self._brightest[index] = 0 if stored.dtype.kind == "f" else clip.max()
-    return frame_array(clip, self._options)
+    clip = frame_array(clip, self.options)
+    self._digests[index] = hashlib.sha256(np.ascontiguousarray(clip)).digest()
+    return clip
 
   def _check_shape(self, index: int, shape: Sequence[int | None], first: Sequence[int | None]) -> None:
     for kind, (axes, unit, flag) in _AXES.items():

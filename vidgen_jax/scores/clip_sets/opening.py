@@ -19,8 +19,6 @@ from vidgen_jax.scores.clip_sets.listing import Entry, class_folders, list_folde
 from vidgen_jax.scores.clip_sets.reader import Clip, ClipOptions
 from vidgen_jax.scores.clip_sets.videos import frame_images, open_frames, open_video
 
-_ORDER_SEED = 0
-
 
 def open_clips(
   path: str | Path, options: ClipOptions, *, what: str = "--real", data_dir: str | Path = DEFAULT_DATA_DIR
@@ -67,11 +65,13 @@ def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
     raise UserError(f"{what}={folder} cannot be listed: {error}; check its permissions") from error
   if not entries and not skipped:
     raise UserError(f"{what}={folder} holds no files; give a folder of videos, frames or arrays")
-  logging.info("%s=%s: opening %d files", what, folder, len(entries))
   # The first files by name may all belong to one class.
   order = list(range(len(entries)))
   if options.max_clips:
-    order = np.random.default_rng(_ORDER_SEED).permutation(order).tolist()
+    logging.info("%s=%s: drawing files of %d at random, seed %d", what, folder, len(entries), options.seed)
+    order = np.random.default_rng(options.seed).permutation(order).tolist()
+  else:
+    logging.info("%s=%s: opening %d files", what, folder, len(entries))
   scratch, num_clips = Scratch(), 0
   found: dict[int, list[Clip]] = {}
   results = ordered_map(lambda i: _open_entry(entries[i], options, scratch, what), order, ahead=4 * NUM_THREADS)
@@ -119,16 +119,18 @@ def _open_dataset(path: str, options: ClipOptions, *, what: str, data_dir: str |
     frames = source[index]["frames"]
     return frame_images((decode_frame(frames[i], channels=3) for i in wanted), options)
 
-  size = options.resolution or None
+  size, encoding = options.resolution or None, info.encoding
+  fps = info.fps[0] if len(info.fps) == 1 else 0.0
   clips, labels, skipped = [], [], []
   for index, length in enumerate(info.num_frames[split]):
     name = f"{info.name}/{split}[{index}]"
     try:
-      wanted = options.wanted(int(length))
+      wanted = options.wanted(int(length), name)
     except UnreadableVideoError as error:
       skipped.append((name, str(error)))
       continue
-    clips.append(Clip(name, (len(wanted), size, size), functools.partial(read, index, wanted)))
+    reader = functools.partial(read, index, wanted)
+    clips.append(Clip(name, (len(wanted), size, size), reader, encoding=encoding, fps=fps))
     labels.append(info.labels[split][index])
   return ClipSet(
     f"{info.name}/{split}", clips, options, labels=labels, class_names=info.class_names, skipped=skipped, what=what

@@ -53,10 +53,10 @@ def open_video(path: Path, name: str, options: ClipOptions) -> Clip:
     OSError: if the file cannot be read.
   """
   with path.open("rb") as file:
-    num_frames, height, width = measure_video(file, stop=options.stop)
-  if num_frames == 1 and path.suffix.lower() in IMAGE_SUFFIXES:
+    facts = measure_video(file, stop=options.stop)
+  if facts.num_frames == 1 and path.suffix.lower() in IMAGE_SUFFIXES:
     raise UnreadableVideoError("a single image, neither a strip nor one of the numbered frames of a clip")
-  wanted = options.wanted(num_frames)
+  wanted = options.wanted(facts.num_frames, name)
 
   def read() -> np.ndarray:
     with path.open("rb") as file:
@@ -65,7 +65,8 @@ def open_video(path: Path, name: str, options: ClipOptions) -> Clip:
       raise UnreadableVideoError(f"{len(video)} of {len(wanted)} frames are left")
     return video
 
-  return Clip(name, (len(wanted), *options.frame_size(height, width)), read)
+  shape = (len(wanted), *options.frame_size(facts.height, facts.width))
+  return Clip(name, shape, read, encoding=facts.codec, fps=facts.fps)
 
 
 def open_frames(files: Sequence[Path], name: str, options: ClipOptions) -> Clip:
@@ -74,11 +75,12 @@ def open_frames(files: Sequence[Path], name: str, options: ClipOptions) -> Clip:
   Raises:
     UnreadableVideoError: if the clip is too short, a frame of the window is damaged, or the sizes of its frames differ.
   """
-  chosen = [files[index] for index in options.wanted(len(files))]
+  chosen = [files[index] for index in options.wanted(len(files), name)]
   sizes = [image.size for image in same_size(map(_open_frame, chosen))]
   width, height = sizes[0]
   shape = (len(chosen), *options.frame_size(height, width))
-  return Clip(name, shape, lambda: frame_images(map(_open_frame, chosen), options))
+  encoding = f"{chosen[0].suffix[1:].lower()} frames"
+  return Clip(name, shape, lambda: frame_images(map(_open_frame, chosen), options), encoding=encoding)
 
 
 def _open_frame(file: Path) -> Image.Image:
