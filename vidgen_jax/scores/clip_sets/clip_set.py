@@ -196,7 +196,7 @@ class ClipSet:
     clip = self.value_range.to_uint8(stored, self.clip_names[index])
     self._brightest[index] = 0 if stored.dtype.kind == "f" else clip.max()
     clip = frame_array(clip, self.options)
-    self._digests[index] = hashlib.sha256(np.ascontiguousarray(clip)).digest()
+    self._digests[index] = hashlib.sha256(clip.tobytes()).digest()
     return clip
 
   def _check_shape(self, index: int, shape: Sequence[int | None], first: Sequence[int | None]) -> None:
