@@ -22,8 +22,18 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> 
     b: [M, D], finite, M >= 2.
     unbiased: whether covariances S are divided by N - 1 (FVD's reference) instead of N (StyleGAN's code).
   """
-  a, b = (np.asarray(x, np.float64) for x in (a, b))
-  cov_a, cov_b = (_covariance(x, unbiased=unbiased) for x in (a, b))
+  return frechet_of_moments(*moments(a, unbiased=unbiased), *moments(b, unbiased=unbiased))
+
+
+def moments(x: np.ndarray, *, unbiased: bool = True) -> tuple[np.ndarray, np.ndarray]:
+  """Mean float64[D] and covariance float64[D, D] of [N, D], divided by N - 1 if `unbiased`, else by N."""
+  x = np.asarray(x, np.float64)
+  centred = x - x.mean(axis=0)
+  return x.mean(axis=0), centred.T @ centred / (len(x) - unbiased)
+
+
+def frechet_of_moments(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+  """The distance of `frechet_distance` from the `moments` of both sets."""
   # The trace of the root equals that of the symmetric (S_a^(1/2) S_b S_a^(1/2))^(1/2), whose eigenvalues are real and
   # not negative, so that singular covariances (fewer clips than features) need no added diagonal.
   values, vectors = np.linalg.eigh((cov_a + cov_a.T) / 2)
@@ -31,7 +41,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> 
   product = root @ cov_b @ root
   eigenvalues = np.linalg.eigvalsh((product + product.T) / 2)
   trace_of_root = np.sqrt(np.maximum(eigenvalues, 0.0)).sum()
-  offset = a.mean(axis=0) - b.mean(axis=0)
+  offset = mean_a - mean_b
   distance = offset @ offset + np.trace(cov_a) + np.trace(cov_b) - 2.0 * trace_of_root
   return float(max(distance, 0.0))  # Rounding can make the distance of equal sets negative.
 
@@ -87,11 +97,6 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
   of_self = [_kernel(np.square(x).sum(axis=1), x.shape[1]).sum() for x in (a, b)]
   within = [(_kernel_sum(x, x) - own) / (len(x) * (len(x) - 1)) for x, own in zip((a, b), of_self, strict=True)]
   return float(within[0] + within[1] - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
-
-
-def _covariance(x: np.ndarray, *, unbiased: bool) -> np.ndarray:
-  centred = x - x.mean(axis=0)
-  return centred.T @ centred / (len(x) - unbiased)
 
 
 def _kernel(products: np.ndarray, num_features: int) -> np.ndarray:
