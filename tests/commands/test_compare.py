@@ -16,6 +16,7 @@ from vidgen_jax import cli
 from vidgen_jax.commands import compare
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.extraction import FeatureExtractor
+from vidgen_jax.scores.metrics.content_distance import object_content_distance
 from vidgen_jax.scores.metrics.set_distance import frechet_distance
 
 pytest_plugins = ("tests.classifier_files", "tests.trained_runs")
@@ -101,12 +102,14 @@ def test_paired_clips_have_psnr_and_ssim(sets, tmp_path, capsys):
   noisy[:, :, :, :, 0] ^= 4
   np.save(tmp_path / "noisy.npy", noisy)
   out = tmp_path / "scores.jsonl"
-  words = [f"--real={sets[0]}", f"--fake={tmp_path / 'noisy.npy'}", "--paired", f"--out={out}"]
+  words = [f"--real={sets[0]}", f"--fake={tmp_path / 'noisy.npy'}", "--paired", "--object_tracking", f"--out={out}"]
   assert cli.dispatch(["compare", *words]) == 0
   found = {metric: line for (_, metric), line in scores_of(out).items()}
   # One of three channels is off by 4 of 255: 10 log10(255^2 / (16 / 3)).
   assert found["psnr"]["value"] == pytest.approx(10 * np.log10(255**2 * 3 / 16), abs=1e-4)
   assert 0.9 < found["ssim"]["value"] < 1
+  # Of the real clips, which are listed last.
+  assert found["content_distance_object"]["value"] == object_content_distance(np.load(sets[0])).mean()
   assert "frame_mean, all frames" in capsys.readouterr().out
 
 

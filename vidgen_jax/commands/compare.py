@@ -22,11 +22,11 @@ from vidgen_jax.scores.extraction import FeatureExtractor, Variant, load_frame_e
 from vidgen_jax.scores.metric import Kind, Metric
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.bootstrap import mean_interval
-from vidgen_jax.scores.metrics.content_distance import average_content_distance, mean_colour
+from vidgen_jax.scores.metrics.content_distance import average_content_distance
 from vidgen_jax.scores.neighbours import write_neighbours
-from vidgen_jax.scores.registry import paired_metrics
+from vidgen_jax.scores.registry import METRICS, paired_metrics
 from vidgen_jax.scores.report import Score, append_scores, score_table
-from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_score
+from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_metrics, content_score
 
 SUMMARY = """Scores any two sets of clips against each other (FVD etc.), with trivial clips for comparison.
 
@@ -54,6 +54,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_list("conditioning_indices", ["0"], text, **values)
   text = "weight file of a tsn; the content distance uses its features of single frames instead of mean colours"
   flags.DEFINE_string("content_network", None, text, **values)
+  text = "the clips show one bright object, as in Shape Motion: content distance of the object too"
+  flags.DEFINE_bool("object_tracking", False, text, **values)
   text = (
     ".png file for a sheet of generated clips above their nearest real ones in the network's features, which are very "
     "near if the model copies; all distances are written to a .json file next to it"
@@ -92,7 +94,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
       if sheet is not None and flag_values.num_neighbours > len(real):
         raise UserError(f"--num_neighbours={flag_values.num_neighbours} is more than the {len(real)} real clips")
     common = {"split": real.name, "num_clips": len(real), "clip": "x".join(map(str, real.clip_shape))}
-    scores = list(_content_scores(real, fake, common, embedder))
+    scores = list(_content_scores(real, fake, common, embedder, tracking=flag_values.object_tracking))
     if flag_values.paired:
       scores += _paired_scores(real, fake, common)
     for extractor in extractors:
@@ -169,17 +171,23 @@ def _check_sets(real: ClipSet, fake: ClipSet, options: SetOptions) -> None:
 
 
 def _content_scores(
-  real: ClipSet, fake: ClipSet, common: Mapping[str, Any], embedder: FeatureExtractor | None
+  real: ClipSet, fake: ClipSet, common: Mapping[str, Any], embedder: FeatureExtractor | None, *, tracking: bool
 ) -> Iterator[Score]:
   if real.clip_shape[0] < 2:
     return
-  embed, fields, protocol = mean_colour, dict(common), ""
+  functions = {name: METRICS[name].function for name in content_metrics(tracking=tracking)}
+  fields: dict[str, dict[str, Any]] = {name: {"metric": name, **common} for name in functions}
   if embedder is not None:
-    embed, protocol = embedder.embed_frames, "features of single frames"
-    fields |= {"extractor": embedder.label, "extractor_hash": embedder.hash}
+    functions["content_distance"] = functools.partial(average_content_distance, embed=embedder.embed_frames)
+    network = {"extractor": embedder.label, "extractor_hash": embedder.hash, "protocol": "features of single frames"}
+    fields["content_distance"] |= network
   for subject, clips in ((fake.name, fake), ("real", real)):
-    values = np.concatenate([average_content_distance(video, embed=embed) for video in clips.batches(BATCH)])
-    yield content_score(subject, values, protocol=protocol, num_generated=len(clips), **fields)
+    values: dict[str, list[np.ndarray]] = {name: [] for name in functions}
+    for video in clips.batches(BATCH):
+      for name, function in functions.items():
+        values[name].append(function(video))
+    for name, found in values.items():
+      yield content_score(subject, np.concatenate(found), num_generated=len(clips), **fields[name])
 
 
 def _paired_scores(real: ClipSet, fake: ClipSet, common: Mapping[str, Any]) -> Iterator[Score]:

@@ -117,7 +117,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   fields = protocol_fields(experiment, options, **values_of(flag_values, "weights", "batch_norm", "seed"))
   set_options = dataclasses.replace(metric_flags.set_options(flag_values), pool_samples=config.evaluation.pool_samples)
   extractors = metric_flags.extractors(flag_values, c3d_protocol=config.evaluation.c3d_protocol)
-  collector = FeatureCollector(extractors, options=set_options)
+  collector = FeatureCollector(extractors, options=set_options, tracking=config.evaluation.object_tracking)
   if flag_values.flow_weights is not None and not has_frames_between(indices, options.num_frames):
     raise UserError("--flow_weights needs a model with frames between conditioning frames; leave it out")
   flow = load_flow_baseline(weights=flag_values.flow_weights)

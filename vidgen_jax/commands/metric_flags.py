@@ -83,8 +83,8 @@ def define_score_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_bool("extrapolate", False, "also extrapolates the Frechet distance to infinitely many clips", **values)
   flags.DEFINE_integer("splits", 1, "parts over which the inception score is averaged", lower_bound=1, **values)
   text = (
-    "also precision, recall, density and coverage, by this number of nearest neighbours: 3 in Kynkaanniemi et al., 5 in "
-    "Naeem et al.; 0 for none"
+    "also precision, recall, density and coverage, by this number of nearest neighbours: 3 in Kynkaanniemi et al., 5 "
+    "in Naeem et al.; 0 for none"
   )
   flags.DEFINE_integer("nearest_k", 0, text, lower_bound=0, **values)
 

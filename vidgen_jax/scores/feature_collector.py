@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from vidgen_jax.scores.extraction import FeatureExtractor, Features, concatenate
-from vidgen_jax.scores.metrics.content_distance import average_content_distance
+from vidgen_jax.scores.metrics.best_of import mean_over_clips
 from vidgen_jax.scores.registry import METRICS
 from vidgen_jax.scores.report import Score
-from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_score
+from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_metrics, content_score
 
 MODEL, INTERPOLATION, REAL = "model", "naive_interpolation", "real"
 """Subjects with a meaning; all others are baselines. `INTERPOLATION` is a baseline that the model computes."""
@@ -19,13 +19,15 @@ class FeatureCollector:
   """Takes batches of clips, keeps their features only, and scores the sets at the end.
 
   It may be used for several evaluations of the same clips (--follow, --repeats): features that do not depend on the
-  model are computed once. Without extractors, only the content distance is computed.
+  model are computed once. Without extractors, only content distances are computed, with `tracking` that of the object
+  too.
   """
 
-  def __init__(self, extractors: Sequence[FeatureExtractor], *, options: SetOptions) -> None:
+  def __init__(self, extractors: Sequence[FeatureExtractor], *, options: SetOptions, tracking: bool = False) -> None:
     self.extractors, self.options = extractors, options
-    # By subject and sample; of each batch: content distances, and the features of each network.
-    self._batches: dict[str, dict[int, list[tuple[np.ndarray | None, list[Features]]]]] = {}
+    self._contents = [METRICS[name] for name in content_metrics(tracking=tracking)]
+    # By subject and sample; of each batch: the content distances, and the features of each network.
+    self._batches: dict[str, dict[int, list[tuple[list[np.ndarray], list[Features]]]]] = {}
     self._fixed: set[str] = set()
     self._clip_shape: tuple[int, ...] = ()
 
@@ -40,9 +42,9 @@ class FeatureCollector:
     if subject in self._fixed:
       return
     self._clip_shape = video.shape[1:]
-    content = average_content_distance(video) if video.shape[1] > 1 else None
+    contents = [metric.function(video) for metric in self._contents if video.shape[1] > 1]
     batches = self._batches.setdefault(subject, {}).setdefault(sample, [])
-    batches.append((content, [extractor.extract(video) for extractor in self.extractors]))
+    batches.append((contents, [extractor.extract(video) for extractor in self.extractors]))
 
   def scores(
     self, *, model_fields: Mapping[str, Any], plain_fields: Mapping[str, Any], baselines: bool = True
@@ -53,13 +55,13 @@ class FeatureCollector:
     without `baselines` only the model is scored.
     """
     subjects = list(self._batches) if baselines else [MODEL]
-    if self._clip_shape[0] > 1:
-      protocol = f"{METRICS['content_distance'].protocol}, whole clip"
-      for subject in subjects:
-        samples = self._batches[subject]
-        own = {**model_fields, "samples": len(samples)} if subject == MODEL else {}
-        values = np.mean([np.concatenate([content for content, _ in batches]) for batches in samples.values()], axis=0)
-        yield content_score(subject, values, protocol=protocol, **{**plain_fields, **own})
+    for subject in subjects if self._clip_shape[0] > 1 else ():
+      samples = self._batches[subject]
+      own = {**model_fields, "samples": len(samples)} if subject == MODEL else {}
+      for index, metric in enumerate(self._contents):
+        values = [np.concatenate([contents[index] for contents, _ in batches]) for batches in samples.values()]
+        fields: dict[str, Any] = {**plain_fields, **own, "protocol": f"{metric.protocol}, whole clip"}
+        yield content_score(subject, mean_over_clips(np.stack(values)), metric=metric.name, **fields)
     for index, extractor in enumerate(self.extractors):
       sets = {
         subject: [concatenate(features[index] for _, features in batches) for batches in samples.values()]

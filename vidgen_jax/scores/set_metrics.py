@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,14 +50,22 @@ def set_metrics(network: str, options: SetOptions, *, samples: int) -> list[Metr
   ]
 
 
-def content_score(subject: str, values: np.ndarray, *, protocol: str = "", **fields: Any) -> Score:
-  """The content distance of a set from the values [N] of `average_content_distance`; `fields` are those of `Score`.
+def content_metrics(*, tracking: bool) -> list[str]:
+  """Names of the content distances; `tracking` says whether the clips show one bright object."""
+  return ["content_distance", *(["content_distance_object"] if tracking else [])]
 
-  A `protocol` replaces the one of mean colours.
+
+def content_score(
+  subject: str, values: np.ndarray, *, metric: str = "content_distance", protocol: str = "", **fields: Any
+) -> Score:
+  """The content distance of a set from its values [N], NaN where a clip has none; `fields` are those of `Score`.
+
+  `metric` is the name of one of `content_metrics`, whose protocol a `protocol` replaces.
   """
-  metric = METRICS["content_distance"]
-  value, interval, protocol = float(values.mean()), mean_interval(values), protocol or metric.protocol
-  return Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
+  known = values[~np.isnan(values)]
+  value = float(known.mean()) if known.size else math.nan
+  fields |= {"protocol": protocol or METRICS[metric].protocol, "interval": mean_interval(values)}
+  return Score(subject=subject, metric=metric, value=value, **fields)
 
 
 class SetScorer:

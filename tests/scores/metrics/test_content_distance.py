@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from vidgen_jax.scores.metrics.content_distance import average_content_distance, mean_colour
+from vidgen_jax.scores.metrics.content_distance import (
+  average_content_distance,
+  mean_colour,
+  object_colour,
+  object_content_distance,
+)
 
 
 def test_by_hand():
@@ -14,6 +19,17 @@ def test_by_hand():
   video[1] = 200
   np.testing.assert_allclose(average_content_distance(video), [20 / 3, 0])
   np.testing.assert_allclose(mean_colour(video)[0, 2], [6, 8, 0])
+
+
+def test_of_the_object_by_hand():
+  # An object of 4 pixels moves, grows to 6 pixels and vanishes; its mean colours are (200, 0, 0), (200, 30, 40) and
+  # none: distance 50. The mean colours of the frames depend on its size too.
+  video = np.zeros((2, 3, 4, 4, 3), np.uint8)
+  video[0, 0, :2, :2] = (200, 0, 0)
+  video[0, 1, 1:3, :3] = (200, 30, 40)
+  np.testing.assert_allclose(object_content_distance(video), [50, np.nan])
+  np.testing.assert_allclose(object_colour(video)[0], [[200, 0, 0], [200, 30, 40], [np.nan] * 3])
+  assert average_content_distance(video)[0] > 50
 
 
 def test_any_embedding():
