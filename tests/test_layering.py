@@ -39,7 +39,7 @@ CONFINED = {
   "tensorflow": {"data", "scores"},
   "fsspec": {"buckets"},
   "gcsfs": {"buckets"},
-  "pickle": {"runs"},
+  "pickle": {"runs", "scores"},
   "cloudpickle": set(),
   "torch": {"scores"},
 }

@@ -9,10 +9,11 @@ import pytest
 
 from tests.scores.weights.checkpoints import write_checkpoint
 from vidgen_jax import cli
-from vidgen_jax.commands.weights import abstract_variables, read_mean_volume, selftest
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
+from vidgen_jax.scores.weights.importing import abstract_variables, read_mean_volume
+from vidgen_jax.scores.weights.selftest import selftest
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
 pytest_plugins = ("tests.classifier_files", "tests.trained_runs")
@@ -179,7 +180,7 @@ def test_selftest_and_show_as_commands(classifier_file, capsys):
 @pytest.mark.parametrize(
   ("words", "message"),
   [
-    ("", "usage: vidgen weights import|selftest|show"),
+    ("", "usage: vidgen weights list|fetch NAME|import|selftest|show"),
     ("convert", "got convert"),
     ("import --network=i3d --out=f.safetensors", "--from is required"),
     ("import --network=i3d --from=x --out=f.pt", "must end in .safetensors"),

@@ -5,14 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidgen_jax.commands import weights as import_weights
 from vidgen_jax.nn.pwc_net import PWCNet, cost_volume
 from vidgen_jax.scores.networks import FLOW_NETWORKS
+from vidgen_jax.scores.weights import selftest as known_answers
+from vidgen_jax.scores.weights.importing import abstract_variables
+from vidgen_jax.scores.weights.selftest import flow_selftest
 from vidgen_jax.scores.weights.weight_file import WeightFile
 
 
 def test_the_number_of_parameters_is_the_published_one():
-  shapes = import_weights.abstract_variables("pwc_net", {})
+  shapes = abstract_variables("pwc_net", {})
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 9_374_274  # "9.37 M" in comparisons of flow networks
 
 
@@ -39,7 +41,7 @@ class _Shifted:
   """A fake network whose motion of the self-test's texture is wrong by `off` pixels."""
 
   def __init__(self, *, off):
-    self._flow = jnp.array(import_weights._SHIFT) + off
+    self._flow = jnp.array(known_answers._SHIFT) + off
 
   def apply(self, variables, first, second):
     # second(p + flow) = first(p).
@@ -51,9 +53,9 @@ class _Shifted:
 @pytest.mark.parametrize(("off", "passed"), [(0.2, True), (1.0, False)])
 def test_the_selftest_detects_wrong_motion(off, passed, monkeypatch):
   monkeypatch.setattr(import_weights, "FLOW_NETWORKS", {"pwc_net": lambda: _Shifted(off=off)})
-  monkeypatch.setattr(import_weights.jax, "jit", lambda f: f)
+  monkeypatch.setattr(known_answers.jax, "jit", lambda f: f)
   weights = WeightFile(network="pwc_net", settings={}, variables={}, preprocessing={}, source="", source_hash="")
-  found, report = import_weights.flow_selftest(weights)
+  found, report = flow_selftest(weights)
   assert found is passed
   assert report.startswith("ok    texture: " if passed else "WRONG texture: ")
 

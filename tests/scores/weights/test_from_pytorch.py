@@ -82,12 +82,47 @@ class Scripted(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_needs_permission_to_run_code(tmp_path):
-  network = Scripted()
+def test_torchscript_is_read_without_pytorch(tmp_path, monkeypatch):
+  network = Scripted().eval()
+  network.register_buffer("float16s", torch.arange(24.0).half().reshape(2, 3, 4).permute(2, 0, 1))
+  network.register_buffer("bfloat16s", torch.tensor([1.5, -2], dtype=torch.bfloat16))
   torch.jit.script(network).save(str(tmp_path / "x.pt"))
-  with pytest.raises(UserError, match=r"x\.pt is a TorchScript archive, .* pass --allow_code"):
-    read_arrays(tmp_path / "x.pt")
-  assert_equals_state(read_arrays(tmp_path / "x.pt", allow_code=True).arrays, network.state_dict())
+  torch.jit.freeze(torch.jit.script(network)).save(str(tmp_path / "frozen.pt"))
+  state = network.state_dict() | {"bfloat16s": network.bfloat16s.float()}
+  with monkeypatch.context() as patch:
+    patch.setitem(sys.modules, "torch", None)
+    found = read_arrays(tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"frozen\.pt: the tensors of this TorchScript archive have no names"):
+      read_arrays(tmp_path / "frozen.pt")
+  assert found.format == "torchscript"
+  assert_equals_state(found.arrays, state)
+
+
+@pytest.mark.parametrize(
+  ("tensor", "reason"),
+  [
+    (lambda rebuild, storage: rebuild(storage, 1, (4,), (1,)), "larger than its values"),
+    (lambda rebuild, storage: rebuild(storage, 0, (2, 2), (1, 3)), "larger than its values"),
+    (lambda rebuild, storage: rebuild(storage, -1, (1,), (1,)), "larger than its values"),
+    (lambda rebuild, storage: Attack(os.mkdir, "hacked"), "posix.mkdir"),
+  ],
+)
+def test_hostile_torchscript_is_refused(tmp_path, monkeypatch, tensor, reason):
+  monkeypatch.chdir(tmp_path)
+  rebuild = lambda *arguments: Attack(torch._utils._rebuild_tensor_v2, *arguments, False, {})
+
+  class Pickler(pickle.Pickler):
+    def persistent_id(self, obj):
+      return ("storage", torch.FloatStorage, "0", "cpu", 4) if obj == "values" else None
+
+  with zipfile.ZipFile("x.pt", "w") as archive, archive.open("x/data.pkl", "w") as file:
+    Pickler(file, 2).dump({"weight": tensor(rebuild, "values")})
+  with zipfile.ZipFile("x.pt", "a") as archive:
+    archive.writestr("x/data/0", np.ones(4, np.float32).tobytes())
+    archive.writestr("x/constants.pkl", pickle.dumps((), 2))
+  with pytest.raises(UserError, match=reason):
+    read_arrays("x.pt")
+  assert not (tmp_path / "hacked").exists()
 
 
 class Attack:

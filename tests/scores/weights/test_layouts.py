@@ -263,7 +263,7 @@ def test_weights_of_another_network_are_recognised(network, make, other):
 def test_unknown_weights():
   arrays = {f"a\nb{i}": np.ones(1) for i in range(10)}
   with pytest.raises(
-    UserError, match=r"not weights of i3d; the file holds a b0, .*a b7, \.\.\. \(10\); give a file of"
+    UserError, match=r"not weights of i3d; the file holds a b0, .*a b7, \.\.\. \(10\); give a file of one of"
   ) as error:
     layouts.convert("i3d", source_of(arrays), expected_of("i3d"))
   assert "\n" not in str(error.value)
@@ -272,9 +272,9 @@ def test_unknown_weights():
 @pytest.mark.parametrize(
   ("path", "blob", "warning"),
   [
-    ("rgb_scratch/model.ckpt.index", "fa7df95674dbf3579e7fccd954e51e706b4734c1", r"^$"),
     ("imagenet/model.ckpt.index", "fa7df95674dbf3579e7fccd954e51e706b4734c1", r"^$"),
     ("rgb/model.ckpt.index", "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18", r"^this is rgb_imagenet; .* 219 against 131"),
+    ("rgb/model.ckpt.index", "6392a74c3180e706cabada39d8f40a50a48642e5", "^these are the 600 classes"),
     ("rgb_imagenet/model.ckpt.index", "", "^by its name this is rgb_imagenet"),
     ("x/RGB_ImageNet.index", "", "^by its name this is rgb_imagenet"),
     ("rgb/model.ckpt.index", "", r"^$"),
@@ -283,3 +283,68 @@ def test_unknown_weights():
 def test_releases_of_i3d_are_distinguished(path, blob, warning):
   source = source_of(tensorflow_names(i3d_variables()), kind="tf checkpoint", path=path, blob=blob)
   assert re.search(warning, layouts.convert("i3d", source, expected_of("i3d")).warning)
+
+
+def test_the_checkpoint_of_kinetics_600_has_no_scope():
+  arrays = {name.removeprefix("RGB/inception_i3d/"): array for name, array in tensorflow_names(i3d_variables()).items()}
+  momentum = {f"{name}/Momentum": array for name, array in arrays.items() if "moving" not in name}
+  found = layouts.convert("i3d", source_of(arrays | momentum, kind="tf checkpoint"), expected_of("i3d"))
+  assert_same_tree(found.variables, i3d_variables())
+
+
+HASSON = {"b0": "branch_0", "b1a": "branch_1.0", "b1b": "branch_1.1", "b2a": "branch_2.0", "b2b": "branch_2.1"}
+HASSON |= {"b3b": "branch_3.1", "bn": "batch3d", "logits": "conv3d_0c_1x1"}
+
+
+def hasson_names(state):
+  """A state dict of the common port under the names of Hasson's port, which StyleGAN-V's archive has."""
+  names = {name: ".".join(HASSON.get(part, part) for part in name.split(".")) for name in state}
+  return {name.replace("Conv3d", "conv3d").replace("Mixed", "mixed"): state[old] for old, name in names.items()}
+
+
+def test_i3d_of_hassons_port():
+  arrays = hasson_names(torch_i3d().state_dict())
+  assert {"conv3d_1a_7x7.batch3d.running_mean", "mixed_5c.branch_3.1.conv3d.weight", "conv3d_0c_1x1.conv3d.bias"} <= {
+    *arrays
+  }
+  found = layouts.convert("i3d", source_of(arrays, kind="torchscript"), expected_of("i3d"))
+  assert_same_tree(found.variables, i3d_variables())
+  assert (found.settings, found.mapping) == ({"num_classes": 7}, "")
+
+
+def unknown_names(state):
+  """The state dict with modules called by numbers, as a program of unknown origin might."""
+  modules = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
+  return {f"net.m{modules.index(name.rpartition('.')[0])}.{name.rpartition('.')[2]}": state[name] for name in state}
+
+
+def test_i3d_of_unknown_names_is_assigned_by_order_and_shapes():
+  state = unknown_names(torch_i3d().state_dict())
+  found = layouts.convert("i3d", source_of(state), expected_of("i3d"))
+  assert_same_tree(found.variables, i3d_variables())
+  assert found.mapping == "its 58 layers have unknown names and were assigned by their order and shapes"
+  # Another order of two kernels of different shapes, and one layer too few.
+  names = list(state)
+  swapped = {name: state[name] for name in [*names[6:], *names[:6]]}
+  for wrong in (swapped, {name: state[name] for name in names[6:]}):
+    with pytest.raises(UserError, match="these are not weights of i3d"):
+      layouts.convert("i3d", source_of(wrong), expected_of("i3d"))
+
+
+# Wide enough that no bias looks like a mean by channel.
+WIDE_C3D = functools.partial(C3D, width=1 / 16)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_c3d_of_pytorch_with_its_preprocessing(known):
+  network = torch_networks.build(torch_networks.C3D(5, 1 / 16, flat=32), seed=0)
+  state = network.state_dict()
+  extra = {"mean": np.ones((3, 16, 112, 112), np.float32), "pre.weight": np.ones((3, 3, 1, 1, 1), np.float32)}
+  arrays = extra | (state if known else unknown_names(state))
+  clip = jax.ShapeDtypeStruct((1, 16, 32, 32, 3), jnp.float32)
+  shapes = lambda settings: jax.eval_shape(lambda x: WIDE_C3D(**settings).init(jax.random.key(0), x), clip)
+  found = layouts.convert("c3d", source_of(arrays, kind="torchscript"), shapes)
+  expected = mapping.to_flax(state, shapes({"num_classes": 5}), mapping.c3d_name, flattened=("fc6", (32, 1, 1, 1)))
+  assert_same_tree(found.variables, expected)
+  assert "left out mean, pre.weight (2), which prepare the input" in found.mapping
+  assert ("unknown names" in found.mapping) == (not known)

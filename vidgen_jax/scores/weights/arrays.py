@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import os
 import re
 import warnings
@@ -10,10 +9,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import safetensors
 from flax import traverse_util
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.weights.weight_file import read_safetensors
+from vidgen_jax.scores.weights.torchscript import is_torchscript, read_torchscript
 
 _READABLE = (
   "a TensorFlow checkpoint (its prefix, .index file or folder), a PyTorch file (state dict or TorchScript), "
@@ -32,10 +32,10 @@ class SourceArrays:
 
   Attributes:
     arrays: arrays by their names in the file; possibly read-only.
-    format: 'tf checkpoint', 'pytorch', 'chainer npz' or 'safetensors'.
+    format: 'tf checkpoint', 'pytorch', 'torchscript', 'chainer npz' or 'safetensors'.
     path: the file; for a checkpoint, its .index file.
     sha256: hash of the file's bytes, in hex; for a checkpoint, of the index followed by the data files in order.
-    git_blob_sha1: Git's hash of the data file of a checkpoint with one data file, in hex; otherwise empty.
+    git_blob_sha1: Git's hash of the file, in hex; for a checkpoint, of its data file, and '' if it has several.
   """
 
   arrays: dict[str, np.ndarray]
@@ -45,10 +45,8 @@ class SourceArrays:
   git_blob_sha1: str = ""
 
 
-def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> SourceArrays:
-  """Reads a TensorFlow checkpoint, a PyTorch file, a Chainer .npz or a .safetensors file.
-
-  TorchScript archives can run code and are loaded with `allow_code` only; the other formats run none.
+def read_arrays(path: str | os.PathLike[str]) -> SourceArrays:
+  """Reads a TensorFlow checkpoint, a PyTorch file, a Chainer .npz or a .safetensors file. No code of a file runs.
 
   Raises:
     UserError: if the file is missing, damaged or of another format, or its library is not installed.
@@ -59,9 +57,9 @@ def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> So
       return _read_checkpoint(*checkpoint)
     if not path.is_file():
       reason = "is a folder without a checkpoint" if path.is_dir() else "does not exist"
-      raise UserError(f"{path} {reason}; give {_READABLE}")
+      raise UserError(f"{path} {reason}; give {_READABLE}; `vidgen weights list` says what is published where")
     data = path.read_bytes()
-    kind, arrays = _read_file(path, data, allow_code=allow_code)
+    kind, arrays = _read_file(path, data)
   except UserError:
     raise
   except ModuleNotFoundError as error:
@@ -74,7 +72,13 @@ def read_arrays(path: str | os.PathLike[str], *, allow_code: bool = False) -> So
       ) from error
     reason = " ".join(str(error).split())[:200]
     raise UserError(f"{path} cannot be read ({reason}); check the path, or download or save it again") from error
-  return SourceArrays(arrays=arrays, format=kind, path=path, sha256=hashlib.sha256(data).hexdigest())
+  sha256, blob = hashlib.sha256(data).hexdigest(), git_blob_sha1(data)
+  return SourceArrays(arrays=arrays, format=kind, path=path, sha256=sha256, git_blob_sha1=blob)
+
+
+def git_blob_sha1(data: bytes) -> str:
+  """The hash under which Git stores a file with this content, in hex."""
+  return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _find_checkpoint(path: Path) -> tuple[Path, list[Path]] | None:
@@ -102,24 +106,23 @@ def _read_checkpoint(index: Path, shards: list[Path]) -> SourceArrays:
   dtypes = reader.get_variable_to_dtype_map()
   arrays = {name: np.asarray(reader.get_tensor(name)) for name in sorted(dtypes) if dtypes[name] != tf.string}
   data = b"".join(shard.read_bytes() for shard in shards)
-  blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() if len(shards) == 1 else ""
+  blob = git_blob_sha1(data) if len(shards) == 1 else ""
   sha256 = hashlib.sha256(index.read_bytes() + data).hexdigest()
   return SourceArrays(arrays=arrays, format="tf checkpoint", path=index, sha256=sha256, git_blob_sha1=blob)
 
 
-def _read_file(path: Path, data: bytes, *, allow_code: bool) -> tuple[str, dict[str, np.ndarray]]:
+def _read_file(path: Path, data: bytes) -> tuple[str, dict[str, np.ndarray]]:
   members = []
   if data.startswith(b"PK\x03\x04"):
-    archive = zipfile.ZipFile(io.BytesIO(data))
-    # PyTorch does not verify checksums itself.
-    if damaged := archive.testzip():
-      raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
-    members = archive.namelist()
+    with zipfile.ZipFile(path) as archive:
+      # PyTorch does not verify checksums itself.
+      if damaged := archive.testzip():
+        raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")
+      members = archive.namelist()
+      if is_torchscript(members):
+        return "torchscript", read_torchscript(archive)
   if any(name.endswith("/data.pkl") for name in members) or _LEGACY_PYTORCH_MAGIC in data[:32]:
-    is_script = any(name.endswith("/constants.pkl") for name in members)
-    if is_script and not allow_code:
-      raise UserError(f"{path} is a TorchScript archive, which can run code; if you trust it, pass --allow_code")
-    return "pytorch", _read_pytorch(path, is_script=is_script)
+    return "pytorch", _read_pytorch(path)
   if any(name.endswith(".npy") for name in members):
     with np.load(path, allow_pickle=False) as npz:
       arrays = {name: npz[name] for name in npz.files}
@@ -132,16 +135,27 @@ def _read_file(path: Path, data: bytes, *, allow_code: bool) -> tuple[str, dict[
   raise UserError(f"{path} has an unknown format{pickled}; give {_READABLE}")
 
 
-def _read_pytorch(path: Path, *, is_script: bool) -> dict[str, np.ndarray]:
-  """The tensors of a file of `torch.save`, or of the program (`is_script`) of `torch.jit.save`, by dotted name."""
+def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+  """Reads the tensors and the metadata of any .safetensors file.
+
+  Raises:
+    UserError: if the file cannot be read, is damaged, or has a dtype that NumPy lacks.
+  """
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+  except Exception as error:  # Dtypes that NumPy lacks raise TypeError, AttributeError and others.
+    reason = " ".join(str(error).split())
+    raise UserError(f"{path} is not a readable safetensors file ({reason}); download or make it again") from error
+
+
+def _read_pytorch(path: Path) -> dict[str, np.ndarray]:
+  """The tensors of a file of `torch.save`, by dotted name."""
   import torch
 
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # `torch.jit.load` and the storages of old files are deprecated
-    if is_script:  # Loading can run its `__setstate__` methods.
-      tree = torch.jit.load(str(path), map_location="cpu").state_dict()
-    else:
-      tree = torch.load(path, map_location="cpu", weights_only=True)
+    warnings.simplefilter("ignore")  # the storages of old files are deprecated
+    tree = torch.load(path, map_location="cpu", weights_only=True)
   tensors = {}
   if isinstance(tree, dict):
     tree = next((tree[key] for key in _STATE_DICT_KEYS if isinstance(tree.get(key), dict)), tree)

@@ -10,14 +10,10 @@ from flax import traverse_util
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.weights.arrays import SourceArrays
 from vidgen_jax.scores.weights.naming import NAMINGS, Naming, Path
+from vidgen_jax.scores.weights.order import prepares_input, rename_by_order
+from vidgen_jax.scores.weights.sources import source_of_file
 
-# Git's hashes of the data files of Kinetics I3D's `rgb_scratch`, with which the reference implementation of FVD works,
-# and of `rgb_imagenet`, which gives other values of FVD.
-_RGB_SCRATCH = "fa7df95674dbf3579e7fccd954e51e706b4734c1"
-_RGB_IMAGENET = "2958652e0c9c48a65010c0ebda5c9cfd4edc7c18"
-_IMAGENET_WARNING = (
-  "{} rgb_imagenet; FVD's reference uses rgb_scratch: {}scores will differ, 219 against 131 on the known answer"
-)
+_IMAGENET_WARNING = "by its name this is rgb_imagenet; if so, FVD's reference uses rgb_scratch: scores will differ"
 _COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
 _MAX_LISTED = 8
 _MAX_NAME_LENGTH = 120
@@ -34,6 +30,8 @@ class ConvertedWeights(NamedTuple):
   """Description of the program or release that wrote the file."""
   warning: str
   """One line for the user, or empty."""
+  mapping: str = ""
+  """How tensors of unknown names were assigned, or which were left out; empty if all names are known and used."""
 
 
 def convert(
@@ -56,7 +54,7 @@ def convert(
     UserError: if the file belongs to another network, an array is unused or missing, or a shape differs; one line lists
       everything.
   """
-  naming = _detect_naming(network, source)
+  naming, source, mapping = _naming_of(network, source, expected)
   names = {naming.normalise(name): name for name in source.arrays}
   arrays = {short: source.arrays[name] for short, name in names.items()}
   settings = dict(naming.settings)
@@ -78,7 +76,14 @@ def convert(
     variables[path] = _in_our_layout(naming, path, arrays, struct.shape)
     if variables[path].shape != tuple(struct.shape):
       wrong.append(f"{names[name]} is {_shape(variables[path].shape)} and not {_shape(struct.shape)}")
-  problems = {"not used": _unused(naming, source, used), "missing": missing, "wrong shape": wrong}
+  unused = _unused(naming, source, used)
+  left_out = [name for name in unused if network == "c3d" and prepares_input(source.arrays[name])]
+  if left_out:
+    mapping += (
+      f"{'; ' if mapping else ''}left out {_listing(left_out)}, which prepare{'s' * (len(left_out) == 1)} the input"
+    )
+  unused = [name for name in unused if name not in left_out]
+  problems = {"not used": unused, "missing": missing, "wrong shape": wrong}
   if listed := "; ".join(f"{kind}: {_listing(found)}" for kind, found in problems.items() if found):
     raise UserError(
       f"{source.path} does not fit network {network}: {listed}; give the file of the network as it was published"
@@ -87,28 +92,41 @@ def convert(
     _multiply(variables, path)
   filled = {path: np.ascontiguousarray(variables[path], dtype=struct.dtype) for path, struct in wanted.items()}
   warning = _warning(source) if network == "i3d" else ""
-  return ConvertedWeights(traverse_util.unflatten_dict(filled), settings, naming.origin, warning)
+  return ConvertedWeights(traverse_util.unflatten_dict(filled), settings, naming.origin, warning, mapping)
 
 
-def _detect_naming(network: str, source: SourceArrays) -> Naming:
-  def num_marks(naming: Naming) -> int:
-    axes = {naming.normalise(name): array.ndim for name, array in source.arrays.items()}
-    return sum(axes.get(name) == ndim for name, ndim in naming.marks.items())
+def detect_naming(source: SourceArrays) -> Naming | None:
+  """The origin of a file, of any network, by the names of its arrays; None if it is unknown."""
+  return next((naming for naming in NAMINGS if _num_marks(naming, source) == len(naming.marks)), None)
 
+
+def _num_marks(naming: Naming, source: SourceArrays) -> int:
+  axes = {naming.normalise(name): array.ndim for name, array in source.arrays.items()}
+  return sum(axes.get(name) == ndim for name, ndim in naming.marks.items())
+
+
+def _naming_of(
+  network: str, source: SourceArrays, expected: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> tuple[Naming, SourceArrays, str]:
+  """The naming of the file, its arrays by these names, and a description if the names had to be guessed."""
   candidates = [naming for naming in NAMINGS if naming.network == network]
-  best = max(candidates, key=num_marks)
-  other = next((n for n in NAMINGS if n.network != network and num_marks(n) == len(n.marks)), None)
-  if num_marks(best) == len(best.marks) or (num_marks(best) and other is None):
-    return best
-  if other is not None:
+  best = max(candidates, key=lambda naming: _num_marks(naming, source))
+  found, other = _num_marks(best, source), detect_naming(source)
+  if found == len(best.marks) or (found and other is None):
+    return best, source, ""
+  if other is None:
+    for naming in candidates:
+      if renamed := rename_by_order(naming, source, expected):
+        return naming, *renamed
+  else:
     raise UserError(
       f"{source.path}: these are not weights of {network} but of {other.network} ({other.origin}); "
       f"import them as {other.network}"
     )
-  origins = " or ".join(naming.origin for naming in candidates)
+  origins = ", ".join(naming.origin for naming in candidates)
   raise UserError(
     f"{source.path}: these are not weights of {network}; the file holds {_listing(sorted(source.arrays))}; "
-    f"give a file of {origins}"
+    f"give a file of one of: {origins}; `vidgen weights list` says where they are published"
   )
 
 
@@ -155,14 +173,12 @@ def _unused(naming: Naming, source: SourceArrays, used: set[str]) -> list[str]:
 
 
 def _warning(source: SourceArrays) -> str:
-  if source.git_blob_sha1 == _RGB_SCRATCH:
-    return ""
-  if source.git_blob_sha1 == _RGB_IMAGENET:
-    return _IMAGENET_WARNING.format("this is", "")
+  if published := source_of_file(source.git_blob_sha1):
+    return published.warning
   # The files of a checkpoint are called model.ckpt...; the folder has the release's name.
   folder = source.path.parent.name if source.format == "tf checkpoint" else ""
   is_imagenet = "imagenet" in f"{folder}/{source.path.name}".lower()
-  return _IMAGENET_WARNING.format("by its name this is", "if so, ") if is_imagenet else ""
+  return _IMAGENET_WARNING if is_imagenet else ""
 
 
 def _listing(names: list[str]) -> str:

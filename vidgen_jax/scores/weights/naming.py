@@ -80,6 +80,18 @@ _TF_I3D: Rules = (
   (r"^", _TF_SCOPE),
 )
 _TORCH: Rules = ((r"/(kernel|scale)$", ".weight"), (r"/(mean|var)$", r".running_\1"), (r"/", "."))
+_HASSON_I3D: Rules = (
+  (r"^Conv3d", "conv3d"),
+  (r"^Mixed", "mixed"),
+  (r"^logits/", "conv3d_0c_1x1/"),
+  (r"/b0/", "/branch_0/"),
+  (r"/b([12])a/", r"/branch_\1/0/"),
+  # The first module of the last branch is a pool.
+  (r"/b([123])b/", r"/branch_\1/1/"),
+  (r"/conv/", "/conv3d/"),
+  (r"/norm/", "/batch3d/"),
+  *_TORCH,
+)
 _RESNET: Rules = (
   (r"^stem/conv", "conv1"),
   (r"^stem/norm", "bn1"),
@@ -129,6 +141,8 @@ NAMINGS: tuple[Naming, ...] = (
     head=f"{_TF_SCOPE}Logits/Conv3d_0c_1x1/conv_3d/w",
     kernels="flax",
     scope=_TF_SCOPE,
+    # The checkpoint of Kinetics-600 has no scope.
+    renamed=((r"^(?=(Conv3d_|Mixed_|Logits)\w*/)", _TF_SCOPE),),
   ),
   Naming(
     network="i3d",
@@ -138,12 +152,32 @@ NAMINGS: tuple[Naming, ...] = (
     head="logits.conv3d.weight",
   ),
   Naming(
+    network="i3d",
+    origin="the PyTorch port of I3D by Hasson",
+    marks={
+      "conv3d_1a_7x7.conv3d.weight": 5,
+      "mixed_3b.branch_0.conv3d.weight": 5,
+      "mixed_5c.branch_3.1.batch3d.running_var": 1,
+    },
+    rules=_HASSON_I3D,
+    head="conv3d_0c_1x1.conv3d.weight",
+  ),
+  Naming(
     network="c3d",
     origin="Chainer's C3D",
     marks={"conv1a/W": 5, "conv5b/W": 5, "fc6/W": 2},
     rules=((r"kernel$", "W"), (r"bias$", "b")),
     head="fc8/W",
     flattened={("params", "fc6", "kernel"): "conv5b/b"},
+  ),
+  Naming(
+    network="c3d",
+    origin="a PyTorch port of C3D",
+    marks={"conv1a.weight": 5, "conv5b.weight": 5, "fc6.weight": 2},
+    rules=_TORCH,
+    head="fc8.weight",
+    renamed=((r"^conv([12])(?=\.)", r"conv\1a"),),
+    flattened={("params", "fc6", "kernel"): "conv5b.bias"},
   ),
   Naming(
     network="r3d18",

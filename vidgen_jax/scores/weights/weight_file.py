@@ -19,6 +19,9 @@ from flax import traverse_util
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
+from vidgen_jax.scores.weights.arrays import read_safetensors
+from vidgen_jax.scores.weights.identify import how_to_import
+from vidgen_jax.scores.weights.sources import how_to_get
 
 _FORMAT_VERSION = 1
 _SUFFIX = ".safetensors"
@@ -107,18 +110,27 @@ def write_weight_file(path: str | os.PathLike[str], weights: WeightFile) -> None
     json_file.write_bytes(description.encode())
 
 
-def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
+def read_weight_file(path: str | os.PathLike[str], *, network: str = "") -> WeightFile:
   """Reads NAME.safetensors and NAME.json, and checks that they belong together.
 
+  Args:
+    path: file from `write_weight_file`.
+    network: network that the caller expects, for the message about a missing file; '' if unknown.
+
   Raises:
-    UserError: if a file is missing, damaged, made by another program, or belongs to another pair.
+    UserError: if a file is missing, damaged, made by another program, or belongs to another pair. The message says what
+      to download and how to import it.
   """
-  path = _checked_suffix(Path(path).expanduser())
-  if not path.exists():
-    raise UserError(f"{path} does not exist; make it with {_MAKERS}")
+  path = Path(path).expanduser()
+  # A TensorFlow checkpoint may be given by its prefix, which is no file.
+  if not path.exists() and not path.with_name(f"{path.name}.index").exists():
+    remedy = how_to_get(str(path.with_suffix(_SUFFIX)), network=network)
+    raise UserError(f"{path} does not exist; {remedy}; `vidgen classify` trains a classifier of your own")
+  if path.suffix != _SUFFIX:
+    raise UserError(how_to_import(path))
   tensors, metadata = read_safetensors(path)
   if metadata.get("made_by") != _METADATA["made_by"]:
-    raise UserError(f"{path} was not made by {_MAKERS}; import it first")
+    raise UserError(how_to_import(path))
   sidecar = path.with_suffix(".json")
   fields, expected_hash = _read_description(sidecar)
   weights = WeightFile(variables=traverse_util.unflatten_dict(tensors, sep="/"), **fields)
@@ -128,20 +140,6 @@ def read_weight_file(path: str | os.PathLike[str]) -> WeightFile:
       f"{path} and {sidecar.name} do not belong together, or one is damaged; make them again with {_MAKERS}"
     )
   return weights
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-  """Reads the tensors and the metadata of any .safetensors file.
-
-  Raises:
-    UserError: if the file cannot be read, is damaged, or has a dtype that NumPy lacks.
-  """
-  try:
-    with safetensors.safe_open(path, framework="numpy") as file:
-      return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-  except Exception as error:  # Dtypes that NumPy lacks raise TypeError, AttributeError and others.
-    reason = " ".join(str(error).split())
-    raise UserError(f"{path} is not a readable safetensors file ({reason}); download or make it again") from error
 
 
 def _check_values(path: Path, weights: WeightFile) -> None:

@@ -1,0 +1,95 @@
+"""From the name of published weights to the arrays of their file: download or local file, hash first."""
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import logging
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.scores.weights.arrays import SourceArrays, read_arrays
+from vidgen_jax.scores.weights.download import download, file_hashes, hash_problem, is_url
+from vidgen_jax.scores.weights.sources import PublishedFile, PublishedWeights
+
+
+class FetchedWeights(NamedTuple):
+  """Files of published weights, with verified hashes where they are known."""
+
+  source: SourceArrays
+  """Arrays of the weights."""
+  mean: Path | None
+  """File of the mean volume, for C3D."""
+
+
+def fetch(
+  published: PublishedWeights, folder: Path, *, origin: str | None = None, mean: str | None = None, sha256: str = ""
+) -> FetchedWeights:
+  """Downloads published weights, or takes a file that the user has, and verifies the hash before reading the arrays.
+
+  Args:
+    published: the weights.
+    folder: folder for downloads.
+    origin: address or path of the weights; None for the recorded address. Of weights in several files it is the folder
+      on the web that holds them, or the local checkpoint.
+    mean: address or path of the mean volume; None for the recorded address.
+    sha256: expected SHA-256, or its first digits, of weights in one file; it replaces the recorded hash.
+
+  Raises:
+    UserError: if no address is known, the download fails, a hash differs, or the file cannot be read.
+  """
+  files = published.files
+  if sha256:
+    if len(files) > 1:
+      raise UserError(f"--sha256 applies to weights in one file; {published.name} has {len(files)}, with known hashes")
+    files = (dataclasses.replace(files[0], sha256=sha256, git_blob_sha1=""),)
+  if origin and is_url(origin):
+    root = origin.rstrip("/")
+    files = tuple(dataclasses.replace(f, url=f"{root}/{f.name}" if len(files) > 1 else origin) for f in files)
+  if origin is None or is_url(origin):
+    paths = [_downloaded(file, published, folder) for file in files]
+    source = read_arrays(paths[-1])
+  else:
+    path = Path(origin).expanduser()
+    if path.is_file() and len(files) == 1:
+      _verify(path, files[0])
+    source = read_arrays(path)
+    if len(files) > 1 and (problem := hash_problem(files[-1], source.sha256, source.git_blob_sha1)):
+      raise UserError(_other_file(path, problem))
+  if not mean and published.mean is not None:
+    return FetchedWeights(source, _downloaded(published.mean, published, folder))
+  if mean and is_url(mean):
+    given = PublishedFile(name="mean2.npz", url=mean)
+    return FetchedWeights(source, _downloaded(given, published, folder))
+  return FetchedWeights(source, Path(mean).expanduser() if mean else None)
+
+
+def _downloaded(file: PublishedFile, published: PublishedWeights, folder: Path) -> Path:
+  if not file.url:
+    raise UserError(
+      f"no address of {file.name} itself is known; download it from {published.page} in a browser and give --from=FILE"
+    )
+  logging.info("downloading %s", file.url)
+  path = download(file, folder)
+  _state_hash(path, file)
+  return path
+
+
+def _verify(path: Path, file: PublishedFile) -> None:
+  if problem := hash_problem(file, *file_hashes(path)):
+    raise UserError(_other_file(path, problem))
+  _state_hash(path, file)
+
+
+def _other_file(path: Path, problem: str) -> str:
+  return (
+    f"{path} {problem}: another file or damaged; download it again, or import another file with `vidgen weights import`"
+  )
+
+
+def _state_hash(path: Path, file: PublishedFile) -> None:
+  if file.expected_hash:
+    logging.info("%s has the expected hash, %s", path.name, file.expected_hash)
+  else:
+    logging.warning(
+      "no hash of %s is recorded; compare its SHA-256 with the publisher's: %s", path.name, file_hashes(path)[0]
+    )
