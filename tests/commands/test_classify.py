@@ -187,6 +187,17 @@ def test_an_imported_c3d_is_no_start(make_config, tmp_path):
   assert make_config("--network=c3d", f"--init={file}").algorithm.init
 
 
+@pytest.mark.parametrize("preprocessing", [{}, {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4], "resolution": SIZE}])
+def test_initial_weights_choose_the_input(preprocessing, make_config, tmp_path):
+  file = tmp_path / "resnet.safetensors"
+  stored_weights(file, "tsn", preprocessing=preprocessing)
+  found = make_config("--network=tsn", f"--init={file}").algorithm
+  expected = {"mean": [0.5] * 3, "std": [0.5] * 3} | preprocessing
+  assert (list(found.mean), list(found.std)) == (expected["mean"], expected["std"])
+  assert found.init == read_weight_file(file).short_hash
+  assert make_config("--network=tsn").algorithm.mean == (0.5,) * 3
+
+
 def test_weights_of_another_network_and_segments_of_other_networks_are_refused(command, tmp_path):
   file = tmp_path / "tsn.safetensors"
   stored_weights(file, "tsn")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli
+from vidgen_jax.commands import evaluate, metric_flags
 from vidgen_jax.data import pipeline
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
@@ -317,6 +318,29 @@ def test_clips_without_conditioning_frames_can_be_placed_on_devices(run_config):
 def test_mean_without_nan_does_not_warn():
   assert math.isnan(scoring.mean_without_nan(np.array([math.nan, math.nan])))
   assert scoring.mean_without_nan(np.array([1.0, math.nan, 3.0])) == 2.0
+
+
+@pytest.mark.parametrize(
+  ("words", "expected"),
+  [([], ("tgan1", True)), (["--nopool_samples"], ("tgan1", False)), (["--c3d_protocol=tgan2"], ("tgan2", True))],
+)
+def test_settings_of_the_run_reach_the_scores_of_sets(words, expected, run_folder, monkeypatch, tmp_path):
+  config = json.loads((run_folder / "config.json").read_text())
+  config["evaluation"] |= {"c3d_protocol": "tgan1", "pool_samples": True, "samples": 2}
+  (tmp_path / "config.json").write_text(json.dumps(config))
+
+  class Reached(Exception):
+    pass
+
+  def collect(extractors, *, options, **unused):
+    raise Reached(extractors[0].c3d_protocol, options.pool_samples)
+
+  load = lambda path, **options: SimpleNamespace(network=path, c3d_protocol=options["c3d_protocol"])
+  monkeypatch.setattr(metric_flags, "load_extractor", load)
+  monkeypatch.setattr(evaluate, "FeatureCollector", collect)
+  with pytest.raises(Reached) as found:
+    cli.dispatch(["evaluate", f"--workdir={tmp_path}", "--networks=c3d", *words])
+  assert found.value.args == expected
 
 
 def test_frames_smaller_than_the_window_of_ssim_are_one_line(run_folder, vidgen, monkeypatch):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.classifiers import NUM_TEST, NUM_TRAIN
+from tests.classifiers import NUM_TEST, NUM_TRAIN, OneWeight
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.runs import classifier as trainings
@@ -19,7 +19,7 @@ from vidgen_jax.runs.classifier import WEIGHTS_FILE, classifier_experiment, trai
 from vidgen_jax.runs.experiment import TrainingExperiment
 from vidgen_jax.runs.monitor import MetricLog
 from vidgen_jax.scores.classifier.algorithm import Classifier
-from vidgen_jax.scores.classifier.evaluation import accuracy
+from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
 pytest_plugins = ["tests.classifier_fixtures"]
@@ -200,6 +200,20 @@ def test_pretrained_weights_replace_all_new_ones(trained, classifier_config, mes
   experiment = TrainingExperiment(classifier_config, Classifier(config=classifier_config.algorithm), mesh)
   pretrained = trainings._PretrainedExperiment(classifier_config, experiment.algorithm, mesh, tensors=weights.tensors)
   _assert_equal(dict(pretrained.init_state().nets["classifier"].collections), weights.variables)
+
+
+@pytest.mark.parametrize(("mean", "num_light"), [(0.5, (0, NUM_TEST)), (0.0, (NUM_TEST, NUM_TEST))])
+def test_test_clips_are_normalised_as_the_initial_weights_require(mean, num_light, classifier_config, tmp_path):
+  # Class 1, light, is predicted where the normalised brightness is positive: with a mean of 0 for every clip.
+  config, variables = _with(classifier_config, mean=(mean,) * 3, std=(0.25,) * 3), {"params": {"w": np.float32(1)}}
+  classifier = Classifier(config=config.algorithm)
+  vars(classifier)["network"] = OneWeight()
+  mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
+  test = trainings.EpochTest(TrainingExperiment(config, classifier, mesh), str(tmp_path))
+  confusion = test._count(variables)
+  assert confusion.tolist() == [[NUM_TEST - light, light] for light in num_light]
+  found = test._weights(3, variables, Accuracy(class_names=("dark", "light"), confusion=confusion)).preprocessing
+  assert (found["mean"], found["std"]) == ([mean] * 3, [0.25] * 3)
 
 
 def test_weights_that_do_not_fit_are_refused_before_the_training(trained, classifier_config, mesh, tmp_path):

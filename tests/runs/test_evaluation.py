@@ -127,6 +127,36 @@ def test_clips_from_noise_have_random_classes(run_config):
   assert not np.array_equal(labels, other)
 
 
+@pytest.mark.parametrize("with_baselines", [True, False])
+def test_only_clips_from_noise_are_scored_as_the_models(with_baselines, run_config, monkeypatch):
+  """Two samples of five clips in batches of two; the six real clips belong to the baselines alone."""
+  drawn, real, added = [], [{"video": np.zeros((6, 5, 16, 16, 3), np.uint8), "label": np.zeros(6, np.int32)}], []
+
+  def predict(experiment, nets, inputs, key, **options):
+    drawn.append((len(inputs["label"]), tuple(jax.random.key_data(key).tolist())))
+    clips = np.zeros((len(inputs["label"]), 5, 16, 16, 3), np.uint8)
+    clips[:, : 2 + len(drawn) % 2, 4:8, 4:8] = 200  # An object in three frames of first samples, in two of second ones.
+    return clips
+
+  monkeypatch.setattr(generation, "predict", predict)
+  monkeypatch.setattr(generation, "evaluation_batches", lambda *_, **options: real if with_baselines else None)
+  experiment = experiment_of(run_config, (), batch_size=2, object_tracking=True)
+  collector = SimpleNamespace(add=lambda name, sample, clips: added.append((name, sample, len(clips))))
+  found = scoring.evaluate(
+    experiment, {}, jax.random.key(7), options=OPTIONS, num_clips=6, samples=2, num_generated=5,
+    collector=collector, with_baselines=with_baselines,
+  )  # fmt: skip
+  assert [count for count, _ in drawn] == [2, 2, 2, 2, 1, 1] and len({key for _, key in drawn}) == 6
+  assert [entry for entry in added if entry[0] == "model"] == [
+    ("model", sample, count) for count in (2, 2, 1) for sample in (0, 1)
+  ]
+  others = {name for name, *_ in added} - {"model"}
+  assert others == ({"real", "black", "noise"} if with_baselines else set()) == set(found.baselines)
+  np.testing.assert_allclose(found.model.mean["presence"], [0.5] * 5)
+  np.testing.assert_allclose(found.model.best["presence"], [0.6] * 5)
+  assert all(len(scores["presence"]) == 6 for scores in found.baselines.values())
+
+
 def test_clips_of_the_model_are_dropped_after_an_evaluation():
   collector = FeatureCollector([], options=SetOptions())
   fields = {"split": "test", "num_clips": 2}
