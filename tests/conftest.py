@@ -66,6 +66,14 @@ def stored_programs_folder():
     yield folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def feature_cache_folder(tmp_path_factory):
+  """Features of earlier test runs would hide changes."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("VIDGEN_CACHE", str(tmp_path_factory.mktemp("feature_cache")))
+    yield
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
   """The root of the checkout."""

@@ -46,8 +46,8 @@ def scores_of(path):
 @pytest.fixture(scope="module")
 def compared(sets, classifier_file, tmp_path_factory):
   out = tmp_path_factory.mktemp("scores") / "scores.jsonl"
-  words = [f"--real={sets[0]}", f"--fake={sets[1]}", f"--networks={classifier_file}", "--bootstrap=20", f"--out={out}"]
-  assert cli.dispatch(["compare", *words]) == 0
+  words = [f"--real={sets[0]}", f"--fake={sets[1]}", f"--networks={classifier_file}", f"--out={out}"]
+  assert cli.dispatch(["compare", *words, "--baselines"]) == 0
   return scores_of(out)
 
 
@@ -75,7 +75,7 @@ def test_nearest_neighbours_of_copies_are_their_originals(sets, classifier_file,
   np.save(tmp_path / "copies.npy", copies)
   words = [f"--real={sets[0]}", f"--fake={tmp_path / 'copies.npy'}", f"--networks={classifier_file}"]
   sheet = tmp_path / "neighbours.png"
-  options = ["--bootstrap=2", "--conditioning_indices=", f"--neighbours={sheet}", "--num_neighbours=2"]
+  options = ["--nointervals", f"--neighbours={sheet}", "--num_neighbours=2"]
   assert cli.dispatch(["compare", *words, *options]) == 0
   report = json.loads(sheet.with_suffix(".json").read_text())
   names = [clip["neighbours"][0]["real"] for clip in report["clips"]]
@@ -124,8 +124,8 @@ def test_small_frames_have_no_ssim(tmp_path, caplog):
 
 def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
   out = tmp_path / "scores.jsonl"
-  words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}", "--conditioning_indices="]
-  assert cli.dispatch(["compare", *words, "--bootstrap=0", f"--out={out}"]) == 0
+  words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}"]
+  assert cli.dispatch(["compare", *words, "--nointervals", f"--out={out}"]) == 0
   lines = [json.loads(line) for line in out.read_text().splitlines()]
   (distance,) = (x for x in lines if x["metric"] == "clip_frechet" and x["subject"] != "real, other half")
   (half,) = (x for x in lines if x["metric"] == "clip_frechet" and x["subject"] == "real, other half")
@@ -136,11 +136,10 @@ def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
 def test_baselines_with_any_conditioning_frames():
   video = np.arange(10, dtype=np.uint8).reshape(2, 5, 1, 1, 1) ** 2 * 2
   variants = compare._variants(compare._resolved((-1, 0), 5))
-  assert list(variants) == ["real", "copy_last", "cross_fade", "noise"]
+  assert list(variants) == ["copy_last", "cross_fade", "noise"]
   # The clips are 0, 2, 8, 18, 32 and 50, 72, 98, 128, 162.
   assert variants["copy_last"](video)[..., 0, 0, 0].tolist() == [[0, 0, 0, 0, 32], [50, 50, 50, 50, 162]]
   assert variants["cross_fade"](video)[..., 0, 0, 0].tolist() == [[0, 8, 16, 24, 32], [50, 78, 106, 134, 162]]
-  assert list(compare._variants(())) == ["real"]
 
 
 PROCESS = """
@@ -158,11 +157,11 @@ def test_two_processes_and_one_device_agree_with_eight(compared, sets, classifie
     free.bind(("127.0.0.1", 0))
     address = f"127.0.0.1:{free.getsockname()[1]}"
   out = tmp_path / "scores.jsonl"
-  words = [f"--real={sets[0]}", f"--fake={sets[1]}", f"--networks={classifier_file}", "--bootstrap=20", f"--out={out}"]
+  words = [f"--real={sets[0]}", f"--fake={sets[1]}", f"--networks={classifier_file}", f"--out={out}"]
   environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")}
   processes = [
     subprocess.Popen(
-      [sys.executable, "-c", PROCESS, address, str(index), "compare", *words, "--distributed"],
+      [sys.executable, "-c", PROCESS, address, str(index), "compare", *words, "--baselines", "--distributed"],
       cwd=repository,
       env=environment,
       stdout=subprocess.PIPE,
@@ -213,6 +212,99 @@ def test_features_are_written_for_other_programs(sets, classifier, classifier_fi
   assert protocol["input"] == "16x16, 5 frames"
 
 
+@pytest.fixture(scope="module")
+def stored(sets, classifier_file, tmp_path_factory):
+  """File of the statistics of the real set."""
+  out = tmp_path_factory.mktemp("statistics") / "real.npz"
+  words = [f"--clips={sets[0]}", f"--networks={classifier_file}", "--stats", f"--out={out}"]
+  assert cli.dispatch(["features", *words]) == 0
+  return out
+
+
+def test_statistics_replace_the_real_clips(compared, stored, sets, classifier_file, tmp_path, caplog):
+  out = tmp_path / "scores.jsonl"
+  words = [f"--real={stored}", f"--fake={sets[1]}", f"--networks={classifier_file}", f"--out={out}"]
+  assert cli.dispatch(["compare", *words]) == 0
+  (line,) = scores_of(out).values()
+  expected = compared[str(sets[1]), "clip_frechet"]
+  assert line["value"] == pytest.approx(expected["value"], rel=1e-6)
+  same = ("subject", "metric", "num_clips", "num_generated", "extractor", "extractor_hash", "clip", "window", "split")
+  assert {name: line[name] for name in same} == {name: expected[name] for name in same}
+  assert "only Frechet distances, without intervals" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("change", "words", "message"),
+  [
+    ({}, "--fake={fake} --paired", "--paired needs real clips, but --real={real} holds their statistics"),
+    ({}, "--fake={fake} --num_frames=4", "have input '16x16, 5 frames', the clips of --fake '16x16, 4 frames"),
+    ({"extractor_hash": "0" * 12}, "--fake={fake}", "have extractor_hash '000000000000', the clips of --fake"),
+    ({"divisor": "N"}, "--fake={fake}", "have divisor 'N', the clips of --fake 'N - 1'"),
+    ({"clips": {}}, "--fake={fake}", "holds no usable statistics"),
+  ],
+)
+def test_other_statistics_are_refused(change, words, message, stored, sets, classifier_file, vidgen, tmp_path):
+  arrays = dict(np.load(stored))
+  arrays["protocol"] = np.array(json.dumps(json.loads(str(arrays["protocol"])) | change))
+  real = tmp_path / "real.npz"
+  np.savez(real, **arrays)
+  words = words.format(fake=sets[1]).split()
+  assert message.format(real=real) in vidgen("compare", f"--real={real}", f"--networks={classifier_file}", *words)
+
+
+def test_real_features_are_cached(sets, classifier_file, tmp_path, monkeypatch, caplog):
+  caplog.set_level("INFO", logger="absl")
+  monkeypatch.setenv("VIDGEN_CACHE", str(tmp_path / "cache"))
+  extracted = []
+  original = FeatureExtractor.extract_all
+  monkeypatch.setattr(
+    FeatureExtractor, "extract_all", lambda *args, **kw: extracted.append(args[1].name) or original(*args, **kw)
+  )
+  real, fake = map(str, sets)
+
+  def values(*words):
+    out = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+    extracted.clear()
+    words = [f"--real={real}", f"--fake={fake}", f"--networks={classifier_file}", f"--out={out}", *words]
+    assert cli.dispatch(["compare", *words]) == 0
+    return [json.loads(line)["value"] for line in out.read_text().splitlines()]
+
+  expected = values("--no_cache")
+  assert extracted == [real, fake] and not (tmp_path / "cache").exists()
+  assert values() == expected and extracted == [real, fake]
+  assert values() == expected and extracted == [fake]
+  assert "real features of r3d18, 3 classes are read from" in caplog.text
+  values("--num_frames=4")
+  assert extracted == [real, fake]  # other clips
+  for entry in (tmp_path / "cache").iterdir():
+    entry.write_bytes(entry.read_bytes()[:-100])
+  assert values() == expected and extracted == [real, fake]
+  assert "is damaged and ignored" in caplog.text
+
+
+def test_a_score_is_repeated(sets, classifier_file, tmp_path, monkeypatch, capsys, caplog):
+  monkeypatch.chdir(sets[0].parent)
+  out, fake = tmp_path / "scores.jsonl", tmp_path / "fake.npy"
+  np.save(fake, np.load(sets[1])["video"])
+  words = ["--real=real.npy", f"--fake={fake}", f"--networks={classifier_file}", "--max_clips=9", "--seed=3"]
+  assert cli.dispatch(["compare", *words, f"--out={out}"]) == 0
+  lines = [json.loads(line) for line in out.read_text().splitlines()]
+  number = next(
+    i for i, line in enumerate(lines, start=1) if (line["subject"], line["metric"]) == (str(fake), "clip_frechet")
+  )
+  inputs = lines[number - 1]["inputs"]
+  assert inputs["real"].items() >= {"clips": 9, "encoding": ["uint8 array"], "window": "all frames"}.items()
+  assert {"vidgen_jax", "av", "ffmpeg"} <= set(inputs["versions"])
+  monkeypatch.chdir(tmp_path)
+  capsys.readouterr()
+  assert cli.dispatch(["compare", f"--repeat={out}:{number}"]) == 0
+  assert "equal to rounding" in capsys.readouterr().out
+  np.save(fake, np.load(fake)[::-1] // 2)
+  assert cli.dispatch(["compare", f"--repeat={out}:{number}"]) == 1
+  assert "different" in capsys.readouterr().out
+  assert "not as recorded: fake.content: " in caplog.text
+
+
 def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
   folder = tmp_path / "clips"
   folder.mkdir()
@@ -237,30 +329,35 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={folder}/long.npy", "--real contains clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
     ("--fake={folder}/large.npy", "and 5x20x20x3 (frames"),
     ("--fake={fake} --neighbours=sheet.jpg", "--neighbours=sheet.jpg must end in .png"),
-    ("--fake={fake} --neighbours=sheet.png", "--neighbours needs --networks"),
+    ("--repeat={real}", "is not FILE:LINE, such as scores.jsonl:1"),
+    ("--repeat={folder}/nothing.jsonl:1", "has no score in line 1 of 0"),
+    ("--fake={real} --paired --num_frames=3 --window=random", "--paired needs the same window of both clips"),
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
     (
-      "--fake={fake} --conditioning_indices=4,0,1,3,-3 --networks={weights}",
-      "--conditioning_indices=4,0,1,3,-3 contains all 5 frames; leave it empty for no baselines",
+      "--fake={fake} --conditioning_indices=4,0,1,3,-3 --baselines --networks={weights}",
+      "--conditioning_indices=4,0,1,3,-3 contains all 5 frames; omit some",
     ),
     (
-      "--fake={fake} --conditioning_indices=0,5 --networks={weights}",
+      "--fake={fake} --conditioning_indices=0,5 --baselines --networks={weights}",
       "is out of range for clips of 5 frames; give 0 to 4",
     ),
     (
-      "--fake={fake} --conditioning_indices=-6 --networks={weights}",
+      "--fake={fake} --conditioning_indices=-6 --baselines --networks={weights}",
       "is out of range for clips of 5 frames; give 0 to 4",
     ),
     (
-      "--fake={fake} --conditioning_indices=4,-1 --networks={weights}",
+      "--fake={fake} --conditioning_indices=4,-1 --baselines --networks={weights}",
       "--conditioning_indices=4,-1 contains a frame of clips of 5 twice",
     ),
     (
-      "--fake={fake} --conditioning_indices=0,last --networks={weights}",
+      "--fake={fake} --conditioning_indices=0,last --baselines --networks={weights}",
       "--conditioning_indices: 'last' is not an integer",
     ),
-    ("--fake={fake} --conditioning_indices=0, --networks={weights}", "--conditioning_indices: '' is not an integer"),
-    ("--fake={fake} --conditioning_indices=0,1", "--conditioning_indices needs --networks"),
+    (
+      "--fake={fake} --conditioning_indices=0, --baselines --networks={weights}",
+      "--conditioning_indices: '' is not an integer",
+    ),
+    ("--fake={fake} --conditioning_indices=0,1", "--conditioning_indices needs --baselines"),
     ("--fake={fake} --window=centre", "--window needs --num_frames"),
     ("--fake={real} --paired --max_clips=3", "--paired uses all clips, but --max_clips draws some at random"),
     ("--fake={fake} --networks={weights} --max_clips=1", "needs two clips on either side, got 1 and 1"),
@@ -270,7 +367,7 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={fake} --networks=nothing.safetensors", "nothing.safetensors"),
     ("--fake={fake} --networks={weights},{weights}", "lists a file twice"),
     ("--fake={fake} --networks={weights} --splits=50", "--splits=50"),
-    ("--fake={fake} --bootstrap=-1", "-1 is not a non-negative integer"),
+    ("--fake={fake} --splits=0", "0 is not a positive integer"),
     ("--fake={folder}/nan.npy", "nan"),
   ],
 )

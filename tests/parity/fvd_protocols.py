@@ -128,7 +128,7 @@ def logits_by_torch(reference: torch.nn.Module, protocol: Protocol, video: np.nd
 def fvd_of(name: str, weights: WeightFile, real: Features, fake: Features) -> float:
   """The package's FVD of these features."""
   extractor = FeatureExtractor(weights, mesh=make_mesh(MeshConfig()), fvd_protocol=name)
-  options, fields = SetOptions(bootstrap=0), {"split": "real", "num_clips": len(real)}
+  options, fields = SetOptions(intervals=False), {"split": "real", "num_clips": len(real)}
   scorer = SetScorer(extractor, real, clip_shape=SHAPE, options=options, real_fields=fields)
   return next(score.value for score in scorer.score("fake", [fake]) if score.metric == "fvd")
 

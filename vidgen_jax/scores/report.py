@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from vidgen_jax.buckets import AnyPath, read_text
+from vidgen_jax.buckets import AnyPath, read_text, user_path
+from vidgen_jax.errors import UserError
 from vidgen_jax.files import append_text
 
 SCORES_FILE = "scores.jsonl"
 """Name of the file in the folder of a run."""
 
 _COLUMNS = ("subject", "metric", "value", "unit")
+_HIDDEN = (*_COLUMNS, "inputs")
 _OF_ONE_SCORE = ("protocol", "num_generated", "interval", "deviation")
 _LONG_PROTOCOL = 32
 
@@ -41,7 +43,7 @@ class Score:
   data: str | None = None
   """Data set of the real clips."""
   window: str | None = None
-  """How the real clips are cut from videos: temporal position of the window, framing."""
+  """How the real clips are cut from videos: temporal position of the window with its seed, framing."""
   lossy: bool | None = None
   """True if the real clips are stored with loss, as JPEG."""
   standing_data: str | None = None
@@ -78,6 +80,8 @@ class Score:
   """95 % confidence interval of `value`; with several `repeats` the mean of their intervals."""
   deviation: float | None = None
   """Unbiased standard deviation of the `repeats` (TrIVD-GAN-FP, table 3)."""
+  inputs: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
+  """Command, sets of clips, versions and device, see `vidgen_jax.scores.inputs`; not in tables."""
 
   def to_json(self) -> str:
     """One line of JSON with all fields; a value that is not finite becomes null."""
@@ -91,7 +95,7 @@ class Score:
 COMPARED = tuple(
   field.name
   for field in dataclasses.fields(Score)
-  if field.name not in ("value", "interval", "deviation", "unit", "step", "subject", "extractor")
+  if field.name not in ("value", "interval", "deviation", "unit", "step", "subject", "extractor", "inputs")
 )
 """Fields of a score that must be equal for models to be compared by it."""
 
@@ -156,6 +160,26 @@ def read_scores(path: AnyPath) -> list[dict[str, Any]]:
   return rows
 
 
+def read_score(place: str) -> dict[str, Any]:
+  """The score at FILE:LINE, with lines counted from 1.
+
+  Raises:
+    UserError: if there is no such line, or it is no score.
+  """
+  file, _, number = place.rpartition(":")
+  if not file or not number.isdecimal():
+    raise UserError(f"{place} is not FILE:LINE, such as scores.jsonl:1")
+  lines = (read_text(user_path(file)) or "").splitlines()
+  try:
+    row = json.loads(lines[int(number) - 1]) if 0 < int(number) <= len(lines) else None
+  except ValueError:
+    row = None
+  if not isinstance(row, dict) or "metric" not in row:
+    raise UserError(f"{file} has no score in line {number} of {len(lines)}")
+  row["value"] = math.nan if row["value"] is None else row["value"]
+  return row
+
+
 def score_table(scores: Sequence[Score]) -> str:
   """An aligned table, one row per score.
 
@@ -165,7 +189,7 @@ def score_table(scores: Sequence[Score]) -> str:
   if not scores:
     return "(no scores)"
   head, columns = [], list(_COLUMNS)
-  for name in (field.name for field in dataclasses.fields(Score) if field.name not in _COLUMNS):
+  for name in (field.name for field in dataclasses.fields(Score) if field.name not in _HIDDEN):
     cells = [_cell(getattr(score, name)) for score in scores]
     known = set(cells) - {"-"}
     if len(known) == 1 and ("-" not in cells or name not in _OF_ONE_SCORE):

@@ -34,14 +34,14 @@ def marks(clip):
   return [(round(red / 10), round(green / 20)) for red, green, _ in means]
 
 
-def write_video(path: Path, frames) -> Path:
+def write_video(path: Path, frames, *, rate=25) -> Path:
   """Writes uint8[T, H, W, 3] as a video in the format of the suffix; H and W are even and at least 16."""
   codec = SUFFIX_CODECS[path.suffix]
   path.parent.mkdir(parents=True, exist_ok=True)
   # A palette of grey levels would lose the colours.
   pixel_format = {"gif": "rgb8"}.get(codec, "yuv420p")
   with av.open(path, "w") as output:
-    stream = output.add_stream(codec, rate=Fraction(25))
+    stream = output.add_stream(codec, rate=Fraction(rate))
     stream.height, stream.width = frames.shape[1:3]
     stream.pix_fmt = pixel_format
     stream.bit_rate = 2_000_000

@@ -1,0 +1,26 @@
+"""Sets that are usable but probably wrong are logged."""
+
+import numpy as np
+
+from vidgen_jax.scores.clip_sets import ClipOptions, open_clips
+from vidgen_jax.scores.clip_sets.mistakes import warn_of_mistakes
+
+
+def test_copies_and_frame_rates_are_logged(tmp_path, make, caplog):
+  for name, rates in {"real": (25, 25, 25), "fake": (25, 10, 10)}.items():
+    for index, rate in enumerate(rates):
+      make.video(tmp_path / name / f"{index}.mp4", make.clip(index % 2, height=16, width=16), rate=rate)
+  warn_of_mistakes(*(open_clips(tmp_path / name, ClipOptions()) for name in ("real", "fake")))
+  assert [record.getMessage() for record in caplog.records] == [
+    "--real: 1 of 3 clips repeat another clip of the set, such as 2.mp4, which equals 0.mp4; remove the copies",
+    "--fake: 1 of 3 clips repeat another clip of the set, such as 2.mp4, which equals 0.mp4; remove the copies",
+    "--fake: 3 of 3 clips are real clips, such as 0.mp4, which equals 0.mp4; score clips that the model generated",
+    "--real has 25 frames per second, --fake 10, 25: motion differs in speed; write both at one rate",
+  ]
+
+
+def test_sets_of_different_clips_are_not(tmp_path, make, caplog):
+  for index, name in enumerate(("real", "fake")):
+    np.save(tmp_path / f"{name}.npy", np.stack([make.clip(2 * index), make.clip(2 * index + 1)]))
+  warn_of_mistakes(*(open_clips(tmp_path / f"{name}.npy", ClipOptions()) for name in ("real", "fake")))
+  assert not caplog.records

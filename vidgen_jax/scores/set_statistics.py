@@ -1,0 +1,145 @@
+"""Mean and covariance of the features of a set in a file, which replaces the clips in Frechet distances."""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidgen_jax.errors import UserError
+from vidgen_jax.files import atomic_write
+from vidgen_jax.scores.extraction import FeatureExtractor, Features
+from vidgen_jax.scores.metric import Metric, Need
+from vidgen_jax.scores.metrics.set_distance import frechet_distance, frechet_of_moments, moments
+from vidgen_jax.scores.registry import network_metrics
+from vidgen_jax.scores.report import Score
+
+_FIELDS = ("extractor", "extractor_hash", "layer", "input", "divisor", "clip")
+"""Fields of the protocol that must be equal on both sides."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetStatistics:
+  """Statistics of the features of `count` clips.
+
+  Attributes:
+    mean: float64[D].
+    covariance: float64[D, D].
+    count: number of clips.
+    protocol: network, hash of its weights, layer, preprocessing ('input'), divisor of the covariance, shape of the
+      clips ('clip'), and the facts about the set ('clips').
+  """
+
+  mean: np.ndarray
+  covariance: np.ndarray
+  count: int
+  protocol: Mapping[str, Any]
+
+  @property
+  def name(self) -> str:
+    """Name of the set that the statistics describe."""
+    return str(self.protocol["clips"]["source"])
+
+
+def frechet_metric(network: str) -> Metric:
+  """The Frechet distance under its name for this network."""
+  return next(metric for metric in network_metrics(network) if metric.function is frechet_distance)
+
+
+def statistics_of(
+  extractor: FeatureExtractor, features: Features, *, clip_shape: Sequence[int], facts: Mapping[str, Any]
+) -> SetStatistics:
+  """The statistics of a set of clips (T, H, W, C); `facts` are those of `ClipSet`.
+
+  Raises:
+    UserError: if there are fewer than two clips.
+  """
+  if len(features) < 2:
+    raise UserError(f"a covariance needs two clips, got {len(features)}")
+  layer = "logits" if Need.LOGITS in frechet_metric(extractor.network).needs else "features"
+  mean, covariance = moments(getattr(features, layer), unbiased=extractor.unbiased)
+  protocol = {
+    "extractor": extractor.label,
+    "extractor_hash": extractor.hash,
+    "layer": layer,
+    "input": extractor.protocol(clip_shape),
+    "divisor": "N - 1" if extractor.unbiased else "N",
+    "clip": "x".join(map(str, clip_shape)),
+    "clips": dict(facts),
+  }
+  return SetStatistics(mean=mean, covariance=covariance, count=len(features), protocol=protocol)
+
+
+def distance(real: SetStatistics, fake: SetStatistics) -> float:
+  """The Frechet distance of two sets.
+
+  Raises:
+    UserError: if network, preprocessing, layer, divisor or shape of the clips differ.
+  """
+  for name in _FIELDS:
+    expected, found = real.protocol.get(name), fake.protocol.get(name)
+    if expected != found:
+      raise UserError(
+        f"the statistics of --real have {name} {expected!r}, the clips of --fake {found!r}; make both by one protocol "
+        "with `vidgen features --stats`"
+      )
+  return frechet_of_moments(real.mean, real.covariance, fake.mean, fake.covariance)
+
+
+def score_by_statistics(extractor: FeatureExtractor, real: SetStatistics, fake: SetStatistics) -> Score:
+  """The score of a set, from the statistics of both sets; see `distance`."""
+  metric = frechet_metric(extractor.network)
+  layer = "logits" if fake.protocol["layer"] == "logits" else "last layer but one"
+  divisor = "(N - 1)" if extractor.unbiased else "N"
+  return Score(
+    metric=metric.row,
+    value=distance(real, fake),
+    subject=fake.name,
+    protocol=", ".join([layer, fake.protocol["input"], metric.protocol.format(divisor=divisor, splits="")]),
+    split=real.name,
+    num_clips=real.count,
+    num_generated=fake.count,
+    window=real.protocol["clips"]["window"],
+    extractor=extractor.label,
+    extractor_hash=extractor.hash,
+    clip=fake.protocol["clip"],
+  )
+
+
+def write_statistics(path: Path, statistics: SetStatistics) -> None:
+  """Writes mean, covariance, count and protocol to an .npz file, atomically."""
+  protocol = np.array(json.dumps(dict(statistics.protocol)))
+  with atomic_write(path) as temporary:
+    np.savez(
+      temporary, mean=statistics.mean, covariance=statistics.covariance, count=statistics.count, protocol=protocol
+    )
+
+
+def read_statistics(path: str) -> SetStatistics | None:
+  """Reads a file of `write_statistics`; None if `path` is anything else.
+
+  Raises:
+    UserError: if the file is one, but damaged.
+  """
+  file = Path(path).expanduser()
+  if file.suffix != ".npz" or not file.is_file():
+    return None
+  try:
+    # np.load leaves a path open if the archive is damaged.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+      if not {"mean", "covariance", "count"} <= set(stored.files):
+        return None
+      mean, covariance, count = (stored[name] for name in ("mean", "covariance", "count"))
+      protocol = json.loads(str(stored["protocol"]))
+    if mean.ndim != 1 or covariance.shape != mean.shape * 2 or protocol["clips"]["source"] is None:
+      raise ValueError(f"mean {mean.shape}, covariance {covariance.shape}")
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+      raise ValueError("values that are not finite")
+    return SetStatistics(mean=mean, covariance=covariance, count=int(count), protocol=protocol)
+  except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    if isinstance(error, zipfile.BadZipFile):
+      return None  # The reader of arrays describes the damage.
+    raise UserError(f"{path} holds no usable statistics ({error}); write it again with `vidgen features`") from error
