@@ -56,7 +56,7 @@ def scored(run_folder, classifier_file):
   """The lines of scores.jsonl by subject, metric and protocol."""
   path = run_folder / "scores.jsonl"
   path.write_text('{"metric": "earlier"}\n')
-  words = ["--samples=2", "--num_clips=6", "--seed=3", f"--networks={classifier_file}", "--bootstrap=5"]
+  words = ["--samples=2", "--num_clips=6", "--seed=3", f"--networks={classifier_file}"]
   assert cli.dispatch(["evaluate", f"--workdir={run_folder}", *words]) == 0
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   assert lines.pop(0) == {"metric": "earlier"}  # scores are appended
@@ -71,9 +71,7 @@ def predictions(run_folder):
   trained = workdir.load_trained(str(run_folder))
   experiment = trained.experiment
   options = experiment.options()
-  nets = generation.prepare_nets(
-    experiment, trained.nets, generation.standing_statistics_key(experiment), options=options, num_batches=2
-  )
+  nets = generation.prepare_nets(experiment, trained.nets, options=options, num_batches=2)
   (batch,) = pipeline.eval_batches(experiment.config.data, "test", batch_size=8, num_clips=6)
   known = {"conditioning": batch["video"][:, :2], "label": batch["label"]}
   filled = {name: np.concatenate([value, value[:2]]) for name, value in known.items()}
@@ -120,6 +118,7 @@ def test_baselines_are_scored_on_the_same_clips(scored, predictions):
 def test_each_score_records_its_settings(scored):
   for (subject, metric, _), line in scored.items():
     assert (line["split"], line["num_clips"]) == ("test", 3 if subject == "real, other half" else 6)
+    assert set(line["inputs"]["real"]) == {"encoding", "fps"} and "ffmpeg" in line["inputs"]["versions"]
     if metric != "content_distance":  # of frames
       assert line["clip"] == "5x16x16x3"
     settings = {name: line[name] for name in ("weights", "batch_norm", "seed", "step", "samples")}
@@ -240,7 +239,7 @@ def test_standing_statistics_use_the_same_clips_for_any_number_of_processes(run_
   def clips_of(index, count):
     share = lambda size, mesh, microbatches: range(index * size // count, (index + 1) * size // count)
     monkeypatch.setattr(generation, "local_batch_indices", share)
-    return generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=2)
+    return generation.prepare_nets(experiment, {}, options=SampleOptions(num_frames=5), num_batches=2)
 
   whole, parts = clips_of(0, 1), [clips_of(index, 2) for index in range(2)]
   for batch, *shares in zip(whole, *parts, strict=True):
@@ -260,7 +259,7 @@ def test_standing_statistics_stop_at_the_last_conditioning_frame(conditioning_in
 
   monkeypatch.setattr(pipeline, "train_batches", train_batches)
   experiment = experiment_with(run_config, conditioning_indices)
-  (batch,) = generation.prepare_nets(experiment, {}, None, options=SampleOptions(num_frames=5), num_batches=1)
+  (batch,) = generation.prepare_nets(experiment, {}, options=SampleOptions(num_frames=5), num_batches=1)
   assert lengths == [read]
   assert batch["conditioning"].shape == (8, len(conditioning_indices), 16, 16, 3)
 

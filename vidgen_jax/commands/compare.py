@@ -198,7 +198,7 @@ def _with_inputs(
 ) -> list[Score]:
   given = [flag_values[name] for name in sorted(flag_values) if flag_values[name].present]
   words = [flag.serialize() for flag in dict.fromkeys(given) if flag.name not in _NOT_REPEATED]
-  inputs = recorded_inputs(["compare", *words], sets)
+  inputs = recorded_inputs(sets, command=["compare", *words])
   return [dataclasses.replace(score, inputs=inputs) for score in scores]
 
 

@@ -29,6 +29,7 @@ from vidgen_jax.runs.scoring import curve_text
 from vidgen_jax.runs.workdir import check_same_model, load_config, load_weights
 from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.flow_baseline import load_flow_baseline
+from vidgen_jax.scores.inputs import recorded_inputs
 from vidgen_jax.scores.metrics.baselines import has_frames_between
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import SCORES_FILE, Score, append_scores, read_scores, score_table
@@ -81,7 +82,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   text = "scores sets with all samples of all clips in one set; config.evaluation.pool_samples by default"
   flags.DEFINE_bool("pool_samples", None, text, **values)
   dataset_flags.define_dataset_flags(flag_values)
-  flags.DEFINE_integer("seed", 0, "seed of latents and resamples", lower_bound=0, upper_bound=MAX_SEED, **values)
+  flags.DEFINE_integer("seed", 0, "seed of latents, splits and halves", lower_bound=0, upper_bound=MAX_SEED, **values)
   conditioning_flags.define_conditioning_flags(flag_values)
   metric_flags.define_network_flags(flag_values)
   metric_flags.define_score_flags(flag_values)
@@ -113,8 +114,9 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   indices = experiment.algorithm.conditioning_indices(options.num_frames)
   fewest = max(2, flag_values.splits) if flag_values.networks else 1
   standing_frames = frames_needed(indices) if flag_values.batch_norm == "standing" else None
-  check_scoring(config, num_frames=options.num_frames, standing_frames=standing_frames, fewest=fewest)
-  fields = protocol_fields(experiment, options, **values_of(flag_values, "weights", "batch_norm", "seed"))
+  windows = check_scoring(config, num_frames=options.num_frames, standing_frames=standing_frames, fewest=fewest)
+  named = values_of(flag_values, "weights", "batch_norm", "seed")
+  fields = protocol_fields(experiment, options, num_windows=windows, **named)
   set_options = dataclasses.replace(metric_flags.set_options(flag_values), pool_samples=config.evaluation.pool_samples)
   extractors = metric_flags.extractors(flag_values, c3d_protocol=config.evaluation.c3d_protocol)
   collector = FeatureCollector(extractors, options=set_options, tracking=config.evaluation.object_tracking)
@@ -122,12 +124,16 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
     raise UserError("--flow_weights needs a model with frames between conditioning frames; leave it out")
   flow = load_flow_baseline(weights=flag_values.flow_weights)
   _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
+  metric_flags.check_eval_window(flag_values, [e.network for e in extractors], config.data.eval_window)
+  info = load_info(config.evaluation_data.name, config.evaluation_data.data_dir)
+  inputs = recorded_inputs({"real": {"encoding": info.encoding, "fps": list(info.fps)}})
 
   def score(folder: str, step: int | None) -> list[Score]:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
     scores, curves = score_run(
       trained, fields, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow
     )
+    scores, curves = ([dataclasses.replace(s, inputs=inputs) for s in found] for found in (scores, curves))
     if jax.process_index() == 0:
       sys.stdout.write("\n\n".join(filter(None, [score_table(scores), curve_text(curves)])) + "\n")
       sys.stdout.flush()

@@ -52,19 +52,33 @@ def define_clip_flags(flag_values: flags.FlagValues, sets: Mapping[str, str]) ->
   flags.DEFINE_integer("seed", 0, "seed of drawn clips, random windows, splits and halves", lower_bound=0, **values)
 
 
+def _protocol_window(flag_values: flags.FlagValues, networks: Iterable[str]) -> str:
+  return FVD_PROTOCOLS[flag_values.fvd_protocol].real_window if "i3d" in networks else ""
+
+
 def real_window(flag_values: flags.FlagValues, networks: Iterable[str]) -> str:
   """The window of real clips that a protocol of these networks fixes; '' for none.
 
   Raises:
     UserError: if --window is another one.
   """
-  fixed = FVD_PROTOCOLS[flag_values.fvd_protocol].real_window if "i3d" in networks else ""
+  fixed = _protocol_window(flag_values, networks)
   if fixed and flag_values.window not in (None, fixed):
     raise UserError(
       f"--fvd_protocol={flag_values.fvd_protocol} has a {fixed} window of each real clip and the start of each "
       f"generated one, not --window={flag_values.window}; omit --window"
     )
   return fixed
+
+
+def check_eval_window(flag_values: flags.FlagValues, networks: Iterable[str], eval_window: str) -> None:
+  """Raises a UserError if data.eval_window of a run is not the window that a protocol of these networks fixes."""
+  fixed = _protocol_window(flag_values, networks)
+  if fixed and eval_window not in (fixed, "all"):
+    raise UserError(
+      f"--fvd_protocol={flag_values.fvd_protocol} has a {fixed} window of each real clip, not that of "
+      f"data.eval_window={eval_window}; give --config=FILE.py:VARIANT --config.data.eval_window={fixed}"
+    )
 
 
 def open_set(flag_values: flags.FlagValues, name: str, *, window: str = "") -> ClipSet:

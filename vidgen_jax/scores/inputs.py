@@ -24,15 +24,15 @@ def versions() -> dict[str, str]:
   }
 
 
-def recorded_inputs(command: Sequence[str], sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def recorded_inputs(sets: Mapping[str, Mapping[str, Any]], *, command: Sequence[str] = ()) -> dict[str, Any]:
   """The field `Score.inputs`.
 
   Args:
-    command: words of the command without `vidgen`.
     sets: facts about the sets of clips, by name.
+    command: words of a command that computes the score again, without `vidgen`; none if no single command does.
   """
-  device = jax.devices()[0].device_kind
-  return {"command": list(command), "folder": str(Path.cwd()), **sets, "device": device, "versions": versions()}
+  place = {"command": list(command), "folder": str(Path.cwd())} if command else {}
+  return {**place, **sets, "device": jax.devices()[0].device_kind, "versions": versions()}
 
 
 def differences(recorded: Mapping[str, Any], found: Mapping[str, Any], *, prefix: str = "") -> list[str]:
