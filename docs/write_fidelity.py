@@ -4,9 +4,10 @@ Run `python docs/write_fidelity.py` after a change of these files.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from vidgen_jax.runs.fidelity import PAPERS, STATUSES, as_declarations, as_tables, counts, read_items
+from vidgen_jax.runs.fidelity import DECLARED, PAPERS, STATUSES, Item, counts, read_items
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,6 +30,39 @@ def pages() -> dict[Path, str]:
     if replaced != 1:
       raise ValueError(f"BUILD_NOTES.md must contain {begin} and {end} once")
   return {**found, ROOT / "BUILD_NOTES.md": notes}
+
+
+def as_tables(items: Sequence[Item]) -> str:
+  """The items as Markdown, a heading and a table for each part."""
+  blocks = []
+  for part in dict.fromkeys(item.part for item in items):
+    rows = [_row(item.name, item.source, item.paper, item) for item in items if item.part == part]
+    blocks.append(
+      "\n".join([f"## {part}\n", "| component | source | paper | here | field or command |", _rule(5), *rows])
+    )
+  return "\n\n".join(blocks)
+
+
+def as_declarations(items: Sequence[Item]) -> str:
+  """The items that are not done exactly as published, as one Markdown table."""
+  chosen = [item for item in items if item.status in DECLARED]
+  rows = [_row(f"{item.name} ({item.source})", item.paper, item) for item in chosen]
+  return "\n".join(["| item | paper | here | field or command |", _rule(4), *rows])
+
+
+def _row(*cells: str | Item) -> str:
+  words: list[str] = []
+  for cell in cells:
+    if isinstance(cell, Item):
+      status = "" if cell.done == STATUSES[cell.status] else f"**{STATUSES[cell.status]}**: "
+      words += [status + cell.done, ", ".join(f"`{name}`" for name in cell.where)]
+    else:
+      words.append(cell)
+  return "| " + " | ".join(" ".join(word.split()).replace("|", "\\|") for word in words) + " |"
+
+
+def _rule(columns: int) -> str:
+  return "|" + "---|" * columns
 
 
 if __name__ == "__main__":

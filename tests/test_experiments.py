@@ -12,7 +12,6 @@ from jax.sharding import AbstractMesh
 from benchmarks.paper_rows import TABLES
 from experiments import trivd_bair, trivd_kinetics600, trivd_table1, trivd_table2
 from vidgen_jax import cli
-from vidgen_jax.bench.collectives import trace_abstractly
 from vidgen_jax.bench.compilation import trace_step
 from vidgen_jax.data.datasets.shape_motion import CLASS_NAMES, ShapeMotionOptions, build_shape_motion
 from vidgen_jax.errors import UserError
@@ -99,7 +98,7 @@ def test_train_steps_of_paper_variants_have_the_same_shapes_on_8_to_512_devices(
   config = from_config_dict(_get_config(path, TRACED[path.stem]))
   experiment = build_experiment(config, devices=abstract_devices(count))
   for phase in experiment.algorithm.phases:
-    state, metrics = trace_abstractly(experiment, phase).out_info
+    state, metrics = trace_step(experiment, phase).out_info
     # A step returns the state that it took.
     shape = lambda leaf: (leaf.shape, leaf.dtype)
     assert jax.tree.map(shape, state) == jax.tree.map(shape, experiment.abstract_state)

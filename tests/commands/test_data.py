@@ -47,7 +47,7 @@ def test_build_and_inspect_video_folder(tmp_path, capsys):
   assert "train: 3 clips of 9..9 frames (wave 3)" in out
   assert "wave/broken.mp4: empty file" in out
   sheet = tmp_path / "sheet.png"
-  words = ["inspect", "waves", f"--data_dir={tmp_path}", f"--output={sheet}"]
+  words = ["inspect", "waves", f"--data_dir={tmp_path}", f"--out={sheet}"]
   run(*words, "--clips=2", "--frames=3", "--resolution=8")
   assert str(sheet) in capsys.readouterr().out
   info = records.load_info("waves", tmp_path)
@@ -90,10 +90,11 @@ def test_user_errors_are_one_line_with_a_remedy(tmp_path, words, message):
 
 def test_inspect_names_a_missing_split_and_an_unwritable_output(tmp_path, shapes):
   with pytest.raises(UserError, match="no split 'validation'"):
-    run("inspect", "shapes", f"--data_dir={shapes}", "--split=validation", f"--output={tmp_path / 'a.png'}")
-  with pytest.raises(UserError, match="cannot write --output"):
-    run("inspect", "shapes", f"--data_dir={shapes}", f"--output={tmp_path / 'missing' / 'a.png'}")
-  assert [path.name for path in tmp_path.iterdir()] == ["built"]
+    run("inspect", "shapes", f"--data_dir={shapes}", "--split=validation", f"--out={tmp_path / 'a.png'}")
+  (tmp_path / "file").touch()
+  with pytest.raises(UserError, match="cannot be written"):
+    run("inspect", "shapes", f"--data_dir={shapes}", f"--out={tmp_path / 'file' / 'a.png'}")
+  assert {path.name for path in tmp_path.iterdir()} == {"built", "file"}
 
 
 def test_the_error_for_a_damaged_data_set_contains_the_build_command(shapes):

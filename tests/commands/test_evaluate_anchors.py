@@ -39,8 +39,7 @@ def test_reconstructions_and_naive_interpolation_are_scored(predicted, anchors_f
   config = with_conditioning_indices(workdir.load_config(str(anchors_folder)), (0,))
   trained = workdir.load_trained(str(anchors_folder), config=config)
   experiment, options = trained.experiment, trained.experiment.options()
-  key, passes = generation.standing_statistics_key(experiment), config.evaluation.standing_batches
-  nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=passes)
+  nets = generation.prepare_nets(experiment, trained.nets, options=options)
   truth = next(generation.evaluation_batches(experiment, num_frames=5, num_clips=8))["video"]
   batch = {"conditioning": truth[:, :1], "label": np.zeros(len(truth), np.int32)}
   made = np.asarray(generation.interpolate(experiment, nets, batch, options=options))

@@ -71,24 +71,23 @@ def test_files_are_written_atomically(tmp_path):
 def test_prediction_images(tmp_path, channels, conditioning_indices):
   truth = _noise(2, 5, 64, 64, channels)
   prediction, guess = truth // 2, truth // 3
-  found = images.save_prediction_images(
+  sheet = images.save_prediction_images(
     tmp_path, 1000, conditioning_indices=conditioning_indices, prediction=prediction, truth=truth, guess=guess
   )
-  assert [found.sheet_path.name, found.gif_path.name] == ["contact_sheet_00001000.png", "prediction_00001000.gif"]
-  with Image.open(found.sheet_path) as image:
-    np.testing.assert_array_equal(np.array(image), found.sheet)
+  with Image.open(tmp_path / "contact_sheet_00001000.png") as image:
+    np.testing.assert_array_equal(np.array(image), sheet)
   # Cells of 64 pixels + 2 of border on each side + 2 of gap; four rows: truth and prediction of either clip.
-  strip = found.sheet.shape[0] - (2 + 4 * 70)
-  assert found.sheet.shape[1] == 2 + 5 * 70 and strip > 0
+  strip = sheet.shape[0] - (2 + 4 * 70)
+  assert sheet.shape[1] == 2 + 5 * 70 and strip > 0
   full = [clips[n] for n in range(2) for clips in (truth, prediction)]
   for row in range(4):
     for column in range(5):
       top, left = strip + 2 + 70 * row, 2 + 70 * column
-      cell = found.sheet[top : top + 68, left : left + 68]
+      cell = sheet[top : top + 68, left : left + 68]
       np.testing.assert_array_equal(cell[2:66, 2:66], np.broadcast_to(full[row][column], (64, 64, 3)))
       border = images.CONDITIONING_COLOUR if column in conditioning_indices else images.GENERATED_COLOUR
       np.testing.assert_array_equal(cell[[0, 1, -1]], np.broadcast_to(border, (3, 68, 3)))
-  frames, _ = _read_gif(found.gif_path)
+  frames, _ = _read_gif(tmp_path / "prediction_00001000.gif")
   assert frames.shape == (5, 2 + 2 * 70, 2 + 3 * 70, 3)
 
 
@@ -100,9 +99,9 @@ def test_frame_labels():
 def test_prediction_images_enlarge_small_frames(tmp_path):
   clips = _noise(1, 2, 16, 16, 3)
   arrays = {"prediction": clips, "truth": clips, "guess": clips}
-  found = images.save_prediction_images(tmp_path, 1, conditioning_indices=(0,), **arrays)
-  strip = found.sheet.shape[0] - (2 + 2 * 70)
-  np.testing.assert_array_equal(found.sheet[strip + 4 : strip + 68, 4:68][::4, ::4], clips[0, 0])
+  sheet = images.save_prediction_images(tmp_path, 1, conditioning_indices=(0,), **arrays)
+  strip = sheet.shape[0] - (2 + 2 * 70)
+  np.testing.assert_array_equal(sheet[strip + 4 : strip + 68, 4:68][::4, ::4], clips[0, 0])
   with pytest.raises(ValueError, match="same shape"):
     images.save_prediction_images(tmp_path, 1, conditioning_indices=(0,), **arrays | {"truth": clips[:, :1]})
 

@@ -152,7 +152,8 @@ def test_all_windows_of_a_clip_count(data_sets):
   data_sets("mines", class_names=("a",), train=[8], test=[8, 15, 7])
   every = _config("trivd", data__eval_window="all", data__eval_window_stride=3)
   # One window in the first clip, and those that begin at 0, 3 and 6 in the second one.
-  data_checks.check_scoring(every, num_frames=8, standing_frames=None, fewest=4)
+  assert data_checks.check_scoring(every, num_frames=8, standing_frames=None, fewest=4) == 4
+  assert data_checks.check_scoring(_config("trivd"), num_frames=8, standing_frames=None) == 2
   with pytest.raises(UserError, match="has 4 clips"):
     data_checks.check_scoring(every, num_frames=8, standing_frames=None, fewest=5)
 

@@ -33,7 +33,7 @@ def experiment_of(config, conditioning_indices=(0, 1), **changes):
 
 
 def fields_of(experiment, *, batch_norm="standing"):
-  return evaluation.protocol_fields(experiment, OPTIONS, weights="ema", batch_norm=batch_norm, seed=7)
+  return evaluation.protocol_fields(experiment, OPTIONS, num_windows=8, weights="ema", batch_norm=batch_norm, seed=7)
 
 
 def test_protocol_is_known_before_sampling(run_config):
@@ -74,8 +74,8 @@ def test_each_repetition_has_its_own_statistics_and_seed(run_config, monkeypatch
   trained = SimpleNamespace(experiment=experiment, nets={}, step=4, weights="ema", is_conditional=False)
   prepared, drawn, scored = [], [], []
 
-  def prepare_nets(experiment, nets, key, *, options, num_batches, repeat):
-    prepared.append((repeat, tuple(jax.random.key_data(key).tolist())))
+  def prepare_nets(experiment, nets, *, options, repeat):
+    prepared.append(repeat)
     return {"repeat": repeat}
 
   def evaluate(experiment, nets, key, *, with_baselines, **options):
@@ -90,9 +90,7 @@ def test_each_repetition_has_its_own_statistics_and_seed(run_config, monkeypatch
   collector = SimpleNamespace(scores=lambda **options: [])
   fields = fields_of(experiment)
   scores, curves = evaluation.score_run(trained, fields, options=OPTIONS, folder=tmp_path, collector=collector)
-  assert [repeat for repeat, _ in prepared] == [0, 1, 2]
-  assert prepared[0][1] == tuple(jax.random.key_data(generation.standing_statistics_key(experiment)).tolist())
-  assert len({key for _, key in prepared}) == 3
+  assert prepared == [0, 1, 2]
   assert scored == [(r, r == 0, jax.random.key_data(jax.random.key(7 + r)).tolist()) for r in range(3)]
   assert drawn == [4]
   found = {(score.subject, score.protocol): score for score in scores}
@@ -102,16 +100,17 @@ def test_each_repetition_has_its_own_statistics_and_seed(run_config, monkeypatch
   assert [curve.value for curve in curves if curve.subject == "model"] == [21.0] * 3
 
 
-def test_repetitions_take_other_training_clips(run_config, monkeypatch):
-  seeds = []
+def test_repetitions_take_other_training_clips_and_latents(run_config, monkeypatch):
+  seeds, keys = [], []
   monkeypatch.setattr(generation.pipeline, "train_batches", lambda data, **options: seeds.append(options["seed"]) or [])
   experiment = experiment_of(run_config)
   experiment.mesh = make_mesh(MeshConfig())
-  experiment.with_standing_statistics = lambda nets, batches, key, **options: list(batches)
+  experiment.with_standing_statistics = lambda nets, batches, key, **options: keys.append(jax.random.key_data(key))
   for repeat in range(3):
-    generation.prepare_nets(experiment, {}, None, options=OPTIONS, num_batches=1, repeat=repeat)
+    generation.prepare_nets(experiment, {}, options=OPTIONS, num_batches=1, repeat=repeat)
   seed = run_config.train.seed
   assert seeds == [seed + 1, seed + 2, seed + 3]
+  assert len({tuple(key.tolist()) for key in keys}) == 3
 
 
 def test_clips_from_noise_have_random_classes(run_config):

@@ -43,7 +43,7 @@ def test_six_clips_on_eight_devices_are_those_of_one_device(experiments):
   known = {"conditioning": VIDEO[:4], "label": LABEL[:4]}
   for experiment in experiments:
     options, key = experiment.options(), jax.random.key(1)
-    nets = generation.prepare_nets(experiment, start, key, options=options, num_batches=2)
+    nets = generation.prepare_nets(experiment, start, options=options, num_batches=2)
     samples = {
       batch_norm: generation.predict(experiment, nets, known, key, options=options, batch_norm=batch_norm)
       for batch_norm in ("standing", "batch")

@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
 
-from vidgen_jax.bench.compilation import own_compilation_cache
+from vidgen_jax.bench.compilation import own_compilation_cache, trace_step
 from vidgen_jax.bench.hlo import Payload, payloads
 from vidgen_jax.bench.measurements import Measurement
 from vidgen_jax.core.algorithm import num_microbatches
-from vidgen_jax.core.state import NetState
-from vidgen_jax.core.step import EXCHANGE_SCOPE, StepConstants
+from vidgen_jax.core.step import EXCHANGE_SCOPE
 from vidgen_jax.errors import UserError
 from vidgen_jax.nn.norm import BATCH_NORM_SCOPE, BATCH_STATS
 from vidgen_jax.ops.losses import PAIRS_SCOPE
-from vidgen_jax.parallel.mesh import quick_options, replicated
+from vidgen_jax.parallel.mesh import quick_options
 from vidgen_jax.runs.experiment import GATHER_SCOPE, Experiment, report_lack_of_memory
 from vidgen_jax.types import BATCH_AXES
 
@@ -65,32 +63,11 @@ def compile_step(experiment: Experiment, phase: str) -> Any:
   The program is that of `vidgen train`, on CPUs without XLA's optimisations. Raises UserError if it needs more memory
   than the devices have.
   """
-  lowered = trace_abstractly(experiment, phase).lower()
+  lowered = trace_step(experiment, phase).lower()
   # XLA partitions the program before the optimisations that are left out. A cached program would have the operation
   # names of the time when it was cached.
   with own_compilation_cache(), report_lack_of_memory(experiment.mesh):
     return lowered.compile(compiler_options=quick_options(experiment.mesh))
-
-
-def trace_abstractly(experiment: Experiment, phase: str) -> jax.stages.Traced:
-  """Traces the train step of a phase for devices that need not exist."""
-  step: Any = experiment.step_fn(phase)
-  return step.trace(experiment.abstract_state, experiment.batch_shape(), _abstract_constants(experiment, phase))
-
-
-def _abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
-  """Shapes of `Experiment.step_constants`, for devices that do not exist."""
-  whole = replicated(experiment.mesh)
-
-  def shaped(x: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=whole)
-
-  frozen: dict[str, Any] = {}
-  for name, weights in experiment.frozen_weights.items():
-    variables = jax.tree.map(shaped, dict(weights.variables))
-    frozen[name] = NetState(params=variables.pop("params"), variables=variables)
-  rates: dict[str, Any] = {update.name: shaped(jnp.float32(0)) for update in experiment.algorithm.updates(phase)}
-  return StepConstants(learning_rates=rates, frozen=frozen)
 
 
 def gradient_bytes(experiment: Experiment, phase: str) -> int:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.compilation_cache import compilation_cache
 
 from vidgen_jax.bench.flops import Jaxpr, loops_over_products
+from vidgen_jax.core.state import NetState
+from vidgen_jax.core.step import StepConstants
 from vidgen_jax.ops import loops
+from vidgen_jax.parallel.mesh import replicated
 from vidgen_jax.runs.experiment import Experiment
 
 # XLA's cost analysis does not see inside library calls.
@@ -41,9 +45,24 @@ class Compilation:
 
 
 def trace_step(experiment: Experiment, phase: str) -> jax.stages.Traced:
-  """Traces the train step of a phase for abstract arguments, without reusing an earlier trace."""
+  """Traces the train step of a phase for devices that need not exist, without reusing an earlier trace."""
   step: Any = experiment.step_fn(phase)
-  return step.trace(experiment.abstract_state, experiment.batch_shape(), experiment.step_constants(0, phase))
+  return step.trace(experiment.abstract_state, experiment.batch_shape(), _abstract_constants(experiment, phase))
+
+
+def _abstract_constants(experiment: Experiment, phase: str) -> StepConstants:
+  """Shapes of `Experiment.step_constants`, for devices that do not exist."""
+  whole = replicated(experiment.mesh)
+
+  def shaped(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=whole)
+
+  frozen: dict[str, Any] = {}
+  for name, weights in experiment.frozen_weights.items():
+    variables = jax.tree.map(shaped, dict(weights.variables))
+    frozen[name] = NetState(params=variables.pop("params"), variables=variables)
+  rates: dict[str, Any] = {update.name: shaped(jnp.float32(0)) for update in experiment.algorithm.updates(phase)}
+  return StepConstants(learning_rates=rates, frozen=frozen)
 
 
 def compile_twice(experiment: Experiment, phase: str) -> Compilation:

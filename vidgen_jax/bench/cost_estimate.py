@@ -65,13 +65,8 @@ def estimate(
 ) -> list[Measurement]:
   """Counts the FLOPs of a run, and the chip-hours that they take at an assumed utilisation. Runs nothing.
 
-  Recomputed activations (`algorithm.remat`) do not count, as in any MFU; scores, images and input are not included.
-
-  Args:
-    config: config of the experiment.
-    device_kind: name of an accelerator in `PEAKS`.
-    mfu: assumed share of the chip's peak that computes needed FLOPs, in (0, 1].
-    first_step: completed train steps, which choose the phase; all steps are assumed to cost the same.
+  Recomputed activations (`algorithm.remat`) do not count, as in any MFU; scores, images and input are not included. All
+  steps count as the one after `first_step` steps; `mfu` is the assumed share of the peak of `device_kind`, in (0, 1].
 
   Raises:
     UserError: if the accelerator is unknown, the share out of range, or the config invalid.

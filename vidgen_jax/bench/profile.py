@@ -42,11 +42,8 @@ class ScopeTime:
 def scope_times(run: Callable[[], object], program: str, *, runs: int, devices: int) -> list[ScopeTime]:
   """Traces a function and sums the time of a program's operations by module and direction, the longest first.
 
-  Args:
-    run: function that runs the program `runs` times and waits for its results.
-    program: text of the compiled program, `compiled.as_text()`.
-    runs: number of runs.
-    devices: number of devices of this process that run the program.
+  `run` runs the program `runs` times on `devices` devices of this process, and waits for its results; `program` is the
+  text of the compiled program.
 
   Raises:
     UserError: if the backend's trace does not name operations.

@@ -67,13 +67,7 @@ def report_step(
 ) -> Report:
   """Times, compilation, FLOPs and memory of a train step, and the speed of the loop and the pipeline.
 
-  Args:
-    config: config of the experiment.
-    steps: number of steps to time.
-    first_step: completed steps, which choose the phase.
-    no_data: whether to train on noise and leave out the pipeline.
-    no_loop: whether to leave out the loop.
-    peak_tflops: peak of one device in TFLOP/s; None for the published one.
+  The options are the flags of `vidgen bench`.
   """
   experiment = build_experiment(config)
   iterator = itertools.repeat(noise(experiment)) if no_data else train_iterator(experiment)

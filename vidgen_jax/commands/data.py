@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from PIL import Image
 
 from vidgen_jax.commands import data_bench
 from vidgen_jax.data import records, transforms, verification
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.data.datasets import all_datasets
 from vidgen_jax.errors import UserError
-from vidgen_jax.media.images import contact_sheet
+from vidgen_jax.files import check_writable
+from vidgen_jax.media.images import contact_sheet, save_png
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.runs.sampling import generated_set  # noqa: F401  It registers a data set.
 
@@ -38,7 +38,8 @@ SUMMARY = """Builds data sets, shows their content, verifies them, and measures 
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Generates clips with a class-conditional model, for `vidgen classify --synthetic=NAME` (S3).
   vidgen data inspect NAME
-      Prints sizes, classes and frame rates, and writes a contact sheet.
+      Prints sizes, classes and frame rates, and writes a contact sheet to --out, by default NAME_contact_sheet.png in
+      the current directory.
   vidgen data verify NAME
       Compares sizes and checksums of the files with manifest.json, and numbers of clips, lengths and labels with the
       index; decodes every frame unless --nodecode is given.
@@ -59,7 +60,8 @@ for _name, _dataset in all_datasets().items():
 
 BUCKET_FLAGS = ("workdir",)
 
-_INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "output")
+_INSPECT_FLAGS = ("data_dir", "split", "clips", "frames", "resolution", "out")
+_BENCH_FLAGS = ("data_dir", "split", "frames", "resolution", "out")
 _VERIFY_FLAGS = ("data_dir", "decode")
 # absl's kind of flag by the type of an option, which may also be None.
 _KINDS: dict[Any, str] = {str: "string", int: "integer", float: "float", bool: "bool", Sequence[str]: "list"}
@@ -81,8 +83,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   text = "inspect: columns of the contact sheet; bench: frames of a window (16)"
   flags.DEFINE_integer("frames", 8, text, lower_bound=1, **values)
   flags.DEFINE_integer("resolution", 64, "inspect, bench: size of a frame in pixels", lower_bound=1, **values)
-  text = "inspect: file of the contact sheet; NAME_contact_sheet.png by default"
-  flags.DEFINE_string("output", None, text, **values)
+  text = "inspect: .png file of the contact sheet, default: NAME_contact_sheet.png in the current directory; "
+  flags.DEFINE_string("out", None, text + "bench: JSON-lines file for the figures", **values)
   flags.DEFINE_bool("decode", True, "verify: decode every frame", **values)
   data_bench.define_flags(flag_values)
 
@@ -125,7 +127,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     case ["verify", name]:
       _verify(name, flag_values)
     case ["bench", name]:
-      _check_flags(flag_values, allowed=(*data_bench.FLAGS, "data_dir", "split", "frames", "resolution"), what="bench")
+      _check_flags(flag_values, allowed=(*data_bench.FLAGS, *_BENCH_FLAGS), what="bench")
       data_bench.run(name, flag_values)
     case _:
       usage = "vidgen data build DATASET [flags], or vidgen data inspect|verify|bench NAME [flags]"
@@ -161,16 +163,14 @@ def _build(name: str, flag_values: flags.FlagValues) -> None:
 
 def _inspect(name: str, flag_values: flags.FlagValues) -> None:
   _check_flags(flag_values, allowed=_INSPECT_FLAGS, what="inspect")
+  out = flag_values.out or f"{name}_contact_sheet.png"
+  check_writable(out, "--out", suffix=".png")
   info = records.load_info(name, flag_values.data_dir)
   _describe(info)
-  output = Path(flag_values.output or f"{name}_contact_sheet.png")
   sizes = {"num_clips": flag_values.clips, "num_frames": flag_values.frames, "resolution": flag_values.resolution}
   videos = sample_videos(info, flag_values.split, **sizes)
-  try:
-    Image.fromarray(contact_sheet(videos)).save(output)
-  except (OSError, ValueError) as error:
-    raise UserError(f"cannot write --output {output}: {error}") from error
-  sys.stdout.write(f"contact sheet: {output}\n")
+  save_png(out, contact_sheet(videos))
+  sys.stdout.write(f"contact sheet: {Path(out).absolute()}\n")
 
 
 def _verify(name: str, flag_values: flags.FlagValues) -> None:

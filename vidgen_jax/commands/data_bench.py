@@ -16,7 +16,7 @@ from vidgen_jax.data.throughput import measure_clips_per_second, stored_bytes_pe
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
 
-FLAGS = ("workers", "num_threads", "batch_size", "seconds", "step_ms", "out")
+FLAGS = ("workers", "num_threads", "batch_size", "seconds", "step_ms")
 """Flags that no other action of `vidgen data` has."""
 
 
@@ -29,7 +29,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("batch_size", 16, "bench: clips of a batch, over all micro-batches", lower_bound=1, **values)
   flags.DEFINE_float("seconds", 5.0, "bench: duration of each measurement of clips per second", **values)
   flags.DEFINE_float("step_ms", None, "bench: ms of a train step, to compute the workers it needs", **values)
-  flags.DEFINE_string("out", None, "bench: JSON-lines file for the figures", **values)
 
 
 def run(name: str, flag_values: flags.FlagValues) -> None:

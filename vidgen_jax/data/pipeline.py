@@ -89,12 +89,6 @@ def eval_batches(
   return iter(clips.to_iter_dataset(options).batch(batch_size, drop_remainder=False))
 
 
-def num_eval_windows(config: DataConfig, split: str) -> int:
-  """Number of windows that `eval_batches` yields without `num_clips`; raises its errors."""
-  source = records.open_clips(config, split)
-  return len(_all_windows(source, config)) if config.eval_window == "all" else len(source)
-
-
 def _all_windows(source: records.ClipSource, config: DataConfig) -> list[tuple[int, int]]:
   """(clip, first frame) of every window, `config.eval_window_stride` apart."""
   return [

@@ -11,14 +11,10 @@ from vidgen_jax.errors import UserError
 
 
 def check_grouping(grouping: str) -> None:
-  """Raises a UserError unless the grouping is known.
+  """Raises a UserError unless the grouping is one of `VideoFolderOptions.split_group`: 'file', 'pair' or a number.
 
-  'file': every file is a group.
-
-  'pair': files 2n and 2n + 1 of one folder are a group; in Weizmann's strips they are mirror images of each other.
-
-  A number N: files kN .. kN + N - 1 of all folders are a group. Weizmann's strips are numbered by person, then action,
-  then mirroring, so that '8' groups all strips of a person.
+  In Weizmann's strips, 'pair' groups mirror images of each other. The strips are numbered by person, then action, then
+  mirroring, so that '8' groups all strips of a person.
   """
   if grouping not in ("file", "pair") and (not grouping.isdecimal() or int(grouping) < 2):
     raise UserError(f"--split_group must be file, pair or a whole number N >= 2, got {grouping!r}")

@@ -108,11 +108,7 @@ def decode_squares(
     mode: `DataConfig.resize`.
     resize_to: `DataConfig.resize_to`.
 
-  Returns:
-    uint8[T, H, W, C].
-
-  Raises:
-    UserError: if a frame that is not resized is smaller than the square.
+  Returns uint8[T, H, W, C]; raises a UserError if a frame that is not resized is smaller than the square.
   """
   images = (decode_frame(data, channels=channels) for data in frames)
   square = functools.partial(cut_square, resolution=resolution, offset=offset, mode=mode, resize_to=resize_to)

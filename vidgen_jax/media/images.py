@@ -6,12 +6,12 @@ Files are written atomically and their folders are created; a file that cannot b
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from PIL import Image, ImageDraw, ImageFont
 
-from vidgen_jax.buckets import AnyPath, user_path
+from vidgen_jax.buckets import user_path
 from vidgen_jax.files import atomic_write
 
 BACKGROUND = 255
@@ -29,14 +29,6 @@ GENERATED_COLOUR = (200, 200, 200)
 _BORDER = 2
 _LABEL_SIZE = 10
 _PALETTE = 256
-
-
-class PredictionImages(NamedTuple):
-  """The files of `save_prediction_images`, and the contact sheet uint8[H, W, 3]."""
-
-  sheet_path: AnyPath
-  gif_path: AnyPath
-  sheet: np.ndarray
 
 
 def as_rgb(video: np.ndarray) -> np.ndarray:
@@ -86,13 +78,7 @@ def mark_conditioning(
 ) -> np.ndarray:
   """Enlarges small frames and adds borders: grey, or `colour` for the conditioning frames.
 
-  Args:
-    videos: uint8[..., T, H, W, C] with C 1 or 3, whole clips.
-    conditioning_indices: 0-based indices; may be empty.
-    colour: border of the conditioning frames.
-
-  Returns:
-    uint8[..., T, h, w, 3].
+  Returns uint8[..., T, h, w, 3] of whole clips uint8[..., T, H, W, C] with C 1 or 3; indices are 0-based.
   """
   # Frames below 64 pixels are enlarged by an integer factor, so that their pixels are visible.
   zoom = max(1, 64 // videos.shape[-3])
@@ -137,8 +123,8 @@ def save_prediction_images(
   prediction: np.ndarray,
   truth: np.ndarray,
   guess: np.ndarray,
-) -> PredictionImages:
-  """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of whole clips.
+) -> np.ndarray:
+  """Writes `contact_sheet_<step>.png` and `prediction_<step>.gif` of whole clips; returns the sheet uint8[H, W, 3].
 
   The sheet has two rows per clip, the truth above the prediction. The GIF shows guess | prediction | truth of every
   clip. Conditioning frames have a green border.
@@ -151,7 +137,8 @@ def save_prediction_images(
   sheet_path, gif_path = folder / f"contact_sheet_{step:08d}.png", folder / f"prediction_{step:08d}.gif"
   save_png(sheet_path, sheet)
   save_gif(gif_path, videos, columns=3 if len(videos) < 4 else 6)
-  return PredictionImages(sheet_path, gif_path, sheet)
+  logging.info("contact sheet %s, GIF %s", sheet_path, gif_path)
+  return sheet
 
 
 def save_gif(

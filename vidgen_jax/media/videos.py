@@ -25,13 +25,8 @@ def save_clips(
 ) -> None:
   """Writes each clip as its own file, not enlarged: `clip_000_sample_00.gif`, ...; creates the folder.
 
-  `vidgen data build video_folder` and `--input` can read the PNG strips of three or more square frames.
-
-  Args:
-    folder: folder of the files.
-    samples: uint8[N, l, T, H, W, C] with C 1 or 3: l samples of each of N clips.
-    formats: some of `FORMATS`.
-    fps: frames per second; GIFs support at most 50.
+  `vidgen data build video_folder` and `--input` can read the PNG strips of three or more square frames. `samples` are
+  uint8[N, l, T, H, W, C] with C 1 or 3, `formats` some of `FORMATS`; GIFs support at most 50 frames per second.
 
   Raises:
     UserError: a file cannot be written.

@@ -92,7 +92,7 @@ class Checkpointer:
     # `resolve` would turn the URL of a bucket into a local path.
     self._folder = epath.Path(folder if is_bucket(folder) else folder.resolve()) / "checkpoints"
     policies = ocp.checkpoint_managers
-    kept = [policies.LatestN(keep), policies.CustomSteps(keep_steps)]
+    kept: list[Any] = [policies.LatestN(keep), policies.CustomSteps(keep_steps)]
     kept += [policies.EveryNSteps(keep_every)] if keep_every else []
     self._manager = _FailFastManager(
       self._folder,

@@ -42,13 +42,8 @@ def classifier_experiment(
 ) -> ExperimentConfig:
   """Config of a classifier's training, with one checkpoint and one test per epoch.
 
-  Args:
-    data: training clips (`train_split`), windows, and test clips (split `test`).
-    mesh: devices, which must divide the batch.
-    batch_size: number of clips per step, over all devices.
-    epochs: maximum number of epochs.
-    seed: seed of initial weights, order of the clips, windows and dropout.
-    **settings: fields of `ClassifierConfig`; `steps_per_epoch` 0 is one pass through the training clips.
+  It trains on `data.train_split` and tests on the split `test`. `settings` are fields of `ClassifierConfig`;
+  `steps_per_epoch` 0 is one pass through the training clips. The devices of the mesh must divide the batch.
 
   Raises:
     UserError: if the data set is missing or does not fit, or a setting is out of range.

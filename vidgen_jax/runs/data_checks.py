@@ -85,14 +85,11 @@ def check_training(config: "ExperimentConfig", *, validates: bool = True) -> Non
   _warn_about_frames(data)
 
 
-def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frames: int | None, fewest: int = 1) -> None:
-  """Compares the data sets of sampling or scoring with a trained model's config.
+def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frames: int | None, fewest: int = 1) -> int:
+  """Compares the data sets of scoring with a trained model's config; returns the number of evaluation windows.
 
-  Args:
-    config: config of the run, with other data or evaluation settings.
-    num_frames: length of the clips.
-    standing_frames: length of the training windows for standing statistics; None without these.
-    fewest: smallest number of evaluation clips.
+  Clips have `num_frames` frames, and training windows for standing statistics `standing_frames`, None without these;
+  `fewest` is the smallest number of evaluation clips.
 
   Raises:
     UserError: as `check_training`, and for too few clips.
@@ -109,6 +106,7 @@ def check_scoring(config: "ExperimentConfig", *, num_frames: int, standing_frame
     raise UserError(f"{available}, but the scores need {fewest}; choose another split, or build it with more clips")
   if count < config.evaluation.num_clips:
     logging.warning("%s, fewer than evaluation.num_clips=%d; all are used", available, config.evaluation.num_clips)
+  return count
 
 
 def _check(config: "ExperimentConfig", needs: Iterable[Need], *, remedy: str) -> list[int]:

@@ -1,6 +1,5 @@
 """Scores of a run by the protocol in its config, which may repeat the evaluation."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,9 +7,7 @@ import jax
 from absl import logging
 
 from vidgen_jax.buckets import AnyPath
-from vidgen_jax.core.state import Nets
 from vidgen_jax.data import records
-from vidgen_jax.data.pipeline import num_eval_windows
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.runs import generation, scoring
@@ -24,15 +21,15 @@ from vidgen_jax.scores.report import Score, frames_text, mean_of_repeats
 
 
 def protocol_fields(
-  experiment: Experiment, options: SampleOptions, *, weights: str, batch_norm: str, seed: int
+  experiment: Experiment, options: SampleOptions, *, num_windows: int, weights: str, batch_norm: str, seed: int
 ) -> dict[str, Any]:
   """The fields of the model's scores that are known before sampling, except for the number of samples.
 
-  If the real clips are stored with loss, a warning is logged, since published scores are those of original frames.
+  `num_windows` is the number of evaluation windows, which `check_scoring` returns. If the real clips are stored with
+  loss, a warning is logged, since published scores are those of original frames.
 
   Raises:
-    UserError: the data set or the split is missing or has no clip of the length, or clips from noise are requested of a
-      model with conditioning frames.
+    UserError: the data set is missing, or clips from noise are requested of a model with conditioning frames.
   """
   config, indices = experiment.config, experiment.algorithm.conditioning_indices(options.num_frames)
   settings, data = config.evaluation, config.evaluation_data
@@ -45,7 +42,6 @@ def protocol_fields(
     logging.warning(
       "%s", f"data set {data.name!r} is stored as JPEG, which changes scores; build it with --encoding=png"
     )
-  windows = num_eval_windows(dataclasses.replace(data, num_frames=options.num_frames), settings.split)
   apart = f" {data.eval_window_stride} frames apart" if data.eval_window == "all" else ""
   stride = f"every {data.frame_stride} frames, " if data.frame_stride > 1 else ""
   means = sampling_means(config)
@@ -53,7 +49,7 @@ def protocol_fields(
     "data": data.name,
     "split": settings.split,
     "window": f"{data.eval_window}{apart}, {stride}{data.framing}",
-    "num_clips": min(windows, settings.num_clips or windows),
+    "num_clips": min(num_windows, settings.num_clips or num_windows),
     "lossy": lossy or None,
     "clip": f"{options.num_frames}x{data.resolution}x{data.resolution}x{data.channels}",
     "conditioning_indices": frames_text(indices),
@@ -99,7 +95,7 @@ def score_run(
   for repeat in range(settings.repeats):
     nets = trained.nets
     if fields["batch_norm"] == "standing":
-      nets = _with_standing_statistics(trained, options, repeat)
+      nets = generation.prepare_nets(experiment, nets, options=options, repeat=repeat)
     key = jax.random.key(fields["seed"] + repeat)
     if repeat == 0:
       first = next(
@@ -127,13 +123,6 @@ def score_run(
     if settings.repeats > 1:
       logging.info("evaluation %d of %d: %s", repeat + 1, settings.repeats, _values_text(found[-1]))
   return mean_of_repeats(found), mean_of_repeats(curves)
-
-
-def _with_standing_statistics(trained: Trained, options: SampleOptions, repeat: int) -> Nets:
-  experiment, num_batches = trained.experiment, trained.experiment.config.evaluation.standing_batches
-  logging.info("standing statistics over %d batches", num_batches)
-  key = generation.standing_statistics_key(experiment, repeat=repeat)
-  return generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=num_batches, repeat=repeat)
 
 
 def _values_text(scores: list[Score]) -> str:

@@ -1,4 +1,4 @@
-"""What each paper says, and what is done here: the items of `gans/NAME/fidelity.toml`, as text and as tables."""
+"""What each paper says, and what is done here: the items of `gans/NAME/fidelity.toml`, as text."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -124,39 +124,6 @@ def as_text(items: Sequence[Item]) -> str:
     lines.append(f"  {item.name} ({item.source}): {item.paper}")
     lines.append(f"    {'; '.join([item.done, *item.where])}")
   return "\n".join(lines).strip()
-
-
-def as_tables(items: Sequence[Item]) -> str:
-  """The items as Markdown, a heading and a table for each part."""
-  blocks = []
-  for part in dict.fromkeys(item.part for item in items):
-    rows = [_row(item.name, item.source, item.paper, item) for item in items if item.part == part]
-    blocks.append(
-      "\n".join([f"## {part}\n", "| component | source | paper | here | field or command |", _rule(5), *rows])
-    )
-  return "\n\n".join(blocks)
-
-
-def as_declarations(items: Sequence[Item]) -> str:
-  """The items that are not done exactly as published, as one Markdown table."""
-  chosen = [item for item in items if item.status in DECLARED]
-  rows = [_row(f"{item.name} ({item.source})", item.paper, item) for item in chosen]
-  return "\n".join(["| item | paper | here | field or command |", _rule(4), *rows])
-
-
-def _row(*cells: str | Item) -> str:
-  words: list[str] = []
-  for cell in cells:
-    if isinstance(cell, Item):
-      status = "" if cell.done == STATUSES[cell.status] else f"**{STATUSES[cell.status]}**: "
-      words += [status + cell.done, ", ".join(f"`{name}`" for name in cell.where)]
-    else:
-      words.append(cell)
-  return "| " + " | ".join(" ".join(word.split()).replace("|", "\\|") for word in words) + " |"
-
-
-def _rule(columns: int) -> str:
-  return "|" + "---|" * columns
 
 
 def _text(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 
 from vidgen_jax.core.state import Nets
 from vidgen_jax.data import pipeline
@@ -55,20 +56,23 @@ def noise_batches(experiment: Experiment, key: jax.Array, *, num_clips: int) -> 
 
 
 def standing_statistics_key(experiment: Experiment, *, repeat: int = 0) -> jax.Array:
-  """The key for `prepare_nets`. It derives from the run's own seed, so that `--seed` changes latents only."""
+  """The key of `prepare_nets`. It derives from the run's own seed, so that `--seed` changes latents only."""
   # Folded, so that standing statistics and images in training use other random numbers than the train steps.
   return jax.random.fold_in(jax.random.key(experiment.config.train.seed), 1 + repeat)
 
 
 def prepare_nets(
-  experiment: Experiment, nets: Nets, key: jax.Array, *, options: SampleOptions, num_batches: int, repeat: int = 0
+  experiment: Experiment, nets: Nets, *, options: SampleOptions, num_batches: int | None = None, repeat: int = 0
 ) -> Nets:
   """Nets with standing statistics of `num_batches` forward passes with training clips, ready for sampling.
 
-  Each pass has `evaluation.standing_batch_size` clips; of the sampling options, only their length counts. Each `repeat`
-  of an evaluation takes other clips.
+  The default is `evaluation.standing_batches`. Each pass has `evaluation.standing_batch_size` clips; of the sampling
+  options, only their length counts. Each `repeat` of an evaluation takes other clips and latents.
   """
   config, mesh = experiment.config, experiment.mesh
+  if num_batches is None:
+    num_batches = config.evaluation.standing_batches
+    logging.info("computing standing statistics over %d batches", num_batches)
   size = config.evaluation.standing_batch_size
   # Whole repeats leave moments unchanged, so the devices need not divide the number of clips.
   rows = local_batch_indices(math.lcm(size, mesh.size), mesh, microbatches=False)
@@ -84,6 +88,7 @@ def prepare_nets(
   )
   inputs = (conditioning_batch(batch, conditioning_indices) for batch in singles)
   placed = (experiment.put_batch(batch, microbatches=False) for batch in inputs)
+  key = standing_statistics_key(experiment, repeat=repeat)
   return experiment.with_standing_statistics(nets, placed, key, options=options, num_clips=size)
 
 

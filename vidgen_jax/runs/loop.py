@@ -94,14 +94,9 @@ def train_experiment(
 ) -> TrainState:
   """Trains until `config.train.num_steps`, until a hook is finished, or until a signal; saves and returns the state.
 
-  Args:
-    experiment: algorithm, data and settings.
-    workdir: folder of the run; an existing run is resumed, bitwise.
-    hooks: tasks that run after some steps.
-    stop: signal handlers, from which the caller reads the received signal; None for new ones.
-    profile: whether to write a JAX trace of some steps to `workdir/profile`.
-    restore_step: checkpoint to restart from; see `start_run`.
-    new_seed: seed from `restore_step` on; see `start_run`.
+  An existing run in `workdir` is resumed, bitwise; for `restore_step` and `new_seed` see `start_run`. The hooks run
+  after some steps. The caller reads the received signal from `stop`; None uses new signal handlers. With `profile`, a
+  JAX trace of some steps is written to `workdir/profile`.
 
   Raises:
     UserError: if config, workdir, data or devices do not fit together.

@@ -43,13 +43,9 @@ def load_or_compile(
   """The stored program, or the newly compiled one, which is then stored.
 
   Nothing is stored without a compilation cache, on accelerators, and in a job of several processes. A file that is
-  damaged or cannot be read is replaced, and one that cannot be written is a warning.
-
-  Args:
-    name: name of the program, part of its file's name; another one for other compiler options.
-    inputs: text that determines the program, in addition to the package's source, versions, JAX's options and devices.
-    lower: traces and lowers the program.
-    mesh: devices of the program.
+  damaged or cannot be read is replaced, and one that cannot be written is a warning. `name` is part of the file's name,
+  another one for other compiler options; `inputs` is text that determines the program, in addition to the package's
+  source, versions, JAX's options and devices; `lower` traces and lowers it.
   """
   start, root = time.monotonic(), folder()
   devices = list(mesh.devices.flat)

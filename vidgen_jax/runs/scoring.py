@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from vidgen_jax.buckets import AnyPath
 from vidgen_jax.core.state import Nets
@@ -22,7 +21,7 @@ from vidgen_jax.scores.flow_baseline import FlowBaseline
 from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.best_of import BestOf, BestOfSamples
-from vidgen_jax.scores.metrics.bootstrap import mean_interval
+from vidgen_jax.scores.metrics.intervals import mean_interval
 from vidgen_jax.scores.metrics.trajectory import object_centroid
 from vidgen_jax.scores.registry import METRICS, paired_metrics
 from vidgen_jax.scores.report import Score
@@ -87,11 +86,9 @@ def draw_images(
     return None
   prediction, truth = prediction[:NUM_IMAGE_CLIPS], batch["video"][:NUM_IMAGE_CLIPS]
   guess = baselines.simplest_guess(truth, indices)
-  images = save_prediction_images(
+  return save_prediction_images(
     folder, step, conditioning_indices=indices, prediction=prediction, truth=truth, guess=guess
   )
-  logging.info("contact sheet %s, GIF %s", images.sheet_path, images.gif_path)
-  return images.sheet
 
 
 def evaluate(
@@ -110,19 +107,10 @@ def evaluate(
 ) -> Evaluation:
   """Scores the generated frames of evaluation clips, one sample in memory at a time.
 
-  Args:
-    experiment: experiment, whose config names the evaluation clips.
-    nets: nets with standing statistics.
-    key: key of the latents, folded with the batch and the sample.
-    options: length and truncation.
-    num_clips: number of evaluation clips; 0 for all.
-    samples: number of samples per clip.
-    num_generated: number of clips from noise, with random classes; 0 for one of the class of each evaluation clip.
-    batch_norm: 'standing' or 'batch', see `generation.predict`.
-    collector: receives all clips for scores of whole sets. Only with one are the baselines scored: during training
-      their scores would not change.
-    flow: one of the baselines.
-    with_baselines: False if the collector has the real clips and the baselines already.
+  `nets` have standing statistics, unless `batch_norm` is 'batch', see `generation.predict`. `key` is folded with the
+  batch and the sample. `num_clips`, `samples` and `num_generated` are those of `EvaluationConfig`. The `collector`
+  takes all clips for scores of whole sets; only with one are the baselines scored, `flow` among them: during training
+  their scores would not change. `with_baselines` is False if it has them already.
 
   Raises:
     UserError: the data set is missing, or the frames are too small for a metric.
@@ -215,12 +203,9 @@ def score(
 ) -> Scores:
   """Scores of one sample's generated frames, by the metrics of `metric_names`.
 
-  Args:
-    prediction: uint8 [B, T, H, W, C], whole clips.
-    truth: real clips of the same shape; not used without conditioning frames.
-    conditioning_indices: indices of the conditioning frames, which count in `anchor_psnr` only.
-    tracking: whether to track an object.
-    infers: whether the clips contain the model's reconstructions of the conditioning frames.
+  `prediction` and `truth` are whole clips, uint8 [B, T, H, W, C]; the truth is not used without conditioning frames,
+  which count in `anchor_psnr` only. `tracking` is whether to track an object, `infers` whether the clips contain the
+  model's reconstructions of the conditioning frames.
 
   Raises:
     UserError: if the frames are too small for a metric.

@@ -48,9 +48,8 @@ class ValidationHook(Hook):
     config, train = experiment.config.evaluation, experiment.config.train
     # The same key, and thus the same latents, each time: images of different steps are comparable.
     key = generation.standing_statistics_key(experiment)
-    nets = generation.prepare_nets(
-      experiment, state.ema, key, options=options, num_batches=config.training_standing_batches
-    )
+    passes = config.training_standing_batches
+    nets = generation.prepare_nets(experiment, state.ema, options=options, num_batches=passes)
     if is_due(step, train.image_every, train.num_steps):
       batch = next(
         generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=scoring.NUM_IMAGE_CLIPS)

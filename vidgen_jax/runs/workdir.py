@@ -84,11 +84,8 @@ def load_trained(
 ) -> Trained:
   """Reads the weights of a checkpoint for sampling, scoring or export.
 
-  Args:
-    workdir: folder of the run.
-    config: replacement for the run's own config, with other data or evaluation settings.
-    step: step of the checkpoint; None for the latest.
-    weights: 'ema' or 'raw'.
+  `config` replaces the run's own, with other data or evaluation settings; `step` None is the latest; `weights` are
+  'ema' or 'raw'.
 
   Raises:
     UserError: if there is no such checkpoint, or `config` describes another model.

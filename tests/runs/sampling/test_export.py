@@ -46,8 +46,7 @@ def test_export_generates_the_images_of_the_run_for_any_batch_size(run_folder, g
   trained = workdir.load_trained(str(run_folder))
   experiment = trained.experiment
   options = experiment.options()
-  key = generation.standing_statistics_key(experiment)
-  nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=2)
+  nets = generation.prepare_nets(experiment, trained.nets, options=options, num_batches=2)
   inputs = inputs_for(generator, 8)
   sample_key = jax.random.key(7)
   inputs["latent"] = np.asarray(experiment.algorithm.latent(sample_key, 8))

@@ -40,13 +40,7 @@ def inputs():
 def test_the_export_generates_the_images_of_the_run_for_any_batch_size(inbetween_folder, generator, inputs):
   trained = workdir.load_trained(str(inbetween_folder))
   config, options = trained.experiment.config, trained.experiment.options()
-  nets = generation.prepare_nets(
-    trained.experiment,
-    trained.nets,
-    generation.standing_statistics_key(trained.experiment),
-    options=options,
-    num_batches=2,
-  )
+  nets = generation.prepare_nets(trained.experiment, trained.nets, options=options, num_batches=2)
   nets = jax.device_get(nets)
   weights = export.flatten_nets(nets)
   assert weights.keys() == generator.weights.keys()

@@ -67,11 +67,7 @@ def test_the_fields_are_the_expected_flow_of_the_kernels(moving_folder, sampled)
   trained = samplers.load_run(str(moving_folder), num_clips=3)
   experiment, conditioning = trained.experiment, clips["conditioning"]
   options = experiment.options(num_frames=5, truncation=0.8)
-  nets = samplers.generation.prepare_nets(
-    *(experiment, trained.nets, samplers.generation.standing_statistics_key(experiment)),
-    options=options,
-    num_batches=experiment.config.evaluation.standing_batches,
-  )
+  nets = samplers.generation.prepare_nets(experiment, trained.nets, options=options)
   size = experiment.config.evaluation.batch_size
   latent = experiment.algorithm.latent(samplers.latent_key(5, batch=0, sample=1), size, truncation=0.8)[:3]
   generator = experiment.algorithm.generator()

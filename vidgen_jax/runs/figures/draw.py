@@ -39,17 +39,10 @@ def draw_figures(
   truncations: Sequence[float | None] = (),
   seed: int = 0,
 ) -> list[str]:
-  """Writes figures and `INDEX_FILE` to an empty folder; returns the names of the figures' files.
+  """Writes `names`, some of `FIGURES`, and `INDEX_FILE` to an empty folder; returns the names of the figures' files.
 
-  Args:
-    folder: an empty folder.
-    trained: weights of the run.
-    names: some of `FIGURES`; those that the model does not support are skipped with a log message.
-    num_clips: number of clips, or of classes, in images.
-    curve_clips: number of clips in `MEASURED`.
-    samples: number of samples of each clip.
-    truncations: for `TRUNCATION`, in ascending order; None for no truncation.
-    seed: seed of the latents.
+  Images have `num_clips` clips or classes, `MEASURED` has `curve_clips`, each with `samples` samples; `truncations` are
+  in ascending order, None for no truncation. Figures that the model does not support are skipped with a log message.
 
   Raises:
     UserError: the data set has no clips of the model's length, or the model supports none of the figures.

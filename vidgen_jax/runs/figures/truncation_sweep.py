@@ -77,14 +77,9 @@ def sweep_samplers(sampler: RunSampler, truncations: Sequence[float | None]) -> 
 
 
 def measure(sampler: Sampler, clips: Clips, *, samples: int, seed: int, tracking: bool) -> dict[str, Any]:
-  """Fidelity and diversity of a sampler's clips, with one sample in memory at a time.
+  """Fidelity and diversity of a sampler's clips with known truth, with one sample in memory at a time.
 
-  Args:
-    sampler: the generator at one truncation.
-    clips: clips with their truth.
-    samples: number of samples of each clip, at least 2.
-    seed: seed of the latents.
-    tracking: whether the clips show one object to track.
+  Each clip has `samples` samples, at least 2; `tracking` is whether the clips show one object to track.
 
   Returns:
     JSON-compatible: for each metric of `scoring.score` the 'mean' over samples and clips and, if it is `selectable`,

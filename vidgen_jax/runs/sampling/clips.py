@@ -109,15 +109,10 @@ def evaluation_clips(spec: ClipSpec, *, num_clips: int) -> Clips:
 def video_clips(path: str | Path, spec: ClipSpec, *, num_clips: int) -> Clips:
   """Conditioning frames from at most `num_clips` videos, centre-cropped to the model's resolution; all labels are 0.
 
-  If the clip's last frame is a conditioning frame, the conditioning frames are spread over the whole video. Otherwise
-  they come from its start, with the model's frame stride. The truth is known if every video has at least the clip's
-  length, or in the first case exactly that length.
-
-  Args:
-    path: a video file, a frame strip, or a folder of them: searched recursively in the order of the names; unreadable
-      and too short files are skipped with a warning.
-    spec: the clips to generate.
-    num_clips: maximum number of videos.
+  `path` is a video file, a frame strip, or a folder of them: it is searched recursively in the order of the names;
+  unreadable and too short files are skipped with a warning. If the clip's last frame is a conditioning frame, the
+  conditioning frames are spread over the whole video. Otherwise they come from its start, with the model's stride. The
+  truth is known if every video has at least the clip's length, or in the first case exactly that length.
 
   Raises:
     UserError: no video is usable.

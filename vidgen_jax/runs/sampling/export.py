@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
-from absl import logging
 from flax import traverse_util
 from jax import export as jax_export
 
@@ -35,9 +34,7 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
   experiment = trained.experiment
   check_label_map(trained)
   config, options = experiment.config, generation.sampling_options(experiment, num_frames=num_frames)
-  batches, key = config.evaluation.standing_batches, generation.standing_statistics_key(experiment)
-  logging.info("computing standing statistics over %d batches", batches)
-  nets = generation.prepare_nets(experiment, trained.nets, key, options=options, num_batches=batches)
+  nets = generation.prepare_nets(experiment, trained.nets, options=options)
   weights = jax.device_get(flatten_nets(nets))
   program = generator_program(config, weights, num_frames=options.num_frames)
   signature = make_signature(trained, program, weights, num_frames=options.num_frames)

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from vidgen_jax.core.state import Nets
 from vidgen_jax.errors import UserError
@@ -139,11 +138,7 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
   def nets() -> Nets:
     # Lazy, so that errors in the clips' source are reported before the slow pass over the data set.
     workdir.check_label_map(trained)
-    logging.info("computing standing statistics over %d batches", settings.standing_batches)
-    key = generation.standing_statistics_key(experiment)
-    found = generation.prepare_nets(
-      experiment, trained.nets, key, options=options, num_batches=settings.standing_batches
-    )
+    found = generation.prepare_nets(experiment, trained.nets, options=options)
     return jax.device_put(found, mesh.replicated(experiment.mesh))
 
   def draw(clips: Clips, key: jax.Array) -> np.ndarray:
