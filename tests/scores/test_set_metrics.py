@@ -1,6 +1,5 @@
 """Scores of sets against the metric functions: values, names by network, protocols."""
 
-import dataclasses
 import logging
 from types import SimpleNamespace
 
@@ -12,9 +11,9 @@ from vidgen_jax.scores.extraction import Features, concatenate
 from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics.classifier_scores import inception_score
 from vidgen_jax.scores.metrics.diversity import pairwise_cosine_distance
+from vidgen_jax.scores.metrics.intervals import mean_interval
 from vidgen_jax.scores.metrics.precision_recall import recall
 from vidgen_jax.scores.metrics.set_distance import extrapolated_frechet_distance, frechet_distance, kernel_distance
-from vidgen_jax.scores.registry import network_metrics
 from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, set_metrics
 
 SHAPE = (16, 64, 64, 3)
@@ -30,7 +29,7 @@ def scorer(network="r3d18", *, unbiased=True, real=None, **options):
   extractor = SimpleNamespace(
     network=network, label=f"{network}, 4 classes", hash="0123456", unbiased=unbiased, protocol=lambda shape: "input"
   )
-  options = SetOptions(**({"bootstrap": 20} | options))
+  options = SetOptions(**options)
   return SetScorer(extractor, real or features(0), clip_shape=SHAPE, options=options, real_fields=REAL_FIELDS)
 
 
@@ -63,7 +62,7 @@ def test_network_determines_names_and_layer(network, frechet, kernel, layer):
     assert (score.clip, score.extractor, score.extractor_hash) == ("16x64x64x3", f"{network}, 4 classes", "0123456")
     assert "input" in score.protocol
   where = "logits" if layer == "logits" else "last layer but one"
-  assert found[frechet].protocol == f"{where}, input, covariance / (N - 1), interval over clips, 20 resamples"
+  assert found[frechet].protocol == f"{where}, input, covariance / (N - 1), interval over clips"
 
 
 def test_protocol_determines_the_covariance():
@@ -78,8 +77,8 @@ def test_several_samples_give_means_over_sets_and_diversity():
   found = by_metric(scorer().score("model", samples))
   distances = [frechet_distance(features(0).features, sample.features) for sample in samples]
   assert found["clip_frechet"].value == pytest.approx(np.mean(distances), rel=1e-9)
-  assert min(distances) <= found["clip_frechet"].interval[0] <= found["clip_frechet"].interval[1] <= max(distances)
-  assert found["clip_frechet"].protocol.endswith("mean and interval over 3 sets of samples")
+  assert found["clip_frechet"].interval == mean_interval(np.array(distances))
+  assert found["clip_frechet"].protocol.endswith("mean and interval over 3 sets")
   stacked = np.stack([sample.features for sample in samples], axis=1)
   assert found["diversity"].value == pytest.approx(pairwise_cosine_distance(stacked).mean())
   assert (found["diversity"].num_generated, found["diversity"].samples) == (180, 3)
@@ -96,7 +95,7 @@ def test_pooled_samples_are_one_set():
   }.items():
     assert found[metric].value == pytest.approx(expected, rel=1e-9), metric
     assert (found[metric].num_generated, found[metric].samples) == (180, 3)
-  assert found["clip_frechet"].protocol.endswith("interval over clips, 20 resamples")
+  assert found["clip_frechet"].protocol.endswith("interval over clips")
 
 
 def test_real_set_is_scored_against_itself_in_disjoint_halves():
@@ -111,12 +110,16 @@ def test_real_set_is_scored_against_itself_in_disjoint_halves():
 
 
 def test_options_apply_to_the_scores():
-  found = by_metric(scorer(extrapolate=True, splits=3, bootstrap=0, seed=5, nearest_k=4).score("model", [features(1)]))
+  found = by_metric(
+    scorer(extrapolate=True, splits=3, intervals=False, seed=5, nearest_k=4).score("model", [features(1)])
+  )
   expected = extrapolated_frechet_distance(features(0).features, features(1).features, seed=5)
   assert found["clip_frechet_infinity"].value == pytest.approx(expected, rel=1e-9)
   mixed = features(1).logits[np.random.default_rng(5).permutation(60)]
-  assert found["inception_score"].value == pytest.approx(inception_score(mixed, num_splits=3))
-  assert "mean of 3 splits, drawn at random" in found["inception_score"].protocol
+  assert found["inception_score"].value == pytest.approx(
+    np.mean([inception_score(part) for part in np.split(mixed, 3)])
+  )
+  assert "3 splits, drawn at random, mean and interval over 3 sets" in found["inception_score"].protocol
   assert {score.interval for score in found.values()} == {None}
   assert found["recall"].value == recall(features(0).features, features(1).features, k=4)
   assert found["coverage"].protocol == "last layer but one, input, 4 nearest neighbours"
@@ -131,20 +134,11 @@ def test_few_clips_cause_a_warning(caplog):
   assert "model: 11 clips are few for a covariance of 6 features: clip_frechet has a bias" in caplog.text
 
 
-def test_kernel_distance_of_large_sets_has_no_interval(monkeypatch):
-  limited = lambda metric: dataclasses.replace(metric, max_interval_clips=metric.max_interval_clips and 59)
-  metrics = [limited(metric) for metric in network_metrics("r3d18")]
-  monkeypatch.setattr("vidgen_jax.scores.set_metrics.network_metrics", lambda network: metrics)
-  found = by_metric(scorer().score("model", [features(1)]))
-  assert found["clip_kernel"].interval is None
-  assert found["clip_frechet"].interval is not None
-
-
 @pytest.mark.parametrize(
   ("options", "count", "message"),
   [
     ({}, 1, "needs two clips on either side; model"),
-    ({"splits": 70}, 60, "inception_score of model: num_splits=70 does not fit 60 clips"),
+    ({"splits": 70}, 60, "--splits=70 is more than the 60 clips of model"),
   ],
 )
 def test_too_few_clips_are_user_errors(options, count, message):
@@ -186,7 +180,7 @@ def test_another_metric_of_features_is_computed_from_its_description(monkeypatch
     needs=(Need.REAL_SET, Need.FEATURES),
   )
   monkeypatch.setattr("vidgen_jax.scores.set_metrics.network_metrics", lambda network: [offset])
-  (score,) = scorer(bootstrap=0).score("model", [features(1)])
+  (score,) = scorer(intervals=False).score("model", [features(1)])
   means = [features(seed).features.mean(axis=0) for seed in (0, 1)]
   assert score.value == pytest.approx(np.linalg.norm(means[0] - means[1]))
   assert (score.metric, score.protocol) == ("offset", "last layer but one, input, Euclidean")

@@ -13,7 +13,7 @@ from vidgen_jax.scores.registry import METRICS
 from vidgen_jax.scores.report import append_scores, score_table
 from vidgen_jax.scores.run_comparison import read_rows, scores_over_runs
 
-SUMMARY = """Prints mean, standard deviation and bootstrap interval of scores over several trainings.
+SUMMARY = """Prints mean, standard deviation and 95 % interval of scores over several trainings.
 
 Needs the folders of two or more runs that differ in their seed, each scored by `vidgen evaluate`. If a run was scored
 several times by one protocol, the latest score counts, whatever its step, which is logged: steps may differ between

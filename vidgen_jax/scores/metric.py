@@ -1,7 +1,6 @@
 """The description of one metric. Each module of `vidgen_jax.scores.metrics` lists its own in a tuple `METRICS`."""
 
 import enum
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ class Need(enum.StrEnum):
   LOGITS = "logits of a network"
   LABELS = "class labels"
   MOTION = "motion fields"
+  PERCEPTION = "a network that compares images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,13 @@ class Metric:
     name: key in `vidgen_jax.scores.registry.METRICS` and in the training log.
     description: what it measures, for the documentation.
     source: publication, for the documentation.
-    protocol: part of `Score.protocol`; `{divisor}` (of covariances), `{samples}`, `{splits}` and `{k}` are filled in.
+    protocol: part of `Score.protocol`; `{divisor}` (of covariances), `{samples}` and `{k}` are filled in.
     function: pure function that computes it. Its signature depends on `needs`:
       TRUTH, also with CONDITIONING: (prediction, truth) -> [B, T] for kind FRAME, [B] for kind CLIP;
+      TRUTH and PERCEPTION: (prediction, truth, network) -> [B, T], see `frame_lpips`;
       TRUTH and OBJECT: (predicted track, true track, frame size) -> [B];
       FEATURES or LOGITS: ([N, D]) -> float; with REAL_SET: (real [N, D], generated [M, D]) -> float; with SAMPLES:
-      ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, num_splits, k
+      ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, k
       (number of neighbours).
     higher_is_better: direction; None where neither end of the scale is better.
     kind: what one value belongs to.
@@ -52,9 +53,8 @@ class Metric:
     networks: feature networks on which the metric has this name; () for all that no other metric names.
     selectable: whether the best sample of a clip and the best checkpoint of a run may be chosen by it.
     min_side: smallest frame side in pixels.
-    at_least: lower bound of the value, which its interval respects.
-    max_interval_clips: size of the largest set that is resampled for an interval; None for any size.
-    in_common_span: whether few vectors may be transformed by `in_common_span`, which is faster.
+    interval: 95 % interval of a value of kind SET: (value, *sets) -> (low, high) with the sets of `function`; None for
+      no interval of a single set.
     enabled_by: option of `SetOptions` without which it is not computed; '' for none.
   """
 
@@ -71,9 +71,7 @@ class Metric:
   networks: tuple[str, ...] = ()
   selectable: bool = True
   min_side: int = 1
-  at_least: float = -math.inf
-  max_interval_clips: int | None = None
-  in_common_span: bool = False
+  interval: Callable[..., tuple[float, float]] | None = None
   enabled_by: str = ""
 
   @property

@@ -10,7 +10,7 @@ from absl import logging
 from vidgen_jax.buckets import user_path
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.feature_collector import MODEL
-from vidgen_jax.scores.metrics.bootstrap import mean_interval
+from vidgen_jax.scores.metrics.intervals import mean_interval
 from vidgen_jax.scores.registry import METRICS
 from vidgen_jax.scores.report import COMPARED, SCORES_FILE, Score, read_scores
 
@@ -43,7 +43,7 @@ def read_rows(run: str, *, split: str | None = None, metrics: Sequence[str] = ()
 
 
 def scores_over_runs(runs: Mapping[str, Rows]) -> list[Score]:
-  """Mean, unbiased standard deviation and bootstrap interval over runs of each score that all runs have.
+  """Mean, unbiased standard deviation and Student's t interval over runs of each score that all runs have.
 
   Logs scores that only some runs have, and those that are not finite, whose mean is NaN.
 
@@ -59,7 +59,7 @@ def scores_over_runs(runs: Mapping[str, Rows]) -> list[Score]:
     broken = [name for name, value in zip(runs, values, strict=True) if not np.isfinite(value)]
     if broken:
       logging.warning("%s is NaN: the latest score of %s is not finite", fields["metric"], ", ".join(broken))
-    fields["protocol"] = f"{fields['protocol']}; mean, deviation and bootstrap interval over {len(runs)} runs"
+    fields["protocol"] = f"{fields['protocol']}; mean, deviation and t interval over {len(runs)} runs"
     row = next(iter(runs.values()))[key]
     score = Score(
       **fields,

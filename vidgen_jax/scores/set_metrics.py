@@ -13,8 +13,8 @@ from absl import logging
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.extraction import FeatureExtractor, Features, concatenate
 from vidgen_jax.scores.metric import Metric, Need
-from vidgen_jax.scores.metrics.bootstrap import mean_interval, statistic_interval
-from vidgen_jax.scores.metrics.set_distance import in_common_span
+from vidgen_jax.scores.metrics.intervals import mean_interval
+from vidgen_jax.scores.metrics.set_distance import frechet_distance
 from vidgen_jax.scores.registry import METRICS, network_metrics
 from vidgen_jax.scores.report import Score
 
@@ -24,15 +24,15 @@ class SetOptions:
   """Options of the scores of sets.
 
   Attributes:
-    bootstrap: number of resamples for the intervals of distances; 0 for no intervals.
+    intervals: whether distances and the inception score have intervals.
     extrapolate: whether to compute the Frechet distance for infinitely many clips too.
-    splits: parts over which the inception score is averaged.
-    seed: seed of the resamples and of the halves of the real set.
+    splits: random parts over which scores that need no other set, such as the inception score, are averaged.
+    seed: seed of these parts and of the halves of the real set.
     pool_samples: whether the samples of all conditions are one set, instead of one set per sample.
     nearest_k: neighbours that define the manifolds of precision, recall, density and coverage; 0 for none of them.
   """
 
-  bootstrap: int = 200
+  intervals: bool = True
   extrapolate: bool = False
   splits: int = 1
   seed: int = 0
@@ -99,7 +99,7 @@ class SetScorer:
 
     If there are few clips for the number of features, the bias of the Frechet distance is logged.
     """
-    frechet = next(metric for metric in self._metrics if metric.in_common_span)
+    frechet = next(metric for metric in self._metrics if metric.function is frechet_distance)
     count, size = min(len(self._real), len(samples[0])), _layer(frechet, self._real).shape[1]
     if count < 2 * size:
       logging.warning(
@@ -149,18 +149,22 @@ class SetScorer:
     for metric in self._metrics:
       if Need.REAL_SET in metric.needs:
         sets = [(_layer(metric, real), _layer(metric, sample)) for sample in samples]
-        if metric.in_common_span:
-          sets = [in_common_span(*pair) for pair in sets]
         yield from self._mean_score(subject, metric, sets, fields, how=f"{_layer_name(metric)}, {self._input}")
 
   def _own_scores(self, subject: str, samples: Sequence[Features], fields: Mapping[str, Any]) -> Iterator[Score]:
-    """Scores that need no other set."""
-    # Files of a folder are sorted by class, so that a split of neighbouring clips would hold few classes.
+    """Scores that need no other set, of each of the `SetOptions.splits` parts of each sample."""
+    splits = self._options.splits
+    if splits > min(map(len, samples)):
+      raise UserError(f"--splits={splits} is more than the {min(map(len, samples))} clips of {subject}")
+    # Files of a folder are sorted by class, so that a part of neighbouring clips would hold few classes.
     order = np.random.default_rng(self._options.seed).permutation
     for metric in self._metrics:
       if not {Need.REAL_SET, Need.SAMPLES} & {*metric.needs}:
-        sets = [(_layer(metric, sample)[order(len(sample))],) for sample in samples]
-        yield from self._mean_score(subject, metric, sets, fields, how=self._input)
+        sets = [
+          (part,) for sample in samples for part in np.array_split(_layer(metric, sample)[order(len(sample))], splits)
+        ]
+        how = f"{self._input}, {splits} splits, drawn at random" if splits > 1 else self._input
+        yield from self._mean_score(subject, metric, sets, fields, how=how)
 
   def _mean_score(
     self, subject: str, metric: Metric, sets: Sequence[tuple[np.ndarray, ...]], fields: Mapping[str, Any], *, how: str
@@ -169,9 +173,8 @@ class SetScorer:
 
     The intervals of Inbetweening, table 1, also cover several trainings: `vidgen compare-runs`.
     """
-    seed, splits, resamples = self._options.seed, self._options.splits, self._options.bootstrap
     known = inspect.signature(metric.function).parameters
-    options = {"unbiased": self._unbiased, "seed": seed, "num_splits": splits, "k": self._options.nearest_k}
+    options = {"unbiased": self._unbiased, "seed": self._options.seed, "k": self._options.nearest_k}
     statistic = functools.partial(metric.function, **{name: options[name] for name in options if name in known})
     try:
       values = [statistic(*one) for one in sets]
@@ -180,22 +183,14 @@ class SetScorer:
         raise UserError(f"{metric.row} of {subject}: {error}") from error
       logging.warning("no %s of %s: %s", metric.row, subject, error)
       return
-    protocol = metric.protocol.format(
-      divisor="(N - 1)" if self._unbiased else "N",
-      k=self._options.nearest_k,
-      splits=f"mean of {splits} splits, drawn at random" if splits > 1 else "",
-    )
-    if len(values) == 1:
-      if metric.max_interval_clips is not None and max(map(len, sets[0])) > metric.max_interval_clips:
-        resamples = 0
-      interval = statistic_interval(
-        statistic, values[0], sets[0], at_least=metric.at_least, num_resamples=resamples, seed=seed
-      )
-      over = f"interval over clips, {resamples} resamples" if interval else ""
-    else:
-      interval = mean_interval(np.array(values), seed=seed) if resamples else None
-      over = f"mean and interval over {len(values)} sets of samples"
-    value, protocol = float(np.mean(values)), ", ".join(filter(None, [how, protocol, over]))
+    protocol = metric.protocol.format(divisor="(N - 1)" if self._unbiased else "N", k=self._options.nearest_k)
+    interval, over, value = None, "", float(np.mean(values))
+    if len(values) > 1:
+      interval = mean_interval(np.array(values)) if self._options.intervals else None
+      over = f"mean and interval over {len(values)} sets"
+    elif self._options.intervals and metric.interval is not None:
+      interval, over = metric.interval(value, *sets[0]), "interval over clips"
+    protocol = ", ".join(filter(None, [how, protocol, over]))
     yield Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
 
 

@@ -18,14 +18,6 @@ def test_inception_score_by_hand():
   assert inception_score(logits + 500.0) == pytest.approx(1.5**0.75 * 0.5**0.25, rel=1e-12)
 
 
-def test_inception_score_averages_splits():
-  sure = 1000.0 * np.eye(4)
-  assert inception_score(sure, num_splits=2) == pytest.approx(2.0)  # two classes in each half
-  assert inception_score(sure, num_splits=4) == pytest.approx(1.0)
-  with pytest.raises(ValueError, match="num_splits=5"):
-    inception_score(sure, num_splits=5)
-
-
 @pytest.mark.parametrize(
   ("ser", "res", "rer", "expected"),
   [

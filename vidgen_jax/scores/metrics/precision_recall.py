@@ -69,7 +69,6 @@ _metric = functools.partial(
   higher_is_better=True,
   kind=Kind.SET,
   needs=(Need.REAL_SET, Need.FEATURES),
-  max_interval_clips=0,  # A resample contains clips twice, whose neighbours are at distance 0.
   enabled_by="nearest_k",
 )
 _MANIFOLDS = "Kynkaanniemi et al., arXiv:1904.06991, section 2 (k = 3)"

@@ -4,14 +4,15 @@ Their names and the published numbers that compare depend on the network: see `M
 """
 
 import dataclasses
-import math
 
 import numpy as np
 
 from vidgen_jax.scores.metric import Kind, Metric, Need
+from vidgen_jax.scores.metrics.intervals import jackknife_variance, t_interval
 
 _NUM_SIZES = 15  # set sizes that the line of the extrapolation is fitted to, evenly spaced in 1 / N
 _ROWS = 512  # rows of the kernel matrix at a time, which bounds the memory
+_PAIRS = 4000  # pairs of clips from which the second-order part of a Frechet distance's variance is estimated
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> float:
@@ -74,10 +75,71 @@ def extrapolated_frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: boo
   return float(intercept)
 
 
-def in_common_span(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def frechet_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+  """95 % interval of `value`, the Frechet distance of two sets [N, D] and [M, D]; see `intervals`.
+
+  The interval is symmetric around sqrt(value), whose spread depends less on its size. The influence functions and the
+  second derivative of the distance are those at the sample's moments; the divisor of the covariances is neglected.
+  """
+  if value <= 0.0:  # Equal sets.
+    return 0.0, 0.0
+  a, b = _in_common_span(a, b)
+  offset, x, y = a.mean(axis=0) - b.mean(axis=0), a - a.mean(axis=0), b - b.mean(axis=0)
+  u, v, roots = _transported(x, y)
+  influences = (
+    2.0 * x @ offset + np.square(x).sum(axis=1) - np.square(u).sum(axis=1),
+    -2.0 * y @ offset + np.square(y).sum(axis=1) - np.square(v).sum(axis=1),
+  )
+  sizes = ((u, u, 2.0 / len(a) ** 2), (v, v, 2.0 / len(b) ** 2), (u, v, 4.0 / (len(a) * len(b))))
+  pairs = sum(weight * _mean_square_of_pairs(p, q, roots) for p, q, weight in sizes)
+  variance = jackknife_variance(influences, pairs)
+  low, high = t_interval(value**0.5, variance / (4.0 * value), count=min(len(a), len(b)))
+  return max(low, 0.0) ** 2, high**2
+
+
+def _transported(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Centred sets [N, D] and [M, D] in coordinates in which both have the covariance diag(c), and c [R].
+
+  c are the eigenvalues of C = (A^(1/2) B A^(1/2))^(1/2), with the covariances A and B. With C = W diag(c) W' the
+  coordinates are c^(1/2) W' A^(-1/2) x and c^(-1/2) W' A^(1/2) y. The derivative of the trace of C by A is
+  A^(-1/2) C A^(-1/2) / 2, so that the squared length of the first is twice the influence of x on it. Directions in
+  which a set has no variance are left out.
+  """
+  threshold = x.shape[1] * np.finfo(np.float64).eps
+  values, vectors = np.linalg.eigh(_covariance(x, unbiased=True))
+  kept = values > values.max() * threshold
+  scale, vectors = np.sqrt(values[kept]), vectors[:, kept]
+  squares, turn = np.linalg.eigh((vectors.T @ _covariance(y, unbiased=True) @ vectors) * scale[:, None] * scale)
+  kept = squares > squares.max(initial=0.0) * threshold
+  roots, turn = np.sqrt(squares[kept]), turn[:, kept]
+  return (x @ vectors / scale) @ turn * np.sqrt(roots), (y @ vectors * scale) @ turn / np.sqrt(roots), roots
+
+
+def _mean_square_of_pairs(p: np.ndarray, q: np.ndarray, roots: np.ndarray) -> float:
+  """Mean of g(p_i, q_j)^2 over random pairs of different clips, in the coordinates of `_transported`.
+
+  The second-order part of the Frechet distance is the sum of g over the pairs of each set, divided by N^2, minus twice
+  that over pairs from both, divided by N M. g(p, q) = p . q + sum_kl P_kl Q_kl / (2 (c_k + c_l)), where
+  P = p p' - diag(c): the second derivative of the trace of C, for example by two changes of A, is in these coordinates
+  -sum_kl P_kl Q_kl / (2 (c_k + c_l)).
+  """
+  generator, count = np.random.default_rng(0), min(len(p), len(q))
+  first = p[generator.permutation(len(p))[:count]]
+  second = first if p is q else q[generator.permutation(len(q))[:count]]
+  weights, squares = 1.0 / (roots[:, None] + roots), []
+  for shift in range(1, 1 + min(count - 1, -(-_PAIRS // count))):
+    other = np.roll(second, shift, axis=0)
+    product = first * other
+    of_covariances = np.einsum("ik,ik->i", product @ weights, product) + roots.sum() / 2.0
+    of_covariances -= (np.square(first) + np.square(other)).sum(axis=1) / 2.0
+    squares.append(np.square(product.sum(axis=1) + of_covariances / 2.0).mean())
+  return float(np.mean(squares))
+
+
+def _in_common_span(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Sets [N, D] and [M, D] in coordinates of the space that they span: float64 with min(D, N + M) columns.
 
-  Frechet distances do not change, and a bootstrap over few clips of a wide network takes seconds instead of hours.
+  Frechet distances do not change, and few clips of a wide network need no large covariances.
   """
   both = np.concatenate([a, b]).astype(np.float64)
   if both.shape[0] >= both.shape[1]:
@@ -93,18 +155,59 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
   It is E k(a, a') + E k(b, b') - 2 E k(a, b) of finite sets [N, D] and [M, D], without pairs of a vector with itself,
   and may be negative.
   """
-  a, b = (np.asarray(x, np.float64) for x in (a, b))
-  of_self = [_kernel(np.square(x).sum(axis=1), x.shape[1]).sum() for x in (a, b)]
-  within = [(_kernel_sum(x, x) - own) / (len(x) * (len(x) - 1)) for x, own in zip((a, b), of_self, strict=True)]
-  return float(within[0] + within[1] - 2.0 * _kernel_sum(a, b) / (len(a) * len(b)))
+  within = [_kernel_sums(x, x) for x in (a, b)]
+  means = [one.rows.sum() / (len(x) * (len(x) - 1)) for one, x in zip(within, (a, b), strict=True)]
+  return float(means[0] + means[1] - 2.0 * _kernel_sums(a, b).rows.mean() / len(b))
 
 
-def _kernel(products: np.ndarray, num_features: int) -> np.ndarray:
-  return (products / num_features + 1.0) ** 3
+def kernel_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+  """95 % interval of `value`, the kernel distance of two sets [N, D] and [M, D]; see `intervals`."""
+  within, between = [_kernel_sums(x, x) for x in (a, b)], _kernel_sums(a, b)
+  influences = (
+    2.0 * (within[0].rows / (len(a) - 1) - between.rows / len(b)),
+    2.0 * (within[1].rows / (len(b) - 1) - between.columns / len(a)),
+  )
+  pairs = sum(2.0 * one.centred_square(len(x) - 1) / len(x) ** 2 for one, x in zip(within, (a, b), strict=True))
+  pairs += 4.0 * between.centred_square(len(b)) / (len(a) * len(b))
+  return t_interval(value, jackknife_variance(influences, pairs), count=min(len(a), len(b)))
 
 
-def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
-  return sum(_kernel(x[i : i + _ROWS] @ y.T, x.shape[1]).sum() for i in range(0, len(x), _ROWS))
+def _covariance(x: np.ndarray, *, unbiased: bool) -> np.ndarray:
+  centred = x - x.mean(axis=0)
+  return centred.T @ centred / (len(x) - unbiased)
+
+
+@dataclasses.dataclass(frozen=True)
+class _KernelSums:
+  """Sums of the kernel matrix of two sets over rows [N] and columns [M], and of its squares."""
+
+  rows: np.ndarray
+  columns: np.ndarray
+  squares: float
+
+  def centred_square(self, width: int) -> float:
+    """Mean square of the matrix, of `width` entries per row, after the means of rows and columns are subtracted."""
+    count = len(self.rows) * width
+    height, mean = count / len(self.columns), self.rows.sum() / count
+    of_means = (
+      np.square(self.rows - width * mean).sum() / width + np.square(self.columns - height * mean).sum() / height
+    )
+    remaining = self.squares - count * mean**2 - of_means
+    return max(remaining, 0.0) / max(count - len(self.rows) - len(self.columns) + 1, 1)
+
+
+def _kernel_sums(x: np.ndarray, y: np.ndarray) -> _KernelSums:
+  """The sums over all pairs; of a set with itself over pairs of different vectors."""
+  rows, columns, squares = [], np.zeros(len(y)), 0.0
+  a, b = (np.asarray(one, np.float64) for one in (x, y))
+  for start in range(0, len(a), _ROWS):
+    block = (a[start : start + _ROWS] @ b.T / b.shape[1] + 1.0) ** 3
+    if x is y:
+      np.fill_diagonal(block[:, start:], 0.0)
+    rows.append(block.sum(axis=1))
+    columns += block.sum(axis=0)
+    squares += float(np.square(block).sum())
+  return _KernelSums(np.concatenate(rows), columns, squares)
 
 
 _FID_SOURCE = "Heusel et al., arXiv:1706.08500, eq. 6"
@@ -123,8 +226,7 @@ _FRECHET = Metric(
   higher_is_better=False,
   kind=Kind.SET,
   needs=(Need.REAL_SET, Need.FEATURES),
-  at_least=0.0,
-  in_common_span=True,
+  interval=frechet_interval,
 )
 _FID = dataclasses.replace(
   _FRECHET,
@@ -149,7 +251,7 @@ _KERNEL = Metric(
   higher_is_better=False,
   kind=Kind.SET,
   needs=(Need.REAL_SET, Need.FEATURES),
-  max_interval_clips=2000,  # The cost of each resample grows with the square of the number of clips.
+  interval=kernel_interval,
 )
 _KVD = dataclasses.replace(
   _KERNEL,
@@ -169,8 +271,7 @@ def _extrapolated(metric: Metric) -> Metric:
     source="Chong and Forsyth, arXiv:1911.07023, section 4",
     protocol=f"{metric.protocol}, line over 1 / N of {_NUM_SIZES} sizes",
     function=extrapolated_frechet_distance,
-    at_least=-math.inf,
-    max_interval_clips=0,
+    interval=None,
     enabled_by="extrapolate",
   )
 
