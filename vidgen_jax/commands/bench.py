@@ -97,6 +97,16 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   write_report(report, out)
 
 
+_USED = {
+  "": {"steps", "no_data", "no_loop", "peak_tflops"},
+  "profile": {"steps", "no_data"},
+  "estimate": {"device_kind", "mfu"},
+  "scaling": {"device_kind", "mfu"},
+  "collectives": set(),
+}
+"""Flags that have an effect, by the flag that selects the report."""
+
+
 def _name_default(report: "Report", flag_values: flags.FlagValues) -> "Report":
   """The report, which names the accelerator if it was not chosen."""
   if flag_values["device_kind"].present:
@@ -110,6 +120,12 @@ def _check_flags(flag_values: flags.FlagValues) -> None:
   modes |= values_of(flag_values, "estimate", "profile")
   if sum(modes.values()) > 1:
     raise UserError(f"{' and '.join(f'--{name}' for name, on in modes.items() if on)} exclude each other")
+  mode = next((name for name, on in modes.items() if on), "")
+  for name in sorted(set().union(*_USED.values()) - _USED[mode]):
+    if flag_values[name].present:
+      others = " or ".join(f"--{other}" for other, used in _USED.items() if other and name in used)
+      why = f"has no effect with --{mode}" if mode else f"needs {others}"
+      raise UserError(f"--{name} {why}; leave it out")
   at_least = 1 if flag_values.no_loop or flag_values.profile else WINDOWS
   if flag_values.steps < at_least:
     hint = "" if at_least == 1 else "; --no_loop times the bare step alone, even a single one"
