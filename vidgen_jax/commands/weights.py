@@ -15,7 +15,7 @@ from vidgen_jax.parallel.config import MeshConfig
 from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.extraction import load_extractor
-from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS
+from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS, PAIR_NETWORKS
 from vidgen_jax.scores.weights.arrays import read_arrays
 from vidgen_jax.scores.weights.fetching import fetch
 from vidgen_jax.scores.weights.importing import import_weights
@@ -32,11 +32,12 @@ SUMMARY = f"""Downloads, converts and checks published weights of feature and fl
   vidgen weights fetch NAME [--from=URL_OR_FILE] [--sha256=HASH] [--out=NAME.safetensors]
       Downloads the weights NAME, verifies the hash and imports them. NAME is one of
       {_NAMES}.
-  vidgen weights import --network={"|".join([*NETWORKS, *FLOW_NETWORKS])} --from=FILE --out=NAME.safetensors
+  vidgen weights import --network={", ".join([*NETWORKS, *PAIR_NETWORKS, *FLOW_NETWORKS])} --from=FILE --out=NAME.safetensors
       Converts a file that you have: TorchScript, Chainer's .npz, .safetensors; with `pip install 'vidgen-jax[convert]'`
       also PyTorch state dicts and TensorFlow checkpoints. Every tensor must be used and every parameter filled; no code
       of the file runs. C3D for the inception score on UCF-101 also takes --mean=mean2.npz, the mean volume of TGAN's
-      and TGANv2's protocols.
+      and TGANv2's protocols. LPIPS and V-JEPA are published in two files; the second one is --heads. NETWORK is one of
+      {networks}.
   vidgen weights selftest --weights=NAME.safetensors
       Known answers. I3D: FVD between all-black and all-white clips [16, 15, 64, 64, 3] is about 131 with the weights
       that define FVD (rgb_scratch), about 219 with rgb_imagenet. PWC-Net: the motion of a shifted texture.
@@ -47,8 +48,8 @@ SUMMARY = f"""Downloads, converts and checks published weights of feature and fl
 # Flags of each action: required ones, optional ones.
 _FLAGS = {
   "list": ((), ()),
-  "fetch": ((), ("from", "sha256", "mean", "out")),
-  "import": (("network", "from", "out"), ("mean",)),
+  "fetch": ((), ("from", "sha256", "mean", "heads", "out")),
+  "import": (("network", "from", "out"), ("mean", "heads")),
   "selftest": (("weights",), ()),
   "show": (("weights",), ()),
 }
@@ -57,11 +58,13 @@ _FLAGS = {
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of `vidgen weights`."""
   values: dict[str, Any] = {"flag_values": flag_values}
-  flags.DEFINE_enum("network", None, [*NETWORKS, *FLOW_NETWORKS], "import: network of the weights", **values)
+  networks = [*NETWORKS, *PAIR_NETWORKS, *FLOW_NETWORKS]
+  flags.DEFINE_enum("network", None, networks, "import: network of the weights", **values)
   text = "import: file, or prefix of a TensorFlow checkpoint; fetch: also an address, default: where it is published"
   flags.DEFINE_string("from", None, text, **values)
   flags.DEFINE_string("sha256", None, "fetch: expected SHA-256 of the file, or its first 8 or more digits", **values)
   flags.DEFINE_string("mean", None, "import, fetch, c3d: .npz or .npy with the mean volume", **values)
+  flags.DEFINE_string("heads", None, "import, fetch, lpips, vjepa: second file, with the last layers", **values)
   text = "import, fetch: .safetensors file to write; default of fetch: NAME.safetensors"
   flags.DEFINE_string("out", None, text, **values)
   flags.DEFINE_string("weights", None, "selftest, show: file made by import or fetch", **values)
@@ -77,11 +80,12 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
   if action == "list":
     sys.stdout.write(listing())
   elif action == "fetch":
-    options = values_of(flag_values, "from", "out", "mean", "sha256")
+    options = values_of(flag_values, "from", "out", "mean", "heads", "sha256")
     _fetch(names[0], origin=options.pop("from"), **options)
   elif action == "import":
-    options = values_of(flag_values, "network", "from", "mean")
-    _write(flag_values.out, import_weights(options["network"], read_arrays(options["from"]), mean=options["mean"]))
+    options = values_of(flag_values, "network", "from", "mean", "heads")
+    source = read_arrays(options.pop("from"))
+    _write(flag_values.out, import_weights(options.pop("network"), source, **options))
   elif action == "show":
     sys.stdout.write(_describe(flag_values.weights, read_weight_file(flag_values.weights)))
   else:
@@ -91,7 +95,7 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
 
 def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
   needed, optional = _FLAGS[action]
-  for name, value in values_of(flag_values, "network", "from", "sha256", "mean", "out", "weights").items():
+  for name, value in values_of(flag_values, "network", "from", "sha256", "mean", "heads", "out", "weights").items():
     if name in needed and value is None:
       raise UserError(f"--{name} is required by `vidgen weights {action}`")
     if name not in (*needed, *optional) and value is not None:
@@ -102,16 +106,19 @@ def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
     raise UserError(f"--sha256={digits} must be 8 to 64 hexadecimal digits")
 
 
-def _fetch(name: str, *, origin: str | None, out: str | None, mean: str | None, sha256: str | None) -> None:
+def _fetch(
+  name: str, *, origin: str | None, out: str | None, mean: str | None, heads: str | None, sha256: str | None
+) -> None:
   published = find_source(name)
   path = Path(out or f"{name}.safetensors")
   check_writable(str(path), "--out", suffix=".safetensors")
-  if mean and published.mean is None:
-    raise UserError(f"--mean applies to c3d, not to {name}; leave it out")
+  for flag, value, owners in (("mean", mean, "c3d"), ("heads", heads, "lpips and vjepa")):
+    if value and getattr(published, flag) is None:
+      raise UserError(f"--{flag} applies to {owners}, not to {name}; leave it out")
   # Next to the result, so that an interrupted download is found again.
   folder = path.with_name(f".{path.stem}.download")
-  fetched = fetch(published, folder, origin=origin, mean=mean, sha256=sha256 or "")
-  _write(str(path), import_weights(published.network, fetched.source, mean=fetched.mean))
+  fetched = fetch(published, folder, origin=origin, mean=mean, heads=heads, sha256=sha256 or "")
+  _write(str(path), import_weights(published.network, fetched.source, mean=fetched.mean, heads=fetched.heads))
   shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -123,6 +130,8 @@ def _write(path: str, weights: WeightFile) -> None:
 def _selftest(path: str) -> int:
   weights = read_weight_file(path)
   enable_compilation_cache()
+  if weights.network in PAIR_NETWORKS:
+    raise UserError(f"{path} holds {weights.network}, of which no known answers are published")
   if weights.network in FLOW_NETWORKS:
     passed, report = flow_selftest(weights)
   else:

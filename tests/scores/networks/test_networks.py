@@ -129,7 +129,11 @@ SMALL = {
 
 
 def test_small_networks_cover_the_registry():
-  assert {name: type(module) for name, (module, _) in SMALL.items()} == dict(NETWORKS)
+  # The others are fixed feature networks, see test_current_parity.py.
+  known = {"inception", "videomae", "vjepa"}
+  assert {name: type(module) for name, (module, _) in SMALL.items()} == {
+    name: kind for name, kind in NETWORKS.items() if name not in known
+  }
 
 
 @pytest.mark.parametrize("name", SMALL)

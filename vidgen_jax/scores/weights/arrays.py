@@ -76,6 +76,14 @@ def read_arrays(path: str | os.PathLike[str]) -> SourceArrays:
   return SourceArrays(arrays=arrays, format=kind, path=path, sha256=sha256, git_blob_sha1=blob)
 
 
+def join_arrays(first: SourceArrays, second: SourceArrays) -> SourceArrays:
+  """The arrays of two files, such as a network and its heads; UserError if both have one of the same name."""
+  if twice := sorted(set(first.arrays) & set(second.arrays)):
+    raise UserError(f"{first.path} and {second.path} both hold {twice[0]}; give the network and its heads")
+  sha256 = f"{first.sha256} {second.sha256}"
+  return dataclasses.replace(first, arrays=first.arrays | second.arrays, sha256=sha256, git_blob_sha1="")
+
+
 def git_blob_sha1(data: bytes) -> str:
   """The hash under which Git stores a file with this content, in hex."""
   return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

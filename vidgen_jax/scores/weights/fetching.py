@@ -19,10 +19,18 @@ class FetchedWeights(NamedTuple):
   """Arrays of the weights."""
   mean: Path | None
   """File of the mean volume, for C3D."""
+  heads: Path | None
+  """File of the last layers, if they are published separately."""
 
 
 def fetch(
-  published: PublishedWeights, folder: Path, *, origin: str | None = None, mean: str | None = None, sha256: str = ""
+  published: PublishedWeights,
+  folder: Path,
+  *,
+  origin: str | None = None,
+  mean: str | None = None,
+  heads: str | None = None,
+  sha256: str = "",
 ) -> FetchedWeights:
   """Downloads published weights, or takes a file that the user has, and verifies the hash before reading the arrays.
 
@@ -32,6 +40,7 @@ def fetch(
     origin: address or path of the weights; None for the recorded address. Of weights in several files it is the folder
       on the web that holds them, or the local checkpoint.
     mean: address or path of the mean volume; None for the recorded address.
+    heads: likewise for the last layers.
     sha256: expected SHA-256, or its first digits, of weights in one file; it replaces the recorded hash.
 
   Raises:
@@ -55,12 +64,15 @@ def fetch(
     source = read_arrays(path)
     if len(files) > 1 and (problem := hash_problem(files[-1], source.sha256, source.git_blob_sha1)):
       raise UserError(_other_file(path, problem))
-  if not mean and published.mean is not None:
-    return FetchedWeights(source, _downloaded(published.mean, published, folder))
-  if mean and is_url(mean):
-    given = PublishedFile(name="mean2.npz", url=mean)
-    return FetchedWeights(source, _downloaded(given, published, folder))
-  return FetchedWeights(source, Path(mean).expanduser() if mean else None)
+
+  def second(given: str | None, file: PublishedFile | None) -> Path | None:
+    if given and not is_url(given):
+      return Path(given).expanduser()
+    if given and file is not None:
+      file = PublishedFile(name=file.name, url=given)
+    return _downloaded(file, published, folder) if file is not None else None
+
+  return FetchedWeights(source, second(mean, published.mean), second(heads, published.heads))
 
 
 def _downloaded(file: PublishedFile, published: PublishedWeights, folder: Path) -> Path:

@@ -13,10 +13,10 @@ from absl import logging
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.extraction import CONSTANTS, VOLUME
-from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS
-from vidgen_jax.scores.weights.arrays import SourceArrays
+from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS, PAIR_NETWORKS
+from vidgen_jax.scores.weights.arrays import SourceArrays, join_arrays, read_arrays
 from vidgen_jax.scores.weights.layouts import convert
-from vidgen_jax.scores.weights.sources import source_of_file
+from vidgen_jax.scores.weights.sources import SOURCES, source_of_file
 from vidgen_jax.scores.weights.weight_file import WeightFile
 
 _PREPROCESSING = {
@@ -27,20 +27,30 @@ _PREPROCESSING = {
 }
 
 
-def import_weights(network: str, source: SourceArrays, *, mean: str | Path | None = None) -> WeightFile:
+def import_weights(
+  network: str, source: SourceArrays, *, mean: str | Path | None = None, heads: str | Path | None = None
+) -> WeightFile:
   """Converts the arrays of a published file; logs what users of the weights should know.
 
   Args:
     network: name of the network.
     source: arrays of the file.
     mean: file of the mean volume, for C3D.
+    heads: second file of networks whose last layers are published separately (LPIPS, V-JEPA).
 
   Raises:
-    UserError: if the file does not fit the network, or the mean volume is not one.
+    UserError: if the files do not fit the network, or the mean volume is not one.
   """
   if mean is not None and network != "c3d":
     raise UserError(f"--mean applies to c3d, not to {network}")
-  converted = convert(network, source, functools.partial(abstract_variables, network))
+  if heads is not None:
+    source = join_arrays(source, read_arrays(heads))
+  try:
+    converted = convert(network, source, functools.partial(abstract_variables, network))
+  except UserError as error:
+    if heads is None and (file := next((s.heads for s in SOURCES if s.network == network and s.heads), None)):
+      raise UserError(f"{error}; if the last layers are missing, add --heads, such as {file.name}") from error
+    raise
   variables = dict(converted.variables)
   if mean is not None:
     variables[CONSTANTS] = {VOLUME: read_mean_volume(mean)}
@@ -54,12 +64,13 @@ def import_weights(network: str, source: SourceArrays, *, mean: str | Path | Non
   for warning in (converted.warning, converted.mapping):
     if warning:
       logging.warning("%s: %s", source.path, warning)
+  files = " and ".join(Path(path).name for path in (source.path, heads) if path is not None)
   return WeightFile(
     network=network,
     settings=converted.settings,
     variables=variables,
     preprocessing=_PREPROCESSING.get((network, converted.settings.get("stem")), {}),
-    source=f"{Path(source.path).name} ({converted.origin}, {source.format})",
+    source=f"{files} ({converted.origin}, {source.format})",
     source_hash=source.sha256,
     details=details,
   )
@@ -71,6 +82,9 @@ def abstract_variables(network: str, settings: Mapping[str, Any]) -> dict[str, A
   if network in FLOW_NETWORKS:
     flow, image = FLOW_NETWORKS[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     return jax.eval_shape(lambda x: flow.init(keys, x, x), image)
+  if network in PAIR_NETWORKS:
+    pair, image = PAIR_NETWORKS[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(lambda x: pair.init(keys, x, x), image)
   module = NETWORKS[network](**settings)
   # The published size of clips: the last pool of I3D and the first linear layer of C3D fit no other.
   shape = (1, 16, 112, 112, 3) if network == "c3d" else (1, 16, 224, 224, 3)

@@ -127,6 +127,44 @@ _PWC_NET_PORT: Rules = (
   (r"net(\d)", lambda match: f"net{_NUMBERS[int(match[1]) - 1]}"),
   *_TORCH,
 )
+_LPIPS: Rules = ((r"^features_", "features/"), (r"^(lin\d)/", r"\1/model/1/"), *_TORCH)
+_TRANSFORMER: Rules = ((r"^patch_embed/", "patch_embed/proj/"), (r"^blocks_", "blocks/"), *_TORCH)
+_ENCODER, _PROBE = "target_encoder.module.backbone.", "classifier.module."
+_VJEPA: Rules = (
+  (r"^(pooler)/(?=norm|mlp)", r"\1/cross_attention_block/"),
+  (r"^(pooler)/(?=q/|kv/)", r"\1/cross_attention_block/xattn/"),
+  *_TRANSFORMER,
+  (r"^(?=pooler|linear)", _PROBE),
+  (rf"^(?!{_PROBE})", _ENCODER),
+)
+
+
+def _lpips_namings(trunk: str, starts: tuple[int, ...], dense: tuple[int, ...]) -> tuple[Naming, Naming]:
+  """Namings of LPIPS on one network, by the first layers of its five stages and the numbers of its dense layers."""
+
+  def slices(match: re.Match[str]) -> str:
+    return f"net.slice{sum(int(match[1]) >= start for start in starts)}.{match[1]}."
+
+  marks = (starts[1], starts[3])  # Layers that are convolutions in this network only.
+  two_files = Naming(
+    network="lpips",
+    origin=f"torchvision's {trunk} and the heads of LPIPS",
+    marks={"lin0.model.1.weight": 4, **{f"features.{number}.weight": 4 for number in marks}},
+    rules=_LPIPS,
+    settings={"trunk": trunk},
+    unused=frozenset(f"classifier.{number}.{kind}" for number in dense for kind in ("weight", "bias")),
+  )
+  package = dataclasses.replace(
+    two_files,
+    origin=f"the whole state dict of lpips.LPIPS with {trunk}",
+    marks={"lin0.model.1.weight": 4, **{f"net.slice{i}.{starts[i - 1]}.weight": 4 for i in (2, 4)}},
+    rules=(*_LPIPS, (r"^features\.(\d+)\.", slices)),
+    unused=frozenset(
+      ("scaling_layer.shift", "scaling_layer.scale", *(f"lins.{number}.model.1.weight" for number in range(5)))
+    ),
+  )
+  return two_files, package
+
 
 NAMINGS: tuple[Naming, ...] = (
   Naming(
@@ -217,6 +255,31 @@ NAMINGS: tuple[Naming, ...] = (
     marks={"netExtractor.netOne.0.weight": 4, "netSix.netOne.0.weight": 4, "netRefiner.netMain.12.weight": 4},
     rules=_PWC_NET_PORT,
     renamed=((r"(^|\.)module(?=[A-Z])", r"\1net"),),
+  ),
+  *_lpips_namings("alexnet", starts=(0, 3, 6, 8, 10), dense=(1, 4, 6)),
+  *_lpips_namings("vgg16", starts=(0, 5, 10, 17, 24), dense=(0, 3, 6)),
+  Naming(
+    network="inception",
+    origin="pytorch-fid's Inception-v3",
+    marks={"Conv2d_1a_3x3.conv.weight": 4, "Mixed_5b.branch5x5_1.conv.weight": 4, "Mixed_7c.branch_pool.bn.weight": 1},
+    rules=((r"/norm/", "/bn/"), *_TORCH),
+    head="fc.weight",
+  ),
+  Naming(
+    network="videomae",
+    origin="a classifier of VideoMAE v2",
+    marks={"patch_embed.proj.weight": 5, "blocks.0.attn.q_bias": 1, "fc_norm.weight": 1},
+    rules=_TRANSFORMER,
+    head="head.weight",
+  ),
+  Naming(
+    network="vjepa",
+    origin="V-JEPA with an attentive probe",
+    marks={f"{_ENCODER}patch_embed.proj.weight": 5, f"{_PROBE}pooler.query_tokens": 3},
+    rules=_VJEPA,
+    head=f"{_PROBE}linear.weight",
+    # Files of a training hold the online encoder and the predictor too.
+    scope=_ENCODER,
   ),
 )
 """All known origins."""

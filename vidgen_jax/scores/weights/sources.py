@@ -48,6 +48,7 @@ class PublishedWeights:
     page: repository or page of the release.
     files: files of the weights; the last one holds the values.
     mean: file of the mean volume, for C3D.
+    heads: file of the last layers, if they are published separately.
     warning: one line for users of the weights, or ''.
   """
 
@@ -57,15 +58,16 @@ class PublishedWeights:
   page: str
   files: tuple[PublishedFile, ...]
   mean: PublishedFile | None = None
+  heads: PublishedFile | None = None
   warning: str = ""
 
   @property
   def import_command(self) -> str:
     """The command that imports the downloaded files."""
-    mean = f" --mean={self.mean.name}" if self.mean else ""
-    return (
-      f"vidgen weights import --network={self.network} --from={self.files[-1].name}{mean} --out={self.name}.safetensors"
-    )
+    others = {"mean": self.mean, "heads": self.heads}
+    second = "".join(f" --{flag}={file.name}" for flag, file in others.items() if file)
+    main = f"--network={self.network} --from={self.files[-1].name}"
+    return f"vidgen weights import {main}{second} --out={self.name}.safetensors"
 
 
 def _github(repository: str, commit: str, *files: tuple[str, str]) -> tuple[PublishedFile, ...]:
@@ -85,6 +87,20 @@ def _kinetics_i3d(folder: str, index: str, data: str) -> tuple[PublishedFile, ..
 
 _IMAGENET = "FVD's reference uses rgb_scratch (fetch i3d): scores will differ, 219 against 131 on the known answer"
 _OTHER_CLASSES = "FVD's reference uses the 400 classes of Kinetics-400 (fetch i3d): scores do not compare with FVD"
+_LPIPS = "https://github.com/richzhang/PerceptualSimilarity"
+
+
+def _torchvision(name: str) -> tuple[PublishedFile, ...]:
+  sha256 = name.removesuffix(".pth").rsplit("-", 1)[-1]
+  return (PublishedFile(name=name, url=f"https://download.pytorch.org/models/{name}", sha256=sha256),)
+
+
+def _lpips_heads(name: str, blob: str) -> PublishedFile:
+  commit = "082bb24f84c091ea94de2867d34c4544f68e0963"
+  (file,) = _github("richzhang/PerceptualSimilarity", commit, (f"lpips/weights/v0.1/{name}", blob))
+  return file
+
+
 _MEAN = PublishedFile(name="mean2.npz", url=f"{_TGAN2}/mean2.npz")
 
 SOURCES: tuple[PublishedWeights, ...] = (
@@ -196,11 +212,7 @@ SOURCES: tuple[PublishedWeights, ...] = (
     network="r3d18",
     content="torchvision's r3d_18, Kinetics-400",
     page="https://pytorch.org/vision/stable/models.html",
-    files=(
-      PublishedFile(
-        name="r3d_18-b3b3357e.pth", url="https://download.pytorch.org/models/r3d_18-b3b3357e.pth", sha256="b3b3357e"
-      ),
-    ),
+    files=_torchvision("r3d_18-b3b3357e.pth"),
   ),
   PublishedWeights(
     name="r3d18_hara",
@@ -214,11 +226,56 @@ SOURCES: tuple[PublishedWeights, ...] = (
     network="tsn",
     content="torchvision's resnet50 (IMAGENET1K_V1): features of single frames, start of a TSN",
     page="https://pytorch.org/vision/stable/models.html",
+    files=_torchvision("resnet50-0676ba61.pth"),
+  ),
+  PublishedWeights(
+    name="lpips",
+    network="lpips",
+    content="LPIPS 0.1 on torchvision's AlexNet, the usual one for evaluation",
+    page=_LPIPS,
+    files=_torchvision("alexnet-owt-7be5be79.pth"),
+    heads=_lpips_heads("alex.pth", "1df9dfe62abb1fc89cc7f82b4e5fe886c979708e"),
+  ),
+  PublishedWeights(
+    name="lpips_vgg",
+    network="lpips",
+    content="LPIPS 0.1 on torchvision's VGG-16",
+    page=_LPIPS,
+    files=_torchvision("vgg16-397923af.pth"),
+    heads=_lpips_heads("vgg.pth", "47e943cfacabf7040b4af8cf4084ab91177f1b88"),
+  ),
+  PublishedWeights(
+    name="inception",
+    network="inception",
+    content="TensorFlow's Inception-v3 of 2015 as converted for pytorch-fid: frame FID",
+    page="https://github.com/mseitzer/pytorch-fid",
     files=(
       PublishedFile(
-        name="resnet50-0676ba61.pth", url="https://download.pytorch.org/models/resnet50-0676ba61.pth", sha256="0676ba61"
+        name="pt_inception-2015-12-05-6726825d.pth",
+        url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        sha256="6726825d",
       ),
     ),
+  ),
+  PublishedWeights(
+    name="videomae",
+    network="videomae",
+    content="VideoMAE v2, giant, fine-tuned on Something-Something v2: content-debiased FVD",
+    page="https://github.com/songweige/content-debiased-fvd",
+    files=(
+      PublishedFile(
+        name="vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        url="https://huggingface.co/OpenGVLab/InternVideoMAE_models/resolve/main/mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+      ),
+    ),
+  ),
+  PublishedWeights(
+    name="vjepa",
+    network="vjepa",
+    content="V-JEPA, ViT-H/16, and its attentive probe for Something-Something v2: JEDi",
+    page="https://github.com/facebookresearch/jepa",
+    files=(PublishedFile(name="vith16.pth.tar", url="https://dl.fbaipublicfiles.com/jepa/vith16/vith16.pth.tar"),),
+    heads=PublishedFile(name="ssv2-probe.pth.tar", url="https://dl.fbaipublicfiles.com/jepa/vith16/ssv2-probe.pth.tar"),
   ),
   PublishedWeights(
     name="pwc_net",
@@ -291,7 +348,7 @@ def listing(sources: Iterable[PublishedWeights] = SOURCES) -> str:
   for source in sources:
     lines.append(f"{source.name} ({source.network}): {source.content}")
     lines.append(f"  page    {source.page}")
-    for file in (*source.files, *([source.mean] if source.mean else [])):
+    for file in filter(None, (*source.files, source.mean, source.heads)):
       lines.append(f"  file    {file.url or f'{file.name} (no address of the file itself is known)'}")
       lines.append(f"  hash    {file.expected_hash or 'not recorded; fetch prints it, compare it with the publisher'}")
     lines.append(f"  import  {source.import_command}")

@@ -1,0 +1,113 @@
+"""Networks of current protocols: imported from the names of the releases, against independent PyTorch networks."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra 'parity'")
+
+from tests.parity import torch_current  # noqa: E402
+from vidgen_jax.errors import UserError  # noqa: E402
+from vidgen_jax.scores.networks import LPIPS, VJEPA, Inception, VideoMAE  # noqa: E402
+from vidgen_jax.scores.weights.arrays import SourceArrays, join_arrays  # noqa: E402
+from vidgen_jax.scores.weights.importing import abstract_variables, import_weights  # noqa: E402
+from vidgen_jax.scores.weights.layouts import convert, detect_naming  # noqa: E402
+
+TINY = {"width": 24, "depth": 2, "heads": 4, "hidden": 40, "patch": 4, "num_classes": 5, "side": 12}
+
+
+def _source(state, path="weights.pt"):
+  arrays = {name: value.numpy() for name, value in state.items()}
+  return SourceArrays(arrays=arrays, format="pytorch", path=Path(path), sha256="0" * 64)
+
+
+def _shapes(network, *inputs):
+  return jax.eval_shape(network.init, jax.random.key(0), *inputs)
+
+
+def _check(name, network, reference, shape):
+  """Converts the reference's weights and compares both outputs, relative to their spread."""
+  video = np.random.default_rng(1).uniform(-1, 1, (*shape, 3)).astype(np.float32)
+  converted = convert(name, _source(reference.state_dict()), lambda settings: _shapes(network, video))
+  with torch.inference_mode():
+    expected = reference(torch.from_numpy(video).permute(0, 4, 1, 2, 3))
+  for found, target in zip(jax.jit(network.apply)(converted.variables, video), expected, strict=True):
+    assert found.shape == target.shape
+    np.testing.assert_allclose(found, target, atol=2e-5 * target.std().item())
+  return converted
+
+
+# The published number of frames, and shorter and longer clips.
+@pytest.mark.parametrize("frames", [16, 6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+  ("name", "build", "reference"),
+  [("videomae", VideoMAE, torch_current.VideoMae), ("vjepa", VJEPA, torch_current.VJepa)],
+)
+def test_transformers(name, build, reference, frames):
+  reference = torch_current.randomise(reference(**TINY), seed=0)
+  assert _check(name, build(**TINY), reference, (2, frames, 12, 12)).settings == {"num_classes": 5}
+
+
+@pytest.mark.slow
+def test_inception():
+  reference = torch_current.randomise(torch_current.Inception(11, 0.125), seed=0)
+  _check("inception", Inception(11, width=0.125), reference, (2, 2, 80, 84))
+
+
+@pytest.mark.parametrize("trunk", ["alexnet", pytest.param("vgg16", marks=pytest.mark.slow)])
+def test_lpips_from_two_files(trunk):
+  reference = torch_current.randomise(torch_current.Lpips(trunk), seed=0)
+  state = reference.state_dict()
+  files = [_source({n: v for n, v in state.items() if n.startswith("lin") == is_head}) for is_head in (False, True)]
+  files[0].arrays["classifier.6.weight"] = np.zeros((2, 3), np.float32)
+  weights = import_weights("lpips", join_arrays(*files))
+  assert weights.settings == {"trunk": trunk}
+  generator = np.random.default_rng(1)
+  first = generator.uniform(-1, 1, (2, 40, 37, 3)).astype(np.float32)
+  second = np.clip(first + generator.normal(0, 0.2, first.shape), -1, 1).astype(np.float32)
+  with torch.inference_mode():
+    expected = reference(*(torch.from_numpy(image).permute(0, 3, 1, 2) for image in (first, second)))
+  found = jax.jit(LPIPS(trunk).apply)(weights.variables, first, second)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  with pytest.raises(UserError, match=r"missing: params/lin0/kernel.* add --heads, such as alex\.pth"):
+    import_weights("lpips", files[0])
+
+
+def test_whole_state_dict_of_lpips():
+  # The package numbers the trunk's layers within slices and lists the heads twice.
+  state = torch_current.randomise(torch_current.Lpips("alexnet"), seed=0).state_dict()
+  slices = {"0": 1, "3": 2, "6": 3, "8": 4, "10": 5}
+  renamed = {"scaling_layer.shift": torch.zeros(1, 3, 1, 1), "scaling_layer.scale": torch.ones(1, 3, 1, 1)}
+  for name, value in state.items():
+    parts = name.split(".")
+    renamed[f"net.slice{slices[parts[1]]}.{parts[1]}.{parts[2]}" if parts[0] == "features" else name] = value
+  renamed |= {f"lins.{i}.model.1.weight": state[f"lin{i}.model.1.weight"] for i in range(5)}
+  found, expected = (import_weights("lpips", _source(arrays)).tensors for arrays in (renamed, state))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+  ("name", "build", "size"),
+  [
+    # Parameters and statistics; of Inception-v3 those of torchvision's without its auxiliary head, for 1008 classes.
+    pytest.param("inception", torch_current.Inception, 23_885_392, marks=pytest.mark.slow),
+    pytest.param("videomae", torch_current.VideoMae, 1_011_855_918, marks=pytest.mark.slow),
+    ("vjepa", torch_current.VJepa, 651_916_974),
+  ],
+)
+def test_published_sizes_have_the_names_of_the_releases(name, build, size):
+  with torch.device("meta"):
+    state = {key: value for key, value in build().state_dict().items() if not key.endswith("num_batches_tracked")}
+  arrays = {key: np.broadcast_to(np.float32(0), tuple(value.shape)) for key, value in state.items()}
+  naming = detect_naming(SourceArrays(arrays=arrays, format="pytorch", path=Path("x"), sha256=""))
+  assert naming is not None and naming.network == name
+  shapes = abstract_variables(name, dict(naming.settings))
+  leaves = {tuple(entry.key for entry in path): leaf for path, leaf in jax.tree.leaves_with_path(shapes)}
+  assert sum(leaf.size for leaf in leaves.values()) == size
+  for path, leaf in leaves.items():
+    array = arrays.pop(naming.foreign(path))
+    expected = leaf.shape if path[-1] != "kernel" else (*leaf.shape[:-3:-1], *leaf.shape[:-2])
+    assert array.shape == expected, path
+  assert set(arrays) <= {f"classifier.module.pooler.cross_attention_block.xattn.proj.{n}" for n in ("weight", "bias")}
