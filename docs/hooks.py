@@ -20,6 +20,7 @@ from vidgen_jax import cli
 from vidgen_jax.gans import GANS
 from vidgen_jax.runs.config import RESUME_OVERRIDABLE, ExperimentConfig
 from vidgen_jax.scores.classifier.config import ClassifierConfig
+from vidgen_jax.scores.metrics.preprocessing import FVD_PROTOCOLS
 from vidgen_jax.scores.registry import METRICS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,9 +71,23 @@ def root_page(name: str) -> str:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-  """Replaces `{{ metrics }}` by the table of all metrics."""
+  """Replaces `{{ metrics }}` and `{{ fvd_protocols }}` by tables."""
   del page, config, files
-  return markdown.replace("{{ metrics }}", metrics_table())
+  return markdown.replace("{{ metrics }}", metrics_table()).replace("{{ fvd_protocols }}", fvd_protocols_table())
+
+
+def fvd_protocols_table() -> str:
+  """What each protocol of FVD fixes, and who uses it."""
+  heads = ("protocol", "resize to 224x224", "window of real clips", "frames", "epsilon", "covariance", "used by")
+  rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+  for name, protocol in FVD_PROTOCOLS.items():
+    fit = {"stretch": "stretched", "short_side": "short side, centre crop"}[protocol.fit]
+    resize = f"{protocol.method.replace('_', ' ')}, {fit}"
+    window, divisor = protocol.real_window or "any", "N - 1" if protocol.unbiased else "N"
+    frames = f"{protocol.min_frames} or more"
+    cells = (f"`{name}`", resize, window, frames, f"{protocol.epsilon:g}", f"/ ({divisor})", protocol.used_by)
+    rows.append("| " + " | ".join(_cell(text) for text in cells) + " |")
+  return "\n".join(rows)
 
 
 def metrics_table() -> str:
