@@ -6,6 +6,7 @@ A command is a module of `vidgen_jax.commands`, imported only when it runs, with
 - `define_flags(flag_values: flags.FlagValues) -> None`: defines the command's flags in `flag_values`.
 - `run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None`: runs the command; None is success.
 - `BUCKET_FLAGS: tuple[str, ...]` (optional): names of the flags that accept gs://BUCKET/NAME as well as local paths.
+- `WEB_FLAGS: tuple[str, ...]` (optional): names of the flags that accept http(s) addresses as well as local paths.
 
 Exit status: 0 for success; 2 for a mistake that the user can fix, reported in one line on stderr; 75 if the platform
 stopped the process, which should be started again; 130 if interrupted; otherwise the result of `run`. Any other
@@ -108,7 +109,9 @@ def _dispatch(argv: list[str]) -> int:
   if arguments and not command.arguments:
     raise UserError(f"vidgen {name} takes no arguments, got {arguments[0]!r}; flags are written --name=value")
   for flag_name in sorted(set(flag_values) - set(getattr(module, "BUCKET_FLAGS", ()))):
-    refuse_urls(f"--{flag_name}", flag_values[flag_name].value)
+    value, is_web = flag_values[flag_name].value, flag_name in getattr(module, "WEB_FLAGS", ())
+    if not (is_web and str(value).startswith(("http://", "https://"))):
+      refuse_urls(f"--{flag_name}", value)
   refuse_urls("", arguments)
   _log_to_stderr(verbose=flag_values.verbose)
   return module.run(flag_values, arguments) or 0

@@ -1,6 +1,7 @@
 """Published weights through the command, and the resulting networks against PyTorch's."""
 
 import json
+import warnings
 from typing import cast
 
 import jax
@@ -53,6 +54,26 @@ def as_tensorflow(state):
   return arrays
 
 
+def as_hasson(reference):
+  """The PyTorch port as a module with the names of StyleGAN-V's TorchScript archive."""
+  import torch
+
+  branches = {"b0": "branch_0", "b1a": "branch_1.0", "b1b": "branch_1.1", "b2a": "branch_2.0", "b2b": "branch_2.1"}
+  branches |= {"b3b": "branch_3.1", "bn": "batch3d", "logits": "conv3d_0c_1x1"}
+  root = torch.nn.Module()
+  for name, layer in reference.named_modules():
+    if isinstance(layer, (torch.nn.Conv3d, torch.nn.BatchNorm3d)):
+      path = ".".join(branches.get(part, part) for part in name.split("."))
+      *parents, leaf = path.replace("Conv3d", "conv3d").replace("Mixed", "mixed").split(".")
+      module = root
+      for parent in parents:
+        if not hasattr(module, parent):
+          module.add_module(parent, torch.nn.Module())
+        module = module.get_submodule(parent)
+      module.add_module(leaf, layer)
+  return root
+
+
 @pytest.fixture(scope="module")
 def i3d(tmp_path_factory):
   """PyTorch's I3D, our file of its state dict, and our file of the same weights as a TensorFlow checkpoint."""
@@ -62,11 +83,15 @@ def i3d(tmp_path_factory):
   folder = tmp_path_factory.mktemp("i3d")
   reference = torch_networks.build(torch_networks.I3D(), seed=0, unit_gain=True)
   torch.save(reference.state_dict(), folder / "i3d.pt")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    torch.jit.script(as_hasson(reference)).save(str(folder / "i3d_torchscript.pt"))
   write_checkpoint(folder / "tf" / "model.ckpt", as_tensorflow(reference.state_dict()), num_shards=2)
-  for source, name in (("i3d.pt", "from_torch"), ("tf/model.ckpt", "from_tf")):
+  sources = {"i3d.pt": "from_torch", "tf/model.ckpt": "from_tf", "i3d_torchscript.pt": "from_script"}
+  for source, name in sources.items():
     words = ["--network=i3d", f"--from={folder / source}", f"--out={folder / name}.safetensors"]
     assert cli.dispatch(["weights", "import", *words]) == 0
-  return reference, folder / "from_torch.safetensors", folder / "from_tf.safetensors"
+  return reference, *(folder / f"{name}.safetensors" for name in sources.values())
 
 
 def test_i3d_has_its_published_number_of_values():
@@ -74,20 +99,22 @@ def test_i3d_has_its_published_number_of_values():
   assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 12_704_544
 
 
-def test_both_forms_of_i3d_are_the_same_weights(i3d):
-  _, from_torch, from_tf = i3d
-  described = [json.loads(path.with_suffix(".json").read_text()) for path in (from_torch, from_tf)]
-  assert described[0]["hash"] == described[1]["hash"]
-  assert [d["values"] for d in described] == [12_704_544] * 2
-  assert "PyTorch port" in described[0]["source"]
-  assert "TensorFlow release" in described[1]["source"]
-  assert described[0]["source_hash"] != described[1]["source_hash"]
+def test_all_forms_of_i3d_are_the_same_weights(i3d):
+  _, *files = i3d
+  described = [json.loads(path.with_suffix(".json").read_text()) for path in files]
+  assert len({d["hash"] for d in described}) == 1
+  assert len({d["source_hash"] for d in described}) == 3
+  assert [d["values"] for d in described] == [12_704_544] * 3
+  for part, description in zip(
+    ("common PyTorch port", "TensorFlow release", "Hasson, torchscript"), described, strict=True
+  ):
+    assert part in description["source"]
 
 
 def test_imported_i3d_agrees_with_pytorch(i3d):
   import torch
 
-  reference, _, path = i3d
+  reference, _, path, _ = i3d
   extractor = load_extractor(path, mesh=make_mesh(MeshConfig(), devices=jax.devices()[:1]), batch_size=1)
   clip = np.random.default_rng(0).integers(256, size=(1, 9, 224, 224, 3), dtype=np.uint8)
   found = extractor.extract(clip)
@@ -188,6 +215,10 @@ def test_selftest_and_show_as_commands(classifier_file, capsys):
     ("import --network=i3d --from={folder}/some.npz --out={folder}/f.safetensors", "not weights of i3d"),
     ("import --network=i3d --from={folder}/text --out={folder}/f.safetensors", "text"),
     ("show --weights={folder}/nothing.safetensors", "nothing.safetensors"),
+    (
+      "import --network=i3d --from=https://x/i.pt --out=f.safetensors",
+      "must be a local path; `vidgen weights fetch NAME",
+    ),
     ("show --weights=w.safetensors --network=i3d", "--network does not apply to `vidgen weights show`"),
   ],
 )

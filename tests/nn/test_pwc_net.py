@@ -52,7 +52,7 @@ class _Shifted:
 
 @pytest.mark.parametrize(("off", "passed"), [(0.2, True), (1.0, False)])
 def test_the_selftest_detects_wrong_motion(off, passed, monkeypatch):
-  monkeypatch.setattr(import_weights, "FLOW_NETWORKS", {"pwc_net": lambda: _Shifted(off=off)})
+  monkeypatch.setattr(known_answers, "FLOW_NETWORKS", {"pwc_net": lambda: _Shifted(off=off)})
   monkeypatch.setattr(known_answers.jax, "jit", lambda f: f)
   weights = WeightFile(network="pwc_net", settings={}, variables={}, preprocessing={}, source="", source_hash="")
   found, report = flow_selftest(weights)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli
-from vidgen_jax.commands import weights as import_weights
 from vidgen_jax.nn.pwc_net import PWCNet
+from vidgen_jax.scores.weights import importing
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
 WIDTH = 0.125
@@ -58,7 +58,7 @@ def port():
 def narrow(monkeypatch):
   """The importer with a narrow network, which is fast in PyTorch."""
   made = {"pwc_net": functools.partial(PWCNet, width=WIDTH)}
-  monkeypatch.setattr(import_weights, "FLOW_NETWORKS", made)
+  monkeypatch.setattr(importing, "FLOW_NETWORKS", made)
 
 
 def imported(state, folder: Path) -> WeightFile:

@@ -17,6 +17,7 @@ from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.extraction import load_extractor
 from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS, PAIR_NETWORKS
 from vidgen_jax.scores.weights.arrays import read_arrays
+from vidgen_jax.scores.weights.download import is_url
 from vidgen_jax.scores.weights.fetching import fetch
 from vidgen_jax.scores.weights.importing import import_weights
 from vidgen_jax.scores.weights.selftest import flow_selftest, selftest
@@ -25,14 +26,14 @@ from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, 
 
 _NAMES = textwrap.fill(", ".join(s.name for s in SOURCES), width=112, subsequent_indent=" " * 6)
 
-SUMMARY = f"""Downloads, converts and checks published weights of feature and flow networks.
+SUMMARY = """Downloads, converts and checks published weights of feature and flow networks.
 
   vidgen weights list
       What is published where, with hashes.
   vidgen weights fetch NAME [--from=URL_OR_FILE] [--sha256=HASH] [--out=NAME.safetensors]
       Downloads the weights NAME, verifies the hash and imports them. NAME is one of
-      {_NAMES}.
-  vidgen weights import --network={", ".join([*NETWORKS, *PAIR_NETWORKS, *FLOW_NETWORKS])} --from=FILE --out=NAME.safetensors
+      {names}.
+  vidgen weights import --network=NETWORK --from=FILE --out=NAME.safetensors
       Converts a file that you have: TorchScript, Chainer's .npz, .safetensors; with `pip install 'vidgen-jax[convert]'`
       also PyTorch state dicts and TensorFlow checkpoints. Every tensor must be used and every parameter filled; no code
       of the file runs. C3D for the inception score on UCF-101 also takes --mean=mean2.npz, the mean volume of TGAN's
@@ -43,7 +44,9 @@ SUMMARY = f"""Downloads, converts and checks published weights of feature and fl
       that define FVD (rgb_scratch), about 219 with rgb_imagenet. PWC-Net: the motion of a shifted texture.
   vidgen weights show --weights=NAME.safetensors
       Network, source, hashes, sizes.
-"""
+""".format(names=_NAMES, networks=", ".join([*NETWORKS, *PAIR_NETWORKS, *FLOW_NETWORKS]))
+
+WEB_FLAGS = ("from", "mean", "heads")
 
 # Flags of each action: required ones, optional ones.
 _FLAGS = {
@@ -100,6 +103,9 @@ def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
       raise UserError(f"--{name} is required by `vidgen weights {action}`")
     if name not in (*needed, *optional) and value is not None:
       raise UserError(f"--{name} does not apply to `vidgen weights {action}`; leave it out")
+  for name, value in values_of(flag_values, *WEB_FLAGS).items():
+    if action != "fetch" and value and is_url(value):
+      raise UserError(f"--{name}={value} must be a local path; `vidgen weights fetch NAME --from=URL` downloads")
   check_writable(flag_values.out, "--out", suffix=".safetensors")
   digits = flag_values.sha256
   if digits is not None and (len(digits) < 8 or set(digits.lower()) - set("0123456789abcdef") or len(digits) > 64):

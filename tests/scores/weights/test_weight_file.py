@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -123,8 +124,12 @@ def test_the_description_of_other_weights_is_detected(written):
 
 
 def test_missing_files(written):
-  with pytest.raises(UserError, match=r"x\.safetensors does not exist; make it with `vidgen weights import`"):
+  with pytest.raises(
+    UserError, match=r"x\.safetensors does not exist; `vidgen weights list` .*`vidgen classify` trains"
+  ):
     read_weight_file(written.with_name("x.safetensors"))
+  with pytest.raises(UserError, match=r"x\.pt does not exist; `vidgen weights fetch pwc_net --out=.*x\.safetensors`"):
+    read_weight_file(written.with_name("x.pt"), network="pwc_net")
   written.with_suffix(".json").unlink()
   with pytest.raises(UserError, match=r"r\.json does not exist; it describes the weights .*copy it too"):
     read_weight_file(written)
@@ -132,13 +137,34 @@ def test_missing_files(written):
 
 def test_files_of_other_programs(written):
   written.write_bytes(safetensors.numpy.save({"a": np.ones(2)}))
-  with pytest.raises(UserError, match="was not made by `vidgen weights import` or `vidgen classify`; import it first"):
+  with pytest.raises(
+    UserError, match=r"r\.safetensors was not imported; run `vidgen .* --network=NETWORK .*r_imported\.safetensors`; "
+  ):
     read_weight_file(written)
   written.write_bytes(b"text")
   with pytest.raises(UserError, match=r"is not a readable safetensors file .*; download or make it again"):
     read_weight_file(written)
   with pytest.raises(UserError, match=r"must end in \.safetensors"):
-    read_weight_file("weights.pt")
+    write_weight_file("weights.pt", weights())
+
+
+def test_published_files_are_recognised(tmp_path):
+  arrays = {"conv1a/W": np.ones((1, 3, 3, 3, 3)), "conv5b/W": np.ones((1, 1, 3, 3, 3)), "fc6/W": np.ones((1, 1))}
+  np.savez(tmp_path / "c.npz", **arrays)
+  (tmp_path / "c.npz").rename(tmp_path / "c.pt")
+  command = f"`vidgen weights import --network=c3d --from={tmp_path}/c.pt --out={tmp_path}/c.safetensors`"
+  with pytest.raises(UserError, match=rf"c\.pt holds c3d of Chainer's C3D; run {re.escape(command)}$"):
+    read_weight_file(tmp_path / "c.pt")
+  (tmp_path / "text.pth").write_text("text")
+  with pytest.raises(UserError, match=r"text\.pth was not imported; run .* --network=NETWORK .*`vidgen weights list`"):
+    read_weight_file(tmp_path / "text.pth")
+  # A checkpoint by its prefix.
+  for name in ("m.index", "m.data-00000-of-00001"):
+    (tmp_path / name).write_bytes(b"damaged")
+  with pytest.raises(
+    UserError, match=r"/m holds a TensorFlow checkpoint; run .* --network=i3d --from=.*/m --out=m\.safetensors`"
+  ):
+    read_weight_file(tmp_path / "m")
 
 
 @pytest.mark.parametrize(

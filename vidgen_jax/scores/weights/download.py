@@ -68,6 +68,7 @@ def download(file: PublishedFile, folder: Path, *, timeout: float = 60.0) -> Pat
     try:
       _receive(file.url, part, timeout=timeout)
     except urllib.error.HTTPError as error:
+      error.close()
       part.unlink(missing_ok=True)
       raise _failure(file, f"HTTP {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, *_BROKEN) as error:
