@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
 from tests.strips import random_video, save_strip
 from vidgen_jax import cli
+from vidgen_jax.commands import sample
 from vidgen_jax.commands.sample import class_index
 from vidgen_jax.errors import UserError
 
@@ -196,6 +199,15 @@ def test_errors_are_one_line_and_leave_no_files(words, message, run_folder, expo
   given = words.format(run=run_folder, export=export_folder).split()
   assert message in vidgen("sample", f"--out={tmp_path / 'out'}", *given)
   assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", ["data", "split", "input"])
+def test_a_model_that_generates_from_noise_takes_no_clips(flag):
+  flag_values = flags.FlagValues()
+  sample.define_flags(flag_values)
+  flag_values(["sample", "--out=unused", f"--{flag}=mine"])
+  with pytest.raises(UserError, match=f"--{flag}: the model generates from noise; leave the flag out"):
+    sample._clips(flag_values, SimpleNamespace(class_names=(), conditioning_indices=()))
 
 
 @pytest.mark.parametrize(("command", "source"), [("sample", "workdir"), ("sample", "export"), ("export", "workdir")])
