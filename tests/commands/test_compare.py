@@ -329,8 +329,6 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={folder}/long.npy", "--real contains clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
     ("--fake={folder}/large.npy", "and 5x20x20x3 (frames"),
     ("--fake={fake} --neighbours=sheet.jpg", "--neighbours=sheet.jpg must end in .png"),
-    ("--repeat={real}", "is not FILE:LINE, such as scores.jsonl:1"),
-    ("--repeat={folder}/nothing.jsonl:1", "has no score in line 1 of 0"),
     ("--fake={real} --paired --num_frames=3 --window=random", "--paired needs the same window of both clips"),
     ("--fake={fake} --paired", "--paired needs equally many clips, got 13 real and 17 fake ones"),
     (
@@ -378,6 +376,19 @@ def test_user_errors_are_one_line(words, message, sets, classifier_file, vidgen,
   places = {"folder": tmp_path, "real": sets[0], "fake": sets[1], "weights": classifier_file}
   words, message = words.format(**places), message.format(**places)
   assert message.lower() in vidgen("compare", f"--real={sets[0]}", *words.split()).lower()
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    ("--repeat=scores.jsonl", "scores.jsonl is not FILE:LINE, such as scores.jsonl:1"),
+    ("--repeat=nothing.jsonl:1", "nothing.jsonl has no score in line 1 of 0"),
+    ("--repeat=scores.jsonl:1 --seed=1", "--repeat takes all settings from the score; omit --seed"),
+    ("--fake=b", "--real is required"),
+  ],
+)
+def test_user_errors_of_repeats_are_one_line(words, message, vidgen):
+  assert message in vidgen("compare", *words.split())
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,9 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
 
 def _repeat(flag_values: flags.FlagValues) -> int:
   """Computes a line of a score file again; the exit status is 0 if the value is equal."""
+  allowed = ("repeat", *_NOT_REPEATED)
+  if others := [name for name in flag_values if flag_values[name].present and name not in allowed]:
+    raise UserError(f"--repeat takes all settings from the score; omit --{others[0]}")
   row = read_score(flag_values.repeat)
   recorded = row.get("inputs") or {}
   if recorded.get("command", [""])[0] != "compare":

@@ -45,8 +45,11 @@ class SetStatistics:
 
 
 def frechet_metric(network: str) -> Metric:
-  """The Frechet distance under its name for this network."""
-  return next(metric for metric in network_metrics(network) if metric.function is frechet_distance)
+  """The Frechet distance under its name for this network; UserError if it has none."""
+  for metric in network_metrics(network):
+    if metric.function is frechet_distance:
+      return metric
+  raise UserError(f"no Frechet distance is defined on {network}, so statistics of its features have no use")
 
 
 def statistics_of(
@@ -60,7 +63,9 @@ def statistics_of(
   if len(features) < 2:
     raise UserError(f"a covariance needs two clips, got {len(features)}")
   layer = "logits" if Need.LOGITS in frechet_metric(extractor.network).needs else "features"
-  mean, covariance = moments(getattr(features, layer), unbiased=extractor.unbiased)
+  vectors = getattr(features, layer)
+  # All frames of all clips, for networks of frames.
+  mean, covariance = moments(vectors.reshape(-1, vectors.shape[-1]), unbiased=extractor.unbiased)
   protocol = {
     "extractor": extractor.label,
     "extractor_hash": extractor.hash,
