@@ -1,6 +1,7 @@
 """Published weights through the command, and the resulting networks against PyTorch's."""
 
 import json
+import types
 import warnings
 from typing import cast
 
@@ -167,6 +168,7 @@ class Answering:
   """An extractor with known answers."""
 
   network = "i3d"
+  weights = types.SimpleNamespace(settings={"num_classes": 400})
 
   def __init__(self, distance, *, mixes=False):
     self._offset, self._mixes = np.sqrt(distance / 4), mixes

@@ -185,7 +185,7 @@ class TrainingExperiment:
     """Weight files of the frozen networks, by the names that losses use."""
     files = {}
     for name, frozen in self.algorithm.frozen_networks().items():
-      files[name] = weights = read_weight_file(frozen.weights)
+      files[name] = weights = read_weight_file(frozen.weights, network=frozen.network)
       if weights.network != frozen.network:
         raise UserError(f"{frozen.weights} has weights of {weights.network}; choose a file of {frozen.network}")
     return files

@@ -39,7 +39,7 @@ def load_flow_baseline(*, weights: str | None = None) -> FlowBaseline:
   """
   if weights is None:
     return FlowBaseline("flow_lucas_kanade", jax.jit(LucasKanade()))
-  file = read_weight_file(weights)
+  file = read_weight_file(weights, network="pwc_net")
   if file.network not in FLOW_NETWORKS:
     raise UserError(f"{weights} has weights of {file.network}; choose a file of {' or '.join(FLOW_NETWORKS)}")
   apply = functools.partial(jax.jit(FLOW_NETWORKS[file.network](**file.settings).apply), jax.device_put(file.variables))

@@ -38,7 +38,7 @@ class PerceptualDistance:
 
 def load_perceptual_distance(path: str) -> PerceptualDistance:
   """The network of a weight file; UserError if the file is missing or damaged, or of another network."""
-  weights = read_weight_file(path)
+  weights = read_weight_file(path, network="lpips")
   if weights.network not in PAIR_NETWORKS:
     raise UserError(f"--lpips={path} holds {weights.network}; give weights of {' or '.join(PAIR_NETWORKS)}")
   return PerceptualDistance(weights)

@@ -77,7 +77,9 @@ def convert(
     if variables[path].shape != tuple(struct.shape):
       wrong.append(f"{names[name]} is {_shape(variables[path].shape)} and not {_shape(struct.shape)}")
   unused = _unused(naming, source, used)
-  left_out = [name for name in unused if network == "c3d" and prepares_input(source.arrays[name])]
+  # Programs contain their preprocessing, which our protocols do.
+  is_program = network == "c3d" or source.format == "torchscript"
+  left_out = [name for name in unused if is_program and prepares_input(source.arrays[name])]
   if left_out:
     mapping += (
       f"{'; ' if mapping else ''}left out {_listing(left_out)}, which prepare{'s' * (len(left_out) == 1)} the input"

@@ -59,7 +59,8 @@ def rename_by_order(
     if sorted(found[1:]) != sorted(inputs) or (name != naming.head and found[0] != outputs):
       return None
   arrays = {names.get(name, name): array for name, array in source.arrays.items()}
-  note = f"its {len(kernels)} layers have unknown names and were assigned by their order and shapes"
+  check = "`vidgen weights selftest` compares a known answer" if naming.network == "i3d" else "there is no known answer"
+  note = f"its {len(kernels)} layers have unknown names and were assigned by their order and shapes; {check}"
   return dataclasses.replace(source, arrays=arrays), note
 
 

@@ -34,7 +34,7 @@ class PublishedFile:
     """The recorded hash in words, such as 'git blob 93daef59...'; '' if none is recorded."""
     if self.git_blob_sha1:
       return f"git blob {self.git_blob_sha1}"
-    return f"SHA-256 {self.sha256}..." if self.sha256 else ""
+    return f"SHA-256 {self.sha256}{'...' if len(self.sha256) < 64 else ''}" if self.sha256 else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,7 +253,7 @@ SOURCES: tuple[PublishedWeights, ...] = (
       PublishedFile(
         name="pt_inception-2015-12-05-6726825d.pth",
         url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-        sha256="6726825d",
+        sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
       ),
     ),
   ),
