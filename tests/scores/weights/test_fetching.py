@@ -17,13 +17,17 @@ from vidgen_jax import cli
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.networks.tsn import TSN
 from vidgen_jax.scores.weights import fetching, importing, sources
-from vidgen_jax.scores.weights.arrays import git_blob_sha1
 from vidgen_jax.scores.weights.download import download
 from vidgen_jax.scores.weights.naming import NAMINGS
 from vidgen_jax.scores.weights.sources import PublishedFile, PublishedWeights
 from vidgen_jax.scores.weights.weight_file import read_weight_file
 
 pytest_plugins = ("tests.trained_runs",)
+
+
+def git_blob_sha1(data):
+  return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
 
 CONTENT = bytes(range(256)) * 9000  # more than two chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

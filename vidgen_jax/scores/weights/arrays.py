@@ -20,6 +20,7 @@ _READABLE = (
   "a Chainer .npz or a .safetensors"
 )
 _DATA_SUFFIX = re.compile(r"\.data-\d{5}-of-\d{5}$")
+_CHUNK = 1 << 20  # bytes
 _LEGACY_PYTORCH_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # before torch 1.6, files were no zip archives
 # Training programs save the state dict under one of these keys, next to counters and the optimizer's state.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
@@ -58,8 +59,8 @@ def read_arrays(path: str | os.PathLike[str]) -> SourceArrays:
     if not path.is_file():
       reason = "is a folder without a checkpoint" if path.is_dir() else "does not exist"
       raise UserError(f"{path} {reason}; give {_READABLE}; `vidgen weights list` says what is published where")
-    data = path.read_bytes()
-    kind, arrays = _read_file(path, data)
+    kind, arrays = _read_file(path)
+    sha256, blob = file_hashes(path)
   except UserError:
     raise
   except ModuleNotFoundError as error:
@@ -72,7 +73,6 @@ def read_arrays(path: str | os.PathLike[str]) -> SourceArrays:
       ) from error
     reason = " ".join(str(error).split())[:200]
     raise UserError(f"{path} cannot be read ({reason}); check the path, or download or save it again") from error
-  sha256, blob = hashlib.sha256(data).hexdigest(), git_blob_sha1(data)
   return SourceArrays(arrays=arrays, format=kind, path=path, sha256=sha256, git_blob_sha1=blob)
 
 
@@ -84,9 +84,15 @@ def join_arrays(first: SourceArrays, second: SourceArrays) -> SourceArrays:
   return dataclasses.replace(first, arrays=first.arrays | second.arrays, sha256=sha256, git_blob_sha1="")
 
 
-def git_blob_sha1(data: bytes) -> str:
-  """The hash under which Git stores a file with this content, in hex."""
-  return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+def file_hashes(path: Path) -> tuple[str, str]:
+  """The SHA-256 of a file and the hash under which Git stores it, in hex."""
+  sha256 = hashlib.sha256()
+  blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+  with path.open("rb") as file:
+    while chunk := file.read(_CHUNK):
+      sha256.update(chunk)
+      blob.update(chunk)
+  return sha256.hexdigest(), blob.hexdigest()
 
 
 def _find_checkpoint(path: Path) -> tuple[Path, list[Path]] | None:
@@ -113,15 +119,16 @@ def _read_checkpoint(index: Path, shards: list[Path]) -> SourceArrays:
   reader = tf.train.load_checkpoint(str(index.with_suffix("")))
   dtypes = reader.get_variable_to_dtype_map()
   arrays = {name: np.asarray(reader.get_tensor(name)) for name in sorted(dtypes) if dtypes[name] != tf.string}
-  data = b"".join(shard.read_bytes() for shard in shards)
-  blob = git_blob_sha1(data) if len(shards) == 1 else ""
-  sha256 = hashlib.sha256(index.read_bytes() + data).hexdigest()
+  sha256 = hashlib.sha256(b"".join(part.read_bytes() for part in (index, *shards))).hexdigest()
+  blob = file_hashes(shards[0])[1] if len(shards) == 1 else ""
   return SourceArrays(arrays=arrays, format="tf checkpoint", path=index, sha256=sha256, git_blob_sha1=blob)
 
 
-def _read_file(path: Path, data: bytes) -> tuple[str, dict[str, np.ndarray]]:
+def _read_file(path: Path) -> tuple[str, dict[str, np.ndarray]]:
   members = []
-  if data.startswith(b"PK\x03\x04"):
+  with path.open("rb") as file:
+    head = file.read(32)
+  if head.startswith(b"PK\x03\x04"):
     with zipfile.ZipFile(path) as archive:
       # PyTorch does not verify checksums itself.
       if damaged := archive.testzip():
@@ -129,7 +136,7 @@ def _read_file(path: Path, data: bytes) -> tuple[str, dict[str, np.ndarray]]:
       members = archive.namelist()
       if is_torchscript(members):
         return "torchscript", read_torchscript(archive)
-  if any(name.endswith("/data.pkl") for name in members) or _LEGACY_PYTORCH_MAGIC in data[:32]:
+  if any(name.endswith("/data.pkl") for name in members) or _LEGACY_PYTORCH_MAGIC in head:
     return "pytorch", _read_pytorch(path)
   if any(name.endswith(".npy") for name in members):
     with np.load(path, allow_pickle=False) as npz:
@@ -137,9 +144,9 @@ def _read_file(path: Path, data: bytes) -> tuple[str, dict[str, np.ndarray]]:
     # Members that are not .npy files are returned as bytes.
     return "chainer npz", {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
   # A safetensors file starts with eight bytes for the size of its JSON header.
-  if data[8:9] == b"{":
+  if head[8:9] == b"{":
     return "safetensors", read_safetensors(path)[0]
-  pickled = ", and a plain pickle is not read because it could run code" if data.startswith(b"\x80") else ""
+  pickled = ", and a plain pickle is not read because it could run code" if head.startswith(b"\x80") else ""
   raise UserError(f"{path} has an unknown format{pickled}; give {_READABLE}")
 
 

@@ -1,6 +1,5 @@
 """Downloads of published files over HTTP: complete and with the expected hash, or not at all."""
 
-import hashlib
 import http.client
 import ssl
 import urllib.error
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import disk_errors
+from vidgen_jax.scores.weights.arrays import file_hashes
 from vidgen_jax.scores.weights.sources import PublishedFile
 
 _CHUNK = 1 << 20  # bytes
@@ -21,17 +21,6 @@ _BROKEN = (TimeoutError, ConnectionError, ssl.SSLError, ValueError)  # ValueErro
 def is_url(text: str) -> bool:
   """Whether a text is an address on the web and not a path."""
   return text.startswith(("http://", "https://"))
-
-
-def file_hashes(path: Path) -> tuple[str, str]:
-  """The SHA-256 and Git's hash of a file, in hex."""
-  sha256 = hashlib.sha256()
-  blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-  with path.open("rb") as file:
-    while chunk := file.read(_CHUNK):
-      sha256.update(chunk)
-      blob.update(chunk)
-  return sha256.hexdigest(), blob.hexdigest()
 
 
 def hash_problem(file: PublishedFile, sha256: str, git_blob_sha1: str) -> str:

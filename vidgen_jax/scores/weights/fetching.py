@@ -7,8 +7,8 @@ from typing import NamedTuple
 from absl import logging
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.weights.arrays import SourceArrays, read_arrays
-from vidgen_jax.scores.weights.download import download, file_hashes, hash_problem, is_url
+from vidgen_jax.scores.weights.arrays import SourceArrays, file_hashes, read_arrays
+from vidgen_jax.scores.weights.download import download, hash_problem, is_url
 from vidgen_jax.scores.weights.sources import PublishedFile, PublishedWeights
 
 
