@@ -4,6 +4,7 @@ Their names and the published numbers that compare depend on the network: see `M
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from vidgen_jax.scores.metrics.intervals import jackknife_variance, t_interval
 
 _NUM_SIZES = 15  # set sizes that the line of the extrapolation is fitted to, evenly spaced in 1 / N
 _ROWS = 512  # rows of the kernel matrix at a time, which bounds the memory
-_PAIRS = 4000  # pairs of clips from which the second-order part of a Frechet distance's variance is estimated
+_Kernel = Callable[[np.ndarray, int], np.ndarray]  # from dot products and the number of features
+_PAIRS = 2000  # pairs of clips from which the second-order part of a Frechet distance's variance is estimated
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> float:
@@ -23,6 +25,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: bool = True) -> 
     b: [M, D], finite, M >= 2.
     unbiased: whether covariances S are divided by N - 1 (FVD's reference) instead of N (StyleGAN's code).
   """
+  a, b = _in_common_span(a, b)
   return frechet_of_moments(*moments(a, unbiased=unbiased), *moments(b, unbiased=unbiased))
 
 
@@ -78,8 +81,8 @@ def extrapolated_frechet_distance(a: np.ndarray, b: np.ndarray, *, unbiased: boo
 def frechet_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
   """95 % interval of `value`, the Frechet distance of two sets [N, D] and [M, D]; see `intervals`.
 
-  The interval is symmetric around sqrt(value), whose spread depends less on its size. The influence functions and the
-  second derivative of the distance are those at the sample's moments; the divisor of the covariances is neglected.
+  The influence functions and the second derivative are those at the sample's moments; the divisor of the covariances is
+  neglected.
   """
   if value <= 0.0:  # Equal sets.
     return 0.0, 0.0
@@ -93,7 +96,15 @@ def frechet_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float,
   sizes = ((u, u, 2.0 / len(a) ** 2), (v, v, 2.0 / len(b) ** 2), (u, v, 4.0 / (len(a) * len(b))))
   pairs = sum(weight * _mean_square_of_pairs(p, q, roots) for p, q, weight in sizes)
   variance = jackknife_variance(influences, pairs)
-  low, high = t_interval(value**0.5, variance / (4.0 * value), count=min(len(a), len(b)))
+  return _squared_interval(value, variance, count=min(len(a), len(b)))
+
+
+def _squared_interval(value: float, variance: float, *, count: int) -> tuple[float, float]:
+  """The square of an interval of sqrt(value): the spread of a squared distance grows with the distance.
+
+  An interval of log(value) would explode for sets that are almost equal clip by clip.
+  """
+  low, high = t_interval(value**0.5, variance / (4.0 * value), count=count)
   return max(low, 0.0) ** 2, high**2
 
 
@@ -106,10 +117,10 @@ def _transported(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
   which a set has no variance are left out.
   """
   threshold = x.shape[1] * np.finfo(np.float64).eps
-  values, vectors = np.linalg.eigh(_covariance(x, unbiased=True))
+  values, vectors = np.linalg.eigh(moments(x)[1])
   kept = values > values.max() * threshold
   scale, vectors = np.sqrt(values[kept]), vectors[:, kept]
-  squares, turn = np.linalg.eigh((vectors.T @ _covariance(y, unbiased=True) @ vectors) * scale[:, None] * scale)
+  squares, turn = np.linalg.eigh((vectors.T @ moments(y)[1] @ vectors) * scale[:, None] * scale)
   kept = squares > squares.max(initial=0.0) * threshold
   roots, turn = np.sqrt(squares[kept]), turn[:, kept]
   return (x @ vectors / scale) @ turn * np.sqrt(roots), (y @ vectors * scale) @ turn / np.sqrt(roots), roots
@@ -155,26 +166,58 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
   It is E k(a, a') + E k(b, b') - 2 E k(a, b) of finite sets [N, D] and [M, D], without pairs of a vector with itself,
   and may be negative.
   """
-  within = [_kernel_sums(x, x) for x in (a, b)]
+  within = [_kernel_sums(x, x, _cubic) for x in (a, b)]
   means = [one.rows.sum() / (len(x) * (len(x) - 1)) for one, x in zip(within, (a, b), strict=True)]
-  return float(means[0] + means[1] - 2.0 * _kernel_sums(a, b).rows.mean() / len(b))
+  return float(means[0] + means[1] - 2.0 * _kernel_sums(a, b, _cubic).rows.mean() / len(b))
+
+
+def jedi_distance(a: np.ndarray, b: np.ndarray) -> float:
+  """100 times the squared maximum mean discrepancy with k(x, y) = (x . y / D)^2, of sets [N, D] and [M, D] (JEDi).
+
+  Means are over all pairs, those of a vector with itself included: of this kernel they are the squared norm of the
+  difference of the second moments.
+  """
+  second_a, second_b = (x.T @ x / len(x) for x in (np.asarray(one, np.float64) for one in (a, b)))
+  return float(100.0 * np.square((second_a - second_b) / a.shape[1]).sum())
 
 
 def kernel_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
   """95 % interval of `value`, the kernel distance of two sets [N, D] and [M, D]; see `intervals`."""
-  within, between = [_kernel_sums(x, x) for x in (a, b)], _kernel_sums(a, b)
+  variance, bias = _kernel_moments(a, b, _cubic)
+  # With the pairs of a vector with itself the distance would be larger by its bias, and not negative.
+  low, high = _squared_interval(value + bias, variance, count=min(len(a), len(b)))
+  return low - bias, high - bias
+
+
+def jedi_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+  """95 % interval of `value`, the result of `jedi_distance`; see `intervals`."""
+  variance, _ = _kernel_moments(a, b, _square)
+  return _squared_interval(value, 100.0**2 * variance, count=min(len(a), len(b)))
+
+
+def _kernel_moments(a: np.ndarray, b: np.ndarray, kernel: _Kernel) -> tuple[float, float]:
+  """Variance of the unbiased squared maximum mean discrepancy, and the bias of the one over all pairs."""
+  within, between = [_kernel_sums(x, x, kernel) for x in (a, b)], _kernel_sums(a, b, kernel)
   influences = (
     2.0 * (within[0].rows / (len(a) - 1) - between.rows / len(b)),
     2.0 * (within[1].rows / (len(b) - 1) - between.columns / len(a)),
   )
   pairs = sum(2.0 * one.centred_square(len(x) - 1) / len(x) ** 2 for one, x in zip(within, (a, b), strict=True))
   pairs += 4.0 * between.centred_square(len(b)) / (len(a) * len(b))
-  return t_interval(value, jackknife_variance(influences, pairs), count=min(len(a), len(b)))
+  bias = sum(
+    (kernel(np.square(np.asarray(x, np.float64)).sum(axis=1), x.shape[1]).mean() - one.rows.mean() / (len(x) - 1))
+    / len(x)
+    for one, x in zip(within, (a, b), strict=True)
+  )
+  return jackknife_variance(influences, pairs), float(bias)
 
 
-def _covariance(x: np.ndarray, *, unbiased: bool) -> np.ndarray:
-  centred = x - x.mean(axis=0)
-  return centred.T @ centred / (len(x) - unbiased)
+def _cubic(products: np.ndarray, num_features: int) -> np.ndarray:
+  return (products / num_features + 1.0) ** 3
+
+
+def _square(products: np.ndarray, num_features: int) -> np.ndarray:
+  return np.square(products / num_features)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,12 +239,12 @@ class _KernelSums:
     return max(remaining, 0.0) / max(count - len(self.rows) - len(self.columns) + 1, 1)
 
 
-def _kernel_sums(x: np.ndarray, y: np.ndarray) -> _KernelSums:
+def _kernel_sums(x: np.ndarray, y: np.ndarray, kernel: _Kernel) -> _KernelSums:
   """The sums over all pairs; of a set with itself over pairs of different vectors."""
   rows, columns, squares = [], np.zeros(len(y)), 0.0
   a, b = (np.asarray(one, np.float64) for one in (x, y))
   for start in range(0, len(a), _ROWS):
-    block = (a[start : start + _ROWS] @ b.T / b.shape[1] + 1.0) ** 3
+    block = kernel(a[start : start + _ROWS] @ b.T, b.shape[1])
     if x is y:
       np.fill_diagonal(block[:, start:], 0.0)
     rows.append(block.sum(axis=1))
@@ -262,6 +305,38 @@ _KVD = dataclasses.replace(
   networks=("i3d",),
 )
 
+_FRAME_FID = dataclasses.replace(
+  _FRECHET,
+  name="frame_fid",
+  description="FID of frames: Frechet distance on the features of Inception-v3; see --fid_protocol and --fid_frames",
+  networks=("inception",),
+)
+_FRAME_KID = dataclasses.replace(
+  _KERNEL,
+  name="frame_kid",
+  description="kernel Inception distance of frames: unbiased, so sets of any size compare",
+  networks=("inception",),
+)
+_CD_FVD = dataclasses.replace(
+  _FRECHET,
+  name="cd_fvd",
+  description="content-debiased FVD: on the features of VideoMAE, which depend less on the content of single frames "
+  "and more on motion than those of I3D",
+  source="Ge et al., arXiv:2404.12391",
+  networks=("videomae",),
+)
+_JEDI = dataclasses.replace(
+  _KERNEL,
+  name="jedi",
+  description="JEDi: kernel distance on the features of V-JEPA with an attentive pooler, times 100; biased, 0 for "
+  "equal sets only",
+  source="Luo et al., arXiv:2410.05203",
+  protocol="100 MMD^2 with pairs of a clip with itself, square kernel",
+  function=jedi_distance,
+  networks=("vjepa",),
+  interval=jedi_interval,
+)
+
 
 def _extrapolated(metric: Metric) -> Metric:
   return dataclasses.replace(
@@ -276,4 +351,5 @@ def _extrapolated(metric: Metric) -> Metric:
   )
 
 
-METRICS = (_FVD, _FID, _FRECHET, _KVD, _KERNEL, *map(_extrapolated, (_FVD, _FID, _FRECHET)))
+_FRECHETS = (_FVD, _CD_FVD, _FID, _FRAME_FID, _FRECHET)
+METRICS = (*_FRECHETS, _KVD, _FRAME_KID, _KERNEL, _JEDI, *map(_extrapolated, _FRECHETS))
