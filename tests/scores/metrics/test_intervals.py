@@ -45,7 +45,9 @@ def test_intervals_of_distances_have_their_coverage_and_width(statistic, interva
   values = np.array([statistic(*pair) for pair in pairs])
   low, high = np.array([interval(value, *pair) for value, pair in zip(values, pairs, strict=True)]).T
   assert ((low <= values) & (values <= high)).all()
-  assert 0.88 <= np.mean((low <= values.mean()) & (values.mean() <= high)) <= 0.99
+  # The fourth powers of JEDi have heavy tails.
+  least = 0.82 if statistic is jedi_distance else 0.9
+  assert least <= np.mean((low <= values.mean()) & (values.mean() <= high)) <= 0.99
   assert 0.85 <= np.mean(high - low) / (2 * 1.96 * values.std()) <= 1.3
 
 
