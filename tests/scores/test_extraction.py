@@ -6,14 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.ops.resize import resize
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
+from vidgen_jax.scores import networks
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor, load_frame_extractor
 from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS
 from vidgen_jax.scores.networks import NETWORKS
-from vidgen_jax.scores.weights.weight_file import write_weight_file
+from vidgen_jax.scores.networks.layers import ClassifierOutput
+from vidgen_jax.scores.weights.weight_file import WeightFile, write_weight_file
 
 pytest_plugins = ("tests.classifier_files",)
 
@@ -183,6 +186,36 @@ def test_frames_are_embedded_independently(make_classifier, classifier_file, vid
 def test_edited_descriptions_are_user_errors(changes, message, classifier):
   with pytest.raises(UserError, match=message):
     FeatureExtractor(dataclasses.replace(classifier, **changes), mesh=mesh_of(1)).check((5, 16, 16, 3))
+
+
+class ColourOfFrames(nn.Module):
+  """A network of frames: mean colours as features, their sum as the only logit."""
+
+  num_classes: int
+
+  def __call__(self, video):
+    features = video.mean(axis=(2, 3))
+    return ClassifierOutput(features.sum(axis=-1, keepdims=True), features)
+
+
+def test_networks_of_frames_have_an_axis_of_frames(monkeypatch, video):
+  monkeypatch.setattr(networks, "NETWORKS", {"inception": ColourOfFrames})
+  weights = WeightFile(
+    network="inception", settings={"num_classes": 1}, variables={}, preprocessing={}, source="", source_hash=""
+  )
+  colours = (np.repeat(np.repeat(video, 2, axis=2), 2, axis=3) / 127.5 - 1).mean(axis=(2, 3))
+  found, middle = (
+    FeatureExtractor(weights, mesh=mesh_of(1), batch_size=4, fid_frames=frames) for frames in ("all", "middle")
+  )
+  assert found.protocol((5, 16, 16, 3)) == "pytorch_fid, 299x299 half pixel bilinear, all of 5 frames"
+  assert "middle of 5 frames" in middle.protocol((5, 16, 16, 3))
+  features = found.extract(video)
+  assert (len(features), features.num_frames, len(features[:3].vectors("logits"))) == (11, 5, 15)
+  np.testing.assert_allclose(features.features, colours, atol=5e-3)  # The border counts less when frames are resized.
+  np.testing.assert_array_equal(features.vectors("features")[5:10], features.features[1])
+  only = middle.extract(video)
+  np.testing.assert_allclose(only.features, features.features[:, 2:3], atol=1e-6)
+  assert only.num_frames == 1
 
 
 def test_weight_file_is_loaded_by_path(classifier_file, video):

@@ -44,6 +44,8 @@ def test_checkpoints_are_selected_by_metrics_with_a_meaningful_best():
   [
     ("i3d", {"fvd", "kvd", "fvd_infinity", "diversity_of_logits"}),
     ("tsn", {"fid", "clip_kernel", "fid_infinity", "diversity"}),
+    ("inception", {"frame_fid", "frame_kid", "frame_fid_infinity", "diversity"}),
+    ("vjepa", {"jedi", "clip_frechet", "clip_kernel", "clip_frechet_infinity", "diversity"}),
     ("c3d", {"clip_frechet", "clip_kernel", "clip_frechet_infinity", "diversity"}),
   ],
 )

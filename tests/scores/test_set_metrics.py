@@ -27,7 +27,12 @@ def features(seed, count=60, *, shift=0.0):
 
 def scorer(network="r3d18", *, unbiased=True, real=None, **options):
   extractor = SimpleNamespace(
-    network=network, label=f"{network}, 4 classes", hash="0123456", unbiased=unbiased, protocol=lambda shape: "input"
+    network=network,
+    label=f"{network}, 4 classes",
+    name=network,
+    hash="0123456",
+    unbiased=unbiased,
+    protocol=lambda shape: "input",
   )
   options = SetOptions(**options)
   return SetScorer(extractor, real or features(0), clip_shape=SHAPE, options=options, real_fields=REAL_FIELDS)
@@ -44,6 +49,7 @@ def by_metric(scores):
     ("tsn", "fid", "clip_kernel", "features"),
     ("r3d18", "clip_frechet", "clip_kernel", "features"),
     ("c3d", "clip_frechet", "clip_kernel", "features"),
+    ("videomae", "cd_fvd", "clip_kernel", "features"),
   ],
 )
 def test_network_determines_names_and_layer(network, frechet, kernel, layer):
@@ -123,6 +129,22 @@ def test_options_apply_to_the_scores():
   assert {score.interval for score in found.values()} == {None}
   assert found["recall"].value == recall(features(0).features, features(1).features, k=4)
   assert found["coverage"].protocol == "last layer but one, input, 4 nearest neighbours"
+
+
+def test_all_frames_are_vectors_of_one_set_without_intervals(caplog):
+  frames = [
+    Features(*(array.reshape(20, 3, -1) for array in (one.features, one.logits))) for one in map(features, (0, 1))
+  ]
+  found = by_metric(scorer("inception", real=frames[0], nearest_k=3).score("model", [frames[1]]))
+  assert set(found) == {"frame_fid", "frame_kid", "inception_score"}
+  assert "no precision and recall of all frames" in caplog.text
+  expected = frechet_distance(features(0).features, features(1).features)
+  assert found["frame_fid"].value == pytest.approx(expected, rel=1e-9)
+  assert {(score.interval, score.num_generated) for score in found.values()} == {(None, 20)}
+  real = by_metric(scorer("inception", real=frames[0], splits=4).score_real())
+  order = np.random.default_rng(0).permutation(20)
+  parts = np.array_split(frames[0].logits[order].reshape(60, -1), 4)
+  assert real["inception_score"].value == pytest.approx(np.mean([inception_score(part) for part in parts]))
 
 
 def test_few_clips_cause_a_warning(caplog):

@@ -14,7 +14,7 @@ from vidgen_jax.parallel.config import MeshConfig
 from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.scores.clip_sets import ClipOptions, ClipSet, open_clips
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
-from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS
+from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FID_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.scores.set_metrics import SetOptions
 
 MAX_LISTED = 100
@@ -23,11 +23,15 @@ BUILTIN = "builtin"
 """Value of --networks for the network that is part of the package."""
 
 NEED_NETWORKS = dict.fromkeys(
-  ("fvd_protocol", "c3d_protocol", "feature_batch", "intervals", "extrapolate", "splits", "nearest_k"), "networks"
+  (
+    *("fvd_protocol", "c3d_protocol", "fid_protocol", "fid_frames", "feature_batch"),
+    *("intervals", "extrapolate", "splits", "nearest_k"),
+  ),
+  "networks",
 )
 """Flags that have no effect without --networks, for `check_needs`."""
 
-_PROTOCOLS = {"fvd_protocol": "i3d", "c3d_protocol": "c3d"}
+_PROTOCOLS = {"fvd_protocol": "i3d", "c3d_protocol": "c3d", "fid_protocol": "inception", "fid_frames": "inception"}
 """Network by flag of its input."""
 
 
@@ -102,15 +106,19 @@ def define_network_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of feature networks and their preprocessing."""
   values: dict[str, Any] = {"flag_values": flag_values}
   text = (
-    "comma-separated weight files from `vidgen weights import` (I3D: FVD, KVD, inception score; C3D: inception score; "
-    "TSN: FID) or from `vidgen classify` (clip Frechet distance, never called FVD), and builtin for the network of the "
-    "package"
+    "comma-separated weight files from `vidgen weights fetch` (I3D: FVD, KVD, inception score; C3D: inception score; "
+    "TSN: FID; Inception: frame FID; VideoMAE: content-debiased FVD; V-JEPA: JEDi) or from `vidgen classify` (clip "
+    "Frechet distance, never called FVD), and builtin for the network of the package"
   )
   flags.DEFINE_list("networks", [], text, **values)
   text = "preprocessing and estimator of FVD, by the code that they are used in; their numbers do not compare"
   flags.DEFINE_enum("fvd_protocol", "reference", list(FVD_PROTOCOLS), text, **values)
   text = "input of C3D as in TGAN or TGANv2; default: tgan2, for a run config.evaluation.c3d_protocol"
   flags.DEFINE_enum("c3d_protocol", None, list(C3D_PROTOCOLS), text, **values)
+  text = "input of Inception-v3 as in pytorch-fid or clean-fid"
+  flags.DEFINE_enum("fid_protocol", "pytorch_fid", list(FID_PROTOCOLS), text, **values)
+  text = "frames of each clip for Inception-v3: all of them, or the middle one"
+  flags.DEFINE_enum("fid_frames", "all", ["all", "middle"], text, **values)
   text = "clips per forward pass of a network, over all devices"
   flags.DEFINE_integer("feature_batch", 16, text, lower_bound=1, **values)
 
@@ -139,7 +147,9 @@ def extractors(
   paths = flag_values.networks or [name for name in default if importlib.util.find_spec("vidgen_jax.scores.builtin")]
   if len(set(paths)) < len(paths):
     raise UserError(f"--networks={','.join(paths)} lists a file twice")
-  options = values_of(flag_values, "fvd_protocol") | {"batch_size": flag_values.feature_batch}
+  options = values_of(flag_values, "fvd_protocol", "fid_protocol", "fid_frames") | {
+    "batch_size": flag_values.feature_batch
+  }
   options["c3d_protocol"] = flag_values.c3d_protocol or c3d_protocol
   mesh = make_mesh(MeshConfig())
   found = [_load(path, mesh=mesh, **options) for path in paths]

@@ -13,7 +13,13 @@ from tqdm import tqdm
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import batch_sharding, global_batch, local_batch_indices, replicated
-from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FVD_PROTOCOLS, Preprocessing
+from vidgen_jax.scores.metrics.preprocessing import (
+  C3D_PROTOCOLS,
+  FID_PROTOCOLS,
+  FVD_PROTOCOLS,
+  NETWORK_PROTOCOLS,
+  Preprocessing,
+)
 from vidgen_jax.scores.networks import build_network
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
@@ -38,9 +44,19 @@ class Features:
   """Output of a network for N clips."""
 
   features: np.ndarray
-  """float32[N, D], last layer but one."""
+  """float32[N, D], last layer but one; of F frames of each clip [N, F, D]."""
   logits: np.ndarray
-  """float32[N, K]."""
+  """float32[N, K]; of F frames of each clip [N, F, K]."""
+
+  @property
+  def num_frames(self) -> int:
+    """Number of vectors for each clip."""
+    return self.logits.shape[1] if self.logits.ndim == 3 else 1
+
+  def vectors(self, layer: str) -> np.ndarray:
+    """All vectors of 'features' or 'logits' in one axis: [N, D], of frames [N * F, D]."""
+    array = getattr(self, layer)
+    return array.reshape(-1, array.shape[-1])
 
   def __len__(self) -> int:
     return len(self.logits)
@@ -64,6 +80,8 @@ class FeatureExtractor:
     batch_size: clips per forward pass; rounded up to a multiple of the devices.
     fvd_protocol: key of `FVD_PROTOCOLS`, for I3D.
     c3d_protocol: key of `C3D_PROTOCOLS`, for a C3D with a mean volume.
+    fid_protocol: key of `FID_PROTOCOLS`, for Inception-v3.
+    fid_frames: frames of each clip for Inception-v3: 'all', or 'middle' for one.
     name: name in messages; the network's by default.
 
   Attributes:
@@ -80,6 +98,8 @@ class FeatureExtractor:
     batch_size: int = 16,
     fvd_protocol: str = "reference",
     c3d_protocol: str = "tgan2",
+    fid_protocol: str = "pytorch_fid",
+    fid_frames: str = "all",
     name: str = "",
   ) -> None:
     self.weights, self.network, self.name = weights, weights.network, name or weights.network
@@ -95,8 +115,13 @@ class FeatureExtractor:
       settings["epsilon"] = self.preprocessing.epsilon
     elif self._volume is not None:
       self.preprocessing = C3D_PROTOCOLS[c3d_protocol]
+    elif self.network == "inception":
+      self.preprocessing = FID_PROTOCOLS[fid_protocol]
+    elif self.network in NETWORK_PROTOCOLS:
+      self.preprocessing = NETWORK_PROTOCOLS[self.network]
     else:
       self.preprocessing = own_preprocessing(self._own, self.name)
+    self._frames = fid_frames if self.network == "inception" else ""
     classes = settings.get("num_classes")
     if weights.class_names and len(weights.class_names) != classes:
       names = f"its description names {len(weights.class_names)} classes"
@@ -115,7 +140,7 @@ class FeatureExtractor:
     method = f" {preprocessing.method.replace('_', ' ')}" if preprocessing.size else ""
     note = f" (trained on {trained})" if trained not in (None, clip_shape[0]) else ""
     name = "" if preprocessing.name == "own" else f"{preprocessing.name}, "
-    return f"{name}{height}x{width}{method}, {clip_shape[0]} frames{note}"
+    return f"{name}{height}x{width}{method}, {f'{self._frames} of ' * bool(self._frames)}{clip_shape[0]} frames{note}"
 
   def check(self, clip_shape: Sequence[int]) -> None:
     """Raises UserError, with the reason, if the network does not accept clips of shape (T, H, W, C)."""
@@ -182,7 +207,8 @@ class FeatureExtractor:
     output = jax.device_get(self._apply(self._placed, batch))
     valid = min(self.batch_size, count - index * self.batch_size)
     found = Features(output.features[:valid], output.logits[:valid])
-    finite = np.isfinite(found.features).all(axis=1) & np.isfinite(found.logits).all(axis=1)
+    layers = (array.reshape(len(found), -1) for array in (found.features, found.logits))
+    finite = np.all([np.isfinite(layer).all(axis=1) for layer in layers], axis=0)
     if not finite.all():
       where = index * self.batch_size + int(np.argmin(finite))
       raise UserError(f"{self.name}: the features of clip {where} are not finite; the weights are damaged")
@@ -190,6 +216,8 @@ class FeatureExtractor:
 
   def _forward(self, placed: tuple, video: jax.Array) -> Any:
     variables, volume = placed
+    if self._frames == "middle":
+      video = video[:, video.shape[1] // 2][:, None]
     return self._module.apply(variables, self._preprocessing(video.shape[1:])(video, volume=volume))
 
   def _preprocessing(self, clip_shape: Sequence[int]) -> Preprocessing:

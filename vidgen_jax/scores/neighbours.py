@@ -63,10 +63,10 @@ def write_neighbours(
     real: real clips.
     fake: generated clips.
     extractor: network of the features.
-    features: [M, D] of the real clips and [N, D] of the generated ones.
+    features: [M, D] of the real clips and [N, D] of the generated ones, or [.., F, D] of their frames.
     k: neighbours per clip.
   """
-  real_features, fake_features = features
+  real_features, fake_features = (array.reshape(len(array), -1) for array in features)
   indices, distances = nearest(fake_features, real_features, k=k)
   _, own = nearest(real_features, real_features, k=1, skip_self=True)
   shown = np.arange(min(_SHOWN, len(fake)))

@@ -85,6 +85,11 @@ class SetScorer:
   ) -> None:
     self._real, self._options, self._unbiased = real, options, extractor.unbiased
     self._metrics = set_metrics(extractor.network, options, samples=2)
+    # Frames of one clip are no independent draws, and are each other's nearest neighbours.
+    self._has_intervals = options.intervals and real.num_frames == 1
+    if options.nearest_k and real.num_frames > 1:
+      logging.warning("%s: no precision and recall of all frames; see --fid_frames=middle", extractor.name)
+      self._metrics = [metric for metric in self._metrics if metric.enabled_by != "nearest_k"]
     self._input = extractor.protocol(clip_shape)
     self._fields: dict[str, Any] = dict(real_fields) | {
       "extractor": extractor.label,
@@ -100,7 +105,8 @@ class SetScorer:
     If there are few clips for the number of features, the bias of the Frechet distance is logged.
     """
     frechet = next(metric for metric in self._metrics if metric.function is frechet_distance)
-    count, size = min(len(self._real), len(samples[0])), _layer(frechet, self._real).shape[1]
+    layers = [_layer(frechet, features) for features in (self._real, samples[0])]
+    count, size = min(map(len, layers)), layers[0].shape[1]
     if count < 2 * size:
       logging.warning(
         "%s: %d clips are few for a covariance of %d features: %s has a bias, which the distance between halves of the "
@@ -127,7 +133,7 @@ class SetScorer:
     for metric in self._metrics:
       if Need.SAMPLES in metric.needs and len(samples) > 1:
         values = metric.function(np.stack([_layer(metric, sample) for sample in samples], axis=1))
-        value, interval = float(values.mean()), mean_interval(values)
+        value, interval = float(values.mean()), mean_interval(values) if self._has_intervals else None
         protocol = f"{metric.protocol.format(samples=len(samples))}, {_layer_name(metric)}, {self._input}"
         yield Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
 
@@ -160,9 +166,8 @@ class SetScorer:
     order = np.random.default_rng(self._options.seed).permutation
     for metric in self._metrics:
       if not {Need.REAL_SET, Need.SAMPLES} & {*metric.needs}:
-        sets = [
-          (part,) for sample in samples for part in np.array_split(_layer(metric, sample)[order(len(sample))], splits)
-        ]
+        mixed = [_layer(metric, sample[order(len(sample))]) for sample in samples]
+        sets = [(part,) for layer in mixed for part in np.array_split(layer, splits)]
         how = f"{self._input}, {splits} splits, drawn at random" if splits > 1 else self._input
         yield from self._mean_score(subject, metric, sets, fields, how=how)
 
@@ -186,16 +191,16 @@ class SetScorer:
     protocol = metric.protocol.format(divisor="(N - 1)" if self._unbiased else "N", k=self._options.nearest_k)
     interval, over, value = None, "", float(np.mean(values))
     if len(values) > 1:
-      interval = mean_interval(np.array(values)) if self._options.intervals else None
+      interval = mean_interval(np.array(values)) if self._has_intervals else None
       over = f"mean and interval over {len(values)} sets"
-    elif self._options.intervals and metric.interval is not None:
+    elif self._has_intervals and metric.interval is not None:
       interval, over = metric.interval(value, *sets[0]), "interval over clips"
     protocol = ", ".join(filter(None, [how, protocol, over]))
     yield Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
 
 
 def _layer(metric: Metric, features: Features) -> np.ndarray:
-  return features.logits if Need.LOGITS in metric.needs else features.features
+  return features.vectors("logits" if Need.LOGITS in metric.needs else "features")
 
 
 def _layer_name(metric: Metric) -> str:

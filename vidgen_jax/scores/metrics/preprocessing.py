@@ -27,6 +27,7 @@ class Preprocessing:
     method: see `vidgen_jax.ops.resize.resize_matrix`.
     fit: 'stretch' resizes each side independently; 'short_side' keeps the aspect ratio and rounds the longer side up.
     crop: (H, W) of the centre crop after resizing; None for `size`.
+    clips: whether resized values are limited to [0, 255], which cubic methods exceed.
     mean: mean by RGB channel, in [0, 1]: the result is (v / 255 - mean) / std.
     std: deviation by channel, in [0, 1].
     volume_corner: (top, left) of the part of a volume, stored with the weights, that is subtracted from v in [0, 255],
@@ -43,6 +44,7 @@ class Preprocessing:
   method: str = "half_pixel_bilinear"
   fit: Literal["stretch", "short_side"] = "stretch"
   crop: tuple[int, int] | None = None
+  clips: bool = False
   mean: tuple[float, ...] = (0.5, 0.5, 0.5)
   std: tuple[float, ...] = (0.5, 0.5, 0.5)
   volume_corner: tuple[int, int] | None = None
@@ -63,6 +65,7 @@ class Preprocessing:
     if self.size is not None:
       resized = self.size if self.fit == "stretch" else _enclosing(self.size, *x.shape[2:4])
       x = resize(x, *resized, self.method)
+      x = jnp.clip(x, 0.0, 255.0) if self.clips else x
       height, width = self.crop or self.size
       top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
       x = x[:, :, top : top + height, left : left + width]
@@ -125,6 +128,38 @@ FVD_PROTOCOLS = {
   )
 }
 """Protocols of FVD by name. All of them use the logits of I3D for RGB in [-1, 1]."""
+
+FID_PROTOCOLS = {
+  protocol.name: protocol
+  for protocol in (
+    Preprocessing(name="pytorch_fid", size=(299, 299), used_by="mseitzer/pytorch-fid"),
+    Preprocessing(
+      name="clean",
+      size=(299, 299),
+      method="antialias_cubic",
+      clips=True,
+      mean=(128 / 255,) * 3,
+      std=(128 / 255,) * 3,
+      used_by="clean-fid with `mode='clean'`; GaParmar/clean-fid",
+    ),
+  )
+}
+"""Input of Inception-v3 for the FID of frames."""
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+NETWORK_PROTOCOLS = {
+  "videomae": Preprocessing(
+    name="cdfvd",
+    size=(224, 224),
+    mean=(0.0,) * 3,
+    std=(1.0,) * 3,
+    unbiased=False,
+    used_by="content-debiased FVD with `model='videomae'`; songweige/content-debiased-fvd",
+  ),
+  # The code leaves resizing to the user.
+  "vjepa": Preprocessing(name="jedi", size=(224, 224), used_by="JEDi; oooolga/JEDi", **_IMAGENET),
+}
+"""Input of networks that are used by one protocol only."""
 
 C3D_PROTOCOLS = {
   "tgan1": Preprocessing(
