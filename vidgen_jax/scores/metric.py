@@ -27,7 +27,6 @@ class Need(enum.StrEnum):
   LABELS = "class labels"
   MOTION = "motion fields"
   PERCEPTION = "a network that compares images"
-  PERCEPTION = "a network that compares images"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,6 @@ class Metric:
     protocol: part of `Score.protocol`; `{divisor}` (of covariances), `{samples}` and `{k}` are filled in.
     function: pure function that computes it. Its signature depends on `needs`:
       TRUTH, also with CONDITIONING: (prediction, truth) -> [B, T] for kind FRAME, [B] for kind CLIP;
-      TRUTH and PERCEPTION: (prediction, truth, network) -> [B, T], see `frame_lpips`;
       TRUTH and PERCEPTION: (prediction, truth, network) -> [B, T], see `frame_lpips`;
       TRUTH and OBJECT: (predicted track, true track, frame size) -> [B];
       FEATURES or LOGITS: ([N, D]) -> float; with REAL_SET: (real [N, D], generated [M, D]) -> float; with SAMPLES:
