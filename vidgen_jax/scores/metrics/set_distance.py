@@ -181,16 +181,6 @@ def jedi_distance(a: np.ndarray, b: np.ndarray) -> float:
   return float(100.0 * np.square((second_a - second_b) / a.shape[1]).sum())
 
 
-def jedi_distance(a: np.ndarray, b: np.ndarray) -> float:
-  """100 times the squared maximum mean discrepancy with k(x, y) = (x . y / D)^2, of sets [N, D] and [M, D] (JEDi).
-
-  Means are over all pairs, those of a vector with itself included: of this kernel they are the squared norm of the
-  difference of the second moments.
-  """
-  second_a, second_b = (x.T @ x / len(x) for x in (np.asarray(one, np.float64) for one in (a, b)))
-  return float(100.0 * np.square((second_a - second_b) / a.shape[1]).sum())
-
-
 def kernel_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
   """95 % interval of `value`, the kernel distance of two sets [N, D] and [M, D]; see `intervals`."""
   variance, bias = _kernel_moments(a, b, _cubic)
@@ -345,38 +335,6 @@ _JEDI = dataclasses.replace(
   function=jedi_distance,
   networks=("vjepa",),
   interval=jedi_interval,
-)
-
-_FRAME_FID = dataclasses.replace(
-  _FRECHET,
-  name="frame_fid",
-  description="FID of frames: Frechet distance on the features of Inception-v3; see --fid_protocol and --fid_frames",
-  networks=("inception",),
-)
-_FRAME_KID = dataclasses.replace(
-  _KERNEL,
-  name="frame_kid",
-  description="kernel Inception distance of frames: unbiased, so sets of any size compare",
-  networks=("inception",),
-)
-_CD_FVD = dataclasses.replace(
-  _FRECHET,
-  name="cd_fvd",
-  description="content-debiased FVD: on the features of VideoMAE, which depend less on the content of single frames "
-  "and more on motion than those of I3D",
-  source="Ge et al., arXiv:2404.12391",
-  networks=("videomae",),
-)
-_JEDI = dataclasses.replace(
-  _KERNEL,
-  name="jedi",
-  description="JEDi: kernel distance on the features of V-JEPA with an attentive pooler, times 100; biased, 0 for equal "
-  "sets only",
-  source="Luo et al., arXiv:2410.05203",
-  protocol="100 MMD^2 with pairs of a clip with itself, square kernel",
-  function=jedi_distance,
-  networks=("vjepa",),
-  interval=None,
 )
 
 
