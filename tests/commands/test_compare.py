@@ -367,11 +367,16 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={fake} --networks={weights} --splits=50", "--splits=50"),
     ("--fake={fake} --splits=0", "0 is not a positive integer"),
     ("--fake={folder}/nan.npy", "nan"),
+    ("--fake={folder}/range.npy", "--fake: floats of 0..2 are neither 0..255 nor 0..1 nor -1..1; scale or clip them"),
+    ("--fake={folder}/bits.npy", "--fake: values 0 and 1 only: [0, 1] floats cast to uint8?"),
   ],
 )
 def test_user_errors_are_one_line(words, message, sets, classifier_file, vidgen, tmp_path):
   for name, shape in {"long": (3, 9, 16, 16, 3), "large": (3, 5, 20, 20, 3)}.items():
     np.save(tmp_path / f"{name}.npy", np.full(shape, 9, np.uint8))
+  noise = np.random.default_rng(0).integers(2, size=(3, 5, 16, 16, 3), dtype=np.uint8)
+  np.save(tmp_path / "bits.npy", noise)
+  np.save(tmp_path / "range.npy", noise.astype(np.float32) * 2)
   np.save(tmp_path / "nan.npy", np.full((3, 5, 16, 16, 3), np.nan, np.float32))
   places = {"folder": tmp_path, "real": sets[0], "fake": sets[1], "weights": classifier_file}
   words, message = words.format(**places), message.format(**places)

@@ -68,7 +68,7 @@ def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
   # The first files by name may all belong to one class.
   order = list(range(len(entries)))
   if options.max_clips:
-    logging.info("%s=%s: drawing files of %d at random, seed %d", what, folder, len(entries), options.seed)
+    logging.info("%s=%s: drawing files from %d at random, seed %d", what, folder, len(entries), options.seed)
     order = np.random.default_rng(options.seed).permutation(order).tolist()
   else:
     logging.info("%s=%s: opening %d files", what, folder, len(entries))
