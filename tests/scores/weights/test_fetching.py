@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import importlib.util
 import threading
 import time
 
@@ -249,6 +250,7 @@ def test_files_without_recorded_hash_or_address(server, release, tmp_path, monke
 def test_weights_in_two_files_come_from_one_folder(server, release, tmp_path, monkeypatch):
   # The arrays are not read: the last file stands for the whole checkpoint.
   read = []
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "tensorflow")
   monkeypatch.setattr(fetching, "read_arrays", lambda path: read.append(path))
   files = tuple(
     PublishedFile(name=n, url="http://127.0.0.1:9/", git_blob_sha1=git_blob_sha1(server.files[n])) for n in server.files
@@ -259,3 +261,13 @@ def test_weights_in_two_files_come_from_one_folder(server, release, tmp_path, mo
   assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["r.npz", "w.bin"]
   with pytest.raises(UserError, match="--sha256 applies to weights in one file"):
     fetching.fetch(both, tmp_path, sha256="01234567")
+
+
+def test_a_missing_package_is_named_before_the_download(monkeypatch, tmp_path):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(
+    UserError, match=r"^i3d needs tensorflow: pip install 'vidgen-jax\[convert\]'; i3d_torchscript needs"
+  ):
+    fetching.fetch(sources.find_source("i3d"), tmp_path)
+  with pytest.raises(UserError, match=r"^pwc_net needs torch: pip install 'vidgen-jax\[convert\]'$"):
+    fetching.fetch(sources.find_source("pwc_net"), tmp_path)

@@ -1,6 +1,7 @@
 """From the name of published weights to the arrays of their file: download or local file, hash first."""
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from absl import logging
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.weights.arrays import SourceArrays, file_hashes, read_arrays
 from vidgen_jax.scores.weights.download import download, hash_problem, is_url
-from vidgen_jax.scores.weights.sources import PublishedFile, PublishedWeights
+from vidgen_jax.scores.weights.sources import EXTRA, SOURCES, PublishedFile, PublishedWeights
 
 
 class FetchedWeights(NamedTuple):
@@ -44,9 +45,14 @@ def fetch(
     sha256: expected SHA-256, or its first digits, of weights in one file; it replaces the recorded hash.
 
   Raises:
-    UserError: if no address is known, the download fails, a hash differs, or the file cannot be read.
+    UserError: if a package is missing, no address is known, the download fails, a hash differs, or the file cannot be
+      read.
   """
   files = published.files
+  if published.library and importlib.util.find_spec(published.library) is None:
+    other = next((s.name for s in SOURCES if s.network == published.network and not s.library), "")
+    remedy = f"; {other} needs no further package" if other else ""
+    raise UserError(f"{published.name} needs {published.library}: {EXTRA}{remedy}")
   if sha256:
     if len(files) > 1:
       raise UserError(f"--sha256 applies to weights in one file; {published.name} has {len(files)}, with known hashes")

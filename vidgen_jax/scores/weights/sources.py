@@ -10,6 +10,9 @@ from collections.abc import Iterable
 
 from vidgen_jax.errors import UserError
 
+EXTRA = "pip install 'vidgen-jax[convert]'"
+"""The command that installs the packages that read files of other frameworks."""
+
 _TGAN2 = "https://github.com/rezoo/tgan2/releases/download/v1.0"
 
 
@@ -60,6 +63,13 @@ class PublishedWeights:
   mean: PublishedFile | None = None
   heads: PublishedFile | None = None
   warning: str = ""
+
+  @property
+  def library(self) -> str:
+    """The package, of the extra `convert`, that reads the files; '' if none is needed."""
+    if len(self.files) > 1:
+      return "tensorflow"
+    return "" if self.files[0].name.endswith(".npz") or "torchscript" in self.name else "torch"
 
   @property
   def import_command(self) -> str:
@@ -343,7 +353,7 @@ def how_to_get(path: str, *, network: str = "") -> str:
 
 
 def listing(sources: Iterable[PublishedWeights] = SOURCES) -> str:
-  """The table of `vidgen weights list`: four lines for each release."""
+  """The table of `vidgen weights list`: a paragraph for each release."""
   lines = []
   for source in sources:
     lines.append(f"{source.name} ({source.network}): {source.content}")
@@ -352,5 +362,7 @@ def listing(sources: Iterable[PublishedWeights] = SOURCES) -> str:
       lines.append(f"  file    {file.url or f'{file.name} (no address of the file itself is known)'}")
       lines.append(f"  hash    {file.expected_hash or 'not recorded; fetch prints it, compare it with the publisher'}")
     lines.append(f"  import  {source.import_command}")
+    if source.library:
+      lines.append(f"  needs   {source.library}: {EXTRA}")
     lines.append("")
   return "\n".join(lines)
