@@ -65,7 +65,7 @@ def test_rounding_errors_beyond_the_ends_are_clipped(tmp_path):
   assert (value_range, found.min(), found.max()) == ("-1..1", 0, 255)
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1.2), (-2, 2), (-1, 255), (0, 256), (-0.5, 1.3)])
+@pytest.mark.parametrize(("low", "high"), [(0, 1.2), (0, 2), (-2, 2), (-1, 255), (0, 256), (-0.5, 1.3)])
 def test_floats_of_no_range_are_refused(tmp_path, low, high):
   message = (
     rf"^--fake: floats of {low}..{high} are neither 0..255 nor 0..1 nor -1..1; scale or clip them, or set "

@@ -13,6 +13,9 @@ from vidgen_jax.errors import UserError
 # Rounding errors of floats: less than half a level, so that such values are rounded to the end of the range.
 _TOLERANCE = 1e-3
 
+# Floats of 0..255 without brighter values are more likely a mistake, such as x + 1 for x in [-1, 1].
+_LEAST_MAXIMUM = 8.0
+
 _ENDS = {"255": (0.0, 255.0), "1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
 
 
@@ -98,4 +101,4 @@ def _fitting(least: float, most: float) -> str | None:
     return "-1..1" if least >= -1 - _TOLERANCE and most <= 1 + _TOLERANCE else None
   if most <= 1 + _TOLERANCE:
     return "1"
-  return "255" if 1.5 < most <= 255 + _TOLERANCE else None
+  return "255" if _LEAST_MAXIMUM < most <= 255 + _TOLERANCE else None
