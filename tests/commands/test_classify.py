@@ -265,15 +265,30 @@ def test_the_protocol_names_unusual_settings(classifier_config):
   assert classify.protocol(config, "s3") == expected
 
 
-def test_the_interval_of_a_fraction():
-  # Normal approximation: 0.8 +- 1.96 sqrt(0.8 * 0.2 / 400) = 0.8 +- 0.0392.
-  low, high = classify.fraction_interval(320, 400)
-  assert low == pytest.approx(0.7608, abs=0.006) and high == pytest.approx(0.8392, abs=0.006)
-  assert classify.fraction_interval(5, 5) == (1.0, 1.0)
-  # Equal to resampling the clips themselves.
-  clips = np.repeat([1.0, 0.0], [30, 10])
-  drawn = clips[np.random.default_rng(1).integers(40, size=(4000, 40))].mean(axis=1)
-  np.testing.assert_allclose(classify.fraction_interval(30, 40), np.percentile(drawn, [2.5, 97.5]), atol=0.026)
+def test_windows_are_as_long_as_the_synthetic_clips(brightness_data, command, tmp_path):
+  def length(*words):
+    flag_values = flags.FlagValues()
+    classify.define_flags(flag_values)
+    flag_values(["classify", "--data=real", "--out=unused", f"--data_dir={brightness_data}", *words])
+    return classify._window_length(flag_values)
+
+  # The clips have 4 frames.
+  assert [length(), length("--num_frames=3")] == [16, 3]
+  assert [length("--synthetic=synthetic"), length("--synthetic=synthetic", "--frame_stride=2")] == [4, 2]
+  message = r"--num_frames=5 with --frame_stride=1 needs clips of 5 frames, but those of --synthetic=synthetic have 4 .*; pass --num_frames=4"
+  with pytest.raises(UserError, match=message):
+    command(out=tmp_path / "run", synthetic="synthetic", num_frames=5)
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_classifier_at_chance_is_reported(caplog):
+  # Of 6 and 4 clips, the constant answer is right 6 times.
+  constant = Accuracy(class_names=("a", "b"), confusion=np.array([[6, 0], [4, 0]]))
+  assert classify._is_chance("ReR", constant)
+  assert "ReR = 0.600 (6 of 10 clips) is not above chance (0.600 for the most frequent class; exact" in caplog.text
+  # P(9 or more of 10 at 0.6) = 0.0464; P(8 or more) = 0.167.
+  assert not classify._is_chance("ReR", Accuracy(class_names=("a", "b"), confusion=np.array([[6, 0], [1, 3]])))
+  assert classify._is_chance("ReR", Accuracy(class_names=("a", "b"), confusion=np.array([[6, 0], [2, 2]])))
 
 
 def test_the_confusion_matrix_as_text():

@@ -25,7 +25,7 @@ from vidgen_jax.runs.config import ExperimentConfig
 from vidgen_jax.scores.classifier.config import NETWORK_DEFAULTS, ClassifierConfig, window_of
 from vidgen_jax.scores.classifier.evaluation import Accuracy, accuracy
 from vidgen_jax.scores.extraction import own_preprocessing
-from vidgen_jax.scores.metrics.classifier_scores import s3_score
+from vidgen_jax.scores.metrics.classifier_scores import chance_p_value, fraction_interval, s3_interval, s3_score
 from vidgen_jax.scores.networks import NETWORKS
 from vidgen_jax.scores.report import Score, append_scores, score_table
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
@@ -42,6 +42,7 @@ Example: vidgen classify --data=weizmann --synthetic=weizmann_generated --out=ru
 
 SCORES_FILE = "scores.jsonl"
 SYNTHETIC_FOLDER = "synthetic"
+NUM_FRAMES = 16
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -71,7 +72,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("init", None, text, **values)
   text = f"dropout probability before the last layer; {by_network('dropout')}"
   flags.DEFINE_float("dropout", None, text, **values)
-  flags.DEFINE_integer("num_frames", 16, "frames of a window", **values)
+  text = (
+    f"frames of a window; default: {NUM_FRAMES}, or the length of the shortest clip of --synthetic if it is shorter"
+  )
+  flags.DEFINE_integer("num_frames", None, text, lower_bound=1, **values)
   flags.DEFINE_integer("frame_stride", 1, "distance between the frames of a window", **values)
   flags.DEFINE_integer("resolution", 64, "height and width of a window in pixels", **values)
   text = (
@@ -128,12 +132,32 @@ def make_config(flag_values: flags.FlagValues, training_data: str, mesh: jax.sha
   settings |= {name: value for name, value in published.items() if settings[name] is None}
   if flag_values.init is not None:
     settings |= _initial_settings(flag_values.init, flag_values.network)
-  window = values_of(flag_values, "num_frames", "frame_stride", "resolution", "channels", "random_flip", "data_dir")
+  window = values_of(flag_values, "frame_stride", "resolution", "channels", "random_flip", "data_dir")
+  window["num_frames"] = _window_length(flag_values)
   framing = values_of(flag_values, "resize", "resize_to")
   if training_data == flag_values.data:
     return classifier_experiment(DataConfig(name=training_data, **window, **framing), mesh, **settings)
   settings |= {"test_data": flag_values.data, **{f"test_{name}": value for name, value in framing.items()}}
   return classifier_experiment(DataConfig(name=training_data, **window), mesh, **settings)
+
+
+def _window_length(flag_values: flags.FlagValues) -> int:
+  """--num_frames or its default; raises a UserError if the clips of a split of --synthetic are shorter."""
+  length, stride, name = flag_values.num_frames, flag_values.frame_stride, flag_values.synthetic
+  if name is None:
+    return length or NUM_FRAMES
+  lengths = records.load_info(name, flag_values.data_dir).num_frames
+  fitting = (min(int(frames.min()) for frames in lengths.values()) - 1) // stride + 1
+  if length is None:
+    return min(NUM_FRAMES, fitting)
+  span = (length - 1) * stride + 1
+  for split, frames in lengths.items():
+    if frames.max() < span:
+      raise UserError(
+        f"--num_frames={length} with --frame_stride={stride} needs clips of {span} frames, but those of "
+        f"--synthetic={name} have {frames.max()} (split {split!r}); pass --num_frames={fitting} or leave it out"
+      )
+  return length
 
 
 def _initial_settings(path: str, network: str) -> dict[str, Any]:
@@ -172,6 +196,7 @@ def _classify(flag_values: flags.FlagValues, stop: StopSignals) -> list[Score] |
     return None
   _log_accuracy(data, real.accuracy)
   if synthetic is None:
+    _is_chance("accuracy", real.accuracy)
     return [_accuracy_score(config, "accuracy", data, real.accuracy, real.weights)]
   folder = str(Path(flag_values.out) / SYNTHETIC_FOLDER)
   trained = train_classifier(synthetic_config, folder, mesh, stop=stop, init=flag_values.init)
@@ -189,10 +214,14 @@ def _s3_scores(
   if rer.num_right == 0:
     raise UserError("the real classifier recognises no real clip, so S3 is undefined; train it with more --epochs")
   res_score = _accuracy_score(config, "s3_res", synthetic, res, real.weights)
+  accuracies = {"SeR": ser, "ReS": res, "ReR": rer}
+  remarks = [f"{name} not above chance" for name, found in accuracies.items() if _is_chance(name, found)]
+  total = _accuracy_score(config, "s3", synthetic, rer, real.weights)
   total = dataclasses.replace(
-    _accuracy_score(config, "s3", synthetic, rer, real.weights),
+    total,
     value=s3_score(ser=ser.top1, res=res.top1, rer=rer.top1),
-    interval=None,
+    protocol=", ".join([total.protocol, *remarks]),
+    interval=s3_interval(**{name.lower(): (found.num_right, found.num_clips) for name, found in accuracies.items()}),
     num_generated=res.num_clips,
     extractor_hash=f"{real.weights.short_hash}+{fake.weights.short_hash}",
   )
@@ -247,12 +276,16 @@ def protocol(config: ExperimentConfig, metric: str) -> str:
   return ", ".join([*parts, f"seed {config.train.seed}", "best epoch on the test split"])
 
 
-def fraction_interval(num_right: int, num_clips: int) -> tuple[float, float]:
-  """95 % confidence interval of `num_right / num_clips`, by bootstrap over the clips."""
-  # The number of recognised clips in a resampled set is binomial.
-  drawn = np.random.default_rng(0).binomial(num_clips, num_right / num_clips, size=1000) / num_clips
-  low, high = np.percentile(drawn, [2.5, 97.5])
-  return float(low), float(high)
+def _is_chance(name: str, measured: Accuracy) -> bool:
+  """Whether an accuracy may be that of a constant answer, by an exact binomial test at 5 %; logs it."""
+  p_value = chance_p_value(measured.num_right, measured.num_clips, chance=measured.chance)
+  if p_value > 0.05:
+    logging.warning(
+      "%s = %.3f (%d of %d clips) is not above chance (%.3f for the most frequent class; exact binomial test, p = "
+      "%.2g), so S3 says nothing about the clips; use classes that the network can learn, more clips or more --epochs",
+      *(name, measured.top1, measured.num_right, measured.num_clips, measured.chance, p_value),
+    )
+  return p_value > 0.05
 
 
 def confusion_text(measured: Accuracy) -> str:

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from vidgen_jax.scores.metrics.classifier_scores import inception_score, s3_score
+from vidgen_jax.scores.metrics.classifier_scores import (
+  chance_p_value,
+  fraction_interval,
+  inception_score,
+  s3_interval,
+  s3_score,
+)
 
 
 def test_inception_score_by_hand():
@@ -49,3 +55,26 @@ def test_s3_by_hand(ser, res, rer, expected):
 )
 def test_s3_equals_published_scores(ser, res, rer, expected):
   assert s3_score(ser=ser / 100, res=res / 100, rer=rer / 100) == pytest.approx(expected, abs=0.01)
+
+
+def test_intervals_of_rates():
+  # Jeffreys' interval of 1 of 10 (Brown et al., Interval Estimation for a Binomial Proportion, 2001, table 5).
+  assert fraction_interval(1, 10) == pytest.approx((0.011, 0.381), abs=6e-4)
+  assert fraction_interval(0, 10)[0] == 0.0 and fraction_interval(10, 10)[1] == 1.0
+  # Normal approximation: 0.8 +- 1.96 sqrt(0.8 * 0.2 / 400).
+  assert fraction_interval(320, 400) == pytest.approx((0.7608, 0.8392), abs=0.003)
+
+
+def test_interval_of_s3():
+  # Delta method: the variance of log S3 is that of log SeR / 2 + log ReS / 2 - log ReR, (1 - p) / (n p) each.
+  low, high = s3_interval(ser=(2000, 4000), res=(3000, 4000), rer=(3600, 4000))
+  spread = 1.96 * np.sqrt((0.25 * 0.5 / 0.5 + 0.25 * 0.25 / 0.75 + 0.1 / 0.9) / 4000)
+  value = s3_score(ser=0.5, res=0.75, rer=0.9)
+  assert (low, high) == pytest.approx((value * np.exp(-spread), value * np.exp(spread)), rel=3e-3)
+  assert s3_interval(ser=(0, 10), res=(5, 10), rer=(9, 10))[0] == 0.0
+
+
+def test_chance_by_hand():
+  # Two of three at 1/2: 3/8 + 1/8.
+  assert chance_p_value(2, 3, chance=0.5) == pytest.approx(0.5)
+  assert chance_p_value(0, 3, chance=0.5) == 1.0

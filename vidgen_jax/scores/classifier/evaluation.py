@@ -43,6 +43,11 @@ class Accuracy:
     """`num_right / num_clips`, in [0, 1]."""
     return self.num_right / self.num_clips
 
+  @property
+  def chance(self) -> float:
+    """Accuracy of always predicting the most frequent class of the clips, in [0, 1]."""
+    return float(self.confusion.sum(axis=1).max() / self.num_clips)
+
 
 def accuracy(
   weights: WeightFile, data: DataConfig, split: str, mesh: jax.sharding.Mesh, *, batch_size: int = 32, windows: int = 1
