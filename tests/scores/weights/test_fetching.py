@@ -1,5 +1,6 @@
 """Downloads from a server on this machine, verified hashes, and the command that imports what it downloaded."""
 
+import dataclasses
 import functools
 import hashlib
 import http.server
@@ -88,7 +89,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
+  monkeypatch.setenv("no_proxy", "*")
   with Server() as server:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -238,6 +240,13 @@ def test_files_without_recorded_hash_or_address(server, release, tmp_path, monke
   fetched = fetching.fetch(unverified, tmp_path / "d")
   assert fetched.mean == tmp_path / "d" / "r.npz"
   assert fetched.source.sha256 in warnings[0]
+  (tmp_path / "mean.npz").write_bytes(server.files["r.npz"])
+  assert fetching.fetch(unverified, tmp_path / "d", mean=f"{tmp_path}/mean.npz").mean == tmp_path / "mean.npz"
+  heads = PublishedFile(name="h.npz", sha256="01234567")
+  two = dataclasses.replace(release, heads=heads)
+  for given in (f"{tmp_path}/mean.npz", f"{server.url}/good/r.npz"):
+    with pytest.raises(UserError, match=r"has SHA-256 .*, expected 01234567"):
+      fetching.fetch(two, tmp_path / "d", heads=given)
   with pytest.raises(
     UserError, match=r"no address of r.npz itself is known; download it from https://page in a browser"
   ):

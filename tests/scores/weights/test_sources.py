@@ -38,7 +38,7 @@ def test_the_list_shows_every_file_and_command(capsys):
   shown = capsys.readouterr().out
   assert shown == listing()
   for source in SOURCES:
-    assert f"\n  import  {source.import_command}\n" in shown
+    assert f"\n  import  {source.import_command()}\n" in shown
   for file in FILES:
     assert (file.url or file.name) in shown
     assert file.expected_hash in shown

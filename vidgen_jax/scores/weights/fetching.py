@@ -71,14 +71,22 @@ def fetch(
     if len(files) > 1 and (problem := hash_problem(files[-1], source.sha256, source.git_blob_sha1)):
       raise UserError(_other_file(path, problem))
 
-  def second(given: str | None, file: PublishedFile | None) -> Path | None:
-    if given and not is_url(given):
-      return Path(given).expanduser()
-    if given and file is not None:
-      file = PublishedFile(name=file.name, url=given)
-    return _downloaded(file, published, folder) if file is not None else None
+  second = ((published.mean, mean), (published.heads, heads))
+  return FetchedWeights(source, *(_second_file(file, given, published, folder) for file, given in second))
 
-  return FetchedWeights(source, second(mean, published.mean), second(heads, published.heads))
+
+def _second_file(
+  file: PublishedFile | None, given: str | None, published: PublishedWeights, folder: Path
+) -> Path | None:
+  """The mean volume or the heads from a path or address of the user or from where they are published."""
+  if file is None:
+    return None
+  if given and not is_url(given):
+    path = Path(given).expanduser()
+    if path.is_file():  # The importer reports missing files.
+      _verify(path, file)
+    return path
+  return _downloaded(dataclasses.replace(file, url=given) if given else file, published, folder)
 
 
 def _downloaded(file: PublishedFile, published: PublishedWeights, folder: Path) -> Path:

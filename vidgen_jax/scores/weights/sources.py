@@ -71,13 +71,12 @@ class PublishedWeights:
       return "tensorflow"
     return "" if self.files[0].name.endswith(".npz") or "torchscript" in self.name else "torch"
 
-  @property
-  def import_command(self) -> str:
-    """The command that imports the downloaded files."""
+  def import_command(self, out: str = "") -> str:
+    """The command that imports the downloaded files to `out`, by default NAME.safetensors."""
     others = {"mean": self.mean, "heads": self.heads}
     second = "".join(f" --{flag}={file.name}" for flag, file in others.items() if file)
     main = f"--network={self.network} --from={self.files[-1].name}"
-    return f"vidgen weights import {main}{second} --out={self.name}.safetensors"
+    return f"vidgen weights import {main}{second} --out={out or f'{self.name}.safetensors'}"
 
 
 def _github(repository: str, commit: str, *files: tuple[str, str]) -> tuple[PublishedFile, ...]:
@@ -348,7 +347,7 @@ def how_to_get(path: str, *, network: str = "") -> str:
   stated = main.expected_hash or "hash not recorded"
   return (
     f"`vidgen weights fetch {found.name} --out={path}` downloads and imports {main.name} of {found.page} ({stated}); "
-    f"by hand: {found.import_command}"
+    f"by hand: {found.import_command(path)}"
   )
 
 
@@ -361,7 +360,7 @@ def listing(sources: Iterable[PublishedWeights] = SOURCES) -> str:
     for file in filter(None, (*source.files, source.mean, source.heads)):
       lines.append(f"  file    {file.url or f'{file.name} (no address of the file itself is known)'}")
       lines.append(f"  hash    {file.expected_hash or 'not recorded; fetch prints it, compare it with the publisher'}")
-    lines.append(f"  import  {source.import_command}")
+    lines.append(f"  import  {source.import_command()}")
     if source.library:
       lines.append(f"  needs   {source.library}: {EXTRA}")
     lines.append("")

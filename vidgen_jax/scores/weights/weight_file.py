@@ -125,7 +125,8 @@ def read_weight_file(path: str | os.PathLike[str], *, network: str = "") -> Weig
   # A TensorFlow checkpoint may be given by its prefix, which is no file.
   if not path.exists() and not path.with_name(f"{path.name}.index").exists():
     remedy = how_to_get(str(path.with_suffix(_SUFFIX)), network=network)
-    raise UserError(f"{path} does not exist; {remedy}; `vidgen classify` trains a classifier of your own")
+    own = "" if network else "; `vidgen classify` trains a classifier of your own"
+    raise UserError(f"{path} does not exist; {remedy}{own}")
   if path.suffix != _SUFFIX:
     raise UserError(how_to_import(path))
   tensors, metadata = read_safetensors(path)
