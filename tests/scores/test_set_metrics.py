@@ -125,6 +125,8 @@ def test_options_apply_to_the_scores():
   assert found["inception_score"].value == pytest.approx(
     np.mean([inception_score(part) for part in np.split(mixed, 3)])
   )
+  deviation = np.std([inception_score(part) for part in np.split(mixed, 3)], ddof=1)
+  assert found["inception_score"].deviation == pytest.approx(deviation)
   assert "3 splits, drawn at random, mean and interval over 3 sets" in found["inception_score"].protocol
   assert {score.interval for score in found.values()} == {None}
   assert found["recall"].value == recall(features(0).features, features(1).features, k=4)

@@ -79,7 +79,8 @@ class Score:
   interval: tuple[float, float] | None = None
   """95 % confidence interval of `value`; with several `repeats` the mean of their intervals."""
   deviation: float | None = None
-  """Unbiased standard deviation of the `repeats` (TrIVD-GAN-FP, table 3)."""
+  """Unbiased standard deviation of the `repeats` (TrIVD-GAN-FP, table 3); without them of the sets of samples or splits
+  of which `value` is the mean."""
   inputs: dict[str, Any] | None = dataclasses.field(default=None, compare=False)
   """Command, sets of clips, versions and device, see `vidgen_jax.scores.inputs`; not in tables."""
 

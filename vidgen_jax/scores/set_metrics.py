@@ -189,14 +189,16 @@ class SetScorer:
       logging.warning("no %s of %s: %s", metric.row, subject, error)
       return
     protocol = metric.protocol.format(divisor="(N - 1)" if self._unbiased else "N", k=self._options.nearest_k)
-    interval, over, value = None, "", float(np.mean(values))
+    interval, over, deviation = None, "", None
     if len(values) > 1:
+      deviation = float(np.std(values, ddof=1))
       interval = mean_interval(np.array(values)) if self._has_intervals else None
       over = f"mean and interval over {len(values)} sets"
     elif self._has_intervals and metric.interval is not None:
-      interval, over = metric.interval(value, *sets[0]), "interval over clips"
+      interval, over = metric.interval(values[0], *sets[0]), "interval over clips"
     protocol = ", ".join(filter(None, [how, protocol, over]))
-    yield Score(subject=subject, metric=metric.row, value=value, protocol=protocol, interval=interval, **fields)
+    found: dict[str, Any] = {"value": float(np.mean(values)), "deviation": deviation, "interval": interval}
+    yield Score(subject=subject, metric=metric.row, protocol=protocol, **found, **fields)
 
 
 def _layer(metric: Metric, features: Features) -> np.ndarray:
