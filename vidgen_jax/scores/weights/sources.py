@@ -6,7 +6,6 @@ the same bytes. PyTorch's file names end in the first digits of the file's SHA-2
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
 
 from vidgen_jax.errors import UserError
 
@@ -71,7 +70,7 @@ class PublishedWeights:
       return "tensorflow"
     return "" if self.files[0].name.endswith(".npz") or "torchscript" in self.name else "torch"
 
-  def import_command(self, out: str = "") -> str:
+  def import_command(self, *, out: str = "") -> str:
     """The command that imports the downloaded files to `out`, by default NAME.safetensors."""
     others = {"mean": self.mean, "heads": self.heads}
     second = "".join(f" --{flag}={file.name}" for flag, file in others.items() if file)
@@ -347,14 +346,14 @@ def how_to_get(path: str, *, network: str = "") -> str:
   stated = main.expected_hash or "hash not recorded"
   return (
     f"`vidgen weights fetch {found.name} --out={path}` downloads and imports {main.name} of {found.page} ({stated}); "
-    f"by hand: {found.import_command(path)}"
+    f"by hand: {found.import_command(out=path)}"
   )
 
 
-def listing(sources: Iterable[PublishedWeights] = SOURCES) -> str:
+def listing() -> str:
   """The table of `vidgen weights list`: a paragraph for each release."""
   lines = []
-  for source in sources:
+  for source in SOURCES:
     lines.append(f"{source.name} ({source.network}): {source.content}")
     lines.append(f"  page    {source.page}")
     for file in filter(None, (*source.files, source.mean, source.heads)):
