@@ -20,6 +20,7 @@ from vidgen_jax import cli
 from vidgen_jax.gans import GANS
 from vidgen_jax.runs.config import RESUME_OVERRIDABLE, ExperimentConfig
 from vidgen_jax.scores.classifier.config import ClassifierConfig
+from vidgen_jax.scores.metric import Need
 from vidgen_jax.scores.metrics.preprocessing import FVD_PROTOCOLS
 from vidgen_jax.scores.registry import METRICS
 
@@ -78,14 +79,17 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 def fvd_protocols_table() -> str:
   """What each protocol of FVD fixes, and who uses it."""
-  heads = ("protocol", "resize to 224x224", "window of real clips", "frames", "epsilon", "covariance", "used by")
+  heads = ("protocol", "resize to 224x224", "range", "window of real clips", "frames", "epsilon", "layer", "covariance")
+  heads = (*heads, "used by")
+  layer = "logits" if Need.LOGITS in METRICS["fvd"].needs else "features"
   rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
   for name, protocol in FVD_PROTOCOLS.items():
     fit = {"stretch": "stretched", "short_side": "short side, centre crop"}[protocol.fit]
     resize = f"{protocol.method.replace('_', ' ')}, {fit}"
     window, divisor = protocol.real_window or "any", "N - 1" if protocol.unbiased else "N"
-    frames = f"{protocol.min_frames} or more"
-    cells = (f"`{name}`", resize, window, frames, f"{protocol.epsilon:g}", f"/ ({divisor})", protocol.used_by)
+    ends = [(value - protocol.mean[0]) / protocol.std[0] for value in (0, 1)]
+    values = (resize, "[{:g}, {:g}]".format(*ends), window, f"{protocol.min_frames} or more", f"{protocol.epsilon:g}")
+    cells = (f"`{name}`", *values, layer, f"/ ({divisor})", protocol.used_by)
     rows.append("| " + " | ".join(_cell(text) for text in cells) + " |")
   return "\n".join(rows)
 

@@ -12,6 +12,7 @@ import numpy as np
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 from vidgen_jax.scores.extraction import FeatureExtractor, Features
+from vidgen_jax.scores.inputs import versions
 from vidgen_jax.scores.metric import Metric, Need
 from vidgen_jax.scores.metrics.set_distance import frechet_distance, frechet_of_moments, moments
 from vidgen_jax.scores.registry import network_metrics
@@ -30,7 +31,7 @@ class SetStatistics:
     covariance: float64[D, D].
     count: number of clips.
     protocol: network, hash of its weights, layer, preprocessing ('input'), divisor of the covariance, shape of the
-      clips ('clip'), and the facts about the set ('clips').
+      clips ('clip'), the facts about the set ('clips'), and versions.
   """
 
   mean: np.ndarray
@@ -74,6 +75,7 @@ def statistics_of(
     "divisor": "N - 1" if extractor.unbiased else "N",
     "clip": "x".join(map(str, clip_shape)),
     "clips": dict(facts),
+    "versions": versions(),
   }
   return SetStatistics(mean=mean, covariance=covariance, count=len(features), protocol=protocol)
 
