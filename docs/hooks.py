@@ -79,7 +79,16 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 def fvd_protocols_table() -> str:
   """What each protocol of FVD fixes, and who uses it."""
-  heads = ("protocol", "resize to 224x224", "range", "window of real clips", "frames", "epsilon", "layer", "covariance")
+  heads = (
+    "protocol",
+    "resize to 224x224",
+    "range",
+    "window of real clips",
+    "frames",
+    "epsilon",
+    "layer",
+    "covariance /",
+  )
   heads = (*heads, "used by")
   layer = "logits" if Need.LOGITS in METRICS["fvd"].needs else "features"
   rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -89,7 +98,7 @@ def fvd_protocols_table() -> str:
     window, divisor = protocol.real_window or "any", "N - 1" if protocol.unbiased else "N"
     ends = [(value - protocol.mean[0]) / protocol.std[0] for value in (0, 1)]
     values = (resize, "[{:g}, {:g}]".format(*ends), window, f"{protocol.min_frames} or more", f"{protocol.epsilon:g}")
-    cells = (f"`{name}`", *values, layer, f"/ ({divisor})", protocol.used_by)
+    cells = (f"`{name}`", *values, layer, divisor, protocol.used_by)
     rows.append("| " + " | ".join(_cell(text) for text in cells) + " |")
   return "\n".join(rows)
 

@@ -104,7 +104,7 @@ FVD_PROTOCOLS = {
       _FVD, method="legacy_bilinear", used_by="Unterthiner et al. 2018; google-research/frechet_video_distance"
     ),
     dataclasses.replace(
-      _FVD, name="styleganv", unbiased=False, real_window="random", used_by="StyleGAN-V, DIGAN; universome/stylegan-v"
+      _FVD, name="styleganv", unbiased=False, real_window="random", used_by="StyleGAN-V; universome/stylegan-v"
     ),
     dataclasses.replace(_FVD, name="videogpt", fit="short_side", epsilon=1e-5, used_by="VideoGPT; wilson1yan/VideoGPT"),
     dataclasses.replace(
