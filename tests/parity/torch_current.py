@@ -4,6 +4,7 @@ LPIPS on AlexNet and VGG-16, Inception-v3 as FID uses it, VideoMAE, and V-JEPA w
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -260,26 +261,28 @@ class VJepa(nn.Module):
     pooler = nn.Module()
     pooler.query_tokens, pooler.cross_attention_block = nn.Parameter(torch.zeros(1, 1, width)), cross
     nest = lambda **children: nn.ModuleDict(children)
+    linear = nn.Linear(width, num_classes)
     self.target_encoder = nest(module=nest(backbone=backbone))
-    self.classifier = nest(module=nest(pooler=pooler, linear=nn.Linear(width, num_classes)))
+    self.classifier = nest(module=nest(pooler=pooler, linear=linear))
+    self.parts: Any = (backbone, pooler, linear)  # In a tuple, so that they are not registered twice.
 
   def forward(self, x):
-    backbone, probe = self.target_encoder["module"]["backbone"], self.classifier["module"]
+    backbone, pooler, linear = self.parts
     tubelets, table = x.shape[2] // 2, backbone.pos_embed
     if tubelets != 8:
       table = _in_time(table, self.grid, tubelets / 8)
     x = backbone.patch_embed(x) + table
     for block in backbone.blocks:
       x = block(x)
-    x, query = backbone.norm(x), probe["pooler"].query_tokens.repeat(len(x), 1, 1)
-    cross = probe["pooler"].cross_attention_block
+    x, query = backbone.norm(x), pooler.query_tokens.repeat(len(x), 1, 1)
+    cross = pooler.cross_attention_block
     split = lambda y: y.view(*y.shape[:2], self.heads, -1).transpose(1, 2)
     keys, values = map(split, cross.xattn.kv(cross.norm1(x)).chunk(2, dim=-1))
     # The release never applies `proj` of this layer.
     attended = functional.scaled_dot_product_attention(split(cross.xattn.q(query)), keys, values)
     y = query + attended.transpose(1, 2).flatten(2)
     features = (y + cross.mlp(cross.norm2(y)))[:, 0]
-    return probe["linear"](features), features
+    return linear(features), features
 
 
 def randomise(network: nn.Module, *, seed: int) -> nn.Module:

@@ -25,11 +25,12 @@ from vidgen_jax.scores.clip_sets.mistakes import warn_of_mistakes
 from vidgen_jax.scores.extraction import FeatureExtractor, Variant, load_frame_extractor
 from vidgen_jax.scores.feature_cache import cache_folder, cached_features
 from vidgen_jax.scores.inputs import differences, recorded_inputs
-from vidgen_jax.scores.metric import Kind, Metric
+from vidgen_jax.scores.metric import Kind, Metric, Need
 from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.content_distance import average_content_distance
 from vidgen_jax.scores.metrics.intervals import mean_interval
 from vidgen_jax.scores.neighbours import write_neighbours
+from vidgen_jax.scores.perceptual import PerceptualDistance, load_perceptual_distance
 from vidgen_jax.scores.registry import METRICS, paired_metrics
 from vidgen_jax.scores.report import Score, append_scores, read_score, score_table
 from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_metrics, content_score
@@ -40,9 +41,9 @@ SUMMARY = """Scores any two sets of clips against each other: FVD, and other dis
 Needs --real and --fake: folders of videos, of frame strips, of arrays, or of one folder of numbered images per clip;
 a .npy or .npz file [N, T, H, W, C]; or NAME/SPLIT of a built data set; --real also the statistics of `vidgen features
 --stats`. Computes distances between the sets, by the network of the package or those of --networks, the average
-content distance, and with --paired PSNR and SSIM of clip i of both. Values in [0, 1] and 0..255 are distinguished,
-never mixed; repeated clips and different frame rates are reported. Prints a table and appends all scores to --out,
-with their protocols and what is needed to repeat them.
+content distance, and with --paired PSNR, SSIM and LPIPS of clip i of both. Values in [0, 1] and 0..255 are
+distinguished, never mixed; repeated clips and different frame rates are reported. Prints a table and appends all scores
+to --out, with their protocols and what is needed to repeat them.
 Features of real clips are kept in $VIDGEN_CACHE or ~/.cache/vidgen_jax/features, which may be deleted at any time.
 Example: vidgen compare --real=videos/real --fake=videos/model
 Example: vidgen compare --real=videos/real --fake=videos/model --networks=i3d.safetensors --num_frames=16
@@ -53,7 +54,7 @@ Example: vidgen compare --real=weizmann/train --fake=samples/samples.npz --netwo
 
 BATCH = 16  # clips in memory at a time outside of the networks
 
-_FOR_CLIPS = ("paired", "neighbours", "baselines", "content_network", "real_range")
+_FOR_CLIPS = ("paired", "lpips", "neighbours", "baselines", "content_network", "real_range")
 _NOT_REPEATED = ("out", "neighbours", "num_neighbours", "verbose", "distributed", "no_cache")
 
 
@@ -81,6 +82,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string("neighbours", None, text, **values)
   flags.DEFINE_integer("num_neighbours", 3, "--neighbours: real clips per generated one", lower_bound=1, **values)
   flags.DEFINE_bool("paired", False, "clip i of both sets belong together: PSNR, SSIM", **values)
+  text = "--paired: weights of LPIPS (`vidgen weights fetch lpips`), the perceptual distance of the frames"
+  flags.DEFINE_string("lpips", None, text, **values)
   flags.DEFINE_bool("no_cache", False, "neither reads nor writes features of real clips", **values)
   flags.DEFINE_string("out", None, "file to which scores are appended, one JSON object per line", **values)
   text = "computes a score of a file of --out again, FILE:LINE, and compares the values; no other flag is needed"
@@ -94,7 +97,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   if flag_values.repeat is not None:
     return _repeat(flag_values)
   out = check_writable(flag_values.out, "--out")
-  check_needs(flag_values, {"num_neighbours": "neighbours", "conditioning_indices": "baselines"})
+  check_needs(flag_values, {"num_neighbours": "neighbours", "lpips": "paired", "conditioning_indices": "baselines"})
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   scores = _scores(flag_values)
@@ -147,12 +150,15 @@ def _scores(flag_values: flags.FlagValues) -> list[Score]:
   embedder, options = None, metric_flags.set_options(flag_values)
   if flag_values.content_network is not None:
     embedder = load_frame_extractor(flag_values.content_network, mesh=make_mesh(MeshConfig()))
+  lpips = load_perceptual_distance(flag_values.lpips) if flag_values.lpips is not None else None
   window = metric_flags.real_window(flag_values, [extractor.network for extractor in extractors])
   with (
     metric_flags.open_set(flag_values, "real", window=window) as real,
     metric_flags.open_set(flag_values, "fake", window=window and "start") as fake,
   ):
     _check(real, fake, paired=flag_values.paired)
+    if lpips is not None:
+      lpips.check(real.clip_shape[1:3])
     extractors = _usable(extractors, real, fake, options, needed=not flag_values.paired or bool(flag_values.networks))
     variants = _variants(_resolved(indices, real.clip_shape[0])) if flag_values.baselines else {}
     if sheet is not None and flag_values.num_neighbours > len(real):
@@ -160,7 +166,7 @@ def _scores(flag_values: flags.FlagValues) -> list[Score]:
     common = {"split": real.name, "num_clips": len(real), "clip": _text(real.clip_shape), "window": real.options.text}
     scores = list(_content_scores(real, fake, common, embedder, tracking=flag_values.object_tracking))
     if flag_values.paired:
-      scores += _paired_scores(real, fake, common)
+      scores += _paired_scores(real, fake, common, lpips)
     warn_of_mistakes(real, fake)
     for extractor in extractors:
       reals = cached_features(extractor, real, folder=None if flag_values.no_cache else cache_folder())
@@ -304,9 +310,13 @@ def _content_scores(
       yield content_score(subject, np.concatenate(found), num_generated=len(clips), **fields[name])
 
 
-def _paired_scores(real: ClipSet, fake: ClipSet, common: Mapping[str, Any]) -> Iterator[Score]:
+def _paired_scores(
+  real: ClipSet, fake: ClipSet, common: Mapping[str, Any], lpips: PerceptualDistance | None
+) -> Iterator[Score]:
   """Means of frame metrics over all frames."""
-  values: dict[Metric, list[np.ndarray]] = {m: [] for m in paired_metrics() if m.kind is Kind.FRAME}
+  networks: dict[Need, PerceptualDistance] = {Need.PERCEPTION: lpips} if lpips is not None else {}
+  known = paired_metrics(available=(Need.TRUTH, *networks))
+  values: dict[Metric, list[np.ndarray]] = {m: [] for m in known if m.kind is Kind.FRAME}
   for metric in [m for m in values if min(real.clip_shape[1:3]) < m.min_side]:
     logging.warning("no %s: it needs frames of at least %dx%d pixels", metric.name.upper(), *[metric.min_side] * 2)
     del values[metric]
@@ -314,7 +324,8 @@ def _paired_scores(real: ClipSet, fake: ClipSet, common: Mapping[str, Any]) -> I
   for truth, guess in zip(real.batches(BATCH), fake.batches(BATCH), strict=True):
     identical &= (truth == guess).all(axis=(0, 2, 3, 4))
     for metric, found in values.items():
-      found.append(np.asarray(metric.function(guess, truth).mean(axis=1)))
+      network = [networks[need] for need in metric.needs if need in networks]
+      found.append(np.asarray(metric.function(guess, truth, *network).mean(axis=1)))
   if identical.any() and not identical.all():
     logging.warning(
       "frames %s are identical in all pairs, like conditioning frames, and count 80 dB each; `vidgen evaluate` scores "
@@ -323,6 +334,7 @@ def _paired_scores(real: ClipSet, fake: ClipSet, common: Mapping[str, Any]) -> I
     )
   for metric, found in values.items():
     clips = np.concatenate(found).astype(np.float64)
+    fields = next((networks[need].fields for need in metric.needs if need in networks), {})
     yield Score(
       subject=fake.name,
       metric=metric.row,
@@ -331,4 +343,5 @@ def _paired_scores(real: ClipSet, fake: ClipSet, common: Mapping[str, Any]) -> I
       protocol=f"{metric.protocol}, all frames",
       interval=mean_interval(clips),
       **common,
+      **fields,
     )

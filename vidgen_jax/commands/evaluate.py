@@ -31,6 +31,7 @@ from vidgen_jax.scores.feature_collector import FeatureCollector
 from vidgen_jax.scores.flow_baseline import load_flow_baseline
 from vidgen_jax.scores.inputs import recorded_inputs
 from vidgen_jax.scores.metrics.baselines import has_frames_between
+from vidgen_jax.scores.perceptual import PerceptualDistance, load_perceptual_distance
 from vidgen_jax.scores.registry import METRICS, SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import SCORES_FILE, Score, append_scores, read_scores, score_table
 from vidgen_jax.scores.set_metrics import set_metrics
@@ -38,7 +39,8 @@ from vidgen_jax.scores.set_metrics import set_metrics
 SUMMARY = """Scores a run's predictions and, for comparison, trivial baselines.
 
 Needs --workdir of a run and its data set. Computes PSNR, SSIM, content distance and, with evaluation.object_tracking,
-the position of the object; with --networks also FVD, KVD, FID, clip Frechet distance, inception score and diversity.
+the position of the object; with --lpips also LPIPS, with --networks FVD, KVD, FID, clip Frechet distance, inception
+score and diversity.
 Prints a table, appends all scores with their protocols to scores.jsonl in the workdir, and writes a contact sheet and a
 GIF to workdir/evaluation.
 For models with any conditioning frames (sr_cgan), set them with --task or --conditioning_indices; the reconstructed
@@ -88,6 +90,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   metric_flags.define_score_flags(flag_values)
   text = "pwc_net weights for the baseline that interpolates along optical flow; pyramidal Lucas-Kanade by default"
   flags.DEFINE_string("flow_weights", None, text, **values)
+  text = "weights of LPIPS (`vidgen weights fetch lpips`): the perceptual distance to the true frames too"
+  flags.DEFINE_string("lpips", None, text, **values)
   flags.DEFINE_bool("follow", False, "scores all checkpoints as they appear, until the last", **values)
   flags.DEFINE_bool("all_checkpoints", False, "scores all existing checkpoints", **values)
   known = ", ".join(SELECTION_DIRECTIONS)
@@ -123,7 +127,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   if flag_values.flow_weights is not None and not has_frames_between(indices, options.num_frames):
     raise UserError("--flow_weights needs a model with frames between conditioning frames; leave it out")
   flow = load_flow_baseline(weights=flag_values.flow_weights)
-  _check_scores(config, options, indices, collector, best_metric=flag_values.best_metric)
+  lpips = load_perceptual_distance(flag_values.lpips) if flag_values.lpips is not None else None
+  _check_scores(config, options, indices, collector, lpips=lpips, best_metric=flag_values.best_metric)
   metric_flags.check_eval_window(flag_values, [e.network for e in extractors], config.data.eval_window)
   info = load_info(config.evaluation_data.name, config.evaluation_data.data_dir)
   inputs = recorded_inputs({"real": {"encoding": info.encoding, "fps": list(info.fps)}})
@@ -131,7 +136,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   def score(folder: str, step: int | None) -> list[Score]:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
     scores, curves = score_run(
-      trained, fields, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow
+      trained, fields, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow, lpips=lpips
     )
     scores, curves = ([dataclasses.replace(s, inputs=inputs) for s in found] for found in (scores, curves))
     if jax.process_index() == 0:
@@ -147,7 +152,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   following: dict[str, Any] = {"last_step": config.train.num_steps, "metric": flag_values.best_metric}
   following |= {"wait": flag_values.follow, **values_of(flag_values, "poll", "patience")}
   terms = {**fields, "samples": config.evaluation.samples}
-  scored = _scored_steps(workdir / SCORES_FILE, terms, [extractor.hash for extractor in collector.extractors])
+  hashes = [extractor.hash for extractor in collector.extractors] + ([lpips.hash] if lpips is not None else [])
+  scored = _scored_steps(workdir / SCORES_FILE, terms, hashes)
   follow(flag_values.workdir, score, scored=scored, terms=terms, **following)
 
 
@@ -188,14 +194,19 @@ def _check_scores(
   indices: Sequence[int],
   collector: FeatureCollector,
   *,
+  lpips: PerceptualDistance | None,
   best_metric: str,
 ) -> None:
   """Checks, before hours of sampling, that the clips fit the metrics and the requested scores can be computed."""
   if len(indices) == options.num_frames:
     raise UserError("all frames are conditioning frames, so none is left to be scored; choose fewer")
   evaluation, size = config.evaluation, config.data.resolution
-  names = scoring.metric_names(indices, tracking=evaluation.object_tracking)
+  names = scoring.metric_names(indices, tracking=evaluation.object_tracking, lpips=lpips)
   scoring.check_frame_size(names, frame_size=(size, size))
+  if lpips is not None:
+    if not len(indices):
+      raise UserError("--lpips compares with true clips, but the model has no conditioning frames; leave it out")
+    lpips.check((size, size))
   known = {METRICS[name].row for name in names} & set(SELECTION_DIRECTIONS)
   for extractor in collector.extractors:
     extractor.check((options.num_frames, size, size, config.data.channels))

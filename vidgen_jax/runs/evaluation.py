@@ -16,6 +16,7 @@ from vidgen_jax.runs.experiment import Experiment
 from vidgen_jax.runs.workdir import Trained, check_label_map
 from vidgen_jax.scores.feature_collector import MODEL, FeatureCollector
 from vidgen_jax.scores.flow_baseline import FlowBaseline
+from vidgen_jax.scores.perceptual import PerceptualDistance
 from vidgen_jax.scores.registry import SELECTION_DIRECTIONS
 from vidgen_jax.scores.report import Score, frames_text, mean_of_repeats
 
@@ -73,6 +74,7 @@ def score_run(
   folder: AnyPath,
   collector: FeatureCollector,
   flow: FlowBaseline | None = None,
+  lpips: PerceptualDistance | None = None,
 ) -> tuple[list[Score], list[Score]]:
   """Scores clips as `config.evaluation` and `fields`, the result of `protocol_fields`, define, and draws some of them.
 
@@ -113,6 +115,7 @@ def score_run(
       num_generated=settings.num_generated,
       collector=collector,
       flow=flow,
+      lpips=lpips,
       with_baselines=repeat == 0,
       **sampling,
     )

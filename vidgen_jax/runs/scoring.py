@@ -23,6 +23,7 @@ from vidgen_jax.scores.metrics import baselines
 from vidgen_jax.scores.metrics.best_of import BestOf, BestOfSamples
 from vidgen_jax.scores.metrics.intervals import mean_interval
 from vidgen_jax.scores.metrics.trajectory import object_centroid
+from vidgen_jax.scores.perceptual import PerceptualDistance
 from vidgen_jax.scores.registry import METRICS, paired_metrics
 from vidgen_jax.scores.report import Score
 
@@ -32,15 +33,17 @@ Scores = dict[str, np.ndarray]
 """Values by name in `METRICS`: [B, T - G] for metrics of frames (`anchor_psnr`: [B, G]), [B] for metrics of clips."""
 
 
-def metric_names(conditioning_indices: Sequence[int], *, tracking: bool, infers: bool = False) -> tuple[str, ...]:
+def metric_names(
+  conditioning_indices: Sequence[int], *, tracking: bool, infers: bool = False, lpips: PerceptualDistance | None = None
+) -> tuple[str, ...]:
   """Names of the metrics that `score` computes; arguments as there.
 
   Without conditioning frames there is no true clip to compare with, so only the presence of an object is scored.
   """
   if not len(conditioning_indices):
     return ("presence",) if tracking else ()
-  available = {Need.TRUTH} | ({Need.OBJECT} if tracking else set()) | ({Need.CONDITIONING} if infers else set())
-  return tuple(metric.name for metric in paired_metrics(available=available))
+  given = {Need.TRUTH: True, Need.OBJECT: tracking, Need.CONDITIONING: infers, Need.PERCEPTION: lpips is not None}
+  return tuple(metric.name for metric in paired_metrics(available=[need for need in given if given[need]]))
 
 
 def check_frame_size(names: Iterable[str], frame_size: tuple[int, int]) -> None:
@@ -62,6 +65,13 @@ class Evaluation:
   baselines: dict[str, Scores]
   frames: tuple[int, ...]
   """0-based indices of the generated frames, in the order of the values [B, T - G]."""
+  _: KW_ONLY
+  lpips: PerceptualDistance | None = None
+  """Network of the metrics that compare images by one."""
+
+  def network_fields(self, metric: Metric) -> Mapping[str, str]:
+    """The fields of `Score` for the network of a metric; {} without one."""
+    return self.lpips.fields if self.lpips is not None and Need.PERCEPTION in metric.needs else {}
 
 
 def draw_images(
@@ -103,6 +113,7 @@ def evaluate(
   batch_norm: str = "standing",
   collector: FeatureCollector | None = None,
   flow: FlowBaseline | None = None,
+  lpips: PerceptualDistance | None = None,
   with_baselines: bool = True,
 ) -> Evaluation:
   """Scores the generated frames of evaluation clips, one sample in memory at a time.
@@ -110,13 +121,13 @@ def evaluate(
   `nets` have standing statistics, unless `batch_norm` is 'batch', see `generation.predict`. `key` is folded with the
   batch and the sample. `num_clips`, `samples` and `num_generated` are those of `EvaluationConfig`. The `collector`
   takes all clips for scores of whole sets; only with one are the baselines scored, `flow` among them: during training
-  their scores would not change. `with_baselines` is False if it has them already.
+  their scores would not change. `with_baselines` is False if it has them already. `lpips` is for the metric LPIPS.
 
   Raises:
     UserError: the data set is missing, or the frames are too small for a metric.
   """
   scorer = _BatchScorer(
-    experiment, nets, key, options=options, samples=samples, batch_norm=batch_norm, collector=collector
+    experiment, nets, key, options=options, samples=samples, batch_norm=batch_norm, collector=collector, lpips=lpips
   )
   model: list[BestOf] = []
   others: dict[str, list[Scores]] = defaultdict(list)
@@ -138,6 +149,7 @@ def evaluate(
     model=BestOf(best=best, mean=mean, num_samples=samples),
     baselines={name: _concatenate(parts) for name, parts in others.items()},
     frames=generated_indices(scorer.indices, options.num_frames),
+    lpips=lpips,
   )
 
 
@@ -153,16 +165,21 @@ class _BatchScorer:
   samples: int
   batch_norm: str
   collector: FeatureCollector | None
+  lpips: PerceptualDistance | None
 
   @property
   def indices(self) -> Sequence[int]:
     return self.experiment.algorithm.conditioning_indices(self.options.num_frames)
 
   @property
-  def _common(self) -> dict[str, bool]:
+  def _common(self) -> dict[str, Any]:
     """Arguments of `score` for the model's clips."""
-    tracking = self.experiment.config.evaluation.object_tracking
-    return {"tracking": tracking, "infers": generation.infers_clips(self.experiment, self.indices)}
+    infers = generation.infers_clips(self.experiment, self.indices)
+    return {"tracking": self._tracking, "infers": infers, "lpips": self.lpips}
+
+  @property
+  def _tracking(self) -> bool:
+    return self.experiment.config.evaluation.object_tracking
 
   def score_model(self, i: int, inputs: Mapping[str, np.ndarray], truth: np.ndarray | None) -> BestOf:
     """The samples of batch i; `truth` is None for clips from noise."""
@@ -182,7 +199,7 @@ class _BatchScorer:
   ) -> dict[str, Scores]:
     """The baselines of batch i and, for a model that infers clips, the interpolation of its latents."""
     guesses = baseline_predictions(truth, self.indices, key=jax.random.fold_in(self.key, i), flow=flow)
-    scored = score_baselines(guesses, truth, self.indices, tracking=self._common["tracking"])
+    scored = score_baselines(guesses, truth, self.indices, tracking=self._tracking, lpips=self.lpips)
     if self._common["infers"]:
       lines = generation.interpolate(self.experiment, self.nets, inputs, options=self.options)
       guesses[INTERPOLATION] = put_frames(lines, inputs["conditioning"], self.indices)
@@ -200,19 +217,21 @@ def score(
   *,
   tracking: bool,
   infers: bool = False,
+  lpips: PerceptualDistance | None = None,
 ) -> Scores:
   """Scores of one sample's generated frames, by the metrics of `metric_names`.
 
   `prediction` and `truth` are whole clips, uint8 [B, T, H, W, C]; the truth is not used without conditioning frames,
   which count in `anchor_psnr` only. `tracking` is whether to track an object, `infers` whether the clips contain the
-  model's reconstructions of the conditioning frames.
+  model's reconstructions of the conditioning frames, `lpips` the network of the metric LPIPS.
 
   Raises:
     UserError: if the frames are too small for a metric.
   """
   if not len(conditioning_indices):
     return {"presence": np.asarray(object_centroid(prediction).presence, np.float64).mean(axis=1)} if tracking else {}
-  names, frame_size = metric_names(conditioning_indices, tracking=tracking, infers=infers), truth.shape[2:4]
+  names = metric_names(conditioning_indices, tracking=tracking, infers=infers, lpips=lpips)
+  frame_size = truth.shape[2:4]
   check_frame_size(names, frame_size)
   anchors = [take_frames(video, conditioning_indices) for video in (prediction, truth)]
   generated = generated_indices(conditioning_indices, truth.shape[1])
@@ -222,6 +241,8 @@ def score(
   def values(metric: Metric) -> jax.Array:
     if Need.OBJECT in metric.needs:
       return metric.function(*tracks, frame_size)
+    if Need.PERCEPTION in metric.needs:
+      return metric.function(*videos, lpips)
     return metric.function(*(anchors if Need.CONDITIONING in metric.needs else videos))
 
   return {name: np.asarray(values(METRICS[name])) for name in names}
@@ -248,13 +269,19 @@ def baseline_predictions(
 
 
 def score_baselines(
-  guesses: Mapping[str, np.ndarray], truth: np.ndarray, conditioning_indices: Sequence[int], *, tracking: bool
+  guesses: Mapping[str, np.ndarray],
+  truth: np.ndarray,
+  conditioning_indices: Sequence[int],
+  *,
+  tracking: bool,
+  lpips: PerceptualDistance | None = None,
 ) -> dict[str, Scores]:
   """Scores of the clips of `baseline_predictions` and, with tracking, of straight-line motion; arguments as in `score`.
 
   Without conditioning frames, the real clips are scored too.
   """
-  results = {name: score(guess, truth, conditioning_indices, tracking=tracking) for name, guess in guesses.items()}
+  options: dict[str, Any] = {"tracking": tracking, "lpips": lpips}
+  results = {name: score(guess, truth, conditioning_indices, **options) for name, guess in guesses.items()}
   if not len(conditioning_indices):
     return results | {"real": score(truth, truth, conditioning_indices, tracking=tracking)}
   if tracking:
@@ -276,9 +303,10 @@ def clip_scores(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[S
     for metric in (METRICS[name] for name in METRICS if name in values):
       if aggregate.startswith("best") and not metric.selectable:
         continue
-      found = values[metric.name]
+      found, network = values[metric.name], evaluation.network_fields(metric)
       clips = np.array([mean_without_nan(clip) for clip in found.reshape(len(found), -1)])
-      yield _score(metric, metric.row, clips, metric.protocol, aggregate, interval=mean_interval(clips), **fields)
+      own = {"interval": mean_interval(clips), **fields, **network}
+      yield _score(metric, metric.row, clips, metric.protocol, aggregate, **own)
 
 
 def frame_scores(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[Score]:
@@ -286,8 +314,9 @@ def frame_scores(evaluation: Evaluation, common: Mapping[str, Any]) -> Iterator[
   for aggregate, values, fields in _aggregates(evaluation, common):
     for metric in (METRICS[name] for name in METRICS if name in values):
       if metric.kind is Kind.FRAME and Need.CONDITIONING not in metric.needs:
+        own = {**fields, **evaluation.network_fields(metric)}
         for index, frame in zip(evaluation.frames, values[metric.name].T, strict=True):
-          yield _score(metric, f"{metric.row}_frame_{index}", frame, "one frame", aggregate, **fields)
+          yield _score(metric, f"{metric.row}_frame_{index}", frame, "one frame", aggregate, **own)
 
 
 def curve_text(scores: Sequence[Score]) -> str:

@@ -1,27 +1,25 @@
 """The network of LPIPS with the weights of a file, for scores of pairs of clips."""
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.metrics.lpips import frame_lpips
 from vidgen_jax.scores.networks import PAIR_NETWORKS
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
 
 class PerceptualDistance:
-  """LPIPS of pairs of clips; `fields` are those of its `Score`s: network and hash of the weights."""
+  """LPIPS of pairs of images; `fields` are those of its `Score`s: network, and `hash` of the weights."""
 
   def __init__(self, weights: WeightFile) -> None:
     self._module = PAIR_NETWORKS[weights.network](**weights.settings)
     self._variables = jax.device_put(weights.variables)
-    self._apply = functools.partial(jax.jit(self._module.apply), self._variables)
+    self._apply = jax.jit(self._module.apply)
     label = f"{weights.network}, {self._module.trunk}"
-    self.fields: Mapping[str, str] = {"extractor": label, "extractor_hash": weights.short_hash}
+    self.hash = weights.short_hash
+    self.fields: Mapping[str, str] = {"extractor": label, "extractor_hash": self.hash}
 
   def check(self, frame_size: Sequence[int]) -> None:
     """Raises UserError if the frames of (H, W) pixels are too small."""
@@ -31,9 +29,9 @@ class PerceptualDistance:
     except ValueError as error:
       raise UserError(f"--lpips: {error}; use a higher resolution") from error
 
-  def __call__(self, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Distances float32[B, T] of the frames of two videos uint8[B, T, H, W, C]; see `frame_lpips`."""
-    return np.asarray(frame_lpips(prediction, truth, self._apply))
+  def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+    """Distances float32[N] of images float32[N, H, W, 3], RGB in [-1, 1]."""
+    return self._apply(self._variables, first, second)
 
 
 def load_perceptual_distance(path: str) -> PerceptualDistance:

@@ -146,7 +146,6 @@ FID_PROTOCOLS = {
 }
 """Input of Inception-v3 for the FID of frames."""
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 NETWORK_PROTOCOLS = {
   "videomae": Preprocessing(
     name="cdfvd",
@@ -157,7 +156,9 @@ NETWORK_PROTOCOLS = {
     used_by="content-debiased FVD with `model='videomae'`; songweige/content-debiased-fvd",
   ),
   # The code leaves resizing to the user.
-  "vjepa": Preprocessing(name="jedi", size=(224, 224), used_by="JEDi; oooolga/JEDi", **_IMAGENET),
+  "vjepa": Preprocessing(
+    name="jedi", size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), used_by="JEDi; oooolga/JEDi"
+  ),
 }
 """Input of networks that are used by one protocol only."""
 

@@ -31,7 +31,9 @@ _TRUNKS = {
   ),
 }
 _MIN_SIDE = {"alexnet": 31, "vgg16": 16}
-_SHIFT, _SCALE = np.float32([[[[-0.030, -0.088, -0.188]]], [[[0.458, 0.448, 0.450]]]])  # of ImageNet, on [-1, 1]
+# Mean and deviation of ImageNet, on [-1, 1].
+_SHIFT = np.array([[[[-0.030, -0.088, -0.188]]]], np.float32)
+_SCALE = np.array([[[[0.458, 0.448, 0.450]]]], np.float32)
 _EPSILON = 1e-10
 
 
@@ -58,7 +60,7 @@ class LPIPS(nn.Module):
         f"{first.shape} and {second.shape}"
       )
     conv = functools.partial(nn.Conv, precision=lax.Precision.HIGHEST)
-    x = (jnp.concatenate([first, second]) - _SHIFT[None]) / _SCALE[None]
+    x = (jnp.concatenate([first, second]) - _SHIFT) / _SCALE
     distance = jnp.zeros(len(first), jnp.float32)
     for index, stage in enumerate(_TRUNKS[self.trunk]):
       if stage.pool:
