@@ -217,7 +217,8 @@ def _check_scores(
       raise UserError(f"--{name}={count} is too few for the scores of --networks; give {fewest} or more")
   if best_metric in SELECTION_DIRECTIONS and best_metric not in known:
     found = ", ".join(sorted(known))
-    raise UserError(f"--best_metric={best_metric} is not among the scores, which have {found}; see --networks")
+    remedy = "see --networks and `vidgen weights list`"
+    raise UserError(f"--best_metric={best_metric} is not among the scores, which have {found}; {remedy}")
 
 
 def _scored_steps(path: AnyPath, terms: Mapping[str, Any], hashes: Sequence[str]) -> list[int]:

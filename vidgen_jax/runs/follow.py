@@ -187,7 +187,8 @@ def _keep_best(workdir: AnyPath, folder: AnyPath, step: int, scores: Sequence[Sc
   found = [score for score in scores if score.subject == "model" and score.metric == metric]
   if not found:
     known = dict.fromkeys(score.metric for score in scores if score.metric in SELECTION_DIRECTIONS)
-    raise UserError(f"--best_metric={metric} is not among the scores, which have {', '.join(known)}; see --networks")
+    remedy = "see --networks and `vidgen weights list`"
+    raise UserError(f"--best_metric={metric} is not among the scores, which have {', '.join(known)}; {remedy}")
   value = found[0].value
   if jax.process_index() != 0 or math.isnan(value):
     return
