@@ -346,5 +346,5 @@ def test_c3d_of_pytorch_with_its_preprocessing(known):
   found = layouts.convert("c3d", source_of(arrays, kind="torchscript"), shapes)
   expected = mapping.to_flax(state, shapes({"num_classes": 5}), mapping.c3d_name, flattened=("fc6", (32, 1, 1, 1)))
   assert_same_tree(found.variables, expected)
-  assert "left out mean, pre.weight (2), which prepare the input" in found.mapping
+  assert "left out tensors that prepare the input: mean, pre.weight (2)" in found.mapping
   assert ("unknown names" in found.mapping) == (not known)

@@ -79,13 +79,10 @@ def convert(
   unused = _unused(naming, source, used)
   # Programs contain their preprocessing, which our protocols do.
   is_program = network == "c3d" or source.format == "torchscript"
-  left_out = [name for name in unused if is_program and prepares_input(source.arrays[name])]
-  if left_out:
-    mapping += (
-      f"{'; ' if mapping else ''}left out {_listing(left_out)}, which prepare{'s' * (len(left_out) == 1)} the input"
-    )
-  unused = [name for name in unused if name not in left_out]
-  problems = {"not used": unused, "missing": missing, "wrong shape": wrong}
+  if left_out := [name for name in unused if is_program and prepares_input(source.arrays[name])]:
+    mapping = "; ".join(filter(None, (mapping, f"left out tensors that prepare the input: {_listing(left_out)}")))
+  kept = [name for name in unused if name not in left_out]
+  problems = {"not used": kept, "missing": missing, "wrong shape": wrong}
   if listed := "; ".join(f"{kind}: {_listing(found)}" for kind, found in problems.items() if found):
     raise UserError(
       f"{source.path} does not fit network {network}: {listed}; give the file of the network as it was published"
