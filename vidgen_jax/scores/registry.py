@@ -8,6 +8,8 @@ from types import MappingProxyType
 from vidgen_jax.scores import metrics
 from vidgen_jax.scores.metric import Kind, Metric, Need
 
+_DISTANCES_ONLY = frozenset(("video_statistics",))  # networks without logits, whose features have no meaningful angles
+
 
 def _collect() -> dict[str, Metric]:
   found: dict[str, Metric] = {}
@@ -41,5 +43,7 @@ def paired_metrics(*, available: Iterable[Need] = (Need.TRUTH,)) -> tuple[Metric
 def network_metrics(network: str) -> list[Metric]:
   """The metrics of a feature network's output, under their names for this network: a Frechet distance on I3D is FVD."""
   candidates = [m for m in METRICS.values() if Need.FEATURES in m.needs or Need.LOGITS in m.needs]
+  if network in _DISTANCES_ONLY:
+    candidates = [m for m in candidates if {Need.FEATURES, Need.REAL_SET} <= {*m.needs}]
   named = {metric.function for metric in candidates if network in metric.networks}
   return [m for m in candidates if network in m.networks or not (m.networks or m.function in named)]

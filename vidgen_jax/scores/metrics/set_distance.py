@@ -325,6 +325,15 @@ _CD_FVD = dataclasses.replace(
   source="Ge et al., arXiv:2404.12391",
   networks=("videomae",),
 )
+_VIDEO_STATISTICS = dataclasses.replace(
+  _FRECHET,
+  name="video_statistics_distance",
+  description="Frechet distance on statistics of space and time derivatives, which need no weights: blur, resolution, "
+  "noise, speed, order of frames, frozen frames, colours, mode collapse. It does not recognise objects or actions: "
+  "scrambled or wrong content with the same textures and motion is near. Sensitive to the encoding of the clips",
+  source="this project",
+  networks=("video_statistics",),
+)
 _JEDI = dataclasses.replace(
   _KERNEL,
   name="jedi",
@@ -351,5 +360,5 @@ def _extrapolated(metric: Metric) -> Metric:
   )
 
 
-_FRECHETS = (_FVD, _CD_FVD, _FID, _FRAME_FID, _FRECHET)
+_FRECHETS = (_FVD, _CD_FVD, _FID, _FRAME_FID, _VIDEO_STATISTICS, _FRECHET)
 METRICS = (*_FRECHETS, _KVD, _FRAME_KID, _KERNEL, _JEDI, *map(_extrapolated, _FRECHETS))

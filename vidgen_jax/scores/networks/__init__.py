@@ -13,6 +13,7 @@ from vidgen_jax.scores.networks.inception import Inception
 from vidgen_jax.scores.networks.lpips import LPIPS
 from vidgen_jax.scores.networks.resnet3d import ResNet3D
 from vidgen_jax.scores.networks.tsn import TSN
+from vidgen_jax.scores.networks.video_statistics import VideoStatistics
 from vidgen_jax.scores.networks.vit import VJEPA, VideoMAE
 
 NETWORKS: Mapping[str, type[nn.Module]] = {
@@ -23,8 +24,9 @@ NETWORKS: Mapping[str, type[nn.Module]] = {
   "inception": Inception,
   "videomae": VideoMAE,
   "vjepa": VJEPA,
+  "video_statistics": VideoStatistics,
 }
-"""Classifiers; all map a video to a `ClassifierOutput`, of each frame those of `FRAME_NETWORKS`."""
+"""Feature networks; all map a video to a `ClassifierOutput`, of each frame those of `FRAME_NETWORKS`."""
 
 FRAME_NETWORKS = frozenset(("inception",))
 """Classifiers of frames, whose output has an axis of frames: [B, T, ...]."""
