@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -10,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 
 from vidgen_jax import cli
 from vidgen_jax.commands.flag_parsing import parse_flags
 from vidgen_jax.gans import GANS
+from vidgen_jax.media.videos import save_mp4
 from vidgen_jax.runs.config import template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +147,34 @@ def test_python_examples_run(page):
     check=False,
   )
   assert result.returncode == 0, result.stderr
+
+
+def test_five_commands_print_a_table(tmp_path, monkeypatch, capsys):
+  """The first block of evaluate_any.md, except for pip, on videos of moving squares."""
+  for name, speed in {"real": 1, "model": 3}.items():
+    (tmp_path / "videos" / name).mkdir(parents=True)
+    for index in range(4):
+      video = np.full((16, 32, 32, 3), 40 + 30 * index, np.uint8)
+      for time, frame in enumerate(video):
+        left = speed * time % 24
+        frame[4 * index : 4 * index + 8, left : left + 8] = 220
+      save_mp4(tmp_path / "videos" / name / f"{index}.mp4", video)
+  monkeypatch.chdir(tmp_path)
+  block = FENCE.search((ROOT / "docs" / "evaluate_any.md").read_text(encoding="utf-8"))
+  assert block is not None
+  commands = list(shell_commands(block[0]))
+  assert [command for command, *_ in commands] == ["compare", "features", "compare", "compare"]
+  outputs = []
+  for words in commands:
+    assert cli.dispatch(words) == 0
+    outputs.append(capsys.readouterr().out)
+  table, _, by_statistics, repeated = outputs
+  first = (tmp_path / "scores.jsonl").read_text().splitlines()[0]
+  assert "real, other half" in table
+  value, by_file = (re.findall(r"videos/model +(video_statistics_distance) +(\S+)", text) for text in (table, by_statistics))
+  assert by_file and by_file[0] in value
+  assert repeated.startswith(json.loads(first)["metric"])
+  assert "equal to rounding" in repeated
 
 
 def test_every_command_is_documented():

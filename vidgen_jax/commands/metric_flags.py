@@ -1,6 +1,5 @@
 """Flags of the commands that score sets of clips with feature networks."""
 
-import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.config import MeshConfig
 from vidgen_jax.parallel.mesh import make_mesh
+from vidgen_jax.scores.builtin import load_builtin_extractor
 from vidgen_jax.scores.clip_sets import ClipOptions, ClipSet, open_clips
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
 from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FID_PROTOCOLS, FVD_PROTOCOLS
@@ -144,7 +144,7 @@ def extractors(
 
   `c3d_protocol` and `default` are the values of flags that are not set.
   """
-  paths = flag_values.networks or [name for name in default if importlib.util.find_spec("vidgen_jax.scores.builtin")]
+  paths = flag_values.networks or list(default)
   if len(set(paths)) < len(paths):
     raise UserError(f"--networks={','.join(paths)} lists a file twice")
   options = values_of(flag_values, "fvd_protocol", "fid_protocol", "fid_frames") | {
@@ -162,9 +162,7 @@ def extractors(
 def _load(path: str, *, mesh: jax.sharding.Mesh, **options: Any) -> FeatureExtractor:
   if path != BUILTIN:
     return load_extractor(path, mesh=mesh, **options)
-  from vidgen_jax.scores.builtin import load_builtin_extractor
-
-  return load_builtin_extractor(mesh=mesh)
+  return load_builtin_extractor(mesh=mesh, batch_size=options["batch_size"])
 
 
 def set_options(flag_values: flags.FlagValues) -> SetOptions:

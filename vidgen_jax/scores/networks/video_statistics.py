@@ -120,5 +120,5 @@ def _layout(planes: jax.Array, weights: jax.Array) -> jax.Array:
   """[9, B]: mean, slope over x and slope over y of each plane, times `weights`."""
   image = planes.mean(2)
   rows, columns = (jnp.linspace(-1.0, 1.0, size) for size in image.shape[-2:])
-  moments = [image, image * columns, image * rows[:, None]]
+  moments = [image, image * columns.reshape(1, 1, 1, -1), image * rows.reshape(1, 1, -1, 1)]
   return (jnp.stack([x.mean((-2, -1)) for x in moments], axis=1) * weights[..., None]).reshape(-1, image.shape[1])
