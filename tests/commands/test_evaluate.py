@@ -205,8 +205,8 @@ def test_scores_and_curves_by_hand():
   ]
   assert [row[:3] for row in rows[3:]] == [("copy_last", "centroid_error", "frames with both objects")]
   assert math.isnan(rows[3][3])
-  assert scores[0].interval[0] >= 9
-  assert scores[0].interval[1] <= 15
+  # Clips 15 and 9: standard error 3, and t is 12.706 for two values.
+  assert scores[0].interval == pytest.approx((12 - 38.119, 12 + 38.119), abs=1e-3)
   assert scores[1].interval is None  # a single clip has a score
   curves = list(scoring.frame_scores(evaluation, COMMON))
   assert [(score.metric, score.protocol, score.value) for score in curves] == [

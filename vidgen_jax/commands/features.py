@@ -16,8 +16,9 @@ from vidgen_jax.scores.set_statistics import statistics_of, write_statistics
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file, or their mean and covariance.
 
 Needs --clips (as --real of `vidgen compare`), --networks with one weight file, and --out. The file contains features
-float32 [N, D], logits float32 [N, K], names [N], label [N] and class_names if the folders are classes, and protocol:
-JSON with the network, the hash of its weights and the preprocessing.
+float32 [N, D], logits float32 [N, K], with an axis of frames [N, T, D] for Inception-v3, names [N], label [N] and
+class_names if the folders are classes, and protocol: JSON with the network, the hash of its weights and the
+preprocessing.
 With --stats it contains mean, covariance, count and protocol, and replaces the clips as --real of `vidgen compare`.
 Example: vidgen features --clips=videos/model --networks=i3d.safetensors --out=features.npz
 Example: vidgen features --clips=videos/real --networks=i3d.safetensors --stats --out=real.npz"""
