@@ -1,6 +1,7 @@
 """Ranks degradations of real clips by a distance between sets: real halves must be nearest, stronger ones farther."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -26,7 +27,7 @@ Degradation = tuple[str, float, Callable[[np.ndarray, np.random.Generator], np.n
 
 
 def _define_flags(flag_values: flags.FlagValues) -> None:
-  values = {"flag_values": flag_values}
+  values: dict[str, Any] = {"flag_values": flag_values}
   flags.DEFINE_list("sets", None, "built data sets, NAME/SPLIT, of clips of 32 frames or more", required=True, **values)
   flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of the built data sets", **values)
   flags.DEFINE_string("network", "builtin", "weight file; builtin for the network of the package", **values)

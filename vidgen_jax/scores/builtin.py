@@ -19,6 +19,7 @@ def builtin_weights() -> WeightFile:
   and slopes of planes in [-1, 1].
   """
   constants = {
+    "version": 1.0,  # of the code of `VideoStatistics`, which the hash does not cover otherwise
     "colour": _COLOUR,
     "floors": _FLOORS,
     "offset": 3.0,

@@ -9,6 +9,7 @@ from jax import lax
 from vidgen_jax.scores.networks.layers import ClassifierOutput
 
 _MIN_FRAMES, _MIN_SIDE = 3, 8
+_SCALES, _STRIDES = 4, (1, 2, 4)  # In clips of fewer than 5 frames the largest stride is the largest possible.
 
 _Taps = tuple[float, ...]
 _SMOOTH, _SLOPE, _BEND = (0.25, 0.5, 0.25), (-0.5, 0.0, 0.5), (-0.25, 0.5, -0.25)
@@ -28,14 +29,7 @@ class VideoStatistics(nn.Module):
     of frames best, by least squares; means of luma and chroma, and their slopes over x and y.
 
   The variables are constants of this project, see `vidgen_jax.scores.builtin`.
-
-  Attributes:
-    num_scales: number of scales.
-    strides: distances of the frames whose difference is taken; in shorter clips the largest possible.
   """
-
-  num_scales: int = 4
-  strides: tuple[int, ...] = (1, 2, 4)
 
   @nn.compact
   def __call__(self, video: jax.Array) -> ClassifierOutput:
@@ -45,7 +39,7 @@ class VideoStatistics(nn.Module):
       video: float32[B, T, H, W, 3], RGB in [-1, 1]; ValueError for fewer than 3 frames, or frames below 8x8.
 
     Returns:
-      As features float32[B, 53] with the default attributes; as logits float32[B, 0].
+      As features float32[B, 53]; as logits float32[B, 0].
     """
     if video.ndim != 5 or video.shape[1] < _MIN_FRAMES or min(video.shape[2:4]) < _MIN_SIDE:
       raise ValueError(
@@ -55,12 +49,12 @@ class VideoStatistics(nn.Module):
     constants = {name: self.param(name, nn.initializers.zeros, shape) for name, shape in shapes.items()}
     planes = jnp.moveaxis(jnp.matmul(video, constants["colour"], precision=lax.Precision.HIGHEST), -1, 0)
     energies, others = [], []
-    for scale in range(self.num_scales):
+    for scale in range(_SCALES):
       if scale:
         planes = _filtered(planes, _HALVE, _HALVE, stride=2)
       slopes = [_filtered(planes[0], _SMOOTH, _SLOPE), _filtered(planes[0], _SLOPE, _SMOOTH)]
       bends = _filtered(planes[0], _BEND, _BEND)
-      energies += [*_mean_sizes([*slopes, bends]), *self._changes(planes[0])]
+      energies += [*_mean_sizes([*slopes, bends]), *_changes(planes[0])]
       if scale == 1:
         chroma = _mean_sizes(list(_filtered(planes[1:], _SMOOTH, _SLOPE)))
       if scale == 2:
@@ -71,17 +65,18 @@ class VideoStatistics(nn.Module):
     found = jnp.concatenate([logs[:, :count], constants["chroma"] * logs[:, count:], *others], axis=1)
     return ClassifierOutput(found[:, :0], found)
 
-  def _changes(self, luma: jax.Array) -> list[jax.Array]:
-    """Energies [B, T'] of differences in time: mean size and root mean square per stride; mean size of the second."""
-    frames = luma.shape[1]
-    strides = [min(stride, frames - 1) for stride in self.strides]
-    changes = [luma[:, stride:] - luma[:, :-stride] for stride in strides]
-    changes.append(luma[:, 2:] - 2.0 * luma[:, 1:-1] + luma[:, :-2])
-    # One reduction of all differences: a reduction for each would take four times as long to compile.
-    joined = jnp.concatenate(changes, axis=1)
-    ends = np.cumsum([change.shape[1] for change in changes])[:-1]
-    sizes = jnp.split(jnp.abs(joined).mean((-2, -1)), ends, axis=1)
-    return [*sizes, *jnp.split(jnp.sqrt(jnp.square(joined).mean((-2, -1))), ends, axis=1)[:-1]]
+
+def _changes(luma: jax.Array) -> list[jax.Array]:
+  """Energies [B, T'] of differences in time: mean size and root mean square per stride; mean size of the second."""
+  frames = luma.shape[1]
+  strides = [min(stride, frames - 1) for stride in _STRIDES]
+  changes = [luma[:, stride:] - luma[:, :-stride] for stride in strides]
+  changes.append(luma[:, 2:] - 2.0 * luma[:, 1:-1] + luma[:, :-2])
+  # One reduction of all differences: a reduction for each would take four times as long to compile.
+  joined = jnp.concatenate(changes, axis=1)
+  ends = np.cumsum([change.shape[1] for change in changes])[:-1]
+  sizes = jnp.split(jnp.abs(joined).mean((-2, -1)), ends, axis=1)
+  return [*sizes, *jnp.split(jnp.sqrt(jnp.square(joined).mean((-2, -1))), ends, axis=1)[:-1]]
 
 
 def _mean_sizes(arrays: list[jax.Array]) -> list[jax.Array]:
