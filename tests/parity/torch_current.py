@@ -17,19 +17,19 @@ class Lpips(nn.Module):
 
   def __init__(self, trunk: str):
     super().__init__()
-    layers, channels, taps, inputs = [], [], [], 3
-    plan = [("c", 64, 11, 4, 2), "p", ("c", 192, 5, 1, 2), "p", *[("c", n, 3, 1, 1) for n in (384, 256, 256)]]
+    layers, channels, taps, inputs, pool = [], [], [], 3, (0, 0, 0, 0)
+    plan = [(64, 11, 4, 2), pool, (192, 5, 1, 2), pool, *[(n, 3, 1, 1) for n in (384, 256, 256)]]
     if trunk == "vgg16":
-      stages = [[("c", n, 3, 1, 1)] * k for n, k in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))]
-      plan = [layer for stage in stages for layer in (*stage, "p")][:-1]
-    for i, layer in enumerate(plan):
-      if layer == "p":
+      stages = [[(n, 3, 1, 1)] * k for n, k in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))]
+      plan = [layer for stage in stages for layer in (*stage, pool)][:-1]
+    for layer, following in zip(plan, [*plan[1:], pool], strict=True):
+      if layer == pool:
         layers.append(nn.MaxPool2d(*((2, 2) if trunk == "vgg16" else (3, 2))))
         continue
-      _, outputs, size, stride, pad = layer
+      outputs, size, stride, pad = layer
       layers += [nn.Conv2d(inputs, outputs, size, stride, pad), nn.ReLU()]
       inputs = outputs
-      if trunk == "alexnet" or i + 1 == len(plan) or plan[i + 1] == "p":
+      if trunk == "alexnet" or following == pool:
         taps.append(len(layers) - 1)
         channels.append(outputs)
     self.features, self.taps = nn.Sequential(*layers), taps

@@ -3,17 +3,24 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra 'parity'")
 
 from tests.parity import torch_current  # noqa: E402
-from vidgen_jax.errors import UserError  # noqa: E402
-from vidgen_jax.scores.networks import LPIPS, VJEPA, Inception, VideoMAE  # noqa: E402
-from vidgen_jax.scores.weights.arrays import SourceArrays, join_arrays  # noqa: E402
+from vidgen_jax import cli  # noqa: E402
+from vidgen_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
+from vidgen_jax.scores.extraction import FeatureExtractor  # noqa: E402
+from vidgen_jax.scores.networks import VJEPA, Inception, VideoMAE  # noqa: E402
+from vidgen_jax.scores.perceptual import load_perceptual_distance  # noqa: E402
+from vidgen_jax.scores.set_metrics import SetOptions, SetScorer  # noqa: E402
+from vidgen_jax.scores.weights.arrays import SourceArrays  # noqa: E402
 from vidgen_jax.scores.weights.importing import abstract_variables, import_weights  # noqa: E402
 from vidgen_jax.scores.weights.layouts import convert, detect_naming  # noqa: E402
+from vidgen_jax.scores.weights.weight_file import WeightFile  # noqa: E402
 
 TINY = {"width": 24, "depth": 2, "heads": 4, "hidden": 40, "patch": 4, "num_classes": 5, "side": 12}
 
@@ -56,23 +63,79 @@ def test_inception():
   _check("inception", Inception(11, width=0.125), reference, (2, 2, 80, 84))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("name", "build", "reference", "settings", "metric", "side"),
+  [
+    ("inception", Inception, torch_current.Inception, {"width": 0.125, "num_classes": 11}, "frame_fid", 299),
+    ("videomae", VideoMAE, torch_current.VideoMae, TINY | {"patch": 56, "side": 224}, "cd_fvd", 224),
+    ("vjepa", VJEPA, torch_current.VJepa, TINY | {"patch": 56, "side": 224}, "jedi", 224),
+  ],
+)
+def test_distances_from_clips_as_the_public_codes_compute_them(name, build, reference, settings, metric, side):
+  generator = np.random.default_rng(2)
+  sets = [generator.integers(low, 256, size=(40, 16, 24, 24, 3), dtype=np.uint8) for low in (0, 60)]
+  network = torch_current.randomise(reference(**settings), seed=0)
+  features = []
+  for video in sets:
+    images = torch.from_numpy(video).permute(0, 1, 4, 2, 3).flatten(0, 1) / 255
+    images = torch.nn.functional.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
+    if name != "videomae":
+      mean, std = {"inception": (0.5, 0.5), "vjepa": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}[name]
+      images = (images - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
+    clips = images.unflatten(0, (40, 16)).transpose(1, 2)
+    with torch.inference_mode():
+      found = [network(clip[None])[1].double().numpy() for clip in clips]
+    features.append(np.concatenate(found).reshape(-1, found[0].shape[-1]))
+  if name == "vjepa":  # The mean over all pairs of the square kernel, times 100.
+    (x, y), size = features, features[0].shape[1]
+    kernel = lambda a, b: np.mean((a @ b.T / size) ** 2)
+    expected = 100 * (kernel(x, x) + kernel(y, y) - 2 * kernel(x, y))
+  else:
+    (mean, cov), (other, cov_other) = ((f.mean(axis=0), np.cov(f.T, bias=name == "videomae")) for f in features)
+    root = scipy.linalg.sqrtm(cov @ cov_other)
+    expected = np.square(mean - other).sum() + np.trace(cov + cov_other - 2 * root.real)
+  shapes = lambda _: _shapes(build(**settings), jax.ShapeDtypeStruct((1, 16, side, side, 3), np.float32))
+  variables = convert(name, _source(network.state_dict()), shapes).variables
+  weights = WeightFile(
+    network=name, settings=settings, variables=variables, preprocessing={}, source="", source_hash=""
+  )
+  extractor = FeatureExtractor(weights, mesh=make_mesh(MeshConfig(), devices=jax.devices()[:1]), batch_size=8)
+  real, fake = map(extractor.extract, sets)
+  scorer = SetScorer(
+    extractor, real, clip_shape=sets[0].shape[1:], options=SetOptions(), real_fields={"split": "x", "num_clips": 40}
+  )
+  (score,) = (score for score in scorer.score("model", [fake]) if score.metric == metric)
+  assert score.value == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("trunk", ["alexnet", pytest.param("vgg16", marks=pytest.mark.slow)])
-def test_lpips_from_two_files(trunk):
+def test_lpips_from_two_files(trunk, tmp_path, capsys):
   reference = torch_current.randomise(torch_current.Lpips(trunk), seed=0)
   state = reference.state_dict()
-  files = [_source({n: v for n, v in state.items() if n.startswith("lin") == is_head}) for is_head in (False, True)]
-  files[0].arrays["classifier.6.weight"] = np.zeros((2, 3), np.float32)
-  weights = import_weights("lpips", join_arrays(*files))
-  assert weights.settings == {"trunk": trunk}
+  heads = {name: value for name, value in state.items() if name.startswith("lin")}
+  rest = {name: value for name, value in state.items() if name not in heads} | {"classifier.6.weight": torch.ones(2, 3)}
+  for name, arrays in (("trunk.pth", rest), ("heads.pth", heads)):
+    torch.save(arrays, tmp_path / name)
+  words = [
+    "weights",
+    "import",
+    "--network=lpips",
+    f"--from={tmp_path}/trunk.pth",
+    f"--out={tmp_path}/lpips.safetensors",
+  ]
+  assert cli.dispatch(words) == 2
+  message = capsys.readouterr().err
+  assert "missing: params/lin0/kernel" in message and "add --heads, such as alex.pth" in message
+  assert not cli.dispatch([*words, f"--heads={tmp_path}/heads.pth"])
+  found = load_perceptual_distance(f"{tmp_path}/lpips.safetensors")
+  assert found.fields["extractor"] == f"lpips, {trunk}"
   generator = np.random.default_rng(1)
   first = generator.uniform(-1, 1, (2, 40, 37, 3)).astype(np.float32)
   second = np.clip(first + generator.normal(0, 0.2, first.shape), -1, 1).astype(np.float32)
   with torch.inference_mode():
     expected = reference(*(torch.from_numpy(image).permute(0, 3, 1, 2) for image in (first, second)))
-  found = jax.jit(LPIPS(trunk).apply)(weights.variables, first, second)
-  np.testing.assert_allclose(found, expected, rtol=1e-5)
-  with pytest.raises(UserError, match=r"missing: params/lin0/kernel.* add --heads, such as alex\.pth"):
-    import_weights("lpips", files[0])
+  np.testing.assert_allclose(found(jnp.asarray(first), jnp.asarray(second)), expected, rtol=1e-5)
 
 
 def test_whole_state_dict_of_lpips():

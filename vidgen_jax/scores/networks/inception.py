@@ -12,64 +12,63 @@ from jax import lax
 
 from vidgen_jax.scores.networks.layers import ClassifierOutput
 
-# A unit: name, channels, size of the kernel, stride.
-_Unit = tuple[str, int, tuple[int, int], int]
+# A unit: name, channels, size of the kernel.
+_Unit = tuple[str, int, tuple[int, int]]
+_Branches = tuple[tuple[_Unit, ...], ...]
 
 _POINT, _SMALL, _ROW, _COLUMN = (1, 1), (3, 3), (1, 7), (7, 1)
 _MIN_SIDE = 75  # The last blocks see a single pixel.
 
 
-def _chain(stem: str, *units: tuple[int, tuple[int, int]], last_stride: int = 1) -> tuple[_Unit, ...]:
-  """Units stem_1, stem_2, ... of (channels, size) one after the other."""
-  strides = (*[1] * (len(units) - 1), last_stride)
-  named = enumerate(zip(units, strides, strict=True), start=1)
-  return tuple((f"{stem}_{i}", channels, size, stride) for i, ((channels, size), stride) in named)
+def _chain(name: str, *units: tuple[int, tuple[int, int]]) -> tuple[_Unit, ...]:
+  """Units of (channels, size) one after the other: name_1, name_2, ..., or name for a single one."""
+  numbered = (f"_{i + 1}" if len(units) > 1 else "" for i in range(len(units)))
+  return tuple((name + number, *unit) for number, unit in zip(numbered, units, strict=True))
 
 
-def _block_a(pooled: int) -> tuple[tuple[_Unit, ...], ...]:
+def _block_a(pooled: int) -> _Branches:
   return (
-    (("branch1x1", 64, _POINT, 1),),
+    _chain("branch1x1", (64, _POINT)),
     _chain("branch5x5", (48, _POINT), (64, (5, 5))),
     _chain("branch3x3dbl", (64, _POINT), (96, _SMALL), (96, _SMALL)),
-    (("branch_pool", pooled, _POINT, 1),),
+    _chain("branch_pool", (pooled, _POINT)),
   )
 
 
-def _block_c(inner: int) -> tuple[tuple[_Unit, ...], ...]:
+def _block_c(inner: int) -> _Branches:
   twice = ((inner, _POINT), (inner, _COLUMN), (inner, _ROW), (inner, _COLUMN), (192, _ROW))
   return (
-    (("branch1x1", 192, _POINT, 1),),
+    _chain("branch1x1", (192, _POINT)),
     _chain("branch7x7", (inner, _POINT), (inner, _ROW), (192, _COLUMN)),
     _chain("branch7x7dbl", *twice),
-    (("branch_pool", 192, _POINT, 1),),
+    _chain("branch_pool", (192, _POINT)),
   )
+
+
+def _side_by_side(name: str) -> tuple[_Unit, _Unit]:
+  return (f"{name}a", 384, (1, 3)), (f"{name}b", 384, (3, 1))
 
 
 _BLOCK_E = (
-  (("branch1x1", 320, _POINT, 1),),
-  (("branch3x3_1", 384, _POINT, 1), ("branch3x3_2a", 384, (1, 3), 1), ("branch3x3_2b", 384, (3, 1), 1)),
-  (
-    *_chain("branch3x3dbl", (448, _POINT), (384, _SMALL)),
-    ("branch3x3dbl_3a", 384, (1, 3), 1),
-    ("branch3x3dbl_3b", 384, (3, 1), 1),
-  ),
-  (("branch_pool", 192, _POINT, 1),),
+  _chain("branch1x1", (320, _POINT)),
+  (("branch3x3_1", 384, _POINT), *_side_by_side("branch3x3_2")),
+  (*_chain("branch3x3dbl", (448, _POINT), (384, _SMALL)), *_side_by_side("branch3x3dbl_3")),
+  _chain("branch_pool", (192, _POINT)),
 )
-_STEM: tuple[_Unit, ...] = (
-  ("Conv2d_1a_3x3", 32, _SMALL, 2),
-  ("Conv2d_2a_3x3", 32, _SMALL, 1),
-  ("Conv2d_2b_3x3", 64, _SMALL, 1),
-  ("Conv2d_3b_1x1", 80, _POINT, 1),
-  ("Conv2d_4a_3x3", 192, _SMALL, 1),
+_STEM = (
+  *(("Conv2d_1a_3x3", 32, _SMALL), ("Conv2d_2a_3x3", 32, _SMALL), ("Conv2d_2b_3x3", 64, _SMALL)),
+  *(("Conv2d_3b_1x1", 80, _POINT), ("Conv2d_4a_3x3", 192, _SMALL)),
 )
-# (pool, branches) of each block; 'down' is a max pool of stride 2 that is a branch itself.
-_BLOCKS: dict[str, tuple[Literal["average", "max", "down"], tuple[tuple[_Unit, ...], ...]]] = {
+_POOLED = ("Conv2d_2b_3x3", "Conv2d_4a_3x3")  # units of the stem in front of a pool
+# (pool, branches) of each block; 'down' is a max pool of stride 2 that is a branch itself, next to branches whose last
+# units have stride 2.
+_BLOCKS: dict[str, tuple[Literal["average", "max", "down"], _Branches]] = {
   "Mixed_5b": ("average", _block_a(32)),
   "Mixed_5c": ("average", _block_a(64)),
   "Mixed_5d": ("average", _block_a(64)),
   "Mixed_6a": (
     "down",
-    ((("branch3x3", 384, _SMALL, 2),), _chain("branch3x3dbl", (64, _POINT), (96, _SMALL), (96, _SMALL), last_stride=2)),
+    (_chain("branch3x3", (384, _SMALL)), _chain("branch3x3dbl", (64, _POINT), (96, _SMALL), (96, _SMALL))),
   ),
   "Mixed_6b": ("average", _block_c(128)),
   "Mixed_6c": ("average", _block_c(160)),
@@ -78,8 +77,8 @@ _BLOCKS: dict[str, tuple[Literal["average", "max", "down"], tuple[tuple[_Unit, .
   "Mixed_7a": (
     "down",
     (
-      _chain("branch3x3", (192, _POINT), (320, _SMALL), last_stride=2),
-      _chain("branch7x7x3", (192, _POINT), (192, _ROW), (192, _COLUMN), (192, _SMALL), last_stride=2),
+      _chain("branch3x3", (192, _POINT), (320, _SMALL)),
+      _chain("branch7x7x3", (192, _POINT), (192, _ROW), (192, _COLUMN), (192, _SMALL)),
     ),
   ),
   "Mixed_7b": ("average", _BLOCK_E),
@@ -94,15 +93,14 @@ class Unit(nn.Module):
   size: tuple[int, int]
   stride: int = 1
   is_padded: bool = True
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [N, H, W, C] to [N, H', W', features]."""
     pads = tuple((n // 2, n // 2) if self.is_padded and self.stride == 1 else (0, 0) for n in self.size)
-    options: dict[str, Any] = {"use_bias": False, "precision": lax.Precision.HIGHEST, "dtype": self.dtype}
+    options: dict[str, Any] = {"use_bias": False, "precision": lax.Precision.HIGHEST}
     x = nn.Conv(self.features, self.size, self.stride, padding=pads, **options, name="conv")(x)
-    return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, dtype=self.dtype, name="norm")(x))
+    return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=1e-3, name="norm")(x))
 
 
 class Block(nn.Module):
@@ -110,7 +108,6 @@ class Block(nn.Module):
 
   kind: str
   width: float = 1.0
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -119,8 +116,9 @@ class Block(nn.Module):
     found = []
     for branch in branches:
       y, side_by_side = _pool(x, pool) if branch[0][0] == "branch_pool" else x, []
-      for name, channels, size, stride in branch:
-        z = Unit(scaled(channels, self.width), size, stride, dtype=self.dtype, name=name)(y)
+      for name, channels, size in branch:
+        stride = 2 if pool == "down" and name == branch[-1][0] else 1
+        z = Unit(scaled(channels, self.width), size, stride, name=name)(y)
         if name[-1] in "ab":
           side_by_side.append(z)
         else:
@@ -146,12 +144,10 @@ class Inception(nn.Module):
   Attributes:
     num_classes: outputs of the last layer; 1008 as published.
     width: factor of all numbers of channels; 1 is the published network.
-    dtype: dtype of the computation; parameters and results are float32.
   """
 
   num_classes: int = 1008
   width: float = 1.0
-  dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool = False) -> ClassifierOutput:
@@ -167,15 +163,12 @@ class Inception(nn.Module):
     del train
     if video.ndim != 5 or min(video.shape[2:4]) < _MIN_SIDE:
       raise ValueError(f"Inception-v3 needs frames of at least {_MIN_SIDE}x{_MIN_SIDE} pixels, got {video.shape}")
-
-    x = video.reshape(-1, *video.shape[2:]).astype(self.dtype)
-    for name, channels, size, stride in _STEM:
-      is_padded = name == "Conv2d_2b_3x3"
-      x = Unit(scaled(channels, self.width), size, stride, is_padded, dtype=self.dtype, name=name)(x)
-      if name in ("Conv2d_2b_3x3", "Conv2d_4a_3x3"):
-        x = _pool(x, "down")
+    x = video.reshape(-1, *video.shape[2:])
+    for name, channels, size in _STEM:
+      stride, is_padded = 2 if name == "Conv2d_1a_3x3" else 1, name == "Conv2d_2b_3x3"
+      x = Unit(scaled(channels, self.width), size, stride, is_padded, name=name)(x)
+      x = _pool(x, "down") if name in _POOLED else x
     for name in _BLOCKS:
-      x = Block(name, self.width, self.dtype, name=name)(x)
-    features = x.mean(axis=(1, 2), dtype=jnp.float32).reshape(*video.shape[:2], -1)
-    logits = nn.Dense(self.num_classes, dtype=self.dtype, precision=lax.Precision.HIGHEST, name="fc")(features)
-    return ClassifierOutput(logits.astype(jnp.float32), features)
+      x = Block(name, self.width, name=name)(x)
+    features = x.mean(axis=(1, 2)).reshape(*video.shape[:2], -1)
+    return ClassifierOutput(nn.Dense(self.num_classes, precision=lax.Precision.HIGHEST, name="fc")(features), features)
