@@ -15,11 +15,12 @@ from vidgen_jax.parallel.config import MeshConfig
 from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.extraction import load_extractor
-from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS, PAIR_NETWORKS
+from vidgen_jax.scores.networks import FLOW_NETWORKS, PAIR_NETWORKS
 from vidgen_jax.scores.weights.arrays import read_arrays
 from vidgen_jax.scores.weights.download import is_url
 from vidgen_jax.scores.weights.fetching import fetch
 from vidgen_jax.scores.weights.importing import import_weights
+from vidgen_jax.scores.weights.naming import IMPORTABLE
 from vidgen_jax.scores.weights.selftest import flow_selftest, selftest
 from vidgen_jax.scores.weights.sources import SOURCES, find_source, listing
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
@@ -44,7 +45,7 @@ SUMMARY = """Downloads, converts and checks published weights of feature and flo
       that define FVD (rgb_scratch), about 219 with rgb_imagenet. PWC-Net: the motion of a shifted texture.
   vidgen weights show --weights=NAME.safetensors
       Network, source, hashes, sizes.
-""".format(names=_NAMES, networks=", ".join([*NETWORKS, *PAIR_NETWORKS, *FLOW_NETWORKS]))
+""".format(names=_NAMES, networks=", ".join(IMPORTABLE))
 
 WEB_FLAGS = ("from", "mean", "heads")
 
@@ -61,8 +62,7 @@ _FLAGS = {
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of `vidgen weights`."""
   values: dict[str, Any] = {"flag_values": flag_values}
-  networks = [*NETWORKS, *PAIR_NETWORKS, *FLOW_NETWORKS]
-  flags.DEFINE_enum("network", None, networks, "import: network of the weights", **values)
+  flags.DEFINE_enum("network", None, IMPORTABLE, "import: network of the weights", **values)
   text = "import: file, or prefix of a TensorFlow checkpoint; fetch: also an address, default: where it is published"
   flags.DEFINE_string("from", None, text, **values)
   flags.DEFINE_string("sha256", None, "fetch: expected SHA-256 of the file, or its first 8 or more digits", **values)

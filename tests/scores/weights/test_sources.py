@@ -6,14 +6,14 @@ import pytest
 
 from vidgen_jax import cli
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS, PAIR_NETWORKS
+from vidgen_jax.scores.weights.naming import IMPORTABLE
 from vidgen_jax.scores.weights.sources import SOURCES, find_source, how_to_get, listing, source_of_file
 
 FILES = [file for source in SOURCES for file in filter(None, (*source.files, source.mean, source.heads))]
 
 
 def test_every_network_can_be_fetched():
-  assert {source.network for source in SOURCES} == {*NETWORKS, *PAIR_NETWORKS, *FLOW_NETWORKS}
+  assert {source.network for source in SOURCES} == {*IMPORTABLE}
   names = [source.name for source in SOURCES]
   assert len(set(names)) == len(names)
   assert [find_source(name).name for name in names] == names

@@ -283,3 +283,6 @@ NAMINGS: tuple[Naming, ...] = (
   ),
 )
 """All known origins."""
+
+IMPORTABLE = tuple(dict.fromkeys(naming.network for naming in NAMINGS))
+"""The networks with published weights."""
