@@ -124,7 +124,12 @@ def _fetch(
   # Next to the result, so that an interrupted download is found again.
   folder = path.with_name(f".{path.stem}.download")
   fetched = fetch(published, folder, origin=origin, mean=mean, heads=heads, sha256=sha256 or "")
-  _write(str(path), import_weights(published.network, fetched.source, mean=fetched.mean, heads=fetched.heads))
+  try:
+    weights = import_weights(published.network, fetched.source, mean=fetched.mean, heads=fetched.heads)
+  except UserError as error:
+    kept = f"; the download is kept in {folder}" if folder.exists() else ""
+    raise UserError(f"{error}{kept}") from error
+  _write(str(path), weights)
   shutil.rmtree(folder, ignore_errors=True)
 
 

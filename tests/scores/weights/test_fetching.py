@@ -210,6 +210,16 @@ def test_fetch_downloads_and_imports(server, release, tmp_path, monkeypatch, ori
   assert sorted(p.name for p in tmp_path.iterdir()) == ["r.npz", "small.json", "small.safetensors"]
 
 
+def test_a_download_that_does_not_fit_is_kept(server, release, vidgen, tmp_path):
+  np.savez(tmp_path / "r.npz", **{name: array for name, array in resnet().items() if name != "fc.bias"})
+  server.files["r.npz"] = (tmp_path / "r.npz").read_bytes()
+  digits = hashlib.sha256(server.files["r.npz"]).hexdigest()
+  message = vidgen("weights", "fetch", "small", f"--sha256={digits}", f"--out={tmp_path}/o.safetensors")
+  assert "missing: params/fc/bias (1)" in message
+  assert message.endswith(f"; the download is kept in {tmp_path}/.o.download")
+  assert (tmp_path / ".o.download" / "r.npz").read_bytes() == server.files["r.npz"]
+
+
 @pytest.mark.parametrize(
   ("words", "message"),
   [
