@@ -171,8 +171,8 @@ def test_five_commands_print_a_table(tmp_path, monkeypatch, capsys):
   table, _, by_statistics, repeated = outputs
   first = (tmp_path / "scores.jsonl").read_text().splitlines()[0]
   assert "real, other half" in table
-  value, by_file = (re.findall(r"videos/model +(video_statistics_distance) +(\S+)", text) for text in (table, by_statistics))
-  assert by_file and by_file[0] in value
+  (value,), (by_file,) = (re.findall(r"model +video_statistics_distance +(\S+)", x) for x in (table, by_statistics))
+  assert value == by_file
   assert repeated.startswith(json.loads(first)["metric"])
   assert "equal to rounding" in repeated
 
