@@ -122,6 +122,17 @@ def test_small_frames_have_no_ssim(tmp_path, caplog):
   assert "psnr" in {metric for _, metric in scores_of(out)}
 
 
+def test_one_pair_has_no_distance_between_sets(sets, tmp_path, caplog):
+  np.save(tmp_path / "one.npy", np.load(sets[0])[:1])
+  out = tmp_path / "scores.jsonl"
+  words = [f"--real={tmp_path / 'one.npy'}", f"--fake={tmp_path / 'one.npy'}", "--paired", f"--out={out}"]
+  assert cli.dispatch(["compare", *words]) == 0
+  assert "psnr" in {metric for _, metric in scores_of(out)}
+  assert (
+    "no distance between the sets: a distance between sets needs two clips on either side, got 1 and 1" in caplog.text
+  )
+
+
 def test_equal_sets_are_at_distance_zero(sets, classifier_file, tmp_path):
   out = tmp_path / "scores.jsonl"
   words = [f"--real={sets[0]}", f"--fake={sets[0]}", f"--networks={classifier_file}"]

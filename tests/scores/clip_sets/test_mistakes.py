@@ -19,6 +19,15 @@ def test_copies_and_frame_rates_are_logged(tmp_path, make, caplog):
   ]
 
 
+def test_nearly_equal_frame_rates_are_not(tmp_path, make, caplog):
+  for index, rate in enumerate(("30", "30000/1001")):
+    make.video(tmp_path / str(index) / "0.mp4", make.clip(index, height=16, width=16), rate=rate)
+  sets = [open_clips(tmp_path / str(index), ClipOptions()) for index in range(2)]
+  assert [clips.frame_rates for clips in sets] == [(30.0,), (29.97,)]
+  warn_of_mistakes(*sets)
+  assert not caplog.records
+
+
 def test_sets_of_different_clips_are_not(tmp_path, make, caplog):
   for index, name in enumerate(("real", "fake")):
     np.save(tmp_path / f"{name}.npy", np.stack([make.clip(2 * index), make.clip(2 * index + 1)]))

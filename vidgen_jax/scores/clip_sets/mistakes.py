@@ -25,7 +25,8 @@ def warn_of_mistakes(real: ClipSet, fake: ClipSet) -> None:
   copies = [(name, first[d]) for d, name in zip(fake.digests(), fake.clip_names, strict=True) if d in first]
   _warn(copies, f"--fake: %d of {len(fake)} clips are real clips", "score clips that the model generated")
   rates = [clips.frame_rates for clips in (real, fake)]
-  if all(rates) and rates[0] != rates[1]:
+  # 29.97 and 30 are no mistake.
+  if all(rates) and any(abs(rates[0][end] / rates[1][end] - 1) > 0.01 for end in (0, -1)):
     texts = [", ".join(f"{rate:g}" for rate in found) for found in rates]
     logging.warning(
       "--real has %s frames per second, --fake %s: motion differs in speed; write both at one rate", *texts
