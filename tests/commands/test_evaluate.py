@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.lpips_files import replace_lpips
 from vidgen_jax import cli
 from vidgen_jax.commands import evaluate, metric_flags
 from vidgen_jax.data import pipeline
@@ -52,12 +53,14 @@ def squared_error(prediction, truth):
 
 
 @pytest.fixture(scope="module")
-def scored(run_folder, classifier_file):
-  """The lines of scores.jsonl by subject, metric and protocol."""
+def scored(run_folder, classifier_file, tmp_path_factory):
+  """The lines of scores.jsonl by subject, metric and protocol; LPIPS is twice the mean absolute error on [-1, 1]."""
   path = run_folder / "scores.jsonl"
   path.write_text('{"metric": "earlier"}\n')
   words = ["--samples=2", "--num_clips=6", "--seed=3", f"--networks={classifier_file}"]
-  assert cli.dispatch(["evaluate", f"--workdir={run_folder}", *words]) == 0
+  with pytest.MonkeyPatch.context() as patch:
+    words.append(f"--lpips={replace_lpips(patch, tmp_path_factory.mktemp('lpips'))}")
+    assert cli.dispatch(["evaluate", f"--workdir={run_folder}", *words]) == 0
   lines = [json.loads(line) for line in path.read_text().splitlines()]
   assert lines.pop(0) == {"metric": "earlier"}  # scores are appended
   found = {(line["subject"], line["metric"], line["protocol"]): line for line in lines}
@@ -98,6 +101,16 @@ def test_psnr_of_the_samples_equals_numpy(scored, predictions):
     assert scored["model", "psnr", protocol]["value"] == pytest.approx(value, abs=1e-3), protocol
   by_frame = [scored["model", f"psnr_frame_{t}", "one frame, mean of 2 samples"]["value"] for t in (2, 3, 4)]
   np.testing.assert_allclose(by_frame, frames.mean(axis=(0, 1)), atol=1e-3)
+
+
+def test_lpips_of_the_samples_and_baselines(scored, predictions):
+  video, drawn = predictions
+  distance = lambda guess: 4 / 255 * np.abs(guess.astype(float) - video[:, 2:]).mean(axis=(-4, -3, -2, -1))
+  for aggregate, combine in {"mean": np.mean, "best": np.min}.items():
+    line = scored["model", "lpips", f"frame_mean, {aggregate} of 2 samples"]
+    assert line["value"] == pytest.approx(combine(distance(drawn[:, :, 2:]), axis=0).mean(), rel=1e-4)
+    assert line["extractor"] == "lpips, alexnet"
+  assert scored["copy_last", "lpips", "frame_mean"]["value"] == pytest.approx(distance(video[:, 1:2]).mean(), rel=1e-4)
 
 
 def test_baselines_are_scored_on_the_same_clips(scored, predictions):

@@ -5,8 +5,8 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
+from tests.lpips_files import replace_lpips
 from vidgen_jax import cli
 from vidgen_jax.errors import UserError
 from vidgen_jax.runs import scoring
@@ -14,37 +14,13 @@ from vidgen_jax.scores import perceptual
 from vidgen_jax.scores.metrics.best_of import BestOf
 from vidgen_jax.scores.metrics.lpips import frame_lpips
 from vidgen_jax.scores.networks import LPIPS
-from vidgen_jax.scores.weights.weight_file import WeightFile, write_weight_file
 
 pytest_plugins = ("tests.classifier_files",)
 
 
-class Difference(nn.Module):
-  """Mean absolute difference times a weight; images below 8x8 are refused."""
-
-  trunk: str
-
-  @nn.compact
-  def __call__(self, first, second):
-    if first.shape[1] < 8:
-      raise ValueError("images are too small")
-    assert first.shape[1:] == second.shape[1:] == (*first.shape[1:3], 3)
-    return self.param("weight", nn.initializers.ones, ()) * jnp.abs(first - second).mean(axis=(1, 2, 3))
-
-
 @pytest.fixture
 def weights(monkeypatch, tmp_path):
-  monkeypatch.setattr(perceptual, "PAIR_NETWORKS", {"lpips": Difference})
-  file = WeightFile(
-    network="lpips",
-    settings={"trunk": "alexnet"},
-    variables={"params": {"weight": np.float32(2.0)}},
-    preprocessing={},
-    source="",
-    source_hash="",
-  )
-  write_weight_file(tmp_path / "lpips.safetensors", file)
-  return str(tmp_path / "lpips.safetensors")
+  return replace_lpips(monkeypatch, tmp_path)
 
 
 def _clips(count=2, frames=3, *, channels=3):

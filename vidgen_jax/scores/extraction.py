@@ -20,7 +20,7 @@ from vidgen_jax.scores.metrics.preprocessing import (
   NETWORK_PROTOCOLS,
   Preprocessing,
 )
-from vidgen_jax.scores.networks import build_network
+from vidgen_jax.scores.networks import FRAME_NETWORKS, build_network
 from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file
 
 CONSTANTS, VOLUME = "constants", "mean_volume"
@@ -121,7 +121,7 @@ class FeatureExtractor:
       self.preprocessing = NETWORK_PROTOCOLS[self.network]
     else:
       self.preprocessing = own_preprocessing(self._own, self.name)
-    self._frames = fid_frames if self.network == "inception" else ""
+    self._frames = fid_frames if self.network in FRAME_NETWORKS else ""
     classes = settings.get("num_classes")
     if weights.class_names and len(weights.class_names) != classes:
       names = f"its description names {len(weights.class_names)} classes"
