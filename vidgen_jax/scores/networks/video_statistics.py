@@ -116,7 +116,9 @@ def _velocities(luma: jax.Array, slopes: list[jax.Array], floor: jax.Array) -> j
 
 def _layout(planes: jax.Array, weights: jax.Array) -> jax.Array:
   """[B, 9]: mean, slope over x and slope over y of the three planes, times `weights`."""
-  image = planes.mean(2)
-  rows, columns = (jnp.linspace(-1.0, 1.0, size) for size in image.shape[-2:])
-  moments = jnp.stack([image, image * columns, image * rows[:, None]]).mean((-2, -1))
-  return (moments * weights[..., None]).reshape(-1, image.shape[1]).T
+  height, width = planes.shape[-2:]
+  rows, columns = (np.linspace(-1.0, 1.0, size, dtype=np.float32) for size in (height, width))
+  by_row = np.stack([np.ones_like(rows), np.ones_like(rows), rows]) / height
+  by_column = np.stack([np.ones_like(columns), columns, np.ones_like(columns)]) / width
+  moments = jnp.einsum("pbhw,kh,kw->bkp", planes.mean(2), by_row, by_column, precision=lax.Precision.HIGHEST)
+  return (moments * weights[None]).reshape(-1, weights.size)
