@@ -253,7 +253,7 @@ def load_frame_extractor(path: str | Path, *, mesh: jax.sharding.Mesh, batch_siz
   Raises:
     UserError: if the file is missing or damaged, or the network needs clips.
   """
-  weights = read_weight_file(path)
+  weights = read_weight_file(path, network="tsn")
   if weights.network != "tsn":
     raise UserError(f"{path} holds {weights.network}, which takes clips; embedding single frames needs a tsn")
   single = dataclasses.replace(weights, settings=weights.settings | {"segments": 1})
