@@ -1,6 +1,7 @@
 """Ranks degradations of real clips by a distance between sets: real halves must be nearest, stronger ones farther."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,12 @@ from vidgen_jax.scores.clip_sets import ClipOptions, open_clips
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
 from vidgen_jax.scores.metrics.set_distance import frechet_distance, kernel_distance
 
-_DISTANCES = {"frechet": frechet_distance, "kernel": kernel_distance}
+_DISTANCES = {"Frechet": frechet_distance, "kernel": kernel_distance}
 _SPLITS = 20  # random halves of the real clips, for the spread of their distance
 _REAL = "real, other half"
+
+_Found = dict[tuple[str, str, float], float]
+"""Distances by the distance's name, the degradation's name and strength."""
 
 Degradation = tuple[str, float, Callable[[np.ndarray, np.random.Generator], np.ndarray]]
 """Name, strength, and function from windows uint8[N, F, H, W, 3] of consecutive frames to clips of T frames."""
@@ -31,7 +35,6 @@ def _define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_list("sets", None, "built data sets, NAME/SPLIT, of clips of 32 frames or more", required=True, **values)
   flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of the built data sets", **values)
   flags.DEFINE_string("network", "builtin", "weight file; builtin for the network of the package", **values)
-  flags.DEFINE_enum("distance", "frechet", list(_DISTANCES), "distance between sets of features", **values)
   flags.DEFINE_integer("max_clips", 200, "clips per set, half of them degraded", lower_bound=8, **values)
   flags.DEFINE_integer("resolution", 0, "side to which frames are resized and cropped before tiling; 0: none", **values)
   flags.DEFINE_integer("side", 64, "side of the clips in pixels; larger frames are cut into tiles", **values)
@@ -104,83 +107,82 @@ def _degradations(frames: int, stride: int) -> Iterator[Degradation]:
     return lambda video, generator: function(video[:, stride * time], generator)
 
   for deviation in (0.75, 1.5, 3.0):
-    yield "blur, deviation in pixels", deviation, plain(lambda v, _, d=deviation: _blurred(v, d))
+    yield "blur: deviation in pixels", deviation, plain(lambda v, _, d=deviation: _blurred(v, d))
   for share in (0.25, 0.5, 1.0):
-    yield "shuffled, share of the frames", share, plain(lambda v, g, s=share: _shuffled(v, s, g))
+    yield "shuffled: share of the frames", share, plain(lambda v, g, s=share: _shuffled(v, s, g))
   for speed in (0.8, 0.65, 0.5):
-    yield "slow, speed", speed, at(stride * speed * time)
+    yield "slow: speed", speed, at(stride * speed * time)
   for speed in (1.5, 1.75, 2.0):
-    yield "fast, speed", speed, at(stride * speed * time)
+    yield "fast: speed", speed, at(stride * speed * time)
   for share in (0.75, 0.5, 0.25):
-    yield "resolution, factor", share, plain(lambda v, _, s=share: _resampled(v, round(s * v.shape[2])))
+    yield "resolution: factor", share, plain(lambda v, _, s=share: _resampled(v, round(s * v.shape[2])))
   for share in (0.25, 0.5, 1.0):
     last = frames - 1 - round(share * (frames - 1))
-    yield "frozen, share of the frames", share, at(stride * np.minimum(time, last))
+    yield "frozen: share of the frames", share, at(stride * np.minimum(time, last))
   for deviation in (4, 8, 16):
-    yield "noise, deviation in levels", deviation, plain(lambda v, g, d=deviation: _pixels(v + g.normal(0, d, v.shape)))
+    yield "noise: deviation in levels", deviation, plain(lambda v, g, d=deviation: _pixels(v + g.normal(0, d, v.shape)))
   for share in (2, 4, 8):
-    yield "(mode collapse, copies of each clip)", share, plain(lambda v, _, s=share: v[np.arange(len(v)) // s * s])
-  yield "(fast, speed)", 1.25, at(stride * 1.25 * time)
-  yield "(contrast, factor)", 1.25, plain(lambda v, _: _pixels((v - 127.5) * 1.25 + 127.5))
-  yield "(contrast, factor)", 2.0, plain(lambda v, _: _pixels((v - 127.5) * 2.0 + 127.5))
-  yield "(brighter, levels)", 20, plain(lambda v, _: _pixels(v + 20.0))
-  yield "(red and blue swapped)", 1, plain(lambda v, _: v[..., ::-1])
-  yield "(grey)", 1, plain(lambda v, _: _pixels(v.mean(axis=-1, keepdims=True) + np.zeros(3)))
-  yield "(black)", 1, plain(lambda v, _: np.zeros_like(v))
-  yield "(mirrored)", 1, plain(lambda v, _: v[:, :, :, ::-1])
-  yield "(upside down)", 1, plain(lambda v, _: v[:, :, ::-1])
-  yield "(reversed in time)", 1, plain(lambda v, _: v[:, ::-1])
-  yield "(patches permuted)", 1, plain(_patches)
+    yield "(mode collapse: copies of each clip)", share, plain(lambda v, _, s=share: v[np.arange(len(v)) // s * s])
+  yield "(fast: speed)", 1.25, at(stride * 1.25 * time)
+  yield "(contrast: factor)", 1.25, plain(lambda v, _: _pixels((v - 127.5) * 1.25 + 127.5))
+  yield "(contrast: factor)", 2.0, plain(lambda v, _: _pixels((v - 127.5) * 2.0 + 127.5))
+  yield "(brighter: levels)", 20, plain(lambda v, _: _pixels(v + 20.0))
+  yield "(red and blue swapped)", 0, plain(lambda v, _: v[..., ::-1])
+  yield "(grey)", 0, plain(lambda v, _: _pixels(v.mean(axis=-1, keepdims=True) + np.zeros(3)))
+  yield "(black)", 0, plain(lambda v, _: np.zeros_like(v))
+  yield "(mirrored)", 0, plain(lambda v, _: v[:, :, :, ::-1])
+  yield "(upside down)", 0, plain(lambda v, _: v[:, :, ::-1])
+  yield "(reversed in time)", 0, plain(lambda v, _: v[:, ::-1])
+  yield "(patches permuted)", 0, plain(_patches)
 
 
-def _measure_set(
-  name: str, extractor: FeatureExtractor, flag_values: flags.FlagValues
-) -> tuple[dict[tuple[str, float], float], str]:
-  """The distance of each degradation of one half of the clips to the other half, and a description of the set."""
+def _measure_set(name: str, extractor: FeatureExtractor, flag_values: flags.FlagValues) -> tuple[_Found, str]:
+  """The distances of each degradation of one half of the clips to the other half, and a description of the set."""
   windows, stride, frames = _windows(name, flag_values), flag_values.stride, flag_values.num_frames
-  distance, half = _DISTANCES[flag_values.distance], len(windows) // 2
+  half = len(windows) // 2
   real = extractor.extract(windows[:, : stride * frames : stride][:, :frames]).features
   reference, others = real[:half], windows[half : 2 * half]
-  found = {(_REAL, 0.0): distance(reference, real[half : 2 * half])}
+  features = {(_REAL, 0.0): real[half : 2 * half]}
   for label, strength, degrade in _degradations(frames, stride):
-    clips = degrade(others, np.random.default_rng(1))
-    found[label, strength] = distance(reference, extractor.extract(clips).features)
+    features[label, strength] = extractor.extract(degrade(others, np.random.default_rng(1))).features
+  found = {(kind, *key): d(reference, value) for kind, d in _DISTANCES.items() for key, value in features.items()}
   orders = [np.random.default_rng(seed).permutation(len(real)) for seed in range(_SPLITS)]
-  spread = [distance(real[order[:half]], real[order[half : 2 * half]]) for order in orders]
-  return found, f"{name}, 2 x {half} clips; {_SPLITS} other halves {min(spread):.3g} to {max(spread):.3g}"
+  spread = [frechet_distance(real[order[:half]], real[order[half : 2 * half]]) for order in orders]
+  note = f"Frechet distance of {_SPLITS} other halves {min(spread):.3g} to {max(spread):.3g}"
+  return found, f"{name}: 2 x {half} clips; {note}"
 
 
-def _faults(name: str, found: Mapping[tuple[str, float], float]) -> Iterator[str]:
-  families: dict[str, list[float]] = {}
-  for (label, _), value in found.items():
-    families.setdefault(label, []).append(value)
-  (floor,) = families.pop(_REAL)
-  for label, values in families.items():
-    if not label.startswith("(") and not all(a < b for a, b in zip([floor, *values], values, strict=False)):
-      yield f"{name}: {label} is not ranked: {floor:.4g} (real), {', '.join(f'{value:.4g}' for value in values)}"
+def _faults(name: str, found: _Found) -> Iterator[str]:
+  families: dict[tuple[str, str], list[float]] = {}
+  for (kind, label, _), value in found.items():
+    families.setdefault((kind, label), []).append(value)
+  for (kind, label), values in families.items():
+    (floor,) = families[kind, _REAL]
+    if label[0] != "(" and label != _REAL and not all(a < b for a, b in pairwise([floor, *values])):
+      shown = ", ".join(f"{value:.4g}" for value in (floor, *values))
+      yield f"{name}: {label} is not ranked, {kind} distance: {shown}"
 
 
 def _measure(flag_values: flags.FlagValues) -> Report:
   mesh, path = make_mesh(MeshConfig()), flag_values.network
   extractor = load_builtin_extractor(mesh=mesh) if path == "builtin" else load_extractor(path, mesh=mesh)
-  columns, notes, faults = [], [], []
+  columns, notes, faults = {}, [], []
   for name in flag_values.sets:
-    found, note = _measure_set(name, extractor, flag_values)
-    columns.append(found)
+    columns[name], note = _measure_set(name, extractor, flag_values)
     notes.append(note)
-    faults += _faults(name, found)
+    faults += _faults(name, columns[name])
+  keys = [key[1:] for key in next(iter(columns.values())) if key[0] == "Frechet"]
   rows = [
-    {"degradation": label, "strength": strength}
-    | {name: found[label, strength] for name, found in zip(flag_values.sets, columns, strict=True)}
-    for label, strength in columns[0]
+    {"set": name, "distance": kind, "degradation": label, "strength": strength, "value": value}
+    for name, found in columns.items()
+    for (kind, label, strength), value in found.items()
   ]
-  lines = ["| | " + " | ".join(flag_values.sets) + " |", "|---" * (1 + len(columns)) + "|"]
-  for label, strength in columns[0]:
-    values = (f"{c[label, strength]:.3g} ({c[label, strength] / abs(c[_REAL, 0.0]):.3g})" for c in columns)
-    lines.append(f"| {label}{f': {strength:g}' if ',' in label and strength else ''} | {' | '.join(values)} |")
-  head = describe("set distance ranking", network=extractor.label, hash=extractor.hash, distance=flag_values.distance)
-  text = "\n".join([*notes, *lines, *(faults or ["all ranked"])])
-  return Report(head=head, rows=rows, text=text)
+  lines = [f"| | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+  for label, strength in keys:
+    values = (f"{c['Frechet', label, strength]:.3g} / {c['kernel', label, strength]:.3g}" for c in columns.values())
+    lines.append(f"| {label}{f' {strength:g}' if strength else ''} | {' | '.join(values)} |")
+  head = describe("set distance ranking", network=extractor.label, hash=extractor.hash)
+  return Report(head=head, rows=rows, text="\n".join([*notes, *lines, *(faults or ["all ranked"])]))
 
 
 if __name__ == "__main__":

@@ -334,6 +334,13 @@ _VIDEO_STATISTICS = dataclasses.replace(
   source="this project",
   networks=("video_statistics",),
 )
+_VIDEO_STATISTICS_KERNEL = dataclasses.replace(
+  _KERNEL,
+  name="video_statistics_kernel",
+  description="kernel distance on the same statistics: unbiased, so sets of any size compare; may be below 0",
+  source=f"this project; {_KID_SOURCE}",
+  networks=("video_statistics",),
+)
 _JEDI = dataclasses.replace(
   _KERNEL,
   name="jedi",
@@ -361,4 +368,4 @@ def _extrapolated(metric: Metric) -> Metric:
 
 
 _FRECHETS = (_FVD, _CD_FVD, _FID, _FRAME_FID, _VIDEO_STATISTICS, _FRECHET)
-METRICS = (*_FRECHETS, _KVD, _FRAME_KID, _KERNEL, _JEDI, *map(_extrapolated, _FRECHETS))
+METRICS = (*_FRECHETS, _KVD, _FRAME_KID, _VIDEO_STATISTICS_KERNEL, _KERNEL, _JEDI, *map(_extrapolated, _FRECHETS))
