@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_jax.data.decode import read_image
+from vidgen_jax.data.still_images import read_image
 from vidgen_jax.errors import UserError
 
 RGB = np.random.default_rng(0).integers(256, size=(3, 5, 3), dtype=np.uint8)
@@ -22,13 +22,16 @@ def test_colours_are_exact_in_every_format(name, tmp_path):
   np.testing.assert_array_equal(np.asarray(image), RGB)
 
 
-@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
-def test_exif_orientation_is_applied(orientation, turns, tmp_path):
+@pytest.mark.parametrize(
+  ("orientation", "turns", "description"),
+  [(1, 0, ""), (3, 2, "rotated by 180 degrees"), (6, 3, "rotated clockwise"), (8, 1, "rotated counterclockwise")],
+)
+def test_exif_orientation_is_applied(orientation, turns, description, tmp_path):
   exif = Image.Exif()
   exif[0x0112] = orientation
   image, changes = read_image(saved(tmp_path / "a.png", Image.fromarray(RGB), exif=exif))
   np.testing.assert_array_equal(np.asarray(image), np.rot90(RGB, turns))
-  assert changes == (("turned as its EXIF says",) if turns else ())
+  assert changes == ((description,) if description else ())
 
 
 @pytest.mark.parametrize(("name", "turned"), [("a.png", False), ("a.tif", False), ("a.tif", True)])
@@ -45,14 +48,14 @@ def test_sixteen_bits_are_scaled_not_clipped(name, turned, tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_parts_are_composited_on_white(mode, tmp_path):
+def test_transparent_parts_are_composited_on_grey(mode, tmp_path):
   grey = np.full((1, 3), 100, np.uint8)
   alpha = np.array([[255, 0, 51]], np.uint8)  # opaque, invisible, one fifth
   channels = [grey] * (len(mode) - 1) + [alpha]
   image, changes = read_image(saved(tmp_path / "a.png", Image.fromarray(np.stack(channels, axis=-1))))
-  # 100 / 5 + 255 * 4 / 5 = 224.
-  np.testing.assert_array_equal(np.asarray(image)[0], np.repeat([[100], [255], [224]], 3, axis=1))
-  assert changes == ("composited on white",)
+  # 100 / 5 + 128 * 4 / 5 = 122.4.
+  np.testing.assert_array_equal(np.asarray(image)[0], np.repeat([[100], [128], [122]], 3, axis=1))
+  assert changes == ("composited on #808080",)
   opaque_rgba = Image.fromarray(np.dstack([RGB, np.full((3, 5), 255, np.uint8)]))
   opaque, changes = read_image(saved(tmp_path / "b.png", opaque_rgba))
   np.testing.assert_array_equal(np.asarray(opaque), RGB)
@@ -65,7 +68,7 @@ def test_palettes_with_a_transparent_colour(tmp_path):
   plain, _ = read_image(saved(tmp_path / "a.png", image))
   assert np.asarray(plain).tolist() == [[[10, 20, 30], [40, 50, 60]]]
   transparent, _ = read_image(saved(tmp_path / "b.png", image, transparency=1))
-  assert np.asarray(transparent).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+  assert np.asarray(transparent).tolist() == [[[10, 20, 30], [128, 128, 128]]]
 
 
 def test_the_first_of_several_images(tmp_path):

@@ -212,6 +212,8 @@ def test_facts_from_the_cache_equal_those_of_decoding(folder):
     "cuts": [],
     "parts": [],
     "damage": "",
+    "variable_rate": "",
+    "conversions": {},
   }
 
 

@@ -3,41 +3,19 @@
 import bisect
 import contextlib
 import dataclasses
-import functools
 import itertools
-import struct
-import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, NamedTuple
 
-import av
-import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from absl import logging
+from PIL import Image, UnidentifiedImageError
 
-from vidgen_jax.data.resampling import T, Timed, TimingError, resample
+from vidgen_jax.data.resampling import T, Timed, TimingError, irregularity, resample
+from vidgen_jax.data.source_frames import Footage, Frame, UnreadableVideoError, reason_of, same_size
+from vidgen_jax.data.still_images import DAMAGED_IMAGE_ERRORS, IMAGE_FORMATS, image_frames
 from vidgen_jax.data.transforms import FrameEncoding, resize
-from vidgen_jax.errors import UserError
-
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
-"""Formats of strips and single frames."""
-
-# Self-contained formats only: FFmpeg would also follow play lists to other files, and render plain text.
-_VIDEO_FORMATS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,mpegvideo,flv,asf,ogg,m4v,h264,hevc"
-
-# Tags may have any encoding, and are not used. PyAV 19 always replaces undecodable bytes and has no such option.
-_LENIENT_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-
-DAMAGED_IMAGE_ERRORS = (
-  *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, IndexError, OverflowError),
-  *(struct.error, zlib.error, Image.DecompressionBombError),
-)
-"""Exceptions that Pillow raises for damaged images, depending on format and damage."""
-
-
-class UnreadableVideoError(Exception):
-  """A file is not a usable video; the message is the reason that the manifest lists."""
+from vidgen_jax.data.video_stream import Threads, video_frames
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,11 +28,14 @@ class DecodedVideo:
     source_fps: mean frames per second of the file; 0 if it is unknown.
     height: height of `frames` in pixels.
     width: width of `frames` in pixels.
-    source_height: height before resizing, in pixels.
-    source_width: width before resizing, in pixels.
+    source_height: height before resizing, upright and with square pixels.
+    source_width: width before resizing, upright and with square pixels.
     cuts: for files with several clips, first index in `frames` of each clip but the first, ascending.
     parts: for files with parts, (first index in `frames`, index after the last) of each.
-    damage: decoder's description of damage (missing or damaged frames) in a file that is still readable; '' for none.
+    damage: description of damage in a file that is still readable (missing or damaged frames, times that jump); ''
+      for none.
+    variable_rate: range of the time between frames of the file if it is not constant, see `irregularity`; else ''.
+    conversions: see `Footage.conversions`.
   """
 
   frames: Sequence[bytes]
@@ -67,6 +48,8 @@ class DecodedVideo:
   cuts: Sequence[int] = ()
   parts: Sequence[Sequence[int]] = ()
   damage: str = ""
+  variable_rate: str = ""
+  conversions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +72,7 @@ class DecodeOptions:
   stride: int = 1
   fps: float = 0.0
   source_fps: float = 0.0
-  threads: Literal["AUTO", "NONE"] = "AUTO"
+  threads: Threads = "AUTO"
 
 
 def decode_video(file: BinaryIO, options: DecodeOptions, *, parts: Sequence[tuple[int, int]] = ()) -> DecodedVideo:
@@ -102,13 +85,15 @@ def decode_video(file: BinaryIO, options: DecodeOptions, *, parts: Sequence[tupl
     UnreadableVideoError: if the file is empty, corrupt, of unknown format, or an image that is no strip; if it is
       resampled, also if its frame rate is unknown or its times are damaged.
   """
-  seen: list[tuple[float, int, bool]] = []
-  kept: list[int] = []
+  times: list[Fraction | None] = []
+  footage, num_damaged, kept = Footage(fps=0.0, codec=""), 0, []
 
-  def frames() -> Iterator[Timed[_Frame]]:
+  def frames() -> Iterator[Timed[Frame]]:
+    nonlocal footage, num_damaged
     for frame in _frames(file, thread_type=options.threads, source_fps=options.source_fps):
-      seen.append((frame.fps, frame.promised, frame.is_damaged))
-      yield Timed(frame, frame.time, frame.duration, frame.fps)
+      times.append(frame.time)
+      footage, num_damaged = frame.footage, num_damaged + frame.is_damaged
+      yield Timed(frame, frame.time, frame.duration, footage.fps)
 
   def images() -> Iterator[Image.Image]:
     image = None
@@ -119,15 +104,17 @@ def decode_video(file: BinaryIO, options: DecodeOptions, *, parts: Sequence[tupl
       yield image
 
   decoded = encode_clips([images()], dataclasses.replace(options, stride=1, fps=0.0))
-  (fps, promised, _), num_damaged = seen[-1], sum(is_damaged for _, _, is_damaged in seen)
-  damage = [f"{len(seen)} of {promised} frames"] if len(seen) < promised else []
+  variable_rate, jump = irregularity(times, fps=footage.fps, tick=footage.tick)
+  damage = [f"{len(times)} of {footage.promised} frames"] if len(times) < footage.promised else []
   damage += [f"{num_damaged} damaged"] if num_damaged else []
   return dataclasses.replace(
     decoded,
-    fps=options.fps or fps / options.stride,
-    source_fps=fps,
+    fps=options.fps or footage.fps / options.stride,
+    source_fps=footage.fps,
     parts=[[bisect.bisect_left(kept, border) for border in part] for part in parts],
-    damage=", ".join(damage),
+    damage=", ".join([*damage, jump] if jump else damage),
+    variable_rate=variable_rate,
+    conversions=footage.conversions,
   )
 
 
@@ -176,16 +163,6 @@ def _kept(frames: Iterable[Timed[T]], options: DecodeOptions) -> Iterator[tuple[
     raise UnreadableVideoError(str(error)) from error
 
 
-def same_size(images: Iterable[Any]) -> Iterator[Any]:
-  """Yields objects with a 'size'; raises UnreadableVideoError if it changes."""
-  size = None
-  for index, image in enumerate(images):
-    if size not in (None, image.size):
-      raise UnreadableVideoError(f"the size changes from {size} to {image.size} after {index} frames")
-    size = image.size
-    yield image
-
-
 class VideoFacts(NamedTuple):
   """Facts about a video or a strip."""
 
@@ -201,13 +178,20 @@ class VideoFacts(NamedTuple):
 def measure_video(file: BinaryIO, *, stop: int | None = None) -> VideoFacts:
   """Counts the frames, at most `stop`, by decoding: containers may lack or misstate their number.
 
-  Faster than `decode_video`, as nothing is converted to RGB. Raises UnreadableVideoError for damage before `stop`.
+  Faster than `decode_video`, as nothing is converted to RGB. Logs a variable frame rate. Raises UnreadableVideoError
+  for damage before `stop`.
   """
-  num_frames, (width, height), fps, codec = 0, (0, 0), 0.0, ""
+  times, frame = [], None
   with contextlib.closing(_frames(file)) as frames:
     for frame in itertools.islice(frames, stop):
-      num_frames, (width, height), fps, codec = num_frames + 1, frame.size, frame.fps, frame.codec
-  return VideoFacts(num_frames, height, width, fps, codec)
+      times.append(frame.time)
+  if frame is None:
+    return VideoFacts(0, 0, 0, 0.0, "")
+  notes = irregularity(times, fps=frame.footage.fps, tick=frame.footage.tick)
+  for kind, note in zip(("variable frame rate", "damaged times"), notes, strict=True):
+    if note:
+      logging.warning("%s: %s, %s", getattr(file, "name", "video"), kind, note)
+  return VideoFacts(len(times), frame.size[1], frame.size[0], frame.footage.fps, frame.footage.codec)
 
 
 def iterate_frames(file: BinaryIO, *, wanted: range) -> Iterator[Image.Image]:
@@ -220,130 +204,16 @@ def iterate_frames(file: BinaryIO, *, wanted: range) -> Iterator[Image.Image]:
       yield frame.image()
 
 
-class _Frame(NamedTuple):
-  size: tuple[int, int]  # (width, height)
-  fps: float
-  image: Callable[[], Image.Image]
-  is_damaged: bool = False
-  promised: int = 0  # Number of frames according to the file; 0 if unknown.
-  time: Fraction | None = None  # See `Timed`.
-  duration: Fraction | None = None
-  codec: str = ""
-
-
 # One thread is faster for short videos and when several files are read at the same time.
-def _frames(
-  file: BinaryIO, *, thread_type: Literal["AUTO", "NONE"] = "NONE", source_fps: float = 0.0
-) -> Generator[_Frame]:
+def _frames(file: BinaryIO, *, thread_type: Threads = "NONE", source_fps: float = 0.0) -> Generator[Frame]:
   """Yields the frames of a video or a strip, all of one size."""
   if not file.read(1):
     raise UnreadableVideoError("empty file")
   file.seek(0)
   try:
-    image = Image.open(file, formats=IMAGE_FORMATS)
-    frames = _strip_frames(image, source_fps, num_pages=getattr(image, "n_frames", 1))
+    frames = image_frames(Image.open(file, formats=IMAGE_FORMATS), source_fps)
   except UnidentifiedImageError:
-    file.seek(0)
-    frames = _video_frames(file, thread_type, source_fps)
+    frames = video_frames(file, thread_type=thread_type, source_fps=source_fps)
   except DAMAGED_IMAGE_ERRORS as error:
     raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
   yield from same_size(frames)
-
-
-def _strip_frames(image: Image.Image, fps: float, *, num_pages: int) -> Generator[_Frame]:
-  side, length = sorted(image.size)
-  if num_pages > 1:
-    raise UnreadableVideoError(f"animated or multi-page {image.format}, which is supported neither as video nor strip")
-  if length % side:
-    raise UnreadableVideoError(f"image of {image.width}x{image.height} is not a strip of square frames")
-  codec, image = (image.format or "").lower(), to_rgb(image)
-  for start in range(0, length, side):
-    left, top = (start, 0) if image.width == length else (0, start)
-    crop = functools.partial(image.crop, (left, top, left + side, top + side))
-    yield _Frame((side, side), fps, crop, codec=codec)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-  """Decodes an opened image to RGB; raises UnreadableVideoError if it is damaged or has more than 8 bits a channel."""
-  if image.mode.startswith(("I", "F")):  # Pillow would clip their values.
-    raise UnreadableVideoError(f"image of more than 8 bits a channel (mode {image.mode}); save it with 8 bits")
-  try:
-    return image.convert("RGB")
-  except DAMAGED_IMAGE_ERRORS as error:
-    raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
-
-
-def _video_frames(file: BinaryIO, thread_type: Literal["AUTO", "NONE"], source_fps: float) -> Generator[_Frame]:
-  try:
-    with av.open(file, options={"format_whitelist": _VIDEO_FORMATS}, **_LENIENT_TAGS) as container:
-      if not container.streams.video:
-        raise UnreadableVideoError("no video stream")
-      stream = container.streams.video[0]
-      stream.thread_type = thread_type
-      fps = float(stream.average_rate or stream.guessed_rate or source_fps)
-      for frame in container.decode(stream):
-        size = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
-        image = functools.partial(_upright, frame)
-        unit = frame.time_base
-        time = None if frame.pts is None or unit is None else frame.pts * unit
-        duration = frame.duration * unit if frame.duration and unit else None
-        yield _Frame(size, fps, image, bool(frame.is_corrupt), stream.frames, time, duration, stream.codec.name)
-  except (av.error.FFmpegError, EOFError) as error:
-    raise UnreadableVideoError(f"corrupt or not a video: {reason_of(error)}") from error
-
-
-def _upright(frame: av.VideoFrame) -> Image.Image:
-  try:
-    image = frame.to_image()
-  except av.error.FFmpegError as error:
-    raise UnreadableVideoError(f"frame cannot be converted to RGB: {reason_of(error)}") from error
-  return image.rotate(frame.rotation, expand=True) if frame.rotation else image
-
-
-def reason_of(error: Exception) -> str:
-  """Message of an error in one line, without error number and path, which the manifest contains already."""
-  return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-
-
-def read_image(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
-  """Reads an image of any format that Pillow supports; of a file with several images, the first.
-
-  The image is rotated as its EXIF orientation says, transparent parts are composited on white, and 16 bits per channel
-  are reduced to 8 (65535 becomes 255).
-
-  Returns:
-    (image of mode RGB, descriptions of all changes beyond decoding).
-
-  Raises:
-    UserError: if the file is missing, damaged, not an image, or has values of unknown range.
-  """
-  try:
-    with Image.open(path) as opened:
-      count = getattr(opened, "n_frames", 1)
-      changes = [f"the first of {count} images"] if count > 1 else []
-      opened.load()
-      if opened.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-        changes.append("turned as its EXIF says")
-      image, change = _image_to_rgb(ImageOps.exif_transpose(opened), path)
-  except UnidentifiedImageError as error:
-    raise UserError(f"{path} is no image of a known format; save it as PNG or JPEG") from error
-  except DAMAGED_IMAGE_ERRORS as error:
-    raise UserError(f"{path} cannot be read as an image: {reason_of(error)}") from error
-  return image, (*changes, change) if change else tuple(changes)
-
-
-def _image_to_rgb(image: Image.Image, path: Path) -> tuple[Image.Image, str]:
-  """(image of mode RGB, description of the change or '')."""
-  if image.mode == "F":
-    raise UserError(f"{path} holds floating-point values of unknown range; save it with 8 or 16 bits")
-  if image.mode.startswith("I"):
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-      raise UserError(f"{path} holds values from {values.min()} to {values.max()}; save it with 8 or 16 bits")
-    # 65535 / 257 = 255.
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB"), "16 bits reduced to 8"
-  rgba = image.convert("RGBA")
-  if rgba.getchannel("A").getextrema()[0] == 255:
-    return image.convert("RGB"), ""
-  white = Image.new("RGBA", image.size, "white")
-  return Image.alpha_composite(white, rgba).convert("RGB"), "composited on white"

@@ -1,9 +1,12 @@
-"""Resamples a video in time, by the times of its frames instead of their indices."""
+"""Times of the frames of a video: how regular they are, and resampling by times instead of indices."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 
@@ -15,6 +18,9 @@ MAX_PAUSE = 60
 
 ALMOST_ZERO = Fraction(1, 100)
 """Stated durations in seconds below which a frame lasts as long as usual."""
+
+MAX_BASE_RATE = 65
+"""Highest base rate in frames per second of GIFs and other animated images, see `base_period`."""
 
 
 class TimingError(ValueError):
@@ -80,3 +86,59 @@ def _complete(frames: Iterable[Timed[T]], period: Fraction) -> Iterator[tuple[Fr
 def _fraction(fps: float) -> Fraction:
   # Containers store 30000 / 1001, which floats round.
   return Fraction(fps).limit_denominator(100_000)
+
+
+def irregularity(times: Sequence[Fraction | None], *, fps: float, tick: Fraction) -> tuple[str, str]:
+  """How the times of the frames, in seconds, differ from a constant rate, apart from rounding to a multiple of `tick`.
+
+  `fps` is the stated rate, 0 if unknown.
+
+  Returns:
+    - Range of the gaps if the rate is variable, else ''. It is if a gap differs from the median by more than half of
+      it, or a frame is half a mean gap away from where it would be at a constant rate.
+    - Jump of the times, which is damage: backwards, or by more than `MAX_PAUSE`; '' for none.
+  """
+  indices = [index for index, time in enumerate(times) if time is not None]
+  if len(indices) < 3:
+    return "", ""
+  # MPEG states the times of some frames only.
+  known = np.interp(np.arange(indices[0], indices[-1] + 1), indices, [float(times[index] or 0) for index in indices])
+  gaps = np.diff(known)
+  jumps = np.flatnonzero((gaps < 0) | (gaps > MAX_PAUSE))
+  if len(jumps):
+    return "", f"times jump by {gaps[jumps[0]]:.3g} s after frame {indices[0] + jumps[0]}"
+  # A stated period of whole ticks is not rounded.
+  period = 1 / (fps * float(tick)) if fps > 0 and tick else 1.0
+  slack = 0.0 if abs(period - round(period)) < 1e-3 else float(tick)
+  mean, median = gaps.mean(), np.median(gaps)
+  line = known[0] + mean * np.arange(len(known))
+  limit = 1.001 / 2
+  is_variable = np.abs(gaps - median).max() > max(limit * median, 1.001 * slack)
+  is_variable |= np.abs(known - line).max() > limit * mean + slack
+  return (f"{1000 * gaps.min():.0f} to {1000 * gaps.max():.0f} ms between frames" if is_variable else ""), ""
+
+
+def base_period(durations: Sequence[Fraction], *, tick: Fraction) -> Fraction | None:
+  """Period in seconds of which all durations of frames are multiples, exactly or but for rounding to `tick`.
+
+  None if the durations are equal, or have no such period of a plausible rate: at most `MAX_BASE_RATE`, and at least a
+  third of the shortest duration.
+  """
+  shortest = min(durations)
+  if max(durations) > MAX_PAUSE:
+    return None
+  scale = math.lcm(*(duration.denominator for duration in durations))
+  period = Fraction(math.gcd(*(int(duration * scale) for duration in durations)), scale)
+  if period * MAX_BASE_RATE < 1 or 3 * period < shortest:
+    # Sums of rounded periods: 1/12 s is 8 hundredths, twice that 16 or 17.
+    low, high = Fraction(0), Fraction(MAX_PAUSE)
+    for duration in sorted(set(durations)):
+      count = max(1, round(2 * duration / (low + high))) if low else 1
+      low, high = max(low, (duration - tick) / count), min(high, (duration + tick) / count)
+      if low > high:
+        return None
+    period = (low + high) / 2
+    period = sum(durations, Fraction(0)) / sum(max(1, round(duration / period)) for duration in durations)
+  if period * MAX_BASE_RATE < 1 or all(round(duration / period) == 1 for duration in durations):
+    return None
+  return period

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from vidgen_jax.data import decode
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions, UnreadableVideoError
 from vidgen_jax.data.listing import MISSING, Source, SourceFile
+from vidgen_jax.data.still_images import to_rgb
 from vidgen_jax.files import atomic_write
 
 
@@ -115,16 +116,18 @@ def read_video(source: Source, file: SourceFile, options: DecodeOptions) -> Deco
   if file.reader is not None:
     return file.reader(source, file, options)
   if file.images:
-    return decode.encode_clips([decode.same_size(_images(source, file))], options)
+    conversions: dict[str, str] = {}
+    video = decode.encode_clips([decode.same_size(_images(source, file, conversions))], options)
+    return dataclasses.replace(video, conversions=conversions)
   with source.open(file.path) as opened:
     return decode.decode_video(opened, options, parts=file.parts)
 
 
-def _images(source: Source, file: SourceFile) -> Iterator[Image.Image]:
+def _images(source: Source, file: SourceFile, conversions: dict[str, str]) -> Iterator[Image.Image]:
   for path in file.images:
     with source.open(path) as opened:
       try:
-        yield decode.to_rgb(Image.open(opened, formats=decode.IMAGE_FORMATS))
+        yield to_rgb(Image.open(opened, formats=decode.IMAGE_FORMATS), conversions=conversions)
       except decode.DAMAGED_IMAGE_ERRORS as error:
         raise UnreadableVideoError(f"{path} is no image") from error
       except UnreadableVideoError as error:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_jax.data import decode
+from vidgen_jax.data import video_stream
 from vidgen_jax.data.decode import UnreadableVideoError, iterate_frames, measure_video
 from vidgen_jax.data.transforms import decode_squares
 from vidgen_jax.errors import UserError
@@ -89,8 +89,8 @@ def test_only_the_needed_frames_are_decoded(tmp_path, make, monkeypatch, window,
   # The middle window of 3 of 10 frames is 3, 4, 5; finding the middle takes all 10.
   make.video(tmp_path / "a.mp4", make.clip(0, 10, height=16, width=16))
   decoded = []
-  original = decode._Frame
-  monkeypatch.setattr(decode, "_Frame", lambda *fields: decoded.append(fields) or original(*fields))
+  original = video_stream.Frame
+  monkeypatch.setattr(video_stream, "Frame", lambda *fields: decoded.append(fields) or original(*fields))
   clip = open_video(tmp_path / "a.mp4", "a", ClipOptions(num_frames=3, window=window))
   assert len(decoded) == measured
   clip.read()

@@ -161,6 +161,7 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     else:
       results = beam_pipeline.stage_all(decoder, files, beam, folder=staging)
     results = [_skip_short(entry, options) for entry in results]
+    _log_variable_rates(results, options)
     _check_skipped(results, options, listed=staging / "skipped.json")
     usable = [entry for entry in results if entry.cached is not None]
     # A published data set has all its classes, even if all videos of a class are missing.
@@ -220,7 +221,8 @@ def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: 
       source |= {"status": "used", "split": split_of[file.identity], "clips": len(clips), "fps": facts["fps"]}
       source |= {"source_fps": facts["source_fps"]}
       source |= {"height": facts["source_height"], "width": facts["source_width"], "frames": facts["frames"]}
-      source |= {"damage": facts["damage"]} if facts["damage"] else {}
+      # Most videos have none of these.
+      source |= {name: facts[name] for name in ("damage", "variable_rate", "conversions") if facts[name]}
     sources.append(source)
   return {
     "builder": "video_folder",
@@ -256,6 +258,16 @@ def _skip_short(entry: Staged, options: VideoFolderOptions) -> Staged:
     return entry
   least = max(options.min_frames, options.clip_frames)
   return Staged(file=entry.file, reason=f"has {entry.facts['frames']} frames, but no clip of {least}")
+
+
+def _log_variable_rates(results: Sequence[Staged], options: VideoFolderOptions) -> None:
+  """Warns about videos whose frames are stored although they are not equally far apart."""
+  variable = [entry for entry in results if entry.cached is not None and entry.facts["variable_rate"]]
+  if variable and not options.fps:
+    logging.warning(
+      "%d of %d videos have a variable frame rate, such as %s with %s; --fps=N gives them a constant one",
+      *(len(variable), len(results), variable[0].file.path, variable[0].facts["variable_rate"]),
+    )
 
 
 def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions, *, listed: Path) -> None:

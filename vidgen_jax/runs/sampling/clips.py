@@ -12,7 +12,8 @@ from absl import logging
 
 from vidgen_jax.data import pipeline, records, transforms
 from vidgen_jax.data.config import DataConfig
-from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError, decode_video, read_image
+from vidgen_jax.data.decode import DecodeOptions, UnreadableVideoError, decode_video
+from vidgen_jax.data.still_images import read_image
 from vidgen_jax.data.transforms import FrameEncoding
 from vidgen_jax.errors import UserError
 from vidgen_jax.ops.conditioning import frames_needed, take_frames
@@ -175,7 +176,11 @@ def _read_video(file: Path, spec: ClipSpec) -> tuple[np.ndarray, np.ndarray | No
   data, indices = spec.data, spec.conditioning_indices
   with file.open("rb") as opened:
     encoding, side = FrameEncoding(encoding="png"), data.resize_to or data.resolution
-    decoded = decode_video(opened, DecodeOptions(size=side, resize=data.resize, encoding=encoding)).frames
+    video = decode_video(opened, DecodeOptions(size=side, resize=data.resize, encoding=encoding))
+  decoded, changes = video.frames, [f"{subject} {change}" for subject, change in video.conversions.items()]
+  changes += [f"variable frame rate, {video.variable_rate}"] if video.variable_rate else []
+  if changes:
+    logging.info("%s: %s", file, ", ".join(changes))
   length, whole = len(decoded), spec.clip_data.clip_length
   if length < _min_length(spec):
     raise UnreadableVideoError(f"it has {length} frames, at least {_min_length(spec)} are needed")

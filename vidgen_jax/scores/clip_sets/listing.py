@@ -10,6 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from vidgen_jax.data.decode import DAMAGED_IMAGE_ERRORS, IMAGE_FORMATS, UnreadableVideoError
+from vidgen_jax.data.still_images import ANIMATED_FORMATS
 from vidgen_jax.scores.clip_sets.videos import IMAGE_SUFFIXES
 
 # Files that data sets and programs store next to their clips.
@@ -87,14 +88,15 @@ def _ordered(frames: Sequence[Path]) -> list[Path]:
 
 
 def _holds_strips(files: Sequence[Path]) -> bool:
-  """Whether the first readable image is a strip; True if none is readable, since then they are no single frames."""
+  """Whether the first readable image is a strip or animated; True if none is readable: then they are no frames."""
   for file in files:
     try:
       with Image.open(file, formats=IMAGE_FORMATS) as image:
         side, length = sorted(image.size)
+        is_animated = image.format in ANIMATED_FORMATS and getattr(image, "is_animated", False)
     except DAMAGED_IMAGE_ERRORS:
       continue
-    return length % side == 0 and length // side >= _MIN_STRIP_FRAMES
+    return is_animated or (length % side == 0 and length // side >= _MIN_STRIP_FRAMES)
   return True
 
 

@@ -14,8 +14,8 @@ from vidgen_jax.data.decode import (
   measure_video,
   reason_of,
   same_size,
-  to_rgb,
 )
+from vidgen_jax.data.still_images import to_rgb
 from vidgen_jax.data.transforms import cut_square
 from vidgen_jax.media.images import as_rgb
 from vidgen_jax.scores.clip_sets.reader import Clip, ClipOptions
