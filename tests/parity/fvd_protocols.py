@@ -125,9 +125,15 @@ def logits_by_torch(reference: torch.nn.Module, protocol: Protocol, video: np.nd
     return torch.cat([reference(clip[None])[0] for clip in clips]).numpy()
 
 
+def extractor_of(name: str, weights: WeightFile) -> FeatureExtractor:
+  # Small batches, because a batch is padded with copies of its last clip.
+  mesh = make_mesh(MeshConfig(), devices=jax.devices()[:1])
+  return FeatureExtractor(weights, mesh=mesh, batch_size=2, fvd_protocol=name)
+
+
 def fvd_of(name: str, weights: WeightFile, real: Features, fake: Features) -> float:
   """The package's FVD of these features."""
-  extractor = FeatureExtractor(weights, mesh=make_mesh(MeshConfig()), fvd_protocol=name)
+  extractor = extractor_of(name, weights)
   options, fields = SetOptions(intervals=False), {"split": "real", "num_clips": len(real)}
   scorer = SetScorer(extractor, real, clip_shape=SHAPE, options=options, real_fields=fields)
   return next(score.value for score in scorer.score("fake", [fake]) if score.metric == "fvd")
@@ -162,7 +168,7 @@ def on_network(name: str, reference: torch.nn.Module, weights: WeightFile, count
   protocol = PROTOCOLS[name]
   clips = random_clips(count, 1), 255 - random_clips(count, 2) // 2
   expected = distance(protocol, *(logits_by_torch(reference, protocol, video) for video in clips))
-  extractor = FeatureExtractor(weights, mesh=make_mesh(MeshConfig()), fvd_protocol=name)
+  extractor = extractor_of(name, weights)
   return expected, fvd_of(name, weights, *map(extractor.extract, clips))
 
 
