@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class Pooler(nn.Module):
-  """Attention of one learned query to all tokens (V-JEPA, appendix C)."""
+  """Attention of one learned query to all tokens, as in the attentive probes of V-JEPA."""
 
   heads: int
 
