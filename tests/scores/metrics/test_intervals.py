@@ -26,7 +26,8 @@ def test_variance_from_pairs_is_subtracted():
   # Variances 1 and 4 of 2 clips each: jackknife 0.5 + 2.
   influences = [np.array([0.0, np.sqrt(2)]), np.array([0.0, np.sqrt(8)])]
   assert jackknife_variance(influences, 0.3) == pytest.approx(2.2)
-  assert jackknife_variance(influences, 2.0) == pytest.approx(1.25)
+  # Of one distribution: 7/8 of 1.25 and 1/8 of 2.
+  assert jackknife_variance(influences, 2.0) == pytest.approx(1.34375)
 
 
 def sets(generator, *, shift, count=60, size=12):
