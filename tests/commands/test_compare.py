@@ -1,11 +1,13 @@
 """`vidgen compare` and `vidgen features`: scores against those of the features, and errors of one line."""
 
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import tracemalloc
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,7 +15,8 @@ import pytest
 from PIL import Image
 
 from vidgen_jax import cli
-from vidgen_jax.commands import compare
+from vidgen_jax.commands import compare, metric_flags
+from vidgen_jax.errors import UserError
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
 from vidgen_jax.scores.extraction import FeatureExtractor
 from vidgen_jax.scores.metrics.content_distance import object_content_distance
@@ -120,6 +123,25 @@ def test_small_frames_have_no_ssim(tmp_path, caplog):
   assert cli.dispatch(["compare", f"--real={path}", f"--fake={path}", "--paired", f"--out={out}"]) == 0
   assert "no SSIM: it needs frames of at least 11x11 pixels" in caplog.text
   assert "psnr" in {metric for _, metric in scores_of(out)}
+
+
+@pytest.mark.parametrize(
+  ("protocol", "expected"),
+  [("styleganv", [("real", "random"), ("fake", "start")]), ("cdfvd", [("real", ""), ("fake", "")])],
+)
+def test_windows_follow_the_protocol(protocol, expected, monkeypatch, vidgen):
+  opened = []
+
+  def open_set(flag_values, name, *, window=""):
+    opened.append((name, window))
+    if name == "fake":
+      raise UserError("both are open")
+    return contextlib.nullcontext()
+
+  monkeypatch.setattr(metric_flags, "load_extractor", lambda path, **options: SimpleNamespace(network="i3d"))
+  monkeypatch.setattr(metric_flags, "open_set", open_set)
+  assert vidgen("compare", "--networks=i3d", f"--fvd_protocol={protocol}", "--num_frames=16") == "both are open"
+  assert opened == expected
 
 
 def test_one_pair_has_no_distance_between_sets(sets, tmp_path, caplog):
