@@ -12,7 +12,6 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from vidgen_jax.nn.convolution import Conv3D
 from vidgen_jax.scores.networks.layers import ClassifierOutput
 
 _TUBELET = 2
@@ -27,6 +26,24 @@ def _attend(query: jax.Array, key: jax.Array, value: jax.Array, *, heads: int) -
   query, key, value = (x.reshape(*x.shape[:2], heads, -1) for x in (query, key, value))
   weights = nn.softmax(_einsum("bnhd,bmhd->bhnm", query, key) / np.sqrt(query.shape[-1]).astype(np.float32))
   return _einsum("bhnm,bmhd->bnhd", weights, value).reshape(*query.shape[:2], -1)
+
+
+class Patches(nn.Module):
+  """Linear map of tubelets, which a convolution whose stride is its size would be."""
+
+  width: int
+  side: int
+
+  @nn.compact
+  def __call__(self, video: jax.Array) -> jax.Array:
+    """Maps a video [B, T, H, W, C] to tokens [B, T / 2 * H / side * W / side, width]."""
+    *_, height, width, channels = video.shape
+    tubelet = (_TUBELET, self.side, self.side)
+    kernel = self.param("kernel", nn.initializers.lecun_normal(), (*tubelet, channels, self.width))
+    bias = self.param("bias", nn.initializers.zeros, (self.width,))
+    grid = (-1, _TUBELET, height // self.side, self.side, width // self.side, self.side, channels)
+    x = _einsum("btihjwkc,ijkcd->bthwd", video.reshape(len(video), *grid), kernel)
+    return x.reshape(len(video), -1, self.width) + bias[None, None]
 
 
 class Attention(nn.Module):
@@ -116,9 +133,7 @@ class VideoTransformer(nn.Module):
         f"the network needs clips [B, T, {self.side}, {self.side}, 3] of an even number of frames, 16 as published, "
         f"got {video.shape}; see --num_frames"
       )
-    tubelet = (_TUBELET, self.patch, self.patch)
-    x = Conv3D(self.width, tubelet, tubelet, "VALID", use_bias=True, name="patch_embed")(video)
-    x = x.reshape(len(x), -1, self.width) + self._positions(video.shape[1] // _TUBELET)
+    x = Patches(self.width, self.patch, name="patch_embed")(video) + self._positions(video.shape[1] // _TUBELET)
     for i in range(self.depth):
       x = Block(self.heads, self.hidden, biases, name=f"blocks_{i}")(x)
     return x
