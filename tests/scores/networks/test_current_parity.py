@@ -74,7 +74,7 @@ def test_inception():
 def test_distances_from_clips_as_the_public_codes_compute_them(name, build, reference, settings, metric, side):
   # More vectors than their 24 or 41 values.
   generator, (count, frames) = np.random.default_rng(2), (12, 8) if name == "inception" else (40, 16)
-  sets = [generator.integers(low, 256, size=(count, frames, 24, 24, 3), dtype=np.uint8) for low in (0, 60)]
+  sets = [generator.integers(low, 256, size=(count, frames, 24, 24, 3), dtype=np.uint8) for low in (0, 150)]
   network = torch_current.randomise(reference(**settings), seed=0)
   features = []
   for video in sets:
