@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from vidgen_jax.data.resampling import base_period
@@ -108,7 +109,7 @@ def is_opaque(image: Image.Image) -> bool:
   if not image.has_transparency_data:
     return True
   rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-  return rgba.getchannel("A").getextrema()[0] == 255
+  return int(np.asarray(rgba.getchannel("A")).min()) == 255
 
 
 def on_background(image: Image.Image, conversions: dict[str, str]) -> Image.Image:

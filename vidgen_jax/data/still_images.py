@@ -102,7 +102,9 @@ def to_rgb(image: Image.Image, *, conversions: dict[str, str] | None = None) -> 
   conversions = {} if conversions is None else conversions
   try:
     image = _upright(image, conversions)
-    return image.convert("RGB") if is_opaque(image) else on_background(image, conversions)
+    if not is_opaque(image):
+      return on_background(image, conversions)
+    return image if image.mode == "RGB" else image.convert("RGB")
   except DAMAGED_IMAGE_ERRORS as error:
     raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error
 
