@@ -105,11 +105,11 @@ def at_base_rate(frames: Iterable[Frame], footage: Footage, durations: Sequence[
 
 
 def is_opaque(image: Image.Image) -> bool:
-  """Whether no pixel of the image is transparent."""
+  """Whether no pixel of the image is transparent by more than half a level of its colours."""
   if not image.has_transparency_data:
     return True
   rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-  return int(np.asarray(rgba.getchannel("A")).min()) == 255
+  return int(np.asarray(rgba.getchannel("A")).min()) >= 254  # FFmpeg rounds the 255 of some formats down.
 
 
 def on_background(image: Image.Image, conversions: dict[str, str]) -> Image.Image:

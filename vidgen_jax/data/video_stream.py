@@ -36,6 +36,9 @@ _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """FFmpeg's own decoders of these codecs ignore their second stream, which is the transparency."""
 
+_ACCURATE_BILINEAR = 2 | 1 << 18
+"""FFmpeg's SWS_BILINEAR | SWS_ACCURATE_RND; its fast conversion of yuva420p leaves pixels at the right undefined."""
+
 _MAX_PIXEL_ASPECT = 10
 """Largest ratio of the sides of a pixel; more is damage."""
 
@@ -226,7 +229,8 @@ def _convert(frame: av.VideoFrame, layout: _Layout, footage: Footage) -> Image.I
 
 def _on_background(frame: av.VideoFrame, footage: Footage) -> Image.Image | None:
   """The frame on `BACKGROUND`, as stored; None if it is opaque and `to_image` must convert its colours."""
-  plane: Any = frame.reformat(format="rgba").planes[0]
+  interpolation = None if frame.format.is_rgb else _ACCURATE_BILINEAR
+  plane: Any = frame.reformat(format="rgba", interpolation=interpolation).planes[0]
   image = Image.frombuffer("RGBA", (frame.width, frame.height), plane, "raw", "RGBA", plane.line_size, 1)
   if not is_opaque(image):
     return on_background(image, footage.conversions)
