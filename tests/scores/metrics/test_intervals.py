@@ -91,6 +91,31 @@ def test_intervals_of_special_sets():
   assert low < high < np.inf
 
 
+@pytest.mark.parametrize(("statistic", "interval"), DISTANCES)
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-3])
+def test_intervals_of_almost_equal_sets_are_no_wider_than_those_of_other_draws(statistic, interval, noise):
+  a, b = sets(np.random.default_rng(9), shift=0.0)
+  _, usual = interval(value := statistic(a, b), a, b)
+  for near in (a, a[::-1]):
+    near = near + noise * b
+    low, high = interval(value := statistic(a, near), a, near)
+    assert low <= value <= high < 4 * usual
+
+
+@pytest.mark.parametrize(("statistic", "interval"), DISTANCES)
+@pytest.mark.parametrize("colour", [0.0, 0.3])
+def test_intervals_of_constant_sets_are_finite(statistic, interval, colour):
+  a, b = np.full((20, 7), colour, np.float32), np.full((9, 7), colour, np.float32)
+  low, high = interval(value := statistic(a, b), a, b)
+  assert low <= value <= high < 1e-4
+
+
+def test_kernel_distance_to_the_same_array():
+  a, b = np.random.default_rng(10).normal(size=(2, 6, 4))
+  assert kernel_distance(a, a) == kernel_distance(a, a.copy()) < 0
+  assert kernel_interval(0.0, a, a) == kernel_interval(0.0, a, a.copy())
+
+
 def test_inception_interval():
   generator = np.random.default_rng(8)
   draws = [2.0 * generator.normal(size=(100, 6)) for _ in range(200)]

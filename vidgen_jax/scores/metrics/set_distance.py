@@ -102,9 +102,12 @@ def frechet_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float,
 def _squared_interval(value: float, variance: float, *, count: int) -> tuple[float, float]:
   """The square of an interval of sqrt(value): the spread of a squared distance grows with the distance.
 
-  An interval of log(value) would explode for sets that are almost equal clip by clip.
+  An interval of log(value) would explode for sets that are almost equal clip by clip. So would the delta method's
+  variance / (4 value); but sqrt(x) and sqrt(y) differ by at most sqrt(|x - y|), whose square is about the deviation.
   """
-  low, high = t_interval(value**0.5, variance / (4.0 * value), count=count)
+  value, deviation = max(float(value), 0.0), float(variance) ** 0.5
+  spread = variance / max(4.0 * value, deviation) if deviation else 0.0
+  low, high = t_interval(value**0.5, float(spread), count=count)
   return max(low, 0.0) ** 2, high**2
 
 
@@ -166,7 +169,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
   It is E k(a, a') + E k(b, b') - 2 E k(a, b) of finite sets [N, D] and [M, D], without pairs of a vector with itself,
   and may be negative.
   """
-  within = [_kernel_sums(x, x, _cubic) for x in (a, b)]
+  within = [_kernel_sums(x, None, _cubic) for x in (a, b)]
   means = [one.rows.sum() / (len(x) * (len(x) - 1)) for one, x in zip(within, (a, b), strict=True)]
   return float(means[0] + means[1] - 2.0 * _kernel_sums(a, b, _cubic).rows.mean() / len(b))
 
@@ -186,7 +189,7 @@ def kernel_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, 
   variance, bias = _kernel_moments(a, b, _cubic)
   # With the pairs of a vector with itself the distance would be larger by its bias, and not negative.
   low, high = _squared_interval(value + bias, variance, count=min(len(a), len(b)))
-  return low - bias, high - bias
+  return min(low - bias, value), high - bias  # The value of constant sets is 0 to rounding.
 
 
 def jedi_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
@@ -197,7 +200,7 @@ def jedi_interval(value: float, a: np.ndarray, b: np.ndarray) -> tuple[float, fl
 
 def _kernel_moments(a: np.ndarray, b: np.ndarray, kernel: _Kernel) -> tuple[float, float]:
   """Variance of the unbiased squared maximum mean discrepancy, and the bias of the one over all pairs."""
-  within, between = [_kernel_sums(x, x, kernel) for x in (a, b)], _kernel_sums(a, b, kernel)
+  within, between = [_kernel_sums(x, None, kernel) for x in (a, b)], _kernel_sums(a, b, kernel)
   influences = (
     2.0 * (within[0].rows / (len(a) - 1) - between.rows / len(b)),
     2.0 * (within[1].rows / (len(b) - 1) - between.columns / len(a)),
@@ -239,13 +242,13 @@ class _KernelSums:
     return max(remaining, 0.0) / max(count - len(self.rows) - len(self.columns) + 1, 1)
 
 
-def _kernel_sums(x: np.ndarray, y: np.ndarray, kernel: _Kernel) -> _KernelSums:
-  """The sums over all pairs; of a set with itself over pairs of different vectors."""
-  rows, columns, squares = [], np.zeros(len(y)), 0.0
-  a, b = (np.asarray(one, np.float64) for one in (x, y))
+def _kernel_sums(x: np.ndarray, y: np.ndarray | None, kernel: _Kernel) -> _KernelSums:
+  """The sums over all pairs of two sets; without `y` over pairs of different vectors of one set."""
+  a, b = (np.asarray(one, np.float64) for one in (x, x if y is None else y))
+  rows, columns, squares = [], np.zeros(len(b)), 0.0
   for start in range(0, len(a), _ROWS):
     block = kernel(a[start : start + _ROWS] @ b.T, b.shape[1])
-    if x is y:
+    if y is None:
       np.fill_diagonal(block[:, start:], 0.0)
     rows.append(block.sum(axis=1))
     columns += block.sum(axis=0)
