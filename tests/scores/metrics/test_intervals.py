@@ -111,7 +111,7 @@ def test_intervals_of_constant_sets_are_finite(statistic, interval, colour):
 
 
 def test_kernel_distance_to_the_same_array():
-  a, b = np.random.default_rng(10).normal(size=(2, 6, 4))
+  a = np.random.default_rng(10).normal(size=(6, 4))
   assert kernel_distance(a, a) == kernel_distance(a, a.copy()) < 0
   assert kernel_interval(0.0, a, a) == kernel_interval(0.0, a, a.copy())
 
