@@ -15,8 +15,8 @@ _FLOORS = [0.002, 0.0001]
 def builtin_weights() -> WeightFile:
   """The constants of `VideoStatistics`; they are not trained, and no random numbers are involved.
 
-  The weights make a change of one unit about equally visible in all features: velocities in pixels of scale 1/4, means
-  and slopes of planes in [-1, 1].
+  Log energies vary by about one between clips. The weights of the other features were chosen so that these show in
+  distances without hiding mild blur: velocities in pixels of scale 1/4, means and slopes of planes in [-1, 1].
   """
   constants = {
     "version": 1.0,  # of the code of `VideoStatistics`, which the hash does not cover otherwise
