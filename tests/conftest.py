@@ -25,11 +25,14 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from absl import logging as absl_logging  # noqa: E402
 
 # Some tests read its constants before another one loads it as a plugin.
 pytest.register_assert_rewrite("tests.tiny_experiment")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_LOG_LEVELS = {logger: logger.level for logger in (logging.getLogger(), absl_logging.get_absl_logger())}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,11 +50,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def log_levels():
-  """Restores the loggers' levels. absl cannot: it reports its unset level as WARNING, and then sets that."""
-  loggers = (logging.getLogger(), logging.getLogger("absl"))
-  levels = [logger.level for logger in loggers]
+  """Resets the loggers' levels, which commands change, also those that fixtures of wider scope run.
+
+  absl cannot: it reports its unset level as WARNING, and then sets that.
+  """
+  for logger, level in _LOG_LEVELS.items():
+    logger.setLevel(level)
   yield
-  for logger, level in zip(loggers, levels):
+  for logger, level in _LOG_LEVELS.items():
     logger.setLevel(level)
 
 
