@@ -125,6 +125,33 @@ def test_hostile_torchscript_is_refused(tmp_path, monkeypatch, tensor, reason):
   assert not (tmp_path / "hacked").exists()
 
 
+def chain(count):
+  """A pickle of modules, each of which has the next one twice: 2^count paths."""
+  module = b"c__torch__\nM\n)\x81"
+  parts = [module, b"}bq\0"]
+  for index in range(1, count):
+    child = b"h" + bytes([index - 1])
+    parts += [module, b"}X\x01\0\0\0a", child, b"sX\x01\0\0\0b", child, b"sbq" + bytes([index])]
+  return b"\x80\x02" + b"".join(parts) + b"."
+
+
+@pytest.mark.parametrize(
+  ("pickled", "data", "reason"),
+  [
+    (chain(40), b"", "more than 100000 modules"),
+    (b"\x80\x02Nr\xff\xff\xff\x7f.", b"", "object number 2147483647 in 9 bytes"),
+    (b"\x80\x02N.", bytes(1 << 20), r"bytes that unpack to 1,048,\d+ are no weights"),
+  ],
+)
+def test_small_archives_that_would_need_much_time_or_memory_are_refused(tmp_path, monkeypatch, pickled, data, reason):
+  monkeypatch.setattr("vidgen_jax.scores.weights.arrays._ALWAYS_READ", 1 << 19)
+  with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+    for name, content in {"constants.pkl": pickle.dumps((), 2), "data.pkl": pickled, "data/0": data}.items():
+      archive.writestr(f"x/{name}", content)
+  with pytest.raises(UserError, match=reason):
+    read_arrays(tmp_path / "x.pt")
+
+
 class Attack:
   def __init__(self, function, *arguments):
     self.reduced = (function, arguments)

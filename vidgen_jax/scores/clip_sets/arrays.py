@@ -26,7 +26,7 @@ from vidgen_jax.scores.clip_sets.reader import Clip, ClipOptions
 _PREFERRED_KEYS = ("video", "videos", "samples")
 
 _CHANNELS = (1, 3)
-_DAMAGED_ARRAY_ERRORS = (
+DAMAGED_ARRAY_ERRORS = (
   *(OSError, EOFError, ValueError, SyntaxError, TypeError, KeyError, OverflowError, RuntimeError),
   *(struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tokenize.TokenError),
 )
@@ -132,7 +132,7 @@ def clip_layout(shape: Sequence[int], *, name: str, what: str) -> str:
 def _damaged_files() -> Generator[None, None, None]:
   try:
     yield
-  except _DAMAGED_ARRAY_ERRORS as error:
+  except DAMAGED_ARRAY_ERRORS as error:
     raise UnreadableVideoError(f"damaged: {reason_of(error)[:_MAX_REASON_LENGTH]}") from error
 
 

@@ -21,6 +21,7 @@ _READABLE = (
 )
 _DATA_SUFFIX = re.compile(r"\.data-\d{5}-of-\d{5}$")
 _CHUNK = 1 << 20  # bytes
+_MAX_EXPANSION, _ALWAYS_READ = 100, 1 << 28  # Weights hardly compress; archives up to that many bytes are read anyway.
 _LEGACY_PYTORCH_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # before torch 1.6, files were no zip archives
 # Training programs save the state dict under one of these keys, next to counters and the optimizer's state.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
@@ -130,6 +131,9 @@ def _read_file(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     head = file.read(32)
   if head.startswith(b"PK\x03\x04"):
     with zipfile.ZipFile(path) as archive:
+      unpacked = sum(member.file_size for member in archive.infolist())
+      if unpacked > max(_MAX_EXPANSION * path.stat().st_size, _ALWAYS_READ):
+        raise zipfile.BadZipFile(f"{path.stat().st_size:,} bytes that unpack to {unpacked:,} are no weights")
       # PyTorch does not verify checksums itself.
       if damaged := archive.testzip():
         raise zipfile.BadZipFile(f"{damaged} has a wrong checksum")

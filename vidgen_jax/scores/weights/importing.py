@@ -1,7 +1,6 @@
 """Published weights as weight files: conversion, preprocessing, and the mean volume of C3D."""
 
 import functools
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from vidgen_jax.errors import UserError
+from vidgen_jax.scores.clip_sets.arrays import DAMAGED_ARRAY_ERRORS
 from vidgen_jax.scores.extraction import CONSTANTS, VOLUME
 from vidgen_jax.scores.networks import FLOW_NETWORKS, NETWORKS, PAIR_NETWORKS
 from vidgen_jax.scores.weights.arrays import SourceArrays, join_arrays, read_arrays
@@ -100,7 +100,7 @@ def read_mean_volume(path: str | Path) -> np.ndarray:
     loaded = np.load(path, allow_pickle=False)
     array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
     array = np.asarray(array, np.float32)
-  except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile) as error:
+  except (IndexError, *DAMAGED_ARRAY_ERRORS) as error:
     raise UserError(f"--mean={path} cannot be read as .npy or .npz: {' '.join(str(error).split())}") from error
   array = array.reshape([n for n in array.shape if n != 1])
   if array.ndim != 4 or array.shape[0] != 3:

@@ -6,6 +6,7 @@ An archive is a zip file: `data.pkl` holds the module tree, `data/N` the values,
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ _DTYPES: Mapping[str, Any] = {
   "BoolStorage": np.bool_,
 }
 
+_MAX_MODULES = 100_000  # A module may be part of several others, so that few bytes can describe any number of paths.
+
 
 def is_torchscript(members: list[str]) -> bool:
   """Whether a zip file with these members is a TorchScript archive; files of `torch.save` have no constants."""
@@ -44,7 +47,7 @@ def read_torchscript(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
   root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
   module = _Unpickler(archive, root).load()
   arrays: dict[str, np.ndarray] = {}
-  _collect(module, "", arrays)
+  _collect(module, arrays)
   if not arrays:
     raise UserError(
       f"{archive.filename}: the tensors of this TorchScript archive have no names, probably because it was frozen "
@@ -53,13 +56,19 @@ def read_torchscript(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
   return arrays
 
 
-def _collect(module: Any, prefix: str, arrays: dict[str, np.ndarray]) -> None:
-  state = getattr(module, "state", None)
-  for name, value in state.items() if isinstance(state, dict) else ():
+def _collect(root: Any, arrays: dict[str, np.ndarray]) -> None:
+  """Adds all arrays below a module, depth first."""
+  remaining = [("", root)]
+  for _ in range(_MAX_MODULES):
+    if not remaining:
+      return
+    name, value = remaining.pop()
+    state = getattr(value, "state", None)
     if isinstance(value, np.ndarray):
-      arrays[f"{prefix}{name}"] = value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
-    else:
-      _collect(value, f"{prefix}{name}.", arrays)
+      arrays[name] = value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
+    elif isinstance(state, dict):
+      remaining += [(f"{name}.{key}" if name else f"{key}", below) for key, below in reversed(state.items())]
+  raise pickle.UnpicklingError(f"more than {_MAX_MODULES} modules and tensors")
 
 
 class _Module:
@@ -73,7 +82,12 @@ class _Unpickler(pickle.Unpickler):
   """Builds modules and arrays only; every other function or class of the pickle is an error."""
 
   def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-    super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
+    data = archive.read(f"{root}data.pkl")
+    # The memory for remembered objects is proportional to the largest index, which may be any number.
+    for code, argument, _ in pickletools.genops(data):
+      if code.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(data):
+        raise pickle.UnpicklingError(f"object number {argument} in {len(data)} bytes")
+    super().__init__(io.BytesIO(data))
     self._archive, self._root = archive, root
     self._storages: dict[str, np.ndarray] = {}
 
@@ -84,11 +98,12 @@ class _Unpickler(pickle.Unpickler):
       return np.dtype(_DTYPES[name])
     if module == "torch.jit._pickle":  # lists and dictionaries with their element types
       return lambda value, *_: value
+    # New functions for each file, because a pickle can set their attributes.
     functions: dict[tuple[str, str], Callable] = {
       ("collections", "OrderedDict"): dict,
-      ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+      ("torch._utils", "_rebuild_tensor_v2"): lambda *args: _rebuild_tensor(*args),
       ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
-      ("torch", "device"): str,
+      ("torch", "device"): lambda *_: None,
     }
     if (module, name) not in functions:
       raise pickle.UnpicklingError(f"GLOBAL {module}.{name} is not a tensor or a module")
