@@ -312,7 +312,7 @@ def test_real_features_are_cached(sets, classifier_file, tmp_path, monkeypatch, 
   for entry in (tmp_path / "cache").iterdir():
     entry.write_bytes(entry.read_bytes()[:-100])
   assert values() == expected and extracted == [real, fake]
-  assert "is damaged and ignored" in caplog.text
+  assert "cannot be used and is ignored" in caplog.text
 
 
 def test_a_score_is_repeated(sets, classifier_file, tmp_path, monkeypatch, capsys, caplog):

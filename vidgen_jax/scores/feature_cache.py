@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import jax
@@ -19,14 +18,15 @@ import vidgen_jax
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
 from vidgen_jax.scores.clip_sets import ClipSet
+from vidgen_jax.scores.clip_sets.arrays import DAMAGED_ARRAY_ERRORS
 from vidgen_jax.scores.extraction import FeatureExtractor, Features
-
-_DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 def cache_folder() -> Path:
   """Folder of the entries: $VIDGEN_CACHE, or ~/.cache/vidgen_jax/features."""
-  return Path(os.environ.get("VIDGEN_CACHE") or "~/.cache/vidgen_jax/features").expanduser()
+  folder = os.environ.get("VIDGEN_CACHE") or "~/.cache/vidgen_jax/features"
+  # `Path.expanduser` raises an error for a user without a home folder.
+  return Path(os.path.expanduser(folder))  # noqa: PTH111
 
 
 def cached_features(extractor: FeatureExtractor, clips: ClipSet, *, folder: Path | None) -> Features:
@@ -52,7 +52,9 @@ def cached_features(extractor: FeatureExtractor, clips: ClipSet, *, folder: Path
 
 
 def _key(extractor: FeatureExtractor, clips: ClipSet) -> str:
-  protocol = [extractor.network, extractor.hash, extractor.protocol(clips.clip_shape), str(clips.clip_shape)]
+  # The hash covers the tensors only, while the description of the weights may be edited.
+  weights = [extractor.network, extractor.hash, extractor.weights.settings, extractor.weights.preprocessing]
+  protocol = [*weights, extractor.protocol(clips.clip_shape), str(clips.clip_shape)]
   setting = [jax.__version__, jax.devices()[0].device_kind, _code_hash()]
   digest = hashlib.sha256(json.dumps([*protocol, *setting]).encode())
   for clip in clips.digests():
@@ -73,8 +75,6 @@ def _checksum(features: Features) -> str:
 
 
 def _read(path: Path, count: int) -> Features | None:
-  if not path.exists():
-    return None
   try:
     # np.load leaves a path open if the archive is damaged.
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
@@ -82,7 +82,9 @@ def _read(path: Path, count: int) -> Features | None:
       if (len(found), str(stored["checksum"])) == (count, _checksum(found)):
         return found
     reason = "wrong checksum"
-  except _DAMAGED as error:
+  except FileNotFoundError:
+    return None
+  except DAMAGED_ARRAY_ERRORS as error:
     reason = str(error)
-  logging.warning("%s is damaged and ignored: %s", path, reason)
+  logging.warning("%s cannot be used and is ignored: %s", path, reason)
   return None

@@ -32,6 +32,14 @@ def test_batches_are_the_clips_in_order(folder, make):
   np.testing.assert_array_equal(np.concatenate(batches), [make.clip(clip, 10) for clip in range(7)])
 
 
+def test_files_of_other_content_between_two_passes_are_refused(folder, make):
+  clips = open_clips(folder, ClipOptions())
+  clips.digests()
+  make.strip(folder / "3.png", make.clip(9, 10))
+  with pytest.raises(UserError, match=r"--real: 3.png changed while it was being read; start again"):
+    list(clips.batches(4))
+
+
 def test_batches_of_chosen_clips(folder, make):
   clips = open_clips(folder, ClipOptions())
   read = np.concatenate(list(clips.batches(2, indices=np.array([5, 0, 5]))))

@@ -196,7 +196,10 @@ class ClipSet:
     clip = self.value_range.to_uint8(stored, self.clip_names[index])
     self._brightest[index] = 0 if stored.dtype.kind == "f" else clip.max()
     clip = frame_array(clip, self.options)
-    self._digests[index] = hashlib.sha256(clip.tobytes()).digest()
+    digest, known = hashlib.sha256(clip.tobytes()).digest(), self._digests[index]
+    if known not in (b"", digest):  # Scores, and features in a cache, would describe a mixture of both contents.
+      raise UserError(f"{self._what}: {self.clip_names[index]} changed while it was being read; start again")
+    self._digests[index] = digest
     return clip
 
   def _check_shape(self, index: int, shape: Sequence[int | None], first: Sequence[int | None]) -> None:
