@@ -21,7 +21,7 @@ from vidgen_jax.parallel.config import MeshConfig
 from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.clip_sets import ClipSet
-from vidgen_jax.scores.clip_sets.mistakes import warn_of_mistakes
+from vidgen_jax.scores.clip_sets.mistakes import warn_of_mistakes, warn_of_mistakes_by_facts
 from vidgen_jax.scores.extraction import FeatureExtractor, Variant, load_frame_extractor
 from vidgen_jax.scores.feature_cache import cache_folder, cached_features
 from vidgen_jax.scores.inputs import differences, recorded_inputs
@@ -197,6 +197,7 @@ def _scores_by_statistics(
       features = extractor.extract_all(fake, description="fake")[""]
       found = statistics_of(extractor, features, clip_shape=fake.clip_shape, facts=fake.facts)
       scores.append(score_by_statistics(extractor, statistics, found))
+    warn_of_mistakes_by_facts(statistics.protocol["clips"], fake)
     logging.warning("--real=%s: only Frechet distances, without intervals, as it holds no clips", flag_values.real)
     sets = {"real": statistics.protocol["clips"], "fake": fake.facts}
   return _with_inputs(flag_values, scores, sets)

@@ -11,6 +11,7 @@ import numpy as np
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import atomic_write
+from vidgen_jax.scores.clip_sets.arrays import DAMAGED_ARRAY_ERRORS
 from vidgen_jax.scores.extraction import FeatureExtractor, Features
 from vidgen_jax.scores.inputs import versions
 from vidgen_jax.scores.metric import Metric, Need
@@ -18,7 +19,7 @@ from vidgen_jax.scores.metrics.set_distance import frechet_distance, frechet_of_
 from vidgen_jax.scores.registry import network_metrics
 from vidgen_jax.scores.report import Score
 
-_FIELDS = ("extractor", "extractor_hash", "layer", "input", "divisor", "clip")
+_FIELDS = ("extractor", "extractor_hash", "description", "layer", "input", "divisor", "clip")
 """Fields of the protocol that must be equal on both sides."""
 
 
@@ -30,8 +31,8 @@ class SetStatistics:
     mean: float64[D].
     covariance: float64[D, D].
     count: number of clips.
-    protocol: network, hash of its weights, layer, preprocessing ('input'), divisor of the covariance, shape of the
-      clips ('clip'), the facts about the set ('clips'), and versions.
+    protocol: network, hash and description of its weights, layer, preprocessing ('input'), divisor of the covariance,
+      shape of the clips ('clip'), the facts about the set ('clips'), and versions.
   """
 
   mean: np.ndarray
@@ -70,6 +71,8 @@ def statistics_of(
   protocol = {
     "extractor": extractor.label,
     "extractor_hash": extractor.hash,
+    # The hash covers the tensors only.
+    "description": json.dumps([extractor.weights.settings, extractor.weights.preprocessing], sort_keys=True),
     "layer": layer,
     "input": extractor.protocol(clip_shape),
     "divisor": "N - 1" if extractor.unbiased else "N",
@@ -93,6 +96,11 @@ def distance(real: SetStatistics, fake: SetStatistics) -> float:
         f"the statistics of --real have {name} {expected!r}, the clips of --fake {found!r}; make both by one protocol "
         "with `vidgen features --stats`"
       )
+  if real.mean.shape != fake.mean.shape:
+    raise UserError(
+      f"the statistics of --real have {real.mean.size} features, the clips of --fake {fake.mean.size}; write them "
+      "again with `vidgen features --stats`"
+    )
   return frechet_of_moments(real.mean, real.covariance, fake.mean, fake.covariance)
 
 
@@ -141,12 +149,30 @@ def read_statistics(path: str) -> SetStatistics | None:
         return None
       mean, covariance, count = (stored[name] for name in ("mean", "covariance", "count"))
       protocol = json.loads(str(stored["protocol"]))
-    if mean.ndim != 1 or covariance.shape != mean.shape * 2 or protocol["clips"]["source"] is None:
-      raise ValueError(f"mean {mean.shape}, covariance {covariance.shape}")
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-      raise ValueError("values that are not finite")
-    return SetStatistics(mean=mean, covariance=covariance, count=int(count), protocol=protocol)
-  except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    statistics = SetStatistics(mean=mean, covariance=covariance, count=int(count), protocol=protocol)
+    _check(statistics)
+    return statistics
+  except DAMAGED_ARRAY_ERRORS as error:
     if isinstance(error, zipfile.BadZipFile):
       return None  # The reader of arrays describes the damage.
     raise UserError(f"{path} holds no usable statistics ({error}); write it again with `vidgen features`") from error
+
+
+def _check(statistics: SetStatistics) -> None:
+  """Raises a ValueError, KeyError or TypeError for values that `write_statistics` never writes."""
+  mean, covariance, facts = statistics.mean, statistics.covariance, statistics.protocol["clips"]
+  if mean.ndim != 1 or covariance.shape != mean.shape * 2 or {mean.dtype.kind, covariance.dtype.kind} != {"f"}:
+    raise ValueError(f"mean {mean.dtype} {mean.shape}, covariance {covariance.dtype} {covariance.shape}")
+  if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+    raise ValueError("values that are not finite")
+  scale = np.abs(covariance).max(initial=0.0)
+  if not np.allclose(covariance, covariance.T, rtol=0.0, atol=1e-6 * scale):
+    raise ValueError("a covariance that is not symmetric")
+  if np.linalg.eigvalsh(covariance.astype(np.float64)).min(initial=0.0) < -1e-6 * scale * len(mean):
+    raise ValueError("a covariance with negative variances")
+  if statistics.count < 2:
+    raise ValueError(f"a covariance of {statistics.count} clips")
+  texts = [*(statistics.protocol[name] for name in _FIELDS), facts["source"], facts["window"]]
+  numbers = [*facts["fps"], facts["frame_stride"]]
+  if not all(isinstance(text, str) for text in texts) or not all(0 < number < np.inf for number in numbers):
+    raise ValueError("a protocol with other values")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vidgen_jax.scores.clip_sets import ClipOptions, open_clips
-from vidgen_jax.scores.clip_sets.mistakes import warn_of_mistakes
+from vidgen_jax.scores.clip_sets.mistakes import warn_of_mistakes, warn_of_mistakes_by_facts
 
 
 def test_copies_and_frame_rates_are_logged(tmp_path, make, caplog):
@@ -33,3 +33,21 @@ def test_sets_of_different_clips_are_not(tmp_path, make, caplog):
     np.save(tmp_path / f"{name}.npy", np.stack([make.clip(2 * index), make.clip(2 * index + 1)]))
   warn_of_mistakes(*(open_clips(tmp_path / f"{name}.npy", ClipOptions()) for name in ("real", "fake")))
   assert not caplog.records
+
+
+def test_mistakes_are_known_from_the_facts_of_a_set(tmp_path, make, caplog):
+  for index in range(2):
+    make.video(tmp_path / f"{index}.mp4", make.clip(0, height=16, width=16), rate=30)
+  fast, slow = (open_clips(tmp_path, ClipOptions(frame_stride=stride)) for stride in (1, 3))
+  fast.digests()
+  warn_of_mistakes_by_facts(fast.facts, fast)
+  warn_of_mistakes_by_facts(fast.facts | {"fps": []}, slow)
+  warn_of_mistakes_by_facts(fast.facts | {"fps": [10.0]}, slow)
+  repeat = "--fake: 1 of 2 clips repeat another clip of the set, such as 1.mp4, which equals 0.mp4; remove the copies"
+  assert [record.getMessage() for record in caplog.records] == [
+    repeat,
+    "--fake: all clips are those of --real; score clips that the model generated",
+    repeat,
+    "--real was made with --frame_stride=1, --fake with 3: motion may differ in speed",
+    repeat,
+  ]

@@ -178,6 +178,7 @@ class ClipSet:
       "clips": len(self),
       "skipped": len(self.skipped),
       "window": self.options.text,
+      "frame_stride": self.options.frame_stride,
       "encoding": sorted({clip.encoding for clip in self._clips}),
       "fps": list(self.frame_rates),
       **floats,
