@@ -110,8 +110,9 @@ def _write(path: str | os.PathLike[str], text: str) -> None:
 
 
 def append_text(path: str | os.PathLike[str], text: str) -> None:
-  """Appends to a file; creates it and its folder if they are missing.
+  """Appends to a file, on a new line; creates it and its folder if they are missing.
 
+  Processes may append to a local file at the same time: each text is written at once.
   In a bucket the whole file is rewritten: if two processes append at the same time, one text may be lost.
   """
   path = user_path(path)
@@ -120,8 +121,10 @@ def append_text(path: str | os.PathLike[str], text: str) -> None:
     return
   with disk_errors(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-      file.write(text)
+    with path.open("a+b") as file:
+      # A killed process may leave an incomplete line, which would swallow the first line of the text.
+      is_complete = not file.seek(0, os.SEEK_END) or (file.seek(-1, os.SEEK_END), file.read())[1] == b"\n"
+      file.write(("" if is_complete else "\n").encode() + text.encode())
 
 
 @contextlib.contextmanager

@@ -422,10 +422,22 @@ def test_user_errors_are_one_line(words, message, sets, classifier_file, vidgen,
     ("--repeat=scores.jsonl", "scores.jsonl is not FILE:LINE, such as scores.jsonl:1"),
     ("--repeat=nothing.jsonl:1", "nothing.jsonl has no score in line 1 of 0"),
     ("--repeat=scores.jsonl:1 --seed=1", "--repeat takes all settings from the score; omit --seed"),
+    ("--repeat=changed.jsonl:1", "changed.jsonl has no score in line 1 of 5"),
+    ("--repeat=changed.jsonl:2", "changed.jsonl:2 is no score of `vidgen compare`; only these can be repeated"),
+    ("--repeat=changed.jsonl:3", "changed.jsonl:3 is no score of `vidgen compare`; only these can be repeated"),
+    ("--repeat=changed.jsonl:4", "--repeat: folder /nowhere of the command is missing; create it"),
+    ("--repeat=changed.jsonl:5", "--reel"),
+    ("--repeat=changed.npy:1", "changed.npy is no file of scores"),
     ("--fake=b", "--real is required"),
   ],
 )
-def test_user_errors_of_repeats_are_one_line(words, message, vidgen):
+def test_user_errors_of_repeats_are_one_line(words, message, vidgen, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  inputs = ["text", {"command": ["compare", 1], "folder": "."}, {"command": ["compare"], "folder": "/nowhere"}]
+  inputs.append({"command": ["compare", "--reel=a"], "folder": "."})
+  rows = [{"metric": "fvd"}, *({"metric": "fvd", "value": 1, "inputs": known} for known in inputs)]
+  (tmp_path / "changed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  np.save(tmp_path / "changed.npy", np.full(9, 255, np.uint8))
   assert message in vidgen("compare", *words.split())
 
 

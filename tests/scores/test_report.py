@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from vidgen_jax.errors import UserError
-from vidgen_jax.scores.report import COMPARED, Score, append_scores, mean_of_repeats, score_table
+from vidgen_jax.scores.report import COMPARED, Score, append_scores, mean_of_repeats, read_scores, score_table
 
 MODEL = Score(
   metric="psnr", value=24.4567, unit="dB", subject="model", protocol="frame_mean, best of 10", split="test",
@@ -75,6 +76,22 @@ def test_json_lines_are_appended_with_all_fields(tmp_path):
   assert second["subject"] == "copy_last" and second["weights"] is None
 
 
+def test_an_incomplete_line_swallows_no_score(tmp_path):
+  (path := tmp_path / "scores.jsonl").write_text('{"metric": "ps')
+  append_scores(path, [MODEL])
+  append_scores(path, [BASELINE])
+  assert [row["subject"] for row in read_scores(path)] == [MODEL.subject, BASELINE.subject]
+
+
+def test_scores_of_several_processes_do_not_mix(tmp_path):
+  path = tmp_path / "scores.jsonl"
+  # Far more than the buffer of a file, which would be written in parts.
+  scores = [[dataclasses.replace(MODEL, subject=name, data="x" * 3000)] * 20 for name in "ab"]
+  with ThreadPoolExecutor(2) as pool:
+    list(pool.map(append_scores, [path] * 20, scores * 10))
+  assert len(read_scores(path)) == 400
+
+
 def test_repeats_are_means_with_unbiased_deviations():
   intervals = [(23.0, 26.0), (24.0, 27.0), (25.0, 28.0)]
   values = [(24.0, intervals[0]), (25.0, intervals[1]), (26.0, intervals[2])]
@@ -105,8 +122,9 @@ def test_scores_compare_by_their_protocol_only():
 
 
 def test_json_has_no_nan():
-  broken = Score(metric="m", value=math.nan, subject="model", protocol="p", split="s", num_clips=1)
-  assert json.loads(broken.to_json())["value"] is None
+  fields = {"metric": "m", "subject": "model", "protocol": "p", "split": "s", "num_clips": 1}
+  found = json.loads(Score(value=math.nan, deviation=math.inf, interval=(0.0, math.nan), **fields).to_json())
+  assert [found[name] for name in ("value", "deviation", "interval")] == [None] * 3
 
 
 def test_write_error_names_the_file(tmp_path):

@@ -3,10 +3,10 @@
 import contextlib
 import dataclasses
 import functools
-import math
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -114,26 +114,28 @@ def _repeat(flag_values: flags.FlagValues) -> int:
   if others := [name for name in flag_values if flag_values[name].present and name not in allowed]:
     raise UserError(f"--repeat takes all settings from the score; omit --{others[0]}")
   row = read_score(flag_values.repeat)
-  recorded = row.get("inputs") or {}
-  if recorded.get("command", [""])[0] != "compare":
-    raise UserError(f"--repeat={flag_values.repeat} is no score of `vidgen compare`; only these can be repeated")
+  match recorded := row.get("inputs"):
+    case {"command": ["compare", *words], "folder": str(folder)} if all(isinstance(word, str) for word in words):
+      pass
+    case _:
+      raise UserError(f"--repeat={flag_values.repeat} is no score of `vidgen compare`; only these can be repeated")
   again = flags.FlagValues()
   define_flags(again)
-  parse_flags(recorded["command"][1:], again, command="compare")
+  parse_flags(words, again, command="compare")
   again.no_cache = flag_values.no_cache
   enable_compilation_cache()
-  try:
-    with contextlib.chdir(recorded["folder"]):
-      scores = _scores(again)
-  except FileNotFoundError as error:
-    raise UserError(f"--repeat: folder {recorded['folder']} of the command is missing; create it") from error
+  if not Path(folder).is_dir():
+    raise UserError(f"--repeat: folder {folder} of the command is missing; create it")
+  with contextlib.chdir(folder):
+    scores = _scores(again)
   names = ("subject", "metric", "protocol", "extractor_hash")
   found = [score for score in scores if all(getattr(score, name) == row.get(name) for name in names)]
-  for line in differences(recorded, (found or scores)[0].inputs or {}):
+  for line in differences(recorded, scores[0].inputs or {}) if scores else ():
     logging.warning("not as recorded: %s", line)
   if not found:
-    raise UserError(f"--repeat={flag_values.repeat}: no {row['metric']} of {row['subject']} by the recorded protocol")
-  is_equal = math.isclose(found[0].value, row["value"], rel_tol=1e-5, abs_tol=1e-9)
+    wanted = f"{row['metric']} of {row.get('subject')}"
+    raise UserError(f"--repeat={flag_values.repeat}: no {wanted} by the recorded protocol")
+  is_equal = bool(np.isclose(found[0].value, row["value"], rtol=1e-5, atol=1e-9, equal_nan=True))
   verdict = "equal to rounding" if is_equal else "different"
   values = f"{found[0].value:.9g}, recorded {row['value']:.9g}"
   sys.stdout.write(f"{row['metric']} of {row['subject']}: {values}: {verdict}\n")

@@ -85,10 +85,10 @@ class Score:
   """Command, sets of clips, versions and device, see `vidgen_jax.scores.inputs`; not in tables."""
 
   def to_json(self) -> str:
-    """One line of JSON with all fields; a value that is not finite becomes null."""
+    """One line of JSON with all fields; values and intervals that are not finite become null."""
     fields = dataclasses.asdict(self)
-    for name in ("value", "deviation"):
-      if fields[name] is not None and not math.isfinite(fields[name]):
+    for name in ("value", "deviation", "interval"):
+      if fields[name] is not None and not np.isfinite(fields[name]).all():
         fields[name] = None
     return json.dumps(fields, allow_nan=False)
 
@@ -151,7 +151,7 @@ def read_scores(path: AnyPath) -> list[dict[str, Any]]:
   Logs and skips damaged lines.
   """
   rows = []
-  for number, line in enumerate((read_text(path) or "").splitlines(), start=1):
+  for number, line in enumerate(_lines(path), start=1):
     try:
       row = json.loads(line)
       row["value"] = math.nan if row["value"] is None else float(row["value"])
@@ -159,6 +159,14 @@ def read_scores(path: AnyPath) -> list[dict[str, Any]]:
     except (ValueError, TypeError, KeyError):  # A killed process may leave an incomplete line.
       logging.warning("%s: line %d is no score and is skipped", path, number)
   return rows
+
+
+def _lines(path: AnyPath) -> list[str]:
+  try:
+    text: str = read_text(path) or ""
+  except UnicodeDecodeError as error:
+    raise UserError(f"{path} is no file of scores: {error}; give the .jsonl file of --out") from error
+  return text.splitlines()
 
 
 def read_score(place: str) -> dict[str, Any]:
@@ -170,15 +178,12 @@ def read_score(place: str) -> dict[str, Any]:
   file, _, number = place.rpartition(":")
   if not file or not number.isdecimal():
     raise UserError(f"{place} is not FILE:LINE, such as scores.jsonl:1")
-  lines = (read_text(user_path(file)) or "").splitlines()
+  lines = _lines(user_path(file))
   try:
-    row = json.loads(lines[int(number) - 1]) if 0 < int(number) <= len(lines) else None
-  except ValueError:
-    row = None
-  if not isinstance(row, dict) or "metric" not in row:
-    raise UserError(f"{file} has no score in line {number} of {len(lines)}")
-  row["value"] = math.nan if row["value"] is None else row["value"]
-  return row
+    row = json.loads(lines[int(number) - 1]) if 0 < int(number) <= len(lines) else {}
+    return row | {"value": math.nan if row["value"] is None else float(row["value"]), "metric": row["metric"]}
+  except (ValueError, TypeError, KeyError, IndexError) as error:
+    raise UserError(f"{file} has no score in line {number[:20]} of {len(lines)}") from error
 
 
 def score_table(scores: Sequence[Score]) -> str:
