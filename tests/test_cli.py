@@ -204,7 +204,7 @@ def test_a_defect_keeps_its_traceback(command):
     ("fake", "--workdir is required"),
     ("fake --workdir=w --widget=3", "unknown flag --widget; did you mean '--widgets'? `vidgen fake --help` lists"),
     ("fake --workdir=w --widgets=many", "--widgets=many: expected a value of type int: "),
-    ("fake --workdir=w --shelf=middle", "--shelf=middle: expected a value of type string enum: value should be one of"),
+    ("fake --workdir=w --shelf=middle", "--shelf=middle: value should be one of"),
     ("fake --workdir=w --widgets", "Missing value for flag --widgets"),
     ("fake --workdir=w stray", "vidgen fake takes no arguments, got 'stray'; "),
     ("fake --workdir=invalid", "config.batch_size=3: not divisible"),

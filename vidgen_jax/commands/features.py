@@ -15,9 +15,9 @@ from vidgen_jax.scores.set_statistics import statistics_of, write_statistics
 
 SUMMARY = """Writes the features and logits of a set of clips to an .npz file, or their mean and covariance.
 
-Needs --clips (as --real of `vidgen compare`), --networks with one weight file, and --out. The file contains features
-float32 [N, D], logits float32 [N, K], with an axis of frames [N, T, D] for Inception-v3, names [N], label [N] and
-class_names if the folders are classes, and protocol: JSON with the network, the hash of its weights and the
+Needs --clips (as --real of `vidgen compare`), --networks with one weight file or builtin, and --out. The file contains
+features float32 [N, D], logits float32 [N, K], with an axis of frames [N, T, D] for Inception-v3, names [N], label [N]
+and class_names if the folders are classes, and protocol: JSON with the network, the hash of its weights and the
 preprocessing.
 With --stats it contains mean, covariance, count and protocol, and replaces the clips as --real of `vidgen compare`.
 Example: vidgen features --clips=videos/model --networks=i3d.safetensors --out=features.npz
@@ -40,7 +40,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
   """Runs the command."""
   path = Path(flag_values.out)
   if len(flag_values.networks) != 1:
-    raise UserError(f"--networks needs exactly one weight file, got {len(flag_values.networks)}")
+    raise UserError(f"--networks needs exactly one weight file, got {len(flag_values.networks)}; builtin needs none")
   check_writable(flag_values.out, "--out", suffix=".npz")
   enable_compilation_cache()
   distributed_flags.join(flag_values)

@@ -117,7 +117,7 @@ def _illegal_value(message: str, flag_values: flags.FlagValues) -> str:
   if "must have a value other than None" in reason:
     return f"--{name} is required"
   flag_type = flag_values[name].flag_type() if name in flag_values else "string"
-  expected = "" if flag_type == "string" else f"expected a value of type {flag_type}: "
+  expected = "" if flag_type in ("string", "string enum") else f"expected a value of type {flag_type}: "
   return f"--{name}={value}: {expected}{reason}"
 
 

@@ -155,7 +155,8 @@ def extractors(
   found = [_load(path, mesh=mesh, **options) for path in paths]
   for flag, network in _PROTOCOLS.items():
     if flag_values[flag].present and network not in (extractor.network for extractor in found):
-      raise UserError(f"--{flag} is the input of {network}, which is not among --networks; leave it out")
+      found_none = f"--{flag} is the input of {network}, which is not among --networks"
+      raise UserError(f"{found_none}; add its weights, or leave --{flag} out")
   return found
 
 

@@ -110,7 +110,7 @@ class SetScorer:
     if count < 2 * size:
       logging.warning(
         "%s: %d clips are few for a covariance of %d features: %s has a bias, which the distance between halves of the "
-        "real set shows; compare equal numbers of clips only",
+        "real set shows; compare only sets of equal size",
         *(subject, count, size, frechet.row),
       )
     yield from self.score(subject, samples, **fields)

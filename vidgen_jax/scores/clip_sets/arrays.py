@@ -167,6 +167,8 @@ def _choose(shapes: Mapping[str, Sequence[int]]) -> str:
   # Next to an array of more axes, a single candidate may be something else, such as conditioning frames.
   if len(keys) == 1 and max(num_axes.values()) <= 5:
     return keys[0]
+  if "protocol" in shapes:
+    raise UnreadableVideoError("holds features, not clips; only --real may be a file of `vidgen features --stats`")
   held = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items()) or "nothing"
   raise UnreadableVideoError(
     f"holds {held}, and not one array [N, T, H, W, C]; give that array one of the names {', '.join(_PREFERRED_KEYS)}"

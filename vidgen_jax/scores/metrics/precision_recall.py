@@ -46,7 +46,7 @@ def _balls_around(vectors: np.ndarray, centres: np.ndarray, k: int) -> np.ndarra
 def _square_radii(x: np.ndarray, k: int) -> np.ndarray:
   """Squared distance of each vector of [N, D] to its k-th nearest other one: [N]."""
   if not 1 <= k < len(x):
-    raise ValueError(f"{len(x)} clips are too few for the {k} nearest neighbours of each")
+    raise ValueError(f"{len(x)} clips are too few for the {k} nearest neighbours of each; lower --nearest_k")
   radii = []
   for start, block in _square_distances(x, x):
     np.fill_diagonal(block[:, start:], np.inf)  # No vector is its own neighbour.
