@@ -163,10 +163,10 @@ def read_scores(path: AnyPath) -> list[dict[str, Any]]:
 
 def _lines(path: AnyPath) -> list[str]:
   try:
-    text: str = read_text(path) or ""
+    text = read_text(path)
   except UnicodeDecodeError as error:
     raise UserError(f"{path} is no file of scores: {error}; give the .jsonl file of --out") from error
-  return text.splitlines()
+  return [] if text is None else text.splitlines()
 
 
 def read_score(place: str) -> dict[str, Any]:
