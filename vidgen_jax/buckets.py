@@ -17,6 +17,10 @@ from etils import epath
 
 from vidgen_jax.errors import UserError
 
+# A cached listing would hide objects that other processes wrote later. fsspec reads this when it is imported, so that
+# it also holds for the client of epath, which JAX may create before this module does.
+os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')
+
 AnyPath = pathlib.Path | epath.Path
 """A local path, or a path in a bucket; both have pathlib's methods."""
 
@@ -131,6 +135,6 @@ def _filesystem(path: str | os.PathLike[str]) -> Any:
   import fsspec
   import fsspec.config
 
-  # A cached listing would hide objects that other processes wrote later.
+  # If fsspec was imported before this module, or the variable has another value.
   fsspec.config.conf.setdefault("gcs", {})["use_listings_cache"] = False
   return fsspec.filesystem("gcs", finalize_on_close=True)
