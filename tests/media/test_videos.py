@@ -94,3 +94,36 @@ def test_files_that_cannot_be_written(tmp_path):
   (tmp_path / "file").write_text("")
   with pytest.raises(UserError, match=r"a\.mp4 cannot be written"):
     videos.save_mp4(tmp_path / "file" / "a.mp4", noise(2, 4, 4, 3))
+
+
+@pytest.mark.parametrize("fps", [1.5, 8, 25, 30, 36, 48])
+@pytest.mark.parametrize("kind", ["still", "repeats", "noise"])
+def test_a_gif_keeps_every_frame(kind, fps, tmp_path):
+  levels = {"still": [7] * 10, "repeats": [7, 7, 9, 9, 9, 7, 200, 200, 7, 7], "noise": range(10)}[kind]
+  clip = np.stack([np.full((6, 8, 3), level, np.uint8) for level in levels])
+  if kind == "noise":
+    clip = noise(10, 24, 24, 3) // 64 * 64
+  videos.save_clips(tmp_path, clip[None, None], formats=["gif"], fps=fps)
+  path = tmp_path / "clip_000_sample_00.gif"
+  with Image.open(path) as image:
+    assert image.n_frames == 10
+    durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+  assert abs(sum(durations) - 10_000 / fps) <= (5 if fps < 33 else 50)
+  assert max(abs(duration - 1000 / fps) for duration in durations) < 10
+  with path.open("rb") as file:
+    stored = decode_video(file, DecodeOptions(encoding=FrameEncoding(encoding="png")))
+  frames = [np.asarray(transforms.decode_frame(frame, channels=3)) for frame in stored.frames]
+  np.testing.assert_array_equal(np.stack(frames), clip)
+  assert not stored.damage
+  assert not stored.variable_rate
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_an_mp4_states_matrix_range_and_square_pixels(codec, tmp_path, monkeypatch):
+  monkeypatch.setattr(videos, "_CODECS", {codec: videos._CODECS[codec]})
+  videos.save_mp4(tmp_path / "a.mp4", halves(2, 16, 16))
+  with av.open(str(tmp_path / "a.mp4")) as container:
+    frame = next(container.decode(video=0))
+    stream = container.streams.video[0]
+    assert stream.sample_aspect_ratio == 1
+    assert (frame.colorspace, frame.color_range) == (6, 1)  # BT.601, limited

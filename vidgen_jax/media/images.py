@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vidgen_jax.buckets import user_path
 from vidgen_jax.files import atomic_write
+from vidgen_jax.media.gif import encode_gif
 
 BACKGROUND = 255
 """Grey level of gaps and label strips: white, so that the edges of black frames are visible."""
@@ -146,13 +147,13 @@ def save_gif(
 ) -> None:
   """Writes clips in a grid, played side by side, as one GIF that repeats forever.
 
-  Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour has the same weight
+  Equal frames are kept. Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour has the same weight
   however many pixels have it, so that a small object keeps its colour on a large background.
 
   Args:
     path: the .gif file.
     videos: uint8[..., T, H, W, C] with C 1 or 3.
-    fps: frames per second; GIF counts in 1/100 s, and most viewers play at most 50.
+    fps: frames per second, see `encode_gif`; most viewers play at most 50.
     columns: clips per row.
     gap: pixels between and around the clips.
   """
@@ -161,10 +162,9 @@ def save_gif(
   empty = np.full((-len(videos) % columns, *videos.shape[1:]), BACKGROUND, np.uint8)
   grid = np.concatenate([videos, empty]).reshape(-1, columns, *videos.shape[1:])
   frames = _palette_images(np.stack([contact_sheet(clips, gap=gap) for clips in np.moveaxis(grid, 2, 0)]))
+  content = encode_gif(frames, fps=fps)
   with atomic_write(path) as temporary:
-    frames[0].save(
-      temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(100 / fps) * 10, loop=0
-    )
+    temporary.write_bytes(content)
 
 
 def _palette_images(frames: np.ndarray) -> list[Image.Image]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from absl import logging
 
 from vidgen_jax.buckets import user_path
 from vidgen_jax.files import atomic_write
@@ -46,16 +47,21 @@ def save_mp4(path: str | os.PathLike[str], video: np.ndarray, *, fps: float = 8.
   """Writes a clip as a portable video: H.264 if PyAV was built with it, otherwise MPEG-4.
 
   `video` is uint8[T, H, W, C] with C 1 or 3. Colour has half the resolution (yuv420p), which requires even sizes: an
-  odd size is padded with a repeated row or column.
+  odd size is padded with a repeated row or column, which is logged. Pixels are square.
   """
   video = as_rgb(video)
-  video = np.pad(video, [(0, 0), (0, video.shape[1] % 2), (0, video.shape[2] % 2), (0, 0)], mode="edge")
+  height, width = video.shape[1:3]
+  video = np.pad(video, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
+  if video.shape[1:3] != (height, width):
+    size = (video.shape[2], video.shape[1])
+    logging.log_first_n(logging.WARNING, "MP4 needs even sizes: %dx%d is padded to %dx%d", 1, width, height, *size)
   content = io.BytesIO()
   codec = next(name for name in _CODECS if name in av.codecs_available)
   with av.open(content, "w", format="mp4") as container:
     stream: Any = container.add_stream(codec, rate=fractions.Fraction(fps).limit_denominator(1000))
     stream.height, stream.width = video.shape[1:3]
     stream.pix_fmt, stream.options = "yuv420p", _CODECS[codec]
+    stream.sample_aspect_ratio = fractions.Fraction(1)
     # Players differ in their defaults, so store how FFmpeg converts RGB to YUV: BT.601 (H.273 code 6), limited range.
     context = stream.codec_context
     context.colorspace = context.color_primaries = context.color_trc = 6
