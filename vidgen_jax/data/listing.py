@@ -1,13 +1,18 @@
-"""Lists the video files of a folder or an archive; their paths determine class and split."""
+"""Lists the videos of a folder or an archive; their paths determine class and split."""
 
 import dataclasses
+import functools
+import hashlib
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from absl import logging
+
+from vidgen_jax.data import folders
 from vidgen_jax.data.decode import DecodedVideo, DecodeOptions
 from vidgen_jax.errors import UserError
 
@@ -17,7 +22,10 @@ UNLABELLED = "unlabelled"
 MISSING = "missing"
 """Stamp of a file that a list names but the source lacks."""
 
-_SPLIT_FOLDERS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
+NO_VIDEO, OUTSIDE = "is no video", "is outside of the split folders"
+"""Reasons for files that are left out without being videos of the data set; the latter is followed by the folders."""
+
+_UNDECIDED = "an image of 2:1 may be a frame or a strip of two; pass --images=strips if it is a strip"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +43,7 @@ class SourceFile:
       Raises UnreadableVideoError or OSError.
     images: paths of the frames within the source, in order, if every frame is a file; else ().
     clips: (first, index after the last) of the clips to use of a file with many clips; None for other files.
+    excluded: reason why the file is not used; '' if it is.
   """
 
   path: str
@@ -46,6 +55,7 @@ class SourceFile:
   reader: "Reader | None" = None
   images: tuple[str, ...] = ()
   clips: tuple[int, int] | None = None
+  excluded: str = ""
 
   @property
   def identity(self) -> str:
@@ -54,10 +64,10 @@ class SourceFile:
 
 
 class Source:
-  """A folder, or a zip or uncompressed tar file, which is read without unpacking it.
+  """A folder, a zip or uncompressed tar file, which is read without unpacking it, or a single video.
 
   Args:
-    path: path of the folder or archive; `~` is expanded.
+    path: path of the folder or file; `~` is expanded.
     nested: whether archives within a folder are listed as folders of the same name: 'walk.zip/daria_walk.avi'.
 
   Raises:
@@ -82,39 +92,71 @@ class Source:
     for archive in self._archives.values():
       archive.close()
 
-  def files(self) -> list[SourceFile]:
+  def files(self, *, images: folders.Images = "auto") -> list[SourceFile]:
     """Lists all files except hidden ones, in a fixed order; raises UserError if there are none.
 
-    Layouts: `<class>/<file>`, `<file>`, and both below `train/` and `test/` (and `validation/` or `val/`). Subfolders
-    of a class folder belong to that class.
+    Layouts: `<class>/<file>`, `<file>`, and both below `train/`, `test/`, and `validation/`, `valid/` or `val/`, see
+    `folders.split_folders`. Subfolders of a class folder belong to that class. A folder of numbered images is one
+    clip, see `folders.group_images`.
     """
     if not (stamps := self.stamps()):
       raise UserError(f"--source {self.path} contains no files")
-    parts = {path: PurePosixPath(path).parts for path in stamps}
-    tops = {names[0] for names in parts.values() if len(names) > 1}
-    has_splits = bool(tops) and tops <= set(_SPLIT_FOLDERS) and all(len(names) > 1 for names in parts.values())
-    rest = {path: names[1:] if has_splits else names for path, names in parts.items()}
-    flat = all(len(names) == 1 for names in rest.values())
+    split_of = folders.split_folders(stamps)
     listed = []
-    for path, names in rest.items():
-      class_name = UNLABELLED if flat else (names[0] if len(names) > 1 else None)
-      split = _SPLIT_FOLDERS[parts[path][0]] if has_splits else None
-      listed.append(SourceFile(path=path, class_name=class_name, split=split, stamp=stamps[path]))
+    for file in self._clips(stamps, images):
+      top, *rest = PurePosixPath(file.path).parts
+      if folders.is_no_video(file.path):
+        file = dataclasses.replace(file, excluded=NO_VIDEO)
+      elif split_of and (top not in split_of or not (rest or file.images)):
+        file = dataclasses.replace(file, excluded=f"{OUTSIDE} {', '.join(sorted(split_of))}")
+      listed.append(dataclasses.replace(file, split=split_of.get(top)))
+    if unused := sorted({file.path.partition("/")[0] for file in listed if split_of and file.split is None}):
+      logging.warning("--source %s: %s are not used, only %s", self.path, ", ".join(unused), ", ".join(sorted(split_of)))
+    above = [PurePosixPath(file.path).parts[bool(split_of) : -1] for file in listed]
+    flat = not any(names for file, names in zip(listed, above, strict=True) if not file.excluded)
+    return [
+      dataclasses.replace(file, class_name=UNLABELLED if flat else next(iter(names), None))
+      for file, names in zip(listed, above, strict=True)
+    ]
+
+  def _clips(self, stamps: Mapping[str, str], images: folders.Images) -> list[SourceFile]:
+    """The files, and the folders of images that are frames of one clip, without class and split."""
+    grouped: dict[str, SourceFile | None] = {}
+    undecided: set[str] = set()
+    for folder, paths in folders.by_folder(stamps).items():
+      frames, reason, double = folders.group_images(paths, self.open, images)
+      undecided |= double
+      grouped |= dict.fromkeys(frames)
+      if frames:
+        stamp = hashlib.sha256("\n".join(stamps[frame] for frame in frames).encode()).hexdigest()
+        path = folder or self.path.resolve().stem
+        clip = SourceFile(path=path, class_name=None, split=None, stamp=stamp, images=frames, excluded=reason)
+        grouped[min(frames)] = clip
+    listed = []
+    for path, stamp in stamps.items():
+      plain = SourceFile(
+        path=path, class_name=None, split=None, stamp=stamp, excluded=_UNDECIDED if path in undecided else ""
+      )
+      if (file := grouped.get(path, plain)) is not None:
+        listed.append(file)
     return listed
 
   def stamps(self) -> dict[str, str]:
     """Stamp by path of all files except hidden ones, in a fixed order; raises UserError if they cannot be listed."""
     try:
-      stamps = self._archive("").stamps if self.path.is_file() else self._folder_stamps()
+      stamps = self._file_stamps() if self.path.is_file() else self._folder_stamps()
     except OSError as error:
       raise UserError(f"--source {self.path} cannot be listed: {error}") from error
-    return {path: stamp for path, stamp in stamps.items() if not _is_hidden(path)}
+    seen = {path: stamp for path, stamp in stamps.items() if not folders.is_hidden(path)}
+    if len(seen) < len(stamps):
+      logging.info("--source %s: %d hidden files are skipped", self.path, len(stamps) - len(seen))
+    return seen
 
   def open(self, path: str) -> BinaryIO:
     """Opens a file as a seekable binary stream; raises OSError if it cannot be read."""
     archive, member = self._locate(path)
     if archive is None:
-      return (self.path / path).open("rb")
+      return (self.path / path if self.path.is_dir() else self.path).open("rb")
     try:
       return io.BytesIO(archive.read(member))
     except (*_ARCHIVE_ERRORS, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
@@ -123,7 +165,7 @@ class Source:
   def _locate(self, path: str) -> tuple["_Archive | None", str]:
     """(archive that contains a file, path there); (None, path) for a file of the folder."""
     if self.path.is_file():
-      return self._archive(""), path
+      return (self._archive("") if self._is_packed else None), path
     for outer in PurePosixPath(path).parents if self.nested else ():
       if _is_archive(outer.name) and (self.path / outer).is_file():
         return self._archive(outer.as_posix()), PurePosixPath(path).relative_to(outer).as_posix()
@@ -138,18 +180,30 @@ class Source:
         raise OSError(f"{self.path / path} is not a zip or tar file, or damaged: {error}") from error
     return self._archives[path]
 
+  @functools.cached_property
+  def _is_packed(self) -> bool:
+    """Whether the source is a zip or tar file, by its content; a damaged one is recognized by its name."""
+    return _is_archive(self.path.name) or zipfile.is_zipfile(self.path) or tarfile.is_tarfile(self.path)
+
+  def _file_stamps(self) -> dict[str, str]:
+    return self._archive("").stamps if self._is_packed else {self.path.name: _stamp(self.path)}
+
   def _folder_stamps(self) -> dict[str, str]:
     stamps = {}
-    for path in sorted(self.path.rglob("*")):
-      if not path.is_file():
-        continue
-      name = path.relative_to(self.path).as_posix()
-      if self.nested and _is_archive(name) and not _is_hidden(name):
+    for name in sorted(folders.walk(self.path), key=lambda name: PurePosixPath(name).parts):
+      if self.nested and _is_archive(name) and not folders.is_hidden(name):
         stamps |= {f"{name}/{member}": stamp for member, stamp in self._archive(name).stamps.items()}
       else:
-        status = path.stat()
-        stamps[name] = f"{status.st_size} {status.st_mtime_ns}"
+        stamps[name] = _stamp(self.path / name)
     return stamps
+
+
+def _stamp(path: Path) -> str:
+  try:
+    status = path.stat()
+  except FileNotFoundError:
+    return MISSING  # A broken link.
+  return f"{status.st_size} {status.st_mtime_ns}"
 
 
 Reader = Callable[[Source, SourceFile, DecodeOptions], DecodedVideo]
@@ -159,10 +213,6 @@ _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError)
 
 def _is_archive(path: str) -> bool:
   return path.lower().endswith((".zip", ".tar"))
-
-
-def _is_hidden(path: str) -> bool:
-  return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
 
 
 class _Archive(NamedTuple):

@@ -88,6 +88,8 @@ class Decoder:
 
   def stage(self, file: SourceFile) -> Staged:
     """Decodes one video unless the cache contains it; raises UserError if the cache cannot be written."""
+    if file.excluded:
+      return Staged(file=file, reason=file.excluded)
     if file.class_name is None:
       return Staged(file=file, reason="is not in a class folder, so its class is unknown")
     if file.stamp == MISSING:

@@ -15,12 +15,11 @@ from vidgen_jax.data.decode import (
   reason_of,
   same_size,
 )
+from vidgen_jax.data.folders import IMAGE_SUFFIXES
 from vidgen_jax.data.still_images import to_rgb
 from vidgen_jax.data.transforms import cut_square
 from vidgen_jax.media.images import as_rgb
 from vidgen_jax.scores.clip_sets.reader import Clip, ClipOptions
-
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
 
 
 def frame_images(images: Iterable[Image.Image], options: ClipOptions) -> np.ndarray:
