@@ -5,8 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from absl import logging
-
 from vidgen_jax.errors import UserError
 
 
@@ -56,14 +54,13 @@ def divide(class_names: Mapping[str, str], *, grouping: str, test_fraction: floa
   testing = set()
   for groups in _strata(classes_of):
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{seed} {group}".encode()).digest())
-    count = min(max(round(test_fraction * len(ordered)), 1), len(ordered) - 1) if test_fraction else 0
-    testing.update(_choose(ordered, classes_of, count))
-  if test_fraction and not testing and len(class_names) > 1:
-    logging.warning(
-      "--split_group=%s leaves nothing for testing: each of the %d groups is needed for training; use smaller groups",
-      *(grouping, len(classes_of)),
-    )
+    testing.update(_choose(ordered, classes_of, num_testing(len(ordered), test_fraction)))
   return {path: "test" if group_of(path, grouping) in testing else "train" for path in class_names}
+
+
+def num_testing(count: int, test_fraction: float) -> int:
+  """How many of `count` groups are for testing: the fraction, rounded, but at least one of two if it is not 0."""
+  return min(max(round(test_fraction * count), 1), count - 1) if test_fraction else 0
 
 
 def _strata(classes_of: Mapping[str, set[str]]) -> list[list[str]]:

@@ -101,7 +101,7 @@ def test_long_videos_are_cut_into_clips(folder):
 def test_folders_may_give_the_split(tmp_path, strip, marked_clip):
   for split, clip in (("train", 1), ("train", 2), ("test", 3)):
     (tmp_path / "source" / split / "a").mkdir(parents=True, exist_ok=True)
-    (tmp_path / "source" / split / "a" / f"{clip}.png").write_bytes(strip(marked_clip(clip, 2)))
+    (tmp_path / "source" / split / "a" / f"{clip}.png").write_bytes(strip(marked_clip(clip, 3)))
   build_video_folder(options(tmp_path / "source"))
   assert [red for _, red, *_ in read_all(tmp_path / "source", "train")] == [1, 2]
   assert [red for _, red, *_ in read_all(tmp_path / "source", "test")] == [3]

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections import Counter
+import typing
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tqdm import tqdm
 
-from vidgen_jax.data import beam_pipeline, building, listing, splits
+from vidgen_jax.data import beam_pipeline, building, folders, listing, splits
 from vidgen_jax.data.datasets import Dataset, register
 from vidgen_jax.data.decode import DecodeOptions
 from vidgen_jax.data.staging import Decoder, Staged, load_video, stage_all
@@ -83,26 +84,40 @@ class VideoFolderOptions(VideoBuildOptions):
 
   Attributes:
     source: folder or archive with `<class>/<file>`, or with files only, which form one class; either may be below
-      `train/` and `test/`.
-    test_fraction: fraction of every class for testing, unless the folders give the split.
+      `train/`, `test/`, and `validation/`, `valid/` or `val/`. A folder of numbered images is one file. Or a video.
+    images: what the images of a folder are: 'frames' of one clip, 'strips', or 'auto' to decide by their sizes, where a
+      strip has three or more frames, or an image of another length next to it.
+    split: what is divided between training and testing, unless the folders give the split: 'files', or 'time': the end
+      of every video is for testing.
+    test_fraction: fraction of every class, or of the time of every video, for testing, unless the folders give the
+      split.
     split_group: files that get the same split: 'file' for none; 'pair' for files 2n and 2n + 1 of a folder; a number
       N, '8', for files kN .. kN + N - 1 of all folders.
     seed: seed of the division into training and testing.
   """
 
+  images: str = "auto"
+  split: str = "files"
   test_fraction: float = 0.2
   split_group: str = "file"
   seed: int = 0
 
   def __post_init__(self):
     super().__post_init__()
+    for field, known in {"images": typing.get_args(folders.Images), "split": ("files", "time")}.items():
+      if (value := getattr(self, field)) not in known:
+        raise UserError(f"--{field} must be one of {', '.join(known)}, got {value!r}")
     splits.check_grouping(self.split_group)
+    if self.split == "time" and self.split_group != "file":
+      raise UserError(f"--split=time divides every file, but --split_group={self.split_group} groups files; omit one")
 
 
 def clips_of(
-  file: listing.SourceFile, facts: Mapping[str, Any], options: VideoBuildOptions
+  file: listing.SourceFile, facts: Mapping[str, Any], options: VideoFolderOptions
 ) -> list[tuple[str, int, int]]:
   """Cuts each part of a video into clips; `facts` are those of its stored frames, see `staging.load_facts`.
+
+  To be divided in time, a part that is not cut otherwise is cut in two, if both are long enough.
 
   Returns:
     (path of the video, with the clip's index for files with several clips; first stored frame; frame after the last).
@@ -113,6 +128,8 @@ def clips_of(
     pieces = [(f"{file.path}[{file.clips[0] + i}]", *pair) for i, pair in enumerate(itertools.pairwise(borders))]
   else:
     pieces = [(file.path, *part) for part in facts["parts"]] or [(file.path, 0, num_frames)]
+  if options.split == "time" and not options.clip_frames:
+    pieces = [half for piece in pieces for half in _halves(*piece, options)]
   clips = []
   for source, first, last in pieces:
     length = options.clip_frames or last - first
@@ -121,13 +138,32 @@ def clips_of(
   return clips
 
 
+def _halves(source: str, first: int, last: int, options: VideoFolderOptions) -> list[tuple[str, int, int]]:
+  """The parts of a video for training and for testing; the whole if one would be too short."""
+  border = last - max(round(options.test_fraction * (last - first)), options.min_frames)
+  if not options.test_fraction or border - first < options.min_frames:
+    return [(source, first, last)]
+  return [(source, first, border), (source, border, last)]
+
+
+def clips_by_split(
+  entry: Staged, options: VideoFolderOptions, split_of: Mapping[str, str]
+) -> dict[str, list[tuple[int, tuple[str, int, int]]]]:
+  """(number, clip as from `clips_of`) of all clips of a decoded video by split; `split_of` is that of whole videos."""
+  clips = list(enumerate(clips_of(entry.file, entry.facts, options)))
+  if options.split == "files":
+    return {split_of[entry.file.identity]: clips}
+  border = len(clips) - splits.num_testing(len(clips), options.test_fraction)
+  return {name: part for name, part in {"train": clips[:border], "test": clips[border:]}.items() if part}
+
+
 def _make_clips(
-  entry: Staged, *, labels: Mapping[str, int], options: VideoFolderOptions
+  entry: Staged, *, split: str, split_of: Mapping[str, str], labels: Mapping[str, int], options: VideoFolderOptions
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Yields (unique key, clip) for every clip of a decoded video."""
+  """Yields (unique key, clip) for every clip of a decoded video in a split."""
   video = load_video(entry.cached)  # ty: ignore[invalid-argument-type]  Only of usable videos.
   shared = {"label": labels[str(entry.file.class_name)], "fps": video.fps, "height": video.height, "width": video.width}
-  for number, (source, start, stop) in enumerate(clips_of(entry.file, entry.facts, options)):
+  for number, (source, start, stop) in clips_by_split(entry, options, split_of)[split]:
     yield f"{entry.file.identity}#{number}", {**shared, "frames": video.frames[start:stop], "source": source}
 
 
@@ -146,7 +182,7 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     listing.Source(options.source, nested=dataset is not None) as source,
     building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
-    files = source.files() if dataset is None else dataset.files(source, split_rule)
+    files = source.files(images=options.images) if dataset is None else dataset.files(source, split_rule)
     if options.fps and not options.source_fps and all(file.images or file.reader for file in files):
       raise UserError(
         f"--fps={options.fps:g}: the images of {options.name} have no frame rate; pass --source_fps as well"
@@ -170,8 +206,14 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     # Numbers by value, before words.
     class_names = sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
     labels = {name: label for label, name in enumerate(class_names)}
-    make_clips = functools.partial(_make_clips, labels=labels, options=options)
     split_of = _splits_of(usable, options)
+    make_clips = functools.partial(_make_clips, split_of=split_of, labels=labels, options=options)
+    entries = defaultdict(list)
+    for entry in usable:
+      for split in clips_by_split(entry, options, split_of):
+        entries[split].append(entry)
+    if "test" not in entries and options.test_fraction:
+      _warn_without_test(options, len(usable), sorted(entries))
     clips = _local_clips if beam is None else beam_pipeline.examples
     return building.write_dataset(
       staging,
@@ -179,8 +221,7 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
       class_names=class_names,
       description=f"Videos of {Path(options.source).name}.",
       splits={
-        split: clips([entry for entry in usable if split_of[entry.file.identity] == split], make_clips)
-        for split in sorted(set(split_of.values()))
+        split: clips(entries[split], functools.partial(make_clips, split=split)) for split in sorted(entries)
       },
       download_config=None if beam is None else tfds.download.DownloadConfig(beam_options=beam),
     )
@@ -194,11 +235,28 @@ def _local_clips(entries: Sequence[Staged], make_clips: beam_pipeline.MakeClips)
 def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[str, str]:
   """Split by identity, from the folders if they are splits, else by a division."""
   from_folders = {entry.file.identity: entry.file.split for entry in usable if entry.file.split is not None}
+  if from_folders and options.split == "time":
+    raise UserError(f"--split=time: the folders of --source {options.source} give the split; omit it")
   if len(from_folders) == len(usable):
     return from_folders
+  if options.split == "time":
+    return {}
   class_names = {entry.file.identity: str(entry.file.class_name) for entry in usable}
   return splits.divide(
     class_names, grouping=options.split_group, test_fraction=options.test_fraction, seed=options.seed
+  )
+
+
+def _warn_without_test(options: VideoFolderOptions, num_videos: int, found: Sequence[str]) -> None:
+  if options.split == "time":
+    remedy = "the videos are too short; lower --clip_frames or --min_frames"
+  elif options.split_group != "file":
+    remedy = f"each group of --split_group={options.split_group} is needed for training; use smaller groups"
+  else:
+    remedy = "--split=time divides each video in time; or add videos, or a folder test/"
+  logging.warning(
+    "data set %r has no split 'test', only %s (%d videos): %s; with this data set, `vidgen evaluate` needs --split",
+    *(options.name, ", ".join(found), num_videos, remedy),
   )
 
 
@@ -217,12 +275,13 @@ def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: 
     if entry.cached is None:
       source |= {"status": "skipped", "reason": entry.reason}
     else:
-      clips = clips_of(file, facts, options)
-      source |= {"status": "used", "split": split_of[file.identity], "clips": len(clips), "fps": facts["fps"]}
-      source |= {"source_fps": facts["source_fps"]}
+      source |= {"status": "used", "split": "", "clips": 0, "fps": facts["fps"], "source_fps": facts["source_fps"]}
       source |= {"height": facts["source_height"], "width": facts["source_width"], "frames": facts["frames"]}
       # Most videos have none of these.
       source |= {name: facts[name] for name in ("damage", "variable_rate", "conversions") if facts[name]}
+      for split, clips in clips_by_split(entry, options, split_of).items():
+        sources.append(source | {"split": split, "clips": len(clips)})
+      continue
     sources.append(source)
   return {
     "builder": "video_folder",
@@ -273,6 +332,7 @@ def _log_variable_rates(results: Sequence[Staged], options: VideoFolderOptions) 
 def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions, *, listed: Path) -> None:
   """Logs how many videos are skipped; raises a `UserError` if too many are, and lists them in a file."""
   skipped = {entry.file.identity: entry.reason for entry in results if entry.cached is None}
+  videos = [entry for entry in results if not entry.file.excluded.startswith((listing.NO_VIDEO, listing.OUTSIDE))]
   if skipped:
     reasons = "; ".join(reason for reason, _ in Counter(skipped.values()).most_common(3))
     logging.warning("skipped %d of %d files, most often: %s", len(skipped), len(results), reasons)
@@ -281,10 +341,11 @@ def _check_skipped(results: Sequence[Staged], options: VideoFolderOptions, *, li
       f"none of the {len(results)} files in --source {options.source} is usable; the first: "
       f"{results[0].file.path}: {results[0].reason}"
     )
-  if len(skipped) > options.max_skipped * len(results):
+  lost = sum(entry.cached is None for entry in videos)
+  if lost > options.max_skipped * len(videos):
     listed.write_text(json.dumps(skipped, indent=2) + "\n")
     raise UserError(
-      f"{len(skipped)} of {len(results)} videos are missing, damaged or too short (see {listed}), more than "
+      f"{lost} of {len(videos)} videos are missing, damaged or too short (see {listed}), more than "
       f"--max_skipped={options.max_skipped:g} of them; complete --source or raise it: decoded videos are kept"
     )
 
