@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from vidgen_jax.commands import data_bench
+from vidgen_jax.commands import data_bench, data_description
 from vidgen_jax.data import records, transforms, verification
 from vidgen_jax.data.config import DEFAULT_DATA_DIR
 from vidgen_jax.data.datasets import all_datasets
+from vidgen_jax.data.datasets.video_folder import VideoFolderOptions
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
 from vidgen_jax.media.images import contact_sheet, save_png
@@ -28,8 +29,9 @@ SUMMARY = """Builds data sets, shows their content, verifies them, and measures 
   vidgen data build shape_motion --num_clips=8000
       Generates clips from --seed.
   vidgen data build video_folder --source=FOLDER --name=NAME
-      Reads any folder (or zip) <class>/<file>, or a folder of files without classes; both may be below train/ and
-      test/. For Weizmann's strips: --split_group=pair --encoding=png --source_fps=25 (or --split_group=8, which divides
+      Reads any folder (or zip) <class>/<file>, or a folder of files without classes; both may be below train/, test/
+      and val/. A file is a video, a strip, or a folder of numbered frames. Of a single video, --split=time keeps the
+      end for testing. --name is that of the folder by default. For Weizmann's strips: --split_group=pair --encoding=png --source_fps=25 (or --split_group=8, which divides
       the people: eight strips of each, numbered consecutively). --fps=25 resamples videos in time.
   vidgen data build PUBLISHED --source=FOLDER --size=64
       Reads the files of the owners: zip and tar files as they are, other archives unpacked. Without --source it reads
@@ -37,8 +39,10 @@ SUMMARY = """Builds data sets, shows their content, verifies them, and measures 
       to 25 frames per second (--fps) and stored as JPEG, all others keep their frames and are stored as PNG.
   vidgen data build generated --workdir=RUN|--export=FOLDER --name=NAME --clips_per_class=100
       Generates clips with a class-conditional model, for `vidgen classify --synthetic=NAME` (S3).
+  vidgen data list
+      Prints name, clips, size, frame rates, classes and folder of every data set.
   vidgen data inspect NAME
-      Prints sizes, classes and frame rates, and writes a contact sheet to --out, by default NAME_contact_sheet.png in
+      Prints sizes, classes, frame rates, and how many sources were turned, cropped, damaged, ...; and writes a contact sheet to --out, by default NAME_contact_sheet.png in
       the current directory.
   vidgen data verify NAME
       Compares sizes and checksums of the files with manifest.json, and numbers of clips, lengths and labels with the
@@ -71,6 +75,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags of `vidgen data`; those of `build` are the fields of the data sets' options."""
   values: dict[str, Any] = {"flag_values": flag_values}
   flags.DEFINE_string("data_dir", DEFAULT_DATA_DIR, "folder of all data sets", **values)
+  text = f"inspect, bench: split to read; build video_folder: {_attribute_docs(VideoFolderOptions)['split']}"
+  flags.DEFINE_string("split", "train", text, **values)
   for name, fields in _option_fields().items():
     if name not in flag_values:
       # Defaults that differ between data sets are in the help.
@@ -78,7 +84,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
       default = None if others or default is dataclasses.MISSING else default
       kind = _KINDS.get(fields[0].type) or _KINDS[typing.get_args(fields[0].type)[0]]
       getattr(flags, f"DEFINE_{kind}")(name, default, _option_help(name), **values)
-  flags.DEFINE_string("split", "train", "inspect, bench: split to read", **values)
   flags.DEFINE_integer("clips", 8, "inspect: rows of the contact sheet", lower_bound=1, **values)
   text = "inspect: columns of the contact sheet; bench: frames of a window (16)"
   flags.DEFINE_integer("frames", 8, text, lower_bound=1, **values)
@@ -118,10 +123,13 @@ def _attribute_docs(options_type: type) -> dict[str, str]:
 
 
 def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs an action: ['build', data set], or ['inspect' | 'verify' | 'bench', built data set]."""
+  """Runs an action: ['build', data set], ['list'], or ['inspect' | 'verify' | 'bench', built data set]."""
   match arguments:
     case ["build", name]:
       _build(name, flag_values)
+    case ["list"]:
+      _check_flags(flag_values, allowed=("data_dir",), what="list")
+      data_description.list_datasets(flag_values.data_dir)
     case ["inspect", name]:
       _inspect(name, flag_values)
     case ["verify", name]:
@@ -130,14 +138,15 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       _check_flags(flag_values, allowed=(*data_bench.FLAGS, *_BENCH_FLAGS), what="bench")
       data_bench.run(name, flag_values)
     case _:
-      usage = "vidgen data build DATASET [flags], or vidgen data inspect|verify|bench NAME [flags]"
+      usage = "vidgen data build DATASET [flags], vidgen data list, or vidgen data inspect|verify|bench NAME [flags]"
       raise UserError(f"usage: {usage}; got {' '.join(arguments) or 'nothing'}")
 
 
 def _build(name: str, flag_values: flags.FlagValues) -> None:
   datasets = all_datasets()
   if name not in datasets:
-    raise UserError(f"there is no data set {name!r} to build; choose one of {', '.join(datasets)}")
+    close = records.did_you_mean(name, datasets)
+    raise UserError(f"there is no data set {name!r} to build{close}; choose one of {', '.join(datasets)}")
   dataset, data_dir = datasets[name], flag_values.data_dir
   fields = {field.name: field.default for field in dataclasses.fields(dataset.options_type)}
   _check_flags(flag_values, allowed=fields, what=f"build {name}")
@@ -147,6 +156,8 @@ def _build(name: str, flag_values: flags.FlagValues) -> None:
     for field, default in fields.items()
     if flag_values[field].present or default is dataclasses.MISSING
   }
+  if not values["name"] and dataset.list_files is None and values.get("source"):
+    values["name"] = re.sub(r"[^\w-]+", "_", Path(values["source"]).expanduser().resolve().stem).strip("_")
   values["name"] = values["name"] or name
   if "source" in values and not values["source"]:
     # TFDS's folder for manual downloads.
@@ -158,7 +169,7 @@ def _build(name: str, flag_values: flags.FlagValues) -> None:
     values["source"] = str(folder)
   enable_compilation_cache()
   dataset.build(dataset.options_type(**values))
-  _describe(records.load_info(values["name"], data_dir))
+  data_description.describe(records.load_info(values["name"], data_dir))
 
 
 def _inspect(name: str, flag_values: flags.FlagValues) -> None:
@@ -166,7 +177,7 @@ def _inspect(name: str, flag_values: flags.FlagValues) -> None:
   out = flag_values.out or f"{name}_contact_sheet.png"
   check_writable(out, "--out", suffix=".png")
   info = records.load_info(name, flag_values.data_dir)
-  _describe(info)
+  data_description.describe(info)
   sizes = {"num_clips": flag_values.clips, "num_frames": flag_values.frames, "resolution": flag_values.resolution}
   videos = sample_videos(info, flag_values.split, **sizes)
   save_png(out, contact_sheet(videos))
@@ -210,29 +221,3 @@ def _check_flags(flag_values: flags.FlagValues, *, allowed: Collection[str], wha
   for flag in sorted(set(flag_values) - {*allowed, "verbose"}):
     if flag_values[flag].present:
       raise UserError(f"--{flag} does not apply to `vidgen data {what}`; leave it out")
-
-
-def _rates(rates: Sequence[float]) -> str:
-  """Frames per second: all of a few, or the lowest and the highest."""
-  words = [f"{rate:g}" if rate else "unknown" for rate in rates]
-  return ", ".join(words) if len(words) < 6 else f"{words[0]} to {words[-1]}"
-
-
-def _describe(info: records.DatasetInfo) -> None:
-  lines = [f"{info.name}: {info.directory}"]
-  for split, labels in info.labels.items():
-    lengths = info.num_frames[split]
-    counts = np.bincount(labels, minlength=len(info.class_names))
-    classes = ", ".join(f"{name} {count}" for name, count in zip(info.class_names, counts, strict=True))
-    lines.append(f"  {split}: {len(labels)} clips of {lengths.min()}..{lengths.max()} frames ({classes})")
-  sources = info.manifest.get("source_fps", info.fps)
-  resampled = "" if tuple(sources) == info.fps else f" (of the sources: {_rates(sources)})"
-  lines.append(f"  frames per second: {_rates(info.fps)}{resampled}")
-  lines.append(f"  encoding: {'JPEG, which is lossy' if info.is_lossy else 'PNG'}")
-  if skipped := [entry for entry in info.manifest["sources"] if entry["status"] == "skipped"]:
-    lines.append(f"  skipped {len(skipped)} source files, see {info.directory / records.MANIFEST}; the first:")
-    lines.append(f"    {skipped[0]['source']}: {skipped[0]['reason']}")
-  if damaged := [entry for entry in info.manifest["sources"] if entry.get("damage")]:
-    lines.append(f"  {len(damaged)} source files are damaged but usable; the first:")
-    lines.append(f"    {damaged[0]['source']}: {damaged[0]['damage']}")
-  sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -7,12 +7,14 @@ short are found without reading the records.
 
 import bisect
 import dataclasses
+import difflib
 import functools
+import hashlib
 import itertools
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,17 @@ class DatasetInfo:
   def fps(self) -> tuple[float, ...]:
     """Distinct frame rates of the clips, ascending; 0 means unknown."""
     return tuple(sorted(set(self.manifest["fps"])))
+
+  @property
+  def content_hash(self) -> str:
+    """SHA-256 of the clips, which does not depend on the name; '' if the manifest has no checksums."""
+    # The names of the other files contain the name and facts that TFDS may add to.
+    clips = {
+      name.removeprefix(f"{self.name}-"): facts["sha256"]
+      for name, facts in self.manifest.get("files", {}).items()
+      if ".array_record" in name or name.startswith("index-")
+    }
+    return hashlib.sha256(json.dumps(sorted(clips.items())).encode()).hexdigest() if clips else ""
 
   @property
   def encoding(self) -> str:
@@ -147,9 +160,22 @@ def existing_directory(name: str, data_dir: str | Path) -> Path:
   directory = dataset_directory(name, data_dir)
   if not (directory / MANIFEST).is_file():
     raise UserError(
-      f"data set {name!r} is not in {Path(data_dir).expanduser()}; build it with: {build_command(name, data_dir)}"
+      f"data set {name!r} is not in {Path(data_dir).expanduser()}{did_you_mean(name, built_names(data_dir))}; build it "
+      f"with: {build_command(name, data_dir)}"
     )
   return directory
+
+
+def built_names(data_dir: str | Path) -> list[str]:
+  """Names of all data sets in a folder, sorted, damaged ones included."""
+  return sorted(path.parent.parent.name for path in Path(data_dir).expanduser().glob(f"*/{VERSION}/{MANIFEST}"))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+  """' (did you mean a or b?)' with the most similar known names; '' if none is similar."""
+  lower = {each.lower(): each for each in known}
+  close = [lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=2)]
+  return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
 def open_builder(directory: Path) -> tfds.core.DatasetBuilder:

@@ -58,9 +58,14 @@ def test_whole_clips(data_dir):
 
 @pytest.mark.parametrize("path", ["nothing", "nothing/test", "/no/such/folder", "../up", "marked/test/deeper", "a.mp4"])
 def test_neither_a_path_nor_a_data_set(data_dir, path):
-  message = rf"^--fake={path} is neither a file or folder nor a data set NAME/SPLIT prepared in {data_dir}$"
+  message = rf"^--fake={path} is neither a file or folder nor a data set NAME/SPLIT prepared in {data_dir}; see `vidgen data list`$"
   with pytest.raises(UserError, match=message):
     open_clips(path, ClipOptions(), what="--fake", data_dir=data_dir)
+
+
+def test_a_similar_name_is_suggested(data_dir):
+  with pytest.raises(UserError, match=r"data set NAME/SPLIT prepared in .* \(did you mean marked\?\); see"):
+    open_clips("Markd/test", ClipOptions(), data_dir=data_dir)
 
 
 def test_an_unknown_split_is_reported_with_the_known_ones(data_dir):

@@ -106,8 +106,11 @@ def _open_entry(entry: Entry, options: ClipOptions, scratch: Scratch, what: str)
 def _open_dataset(path: str, options: ClipOptions, *, what: str, data_dir: str | Path) -> ClipSet:
   match = re.fullmatch(r"([\w-]+)(?:/([^/]+))?/*", path)
   if match is None or not (records.dataset_directory(match[1], data_dir) / records.MANIFEST).is_file():
+    name, names = path.partition("/")[0], records.built_names(data_dir)
+    close = "" if name in names else records.did_you_mean(name, names)
     raise UserError(
-      f"{what}={path} is neither a file or folder nor a data set NAME/SPLIT prepared in {Path(data_dir).expanduser()}"
+      f"{what}={path} is neither a file or folder nor a data set NAME/SPLIT prepared in "
+      f"{Path(data_dir).expanduser()}{close}; see `vidgen data list`"
     )
   info, split = records.load_info(match[1], data_dir), match[2] or "test"
   if split not in info.num_clips:
