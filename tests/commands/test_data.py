@@ -66,7 +66,10 @@ def test_build_and_inspect_video_folder(tmp_path, capsys):
     ([], "usage: vidgen data build"),
     (["build"], "usage: .*got build"),
     (["inspect"], "usage: "),
-    (["build", "kinetics"], r"no data set 'kinetics' to build \(did you mean kinetics\d00 or kinetics\d00\?\); choose one of bair, gen"),
+    (
+      ["build", "kinetics"],
+      r"no data set 'kinetics' to build \(did you mean kinetics\d00 or kinetics\d00\?\); choose one of bair, gen",
+    ),
     (["build", "video_folder"], "needs --source"),
     (["build", "video_folder", "--source=/does/not/exist"], "--source /does/not/exist does not exist"),
     (["build", "video_folder", "--source=.", "--fps=nan"], r"--fps must be in 0\.01\.\.1000, or 0 .*, got nan"),

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,8 @@ from tests.tiny_experiment import TINY
 from vidgen_jax import cli
 from vidgen_jax.commands import train as train_command
 from vidgen_jax.commands.train import train
+from vidgen_jax.data import records
+from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
 from vidgen_jax.errors import RetryableError, UserError
 from vidgen_jax.gans.mvt import algorithm as mvt
 from vidgen_jax.parallel.processes import StopSignals
@@ -234,6 +237,18 @@ def test_a_changed_label_map_is_an_error_on_resume(run_copy, run_config, relabel
   data = dataclasses.replace(run_config.data, data_dir=relabelled_data_dir)
   with pytest.raises(UserError, match=r"has the classes left, up, but the run in --workdir=\S+ has up, left; build"):
     train(dataclasses.replace(_with_train(run_config, num_steps=5), data=data), str(run_copy))
+
+
+def test_a_data_set_that_was_built_again_is_reported_on_resume(run_copy, run_config, tmp_path, caplog):
+  name = run_config.data.name
+  build_shape_motion(ShapeMotionOptions(name=name, data_dir=str(tmp_path), num_clips=10, seed=9))
+  config = dataclasses.replace(run_config, data=dataclasses.replace(run_config.data, data_dir=str(tmp_path)))
+  known, found = (records.load_info(name, folder).content_hash for folder in (run_config.data.data_dir, tmp_path))
+  message = f"other clips .hash {found[:12]}. than those that the run in --workdir={run_copy} .* {known[:12]}"
+  with pytest.raises(UserError, match=f"--strict_data: .*{message}"):
+    train(config, str(run_copy), strict_data=True)
+  train(config, str(run_copy))  # The run has ended, so that nothing is compiled.
+  assert re.search(message, caplog.text)
 
 
 class _OneLayerFlow(nn.Module):

@@ -35,6 +35,14 @@ def test_the_latest_and_every_nth_checkpoint_are_kept(tmp_path, options, left):
   assert _save(tmp_path, range(1, 8), **options) == left
 
 
+@pytest.mark.parametrize("options", [{"keep": 0}, {"keep": -1}, {"keep": 1, "keep_every": -1}])
+def test_every_checkpoint_of_a_run_cannot_be_deleted(tmp_path, options):
+  _save(tmp_path, [1])
+  with pytest.raises(UserError, match="must be at least"):
+    _save(tmp_path, [2], **options)
+  assert _save(tmp_path, []) == [1]
+
+
 def test_additional_steps_are_due(tmp_path):
   with Checkpointer(str(tmp_path), every=4, keep_every=6, keep_steps=[3]) as checkpointer:
     assert [step for step in range(1, 9) if checkpointer.due(step)] == [3, 4, 6, 8]

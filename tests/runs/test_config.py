@@ -27,6 +27,8 @@ def test_defaults_are_accepted_and_survive_json(algorithm):
   [
     ("train.batch_size", 0, "must be at least 1"),
     ("train.checkpoint_every", 0, "must be at least 1"),
+    ("train.checkpoints_to_keep", 0, "must be at least 1"),
+    ("train.checkpoints_to_keep", -1, "must be at least 1"),
     ("evaluation.samples", 0, "must be at least 1"),
     ("health.patience", 0, "must be at least 1"),
     ("health.history", 0, "must be at least 1"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 from types import SimpleNamespace
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from vidgen_jax import cli
+from vidgen_jax.data import records
 from vidgen_jax.errors import UserError
 from vidgen_jax.gans import SampleOptions
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh
@@ -177,11 +179,26 @@ def test_clips_of_the_model_are_dropped_after_an_evaluation():
 
 def test_conditional_model_needs_its_classes_in_all_data_sets(run_config):
   config = with_data(run_config, standing_statistics_data="other")
-  trained = SimpleNamespace(experiment=SimpleNamespace(config=config), is_conditional=True, class_names=("up", "left"))
+  facts = {"class_names": ("up", "left"), "data_hash": "", "workdir": "runs/a"}
+  trained = SimpleNamespace(experiment=SimpleNamespace(config=config), is_conditional=True, **facts)
   with pytest.raises(UserError, match="data set 'other' is not in"):
-    workdir.check_label_map(trained)
+    workdir.check_data(trained)
   trained.is_conditional = False
-  workdir.check_label_map(trained)
+  workdir.check_data(trained)
+
+
+def test_other_clips_than_those_of_the_training_are_reported(run_config, caplog):
+  info = records.load_info(run_config.data.name, run_config.data.data_dir)
+  facts = {"is_conditional": True, "class_names": info.class_names, "workdir": "runs/a"}
+  trained = SimpleNamespace(experiment=SimpleNamespace(config=run_config), data_hash=info.content_hash, **facts)
+  workdir.check_data(trained, strict=True)
+  assert not caplog.records
+  trained.data_hash = "0123456789abcdef"
+  workdir.check_data(trained)
+  names = f"{info.content_hash[:12]}.* --workdir=runs/a was trained with .hash 0123456789ab.; restore it"
+  assert re.search(names, caplog.text)
+  with pytest.raises(UserError, match=f"--strict_data: .*{names}"):
+    workdir.check_data(trained, strict=True)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.parallel.processes import enable_compilation_cache
 from vidgen_jax.scores.clip_sets import ClipSet
 from vidgen_jax.scores.clip_sets.mistakes import warn_of_mistakes, warn_of_mistakes_by_facts
+from vidgen_jax.scores.clip_sets.pairing import pair_clips
 from vidgen_jax.scores.extraction import FeatureExtractor, Variant, load_frame_extractor
 from vidgen_jax.scores.feature_cache import cache_folder, cached_features
 from vidgen_jax.scores.inputs import differences, recorded_inputs
@@ -41,9 +42,10 @@ SUMMARY = """Scores any two sets of clips against each other: FVD, and other dis
 Needs --real and --fake: folders of videos, of frame strips, of arrays, or of one folder of numbered images per clip;
 a .npy or .npz file [N, T, H, W, C]; or NAME/SPLIT of a built data set; --real also the statistics of `vidgen features
 --stats`. Computes distances between the sets, by the network of the package or those of --networks, the average
-content distance, and with --paired PSNR, SSIM and LPIPS of clip i of both. Values in [0, 1] and 0..255 are
-distinguished, never mixed; repeated clips and different frame rates are reported. Prints a table and appends all scores
-to --out, with their protocols and what is needed to repeat them.
+content distance, and with --paired PSNR, SSIM and LPIPS of pairs of clips: those of the same name, if both sets have
+the same names, else in order. Values in [0, 1] and 0..255 are distinguished, never mixed; repeated clips and different
+frame rates are reported. Prints a table and appends all scores to --out, with their protocols and what is needed to
+repeat them.
 Features of real clips are kept in $VIDGEN_CACHE or ~/.cache/vidgen_jax/features, which may be deleted at any time.
 Example: vidgen compare --real=videos/real --fake=videos/model
 Example: vidgen compare --real=videos/real --fake=videos/model --networks=i3d.safetensors --num_frames=16
@@ -81,7 +83,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )
   flags.DEFINE_string("neighbours", None, text, **values)
   flags.DEFINE_integer("num_neighbours", 3, "--neighbours: real clips per generated one", lower_bound=1, **values)
-  flags.DEFINE_bool("paired", False, "clip i of both sets belong together: PSNR, SSIM", **values)
+  flags.DEFINE_bool(
+    "paired", False, "each clip belongs to the one of the same name, or to the i-th: PSNR, SSIM", **values
+  )
   text = "--paired: weights of LPIPS (`vidgen weights fetch lpips`), the perceptual distance of the frames"
   flags.DEFINE_string("lpips", None, text, **values)
   flags.DEFINE_bool("no_cache", False, "neither reads nor writes features of real clips", **values)
@@ -282,7 +286,6 @@ def _check(real: ClipSet, fake: ClipSet, *, paired: bool) -> None:
   if skipped := (*real.skipped, *fake.skipped):
     file, reason = skipped[0]
     raise UserError(f"--paired needs every file, but {file} cannot be used ({reason}); without it pairs would shift")
-  logging.info("pairs: %s with %s, and so on", real.clip_names[0], fake.clip_names[0])
 
 
 def _check_sets(real: ClipSet, fake: ClipSet, options: SetOptions) -> None:
@@ -316,7 +319,7 @@ def _content_scores(
 def _paired_scores(
   real: ClipSet, fake: ClipSet, common: Mapping[str, Any], lpips: PerceptualDistance | None
 ) -> Iterator[Score]:
-  """Means of frame metrics over all frames."""
+  """Means of frame metrics over all frames of the pairs, see `pair_clips`."""
   networks: dict[Need, PerceptualDistance] = {Need.PERCEPTION: lpips} if lpips is not None else {}
   known = paired_metrics(available=(Need.TRUTH, *networks))
   values: dict[Metric, list[np.ndarray]] = {m: [] for m in known if m.kind is Kind.FRAME}
@@ -324,7 +327,8 @@ def _paired_scores(
     logging.warning("no %s: it needs frames of at least %dx%d pixels", metric.name.upper(), *[metric.min_side] * 2)
     del values[metric]
   identical = np.ones(real.clip_shape[0], bool)
-  for truth, guess in zip(real.batches(BATCH), fake.batches(BATCH), strict=True):
+  order = pair_clips(real.clip_names, fake.clip_names)
+  for truth, guess in zip(real.batches(BATCH), fake.batches(BATCH, indices=order), strict=True):
     identical &= (truth == guess).all(axis=(0, 2, 3, 4))
     for metric, found in values.items():
       network = [networks[need] for need in metric.needs if need in networks]

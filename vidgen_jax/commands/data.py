@@ -42,8 +42,8 @@ SUMMARY = """Builds data sets, shows their content, verifies them, and measures 
   vidgen data list
       Prints name, clips, size, frame rates, classes and folder of every data set.
   vidgen data inspect NAME
-      Prints sizes, classes, frame rates, and how many sources were turned, cropped, damaged, ...; and writes a contact sheet to --out, by default NAME_contact_sheet.png in
-      the current directory.
+      Prints sizes, classes, frame rates, and how many sources were turned, cropped, damaged, ...; and writes a contact
+      sheet to --out, by default NAME_contact_sheet.png in the current directory.
   vidgen data verify NAME
       Compares sizes and checksums of the files with manifest.json, and numbers of clips, lengths and labels with the
       index; decodes every frame unless --nodecode is given.

@@ -8,6 +8,9 @@ from vidgen_jax.commands.flag_parsing import values_of
 
 NAMES = ("data", "split", "standing_statistics_data", "data_dir")
 
+STRICT_DATA = "a data set that was built again with other clips since the training started is an error, not a warning"
+"""Help of --strict_data."""
+
 
 def define_dataset_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags `NAMES`."""

@@ -97,6 +97,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   known = ", ".join(SELECTION_DIRECTIONS)
   text = f"--follow, --all_checkpoints: keeps the best checkpoint by this metric in workdir/{BEST_FOLDER}: {known}"
   flags.DEFINE_string("best_metric", "", text, **values)
+  flags.DEFINE_bool("strict_data", False, dataset_flags.STRICT_DATA, **values)
   text = "--best_metric: allows to select the checkpoint on the clips that results are reported on"
   flags.DEFINE_bool("select_on_test", False, text, **values)
   flags.DEFINE_float("poll", 10.0, "--follow: seconds between two checks", **values)
@@ -135,9 +136,8 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> None:
 
   def score(folder: str, step: int | None) -> list[Score]:
     trained = load_weights(folder, experiment, step=step, weights=flag_values.weights)
-    scores, curves = score_run(
-      trained, fields, options=options, folder=workdir / IMAGES_FOLDER, collector=collector, flow=flow, lpips=lpips
-    )
+    outputs: dict[str, Any] = {"folder": workdir / IMAGES_FOLDER, "strict_data": flag_values.strict_data}
+    scores, curves = score_run(trained, fields, options=options, collector=collector, flow=flow, lpips=lpips, **outputs)
     scores, curves = ([dataclasses.replace(s, inputs=inputs) for s in found] for found in (scores, curves))
     if jax.process_index() == 0:
       sys.stdout.write("\n\n".join(filter(None, [score_table(scores), curve_text(curves)])) + "\n")

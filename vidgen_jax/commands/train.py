@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from vidgen_jax.commands import distributed_flags
+from vidgen_jax.commands.dataset_flags import STRICT_DATA
 from vidgen_jax.commands.flag_parsing import check_needs, define_config, values_of
 from vidgen_jax.core.config import MAX_SEED
 
@@ -39,6 +40,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer("restore_step", None, text, lower_bound=1, **values)
   text = "with --restore_step: seed of other random numbers and another order of the data"
   flags.DEFINE_integer("new_seed", None, text, lower_bound=0, upper_bound=MAX_SEED, **values)
+  flags.DEFINE_bool("strict_data", False, STRICT_DATA, **values)
   flags.DEFINE_bool("profile", False, "write a JAX trace of a few steps to workdir/profile", **values)
   distributed_flags.define(flag_values)
   flags.mark_flags_as_required(["config", "workdir"], **values)
@@ -60,7 +62,7 @@ def run(flag_values: flags.FlagValues, _arguments: list[str]) -> int | None:
   enable_compilation_cache()
   distributed_flags.join(flag_values)
   stop = StopSignals()
-  options = values_of(flag_values, "profile", "restore_step", "new_seed")
+  options = values_of(flag_values, "profile", "restore_step", "new_seed", "strict_data")
   state = train(config, flag_values.workdir, stop=stop, **options)
   # In a job of several hosts the signal may have reached another host. SIGINT comes from a user who wants no restart.
   preempted = int(state.step) < config.train.num_steps and stop.received != signal.SIGINT

@@ -48,7 +48,7 @@ def walk(root: Path) -> Iterator[str]:
   above = {str(root): (os.path.realpath(root),)}
   for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
     for name in list(subfolders):
-      path = os.path.join(folder, name)
+      path = f"{folder}/{name}"
       real = os.path.realpath(path)
       if is_hidden(name):
         subfolders.remove(name)

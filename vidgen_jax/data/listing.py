@@ -111,7 +111,9 @@ class Source:
         file = dataclasses.replace(file, excluded=f"{OUTSIDE} {', '.join(sorted(split_of))}")
       listed.append(dataclasses.replace(file, split=split_of.get(top)))
     if unused := sorted({file.path.partition("/")[0] for file in listed if split_of and file.split is None}):
-      logging.warning("--source %s: %s are not used, only %s", self.path, ", ".join(unused), ", ".join(sorted(split_of)))
+      logging.warning(
+        "--source %s: %s are not used, only %s", self.path, ", ".join(unused), ", ".join(sorted(split_of))
+      )
     above = [PurePosixPath(file.path).parts[bool(split_of) : -1] for file in listed]
     flat = not any(names for file, names in zip(listed, above, strict=True) if not file.excluded)
     return [

@@ -127,6 +127,26 @@ def check_class_names(class_names: Sequence[str], data: DataConfig, *, what: str
     )
 
 
+def check_content(known: str, data: DataConfig, *, owner: str, strict: bool = False) -> None:
+  """Logs that a data set has other clips than its owner was trained with; raises a UserError instead if `strict`.
+
+  `known` is the `DatasetInfo.content_hash` that `owner` has stored; '' if it has none, which is not checked.
+  """
+  if not known:
+    return
+  info = load_info(data.name, data.data_dir)
+  found = info.content_hash
+  if found in ("", known):
+    return
+  message = (
+    f"data set {data.name!r} at {info.directory} has other clips (hash {found[:12]}) than those that {owner} was "
+    f"trained with (hash {known[:12]}); restore it, or build the new one under another --name"
+  )
+  if strict:
+    raise UserError(f"--strict_data: {message}")
+  logging.warning("%s", message)
+
+
 def load_info(name: str, data_dir: str | Path) -> DatasetInfo:
   """Loads manifest, class names and indices of a data set.
 

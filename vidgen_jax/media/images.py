@@ -147,8 +147,8 @@ def save_gif(
 ) -> None:
   """Writes clips in a grid, played side by side, as one GIF that repeats forever.
 
-  Equal frames are kept. Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour has the same weight
-  however many pixels have it, so that a small object keeps its colour on a large background.
+  Equal frames are kept. Frames with at most 256 colours are exact. The others share a palette of 256 in which a colour
+  has the same weight however many pixels have it, so that a small object keeps its colour on a large background.
 
   Args:
     path: the .gif file.

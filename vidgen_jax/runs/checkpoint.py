@@ -87,7 +87,12 @@ class Checkpointer:
       keep_every: distance in steps of checkpoints that are saved and kept in addition; 0 for none.
       keep_steps: steps that are saved and kept in addition.
       read_only: whether nothing will be saved.
+
+    Raises:
+      UserError: if `keep` or `keep_every` would delete every checkpoint.
     """
+    if (keep is not None and keep < 1) or keep_every < 0:
+      raise UserError(f"checkpoints_to_keep={keep} must be at least 1, and keep_every={keep_every} at least 0")
     folder = user_path(workdir)
     # `resolve` would turn the URL of a bucket into a local path.
     self._folder = epath.Path(folder if is_bucket(folder) else folder.resolve()) / "checkpoints"

@@ -32,7 +32,7 @@ class TrainConfig:
       turns them off.
     evaluate_every: number of train steps between scores on clips of that split; 0 turns them off.
     checkpoint_every: number of train steps between checkpoints.
-    checkpoints_to_keep: number of latest checkpoints that are kept.
+    checkpoints_to_keep: number of latest checkpoints that are kept, at least 1.
     keep_every: distance in train steps of additional checkpoints, which are never deleted; 0 for none.
   """
 
@@ -297,7 +297,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 
 
 _AT_LEAST_ONE = {
-  "train": ("batch_size", "num_steps", "log_every", "checkpoint_every"),
+  "train": ("batch_size", "num_steps", "log_every", "checkpoint_every", "checkpoints_to_keep"),
   "step": ("accumulate",),
   "health": ("patience", "history"),
   "evaluation": (

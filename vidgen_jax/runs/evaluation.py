@@ -13,7 +13,7 @@ from vidgen_jax.gans import SampleOptions
 from vidgen_jax.runs import generation, scoring
 from vidgen_jax.runs.config import sampling_means
 from vidgen_jax.runs.experiment import Experiment
-from vidgen_jax.runs.workdir import Trained, check_label_map
+from vidgen_jax.runs.workdir import Trained, check_data
 from vidgen_jax.scores.feature_collector import MODEL, FeatureCollector
 from vidgen_jax.scores.flow_baseline import FlowBaseline
 from vidgen_jax.scores.perceptual import PerceptualDistance
@@ -75,6 +75,7 @@ def score_run(
   collector: FeatureCollector,
   flow: FlowBaseline | None = None,
   lpips: PerceptualDistance | None = None,
+  strict_data: bool = False,
 ) -> tuple[list[Score], list[Score]]:
   """Scores clips as `config.evaluation` and `fields`, the result of `protocol_fields`, define, and draws some of them.
 
@@ -85,11 +86,12 @@ def score_run(
     Scores of whole clips and sets; scores of each frame.
 
   Raises:
-    UserError: the data set is missing or has other classes than the model, the frames are too small, or the disk is
+    UserError: the data set is missing or has other classes than the model, with `strict_data` if the clips of the
+      training data set have changed (otherwise a warning), the frames are too small, or the disk is
       full.
   """
   experiment, settings = trained.experiment, trained.experiment.config.evaluation
-  check_label_map(trained)
+  check_data(trained, strict=strict_data)
   fields = {**fields, "step": trained.step}
   sampling: dict[str, Any] = {"options": options, "batch_norm": fields["batch_norm"]}
   found: list[list[Score]] = []

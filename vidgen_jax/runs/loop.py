@@ -16,7 +16,7 @@ from absl import logging
 
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import pipeline
-from vidgen_jax.data.records import check_class_names, load_info
+from vidgen_jax.data.records import check_class_names, check_content, load_info
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import staged_upload_dir
 from vidgen_jax.parallel.mesh import DevicePrefetch, local_batch_indices
@@ -91,12 +91,14 @@ def train_experiment(
   profile: bool = False,
   restore_step: int | None = None,
   new_seed: int | None = None,
+  strict_data: bool = False,
 ) -> TrainState:
   """Trains until `config.train.num_steps`, until a hook is finished, or until a signal; saves and returns the state.
 
   An existing run in `workdir` is resumed, bitwise; for `restore_step` and `new_seed` see `start_run`. The hooks run
   after some steps. The caller reads the received signal from `stop`; None uses new signal handlers. With `profile`, a
-  JAX trace of some steps is written to `workdir/profile`.
+  JAX trace of some steps is written to `workdir/profile`. A data set whose clips have changed is an error with
+  `strict_data`, and a warning otherwise.
 
   Raises:
     UserError: if config, workdir, data or devices do not fit together.
@@ -121,7 +123,7 @@ def train_experiment(
     )
     stop = stack.enter_context(stop or StopSignals())
     profile_folder = stack.enter_context(staged_upload_dir(f"{workdir}/profile")) if profile else None
-    _check_unchanged_inputs(checkpointer, experiment, workdir)
+    _check_unchanged_inputs(checkpointer, experiment, workdir, strict_data=strict_data)
     compiling = stack.enter_context(_compile_ahead(experiment, checkpointer, restore_step))
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
@@ -129,6 +131,8 @@ def train_experiment(
     meta = {
       "config": to_dict(experiment.config),
       "class_names": list(info.class_names),
+      # The one that the run started with, so that every resume with other clips is reported.
+      "data_hash": start.meta.get("data_hash") or info.content_hash,
       "frozen_weights": {name: weights.hash for name, weights in experiment.frozen_weights.items()},
       **start.lineage,
     }
@@ -234,14 +238,17 @@ def _compile_ahead(
     pool.shutdown(wait=False, cancel_futures=True)  # An error is reported before the compilation has ended.
 
 
-def _check_unchanged_inputs(checkpointer: Checkpointer, experiment: TrainingExperiment, workdir: str) -> None:
-  """Checks inputs that the config refers to by name: the classes of the data set, and the frozen weights."""
+def _check_unchanged_inputs(
+  checkpointer: Checkpointer, experiment: TrainingExperiment, workdir: str, *, strict_data: bool
+) -> None:
+  """Checks inputs that the config refers to by name: the data set and its classes, and the frozen weights."""
   meta = checkpointer.latest_meta()
   if meta is None:
     return
   owner = f"the run in --workdir={workdir}"
   # In a data set that was rebuilt with other class folders every label has another meaning.
   check_class_names(meta["class_names"], experiment.config.data, what=owner)
+  check_content(meta.get("data_hash", ""), experiment.config.data, owner=owner, strict=strict_data)
   for name, frozen in experiment.algorithm.frozen_networks().items():
     known, found = meta["frozen_weights"].get(name), experiment.frozen_weights[name].hash
     if found != known:

@@ -11,7 +11,7 @@ from absl import logging
 
 from vidgen_jax.buckets import AnyPath, read_text, user_path
 from vidgen_jax.core.state import Nets
-from vidgen_jax.data.records import check_class_names
+from vidgen_jax.data.records import check_class_names, check_content
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import disk_errors, locked, write_json
 from vidgen_jax.gans import GANS
@@ -33,6 +33,7 @@ class Trained:
     weights: 'ema' for averaged weights, 'raw' for live ones.
     class_names: classes of the training labels, also for a model that ignores labels.
     workdir: folder of the run.
+    data_hash: hash of the training clips, see `DatasetInfo.content_hash`; '' if it is unknown.
   """
 
   experiment: Experiment
@@ -41,6 +42,7 @@ class Trained:
   weights: str
   class_names: tuple[str, ...]
   workdir: str = ""
+  data_hash: str = ""
 
   @property
   def is_conditional(self) -> bool:
@@ -112,15 +114,22 @@ def load_weights(workdir: str, experiment: Experiment, *, step: int | None = Non
     weights=weights,
     class_names=tuple(restored.meta["class_names"]),
     workdir=workdir,
+    data_hash=restored.meta.get("data_hash", ""),
   )
 
 
-def check_label_map(trained: Trained) -> None:
-  """Raises a UserError if a data set that a conditional model is evaluated with has other classes than the model."""
+def check_data(trained: Trained, *, strict: bool = False) -> None:
+  """Compares the data sets that a model is evaluated with to those of its training.
+
+  Raises a UserError if they have other classes than a conditional model. Logs that the training data set was built
+  again with other clips since the training; with `strict`, this is an error as well.
+  """
   config = trained.experiment.config
-  if trained.is_conditional:
-    for data in dict.fromkeys((config.evaluation_data, config.standing_data)):
+  for data in dict.fromkeys((config.evaluation_data, config.standing_data)):
+    if trained.is_conditional:
       check_class_names(trained.class_names, data, what="the model")
+    if data.name == config.data.name:
+      check_content(trained.data_hash, data, owner=f"the run in --workdir={trained.workdir}", strict=strict)
 
 
 def check_same_model(workdir: str, config: ExperimentConfig) -> None:

@@ -220,9 +220,7 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
       _manifest(options, results, split_of) | _published(dataset, split_rule, results, split_of),
       class_names=class_names,
       description=f"Videos of {Path(options.source).name}.",
-      splits={
-        split: clips(entries[split], functools.partial(make_clips, split=split)) for split in sorted(entries)
-      },
+      splits={split: clips(entries[split], functools.partial(make_clips, split=split)) for split in sorted(entries)},
       download_config=None if beam is None else tfds.download.DownloadConfig(beam_options=beam),
     )
 

@@ -20,7 +20,7 @@ from vidgen_jax.ops.video import to_uint8
 from vidgen_jax.runs import generation
 from vidgen_jax.runs.config import ExperimentConfig, sampling_means, to_dict
 from vidgen_jax.runs.sampling import exported
-from vidgen_jax.runs.workdir import Trained, check_label_map
+from vidgen_jax.runs.workdir import Trained, check_data
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -32,7 +32,7 @@ def export_generator(trained: Trained, folder: Path, *, num_frames: int | None =
   Raises a UserError if the data set is missing or has other classes than the model.
   """
   experiment = trained.experiment
-  check_label_map(trained)
+  check_data(trained)
   config, options = experiment.config, generation.sampling_options(experiment, num_frames=num_frames)
   nets = generation.prepare_nets(experiment, trained.nets, options=options)
   weights = jax.device_get(flatten_nets(nets))

@@ -137,7 +137,7 @@ def workdir_sampler(trained: Trained, *, num_frames: int | None = None, truncati
   @functools.cache
   def nets() -> Nets:
     # Lazy, so that errors in the clips' source are reported before the slow pass over the data set.
-    workdir.check_label_map(trained)
+    workdir.check_data(trained)
     found = generation.prepare_nets(experiment, trained.nets, options=options)
     return jax.device_put(found, mesh.replicated(experiment.mesh))
 
