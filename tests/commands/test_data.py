@@ -1,5 +1,8 @@
 """`vidgen data build` and `inspect`."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from absl import flags
@@ -7,6 +10,7 @@ from PIL import Image
 
 from tests.data.conftest import make_marked_clip, make_strip
 from vidgen_jax.commands import data as data_command
+from vidgen_jax.commands import data_description
 from vidgen_jax.commands.flag_parsing import parse_flags
 from vidgen_jax.data import records
 from vidgen_jax.data.datasets.shape_motion import ShapeMotionOptions, build_shape_motion
@@ -36,21 +40,22 @@ def test_build_shape_motion(tmp_path, capsys):
 
 
 def test_build_and_inspect_video_folder(tmp_path, capsys):
-  (tmp_path / "source" / "wave").mkdir(parents=True)
+  (tmp_path / "waves" / "wave").mkdir(parents=True)
   for clip in range(4):
-    (tmp_path / "source" / "wave" / f"{clip}.png").write_bytes(make_strip(make_marked_clip(40 + clip, 9)))
-  (tmp_path / "source" / "wave" / "broken.mp4").write_bytes(b"")
-  words = ["build", "video_folder", f"--source={tmp_path / 'source'}", "--name=waves", f"--data_dir={tmp_path}"]
+    (tmp_path / "waves" / "wave" / f"{clip}.png").write_bytes(make_strip(make_marked_clip(40 + clip, 9)))
+  (tmp_path / "waves" / "wave" / "broken.mp4").write_bytes(b"")
+  # The name is that of the folder.
+  words = ["build", "video_folder", f"--source={tmp_path / 'waves'}", f"--data_dir={tmp_path / 'built'}"]
   run(*words, "--encoding=png", "--num_workers=1", "--source_fps=12", "--fps=12")
   out = capsys.readouterr().out
   assert "\n  frames per second: 12\n  encoding: PNG\n" in out
   assert "train: 3 clips of 9..9 frames (wave 3)" in out
   assert "wave/broken.mp4: empty file" in out
   sheet = tmp_path / "sheet.png"
-  words = ["inspect", "waves", f"--data_dir={tmp_path}", f"--out={sheet}"]
+  words = ["inspect", "waves", f"--data_dir={tmp_path / 'built'}", f"--out={sheet}"]
   run(*words, "--clips=2", "--frames=3", "--resolution=8")
   assert str(sheet) in capsys.readouterr().out
-  info = records.load_info("waves", tmp_path)
+  info = records.load_info("waves", tmp_path / "built")
   videos = data_command.sample_videos(info, "train", num_clips=2, num_frames=3, resolution=8)
   # Three of nine frames, evenly spaced: 0, 4, 8.
   assert videos[:, :, 0, 0, 1].tolist() == [[0, 4, 8], [0, 4, 8]]
@@ -89,6 +94,51 @@ def test_user_errors_are_one_line_with_a_remedy(tmp_path, words, message):
   with pytest.raises(UserError, match=message) as error:
     run(*words, f"--data_dir={tmp_path}")
   assert "\n" not in str(error.value)
+
+
+def test_list_and_similar_names(shapes, capsys):
+  (shapes / "half" / "1.0.0").mkdir(parents=True)
+  (shapes / "half" / "1.0.0" / "manifest.json").write_text("{")
+  run("list", f"--data_dir={shapes}")
+  header, row, damaged = capsys.readouterr().out.splitlines()
+  assert header.split() == ["name", "clips", "size", "fps", "classes", "MB", "splits", "folder"]
+  info = records.load_info("shapes", shapes)
+  expected = ["shapes", "5", "64x64", "8", str(len(info.class_names))]
+  assert row.split()[:5] == expected
+  assert "train 4" in row
+  assert row.endswith(str(info.directory))
+  assert damaged.startswith(f"data set 'half' at {shapes / 'half' / '1.0.0'} is damaged")
+  with pytest.raises(UserError, match=r"data set 'Shape' is not in .* \(did you mean shapes\?\); build it"):
+    run("inspect", "Shape", f"--data_dir={shapes}")
+  run("list", f"--data_dir={shapes / 'nothing'}")
+  assert "no data sets in" in capsys.readouterr().out
+
+
+def test_inspect_counts_what_happened_to_the_sources():
+  def used(name, **facts):
+    return {"source": name, "status": "used", "width": 64, "height": 48, **facts}
+
+  turned = {"orientation": "rotated clockwise"}
+  sources = [
+    used("a", split="train", conversions=turned | {"sample_aspect_ratio": "64:51"}),
+    used("a", split="test", conversions=turned | {"sample_aspect_ratio": "64:51"}),  # Divided in time.
+    used("b", conversions=turned, damage="3 of 4 frames"),
+    used("c", conversions={"orientation": "transposed"}, variable_rate="33 to 100 ms between frames"),
+    used("d") | {"width": 32},
+    {"source": "e", "status": "skipped", "reason": "empty file"},
+  ]
+  info = SimpleNamespace(manifest={"sources": sources}, directory=Path("x"))
+  assert data_description._source_lines(info) == [
+    "  size of the sources: 64x48 (3), 32x48 (1)",
+    "  orientation: 3 of 4 source files: rotated clockwise (2), transposed (1)",
+    "  sample aspect ratio: 1 of 4 source files: 64:51 (1)",
+    "  1 source files have a variable frame rate; the first:",
+    "    c: 33 to 100 ms between frames",
+    "  skipped 1 source files, see x/manifest.json; the first:",
+    "    e: empty file",
+    "  1 source files are damaged but usable; the first:",
+    "    b: 3 of 4 frames",
+  ]
 
 
 def test_inspect_names_a_missing_split_and_an_unwritable_output(tmp_path, shapes):

@@ -31,8 +31,9 @@ SUMMARY = """Builds data sets, shows their content, verifies them, and measures 
   vidgen data build video_folder --source=FOLDER --name=NAME
       Reads any folder (or zip) <class>/<file>, or a folder of files without classes; both may be below train/, test/
       and val/. A file is a video, a strip, or a folder of numbered frames. Of a single video, --split=time keeps the
-      end for testing. --name is that of the folder by default. For Weizmann's strips: --split_group=pair --encoding=png --source_fps=25 (or --split_group=8, which divides
-      the people: eight strips of each, numbered consecutively). --fps=25 resamples videos in time.
+      end for testing. Without --name the data set is called like the folder. For Weizmann's strips:
+      --split_group=pair --encoding=png --source_fps=25 (or --split_group=8, which divides the people: eight strips of
+      each, numbered consecutively). --fps=25 resamples videos in time.
   vidgen data build PUBLISHED --source=FOLDER --size=64
       Reads the files of the owners: zip and tar files as they are, other archives unpacked. Without --source it reads
       <data_dir>/downloads/manual/PUBLISHED; if that is missing, the command says what to fetch. Kinetics is resampled

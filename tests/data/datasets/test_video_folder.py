@@ -10,11 +10,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vidgen_jax.data import building, pipeline, records, staging, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import video_folder
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.data.verification import verify_dataset
 from vidgen_jax.errors import UserError
 
 
@@ -307,3 +309,38 @@ def test_real_clips(shared_data, tmp_path):
   # 280 // 16 + 32 // 16 + 164 // 16 = 17 + 2 + 10.
   assert sum(info.num_clips.values()) == 29
   assert info.fps == (25.0, 28.0, 30.0)
+
+
+def test_a_single_video_is_divided_in_time(tmp_path, strip, marked_clip):
+  (tmp_path / "long.png").write_bytes(strip(marked_clip(5, 23)))
+  with pytest.raises(UserError, match="--split=time divides every file, but --split_group=2 groups files"):
+    options(tmp_path / "long.png", split="time", split_group="2")
+  build_video_folder(options(tmp_path / "long.png", split="time", clip_frames=4, test_fraction=0.4))
+  train, test = (read_all(tmp_path / "long.png", split) for split in ("train", "test"))
+  assert [frames for _, _, frames, *_ in train] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+  assert [frames for _, _, frames, *_ in test] == [[12, 13, 14, 15], [16, 17, 18, 19]]
+  entries = [(entry["source"], entry["split"], entry["clips"]) for entry in manifest(tmp_path / "long.png")["sources"]]
+  assert entries == [("long.png", "train", 3), ("long.png", "test", 2)]
+  assert verify_dataset("clips", tmp_path / "built").problems == ()
+
+
+def test_wide_frames_below_splits_with_other_files_next_to_them(tmp_path, caplog):
+  for path, level in (("train/a/one", 10), ("train/b/two", 20), ("valid/a/three", 30), ("annotations/a/four", 40)):
+    (tmp_path / "source" / path).mkdir(parents=True)
+    for index in range(3):
+      Image.new("RGB", (16, 8), (level, index, 200)).save(tmp_path / "source" / path / f"{index}.png")
+  (tmp_path / "source" / "README.txt").write_text("words")
+  build_video_folder(options(tmp_path / "source"))
+  info = records.load_info("clips", tmp_path / "built")
+  assert (info.class_names, dict(info.num_clips)) == (("a", "b"), {"train": 2, "validation": 1})
+  clip = records.open_split(info, "validation")[0]
+  assert (clip["width"], clip["height"], len(clip["frames"]), clip["source"]) == (16, 8, 3, b"valid/a/three")
+  skipped = {
+    entry["source"]: entry["reason"] for entry in manifest(tmp_path / "source")["sources"] if "reason" in entry
+  }
+  outside = "is outside of the split folders train, valid"
+  assert skipped == {"README.txt": "is no video", "annotations/a/four": outside}
+  assert "README.txt, annotations are not used, only train, valid" in caplog.text
+  assert "has no split 'test', only train, validation (3 videos): --split=time divides each" in caplog.text
+  with pytest.raises(UserError, match=r"--split=time: the folders of --source \S+ give the split; omit it"):
+    build_video_folder(options(tmp_path / "source", name="other", split="time"))
