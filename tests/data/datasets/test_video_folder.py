@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from vidgen_jax.data import building, pipeline, records, staging, transforms
 from vidgen_jax.data.config import DataConfig
 from vidgen_jax.data.datasets import video_folder
 from vidgen_jax.data.datasets.video_folder import VideoFolderOptions, build_video_folder
+from vidgen_jax.data.listing import SourceFile
+from vidgen_jax.data.staging import Staged
 from vidgen_jax.data.verification import verify_dataset
 from vidgen_jax.errors import UserError
 
@@ -324,6 +327,18 @@ def test_a_single_video_is_divided_in_time(tmp_path, strip, marked_clip):
   assert verify_dataset("clips", tmp_path / "built").problems == ()
 
 
+def test_an_empty_test_split_is_reported_with_the_remedy(caplog):
+  entry = Staged(file=SourceFile(path="a.mp4", class_name="a", split=None, stamp=""))
+  for changes, remedy in (
+    ({}, "--split=time divides each video in time; or add videos, or a folder test/"),
+    ({"split": "time"}, "the videos are too short; lower --clip_frames"),
+    ({"split_group": "8"}, "each group of --split_group=8 is needed for training; use smaller groups"),
+  ):
+    video_folder._warn_without_test(options(Path("x"), **changes), [entry], ["train"])
+    assert remedy in caplog.messages[-1]
+    assert caplog.messages[-1].endswith("or evaluate with --split=train")
+
+
 def test_wide_frames_below_splits_with_other_files_next_to_them(tmp_path, caplog):
   for path, level in (("train/a/one", 10), ("train/b/two", 20), ("valid/a/three", 30), ("annotations/a/four", 40)):
     (tmp_path / "source" / path).mkdir(parents=True)
@@ -341,6 +356,6 @@ def test_wide_frames_below_splits_with_other_files_next_to_them(tmp_path, caplog
   outside = "is outside of the split folders train, valid"
   assert skipped == {"README.txt": "is no video", "annotations/a/four": outside}
   assert "README.txt, annotations are not used, only train, valid" in caplog.text
-  assert "has no split 'test', only train, validation (3 videos): --split=time divides each" in caplog.text
+  assert "has no split 'test', only train, validation (3 videos): add a folder test/ to the source; or ev" in caplog.text
   with pytest.raises(UserError, match=r"--split=time: the folders of --source \S+ give the split; omit it"):
     build_video_folder(options(tmp_path / "source", name="other", split="time"))

@@ -213,7 +213,7 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
       for split in clips_by_split(entry, options, split_of):
         entries[split].append(entry)
     if "test" not in entries and options.test_fraction:
-      _warn_without_test(options, len(usable), sorted(entries))
+      _warn_without_test(options, usable, sorted(entries))
     clips = _local_clips if beam is None else beam_pipeline.examples
     return building.write_dataset(
       staging,
@@ -245,16 +245,18 @@ def _splits_of(usable: Sequence[Staged], options: VideoFolderOptions) -> dict[st
   )
 
 
-def _warn_without_test(options: VideoFolderOptions, num_videos: int, found: Sequence[str]) -> None:
-  if options.split == "time":
+def _warn_without_test(options: VideoFolderOptions, usable: Sequence[Staged], found: Sequence[str]) -> None:
+  if usable[0].file.split is not None:
+    remedy = "add a folder test/ to the source"
+  elif options.split == "time":
     remedy = "the videos are too short; lower --clip_frames or --min_frames"
   elif options.split_group != "file":
     remedy = f"each group of --split_group={options.split_group} is needed for training; use smaller groups"
   else:
     remedy = "--split=time divides each video in time; or add videos, or a folder test/"
   logging.warning(
-    "data set %r has no split 'test', only %s (%d videos): %s; with this data set, `vidgen evaluate` needs --split",
-    *(options.name, ", ".join(found), num_videos, remedy),
+    "data set %r has no split 'test', only %s (%d videos): %s; or evaluate with --split=%s",
+    *(options.name, ", ".join(found), len(usable), remedy, found[-1]),
   )
 
 
