@@ -103,7 +103,7 @@ def test_list_and_similar_names(shapes, capsys):
   header, row, damaged = capsys.readouterr().out.splitlines()
   assert header.split() == ["name", "clips", "size", "fps", "classes", "MB", "splits", "folder"]
   info = records.load_info("shapes", shapes)
-  expected = ["shapes", "5", "64x64", "8", str(len(info.class_names))]
+  expected = ["shapes", "5", "64x64", "unknown", str(len(info.class_names))]
   assert row.split()[:5] == expected
   assert "train 4" in row
   assert row.endswith(str(info.directory))

@@ -356,6 +356,6 @@ def test_wide_frames_below_splits_with_other_files_next_to_them(tmp_path, caplog
   outside = "is outside of the split folders train, valid"
   assert skipped == {"README.txt": "is no video", "annotations/a/four": outside}
   assert "README.txt, annotations are not used, only train, valid" in caplog.text
-  assert "has no split 'test', only train, validation (3 videos): add a folder test/ to the source; or ev" in caplog.text
+  assert "has no split 'test', only train, validation (3 videos): add a folder test/ to the source" in caplog.text
   with pytest.raises(UserError, match=r"--split=time: the folders of --source \S+ give the split; omit it"):
     build_video_folder(options(tmp_path / "source", name="other", split="time"))

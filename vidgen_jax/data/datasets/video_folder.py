@@ -123,13 +123,14 @@ def clips_of(
     (path of the video, with the clip's index for files with several clips; first stored frame; frame after the last).
   """
   num_frames = facts["frames"]
+  pieces: list[tuple[str, int, int]]
   if file.clips is not None:
     borders = [0, *facts["cuts"], num_frames]
     pieces = [(f"{file.path}[{file.clips[0] + i}]", *pair) for i, pair in enumerate(itertools.pairwise(borders))]
   else:
     pieces = [(file.path, *part) for part in facts["parts"]] or [(file.path, 0, num_frames)]
   if options.split == "time" and not options.clip_frames:
-    pieces = [half for piece in pieces for half in _halves(*piece, options)]
+    pieces = [half for source, first, last in pieces for half in _halves(source, first, last, options)]
   clips = []
   for source, first, last in pieces:
     length = options.clip_frames or last - first
@@ -182,8 +183,10 @@ def build_video_folder(options: VideoFolderOptions, *, dataset: Dataset | None =
     listing.Source(options.source, nested=dataset is not None) as source,
     building.exclusive_build(options.name, options.data_dir, overwrite=options.overwrite) as staging,
   ):
-    files = source.files(images=options.images) if dataset is None else dataset.files(source, split_rule)
-    if options.fps and not options.source_fps and all(file.images or file.reader for file in files):
+    images: Any = options.images  # One of `folders.Images`.
+    files = source.files(images=images) if dataset is None else dataset.files(source, split_rule)
+    timeless = {bool(file.images or file.reader) for file in files if not file.excluded}
+    if options.fps and not options.source_fps and timeless == {True}:
       raise UserError(
         f"--fps={options.fps:g}: the images of {options.name} have no frame rate; pass --source_fps as well"
       )
