@@ -247,3 +247,10 @@ def test_a_single_video_is_a_source(tmp_path):
   assert read(tmp_path / "film.mp4") == [("film.mp4", listing.UNLABELLED, None)]
   with Source(tmp_path / "film.mp4") as source:
     assert _content(source, "film.mp4") == b"film.mp4"
+
+
+def test_previews_of_videos_are_no_frames(tmp_path):
+  images(tmp_path, *[(8, 8)] * 3, name="clip{}.png")
+  write(tmp_path, *(f"clip{index}.mp4" for index in range(3)))
+  with Source(tmp_path) as source:
+    assert not any(file.images for file in source.files())

@@ -18,6 +18,8 @@ SPLIT_FOLDERS = {"train": "train", "test": "test", **dict.fromkeys(("validation"
 
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"))
 
+_VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".webm", ".mkv", ".gif", ".m4v", ".mpg", ".mpeg", ".ogv", ".flv", ".wmv")
+
 Images = Literal["auto", "frames", "strips"]
 """What the images of a folder are: frames of one clip, or strips; 'auto' decides by their sizes."""
 
@@ -159,11 +161,12 @@ def _ordered(frames: Sequence[str]) -> list[str]:
   return [frame for _, frame in sorted(zip(varying[0], frames, strict=True))]
 
 
-def by_folder(paths: Iterable[str]) -> Mapping[str, list[str]]:
-  """The images of every folder with images; '' is the source itself."""
+def by_folder(paths: Collection[str]) -> Mapping[str, list[str]]:
+  """The images of every folder with images, without the previews of videos; '' is the source itself."""
+  videos = {str(PurePosixPath(path).with_suffix("")) for path in paths if path.lower().endswith(_VIDEO_SUFFIXES)}
   folders: dict[str, list[str]] = {}
   for path in paths:
-    folder, _, name = path.rpartition("/")
-    if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-      folders.setdefault(folder, []).append(path)
+    file = PurePosixPath(path)
+    if file.suffix.lower() in IMAGE_SUFFIXES and str(file.with_suffix("")) not in videos:
+      folders.setdefault(path.rpartition("/")[0], []).append(path)
   return folders
