@@ -91,7 +91,7 @@ class GroupedImages(NamedTuple):
 
 
 def group_images(
-  names: Collection[str], open_file: Callable[[str], BinaryIO], images: Images = "auto"
+  names: Collection[str], open_file: Callable[[str], BinaryIO], *, images: Images = "auto"
 ) -> GroupedImages:
   """Decides what the images of a folder are, by their names and the sizes of the first ones.
 

@@ -126,7 +126,7 @@ class Source:
     grouped: dict[str, SourceFile | None] = {}
     undecided: set[str] = set()
     for folder, paths in folders.by_folder(stamps).items():
-      frames, reason, double = folders.group_images(paths, self.open, images)
+      frames, reason, double = folders.group_images(paths, self.open, images=images)
       undecided |= double
       grouped |= dict.fromkeys(frames)
       if frames:
