@@ -47,19 +47,19 @@ def walk(root: Path) -> Iterator[str]:
   A link to a folder that contains it is logged and not followed; a broken link and a hidden folder are files. Raises
   OSError if a folder cannot be read.
   """
-  above = {str(root): (os.path.realpath(root),)}
+  above = {root: (os.path.realpath(root),)}
   for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
     for name in list(subfolders):
-      path = f"{folder}/{name}"
+      path = Path(folder, name)
       real = os.path.realpath(path)
       if is_hidden(name):
         subfolders.remove(name)
         files.append(name)
-      elif real in above[folder]:
+      elif real in above[Path(folder)]:
         logging.warning("%s links to a folder that contains it, and is not followed", path)
         subfolders.remove(name)
       else:
-        above[path] = (*above[folder], real)
+        above[path] = (*above[Path(folder)], real)
     relative = PurePosixPath(Path(folder).relative_to(root).as_posix())
     yield from ((relative / name).as_posix() for name in files)
 
