@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from absl import logging
+
 from vidgen_jax.data import folders
 
 
@@ -28,7 +30,11 @@ def list_folder(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
   Raises:
     OSError: if a folder cannot be read.
   """
-  paths = [path for path in sorted(folders.walk(root)) if not (folders.is_hidden(path) or folders.is_no_video(path))]
+  found = sorted(folders.walk(root))
+  seen = [path for path in found if not folders.is_hidden(path)]
+  if len(seen) < len(found):
+    logging.info("%s: %d hidden files are skipped", root, len(found) - len(seen))
+  paths = [path for path in seen if not folders.is_no_video(path)]
   entries, skipped, grouped = [], [], set()
   for folder, images in folders.by_folder(paths).items():
     frames, reason, undecided = folders.group_images(images, lambda path: (root / path).open("rb"))
