@@ -58,11 +58,11 @@ def test_builds_with_and_without_beam_are_bitwise_equal(folder, monkeypatch):
 
 
 def test_a_crashing_video_does_not_end_the_pipeline(folder):
-  source = CrashingSource(folder)
-  decoder = Decoder(source, folder.parent / "decoded", DecodeOptions())
+  files = Source(folder).files()
+  decoder = Decoder(CrashingSource(folder), folder.parent / "decoded", DecodeOptions())
   run = beam_pipeline.parse_options(["runner=DirectRunner"])
-  results = beam_pipeline.stage_all(decoder, source.files(), run, folder=folder.parent)
-  assert [entry.file for entry in results] == source.files()
+  results = beam_pipeline.stage_all(decoder, files, run, folder=folder.parent)
+  assert [entry.file for entry in results] == files
   skipped = {entry.file.path: entry.reason for entry in results if entry.cached is None}
   assert skipped.pop("b/1.png") == "makes the decoder crash"
   assert list(skipped) == ["b/5.png"]
