@@ -5,7 +5,7 @@ import pytest
 
 from tests.data.source_videos import decode
 from vidgen_jax.data.decode import DecodeOptions
-from vidgen_jax.data.listing import Source, SourceFile
+from vidgen_jax.data.listing import Source
 from vidgen_jax.data.staging import read_video
 from vidgen_jax.data.still_images import read_image
 from vidgen_jax.scores.clip_sets import ClipOptions
@@ -78,6 +78,9 @@ def test_case_exif_and_two_to_one_frames_in_folders(shared_data, tmp_path):
   np.testing.assert_array_equal(exif.read()[3], np.asarray(upright))
   assert wide.shape == (10, 32, 64)
   source = Source(out)
-  files = tuple(sorted(file.path for file in source.files() if file.path.startswith("a/")))
-  video = read_video(source, SourceFile(path="a", class_name="a", split=None, stamp="", images=files), DecodeOptions())
+  first, second = source.files()
+  assert (first.path, second.path, len(second.images)) == ("a", "b", 10)
+  video = read_video(source, first, DecodeOptions())
   assert (video.width, video.height, video.conversions) == (48, 64, {"orientation": "rotated clockwise"})
+  video = read_video(source, second, DecodeOptions())
+  assert (video.width, video.height, len(video.frames)) == (64, 32, 10)
