@@ -73,7 +73,9 @@ def test_lossy_clips_cause_a_warning(lossy, run_config, monkeypatch, caplog):
 
 def test_each_repetition_has_its_own_statistics_and_seed(run_config, monkeypatch, tmp_path):
   experiment = experiment_of(run_config, repeats=3, samples=1, num_clips=2)
-  trained = SimpleNamespace(experiment=experiment, nets={}, step=4, weights="ema", is_conditional=False)
+  trained = SimpleNamespace(
+    experiment=experiment, nets={}, step=4, weights="ema", is_conditional=False, data_hash="", workdir=""
+  )
   prepared, drawn, scored = [], [], []
 
   def prepare_nets(experiment, nets, *, options, repeat):
