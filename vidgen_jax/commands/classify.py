@@ -282,7 +282,7 @@ def _is_chance(name: str, measured: Accuracy) -> bool:
   if p_value > 0.05:
     logging.warning(
       "%s = %.3f (%d of %d clips) is not above chance (%.3f for the most frequent class; exact binomial test, p = "
-      "%.2g), so S3 says nothing about the clips; use classes that the network can learn, more clips or more --epochs",
+      "%.2g), so it says nothing about the clips; use classes that the network can learn, more clips or more --epochs",
       *(name, measured.top1, measured.num_right, measured.num_clips, measured.chance, p_value),
     )
   return p_value > 0.05

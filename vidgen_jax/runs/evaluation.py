@@ -86,9 +86,8 @@ def score_run(
     Scores of whole clips and sets; scores of each frame.
 
   Raises:
-    UserError: the data set is missing or has other classes than the model, with `strict_data` if the clips of the
-      training data set have changed (otherwise a warning), the frames are too small, or the disk is
-      full.
+    UserError: the data set is missing or has other classes than the model, the frames are too small, or the disk is
+      full; with `strict_data` also if the clips of the training data set have changed, which is a warning otherwise.
   """
   experiment, settings = trained.experiment, trained.experiment.config.evaluation
   check_data(trained, strict=strict_data)

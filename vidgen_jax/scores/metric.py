@@ -43,8 +43,7 @@ class Metric:
       TRUTH and PERCEPTION: (prediction, truth, network) -> [B, T], see `frame_lpips`;
       TRUTH and OBJECT: (predicted track, true track, frame size) -> [B];
       FEATURES or LOGITS: ([N, D]) -> float; with REAL_SET: (real [N, D], generated [M, D]) -> float; with SAMPLES:
-      ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, k
-      (number of neighbours).
+      ([N, samples, D]) -> [N]; options that it may have: unbiased (see `frechet_distance`), seed, k (neighbours).
     higher_is_better: direction; None where neither end of the scale is better.
     kind: what one value belongs to.
     needs: inputs in addition to the clips.
