@@ -101,11 +101,9 @@ def score_run(
       nets = generation.prepare_nets(experiment, nets, options=options, repeat=repeat)
     key = jax.random.key(fields["seed"] + repeat)
     if repeat == 0:
-      first = next(
-        generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
-      )
+      batches = generation.evaluation_batches(experiment, num_frames=options.num_frames, num_clips=settings.num_clips)
       first_key = generation.sample_key(key, 0, 0)
-      scoring.draw_images(folder, trained.step, experiment, nets, first, first_key, **sampling)
+      scoring.draw_images(folder, trained.step, experiment, nets, next(batches), first_key, **sampling)
     logging.info("drawing and scoring %d samples per clip", settings.samples)
     evaluation = scoring.evaluate(
       experiment,
