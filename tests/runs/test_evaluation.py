@@ -201,6 +201,10 @@ def test_other_clips_than_those_of_the_training_are_reported(run_config, caplog)
   assert re.search(names, caplog.text)
   with pytest.raises(UserError, match=f"--strict_data: .*{names}"):
     workdir.check_data(trained, strict=True)
+  # Another data set has other clips by intention.
+  others = with_data(run_config, data="other", standing_statistics_data="another")
+  trained.experiment.config, trained.is_conditional = others, False
+  workdir.check_data(trained, strict=True)
 
 
 @pytest.mark.slow

@@ -57,6 +57,9 @@ def test_every_process_opens_the_checkpoints(monkeypatch):
   monkeypatch.setattr(following.jax, "process_index", lambda: 1)
   assert following._steps("run") == [2, 4]
   opened.assert_called_once()
+  # A process that lists the folder later may find more.
+  monkeypatch.setattr(following, "broadcast_from_process_0", lambda steps: steps[:1])
+  assert following._steps("run") == [2]
 
 
 def test_each_new_checkpoint_is_scored_once_and_the_best_is_kept(run):

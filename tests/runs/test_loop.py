@@ -11,7 +11,7 @@ from experiments import trivd_shape_motion
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.parallel.processes import StopSignals
 from vidgen_jax.runs.config import HealthConfig, from_config_dict
-from vidgen_jax.runs.loop import CollapseError, Hook, NonFiniteMetricError, RunStart, TrainLoop
+from vidgen_jax.runs.loop import CollapseError, Hook, NonFiniteMetricError, RunStart, TrainLoop, checkpoint_meta
 from vidgen_jax.runs.monitor import MetricLog
 
 GRADIENTS = (1.0, 1.0, 1.0, 20.0, 20.0, 20.0, 20.0, 1.0, 20.0, 20.0)
@@ -135,6 +135,15 @@ class _EndsRun(Hook):
 
   def get_state(self):
     return {"steps": self.steps}
+
+
+def test_a_run_keeps_the_hash_of_its_first_clips():
+  experiment, info = _MetricsOnly(), types.SimpleNamespace(class_names=("up",), content_hash="now")
+  experiment.frozen_weights = {}
+  for known, expected in (({}, "now"), ({"data_hash": "first"}, "first")):
+    start = types.SimpleNamespace(meta=known, lineage={"seeds": [3]})
+    meta = checkpoint_meta(experiment, start, info)
+    assert (meta["data_hash"], meta["class_names"], meta["seeds"]) == (expected, ["up"], [3])
 
 
 def test_a_finished_hook_ends_the_run_with_a_checkpoint():

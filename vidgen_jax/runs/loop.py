@@ -16,7 +16,7 @@ from absl import logging
 
 from vidgen_jax.core.state import TrainState
 from vidgen_jax.data import pipeline
-from vidgen_jax.data.records import check_class_names, check_content, load_info
+from vidgen_jax.data.records import DatasetInfo, check_class_names, check_content, load_info
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import staged_upload_dir
 from vidgen_jax.parallel.mesh import DevicePrefetch, local_batch_indices
@@ -128,16 +128,21 @@ def train_experiment(
     start = start_run(experiment, checkpointer, iterator, restore_step=restore_step, new_seed=new_seed)
     logging.info("%s", parameter_table({name: net.params for name, net in start.state.nets.items()}))
     log = stack.enter_context(_metric_log(experiment, start, workdir))
-    meta = {
-      "config": to_dict(experiment.config),
-      "class_names": list(info.class_names),
-      # The one that the run started with, so that every resume with other clips is reported.
-      "data_hash": start.meta.get("data_hash") or info.content_hash,
-      "frozen_weights": {name: weights.hash for name, weights in experiment.frozen_weights.items()},
-      **start.lineage,
-    }
+    meta = checkpoint_meta(experiment, start, info)
     loop = TrainLoop(experiment, checkpointer, log, hooks, stop, meta, compiling=compiling)
     return loop.run(start, profile_folder=profile_folder)
+
+
+def checkpoint_meta(experiment: TrainingExperiment, start: RunStart, info: DatasetInfo) -> dict[str, Any]:
+  """What a checkpoint says about its run, in addition to the state: JSON values."""
+  return {
+    "config": to_dict(experiment.config),
+    "class_names": list(info.class_names),
+    # The one that the run started with, so that every resume with other clips is reported.
+    "data_hash": start.meta.get("data_hash") or info.content_hash,
+    "frozen_weights": {name: weights.hash for name, weights in experiment.frozen_weights.items()},
+    **start.lineage,
+  }
 
 
 @contextlib.contextmanager

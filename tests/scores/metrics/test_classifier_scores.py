@@ -6,10 +6,17 @@ import pytest
 from vidgen_jax.scores.metrics.classifier_scores import (
   chance_p_value,
   fraction_interval,
+  inception_interval,
   inception_score,
   s3_interval,
   s3_score,
 )
+
+
+def test_the_interval_of_an_inception_score_does_not_go_below_its_minimum():
+  logits = np.random.default_rng(0).normal(scale=0.1, size=(2, 4))
+  low, high = inception_interval(inception_score(logits), logits)
+  assert low == 1.0 < high < 1.1
 
 
 def test_inception_score_by_hand():

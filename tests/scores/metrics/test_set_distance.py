@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from vidgen_jax.scores.metrics import set_distance
 from vidgen_jax.scores.metrics.set_distance import extrapolated_frechet_distance, frechet_distance, kernel_distance
 
 
@@ -27,6 +28,25 @@ def test_frechet_distance_equals_scipy(unbiased):
   expected = by_scipy(a, b, bias=not unbiased)
   assert frechet_distance(a, b, unbiased=unbiased) == pytest.approx(expected, rel=1e-6)
   assert frechet_distance(b, a, unbiased=unbiased) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("interval", "count"), [(set_distance.frechet_interval, 200), (set_distance.kernel_interval, 60)]
+)
+def test_pairs_of_clips_are_half_of_the_jackknife_between_equal_distributions(interval, count, monkeypatch):
+  # There is no first-order part, and the jackknife counts the second-order part twice.
+  found = []
+
+  def record(influences, pairs):
+    found.append((pairs, sum(one.var(ddof=1) / len(one) for one in influences)))
+    return 1.0
+
+  monkeypatch.setattr(set_distance, "jackknife_variance", record)
+  generator = np.random.default_rng(0)
+  for _ in range(200):
+    interval(1.0, generator.normal(size=(2 * count, 3)), generator.normal(size=(count, 3)))
+  pairs, jackknife = np.mean(found, axis=0)
+  assert pairs / jackknife == pytest.approx(0.5, abs=0.06)
 
 
 def test_frechet_distance_in_one_dimension_by_hand():
