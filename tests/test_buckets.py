@@ -5,6 +5,8 @@ import importlib.util
 import json
 import logging
 import math
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,6 +29,8 @@ from vidgen_jax.runs.writers import create_writer
 
 pytest_plugins = ["tests.trained_runs", "tests.fake_storage"]
 pytestmark = pytest.mark.usefixtures("nothing_local")
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_local_paths_are_unchanged():
@@ -54,6 +58,12 @@ def test_epath_and_this_package_use_the_same_client(bucket):
   assert buckets.read_text(path) == path.read_text() == "{}"
 
 
+def test_clients_that_others_create_first_keep_no_listings():
+  code = "import vidgen_jax.buckets, fsspec.config; print(fsspec.config.conf['gcs']['use_listings_cache'])"
+  environment = {name: value for name, value in os.environ.items() if name != "FSSPEC_GCS"}
+  assert subprocess.check_output([sys.executable, "-c", code], env=environment, cwd=ROOT, text=True) == "False\n"
+
+
 def test_a_missing_client_is_named(monkeypatch):
   found = importlib.util.find_spec
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gcsfs" else found(name))
@@ -78,7 +88,7 @@ def test_every_flag_of_every_command_accepts_or_rejects_buckets(command, bucket,
   for name in checked:
     words = [word for other, word in required.items() if other != name] + [f"--{name}={bucket}/x"]
     if command in ("train", "bench"):
-      words.insert(0, f"--config={Path(__file__).parents[1]}/experiments/trivd_shape_motion.py:smoke")
+      words.insert(0, f"--config={ROOT}/experiments/trivd_shape_motion.py:smoke")
     elif command == "weights":
       words.insert(0, "show")
     assert f"--{name}={bucket}/x must be a local path" in vidgen(command, *words)

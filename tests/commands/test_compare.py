@@ -140,7 +140,8 @@ def test_windows_follow_the_protocol(protocol, expected, monkeypatch, vidgen):
 
   monkeypatch.setattr(metric_flags, "load_extractor", lambda path, **options: SimpleNamespace(network="i3d"))
   monkeypatch.setattr(metric_flags, "open_set", open_set)
-  assert vidgen("compare", "--networks=i3d", f"--fvd_protocol={protocol}", "--num_frames=16") == "both are open"
+  words = ["--real=.", "--fake=.", "--networks=i3d", f"--fvd_protocol={protocol}", "--num_frames=16"]
+  assert vidgen("compare", *words) == "both are open"
   assert opened == expected
 
 
@@ -276,7 +277,10 @@ def test_statistics_replace_the_real_clips(compared, stored, sets, classifier_fi
     ({"clips": {}}, "--fake={fake}", "holds no usable statistics"),
   ],
 )
-def test_other_statistics_are_refused(change, words, message, stored, sets, classifier_file, vidgen, tmp_path):
+def test_other_statistics_are_refused(
+  change, words, message, stored, sets, classifier_file, vidgen, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(FeatureExtractor, "extract_all", None)  # before features are computed
   arrays = dict(np.load(stored))
   arrays["protocol"] = np.array(json.dumps(json.loads(str(arrays["protocol"])) | change))
   real = tmp_path / "real.npz"
@@ -358,7 +362,7 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
 @pytest.mark.parametrize(
   ("words", "message"),
   [
-    ("--fake={folder}/nothing", "--fake"),
+    ("--fake={folder}/nothing --real={folder}/broken.npy", "--fake={folder}/nothing is neither a file or folder nor"),
     ("--fake={folder}/long.npy", "--real contains clips of 5 frames, --fake of 9; cut both with --num_frames=5"),
     ("--fake={folder}/large.npy", "and 5x20x20x3 (frames"),
     ("--fake={fake} --neighbours=sheet.jpg", "--neighbours=sheet.jpg must end in .png"),
@@ -391,7 +395,11 @@ def test_unusable_files_are_listed(sets, tmp_path, caplog, monkeypatch, vidgen):
     ("--fake={fake} --conditioning_indices=0,1", "--conditioning_indices needs --baselines"),
     ("--fake={fake} --window=centre", "--window needs --num_frames"),
     ("--fake={real} --paired --max_clips=3", "--paired uses all clips, but --max_clips draws some at random"),
-    ("--fake={fake} --networks={weights} --max_clips=1", "needs two clips on either side, got 1 and 1"),
+    (
+      "--fake={fake} --networks={weights} --max_clips=1",
+      "needs two clips on either side, got 1 and 1; give a folder of several",
+    ),
+    ("--fake={fake} --feature_batch=100000000 --networks={weights}", "--feature_batch=100000000"),
     ("--fake=", "--fake is required"),
     ("--fake={fake} --out={folder}", "--out={folder} cannot be written; choose another file"),
     ("--fake={fake} --seed=-1", "--seed"),
@@ -409,6 +417,7 @@ def test_user_errors_are_one_line(words, message, sets, classifier_file, vidgen,
     np.save(tmp_path / f"{name}.npy", np.full(shape, 9, np.uint8))
   noise = np.random.default_rng(0).integers(2, size=(3, 5, 16, 16, 3), dtype=np.uint8)
   np.save(tmp_path / "bits.npy", noise)
+  (tmp_path / "broken.npy").write_text("")
   np.save(tmp_path / "range.npy", noise.astype(np.float32) * 2)
   np.save(tmp_path / "nan.npy", np.full((3, 5, 16, 16, 3), np.nan, np.float32))
   places = {"folder": tmp_path, "real": sets[0], "fake": sets[1], "weights": classifier_file}
@@ -422,11 +431,13 @@ def test_user_errors_are_one_line(words, message, sets, classifier_file, vidgen,
     ("--repeat=scores.jsonl", "scores.jsonl is not FILE:LINE, such as scores.jsonl:1"),
     ("--repeat=nothing.jsonl:1", "nothing.jsonl has no score in line 1 of 0"),
     ("--repeat=scores.jsonl:1 --seed=1", "--repeat takes all settings from the score; omit --seed"),
-    ("--repeat=changed.jsonl:1", "changed.jsonl has no score in line 1 of 5"),
+    ("--repeat=changed.jsonl:1", "changed.jsonl has no score in line 1 of 7"),
     ("--repeat=changed.jsonl:2", "changed.jsonl:2 is no score of `vidgen compare`; only these can be repeated"),
     ("--repeat=changed.jsonl:3", "changed.jsonl:3 is no score of `vidgen compare`; only these can be repeated"),
     ("--repeat=changed.jsonl:4", "--repeat: folder /nowhere of the command is missing; create it"),
     ("--repeat=changed.jsonl:5", "--reel"),
+    ("--repeat=changed.jsonl:6", "changed.jsonl:6 was changed: no command is recorded with --neighbours"),
+    ("--repeat=changed.jsonl:7", "changed.jsonl:7 was changed: no command is recorded with --out"),
     ("--repeat=changed.npy:1", "changed.npy is no file of scores"),
     ("--fake=b", "--real is required"),
   ],
@@ -434,7 +445,9 @@ def test_user_errors_are_one_line(words, message, sets, classifier_file, vidgen,
 def test_user_errors_of_repeats_are_one_line(words, message, vidgen, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   inputs = ["text", {"command": ["compare", 1], "folder": "."}, {"command": ["compare"], "folder": "/nowhere"}]
-  inputs.append({"command": ["compare", "--reel=a"], "folder": "."})
+  inputs += [{"command": ["compare", f"--{word}"], "folder": "."} for word in ("reel=a", "neighbours=a.png")]
+  (tmp_path / "flags").write_text("--out=a.jsonl")
+  inputs.append({"command": ["compare", "--flagfile=flags"], "folder": "."})
   rows = [{"metric": "fvd"}, *({"metric": "fvd", "value": 1, "inputs": known} for known in inputs)]
   (tmp_path / "changed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
   np.save(tmp_path / "changed.npy", np.full(9, 255, np.uint8))

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -81,15 +80,6 @@ def test_an_incomplete_line_swallows_no_score(tmp_path):
   append_scores(path, [MODEL])
   append_scores(path, [BASELINE])
   assert [row["subject"] for row in read_scores(path)] == [MODEL.subject, BASELINE.subject]
-
-
-def test_scores_of_several_processes_do_not_mix(tmp_path):
-  path = tmp_path / "scores.jsonl"
-  # Far more than the buffer of a file, which would be written in parts.
-  scores = [[dataclasses.replace(MODEL, subject=name, data="x" * 3000)] * 20 for name in "ab"]
-  with ThreadPoolExecutor(2) as pool:
-    list(pool.map(append_scores, [path] * 20, scores * 10))
-  assert len(read_scores(path)) == 400
 
 
 def test_repeats_are_means_with_unbiased_deviations():

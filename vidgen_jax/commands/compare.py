@@ -35,7 +35,14 @@ from vidgen_jax.scores.perceptual import PerceptualDistance, load_perceptual_dis
 from vidgen_jax.scores.registry import METRICS, paired_metrics
 from vidgen_jax.scores.report import Score, append_scores, read_score, score_table
 from vidgen_jax.scores.set_metrics import SetOptions, SetScorer, content_metrics, content_score
-from vidgen_jax.scores.set_statistics import SetStatistics, read_statistics, score_by_statistics, statistics_of
+from vidgen_jax.scores.set_statistics import (
+  SetStatistics,
+  check_protocol,
+  protocol_of,
+  read_statistics,
+  score_by_statistics,
+  statistics_of,
+)
 
 SUMMARY = """Scores any two sets of clips against each other: FVD, and other distances between sets and between pairs.
 
@@ -126,6 +133,8 @@ def _repeat(flag_values: flags.FlagValues) -> int:
   again = flags.FlagValues()
   define_flags(again)
   parse_flags(words, again, command="compare")
+  if others := [name for name in allowed if name in again and again[name].present]:
+    raise UserError(f"--repeat={flag_values.repeat} was changed: no command is recorded with --{others[0]}")
   again.no_cache = flag_values.no_cache
   enable_compilation_cache()
   if not Path(folder).is_dir():
@@ -150,8 +159,10 @@ def _scores(flag_values: flags.FlagValues) -> list[Score]:
   """All scores of the command; checks all flags before anything is computed."""
   sheet = check_writable(flag_values.neighbours, "--neighbours", suffix=".png")
   indices = integers("conditioning_indices", flag_values.conditioning_indices)
+  for name in ("real", "fake"):
+    metric_flags.check_set(flag_values, name)
   extractors = metric_flags.extractors(flag_values, default=(metric_flags.BUILTIN,))
-  if (statistics := read_statistics(flag_values.real or "")) is not None:
+  if (statistics := read_statistics(flag_values.real)) is not None:
     return _scores_by_statistics(flag_values, statistics, extractors)
   embedder, options = None, metric_flags.set_options(flag_values)
   if flag_values.content_network is not None:
@@ -199,6 +210,7 @@ def _scores_by_statistics(
   with metric_flags.open_set(flag_values, "fake", window=window and "start") as fake:
     for extractor in extractors:
       extractor.check(fake.clip_shape)
+      check_protocol(statistics, protocol_of(extractor, fake.clip_shape))
     for extractor in extractors:
       features = extractor.extract_all(fake, description="fake")[""]
       found = statistics_of(extractor, features, clip_shape=fake.clip_shape, facts=fake.facts)
@@ -252,7 +264,7 @@ def _resolved(conditioning_indices: Sequence[int], num_frames: int) -> tuple[int
   if not conditioning_indices:
     raise UserError("--conditioning_indices is empty; omit --baselines for no baselines")
   found = sorted(index + num_frames if index < 0 else index for index in conditioning_indices)
-  if found and not 0 <= found[0] <= found[-1] < num_frames:
+  if not 0 <= found[0] <= found[-1] < num_frames:
     raise UserError(f"{flag} is out of range for clips of {num_frames} frames; give 0 to {num_frames - 1}")
   if len(set(found)) < len(found):
     raise UserError(f"{flag} contains a frame of clips of {num_frames} twice; leave one of them out")
@@ -291,7 +303,8 @@ def _check(real: ClipSet, fake: ClipSet, *, paired: bool) -> None:
 def _check_sets(real: ClipSet, fake: ClipSet, options: SetOptions) -> None:
   fewest = min(len(real), len(fake))
   if fewest < 2:
-    raise UserError(f"a distance between sets needs two clips on either side, got {len(real)} and {len(fake)}")
+    found = f"got {len(real)} and {len(fake)}; give a folder of several, such as the one above a single clip"
+    raise UserError(f"a distance between sets needs two clips on either side, {found}")
   if options.splits > fewest:
     raise UserError(f"--splits={options.splits} is more than the {fewest} clips of a set")
 

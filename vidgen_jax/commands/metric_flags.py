@@ -13,6 +13,7 @@ from vidgen_jax.parallel.config import MeshConfig
 from vidgen_jax.parallel.mesh import make_mesh
 from vidgen_jax.scores.builtin import load_builtin_extractor
 from vidgen_jax.scores.clip_sets import ClipOptions, ClipSet, open_clips
+from vidgen_jax.scores.clip_sets.opening import check_source
 from vidgen_jax.scores.extraction import FeatureExtractor, load_extractor
 from vidgen_jax.scores.metrics.preprocessing import C3D_PROTOCOLS, FID_PROTOCOLS, FVD_PROTOCOLS
 from vidgen_jax.scores.set_metrics import SetOptions
@@ -85,16 +86,22 @@ def check_eval_window(flag_values: flags.FlagValues, networks: Iterable[str], ev
     )
 
 
+def check_set(flag_values: flags.FlagValues, name: str) -> str:
+  """The value of the flag `name` of a set of clips; UserError if it is not given or does not exist."""
+  source = flag_values[name].value
+  if not source:
+    raise UserError(f"--{name} is required")
+  check_source(source, what=f"--{name}", data_dir=flag_values.data_dir)
+  return source
+
+
 def open_set(flag_values: flags.FlagValues, name: str, *, window: str = "") -> ClipSet:
   """Opens the set of clips of the flag `name`; a `window` replaces --window."""
   check_needs(flag_values, {"window": "num_frames"})
   fields = values_of(flag_values, "num_frames", "frame_stride", "resolution", "max_clips", "seed")
   fields["window"] = window or flag_values.window or "start"
   options = ClipOptions(value_range=getattr(flag_values, f"{name}_range"), **fields)
-  source = flag_values[name].value
-  if not source:
-    raise UserError(f"--{name} is required")
-  clips = open_clips(source, options, what=f"--{name}", data_dir=flag_values.data_dir)
+  clips = open_clips(check_set(flag_values, name), options, what=f"--{name}", data_dir=flag_values.data_dir)
   for file, reason in clips.skipped[:MAX_LISTED]:
     logging.warning("--%s: %s is left out: %s", name, file, reason)
   if len(clips.skipped) > MAX_LISTED:
@@ -120,7 +127,7 @@ def define_network_flags(flag_values: flags.FlagValues) -> None:
   text = "frames of each clip for Inception-v3: all of them, or the middle one"
   flags.DEFINE_enum("fid_frames", "all", ["all", "middle"], text, **values)
   text = "clips per forward pass of a network, over all devices"
-  flags.DEFINE_integer("feature_batch", 16, text, lower_bound=1, **values)
+  flags.DEFINE_integer("feature_batch", 16, text, lower_bound=1, upper_bound=1024, **values)
 
 
 def define_score_flags(flag_values: flags.FlagValues) -> None:

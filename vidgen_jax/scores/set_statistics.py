@@ -54,6 +54,20 @@ def frechet_metric(network: str) -> Metric:
   raise UserError(f"no Frechet distance is defined on {network}, so statistics of its features have no use")
 
 
+def protocol_of(extractor: FeatureExtractor, clip_shape: Sequence[int]) -> dict[str, Any]:
+  """The fields that must be equal on both sides, for clips (T, H, W, C)."""
+  return {
+    "extractor": extractor.label,
+    "extractor_hash": extractor.hash,
+    # The hash covers the tensors only.
+    "description": json.dumps([extractor.weights.settings, extractor.weights.preprocessing], sort_keys=True),
+    "layer": "logits" if Need.LOGITS in frechet_metric(extractor.network).needs else "features",
+    "input": extractor.protocol(clip_shape),
+    "divisor": "N - 1" if extractor.unbiased else "N",
+    "clip": "x".join(map(str, clip_shape)),
+  }
+
+
 def statistics_of(
   extractor: FeatureExtractor, features: Features, *, clip_shape: Sequence[int], facts: Mapping[str, Any]
 ) -> SetStatistics:
@@ -64,38 +78,26 @@ def statistics_of(
   """
   if len(features) < 2:
     raise UserError(f"a covariance needs two clips, got {len(features)}")
-  layer = "logits" if Need.LOGITS in frechet_metric(extractor.network).needs else "features"
-  vectors = getattr(features, layer)
-  # All frames of all clips, for networks of frames.
-  mean, covariance = moments(vectors.reshape(-1, vectors.shape[-1]), unbiased=extractor.unbiased)
-  protocol = {
-    "extractor": extractor.label,
-    "extractor_hash": extractor.hash,
-    # The hash covers the tensors only.
-    "description": json.dumps([extractor.weights.settings, extractor.weights.preprocessing], sort_keys=True),
-    "layer": layer,
-    "input": extractor.protocol(clip_shape),
-    "divisor": "N - 1" if extractor.unbiased else "N",
-    "clip": "x".join(map(str, clip_shape)),
-    "clips": dict(facts),
-    "versions": versions(),
-  }
+  protocol = protocol_of(extractor, clip_shape)
+  mean, covariance = moments(features.vectors(protocol["layer"]), unbiased=extractor.unbiased)
+  protocol |= {"clips": dict(facts), "versions": versions()}
   return SetStatistics(mean=mean, covariance=covariance, count=len(features), protocol=protocol)
 
 
-def distance(real: SetStatistics, fake: SetStatistics) -> float:
-  """The Frechet distance of two sets.
-
-  Raises:
-    UserError: if network, preprocessing, layer, divisor or shape of the clips differ.
-  """
+def check_protocol(real: SetStatistics, fake: Mapping[str, Any]) -> None:
+  """Raises a UserError if a field of `protocol_of` the fake set differs from that of the real one."""
   for name in _FIELDS:
-    expected, found = real.protocol.get(name), fake.protocol.get(name)
+    expected, found = real.protocol.get(name), fake.get(name)
     if expected != found:
       raise UserError(
         f"the statistics of --real have {name} {expected!r}, the clips of --fake {found!r}; make both by one protocol "
         "with `vidgen features --stats`"
       )
+
+
+def distance(real: SetStatistics, fake: SetStatistics) -> float:
+  """The Frechet distance of two sets; UserError if their protocols or numbers of features differ."""
+  check_protocol(real, fake.protocol)
   if real.mean.shape != fake.mean.shape:
     raise UserError(
       f"the statistics of --real have {real.mean.size} features, the clips of --fake {fake.mean.size}; write them "

@@ -53,6 +53,14 @@ def test_a_given_range_is_not_inferred(tmp_path):
   assert found.min() == 128
 
 
+def test_a_range_of_integers_is_logged_as_without_effect(tmp_path, caplog):
+  path = save(tmp_path, noise(high=255, dtype=np.uint8))
+  open_clips(path, ClipOptions(), what="--fake")
+  assert not caplog.records
+  open_clips(path, ClipOptions(value_range="1"), what="--fake")
+  assert caplog.messages == [f"--fake_range=1 has no effect: --fake={path} holds no floats"]
+
+
 def test_all_black_floats_are_black(tmp_path):
   found, value_range = read(save(tmp_path, np.zeros((2, 2, 4, 4, 3))))
   assert (value_range, found.max()) == ("1", 0)

@@ -108,6 +108,8 @@ class ClipSet:
     for index, clip in enumerate(self._clips):
       self._check_shape(index, clip.shape, self._clips[0].shape)
     floats = np.flatnonzero([clip.is_float for clip in self._clips])
+    if options.value_range != "auto" and not len(floats):
+      logging.warning("%s_range=%s has no effect: %s=%s holds no floats", what, options.value_range, what, name)
     if len(floats) > _PROBES:
       floats = floats[np.linspace(0, len(floats) - 1, _PROBES).round().astype(int)]
     probes = ((self.clip_names[index], self._read_stored(index)) for index in floats)

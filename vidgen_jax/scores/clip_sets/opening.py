@@ -58,6 +58,12 @@ def open_clips(
   return ClipSet(str(location), opened, options, scratch=scratch, what=what)
 
 
+def check_source(path: str, *, what: str, data_dir: str | Path) -> None:
+  """Raises the UserError of `open_clips` for a source that does not exist; opens nothing."""
+  if not (location := Path(path).expanduser()).is_dir() and not location.is_file():
+    _find_dataset(path, what=what, data_dir=data_dir)
+
+
 def _open_folder(folder: Path, options: ClipOptions, what: str) -> ClipSet:
   try:
     entries, skipped = list_folder(folder)
@@ -103,7 +109,8 @@ def _open_entry(entry: Entry, options: ClipOptions, scratch: Scratch, what: str)
     return error
 
 
-def _open_dataset(path: str, options: ClipOptions, *, what: str, data_dir: str | Path) -> ClipSet:
+def _find_dataset(path: str, *, what: str, data_dir: str | Path) -> tuple[records.DatasetInfo, str]:
+  """The description of a data set NAME/SPLIT, and its split."""
   match = re.fullmatch(r"([\w-]+)(?:/([^/]+))?/*", path)
   if match is None or not (records.dataset_directory(match[1], data_dir) / records.MANIFEST).is_file():
     name, names = path.partition("/")[0], records.built_names(data_dir)
@@ -116,6 +123,11 @@ def _open_dataset(path: str, options: ClipOptions, *, what: str, data_dir: str |
   if split not in info.num_clips:
     known = ", ".join(f"{what}={info.name}/{known}" for known in sorted(info.num_clips))
     raise UserError(f"{what}={path}: data set {info.name} has no split {split!r}; give one of {known}")
+  return info, split
+
+
+def _open_dataset(path: str, options: ClipOptions, *, what: str, data_dir: str | Path) -> ClipSet:
+  info, split = _find_dataset(path, what=what, data_dir=data_dir)
   source = records.open_split(info, split)
 
   def read(index: int, wanted: range) -> np.ndarray:
