@@ -134,7 +134,9 @@ def _repeat(flag_values: flags.FlagValues) -> int:
   define_flags(again)
   parse_flags(words, again, command="compare")
   if others := [name for name in allowed if name in again and again[name].present]:
-    raise UserError(f"--repeat={flag_values.repeat} was changed: no command is recorded with --{others[0]}")
+    raise UserError(
+      f"--repeat={flag_values.repeat}: no command is recorded with --{others[0]}; remove it from the line"
+    )
   again.no_cache = flag_values.no_cache
   enable_compilation_cache()
   if not Path(folder).is_dir():
