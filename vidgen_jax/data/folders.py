@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -34,6 +34,14 @@ _MIN_STRIP_FRAMES = 3  # An image that is twice as wide as high may be a single 
 def is_hidden(path: str) -> bool:
   """Whether a file, or a folder above it within the source, is hidden."""
   return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+
+
+def visible(paths: Collection[str], *, what: str) -> list[str]:
+  """The paths that are not hidden; logs how many of `what` are."""
+  seen = [path for path in paths if not is_hidden(path)]
+  if len(seen) < len(paths):
+    logging.info("%s: %d hidden files are skipped", what, len(paths) - len(seen))
+  return seen
 
 
 def is_no_video(name: str) -> bool:
@@ -79,9 +87,15 @@ def split_folders(paths: Iterable[str]) -> dict[str, str]:
   return splits if len(splits) > 1 or splits.keys() == tops else {}
 
 
+UNDECIDED = "an image of 2:1 may be a frame or a strip of two"
+"""Why `GroupedImages.undecided` are not used."""
+
+
 class GroupedImages(NamedTuple):
   """The images of a folder; those in neither field are files of their own, such as strips and previews."""
 
+  folder: str
+  """'' is the source itself."""
   frames: tuple[str, ...] = ()
   """Frames of one clip, in order."""
   reason: str = ""
@@ -91,16 +105,28 @@ class GroupedImages(NamedTuple):
 
 
 def group_images(
-  names: Collection[str], open_file: Callable[[str], BinaryIO], *, images: Images = "auto"
-) -> GroupedImages:
-  """Decides what the images of a folder are, by their names and the sizes of the first ones.
+  paths: Collection[str], open_file: Callable[[str], BinaryIO], *, images: Images = "auto"
+) -> Iterator[GroupedImages]:
+  """Decides what the images of every folder are, by their names and the sizes of the first ones.
 
-  The images whose names have a number are frames of one clip if there are two or more, unless they are strips: the
-  first is animated, or has the form of three or more square frames, or an image of another length has the same height.
+  `paths` are those of all files of the source; previews of videos are left out. The images whose names have a number
+  are frames of one clip if there are two or more, unless they are strips: the first is animated, or has the form of
+  three or more square frames, or an image of another length has the same height.
   """
+  videos = {str(PurePosixPath(path).with_suffix("")) for path in paths if path.lower().endswith(_VIDEO_SUFFIXES)}
+  folders: dict[str, list[str]] = {}
+  for path in paths:
+    file = PurePosixPath(path)
+    if file.suffix.lower() in IMAGE_SUFFIXES and str(file.with_suffix("")) not in videos:
+      folders.setdefault(path.rpartition("/")[0], []).append(path)
+  for folder, names in folders.items():
+    yield _group(folder, names, open_file, images)
+
+
+def _group(folder: str, names: Sequence[str], open_file: Callable[[str], BinaryIO], images: Images) -> GroupedImages:
   is_strips, is_double = (images == "strips", False) if images != "auto" else _form(sorted(names), open_file)
   if is_strips:
-    return GroupedImages()
+    return GroupedImages(folder)
   numbered = sorted(name for name in names if re.search(r"\d", PurePosixPath(name).stem))
   frames, reason = (), ""
   if len(numbered) > 1:
@@ -108,7 +134,7 @@ def group_images(
       frames = tuple(_ordered(numbered))
     except UnreadableVideoError as error:
       frames, reason = tuple(numbered), str(error)
-  return GroupedImages(frames, reason, frozenset({*names} - {*frames}) if is_double else frozenset())
+  return GroupedImages(folder, frames, reason, frozenset({*names} - {*frames}) if is_double else frozenset())
 
 
 def _form(names: Sequence[str], open_file: Callable[[str], BinaryIO]) -> tuple[bool, bool]:
@@ -159,14 +185,3 @@ def _ordered(frames: Sequence[str]) -> list[str]:
   if gaps := [before for before, after in pairs if after - before != step]:
     raise UnreadableVideoError(f"the frame after number {gaps[0]} is missing")
   return [frame for _, frame in sorted(zip(varying[0], frames, strict=True))]
-
-
-def by_folder(paths: Collection[str]) -> Mapping[str, list[str]]:
-  """The images of every folder with images, without the previews of videos; '' is the source itself."""
-  videos = {str(PurePosixPath(path).with_suffix("")) for path in paths if path.lower().endswith(_VIDEO_SUFFIXES)}
-  folders: dict[str, list[str]] = {}
-  for path in paths:
-    file = PurePosixPath(path)
-    if file.suffix.lower() in IMAGE_SUFFIXES and str(file.with_suffix("")) not in videos:
-      folders.setdefault(path.rpartition("/")[0], []).append(path)
-  return folders

@@ -25,8 +25,6 @@ MISSING = "missing"
 NO_VIDEO, OUTSIDE = "is no video", "is outside of the split folders"
 """Reasons for files that are left out without being videos of the data set; the latter is followed by the folders."""
 
-_UNDECIDED = "an image of 2:1 may be a frame or a strip of two; pass --images=strips if it is a strip"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceFile:
@@ -125,8 +123,7 @@ class Source:
     """The files, and the folders of images that are frames of one clip, without class and split."""
     grouped: dict[str, SourceFile | None] = {}
     undecided: set[str] = set()
-    for folder, paths in folders.by_folder(stamps).items():
-      frames, reason, double = folders.group_images(paths, self.open, images=images)
+    for folder, frames, reason, double in folders.group_images(stamps, self.open, images=images):
       undecided |= double
       grouped |= dict.fromkeys(frames)
       if frames:
@@ -136,9 +133,8 @@ class Source:
         grouped[min(frames)] = clip
     listed = []
     for path, stamp in stamps.items():
-      plain = SourceFile(
-        path=path, class_name=None, split=None, stamp=stamp, excluded=_UNDECIDED if path in undecided else ""
-      )
+      reason = f"{folders.UNDECIDED}; pass --images=strips if it is a strip" if path in undecided else ""
+      plain = SourceFile(path=path, class_name=None, split=None, stamp=stamp, excluded=reason)
       if (file := grouped.get(path, plain)) is not None:
         listed.append(file)
     return listed
@@ -149,10 +145,7 @@ class Source:
       stamps = self._file_stamps() if self.path.is_file() else self._folder_stamps()
     except OSError as error:
       raise UserError(f"--source {self.path} cannot be listed: {error}") from error
-    seen = {path: stamp for path, stamp in stamps.items() if not folders.is_hidden(path)}
-    if len(seen) < len(stamps):
-      logging.info("--source %s: %d hidden files are skipped", self.path, len(stamps) - len(seen))
-    return seen
+    return {path: stamps[path] for path in folders.visible(stamps, what=f"--source {self.path}")}
 
   def open(self, path: str) -> BinaryIO:
     """Opens a file as a seekable binary stream; raises OSError if it cannot be read."""

@@ -104,19 +104,15 @@ def at_base_rate(frames: Iterable[Frame], footage: Footage, durations: Sequence[
       index += 1
 
 
-def is_opaque(image: Image.Image) -> bool:
-  """Whether no pixel of the image is transparent by more than half a level of its colours."""
+def on_background(image: Image.Image, conversions: dict[str, str]) -> Image.Image | None:
+  """RGB image on `BACKGROUND`, and sets 'background' of `conversions`; None if the image is opaque."""
   if not image.has_transparency_data:
-    return True
+    return None
   rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-  return int(np.asarray(rgba.getchannel("A")).min()) >= 254  # FFmpeg rounds the 255 of some formats down.
-
-
-def on_background(image: Image.Image, conversions: dict[str, str]) -> Image.Image:
-  """RGB image of a transparent one; sets 'background' of `conversions`."""
+  if int(np.asarray(rgba.getchannel("A")).min()) >= 254:  # FFmpeg rounds the 255 of some formats down.
+    return None
   conversions["background"] = "#{:02x}{:02x}{:02x}".format(*BACKGROUND)
-  background = Image.new("RGBA", image.size, BACKGROUND)
-  return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")
+  return Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), rgba).convert("RGB")
 
 
 def reason_of(error: Exception) -> str:

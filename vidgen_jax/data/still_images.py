@@ -16,7 +16,6 @@ from vidgen_jax.data.source_frames import (
   Frame,
   UnreadableVideoError,
   at_base_rate,
-  is_opaque,
   on_background,
   reason_of,
 )
@@ -102,8 +101,8 @@ def to_rgb(image: Image.Image, *, conversions: dict[str, str] | None = None) -> 
   conversions = {} if conversions is None else conversions
   try:
     image = _upright(image, conversions)
-    if not is_opaque(image):
-      return on_background(image, conversions)
+    if (shown := on_background(image, conversions)) is not None:
+      return shown
     return image if image.mode == "RGB" else image.convert("RGB")
   except DAMAGED_IMAGE_ERRORS as error:
     raise UnreadableVideoError(f"corrupt image: {reason_of(error)}") from error

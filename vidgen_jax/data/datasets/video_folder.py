@@ -276,16 +276,14 @@ def _manifest(options: VideoFolderOptions, results: Sequence[Staged], split_of: 
       # These allow the split hash to be computed again.
       source |= {"name": file.name, "split": file.split}
     if entry.cached is None:
-      source |= {"status": "skipped", "reason": entry.reason}
-    else:
-      source |= {"status": "used", "split": "", "clips": 0, "fps": facts["fps"], "source_fps": facts["source_fps"]}
-      source |= {"height": facts["source_height"], "width": facts["source_width"], "frames": facts["frames"]}
-      # Most videos have none of these.
-      source |= {name: facts[name] for name in ("damage", "variable_rate", "conversions") if facts[name]}
-      for split, clips in clips_by_split(entry, options, split_of).items():
-        sources.append(source | {"split": split, "clips": len(clips)})
+      sources.append(source | {"status": "skipped", "reason": entry.reason})
       continue
-    sources.append(source)
+    stored = {"fps": facts["fps"], "source_fps": facts["source_fps"]}
+    stored |= {"height": facts["source_height"], "width": facts["source_width"], "frames": facts["frames"]}
+    # Most videos have none of these.
+    stored |= {name: facts[name] for name in ("damage", "variable_rate", "conversions") if facts[name]}
+    for split, clips in clips_by_split(entry, options, split_of).items():
+      sources.append(source | {"status": "used", "split": split, "clips": len(clips)} | stored)
   return {
     "builder": "video_folder",
     "options": {name: value for name, value in dataclasses.asdict(options).items() if name not in _WITHOUT_EFFECT},

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import logging
-
 from vidgen_jax.data import folders
 
 
@@ -30,16 +28,12 @@ def list_folder(root: Path) -> tuple[list[Entry], list[tuple[str, str]]]:
   Raises:
     OSError: if a folder cannot be read.
   """
-  found = sorted(folders.walk(root))
-  seen = [path for path in found if not folders.is_hidden(path)]
-  if len(seen) < len(found):
-    logging.info("%s: %d hidden files are skipped", root, len(found) - len(seen))
+  seen = folders.visible(sorted(folders.walk(root)), what=str(root))
   paths = [path for path in seen if not folders.is_no_video(path)]
   entries, skipped, grouped = [], [], set()
-  for folder, images in folders.by_folder(paths).items():
-    frames, reason, undecided = folders.group_images(images, lambda path: (root / path).open("rb"))
+  for folder, frames, reason, undecided in folders.group_images(paths, lambda path: (root / path).open("rb")):
     grouped |= {*frames, *undecided}
-    skipped += [(path, "an image of 2:1 may be a frame or a strip of two") for path in sorted(undecided)]
+    skipped += [(path, folders.UNDECIDED) for path in sorted(undecided)]
     name = folder or root.name
     if reason:
       skipped.append((name, reason))
