@@ -121,14 +121,16 @@ def _stream_frames(
 ) -> Generator[Frame]:
   # A packet of an AVI has a time of decoding only.
   has_dts_only = stream.container.format.name == "avi"
-  layout = unit = None
+  layout = unit = ticks = duration = None
   for frame in _decoded(packets, stream, thread_type):
     if layout is None or layout.stored != (frame.width, frame.height, frame.format.name):
       layout, unit = _layout(frame, stream, footage, crop), frame.time_base
     stamp = frame.dts if has_dts_only else frame.pts
     # `stamp * unit` takes three times as long, a noticeable part of the decoding of small frames.
     time = None if stamp is None or unit is None else Fraction(stamp * unit.numerator, unit.denominator)
-    duration = Fraction(frame.duration * unit.numerator, unit.denominator) if frame.duration and unit else None
+    if frame.duration != ticks:  # It is the same for almost all.
+      ticks = frame.duration
+      duration = Fraction(ticks * unit.numerator, unit.denominator) if ticks and unit else None
     image = functools.partial(_convert, frame, layout, footage)
     yield Frame(layout.size, image, footage, time, duration, bool(frame.is_corrupt))
 
