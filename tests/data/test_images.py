@@ -51,11 +51,13 @@ def test_sixteen_bits_are_scaled_not_clipped(name, turned, tmp_path):
 def test_transparent_parts_are_composited_on_grey(mode, tmp_path):
   grey = np.full((1, 3), 100, np.uint8)
   alpha = np.array([[255, 0, 51]], np.uint8)  # opaque, invisible, one fifth
-  channels = [grey] * (len(mode) - 1) + [alpha]
-  image, changes = read_image(saved(tmp_path / "a.png", Image.fromarray(np.stack(channels, axis=-1))))
+  pixels = Image.fromarray(np.stack([grey] * (len(mode) - 1) + [alpha], axis=-1))
+  image, changes = read_image(saved(tmp_path / "a.png", pixels))
   # 100 / 5 + 128 * 4 / 5 = 122.4.
   np.testing.assert_array_equal(np.asarray(image)[0], np.repeat([[100], [128], [122]], 3, axis=1))
   assert changes == ("composited on #808080",)
+  faint, _ = read_image(saved(tmp_path / "faint.png", pixels.crop((2, 0, 3, 1))))
+  assert np.asarray(faint).tolist() == [[[122] * 3]]
   opaque_rgba = Image.fromarray(np.dstack([RGB, np.full((3, 5), 255, np.uint8)]))
   opaque, changes = read_image(saved(tmp_path / "b.png", opaque_rgba))
   np.testing.assert_array_equal(np.asarray(opaque), RGB)

@@ -22,6 +22,16 @@ def test_a_clip_equals_what_tfds_decodes(marked_dataset):
   assert records.parse_clip(clips.read(3)) == clips[3]
 
 
+def test_the_hash_is_that_of_the_clips_whatever_the_name(marked_dataset):
+  info = records.load_info("marked", marked_dataset)
+  files = {name.replace("marked-", "other-"): facts for name, facts in info.manifest["files"].items()}
+  renamed = dataclasses.replace(info, name="other", manifest={"files": files | {"features.json": {"sha256": "0"}}})
+  assert renamed.content_hash == info.content_hash != ""
+  shard = next(name for name in files if ".array_record" in name)
+  changed = dataclasses.replace(renamed, manifest={"files": files | {shard: {"sha256": "0"}}})
+  assert changed.content_hash != info.content_hash
+
+
 def test_a_source_is_a_sequence(marked_dataset):
   source = records.open_split(records.load_info("marked", marked_dataset), "train")
   assert [record["label"] for record in source] == [source[index]["label"] for index in range(11)]

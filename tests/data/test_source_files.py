@@ -182,6 +182,8 @@ def test_the_cropping_of_matroska_is_read():
   assert read_crop(file, container, stream) == Crop(left=2, top=8, right=4, bottom=0)
   assert file.tell() == 0
   assert read_crop(file, container, container.streams.video[1]) is None
+  stream.width = 6  # Nothing would be left.
+  assert read_crop(file, container, stream) is None
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])

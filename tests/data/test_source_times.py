@@ -112,6 +112,12 @@ def test_merged_frames_of_animations_are_repeated(image_format, durations, count
     assert (video.variable_rate, "frames" in video.conversions) == ("", len(frames) > 4)
 
 
+def test_the_still_image_of_an_animated_png_and_too_short_durations_are_ignored():
+  images = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (250, 10, 70, 130)]
+  video, frames = decode(animation("PNG", 10, images, default_image=True))
+  assert (frames[:, 0, 0, 0].tolist(), video.fps) == ([10, 70, 130], 10.0)
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_numbered_animations_are_videos_and_no_frames(suffix, tmp_path):
   for clip in range(3):
