@@ -32,6 +32,15 @@ def test_of_the_object_by_hand():
   assert average_content_distance(video)[0] > 50
 
 
+def test_edges_of_an_object_do_not_change_its_colour():
+  # A square of 3x3 pixels that moves by half a pixel has two columns of half its colour.
+  video = np.zeros((1, 2, 6, 6, 3), np.uint8)
+  video[0, 0, 1:4, 1:4] = (200, 100, 40)
+  video[0, 1, 1:4, 1:5] = (200, 100, 40)
+  video[0, 1, 1:4, [1, 4]] = (100, 50, 20)
+  np.testing.assert_allclose(object_colour(video)[0], [[200, 100, 40]] * 2, rtol=1e-6)
+
+
 def test_any_embedding():
   video = np.zeros((1, 3, 2, 2, 3), np.uint8)
   distance = average_content_distance(video, embed=lambda v: np.array([[[0.0], [1.0], [3.0]]]))

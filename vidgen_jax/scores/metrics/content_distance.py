@@ -17,11 +17,14 @@ def mean_colour(video: np.ndarray) -> np.ndarray:
 def object_colour(video: np.ndarray) -> np.ndarray:
   """Mean colours float64[B, T, C] of the object's pixels in uint8[B, T, H, W, C], the embedding of MoCoGAN.
 
-  The pixels are those of `object_weight`; frames without an object have no colour: NaN.
+  The pixels are those of `object_weight`; frames without an object have no colour: NaN. A pixel counts as the part of
+  the object that its brightness is of the brightest one's: resized clips have an edge of darker pixels, whose number
+  changes while the object moves.
   """
-  inside = np.asarray(object_weight(video)) > 0
-  total, count = (video * inside[..., None]).sum(axis=(2, 3), dtype=np.float64), inside.sum(axis=(2, 3))[..., None]
-  return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+  brightness = np.asarray(object_weight(video), np.float64)
+  total = (video * (brightness > 0)[..., None]).sum(axis=(2, 3), dtype=np.float64)
+  peak, size = (reduce(brightness, axis=(2, 3))[..., None] for reduce in (np.max, np.sum))
+  return np.where(peak > 0, total * peak / np.where(size > 0, size, 1.0), np.nan)
 
 
 def average_content_distance(
@@ -67,7 +70,7 @@ METRICS = (
     description="average content distance of MoCoGAN for Shape Motion: the same with the mean colour of the object's "
     "pixels; background, position and size of the object do not count. Frames without an object are left out",
     source="MoCoGAN (Tulyakov et al., arXiv:1707.04993), section 4.1",
-    protocol="mean colours of the object's pixels on [0, 255]",
+    protocol="mean colours of the object on [0, 255], edge pixels by their brightness",
     function=object_content_distance,
     needs=(Need.OBJECT,),
   ),
