@@ -132,7 +132,7 @@ def test_samples_without_conditioning_frames(tmp_path, make):
     ),
     # The single array of five axes is not chosen: conditioning frames are no clips.
     ({"first": (4, 2, 8, 8, 3), "samples": (4, 2, 5, 8, 8, 3)}, r"holds first \[4, 2, 8, 8, 3\], samples \[.* not one"),
-    ({"features": (4, 32), "logits": (4, 3), "protocol": ()}, "holds features, not clips; only --real may be a file of"),
+    ({"features": (4, 32), "logits": (4, 3), "protocol": ()}, "holds features, not clips; only --real may be"),
   ],
 )
 def test_unreadable_samples_are_refused(tmp_path, shapes, message):
