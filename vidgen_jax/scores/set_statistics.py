@@ -115,7 +115,7 @@ def score_by_statistics(extractor: FeatureExtractor, real: SetStatistics, fake: 
     metric=metric.row,
     value=distance(real, fake),
     subject=fake.name,
-    protocol=", ".join([layer, fake.protocol["input"], metric.protocol.format(divisor=divisor, splits="")]),
+    protocol=", ".join([layer, fake.protocol["input"], metric.protocol.format(divisor=divisor)]),
     split=real.name,
     num_clips=real.count,
     num_generated=fake.count,
