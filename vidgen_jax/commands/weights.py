@@ -4,26 +4,20 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
 from vidgen_jax.commands.flag_parsing import values_of
 from vidgen_jax.errors import UserError
 from vidgen_jax.files import check_writable
-from vidgen_jax.parallel.config import MeshConfig
-from vidgen_jax.parallel.mesh import make_mesh
-from vidgen_jax.parallel.processes import enable_compilation_cache
-from vidgen_jax.scores.extraction import load_extractor
-from vidgen_jax.scores.networks import FLOW_NETWORKS, PAIR_NETWORKS
-from vidgen_jax.scores.weights.arrays import read_arrays
-from vidgen_jax.scores.weights.download import is_url
-from vidgen_jax.scores.weights.fetching import fetch
-from vidgen_jax.scores.weights.importing import import_weights
 from vidgen_jax.scores.weights.naming import IMPORTABLE
-from vidgen_jax.scores.weights.selftest import flow_selftest, selftest
-from vidgen_jax.scores.weights.sources import SOURCES, find_source, listing
-from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file, write_weight_file
+from vidgen_jax.scores.weights.sources import SOURCES, find_source, is_url, listing
+
+if TYPE_CHECKING:
+  from vidgen_jax.scores.weights.weight_file import WeightFile
+
+# Modules that use JAX are imported by the functions, so that the list and mistakes in flags appear at once.
 
 _NAMES = textwrap.fill(", ".join(s.name for s in SOURCES), width=112, subsequent_indent=" " * 6)
 
@@ -87,10 +81,9 @@ def run(flag_values: flags.FlagValues, arguments: list[str]) -> int | None:
     _fetch(names[0], origin=options.pop("from"), **options)
   elif action == "import":
     options = values_of(flag_values, "network", "from", "mean", "heads")
-    source = read_arrays(options.pop("from"))
-    _write(flag_values.out, import_weights(options.pop("network"), source, **options))
+    _import(options.pop("network"), options.pop("from"), flag_values.out, **options)
   elif action == "show":
-    sys.stdout.write(_describe(flag_values.weights, read_weight_file(flag_values.weights)))
+    _show(flag_values.weights)
   else:
     return _selftest(flag_values.weights)
   return None
@@ -112,6 +105,13 @@ def _check_flags(flag_values: flags.FlagValues, action: str) -> None:
     raise UserError(f"--sha256={digits} must be 8 to 64 hexadecimal digits")
 
 
+def _import(network: str, origin: str, out: str, **options: str | None) -> None:
+  from vidgen_jax.scores.weights.arrays import read_arrays
+  from vidgen_jax.scores.weights.importing import import_weights
+
+  _write(out, import_weights(network, read_arrays(origin), **options))
+
+
 def _fetch(
   name: str, *, origin: str | None, out: str | None, mean: str | None, heads: str | None, sha256: str | None
 ) -> None:
@@ -121,6 +121,9 @@ def _fetch(
   for flag, value, owners in (("mean", mean, "c3d"), ("heads", heads, "lpips and vjepa")):
     if value and getattr(published, flag) is None:
       raise UserError(f"--{flag} applies to {owners}, not to {name}; leave it out")
+  from vidgen_jax.scores.weights.fetching import fetch
+  from vidgen_jax.scores.weights.importing import import_weights
+
   # Next to the result, so that an interrupted download is found again.
   folder = path.with_name(f".{path.stem}.download")
   fetched = fetch(published, folder, origin=origin, mean=mean, heads=heads, sha256=sha256 or "")
@@ -133,12 +136,22 @@ def _fetch(
   shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(path: str, weights: WeightFile) -> None:
+def _write(path: str, weights: "WeightFile") -> None:
+  from vidgen_jax.scores.weights.weight_file import write_weight_file
+
   write_weight_file(path, weights)
   logging.info("wrote %s and its description: %s, %s values", path, weights.network, f"{weights.num_values:,}")
 
 
 def _selftest(path: str) -> int:
+  from vidgen_jax.parallel.config import MeshConfig
+  from vidgen_jax.parallel.mesh import make_mesh
+  from vidgen_jax.parallel.processes import enable_compilation_cache
+  from vidgen_jax.scores.extraction import load_extractor
+  from vidgen_jax.scores.networks import FLOW_NETWORKS, PAIR_NETWORKS
+  from vidgen_jax.scores.weights.selftest import flow_selftest, selftest
+  from vidgen_jax.scores.weights.weight_file import read_weight_file
+
   weights = read_weight_file(path)
   enable_compilation_cache()
   if weights.network in PAIR_NETWORKS:
@@ -151,7 +164,10 @@ def _selftest(path: str) -> int:
   return 0 if passed else 1
 
 
-def _describe(path: str, weights: WeightFile) -> str:
+def _show(path: str) -> None:
+  from vidgen_jax.scores.weights.weight_file import read_weight_file
+
+  weights = read_weight_file(path)
   facts = {
     "file": path,
     "network": weights.network,
@@ -166,4 +182,4 @@ def _describe(path: str, weights: WeightFile) -> str:
   }
   shown = {name: value for name, value in facts.items() if value not in ("", {}, None)}
   width = max(map(len, shown))
-  return "".join(f"{name:<{width}}  {value}\n" for name, value in shown.items())
+  sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in shown.items()))

@@ -1,6 +1,9 @@
 """The table of published weights, and what messages say about them."""
 
 import re
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
@@ -67,8 +70,19 @@ def test_missing_weights(path, network, expected):
   assert expected in how_to_get(path, network=network)
 
 
-def test_unknown_names():
-  with pytest.raises(
-    UserError, match=r"no published weights are called 'i3dd'; did you mean i3d\? .* shows i3d, i3d_to"
-  ):
-    find_source("i3dd")
+@pytest.mark.parametrize(("name", "hint"), [("i3dd", r"; did you mean i3d\?"), ("nothing", ";")])
+def test_unknown_names(name, hint):
+  with pytest.raises(UserError, match=rf"^no published weights are called '{name}'{hint} `.* shows i3d, i3d_to"):
+    find_source(name)
+
+
+def test_the_list_and_mistakes_import_no_jax():
+  code = """
+    import sys
+    from vidgen_jax import cli
+    mistakes = [["fetch", "i3dd"], ["show", "--out=x"], ["import", "--network=i3d", "--from=http://x", "--out=y"]]
+    assert [cli.dispatch(["weights", *words]) for words in (["list"], *mistakes)] == [0, 2, 2, 2]
+    sys.exit(len({"jax", "flax", "tensorflow", "torch", "scipy"} & set(sys.modules)))
+  """
+  words = [sys.executable, "-c", textwrap.dedent(code)]
+  assert subprocess.run(words, capture_output=True, check=False).returncode == 0

@@ -18,11 +18,6 @@ _CHUNK = 1 << 20  # bytes
 _BROKEN = (TimeoutError, ConnectionError, ssl.SSLError, ValueError)  # ValueError: an address that is none
 
 
-def is_url(text: str) -> bool:
-  """Whether a text is an address on the web and not a path."""
-  return text.startswith(("http://", "https://"))
-
-
 def hash_problem(file: PublishedFile, sha256: str, git_blob_sha1: str) -> str:
   """How the hashes of a file differ from those of the published file, in words; '' if they agree or it has none."""
   if file.sha256 and not sha256.startswith(file.sha256.lower()):
@@ -62,7 +57,7 @@ def download(file: PublishedFile, folder: Path, *, timeout: float = 60.0) -> Pat
       raise _failure(file, f"HTTP {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, *_BROKEN) as error:
       raise _failure(file, str(getattr(error, "reason", error)) or type(error).__name__) from error
-    if problem := hash_problem(file, *file_hashes(part)):
+    if file.expected_hash and (problem := hash_problem(file, *file_hashes(part))):
       part.unlink()
       raise UserError(f"{file.url} {problem}: another file or a damaged download; run the command again")
     part.replace(path)

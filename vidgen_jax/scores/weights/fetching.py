@@ -9,8 +9,8 @@ from absl import logging
 
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.weights.arrays import SourceArrays, file_hashes, read_arrays
-from vidgen_jax.scores.weights.download import download, hash_problem, is_url
-from vidgen_jax.scores.weights.sources import EXTRA, SOURCES, PublishedFile, PublishedWeights
+from vidgen_jax.scores.weights.download import download, hash_problem
+from vidgen_jax.scores.weights.sources import EXTRA, SOURCES, PublishedFile, PublishedWeights, is_url
 
 
 class FetchedWeights(NamedTuple):
@@ -101,7 +101,7 @@ def _downloaded(file: PublishedFile, published: PublishedWeights, folder: Path) 
 
 
 def _verify(path: Path, file: PublishedFile) -> None:
-  if problem := hash_problem(file, *file_hashes(path)):
+  if file.expected_hash and (problem := hash_problem(file, *file_hashes(path))):
     raise UserError(_other_file(path, problem))
   _state_hash(path, file)
 

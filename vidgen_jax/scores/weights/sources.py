@@ -311,12 +311,17 @@ SOURCES: tuple[PublishedWeights, ...] = (
 """All known releases; of each network the recommended one comes first."""
 
 
+def is_url(text: str) -> bool:
+  """Whether a text is an address on the web and not a path."""
+  return text.startswith(("http://", "https://"))
+
+
 def find_source(name: str) -> PublishedWeights:
   """The release with this name; UserError with the names if there is none."""
   names = [source.name for source in SOURCES]
   if name not in names:
     close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else ";"
     raise UserError(f"no published weights are called {name!r}{hint} `vidgen weights list` shows {', '.join(names)}")
   return SOURCES[names.index(name)]
 
