@@ -78,12 +78,9 @@ def import_weights(
 
 def abstract_variables(network: str, settings: Mapping[str, Any]) -> dict[str, Any]:
   """Shapes of a network's variables for its constructor's `settings`, as nested dictionaries of ShapeDtypeStruct."""
-  keys = {"params": jax.random.key(0)}
-  if network in FLOW_NETWORKS:
-    flow, image = FLOW_NETWORKS[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    return jax.eval_shape(lambda x: flow.init(keys, x, x), image)
-  if network in PAIR_NETWORKS:
-    pair, image = PAIR_NETWORKS[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  keys, of_two_images = {"params": jax.random.key(0)}, {**FLOW_NETWORKS, **PAIR_NETWORKS}
+  if network in of_two_images:
+    pair, image = of_two_images[network](**settings), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     return jax.eval_shape(lambda x: pair.init(keys, x, x), image)
   module = NETWORKS[network](**settings)
   # The published size of clips: the last pool of I3D and the first linear layer of C3D fit no other.

@@ -43,7 +43,7 @@ def convert(
   (gamma Wx - gamma mean) / std. Arrays are cast to the network's dtypes.
 
   Args:
-    network: 'i3d', 'c3d', 'r3d18', 'tsn' or 'pwc_net'.
+    network: one of `naming.IMPORTABLE`.
     source: arrays of the file.
     expected: function from settings to the nested `jax.ShapeDtypeStruct` of the network's variables.
 
