@@ -141,7 +141,7 @@ def _measure_set(name: str, extractor: FeatureExtractor, flag_values: flags.Flag
   windows, stride, frames = _windows(name, flag_values), flag_values.stride, flag_values.num_frames
   half = len(windows) // 2
   windows = windows[: 2 * half]
-  real = extractor.extract(windows[:, : stride * frames : stride][:, :frames]).features
+  real = extractor.extract(windows[:, : stride * frames : stride]).features
   features = {(_REAL, 0.0): real}
   for label, strength, degrade in _degradations(frames, stride):
     # Only where an order is demanded all clips are degraded, for other halves.

@@ -23,16 +23,19 @@ def test_degradations_make_different_clips_of_the_same_shape(windows):
   assert all(np.array_equal(np.sort(clips, axis=None), np.sort(real, axis=None)) for clips in kept.values())
 
 
-def test_speeds_repeat_and_skip_frames(windows):
-  windows = np.broadcast_to(np.arange(15, dtype=np.uint8)[:, None, None, None], windows.shape)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_speeds_repeat_and_skip_frames(stride):
+  times = np.arange(2 * stride * (FRAMES - 1) + 1, dtype=np.uint8)
+  windows = np.broadcast_to(times[:, None, None, None], (1, len(times), 16, 16, 3))
   speeds = {
     (label, strength): degrade(windows, np.random.default_rng(1))[0, :, 0, 0, 0].tolist()
-    for label, strength, degrade in ranking._degradations(FRAMES, 1)
-    if label.startswith(("slow", "fast", "frozen"))
+    for label, strength, degrade in ranking._degradations(FRAMES, stride)
+    if label.startswith(("slow", "fast", "frozen", "(mirrored"))
   }
-  assert speeds["slow: speed", 0.5] == [0, 0, 1, 1, 2, 2, 3, 3]
-  assert speeds["fast: speed", 2.0] == [0, 2, 4, 6, 8, 10, 12, 14]
-  assert speeds["frozen: share of the frames", 1.0] == [0] * 8
+  assert speeds["slow: speed", 0.5] == ([0, 0, 1, 1, 2, 2, 3, 3] if stride == 1 else list(range(8)))
+  assert speeds["fast: speed", 2.0] == [2 * stride * time for time in range(8)]
+  assert speeds["frozen: share of the frames", 0.5] == [stride * min(time, 3) for time in range(8)]
+  assert speeds["(mirrored)", 0] == [stride * time for time in range(8)]
 
 
 def test_an_order_is_demanded_from_real_clips_on():

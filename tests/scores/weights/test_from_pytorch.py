@@ -104,6 +104,7 @@ def test_torchscript_is_read_without_pytorch(tmp_path, monkeypatch):
     (lambda rebuild, storage: rebuild(storage, 1, (4,), (1,)), "larger than its values"),
     (lambda rebuild, storage: rebuild(storage, 0, (2, 2), (1, 3)), "larger than its values"),
     (lambda rebuild, storage: rebuild(storage, -1, (1,), (1,)), "larger than its values"),
+    (lambda rebuild, storage: rebuild(storage, 0, (1 << 40,), (0,)), "larger than its values"),
     (lambda rebuild, storage: Attack(os.mkdir, "hacked"), "posix.mkdir"),
   ],
 )
