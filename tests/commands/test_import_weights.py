@@ -168,9 +168,9 @@ class Answering:
   """An extractor with known answers."""
 
   network = "i3d"
-  weights = types.SimpleNamespace(settings={"num_classes": 400})
 
-  def __init__(self, distance, *, mixes=False):
+  def __init__(self, distance, *, mixes=False, num_classes=400):
+    self.weights = types.SimpleNamespace(settings={"num_classes": num_classes})
     self._offset, self._mixes = np.sqrt(distance / 4), mixes
 
   def extract(self, video):
@@ -181,8 +181,8 @@ class Answering:
     return type("Features", (), {"logits": np.repeat(self._offset * level[:, None], 4, axis=1)})
 
 
-def answering_selftest(distance, *, mixes=False):
-  return selftest(cast(FeatureExtractor, Answering(distance, mixes=mixes)))
+def answering_selftest(distance, **options):
+  return selftest(cast(FeatureExtractor, Answering(distance, **options)))
 
 
 def test_selftest_rejects_wrong_weights():
@@ -195,6 +195,7 @@ def test_selftest_rejects_wrong_weights():
   assert not passed
   assert "rgb_imagenet" not in report
   assert "WRONG batches" in answering_selftest(131.0, mixes=True)[1]
+  assert answering_selftest(140.0, num_classes=600)[0]  # The answer is known of 400 classes only.
 
 
 def test_selftest_and_show_as_commands(classifier_file, capsys):

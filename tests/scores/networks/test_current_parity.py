@@ -1,5 +1,6 @@
 """Networks of current protocols: imported from the names of the releases, against independent PyTorch networks."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -11,15 +12,16 @@ torch = pytest.importorskip("torch", reason="parity with PyTorch needs the extra
 
 from tests.parity import torch_current  # noqa: E402
 from vidgen_jax import cli  # noqa: E402
+from vidgen_jax.errors import UserError  # noqa: E402
 from vidgen_jax.parallel.mesh import MeshConfig, make_mesh  # noqa: E402
 from vidgen_jax.scores.extraction import FeatureExtractor  # noqa: E402
 from vidgen_jax.scores.networks import VJEPA, Inception, VideoMAE  # noqa: E402
-from vidgen_jax.scores.perceptual import load_perceptual_distance  # noqa: E402
+from vidgen_jax.scores.perceptual import PerceptualDistance, load_perceptual_distance  # noqa: E402
 from vidgen_jax.scores.set_metrics import SetOptions, SetScorer  # noqa: E402
 from vidgen_jax.scores.weights.arrays import SourceArrays  # noqa: E402
 from vidgen_jax.scores.weights.importing import abstract_variables, import_weights  # noqa: E402
 from vidgen_jax.scores.weights.layouts import convert, detect_naming  # noqa: E402
-from vidgen_jax.scores.weights.weight_file import WeightFile  # noqa: E402
+from vidgen_jax.scores.weights.weight_file import WeightFile, read_weight_file  # noqa: E402
 
 TINY = {"width": 24, "depth": 2, "heads": 4, "hidden": 40, "patch": 4, "num_classes": 5, "side": 12}
 
@@ -115,7 +117,7 @@ def test_lpips_from_two_files(trunk, tmp_path, capsys):
   state = reference.state_dict()
   heads = {name: value for name, value in state.items() if name.startswith("lin")}
   rest = {name: value for name, value in state.items() if name not in heads} | {"classifier.6.weight": torch.ones(2, 3)}
-  for name, arrays in (("trunk.pth", rest), ("heads.pth", heads)):
+  for name, arrays in (("trunk.pth", rest), ("heads.pth", heads), ("other.pth", {"x": torch.ones(2)})):
     torch.save(arrays, tmp_path / name)
   words = [
     "weights",
@@ -127,15 +129,28 @@ def test_lpips_from_two_files(trunk, tmp_path, capsys):
   assert cli.dispatch(words) == 2
   message = capsys.readouterr().err
   assert "missing: params/lin0/kernel" in message and "add --heads, such as alex.pth" in message
+  for name, part in (("trunk.pth", "both hold classifier.6.weight"), ("other.pth", "not used: x (1); missing: ")):
+    assert cli.dispatch([*words, f"--heads={tmp_path}/{name}"]) == 2
+    message = capsys.readouterr().err
+    assert part in message and "add --heads" not in message
   assert not cli.dispatch([*words, f"--heads={tmp_path}/heads.pth"])
   found = load_perceptual_distance(f"{tmp_path}/lpips.safetensors")
   assert found.fields["extractor"] == f"lpips, {trunk}"
+  found.check((31, 31))
+  with pytest.raises(UserError, match=r"^--lpips: .* at least (31x31|16x16) pixels, .*; use a higher resolution$"):
+    found.check((15, 40))
+  assert cli.dispatch(["weights", "selftest", f"--weights={tmp_path}/lpips.safetensors"]) == 2
+  assert "holds lpips, of which no known answers are published" in capsys.readouterr().err
   generator = np.random.default_rng(1)
   first = generator.uniform(-1, 1, (2, 40, 37, 3)).astype(np.float32)
   second = np.clip(first + generator.normal(0, 0.2, first.shape), -1, 1).astype(np.float32)
   with torch.inference_mode():
     expected = reference(*(torch.from_numpy(image).permute(0, 3, 1, 2) for image in (first, second)))
-  np.testing.assert_allclose(found(jnp.asarray(first), jnp.asarray(second)), expected, rtol=1e-5)
+  first, second = jnp.asarray(first), jnp.asarray(second)
+  np.testing.assert_allclose(found(first, second), expected, rtol=1e-5)
+  weights = read_weight_file(tmp_path / "lpips.safetensors")
+  dark = dataclasses.replace(weights, variables=jax.tree.map(np.zeros_like, weights.variables))  # no feature is active
+  np.testing.assert_array_equal(PerceptualDistance(dark)(first, second), np.zeros(2))
 
 
 def test_whole_state_dict_of_lpips():

@@ -19,6 +19,7 @@ from vidgen_jax import cli
 from vidgen_jax.errors import UserError
 from vidgen_jax.scores.networks.tsn import TSN
 from vidgen_jax.scores.weights import fetching, importing, sources
+from vidgen_jax.scores.weights.arrays import SourceArrays
 from vidgen_jax.scores.weights.download import download
 from vidgen_jax.scores.weights.naming import NAMINGS
 from vidgen_jax.scores.weights.sources import PublishedFile, PublishedWeights
@@ -226,7 +227,8 @@ def test_a_download_that_does_not_fit_is_kept(server, release, vidgen, tmp_path)
     ("small --sha256=12345678", "has SHA-256"),
     ("small --from={folder}/other", "other has git blob"),
     ("small --from={folder}/nothing", "nothing does not exist"),
-    ("small --sha256=xyz", "--sha256=xyz must be 8 to 64 hexadecimal digits"),
+    ("small --sha256=vwxyzvwxyz", "--sha256=vwxyzvwxyz must be 8 to 64 hexadecimal digits"),
+    ("small --sha256=1234567", "must be 8 to 64"),
     ("small --mean=m.npz", "--mean applies to c3d"),
     ("smal", "no published weights are called 'smal'; did you mean small?"),
     ("", "usage: vidgen weights list|fetch NAME"),
@@ -278,6 +280,10 @@ def test_weights_in_two_files_come_from_one_folder(server, release, tmp_path, mo
   fetching.fetch(both, tmp_path / "d", origin=f"{server.url}/good/")
   assert read == [tmp_path / "d" / "r.npz"]
   assert sorted(p.name for p in (tmp_path / "d").iterdir()) == ["r.npz", "w.bin"]
+  local = SourceArrays(arrays={}, format="tf checkpoint", path=tmp_path, sha256="", git_blob_sha1="0" * 40)
+  monkeypatch.setattr(fetching, "read_arrays", lambda path: local)
+  with pytest.raises(UserError, match=f"has git blob {'0' * 40}, expected {files[1].git_blob_sha1}"):
+    fetching.fetch(both, tmp_path, origin=str(tmp_path))
   with pytest.raises(UserError, match="--sha256 applies to weights in one file"):
     fetching.fetch(both, tmp_path, sha256="01234567")
 

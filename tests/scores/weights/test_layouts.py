@@ -323,12 +323,15 @@ def test_i3d_of_unknown_names_is_assigned_by_order_and_shapes():
   found = layouts.convert("i3d", source_of(state), expected_of("i3d"))
   assert_same_tree(found.variables, i3d_variables())
   assert found.mapping.startswith("its 58 layers have unknown names and were assigned by their order and shapes; `vid")
-  # Another order of two kernels of different shapes, and one layer too few.
-  names = list(state)
-  swapped = {name: state[name] for name in [*names[6:], *names[:6]]}
-  for wrong in (swapped, {name: state[name] for name in names[6:]}):
+  # One layer too few, and the order of two kernels of other outputs, and of other inputs.
+  wrong = [{name: state[name] for name in list(state)[6:]}]
+  known = torch_i3d().state_dict()
+  for first, second in (("Mixed_3b.b0", "Mixed_3b.b1a"), ("Mixed_3b.b2b", "Mixed_3b.b3b")):
+    names = [f"{name}.conv3d.weight" for name in (first, second)]
+    wrong.append(unknown_names(known | dict(zip(names, (known[name] for name in reversed(names)), strict=True))))
+  for arrays in wrong:
     with pytest.raises(UserError, match="these are not weights of i3d"):
-      layouts.convert("i3d", source_of(wrong), expected_of("i3d"))
+      layouts.convert("i3d", source_of(arrays), expected_of("i3d"))
 
 
 # Wide enough that no bias looks like a mean by channel.
